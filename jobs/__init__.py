@@ -1,0 +1,1 @@
+"""One thin module a verb: `python -m jobs.<verb>` is `perceiver <verb>`."""

@@ -1,0 +1,1 @@
+"""Batch inference for Perceiver IO on Ray."""

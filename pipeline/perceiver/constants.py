@@ -1,0 +1,30 @@
+"""Values that depend on weights and shapes alone, kept between calls."""
+
+from collections.abc import Callable, Hashable
+
+from torch import Tensor
+
+# Larger than the positions of an optical-flow tile (188 MB), smaller than the queries of a video clip (1.6 GB).
+MAX_BYTES = 256 << 20
+
+
+class Constant:
+    """The last value asked for, where it is at most `max_bytes`; recomputed for another key.
+
+    Models are for inference: weights do not change behind it. Moving a model changes the key.
+    """
+
+    def __init__(self, max_bytes: int = MAX_BYTES) -> None:
+        self.max_bytes = max_bytes
+        self._kept: tuple[Hashable, Tensor] | None = None
+
+    def get(self, like: Tensor, key: Hashable, compute: Callable[[], Tensor]) -> Tensor:
+        """`compute()` for `key` on the device and in the dtype of `like`, or what it gave last time."""
+        key = (key, like.device, like.dtype)
+        kept = self._kept
+        if kept is not None and kept[0] == key:
+            return kept[1]
+        value = compute()
+        if value.untyped_storage().nbytes() <= self.max_bytes:
+            self._kept = (key, value)
+        return value

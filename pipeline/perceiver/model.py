@@ -1,0 +1,147 @@
+"""Perceiver IO for inference: encode once, decode what is asked for."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from pipeline.perceiver.decoders import Decoder, ProjectionDecoder
+from pipeline.perceiver.encoder import Encoder
+from pipeline.perceiver.preprocessors import MultimodalPreprocessor, Preprocessor
+
+if TYPE_CHECKING:
+    from transformers import PerceiverConfig
+
+Inputs = Tensor | Mapping[str, Tensor]
+Points = Tensor | Mapping[str, Tensor | None] | None
+
+# The name of the output of models that have only one.
+ONLY = "logits"
+
+
+class PerceiverIO(nn.Module):
+    """A preprocessor, an encoder and a decoder; which ones is what a checkpoint's class says (`classes.py`).
+
+    Inference only: no dropout, no gradients, weights that do not change once they are loaded.
+    """
+
+    def __init__(
+        self,
+        *,
+        config: "PerceiverConfig",
+        model_class: str,
+        preprocessor: Preprocessor | MultimodalPreprocessor | None,
+        encoder: Encoder,
+        decoder: Decoder | ProjectionDecoder | None,
+        names: Mapping[str, str],
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.model_class = model_class
+        self.preprocessor = preprocessor
+        self.encoder = encoder
+        self.decoder = decoder
+        self.names = dict(names)
+        self.requires_grad_(False)
+        self.eval()
+
+    @classmethod
+    def from_config(cls, config: "PerceiverConfig", model_class: str) -> Self:
+        """A model of `model_class` (such as "PerceiverForMaskedLM"), its weights not yet set."""
+        from pipeline.perceiver.classes import build
+
+        return build(cls, config, model_class)
+
+    @classmethod
+    def from_pretrained(
+        cls, ref: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+    ) -> Self:
+        """The model in a Hugging Face checkpoint: a hub id, a folder, or a URI that fsspec knows.
+
+        Raises CheckpointError, naming the file or tensor, where the checkpoint is not one of Perceiver's.
+        """
+        from pipeline.perceiver.checkpoint import load
+
+        model: Self = load(cls, ref)
+        return model.to(device=device, dtype=dtype)
+
+    @property
+    def device(self) -> torch.device:
+        return self.encoder.latents.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.encoder.latents.dtype
+
+    @property
+    def outputs(self) -> dict[str, int]:
+        """What can be decoded, and how many queries each output has."""
+        return {} if self.decoder is None else self.decoder.counts()
+
+    @torch.inference_mode()
+    def encode(self, inputs: Inputs, mask: Tensor | None = None) -> Tensor:
+        """Latents [B, N, D] from inputs.
+
+        inputs: token ids [B, L]; images [B, 3, H, W]; pairs of frames as patches [B, 2, 27, H, W]; for several
+        modalities a dict, {"audio": [B, S, 1], "image": [B, T, 3, H, W]}; without a preprocessor [B, M, d_model].
+        mask: [B, M], 1 where an input counts, 0 where it is padding.
+        """
+        x = self._cast(inputs)
+        if self.preprocessor is not None:
+            x = self.preprocessor(x)
+        elif not isinstance(x, Tensor) or x.shape[-1] != self.config.d_model:
+            shape = tuple(x.shape) if isinstance(x, Tensor) else sorted(x)
+            raise ValueError(f"inputs {shape} must be [B, M, d_model ({self.config.d_model})]: no preprocessor")
+        if mask is None:
+            return self.encoder(x)
+        # The most negative number, not -inf: a unit whose inputs are all masked stays finite.
+        hidden = torch.zeros(mask.shape, dtype=x.dtype, device=x.device)
+        hidden.masked_fill_(mask.to(x.device) == 0, torch.finfo(x.dtype).min)
+        return self.encoder(x, hidden)
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor, points: Points = None, *, inputs: Inputs | None = None) -> Any:
+        """Outputs of latents [B, N, D]: all of them, or only the `points` asked for.
+
+        points: flat indices of output queries, [P] for all units alike or [B, P]; for several modalities a dict of
+        such, of which only the names present are decoded, None meaning all of that one.
+        inputs: what was encoded; only optical flow needs it, whose queries are made of it.
+        Returns a tensor, or for several modalities a dict of them.
+        """
+        if self.decoder is None:
+            raise ValueError(f"{self.model_class} has no decoder: only encode() works on it")
+        inputs_at = None
+        if self.decoder.needs_inputs and inputs is not None and isinstance(self.preprocessor, Preprocessor):
+            preprocessor, parts = self.preprocessor, self.preprocessor.parts(self._cast(inputs))
+            inputs_at = lambda asked: preprocessor.at(parts, asked)  # noqa: E731
+        outputs = self.decoder(latents, self._asked(points), inputs_at)
+        return outputs.get(ONLY, outputs)
+
+    def forward(self, inputs: Inputs, mask: Tensor | None = None, points: Points = None) -> Any:
+        """`decode(encode(inputs, mask), points)`."""
+        return self.decode(self.encode(inputs, mask), points, inputs=inputs)
+
+    def _cast(self, inputs: Inputs) -> Any:
+        """Floating point inputs in the model's dtype, all on its device."""
+        if isinstance(inputs, Mapping):
+            return {name: self._cast(x) for name, x in inputs.items()}
+        return inputs.to(self.device, self.dtype if inputs.is_floating_point() else None)
+
+    def _asked(self, points: Points) -> dict[str, Tensor | None]:
+        counts = self.outputs
+        if points is None:
+            return dict.fromkeys(counts)
+        asked: dict[str, Tensor | None] = dict(points) if isinstance(points, Mapping) else {ONLY: points}
+        for name, indices in asked.items():
+            if name not in counts:
+                raise ValueError(f"no output {name!r} to decode points of: this model has {sorted(counts)}")
+            if indices is None:
+                continue
+            if counts[name] == 1:
+                raise ValueError(f"output {name!r} has one query: points mean nothing there, leave them out")
+            if indices.numel() and not 0 <= int(indices.min()) <= int(indices.max()) < counts[name]:
+                worst = int(indices.max()) if int(indices.min()) >= 0 else int(indices.min())
+                raise ValueError(f"point {worst} of output {name!r} must lie in 0…{counts[name] - 1}")
+            asked[name] = indices.to(self.device, torch.int64)
+        return asked
