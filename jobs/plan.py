@@ -1,0 +1,44 @@
+"""`perceiver plan`: freeze the plan and say what a run would do."""
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from jobs.command import app, from_options
+from jobs.words import count, duration, millis, size
+from pipeline.runtime.options import RunOptions
+
+if TYPE_CHECKING:
+    from pipeline.runtime.estimate import Estimate
+
+
+@from_options(RunOptions, arguments=("task", "input", "output"))
+def command(options: RunOptions) -> None:
+    """Freeze the plan of a run and say what it would do: units, shards, bytes and time, from a measured sample."""
+    from pipeline.runtime.estimate import estimate
+
+    Console().print(_table(options, estimate(options)))
+
+
+def _table(options: RunOptions, known: "Estimate") -> Table:
+    table = Table(title=f"{options.task} into {options.output}", show_header=False, title_justify="left")
+    units = "known once the inputs are opened" if known.units is None else count(known.units)
+    left = count(known.shards - known.shards_done)
+    table.add_row("units", units)
+    table.add_row("shards", f"{count(known.shards)} in {count(known.segments)} segments, {left} left")
+    if known.changed:
+        table.add_row("changed inputs", f"{count(known.changed)}, left as they were predicted")
+    table.add_row("replicas", f"{known.replicas} on {known.device}, {known.dtype}")
+    quarantined = f", {known.sample_quarantined} quarantined" if known.sample_quarantined else ""
+    table.add_row("sample", f"{known.sample} units{quarantined}")
+    table.add_row("to load a unit", millis(known.load_seconds))
+    table.add_row("to predict a unit", millis(known.predict_seconds))
+    if known.seconds is not None and known.bytes is not None:
+        table.add_row("time left", duration(known.seconds))
+        table.add_row("size of all parts", size(known.bytes))
+    return table
+
+
+if __name__ == "__main__":
+    app(command)()

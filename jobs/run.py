@@ -1,0 +1,29 @@
+"""`perceiver run`: predict every unit of INPUT once and leave typed Parquet in OUTPUT."""
+
+from rich.console import Console
+
+from jobs.command import app, from_options
+from jobs.words import count, duration, size
+from pipeline.runtime.options import RunOptions
+
+
+@from_options(RunOptions, arguments=("task", "input", "output"))
+def command(options: RunOptions) -> None:
+    """Predict every unit of INPUT once, into OUTPUT/predictions/*.parquet. The same command resumes what is left."""
+    from pipeline.runtime.run import execute
+
+    summary = execute(options)
+    resumed = f", {count(summary.resumed)} of them before" if summary.resumed else ""
+    Console().print(
+        f"done: {count(summary.rows)} rows and {count(summary.quarantined)} quarantined, "
+        f"of {count(summary.units)} units, "
+        f"in {count(summary.shards)} parts{resumed} ({size(summary.bytes)}), {duration(summary.seconds)}\n"
+        f"{summary.output}/predictions",
+        highlight=False,
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+if __name__ == "__main__":
+    app(command)()

@@ -1,0 +1,45 @@
+"""`perceiver status`: how far a run is, from what lies in OUTPUT."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from jobs.command import app, with_exit_code
+from jobs.words import count, duration, size
+
+if TYPE_CHECKING:
+    from pipeline.runtime.status import Status
+
+
+def command(output: Annotated[str, typer.Argument(help="Folder or URI of a run's predictions.")]) -> None:
+    """Say how far the run in OUTPUT is: shards, rows, quarantined units, rate, what is left. Needs no cluster."""
+
+    def body() -> None:
+        from pipeline.runtime.status import status
+        from pipeline.storage import Store
+
+        Console().print(_table(status(Store(output))))
+
+    with_exit_code(body)
+
+
+def _table(known: "Status") -> Table:
+    table = Table(title=f"{known.task} of {known.input}", show_header=False, title_justify="left")
+    table.add_row("output", known.output)
+    table.add_row("run", f"{known.run}, {'finished' if known.finished else 'not finished'}")
+    table.add_row("shards", f"{count(known.shards_done)} of {count(known.shards)} in {count(known.segments)} segments")
+    table.add_row("rows", count(known.rows))
+    table.add_row("quarantined", count(known.quarantined))
+    table.add_row("units", "known once all inputs are opened" if known.units is None else count(known.units))
+    table.add_row("size", size(known.bytes))
+    if known.units_per_second is not None:
+        table.add_row("rate", f"{known.units_per_second:.3g} units/s, the last driver")
+    if known.seconds_left:
+        table.add_row("left", duration(known.seconds_left))
+    return table
+
+
+if __name__ == "__main__":
+    app(command)()

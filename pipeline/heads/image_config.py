@@ -1,0 +1,104 @@
+"""A checkpoint's preprocessor_config.json, old or new, read as an `ImageTransform`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline.heads.image_transform import ImageTransform
+
+# What transformers' PerceiverImageProcessor takes where the file says nothing (or does not exist): ImageNet's means.
+_DEFAULTS: dict[str, Any] = {
+    "do_center_crop": True,
+    "do_resize": True,
+    "do_rescale": True,
+    "do_normalize": True,
+    "size": {"height": 224, "width": 224},
+    "crop_size": {"height": 256, "width": 256},
+    "resample": 3,  # bicubic
+    "rescale_factor": 1 / 255,
+    "image_mean": (0.485, 0.456, 0.406),
+    "image_std": (0.229, 0.224, 0.225),
+    "default_to_square": True,
+}
+_SIDES = {"height", "width"}
+_RESIZABLE = (_SIDES, {"max_height", "max_width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"})
+_FILTERS = range(6)  # nearest, lanczos, bilinear, bicubic, box, hamming: what every supported Pillow has
+
+
+def read_transform(config: Mapping[str, Any]) -> ImageTransform:
+    """The transform that a preprocessor config describes; {} gives the defaults. An explicit null turns a step off.
+
+    ValueError names the key that is wrong. Keys that Perceiver's processor does not read are not read here either.
+    """
+    values = {**_DEFAULTS, **config}
+    size = crop = mean = std = None
+    if values["do_resize"] or values["do_center_crop"]:
+        size = _size("size", values["size"], square=bool(values["default_to_square"]))
+    if values["do_center_crop"]:
+        crop = _shares(size or {}, _size("crop_size", values["crop_size"]))
+    if values["do_normalize"]:
+        mean, std = _channels("image_mean", values["image_mean"]), _channels("image_std", values["image_std"])
+        if 0 in std:
+            raise ValueError(f"image_std {list(std)} must not hold 0")
+    return ImageTransform(
+        crop=crop,
+        size=_resizable(size) if values["do_resize"] else None,
+        resample=_filter(values["resample"]) if values["do_resize"] else _DEFAULTS["resample"],
+        rescale=_number("rescale_factor", values["rescale_factor"]) if values["do_rescale"] else None,
+        mean=mean,
+        std=std,
+    )
+
+
+def _size(name: str, value: Any, *, square: bool = True) -> dict[str, int]:
+    """{"height": …, "width": …} or another of transformers' kinds, from a number, a pair or a mapping."""
+    if isinstance(value, int):
+        value = {"height": value, "width": value} if square else {"shortest_edge": value}
+    elif isinstance(value, list | tuple) and len(value) == 2:
+        value = {"height": value[0], "width": value[1]}
+    if isinstance(value, Mapping) and value and all(_is_side(side) for side in value.values()):
+        return dict(value)
+    raise ValueError(f"{name} ({value!r}) must be a number of pixels, a pair, or an object of numbers of pixels")
+
+
+def _is_side(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _shares(size: Mapping[str, int], crop_size: Mapping[str, int]) -> tuple[float, float]:
+    """Height and width of the crop as shares of the shorter side."""
+    for name, value in (("size", size), ("crop_size", crop_size)):
+        if set(value) != _SIDES:
+            raise ValueError(f"{name} ({dict(value)}) must have height and width where do_center_crop is true")
+    return size["height"] / crop_size["height"], size["width"] / crop_size["width"]
+
+
+def _resizable(size: dict[str, int] | None) -> dict[str, int]:
+    """The size itself, where it says how large a picture becomes."""
+    if size is None or set(size) not in _RESIZABLE:
+        kinds = "; ".join(" and ".join(sorted(kind)) for kind in _RESIZABLE)
+        raise ValueError(f"size ({size}) must have {kinds}")
+    return size
+
+
+def _filter(value: Any) -> int:
+    """Pillow's number of a resampling filter."""
+    if not isinstance(value, int) or value not in _FILTERS:
+        raise ValueError(f"resample ({value!r}) must be one of Pillow's filters, {_FILTERS[0]} to {_FILTERS[-1]}")
+    return int(value)
+
+
+def _number(name: str, value: Any) -> float:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)
+    raise ValueError(f"{name} ({value!r}) must be a number")
+
+
+def _channels(name: str, value: Any) -> tuple[float, float, float]:
+    """One number a channel, from three or from one for all."""
+    values = value if isinstance(value, list | tuple) else [value] * 3
+    if len(values) != 3:
+        raise ValueError(f"{name} ({value!r}) must have 3 numbers, one a channel")
+    red, green, blue = (_number(name, item) for item in values)
+    return red, green, blue

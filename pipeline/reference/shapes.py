@@ -1,0 +1,150 @@
+"""The published shapes of Perceiver IO, the tasks that their classes belong to, and small configurations of each class.
+
+A shape is what a checkpoint's config.json changes from `PerceiverConfig`'s defaults; models of it have random weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import PerceiverConfig
+
+MASKED_LM = "PerceiverForMaskedLM"
+SEQUENCE = "PerceiverForSequenceClassification"
+LEARNED = "PerceiverForImageClassificationLearned"
+FOURIER = "PerceiverForImageClassificationFourier"
+CONV = "PerceiverForImageClassificationConvProcessing"
+FLOW = "PerceiverForOpticalFlow"
+MULTIMODAL = "PerceiverForMultimodalAutoencoding"
+BARE = "PerceiverModel"
+
+TASKS: Mapping[str, tuple[str, ...]] = {
+    "fill-mask": (MASKED_LM,),
+    "text-classification": (SEQUENCE,),
+    "image-classification": (LEARNED, FOURIER, CONV),
+    "optical-flow": (FLOW,),
+    "multimodal-autoencoding": (MULTIMODAL,),
+    "feature-extraction": (BARE, MASKED_LM, SEQUENCE, LEARNED, FOURIER, CONV, FLOW, MULTIMODAL),
+}
+MODEL_CLASSES = TASKS["feature-extraction"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """One published checkpoint: its task, its class, and what its config changes from the defaults."""
+
+    name: str
+    task: str
+    model_class: str
+    changes: Mapping[str, Any]
+
+    def config(self) -> PerceiverConfig:
+        return PerceiverConfig(**self.changes)
+
+
+_VISION: Mapping[str, Any] = {
+    "num_latents": 512,
+    "d_latents": 1024,
+    "num_blocks": 8,
+    "num_self_attends_per_block": 6,
+    "num_self_attention_heads": 8,
+    "num_cross_attention_heads": 1,
+    "image_size": 224,
+    "num_labels": 1000,  # ImageNet
+}
+
+_FLOW: Mapping[str, Any] = {
+    "num_latents": 2048,
+    "d_latents": 512,
+    "d_model": 322,
+    "num_blocks": 1,
+    "num_self_attends_per_block": 24,
+    "num_self_attention_heads": 16,
+    "num_cross_attention_heads": 1,
+    "train_size": [368, 496],
+}
+
+_MULTIMODAL: Mapping[str, Any] = {
+    "num_latents": 784,
+    "d_latents": 512,
+    "d_model": 704,
+    "num_blocks": 1,
+    "num_self_attends_per_block": 8,
+    "num_self_attention_heads": 8,
+    "num_cross_attention_heads": 1,
+    "num_labels": 700,  # Kinetics
+    "image_size": 56,
+}
+
+_SHAPES = (
+    Shape(
+        name="language-perceiver",
+        task="fill-mask",
+        model_class=MASKED_LM,
+        changes={"qk_channels": 256, "v_channels": 1280},
+    ),
+    Shape(
+        name="vision-perceiver-learned",
+        task="image-classification",
+        model_class=LEARNED,
+        changes={**_VISION, "d_model": 512},
+    ),
+    Shape(
+        name="vision-perceiver-fourier",
+        task="image-classification",
+        model_class=FOURIER,
+        changes={**_VISION, "d_model": 261},
+    ),
+    Shape(
+        name="vision-perceiver-conv",
+        task="image-classification",
+        model_class=CONV,
+        changes={**_VISION, "d_model": 322},
+    ),
+    Shape(name="optical-flow-perceiver", task="optical-flow", model_class=FLOW, changes=_FLOW),
+    Shape(
+        name="multimodal-perceiver",
+        task="multimodal-autoencoding",
+        model_class=MULTIMODAL,
+        changes=_MULTIMODAL,
+    ),
+)
+SHAPES: Mapping[str, Shape] = {shape.name: shape for shape in _SHAPES}
+
+_SMALL: Mapping[str, Any] = {
+    "num_latents": 6,
+    "d_latents": 32,
+    "num_blocks": 1,
+    "num_self_attends_per_block": 2,
+    "num_self_attention_heads": 4,
+    "num_cross_attention_heads": 1,
+    "num_labels": 5,
+}
+_SMALL_TEXT: Mapping[str, Any] = {"d_model": 24, "max_position_embeddings": 40}
+_SMALL_OF: Mapping[str, Mapping[str, Any]] = {
+    BARE: {"d_model": 24},
+    MASKED_LM: _SMALL_TEXT,
+    SEQUENCE: _SMALL_TEXT,
+    LEARNED: {"image_size": 12},
+    FOURIER: {"image_size": 20},
+    CONV: {"image_size": 36},
+    FLOW: {"train_size": [16, 24]},
+    MULTIMODAL: {
+        "num_frames": 2,
+        "audio_samples_per_frame": 32,
+        "samples_per_patch": 8,
+        "image_size": 4,
+        "output_shape": [1, 2, 16, 16],
+        "output_num_channels": 20,
+        "_label_trainable_num_channels": 48,
+    },
+}
+
+
+def small(model_class: str, **changes: Any) -> PerceiverConfig:
+    """A configuration of `model_class` that costs milliseconds, with `changes` over it."""
+    if model_class not in _SMALL_OF:
+        raise ValueError(f"model class {model_class!r} is none of {', '.join(MODEL_CLASSES)}")
+    return PerceiverConfig(**{**_SMALL, **_SMALL_OF[model_class], **changes})

@@ -1,0 +1,124 @@
+"""A shard as one row of a Ray Dataset: each column of its tables in one `large_list`, unwrapped without a copy.
+
+A block then holds exactly one shard whatever Ray does with blocks, and the arrays that `load` wrote are read by a
+replica of the same node where they lie in Ray's shared memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+UNITS, QUARANTINED, SCALARS = "units.", "quarantined.", "scalars."
+SHAPE = ".shape"  # suffix of the column that holds the shapes of an array column
+
+
+def pack(units: pa.Table, quarantined: pa.Table, scalars: Mapping[str, Any]) -> pa.Table:
+    """One row that holds both tables, of any lengths, and the scalars (numbers, strings, None)."""
+    columns: dict[str, pa.Array] = {}
+    for prefix, table in ((UNITS, units), (QUARANTINED, quarantined)):
+        columns |= {prefix + name: _wrap(table.column(name)) for name in table.column_names}
+    columns |= {SCALARS + name: pa.array([value]) for name, value in scalars.items()}
+    return pa.table(columns)
+
+
+def unpack(row: pa.Table) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
+    """The units, the quarantined and the scalars of `pack`, as views on the row's buffers."""
+    if row.num_rows != 1:
+        raise ValueError(f"a batch must be one shard, got {row.num_rows} rows: map_batches needs batch_size=1")
+    tables = [
+        pa.table(
+            {
+                name.removeprefix(prefix): _unwrap(row.column(name))
+                for name in row.column_names
+                if name.startswith(prefix)
+            }
+        )
+        for prefix in (UNITS, QUARANTINED)
+    ]
+    scalars = {
+        name.removeprefix(SCALARS): row.column(name)[0].as_py() for name in row.column_names if name.startswith(SCALARS)
+    }
+    return tables[0], tables[1], scalars
+
+
+def _wrap(column: pa.ChunkedArray) -> pa.LargeListArray:
+    # One chunk is taken as it is: combine_chunks would copy it.
+    values = (
+        column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
+    )
+    return pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)
+
+
+def _unwrap(column: pa.ChunkedArray) -> pa.Array:
+    return column.chunk(0)[0].values
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ragged:
+    """Arrays of one dtype and any shapes, one after another in one flat buffer. `ragged[i]` is a view on it."""
+
+    values: np.ndarray  # [sum of sizes]
+    offsets: np.ndarray  # [n + 1], of elements
+    shapes: tuple[tuple[int, ...], ...]
+
+    def __len__(self) -> int:
+        return len(self.shapes)
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.values[self.offsets[index] : self.offsets[index + 1]].reshape(self.shapes[index])
+
+    def run(self, begin: int, end: int) -> np.ndarray:
+        """Arrays `begin` to `end` of one shape, as one view `[end - begin, *shape]`."""
+        if len(set(self.shapes[begin:end])) != 1:
+            raise ValueError(
+                f"arrays {begin} to {end} have the shapes {sorted(set(self.shapes[begin:end]))}, a run has one"
+            )
+        return self.values[self.offsets[begin] : self.offsets[end]].reshape(end - begin, *self.shapes[begin])
+
+
+def array_columns(arrays: Mapping[str, Sequence[np.ndarray]]) -> dict[str, pa.Array]:
+    """Columns that hold one array a unit under each name: its elements, and its shape beside them."""
+    columns: dict[str, pa.Array] = {}
+    for name, items in arrays.items():
+        columns[name] = _elements(name, items)
+        dims = np.array([len(item.shape) for item in items])
+        flat = np.array([extent for item in items for extent in item.shape], np.int32)
+        columns[name + SHAPE] = pa.LargeListArray.from_arrays(_offsets(dims), pa.array(flat))
+    return columns
+
+
+def arrays_of(units: pa.Table) -> dict[str, Ragged]:
+    """The arrays that `array_columns` stored, as read-only views on the table's buffers."""
+    names = [name.removesuffix(SHAPE) for name in units.column_names if name.endswith(SHAPE)]
+    return {name: _ragged(units.column(name), units.column(name + SHAPE)) for name in names}
+
+
+def _elements(name: str, items: Sequence[np.ndarray]) -> pa.LargeListArray:
+    dtypes = {item.dtype for item in items}
+    if len(dtypes) != 1 or np.dtype(bool) in dtypes:
+        raise TypeError(
+            f"the arrays {name!r} of a shard must have one numeric dtype (uint8 for flags), got {dtypes or 'none'}"
+        )
+    # The shard's one copy on this side: the units' own arrays into the buffer that travels.
+    flat = np.concatenate([item.reshape(-1) for item in items])
+    return pa.LargeListArray.from_arrays(_offsets(np.array([item.size for item in items])), pa.array(flat))
+
+
+def _offsets(sizes: np.ndarray) -> pa.Array:
+    return pa.array(np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64))
+
+
+def _ragged(column: pa.ChunkedArray, shapes: pa.ChunkedArray) -> Ragged:
+    if column.num_chunks != 1:
+        raise ValueError(f"an unpacked column is one chunk, got {column.num_chunks}")
+    elements = column.chunk(0)
+    return Ragged(
+        values=elements.values.to_numpy(zero_copy_only=True),
+        offsets=elements.offsets.to_numpy(),
+        shapes=tuple(tuple(shape) for shape in shapes.to_pylist()),
+    )

@@ -1,0 +1,164 @@
+"""From a listing to frozen shards: what is new since the segments that exist becomes the next segment."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+
+from pipeline.runtime.errors import UsageError
+from pipeline.runtime.segments import PlanFile, Segment, planned_versions, put_plan_file, read_segments, total
+from pipeline.sources.base import Piece, Source
+from pipeline.sources.find import Found
+from pipeline.storage import Entry, Store
+
+SHARD_BYTES = 32 << 20
+SHARD_UNITS = 256
+FILE_PIECES = 1 << 16  # a few MB of plan in the driver at a time
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """How large a shard is: `shard_size` units where it is given, else by bytes. `limit`: units of the whole plan."""
+
+    unit_bytes: int
+    shard_size: int | None = None
+    limit: int | None = None
+
+    def full(self, units: int, size: int) -> bool:
+        """Whether a shard of that many units and estimated bytes is as large as it should be."""
+        if self.shard_size is not None:
+            return units >= self.shard_size
+        return units >= SHARD_UNITS or size >= SHARD_BYTES
+
+    def size(self, piece: Piece) -> int:
+        """Estimated bytes of a piece on its way: the larger of what is read and its arrays."""
+        read = piece.size if piece.begin is None or piece.end is None else piece.end - piece.begin
+        return max(read, (piece.units or 1) * self.unit_bytes)
+
+
+@dataclass(kw_only=True)
+class Plan:
+    """The whole plan of a run. `changed`: inputs whose version is no longer the planned one, and which were left so."""
+
+    segments: list[Segment] = field(default_factory=list)
+    changed: int = 0
+
+    @property
+    def files(self) -> list[PlanFile]:
+        return [file for segment in self.segments for file in segment.files]
+
+    @property
+    def shards(self) -> int:
+        return sum(segment.shards for segment in self.segments)
+
+    @property
+    def units(self) -> int | None:
+        """Planned units, None where only opening the inputs tells."""
+        return total(segment.units for segment in self.segments)
+
+
+def freeze(output: Store, source: Source, find: Callable[[], Found], cut: Cut, *, redo: bool = False) -> Plan:
+    """Plan in OUTPUT what INPUT has beyond the segments there, and return the whole plan.
+
+    `find` lists INPUT, once and again after each race that was lost. `redo` plans changed inputs anew.
+    """
+    plan = Plan(segments=read_segments(output))
+    while True:
+        plan.changed, found = 0, find()
+        fresh = _fresh(output, plan, found.entries, redo=redo)
+        pieces = _limited((piece for entry in fresh for piece in source.pieces(found.store, entry)), cut, plan)
+        files = tuple(_put_files(output, cut_shards(pieces, cut), plan))
+        if not files:
+            return plan
+        segment = Segment(number=len(plan.segments), files=files)
+        if output.put_if_absent(segment.key, segment.to_json()):
+            plan.segments.append(segment)
+            return plan
+        # Another driver planned at the same time and won: its segment counts, and what it has not is still to plan.
+        for file in files:
+            output.delete(file.name)
+        plan.segments = read_segments(output)
+
+
+def cut_shards(pieces: Iterable[Piece], cut: Cut) -> Iterator[list[Piece]]:
+    """The pieces, in their order, by shard."""
+    shard: list[Piece] = []
+    units = size = 0
+    for piece in pieces:
+        shard.append(piece)
+        units, size = units + (piece.units or 1), size + cut.size(piece)
+        if cut.full(units, size):
+            yield shard
+            shard, units, size = [], 0, 0
+    if shard:
+        yield shard
+
+
+def _limited(pieces: Iterable[Piece], cut: Cut, plan: Plan) -> Iterator[Piece]:
+    """Pieces up to `limit` units, those of earlier segments counted."""
+    units = plan.units or 0
+    for piece in pieces:
+        if cut.limit is not None and piece.units is None:
+            raise UsageError(f"limit ({cut.limit}) counts units; how many {piece.key} holds is known when it is opened")
+        units += piece.units or 0
+        if cut.limit is not None and units > cut.limit:
+            return
+        yield piece
+
+
+def _put_files(output: Store, shards: Iterable[list[Piece]], plan: Plan) -> Iterator[PlanFile]:
+    """Plan files of the shards, as many as it takes, numbered on from the plan."""
+    first, count = plan.shards, 0
+    pending: list[list[Piece]] = []
+    for shard in shards:
+        pending.append(shard)
+        count += len(shard)
+        if count >= FILE_PIECES:
+            yield put_plan_file(output, len(plan.segments), first, pending)
+            first, count, pending = first + len(pending), 0, []
+    if pending:
+        yield put_plan_file(output, len(plan.segments), first, pending)
+
+
+def _fresh(output: Store, plan: Plan, entries: Iterable[Entry], *, redo: bool) -> Iterator[Entry]:
+    """The entries that no segment plans. Both sides come in byte order of keys, so neither is ever held whole."""
+    planned = _latest(output, plan.segments)
+    ahead = next(planned, None)
+    for entry in _ordered(entries):
+        while ahead is not None and _bytes(ahead[0]) < _bytes(entry.key):
+            ahead = next(planned, None)
+        if ahead is None or ahead[0] != entry.key:
+            yield entry
+        elif ahead[1] != entry.version:
+            if redo:
+                yield entry
+            else:
+                plan.changed += 1
+
+
+def _latest(output: Store, segments: list[Segment]) -> Iterator[tuple[str, str]]:
+    """(key, version) of every planned input, in byte order of keys; of several segments the last one counts."""
+
+    def stream(segment: Segment) -> Iterator[tuple[bytes, int, str, str]]:
+        return ((_bytes(key), -segment.number, key, version) for key, version in planned_versions(output, segment))
+
+    last = None
+    for encoded, _, key, version in heapq.merge(*map(stream, segments)):
+        if encoded != last:
+            yield key, version
+        last = encoded
+
+
+def _ordered(entries: Iterable[Entry]) -> Iterator[Entry]:
+    """The entries as they come; a listing out of order would be planned twice by the merge above."""
+    last = b""
+    for entry in entries:
+        if (key := _bytes(entry.key)) <= last:
+            raise RuntimeError(f"the listing of INPUT is not in byte order of keys: {entry.key!r} came after {last!r}")
+        last = key
+        yield entry
+
+
+def _bytes(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")

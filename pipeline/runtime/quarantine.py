@@ -1,0 +1,32 @@
+"""Why a unit was not predicted, as it travels with its shard."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, fields
+
+import pyarrow as pa
+
+from pipeline.sinks.parts import Quarantined
+from pipeline.storage import redact
+
+MESSAGE_LENGTH = 500
+
+
+def quarantined(unit_id: str, uri: str, stage: str, error: BaseException, *, attempts: int = 1) -> Quarantined:
+    """A unit and what went wrong with it: the error's class, and its message without secrets, cut to read well."""
+    message = redact(str(error))
+    if len(message) > MESSAGE_LENGTH:
+        message = message[: MESSAGE_LENGTH - 1] + "…"
+    return Quarantined(id=unit_id, uri=uri, stage=stage, error=type(error).__name__, message=message, attempts=attempts)
+
+
+def to_table(units: Iterable[Quarantined]) -> pa.Table:
+    """The units as a table that `pack` takes."""
+    rows = [asdict(unit) for unit in units]
+    return pa.table({field.name: [row[field.name] for row in rows] for field in fields(Quarantined)})
+
+
+def from_table(table: pa.Table) -> tuple[Quarantined, ...]:
+    """The units of `to_table`."""
+    return tuple(Quarantined(**row) for row in table.to_pylist())

@@ -1,0 +1,148 @@
+"""predict: one model in one actor. Shards of arrays in, shards of rows out.
+
+An actor runs several calls at once, so that one shard computes while the next is collated and the last one's rows
+leave; the lock round `forward` is what they share of the device. Nothing is carried from one call to the next.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+from pipeline.heads.base import Head
+from pipeline.perceiver import PerceiverIO
+from pipeline.perceiver.checkpoint import digest, fetch
+from pipeline.runtime.packing import Ragged, arrays_of, pack, unpack
+from pipeline.runtime.quarantine import from_table, quarantined, to_table
+from pipeline.runtime.rows import empty_rows, to_rows
+from pipeline.sinks.parts import Quarantined
+
+BATCH = {"cpu": 8, "cuda": 64}
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelRef:
+    """Which model a replica loads by itself, and onto what. A digest other than the planned one is an error."""
+
+    checkpoint: str
+    digest: str
+    device: str
+    dtype: str
+    threads: int
+
+    def load(self) -> PerceiverIO:
+        """The model, on its device."""
+        torch.set_num_threads(self.threads)
+        folder = fetch(self.checkpoint)
+        if (found := digest(folder)) != self.digest:
+            raise RuntimeError(
+                f"checkpoint {self.checkpoint} has the digest {found}, the run was planned with {self.digest}"
+            )
+        return PerceiverIO.from_pretrained(str(folder), device=self.device, dtype=getattr(torch, self.dtype))
+
+
+class Replica:
+    """A callable for `map_batches`: the model stays, shards come and go."""
+
+    def __init__(self, *, ref: ModelRef, head: Head, batch_size: int | str = "auto") -> None:
+        self.head = head
+        self.device = torch.device(ref.device)
+        self.batch_size = BATCH[self.device.type] if batch_size == "auto" else int(batch_size)
+        self.model = ref.load()
+        self.lock = threading.Lock()
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        """The packed shard of rows in plan order from a packed shard of arrays."""
+        started = time.perf_counter()
+        units, before, scalars = unpack(row)
+        done, failed = Prediction(self, units).run()
+        scalars["seconds_predict"] = time.perf_counter() - started
+        segment = pa.array([scalars["segment"]] * done.num_rows, pa.int32())
+        return pack(done.append_column("segment", segment), to_table([*from_table(before), *failed]), scalars)
+
+    def outputs(self, arrays: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+        """Columns of one micro-batch of one shape."""
+        with torch.inference_mode():
+            inputs = to_device(self.head.collate(arrays, "cpu"), self.device)
+            with self.lock:
+                outputs = self.head.forward(self.model, inputs)
+            return dict(self.head.rows(outputs))
+
+
+class Prediction:
+    """One call: the units of one shard, in micro-batches of one shape."""
+
+    def __init__(self, replica: Replica, units: pa.Table) -> None:
+        self.replica = replica
+        self.units = units
+        self.arrays: dict[str, Ragged] = arrays_of(units)
+        self.failed: dict[int, Quarantined] = {}
+
+    def run(self) -> tuple[pa.Table, list[Quarantined]]:
+        """The rows of the units that were predicted, and those that were not, both in plan order."""
+        batches = [done for indices in self._micro_batches() for done in self._predict(indices)]
+        order = np.array([index for indices, _ in batches for index in indices], np.int64)
+        rows = [rows for _, rows in batches] or [empty_rows(self.replica.head.columns)]
+        table = pa.concat_tables(rows).combine_chunks()
+        if (np.diff(order) < 0).any():  # shapes were mixed: back to plan order
+            table = table.take(np.argsort(order))
+        kept = self.units.select(["id", "uri", "version"]).take(np.sort(order))
+        for name in table.column_names:
+            kept = kept.append_column(table.schema.field(name), table.column(name))
+        return kept, [self.failed[index] for index in sorted(self.failed)]
+
+    def _micro_batches(self) -> Iterator[list[int]]:
+        """Indices of units of one shape, at most `batch_size` of them."""
+        by_shape: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        for index in range(self.units.num_rows):
+            by_shape[tuple(array.shapes[index] for array in self.arrays.values())].append(index)
+        size = self.replica.batch_size
+        for indices in by_shape.values():
+            yield from (indices[begin : begin + size] for begin in range(0, len(indices), size))
+
+    def _predict(self, indices: list[int]) -> list[tuple[list[int], pa.Table]]:
+        """Rows by the units they belong to. A micro-batch that fails is halved, until what fails is a unit alone."""
+        arrays = {name: [ragged[index] for index in indices] for name, ragged in self.arrays.items()}
+        try:
+            return [(indices, to_rows(self.replica.outputs(arrays), self.replica.head.columns, len(indices)))]
+        except Exception as error:  # noqa: BLE001 - whatever it raises: a single unit is quarantined, more are halved
+            require_device(self.replica.device)
+            if len(indices) == 1:
+                self._quarantine(indices[0], error)
+                return []
+        half = len(indices) // 2
+        return self._predict(indices[:half]) + self._predict(indices[half:])
+
+    def _quarantine(self, index: int, error: Exception) -> None:
+        unit = self.units.slice(index, 1).to_pylist()[0]
+        self.failed[index] = quarantined(unit["id"], unit["uri"], "predict", error)
+
+
+def to_device(inputs: Any, device: torch.device) -> Any:
+    """The tensors of a nested structure on the device; to a GPU from pinned memory, without waiting for the copy."""
+    if isinstance(inputs, torch.Tensor):
+        return inputs.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else inputs
+    if isinstance(inputs, Mapping):
+        return {name: to_device(value, device) for name, value in inputs.items()}
+    if isinstance(inputs, (list, tuple)):
+        return type(inputs)(to_device(value, device) for value in inputs)
+    return inputs
+
+
+def require_device(device: torch.device) -> None:
+    """End the process where the GPU is past use: its errors would be laid to units. Ray starts another replica."""
+    if device.type != "cuda":
+        return
+    try:
+        torch.cuda.synchronize(device)
+    except Exception:  # noqa: BLE001 - a lost context fails every call from here on; the shard is retried elsewhere
+        os._exit(1)

@@ -1,0 +1,146 @@
+"""The frozen plan in OUTPUT: segments that name plan files, plan files that hold shards.
+
+A plan file counts only if a segment names it, with its digest. A segment is put if absent, so of two drivers that plan
+at the same time one wins; shard numbers run on from one segment to the next.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.sources.base import Piece
+from pipeline.storage import Store
+
+PLAN = "_run/plan/"
+PIECE = pa.struct(
+    [
+        ("key", pa.string()),
+        ("version", pa.string()),
+        ("size", pa.int64()),
+        ("begin", pa.int64()),
+        ("end", pa.int64()),
+        ("units", pa.int64()),
+    ]
+)
+SCHEMA = pa.schema(
+    [
+        ("shard", pa.int64()),
+        ("segment", pa.int32()),
+        ("units", pa.int64()),  # null where only opening the pieces tells
+        ("pieces", pa.large_list(PIECE)),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlanFile:
+    """One plan file: row i holds shard `first_shard + i`. `units` is None where only opening its pieces tells."""
+
+    name: str
+    sha256: str
+    first_shard: int
+    shards: int
+    units: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """One planning of a run: the plan files that count, in order of their shards."""
+
+    number: int
+    files: tuple[PlanFile, ...]
+
+    @property
+    def key(self) -> str:
+        return segment_key(self.number)
+
+    @property
+    def shards(self) -> int:
+        return sum(file.shards for file in self.files)
+
+    @property
+    def first_shard(self) -> int:
+        return self.files[0].first_shard
+
+    @property
+    def units(self) -> int | None:
+        """Planned units, None where only opening the inputs tells."""
+        return total(file.units for file in self.files)
+
+    def to_json(self) -> bytes:
+        summary = {"segment": self.number, "first_shard": self.first_shard, "shards": self.shards, "units": self.units}
+        return json.dumps(summary | {"files": [asdict(file) for file in self.files]}, indent=1).encode()
+
+    @classmethod
+    def from_json(cls, data: bytes) -> Segment:
+        values = json.loads(data)
+        return cls(number=values["segment"], files=tuple(PlanFile(**file) for file in values["files"]))
+
+
+def segment_key(number: int) -> str:
+    return f"{PLAN}segment-{number:05d}.json"
+
+
+def total(counts: Iterable[int | None]) -> int | None:
+    """The sum, None where one of the counts is not known."""
+    known = list(counts)
+    return None if None in known else sum(count for count in known if count is not None)
+
+
+def read_segments(store: Store) -> list[Segment]:
+    """The segments of a run in order; a fresh listing."""
+    keys = sorted(key for key in store.names(PLAN) if key.startswith(f"{PLAN}segment-") and key.endswith(".json"))
+    return [Segment.from_json(store.read(key)) for key in keys]
+
+
+def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence[Sequence[Piece]]) -> PlanFile:
+    """Write the shards, lists of pieces, under a name of its own."""
+    units = [total([piece.units for piece in pieces]) for pieces in shards]
+    table = pa.table(
+        {
+            "shard": range(first_shard, first_shard + len(shards)),
+            "segment": [segment] * len(shards),
+            "units": units,
+            "pieces": [[asdict(piece) for piece in pieces] for pieces in shards],
+        },
+        schema=SCHEMA,
+    )
+    sink = io.BytesIO()
+    pq.write_table(table, sink, compression="zstd")
+    name, data = f"{PLAN}{uuid.uuid4().hex}.parquet", sink.getvalue()
+    store.put_if_absent(name, data)
+    digest = hashlib.sha256(data).hexdigest()
+    return PlanFile(name=name, sha256=digest, first_shard=first_shard, shards=len(shards), units=total(units))
+
+
+def read_plan_file(store: Store, name: str, sha256: str, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
+    """The shards of a plan file; ValueError where it is not the file that its segment named."""
+    data = store.read(name)
+    found = hashlib.sha256(data).hexdigest()
+    if found != sha256:
+        raise ValueError(f"{store.uri_of(name)} has the digest {found}, its segment says {sha256}")
+    return pq.ParquetFile(io.BytesIO(data)).read(columns=list(columns))
+
+
+def pieces_of(row: dict[str, object]) -> list[Piece]:
+    """The pieces of one row of a plan file."""
+    return [Piece(**piece) for piece in row["pieces"]]  # type: ignore[attr-defined]
+
+
+def planned_versions(store: Store, segment: Segment) -> Iterator[tuple[str, str]]:
+    """(key, version) of each input that the segment plans, once each, in the order it was listed."""
+    last = None
+    for file in segment.files:
+        pieces = read_plan_file(store, file.name, file.sha256, ["pieces"]).column("pieces").combine_chunks().flatten()
+        for key, version in zip(pieces.field("key").to_pylist(), pieces.field("version").to_pylist(), strict=True):
+            if key != last:
+                yield key, version
+            last = key

@@ -1,0 +1,65 @@
+"""What a finished run amounts to, for its caller and for OUTPUT's manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from pipeline.runtime.fingerprint import Run
+from pipeline.runtime.plan import Plan
+from pipeline.runtime.progress import Counts
+from pipeline.runtime.receipts import Receipt
+from pipeline.storage import Store
+
+MANIFEST = "_run/manifest.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """A finished run, all of its parts counted. `bytes` of the parts; `changed`: inputs that were planned in another
+    version and left; `resumed`: shards that were done before this driver; `seconds` that this driver took."""
+
+    run: str
+    output: str
+    segments: int
+    shards: int
+    units: int
+    rows: int
+    quarantined: int
+    bytes: int
+    changed: int
+    resumed: int
+    seconds: float
+
+    @classmethod
+    def of(
+        cls, run: Run, output: Store, plan: Plan, counts: Counts, heard: Collection[Receipt], seconds: float
+    ) -> Summary:
+        """The summary of a run whose shards have all been heard of."""
+        return cls(
+            run=run.run,
+            output=output.uri,
+            segments=len(plan.segments),
+            shards=plan.shards,
+            units=counts.units_done,
+            rows=counts.rows,
+            quarantined=counts.quarantined,
+            bytes=sum(receipt.bytes for receipt in heard),
+            changed=plan.changed,
+            resumed=counts.start_shards,
+            seconds=seconds,
+        )
+
+
+def put_manifest(output: Store, summary: Summary, heard: Collection[Receipt]) -> None:
+    """Write manifest.json: the sign that every planned shard is committed. A later segment's run replaces it."""
+    totals = {name: getattr(summary, name) for name in ("run", "segments", "units", "rows", "quarantined", "bytes")}
+    seconds = {
+        stage: round(sum(getattr(receipt, f"seconds_{stage}") for receipt in heard), 3)
+        for stage in ("load", "predict", "write")
+    }
+    finished = datetime.now(UTC).isoformat(timespec="seconds")
+    manifest = totals | {"parts": summary.shards, "seconds": seconds, "finished": finished}
+    output.put(MANIFEST, json.dumps(manifest, indent=1).encode())

@@ -1,0 +1,153 @@
+"""Parts: the Parquet file of one shard, whose footer is the one truth of what became of the shard's units."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.storage import StorageError, Store
+
+FOOTER = b"perceiver"  # the key of our footer among the Parquet file's metadata
+ROW_GROUP_BYTES = 64 << 20
+_PART = re.compile(r"predictions/part-([0-9a-z]+)-(\d{8,})\.parquet")
+
+QUARANTINE_SCHEMA = pa.schema(
+    [(name, pa.string()) for name in ("id", "uri", "stage", "error", "message")] + [("attempts", pa.int32())]
+)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Quarantined:
+    """A unit that could not be predicted: at which stage, what went wrong in class and words, after how many tries."""
+
+    id: str
+    uri: str
+    stage: str
+    error: str
+    message: str
+    attempts: int
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Footer:
+    """What a part says of itself. `plan`: digest of the plan file its shard stands in; `seconds` by stage."""
+
+    run: str
+    shard: int
+    segment: int
+    plan: str
+    rows: int
+    quarantined: tuple[Quarantined, ...]
+    seconds: Mapping[str, float]
+
+    def to_json(self) -> bytes:
+        """The footer as it is written."""
+        return json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Footer:
+        """The footer that was written; ValueError, TypeError or KeyError where it was not one of ours."""
+        values: dict[str, Any] = json.loads(text)
+        units = tuple(Quarantined(**unit) for unit in values.pop("quarantined"))
+        return cls(**values, quarantined=units)
+
+
+def part_key(run: str, shard: int) -> str:
+    """The one name of a shard's part."""
+    return f"predictions/part-{run}-{shard:08d}.parquet"
+
+
+def quarantine_key(run: str, shard: int) -> str:
+    """The one name of a shard's quarantined units."""
+    return f"quarantine/part-{run}-{shard:08d}.parquet"
+
+
+def shard_of(key: str) -> tuple[str, int] | None:
+    """The run and shard of a part's key; None for what is no part."""
+    found = _PART.fullmatch(key)
+    return (found[1], int(found[2])) if found else None
+
+
+def commit(store: Store, table: pa.Table, footer: Footer) -> tuple[Footer, bool, int]:
+    """Put a shard's part if no attempt has; then its quarantine part. (the footer that counts, ours or not, bytes).
+
+    The first attempt wins, and every later one goes on with the winner's footer: no mix of two attempts is ever seen.
+    """
+    key = part_key(footer.run, footer.shard)
+    data = encode_part(table, footer)
+    ours = store.put_if_absent(key, data)
+    size = len(data) if ours else store.size(key)
+    committed = footer if ours else read_footer(store, key)
+    put_quarantine(store, committed)
+    return committed, ours, size
+
+
+def put_quarantine(store: Store, footer: Footer) -> None:
+    """Put the quarantine part that follows from a committed footer, where it has units and the part is not there."""
+    if footer.quarantined:
+        store.put_if_absent(quarantine_key(footer.run, footer.shard), encode_quarantine(footer))
+
+
+def read_footer(store: Store, key: str) -> Footer:
+    """The footer of a part, by ranged reads; StorageError where the file is not a part of ours."""
+    with store.open(key) as file:
+        try:
+            metadata = pq.read_metadata(file).metadata or {}
+            return Footer.from_json(metadata[FOOTER])
+        except (pa.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+            raise StorageError(f"{store.uri_of(key)} is not a part that this project wrote: {error!r}") from error
+
+
+def encode_part(table: pa.Table, footer: Footer) -> bytes:
+    """The Parquet file of a shard's rows: zstd, floats split by bytes, row groups capped by bytes. Deterministic."""
+    metadata = {**(table.schema.metadata or {}), FOOTER: footer.to_json()}
+    return _encode(table.replace_schema_metadata(metadata))
+
+
+def encode_quarantine(footer: Footer) -> bytes:
+    """The Parquet file of the quarantined units that a part's footer lists."""
+    units = [dataclasses.asdict(unit) for unit in footer.quarantined]
+    origin = json.dumps({"run": footer.run, "shard": footer.shard}).encode()
+    return _encode(pa.Table.from_pylist(units, schema=QUARANTINE_SCHEMA).replace_schema_metadata({FOOTER: origin}))
+
+
+def _encode(table: pa.Table) -> bytes:
+    floats, others = _leaves(table.schema)
+    rows = max(1, ROW_GROUP_BYTES * table.num_rows // max(1, table.nbytes))
+    buffer = io.BytesIO()
+    pq.write_table(
+        table,
+        buffer,
+        row_group_size=rows,
+        compression="zstd",
+        use_dictionary=others,  # floats do not repeat: a dictionary costs time and gains nothing
+        use_byte_stream_split=floats,
+    )
+    return buffer.getvalue()
+
+
+def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
+    """The Parquet paths of the columns of numbers with a point, and of all others."""
+    floats: list[str] = []
+    others: list[str] = []
+    for field in schema:
+        for path, kind in _paths(field.name, field.type):
+            (floats if pa.types.is_floating(kind) else others).append(path)
+    return floats, others
+
+
+def _paths(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    if pa.types.is_struct(kind):
+        for field in kind:
+            yield from _paths(f"{path}.{field.name}", field.type)
+    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+        yield from _paths(f"{path}.list.element", kind.value_type)
+    else:
+        yield path, kind

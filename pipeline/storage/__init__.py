@@ -1,0 +1,7 @@
+"""Folders of local disks and object stores: listed, read, and written once, by key."""
+
+from pipeline.storage.errors import Changed, Missing, StorageError, StorageFull
+from pipeline.storage.store import Entry, Store
+from pipeline.storage.uris import AccessError, check_uri, redact
+
+__all__ = ["AccessError", "Changed", "Entry", "Missing", "StorageError", "StorageFull", "Store", "check_uri", "redact"]

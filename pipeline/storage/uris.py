@@ -1,0 +1,97 @@
+"""What a user may give as a URI, and what of any text may be shown."""
+
+from __future__ import annotations
+
+import os
+import re
+
+LOCAL = frozenset({"file", "local"})
+_SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_ALIASES = {"s3a": "s3", "gcs": "gs"}
+_WITH_AT = frozenset({"abfs", "abfss", "az", "hf"})  # container@account, repository@revision
+_WITH_PORT = frozenset({"http", "https", "ftp", "sftp", "ssh", "hdfs", "webhdfs", "smb"})
+_QUERY = re.compile(r"\?[^/?=]+=")
+
+
+class AccessError(Exception):
+    """What the user named cannot be used: a wrong URI, nothing there, no permission. The message names the URI."""
+
+
+def check_uri(uri: str) -> str:
+    """The URI itself; AccessError for one that holds a user, password or query string, which may be secrets.
+
+    A `?` that starts no `name=value` is a wildcard, and a path without a scheme is a local one: both are let through.
+    """
+    scheme, rest = split_scheme(uri)
+    if scheme is None:
+        if "::" in uri and "://" in uri and not uri.startswith(("/", ".", "~")):
+            raise AccessError(f"chained URIs are not read: {redact(uri)}")
+        return uri
+    authority = rest.split("/", 1)[0]
+    named = "@" in authority and scheme not in _WITH_AT
+    # A bucket has no colon, a secret key may have slashes: `s3://user:pass/word@bucket` ends here too.
+    colon = ":" in authority and not authority.startswith("arn:")
+    port = scheme in _WITH_PORT and re.fullmatch(r"[^:@]+:\d+", authority)
+    if named or (colon and not port) or _QUERY.search(rest) or (scheme.startswith("http") and "?" in rest):
+        raise AccessError(
+            "a URI must not hold a user, password or query string; credentials come from the environment or a profile: "
+            f"{_without_secrets(scheme, rest)}"
+        )
+    return uri
+
+
+def split_scheme(uri: str) -> tuple[str | None, str]:
+    """(`s3`, `bucket/key`) of `s3://bucket/key`, (None, the path) of a local path. Nothing is percent-decoded."""
+    match = _SCHEME.match(uri)
+    if match is None:
+        return None, uri
+    scheme = match[1].lower()
+    return _ALIASES.get(scheme, scheme), match[2]
+
+
+def normalise(uri: str) -> str:
+    """An absolute path for a local folder, else `scheme://…`, without a trailing slash. AccessError for none."""
+    scheme, rest = split_scheme(check_uri(uri))
+    if not rest.strip("/") and not (rest and (scheme is None or scheme in LOCAL)):
+        raise AccessError(f"{uri!r} names no folder or bucket")
+    if scheme is None or scheme in LOCAL:
+        return os.path.abspath(os.path.expanduser(rest))  # noqa: PTH100, PTH111 - Path drops a leading "//" otherwise
+    return f"{scheme}://{rest.strip('/')}"
+
+
+def _without_secrets(scheme: str, rest: str) -> str:
+    path, mark, _ = rest.partition("?")
+    if ":" in path.split("/", 1)[0] or "@" in path.split("/", 1)[0]:
+        path = "***@" + path.rpartition("@")[2] if "@" in path else "***"
+    return redact(f"{scheme}://{path}{'?***' if mark else ''}")
+
+
+_VALUE = r"""[^\s"'&,;<>]+"""
+_NAME = (
+    r"signature|token|secret|passw(?:or)?d|pwd|credentials?|api[_-]?key|secret[_-]?key|sig"
+    r"|access[_-]?key(?:[_-]?id)?|account[_-]?key|shared[_-]?access[_-]?signature"
+)
+_RULES = (
+    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), "***"),
+    (re.compile(r"""(://)[^\s/@:"']*:(?!\d+(?:[/\s"']|$))[^\s"'<>]*@"""), r"\1***@"),
+    (re.compile(r"\b(bearer|basic|sharedkey)\s+[\w.~+/:=-]{6,}", re.IGNORECASE), r"\1 ***"),
+    (
+        re.compile(rf"""(?<![A-Za-z0-9])([\w.-]*?(?:{_NAME})["']?\s*[=:]\s*["']?)(?!\d+\b){_VALUE}""", re.IGNORECASE),
+        r"\1***",
+    ),
+    (re.compile(r"\b(?:A3T[A-Z0-9]|AKIA|ASIA|AGPA|AIDA|AROA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9]{12,}\b"), "***"),
+    (re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|gh[pousr]_\w{20,}|ya29\.[\w-]{10,}|AIza[\w-]{30,})"), "***"),
+    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "***"),
+)
+_SECRET_VARIABLE = re.compile(r"(?:SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY|API_KEY|CONNECTION_STRING)(?:_ID)?$")
+
+
+def redact(text: str) -> str:
+    """The text with passwords, tokens, signatures and keys as `***`: by their names, their forms, and by value where
+    this process has them in its environment."""
+    for name, value in os.environ.items():
+        if len(value) >= 8 and _SECRET_VARIABLE.search(name):
+            text = text.replace(value, "***")
+    for pattern, replacement in _RULES:
+        text = pattern.sub(replacement, text)
+    return text
