@@ -31,7 +31,8 @@ def from_options(model: type[M], arguments: tuple[str, ...]) -> Callable[[Callab
 
     def decorate(body: Callable[[M], None]) -> Callable[..., None]:
         def command(**given: Any) -> None:
-            with_exit_code(lambda: body(_checked(model, given)))
+            options = _checked(model, given)
+            with_exit_code(lambda: body(options))
 
         command.__doc__ = body.__doc__
         fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in arguments)
