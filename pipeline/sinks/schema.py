@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 import pyarrow as pa
+
+FEATURES = b"huggingface"  # the key under which `datasets` looks for its features
 
 # As heads declare them: a scalar's name, [type] for a list of it, {name: type} for a struct.
 ColumnType: TypeAlias = Any
@@ -48,27 +51,57 @@ def output_schema(columns: Mapping[str, ColumnType], kept: pa.Schema | None = No
     names = [field.name for field in fields]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(f"column {twice[0]!r} would stand in the output twice: do not keep it, or rename it")
-    schema = pa.schema(fields)
-    return schema.with_metadata({b"huggingface": features_json(schema)})
+    return with_features(pa.schema(fields))
 
 
-def features_json(schema: pa.Schema) -> bytes:
-    """The schema in the words of `datasets`, which then needs to guess nothing."""
+def with_features(schema: pa.Schema) -> pa.Schema:
+    """The schema with its features in the words of `datasets`, which then needs to guess nothing.
+
+    Those it has are kept. Where a type has no word there, `datasets` is left to find its own.
+    """
+    metadata = dict(schema.metadata or {})
     features = {field.name: _feature(field.type) for field in schema}
-    return json.dumps({"info": {"features": features}}).encode()
+    if FEATURES in metadata or any(feature is None for feature in features.values()):
+        return schema
+    return schema.with_metadata(metadata | {FEATURES: json.dumps({"info": {"features": features}}).encode()})
 
 
-def _feature(kind: pa.DataType) -> dict[str, Any]:
-    if pa.types.is_large_list(kind):
-        return {"feature": _feature(kind.value_type), "_type": "LargeList"}
-    if pa.types.is_list(kind):
-        return {"feature": _feature(kind.value_type), "_type": "List"}
+def plain(schema: pa.Schema) -> pa.Schema:
+    """The schema with lists, strings and binary of the plain kinds, all the way down."""
+    fields = [field.with_type(_plain(field.type)) for field in schema]
+    return pa.schema(fields, metadata=schema.metadata)
+
+
+def _plain(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
     if pa.types.is_struct(kind):
-        return {field.name: _feature(field.type) for field in kind}
-    return {"dtype": _DATASETS_NAMES.get(str(kind), str(kind)), "_type": "Value"}
+        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
+    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
+        return pa.string()
+    return pa.binary() if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind) else kind
 
 
-_DATASETS_NAMES = {"double": "float64", "float": "float32", "halffloat": "float16"}
+def _feature(kind: pa.DataType) -> Any:
+    """The type in JSON, None if there is no word for it. A list is one of its element: every release reads that."""
+    if pa.types.is_list(kind):
+        element = _feature(kind.value_type)
+        return None if element is None else [element]
+    if pa.types.is_struct(kind):
+        parts = {field.name: _feature(field.type) for field in kind}
+        return None if None in parts.values() else parts
+    word = _FEATURE_WORDS.get(str(kind), str(kind))
+    return {"dtype": word, "_type": "Value"} if _VALUE.fullmatch(word) else None
+
+
+_FEATURE_WORDS = {
+    "double": "float64",
+    "float": "float32",
+    "halffloat": "float16",
+    "date32[day]": "date32",
+    "date64[ms]": "date64",
+}
+_VALUE = re.compile(r"null|bool|u?int\d+|float\d+|string|binary|date\d+|timestamp\[.*\]|time\d+\[.*\]|duration\[.*\]")
 
 
 def _element(column: list[ColumnType]) -> ColumnType:

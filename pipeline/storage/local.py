@@ -136,7 +136,7 @@ def _walk(folder: str, above: str, prefix: str, listed: tuple[str, ...]) -> Iter
         if not is_folder:
             if key.startswith(prefix):
                 yield key, path
-        elif key != TEMPORARY and (key.startswith(prefix) or prefix.startswith(key)):
+        elif key.startswith(prefix) or prefix.startswith(key):
             inner = listed
             if os.path.islink(path):  # noqa: PTH114
                 target = os.path.realpath(path)

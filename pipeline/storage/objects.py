@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, BinaryIO, cast
 
 from pipeline.storage.base import Entry, RangedFile
@@ -102,4 +103,6 @@ def version_of(info: dict[str, Any]) -> str:
         if info.get(name):
             return str(info[name]).strip('"')
     times = (info.get(name) for name in ("mtime", "last_modified", "LastModified", "created"))
-    return f"{info['size']}-{next((str(time) for time in times if time), '')}"
+    time = next((time for time in times if time), "")
+    # Some file systems list numbers and look up datetimes.
+    return f"{info['size']}-{time.timestamp() if isinstance(time, datetime) else time}"

@@ -74,7 +74,8 @@ _NAME = (
 _RULES = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), "***"),
     (re.compile(r"""(://)[^\s/@:"']*:(?!\d+(?:[/\s"']|$))[^\s"'<>]*@"""), r"\1***@"),
-    (re.compile(r"\b(bearer|basic|sharedkey)\s+[\w.~+/:=-]{6,}", re.IGNORECASE), r"\1 ***"),
+    (re.compile(r"\b(bearer|sharedkey)\s+[\w.~+/:=-]{12,}", re.IGNORECASE), r"\1 ***"),
+    (re.compile(r"""(authorization["']?\s*[=:]\s*["']?basic)\s+\S+""", re.IGNORECASE), r"\1 ***"),
     (
         re.compile(rf"""(?<![A-Za-z0-9])([\w.-]*?(?:{_NAME})["']?\s*[=:]\s*["']?)(?!\d+\b){_VALUE}""", re.IGNORECASE),
         r"\1***",

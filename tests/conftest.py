@@ -1,0 +1,199 @@
+"""What tests of several parts share: an S3 server in a process of its own, a wire to it that loses things, a Ray
+cluster, a small checkpoint and pictures."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import subprocess
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import boto3
+import numpy as np
+import pytest
+from PIL import Image
+
+# One request at a time: moto looks for the object and stores it in two steps, and a store's conditional put is one.
+# It ends with the process that started it, however that ends.
+_S3_SERVER = """
+import os, sys, threading
+os.environ["MOTO_S3_DEFAULT_MAX_KEYS"] = "100"  # short pages, so that tests turn them
+from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+from werkzeug.serving import make_server
+
+moto, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
+
+def application(environ, start_response):
+    with lock:
+        return list(moto(environ, start_response))
+
+server = make_server("127.0.0.1", 0, application, threaded=True)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+print(server.port, flush=True)
+sys.stdin.read()
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class S3:
+    """An S3 server on loopback; its endpoint and credentials are in the environment."""
+
+    endpoint: str
+    client: Any  # of boto3: another client than the one under test
+
+    def bucket(self, name: str) -> str:
+        """A new, empty bucket's URI; its name starts with `name`."""
+        bucket = f"{name}-{uuid.uuid4().hex[:8]}"
+        self.client.create_bucket(Bucket=bucket)
+        return f"s3://{bucket}"
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3]:
+    """An S3 server that other processes reach too: they inherit what this sets in the environment."""
+    command = [sys.executable, "-c", _S3_SERVER]
+    with (
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server,
+        pytest.MonkeyPatch.context() as patch,
+    ):
+        assert server.stdout is not None
+        endpoint = f"http://127.0.0.1:{int(server.stdout.readline())}"
+        patch.setenv("AWS_ENDPOINT_URL", endpoint)
+        patch.setenv("AWS_ACCESS_KEY_ID", "testing-key-id")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "testing-secret-canary")
+        patch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        patch.delenv("AWS_SESSION_TOKEN", raising=False)
+        patch.delenv("AWS_PROFILE", raising=False)
+        yield S3(endpoint=endpoint, client=boto3.client("s3"))
+        server.terminate()
+
+
+@dataclass(kw_only=True)
+class Wire:
+    """A proxy before the S3 server, which does to requests what it is told and keeps a list of its answers."""
+
+    endpoint: str
+    seen: list[tuple[str, str, dict[str, str], int]] = field(
+        default_factory=list
+    )  # method, path, headers, bytes answered
+    without_header: str | None = None  # taken from every request
+    lose_answers: int = 0  # so many PUTs reach the store, their answers nobody
+    statuses: list[int] = field(default_factory=list)  # answered to the next requests instead of asking the store
+    stalled: threading.Event | None = None  # no answer to anything until it is set
+
+
+@pytest.fixture
+def wire(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+    """The way from this process to the S3 server, for stores that connect during the test."""
+    upstream = s3.endpoint.removeprefix("http://")
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"  # which answers `Expect: 100-continue`
+
+        def handle_one(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            if wire.stalled is not None:
+                wire.stalled.wait()
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            if wire.statuses:
+                return self._answer(wire.statuses.pop(0), {}, b"", headers)
+            headers.pop((wire.without_header or "").lower(), None)
+            connection = http.client.HTTPConnection(upstream)
+            connection.request(self.command, self.path, body=body, headers=headers)
+            answer = connection.getresponse()
+            data = answer.read()
+            connection.close()
+            if self.command == "PUT" and wire.lose_answers:
+                wire.lose_answers -= 1
+                self.close_connection = True
+                return None
+            return self._answer(answer.status, dict(answer.getheaders()), data, headers)
+
+        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_one  # noqa: N815
+
+        def _answer(self, status: int, answered: dict[str, str], data: bytes, asked: dict[str, str]) -> None:
+            wire.seen.append((self.command, self.path, asked, len(data)))
+            self.send_response_only(status)
+            for name, value in answered.items():
+                if name.lower() not in ("transfer-encoding", "connection"):
+                    self.send_header(name, value)
+            if not any(name.lower() == "content-length" for name in answered):
+                self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    wire = Wire(endpoint=f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield wire
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.fixture(scope="session")
+def cluster(s3: S3) -> Iterator[None]:
+    """One Ray cluster of two CPUs for the session; its workers know the S3 server."""
+    import ray
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
+        ray.init(
+            address="local",
+            num_cpus=2,
+            include_dashboard=False,
+            object_store_memory=200 << 20,
+            log_to_driver=False,
+            logging_level="ERROR",
+        )
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(scope="session")
+def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small image model with random weights, saved by transformers, that reads pictures of 32 × 32."""
+    from pipeline.reference.shapes import small
+    from pipeline.reference.weights import make_checkpoint
+
+    name = "PerceiverForImageClassificationFourier"
+    folder = make_checkpoint(name, small(name), tmp_path_factory.mktemp("checkpoint") / "model")
+    sides = {"size": {"height": 32, "width": 32}, "crop_size": {"height": 36, "width": 36}}
+    (folder / "preprocessor_config.json").write_text(json.dumps(sides))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def put_pictures() -> Callable[..., None]:
+    """`put_pictures(folder, numbers, damaged=())`: files like `0007.png`, `0008.jpg` of several sizes and modes."""
+
+    def put(folder: Path, numbers: Iterable[int], damaged: Collection[int] = ()) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in numbers:
+            colours = np.random.default_rng(number)
+            height, width = (int(side) for side in colours.integers(30, 90, 2))
+            pixels = colours.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+            picture = Image.fromarray(pixels).resize((width, height)).convert("L" if number % 5 == 1 else "RGB")
+            path = folder / f"{number:04d}.{'png' if number % 2 else 'jpg'}"
+            picture.save(path)
+            if number in damaged:
+                path.write_bytes(path.read_bytes()[:40])
+
+    return put
+
+
+@pytest.fixture
+def pictures(tmp_path: Path, put_pictures: Callable[..., None]) -> Path:
+    """A folder of 60 picture files, of which 5, 17, 18, 42 and 59 are damaged."""
+    put_pictures(tmp_path / "pictures", range(60), damaged=(5, 17, 18, 42, 59))
+    return tmp_path / "pictures"

@@ -1,0 +1,61 @@
+"""Columns as heads declare them, in Arrow and in the words of `datasets`."""
+
+import json
+
+import pyarrow as pa
+import pytest
+from datasets import Features
+
+from pipeline.sinks.schema import arrow_type, output_schema, plain, with_features
+
+TOPK = [{"label_id": "int32", "label": "string", "score": "float32"}]
+COLUMNS = {"label": "string", "score": "float32", "topk": TOPK, "flow": ["float16"], "video": {"bytes": "binary"}}
+
+
+def test_types_are_plain_and_nest() -> None:
+    item = pa.struct([("label_id", pa.int32()), ("label", pa.string()), ("score", pa.float32())])
+    assert arrow_type(TOPK) == pa.list_(item)
+    assert arrow_type([["float16"]]) == pa.list_(pa.list_(pa.float16()))
+    assert arrow_type("bool") == pa.bool_()
+
+
+@pytest.mark.parametrize(("column", "said"), [("int", "'int' is none of string"), (["int32", "int64"], "one type")])
+def test_wrong_type_is_named(column: object, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        arrow_type(column)
+
+
+def test_columns_stand_in_order() -> None:
+    schema = output_schema(COLUMNS, pa.schema([("kept", pa.int64())]))
+    assert schema.names == ["id", "uri", "version", "segment", "kept", *COLUMNS]
+    assert schema.field("segment").type == pa.int32()
+
+
+@pytest.mark.parametrize("name", ["id", "segment", "label"])
+def test_kept_column_with_a_taken_name_is_named(name: str) -> None:
+    with pytest.raises(ValueError, match=f"column '{name}' would stand in the output twice"):
+        output_schema(COLUMNS, pa.schema([(name, pa.string())]))
+
+
+def test_features_are_those_of_datasets() -> None:
+    kept = pa.schema([("when", pa.timestamp("us")), ("day", pa.date32()), ("f64", pa.float64())])
+    schema = output_schema(COLUMNS, kept)
+    features = Features.from_arrow_schema(schema)
+    assert features.arrow_schema.types == schema.types
+    written = json.loads(schema.metadata[b"huggingface"])["info"]["features"]
+    assert written["flow"] == [{"dtype": "float16", "_type": "Value"}]  # as releases before `List` wrote it too
+    assert Features.from_dict(written) == features
+
+
+def test_type_without_a_word_leaves_datasets_to_find_its_own() -> None:
+    schema = with_features(pa.schema([("kind", pa.dictionary(pa.int32(), pa.string()))]))
+    assert b"huggingface" not in (schema.metadata or {})
+    Features.from_arrow_schema(schema)
+
+
+def test_large_types_are_plain_all_the_way_down() -> None:
+    inner = pa.struct([("a", pa.large_list(pa.large_string())), ("b", pa.large_binary())])
+    schema = plain(pa.schema([("x", pa.large_list(inner)), ("n", pa.int32())], metadata={"kept": "too"}))
+    expected = pa.struct([("a", pa.list_(pa.string())), ("b", pa.binary())])
+    assert schema.types == [pa.list_(expected), pa.int32()]
+    assert schema.metadata == {b"kept": b"too"}

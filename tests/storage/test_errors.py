@@ -1,0 +1,72 @@
+"""Which errors are worth another try, whatever client they come from."""
+
+import errno
+import pickle
+
+import pytest
+
+from pipeline.storage import AccessError, Changed, Missing, StorageError, StorageFull
+from pipeline.storage.errors import explained, translate
+
+
+class HttpError(Exception):
+    """As clients of other stores raise it: with a status."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__(f"the server said {code}")
+        self.code = code
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "transient"),
+    [
+        (OSError(errno.EIO, "conflict"), StorageError, True),
+        (OSError(errno.ESTALE, "stale"), StorageError, True),
+        (TimeoutError("read timed out"), StorageError, True),
+        (ConnectionResetError("reset by peer"), StorageError, True),
+        (HttpError(500), StorageError, True),
+        (HttpError(503), StorageError, True),
+        (HttpError(429), StorageError, True),
+        (HttpError(409), StorageError, True),
+        (HttpError(400), StorageError, False),
+        (HttpError(401), AccessError, None),
+        (HttpError(403), AccessError, None),
+        (HttpError(404), Missing, False),
+        (PermissionError(errno.EACCES, "denied"), AccessError, None),
+        (OSError(errno.EROFS, "read-only"), AccessError, None),
+        (OSError("Forbidden: bucket/key"), AccessError, None),
+        (FileNotFoundError(errno.ENOENT, "gone"), Missing, False),
+        (NotADirectoryError(errno.ENOTDIR, "no folder"), Missing, False),
+        (IsADirectoryError(errno.EISDIR, "a folder"), Missing, False),
+        (OSError(errno.ENOSPC, "No space left on device"), StorageFull, False),
+        (OSError(errno.EDQUOT, "quota"), StorageFull, False),
+        (OSError(errno.ENAMETOOLONG, "too long"), StorageError, False),
+        (Changed("s3://bucket/key is now b, not a"), Changed, False),
+    ],
+)
+def test_errors_are_told_apart(error: Exception, kind: type[Exception], transient: bool | None) -> None:
+    found = translate(error, "s3://bucket/key", "reading")
+    assert type(found) is kind
+    assert "s3://bucket/key" in str(found)
+    assert getattr(found, "transient", None) is transient
+    assert isinstance(found, OSError) or kind is AccessError
+
+
+def test_errors_of_the_program_are_not_the_store_s() -> None:
+    with pytest.raises(TypeError, match="a mistake"), explained("s3://bucket/key", "reading"):
+        raise TypeError("a mistake")
+
+
+def test_original_is_dropped_for_what_it_may_say() -> None:
+    with pytest.raises(StorageError) as caught, explained("s3://bucket/key", "reading"):
+        raise TimeoutError("https://host/?X-Amz-Signature=canary-secret")
+    assert "canary-secret" not in str(caught.value)
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+@pytest.mark.parametrize("error", [StorageError("a", transient=True), Missing("b"), Changed("c"), StorageFull("d")])
+def test_errors_travel(error: StorageError) -> None:
+    found = pickle.loads(pickle.dumps(error))
+    assert type(found) is type(error)
+    assert (str(found), found.transient) == (str(error), error.transient)

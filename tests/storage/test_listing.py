@@ -1,0 +1,146 @@
+"""Every key comes once, as it is, in byte order, and as it is now."""
+
+import itertools
+import os
+from pathlib import Path
+
+import pytest
+
+from pipeline.storage import AccessError, Store
+
+ODD = [
+    *("with space", "hash#1", "what?", "what?versionId=1", "100%", "%41", "a..b", "..hidden", "trailing ", " leading"),
+    *("ü/ñ", "日本語.jpg", "🙂", "quote'\"", "back\\slash", "a+b&c=d", "tab\there", "s3://bucket/key", "*", "[x]"),
+]
+S3_ONLY = ["a//b", "/leading slash", "trailing slash/", "a/../b", "./c", "C:/d"]
+
+
+@pytest.fixture
+def odd_keys(uri: str) -> list[str]:
+    # A local disk has no empty names: the two slashes of the URI are one there.
+    return [key for key in ODD if uri.startswith("s3:") or "//" not in key] + S3_ONLY * uri.startswith("s3:")
+
+
+def test_odd_keys_are_put_listed_and_read_as_they_are(uri: str, odd_keys: list[str]) -> None:
+    store = Store(uri)
+    for key in odd_keys:
+        assert store.put_if_absent(key, key.encode())
+    listed = list(store.entries())
+    assert [entry.key for entry in listed] == sorted(odd_keys, key=str.encode) == list(store.names(""))
+    for entry in listed:
+        assert store.read(entry.key, version=entry.version) == entry.key.encode()
+        assert store.size(entry.key) == entry.size == len(entry.key.encode())
+        with store.open(entry.key) as file:
+            assert file.read() == entry.key.encode()
+        store.delete(entry.key)
+    assert list(store.names("")) == []
+
+
+def test_order_is_that_of_the_bytes_of_whole_keys(uri: str) -> None:
+    keys = ["a-b", "a.b", "a/b", "a/b/c", "a0", "B", "é", "z", "a/b-c", "a/\uffee", "a/\U00010000"]
+    if not uri.startswith("s3:"):
+        keys.remove("a/b")  # a file there, and a folder of that name
+    store = Store(uri)
+    for key in keys:
+        store.put(key, b"")
+    assert list(store.names("")) == sorted(keys, key=str.encode)
+
+
+def test_prefix_is_of_the_key_and_not_of_a_folder(uri: str) -> None:
+    store = Store(uri)
+    for key in ["cats/a", "cats/b/c", "cats2/a", "cat", "dogs/a"]:
+        store.put(key, b"")
+    assert list(store.names("cat")) == ["cat", "cats/a", "cats/b/c", "cats2/a"]
+    assert list(store.names("cats/")) == ["cats/a", "cats/b/c"]
+    assert list(store.names("cats/b")) == ["cats/b/c"]
+    assert [entry.key for entry in store.entries("cats/b/c")] == ["cats/b/c"]
+    assert list(store.names("none/")) == []
+
+
+def test_neighbours_of_the_folder_are_not_listed(uri: str) -> None:
+    Store(f"{uri}-more").put("key", b"")
+    Store(uri).put("key", b"")
+    assert list(Store(uri).names("")) == ["key"]
+
+
+def test_listing_is_always_anew(uri: str, s3) -> None:
+    store = Store(uri)
+    assert list(store.names("predictions/")) == []
+    if uri.startswith("s3:"):
+        bucket, _, folder = uri.removeprefix("s3://").partition("/")
+        s3.client.put_object(Bucket=bucket, Key=f"{folder}/predictions/theirs", Body=b"theirs")
+    else:
+        Path(uri, "predictions").mkdir(parents=True)
+        Path(uri, "predictions/theirs").write_bytes(b"theirs")
+    assert list(store.names("predictions/")) == ["predictions/theirs"]
+    assert not store.put_if_absent("predictions/theirs", b"ours")
+
+
+def test_s3_is_listed_by_pages(wire, s3) -> None:
+    uri = s3.bucket("pages")
+    for number in range(110):
+        s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key=f"in/{number:04d}", Body=b"")
+    names = Store(f"{uri}/in").names("")
+    assert list(itertools.islice(names, 100)) == [f"{number:04d}" for number in range(100)]
+    assert len(wire.seen) == 1  # the second page is asked for when it is wanted
+    assert len(list(names)) == 10
+    assert len(wire.seen) == 2
+
+
+def test_temporary_files_and_folder_marks_are_not_listed(uri: str, s3) -> None:
+    store = Store(uri)
+    store.put("_run/tmp/half", b"")
+    store.put("_run/tmp2/whole", b"")
+    if uri.startswith("s3:"):
+        bucket, _, folder = uri.removeprefix("s3://").partition("/")
+        for mark in (f"{folder}/", f"{folder}/empty/"):
+            s3.client.put_object(Bucket=bucket, Key=mark, Body=b"")
+    assert list(store.names("")) == ["_run/tmp2/whole"]
+    assert [entry.key for entry in store.entries()] == ["_run/tmp2/whole"]
+
+
+def test_no_folder_yet_is_an_empty_one_but_no_bucket_is_an_error(tmp_path: Path, s3) -> None:
+    assert list(Store(str(tmp_path / "none")).names("")) == []
+    assert list(Store(f"{s3.bucket('there')}/none").names("")) == []
+    with pytest.raises(AccessError, match="s3://no-such-bucket-here"):
+        list(Store("s3://no-such-bucket-here/in").names(""))
+
+
+def test_links_out_are_followed_and_loops_end(tmp_path: Path) -> None:
+    root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
+    for folder in (root / "real", elsewhere / "below"):
+        folder.mkdir(parents=True)
+        (folder / "file").write_bytes(b"content")
+    (root / "again").symlink_to(root / "real")  # listed as real/
+    (root / "real/up").symlink_to("..")
+    (root / "out").symlink_to(elsewhere)
+    (root / "file").symlink_to(elsewhere / "below/file")
+    (root / "dangling").symlink_to("nowhere")
+    (root / "circle").symlink_to("circle")
+    (elsewhere / "back").symlink_to(root)
+    (elsewhere / "all").symlink_to("/")
+    (elsewhere / "below/up").symlink_to(elsewhere)
+    os.mkfifo(root / "pipe")
+    store = Store(str(root))
+    assert list(store.names("")) == ["file", "out/below/file", "real/file"]
+    assert [entry.key for entry in store.entries("out/")] == ["out/below/file"]
+    assert store.read("out/below/file") == b"content"
+    (tmp_path / "linked").symlink_to(root)
+    assert list(Store(str(tmp_path / "linked")).names("")) == ["file", "out/below/file", "real/file"]
+
+
+def test_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
+    os.close(os.open(os.fsencode(tmp_path) + b"/caf\xe9.jpg", os.O_CREAT))
+    with pytest.raises(AccessError, match=r"caf\\xe9.jpg.*not UTF-8"):
+        list(Store(str(tmp_path)).names(""))
+
+
+@pytest.mark.parametrize("key", ["../outside", "a/../../outside", "/etc/passwd", "a/./b", "", "nul\0"])
+def test_local_key_stays_in_its_folder(tmp_path: Path, key: str) -> None:
+    (tmp_path / "outside").write_bytes(b"secret")
+    store = Store(str(tmp_path / "root"))
+    for access in (store.read, store.open, store.size, store.delete):
+        with pytest.raises(AccessError, match="is not a key"):
+            access(key)
+    with pytest.raises(AccessError, match="is not a key"):
+        store.put(key, b"")

@@ -1,0 +1,57 @@
+"""What can be an OUTPUT and what not is known before any work."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.storage import AccessError, Store
+
+
+def test_probe_passes_and_leaves_nothing(uri: str, s3) -> None:
+    store = Store(uri)
+    store.probe()
+    store.probe()
+    assert list(store._folder.names("")) == []
+
+
+def test_store_that_ignores_the_condition_is_refused_unless_alone(wire, s3) -> None:
+    uri = s3.bucket("unconditional")
+    wire.without_header = "If-None-Match"
+    with pytest.raises(AccessError, match=f"{uri} has no conditional put"):
+        Store(uri).probe()
+    Store(uri, single_writer=True).probe()
+    assert s3.client.list_objects_v2(Bucket=uri.removeprefix("s3://"))["KeyCount"] == 0
+
+
+@pytest.mark.parametrize("uri", ["memory://folder", "hf://datasets/user/name", "https://host/folder"])
+@pytest.mark.parametrize("alone", [False, True])
+def test_what_is_only_read_is_refused(uri: str, alone: bool) -> None:
+    with pytest.raises(AccessError, match=f"{uri}.*cannot be written to"):
+        Store(uri, single_writer=alone).probe()
+
+
+def test_no_bucket_and_no_folder_are_refused(s3, tmp_path) -> None:
+    with pytest.raises(AccessError, match="s3://no-such-bucket-here"):
+        Store("s3://no-such-bucket-here/out").probe()
+    (tmp_path / "file").touch()
+    with pytest.raises(AccessError, match=f"{tmp_path}/file/below"):
+        Store(str(tmp_path / "file/below")).probe()
+
+
+@pytest.mark.parametrize(
+    ("uri", "package", "extra"),
+    [("gs://bucket/a", "gcsfs", "gcs"), ("az://box/a", "adlfs", "azure"), ("s3://bucket/a", "s3fs", "s3")],
+)
+def test_missing_package_is_named(uri: str, package: str, extra: str) -> None:
+    script = (
+        f"import sys; sys.modules[{package!r}] = None; from pipeline.storage import *\n"  # None: cannot be imported
+        f"try: Store({uri!r}).read('key')\nexcept AccessError as error: print(error)"
+    )
+    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert said == f"{uri} needs the package {package}: pip install 'perceiver-pipeline[{extra}]'\n"
+
+
+def test_unknown_scheme_is_named() -> None:
+    with pytest.raises(AccessError, match="fsspec knows no nonsense://"):
+        Store("nonsense://a/b").read("key")

@@ -1,0 +1,217 @@
+"""What is read is what was planned, or says that it is not."""
+
+import io
+import os
+import pickle
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from pipeline.storage import AccessError, Changed, Missing, StorageError, Store
+from pipeline.storage.local import WHOLE
+
+
+def version(store: Store, key: str) -> str:
+    return next(entry.version for entry in store.entries(key) if entry.key == key)
+
+
+def test_version_follows_the_content(uri: str) -> None:
+    store = Store(uri)
+    store.put("key", b"first")
+    first = version(store, "key")
+    assert store.read("key", version=first) == b"first"
+    store.put("key", b"other")  # of the same size
+    assert version(store, "key") != first
+    with pytest.raises(Changed, match=first):
+        store.read("key", version=first)
+    store.put("key", b"first")
+    assert store.read("key", version=first) == b"first"
+
+
+def test_what_is_gone_is_missing(uri: str) -> None:
+    store = Store(uri)
+    store.put("folder/key", b"content")
+    planned = version(store, "folder/key")
+    store.delete("folder/key")
+    store.put("folder/other", b"content")
+    for key in ("folder/key", "folder", "folder/other/below"):
+        for access in (store.read, store.size):
+            with pytest.raises(Missing, match=f"{uri}/{key}"):
+                access(key)
+    with pytest.raises(Missing):
+        store.open("folder/key")
+    with pytest.raises(Missing):
+        store.read("folder/key", version=planned)
+
+
+def test_content_read_is_always_of_the_version_asked(uri: str) -> None:
+    """While another client writes, a read gives the planned content or says Changed: never the content of another."""
+    store, contents = Store(uri), [bytes([65 + number]) * 100_000 for number in range(8)]
+    store.put("key", contents[0])
+    planned = version(store, "key")
+    with ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(lambda: [store.put("key", content) for content in contents * 5])
+        read = []
+        while not writing.done():
+            try:
+                read.append(store.read("key", version=planned))
+            except Changed:
+                read.append(None)
+    writing.result()
+    assert set(read) <= {contents[0], None}
+    assert None in read
+
+
+def test_touch_and_copy_do_not_change_a_local_version(tmp_path: Path) -> None:
+    (tmp_path / "small").write_bytes(b"content")
+    (tmp_path / "large").write_bytes(os.urandom(WHOLE + 1))
+    store = Store(str(tmp_path))
+    before = {entry.key: entry.version for entry in store.entries()}
+    for name in ("small", "large"):
+        os.utime(tmp_path / name, (1, 1))
+        shutil.copy(tmp_path / name, tmp_path / "copy")
+        os.replace(tmp_path / "copy", tmp_path / name)  # noqa: PTH105
+    assert {entry.key: entry.version for entry in store.entries()} == before
+    assert before["small"].startswith("7-")
+    assert before["large"].startswith(f"{WHOLE + 1}-")
+
+
+@pytest.mark.parametrize("at", [0, WHOLE // 2, WHOLE - 1])
+def test_any_byte_of_a_small_local_file_counts(tmp_path: Path, at: int) -> None:
+    content = bytearray(WHOLE)
+    store = Store(str(tmp_path))
+    store.put("file", bytes(content))
+    before = version(store, "file")
+    content[at] ^= 1
+    store.put("file", bytes(content))
+    assert version(store, "file") != before
+
+
+@pytest.mark.parametrize("at", [0, -1])
+def test_large_local_file_is_sampled_at_both_ends(tmp_path: Path, at: int) -> None:
+    content = bytearray(WHOLE + 100)
+    store = Store(str(tmp_path))
+    store.put("file", bytes(content))
+    before = version(store, "file")
+    assert store.read("file", version=before) == content
+    content[at] ^= 1
+    store.put("file", bytes(content))
+    assert version(store, "file") != before
+
+
+def test_open_seeks_and_reads_as_a_file_does(uri: str) -> None:
+    content = os.urandom(3 << 20)
+    store = Store(uri)
+    store.put("key", content)
+    with store.open("key") as file:
+        assert file.seekable()
+        assert file.seek(0, io.SEEK_END) == len(content)
+        assert file.read(1) == b""
+        for at, count in [(0, 10), (5, 1 << 20), (2 << 20, 5 << 20), (len(content) - 3, 10), (100, 0)]:
+            file.seek(at)
+            assert file.tell() == at
+            assert file.read(count) == content[at : at + count]
+        file.seek(-5, io.SEEK_END)
+        assert file.read() == content[-5:]
+
+
+def test_changed_content_is_not_fetched(wire, s3) -> None:
+    store = Store(s3.bucket("changed"))
+    store.put("key", bytes(1 << 20))
+    with pytest.raises(Changed):
+        store.read("key", version="0" * 32)
+    assert sum(count for method, *_, count in wire.seen if method == "GET") < 10_000
+
+
+def test_open_on_s3_asks_for_ranges_only(wire, s3) -> None:
+    content = os.urandom(8 << 20)
+    store = Store(s3.bucket("ranges"))
+    store.put("key", content)
+    with store.open("key") as file:
+        file.seek(-100, io.SEEK_END)
+        assert file.read() == content[-100:]
+    gets = [(headers, count) for method, _, headers, count in wire.seen if method == "GET"]
+    assert all("range" in headers for headers, _ in gets)
+    assert sum(count for _, count in gets) <= 1 << 20
+
+
+def test_replaced_while_open_is_changed(s3) -> None:
+    store = Store(s3.bucket("replaced"))
+    store.put("key", bytes(4 << 20))
+    with store.open("key") as file:
+        file.read(10)
+        store.put("key", bytes([1]) * (4 << 20))
+        file.seek(3 << 20)
+        with pytest.raises(Changed, match="s3://replaced"):
+            file.read(10)
+
+
+def test_local_file_without_permission_is_named(forbidden: Path) -> None:
+    store = Store(str(forbidden))
+    with pytest.raises(AccessError, match=f"{forbidden}/file: Permission denied"):
+        store.read("file")
+    with pytest.raises(AccessError, match=f"{forbidden}/file"):
+        list(store.entries())
+    assert list(store.names()) == ["file"]
+    with pytest.raises(AccessError, match=f"{forbidden}"):
+        store.probe()
+
+
+def test_no_credentials_names_the_uri(s3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    uri = s3.bucket("none")
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    for access in (lambda store: store.read("key"), lambda store: list(store.entries()), Store.probe):
+        with pytest.raises(AccessError, match=f"{uri}.*redentials"):
+            access(Store(uri))
+
+
+@pytest.mark.parametrize(
+    "access", [lambda store: store.read("key"), lambda store: store.size("key"), lambda store: list(store.names(""))]
+)
+def test_forbidden_names_the_uri_and_no_secret(wire, s3, access) -> None:
+    uri = s3.bucket("denied")
+    wire.statuses = [403]
+    with pytest.raises(AccessError, match=uri) as caught:
+        access(Store(uri))
+    assert "testing-secret-canary" not in str(caught.value)
+
+
+def test_bad_request_without_a_reason_is_access(wire, s3) -> None:
+    wire.statuses = [400] * 3  # all that a HEAD with an expired token hears; botocore asks for the region too
+    with pytest.raises(AccessError, match="s3://expired"):
+        Store(s3.bucket("expired")).size("key")
+
+
+def test_nobody_there_is_transient(s3, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri = s3.bucket("down")
+    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:canary-password@127.0.0.1:9")
+    with pytest.raises(StorageError, match=uri) as caught:
+        Store(uri).read("key")
+    assert caught.value.transient
+    assert "canary-password" not in str(caught.value)
+
+
+def test_store_pickles_small_and_shares_its_connection_in_a_process(uri: str) -> None:
+    store = Store(uri, single_writer=True)
+    store.put("key", b"content")
+    data = pickle.dumps(store)
+    assert len(data) < 300
+    first, second = pickle.loads(data), pickle.loads(data)
+    assert first is second
+    assert first.single_writer
+    assert first.read("key") == b"content"
+
+
+def test_store_works_in_a_forked_child(uri: str) -> None:
+    store = Store(uri)
+    store.put("key", b"content")
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if store.read("key") == b"content" else 1)
+    assert os.waitpid(child, 0)[1] == 0

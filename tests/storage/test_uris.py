@@ -1,0 +1,127 @@
+"""A secret given in a URI is refused, and one that gets into a text does not come out of it."""
+
+import pytest
+
+from pipeline.storage import AccessError, Store, check_uri, redact
+
+CANARY = "c4n4ry/S3cr3t+value"
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        "/data/in",
+        "relative/folder",
+        "/data/a?b=c#d@e:f",
+        "file:///data/a b",
+        "s3://bucket/key",
+        "s3://bucket/a#b@c:d",
+        "s3://bucket/img?.jpg",  # a wildcard
+        "s3://bucket/*/[ab]?/*.jpg",
+        "s3://arn:aws:s3:eu-west-1:123456789012:accesspoint/name/key",
+        "gs://bucket/key",
+        "az://container/key",
+        "abfss://container@account.dfs.core.windows.net/key",
+        "hf://datasets/user/name@main/data",
+        "https://host:8080/key",
+    ],
+)
+def test_uri_without_secrets_is_let_through(uri: str) -> None:
+    assert check_uri(uri) == uri
+
+
+@pytest.mark.parametrize(
+    "uri",
+    [
+        f"s3://user:{CANARY}@bucket/key",
+        f"s3://user:{CANARY}@@bucket/key",
+        f"s3://AKIAIOSFODNN7EXAMPLE:{CANARY}/key",
+        "s3://AKIAIOSFODNN7EXAMPLE@bucket/key",
+        f"https://host/key?X-Amz-Signature={CANARY}",
+        f"https://host/key?{CANARY}",
+        f"az://container/key?sv=2020&sig={CANARY}",
+        f"s3://bucket/key?anything={CANARY}&more=1",
+        f"abfss://container:{CANARY}@account.dfs.core.windows.net/key",
+        f"simplecache::s3://user:{CANARY}@bucket/key",
+    ],
+)
+def test_uri_with_user_password_or_query_is_refused_without_showing_it(uri: str) -> None:
+    for refuse in (check_uri, Store):
+        with pytest.raises(AccessError) as caught:
+            refuse(uri)
+        assert not any(part in str(caught.value) for part in (CANARY, "S3cr3t", "AKIAIOSFODNN7EXAMPLE"))
+        assert uri.split("://")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"Could not connect to http://user:{CANARY}@proxy:3128/",
+        f"GET https://b.s3.amazonaws.com/k?X-Amz-Credential=x%2F2026&X-Amz-Signature={CANARY}&X-Amz-Date=1",
+        f"https://x.blob.core.windows.net/c/b?sv=2022&sig={CANARY}",
+        f"https://storage.googleapis.com/b/o?X-Goog-Signature={CANARY}",
+        f"aws_secret_access_key = {CANARY}",
+        f"AWS_SESSION_TOKEN={CANARY}",
+        f'{{"SecretAccessKey": "{CANARY}", "x": 1}}',
+        f"{{'secret': '{CANARY}'}}",
+        f"DefaultEndpointsProtocol=https;AccountName=a;AccountKey={CANARY};EndpointSuffix=core.windows.net",
+        f"Authorization: Bearer {CANARY}",
+        f"Authorization: AWS4-HMAC-SHA256 Credential=AKIAIOSFODNN7EXAMPLE/20261123, Signature={CANARY}",
+        f"HF_TOKEN: {CANARY}",
+        f"password={CANARY}",
+        f"-----BEGIN RSA PRIVATE KEY-----\n{CANARY}\n-----END RSA PRIVATE KEY-----",
+        "The key AKIAIOSFODNN7EXAMPLE does not exist",
+        "invalid user token hf_c4n4ryc4n4ryc4n4ryc4n4ry",
+        "ya29.c4n4ryc4n4ryc4n4ry is expired",
+        "eyJhbGciOiJIUzI1NiJ9.c4n4ryc4n4ry.c4n4ryc4n4ry",
+    ],
+)
+def test_secrets_are_redacted(text: str) -> None:
+    found = redact(f"failed: {text}")
+    assert found.startswith("failed: ")
+    assert "***" in found
+    assert not any(part in found for part in ("c4n4ry", "S3cr3t", "AKIAIOSFODNN7EXAMPLE"))
+
+
+def test_secrets_of_the_environment_are_redacted_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY)
+    assert redact(f"the string {CANARY} was signed") == "the string *** was signed"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "s3://bucket/cats/a b#1?.jpg: nothing there",
+        "http://127.0.0.1:9000/bucket is not reachable",
+        "/data/tokens/a.jpg is truncated: 12 of 20 bytes",
+        "token 5 of 2048; max_tokens: 2048",
+        "abfss://container@account.dfs.core.windows.net/key",
+        "design: basic layout",
+    ],
+)
+def test_what_is_no_secret_stays(text: str) -> None:
+    assert redact(text) == text
+
+
+@pytest.mark.parametrize(
+    ("given", "normal"),
+    [
+        ("/data/in/", "/data/in"),
+        ("file:///data/in", "/data/in"),
+        ("/data/a%20b?c#d ", "/data/a%20b?c#d "),
+        ("/", "/"),
+        ("s3a://bucket/a//b/", "s3://bucket/a//b"),
+        ("S3://bucket", "s3://bucket"),
+        ("gcs://bucket/a", "gs://bucket/a"),
+    ],
+)
+def test_uri_is_normal(given: str, normal: str) -> None:
+    assert Store(given).uri == normal
+    assert Store(Store(given).uri).uri == normal
+    assert Store("/data").uri_of("a b#?%2F") == "/data/a b#?%2F"
+
+
+@pytest.mark.parametrize("uri", ["", "s3://", "s3:///", "file://", "hf://"])
+def test_uri_that_names_nothing_is_refused(uri: str) -> None:
+    with pytest.raises(AccessError, match="names no folder or bucket"):
+        Store(uri)
