@@ -26,7 +26,7 @@ class Difference:
     dtype: str
     max_abs_diff: float
     range: float  # greatest minus smallest value of transformers' output
-    relative: float  # max_abs_diff / range
+    relative: float  # max_abs_diff / range; where there is one value only, / that value
 
 
 @torch.inference_mode()
@@ -51,8 +51,8 @@ def _difference(name: str, ours: Tensor, theirs: Tensor, dtype: str) -> Differen
         raise ValueError(f"{name}: the engine's shape is {list(ours.shape)}, transformers' is {list(theirs.shape)}")
     ours, theirs = ours.double(), theirs.double()
     greatest, spread = float((ours - theirs).abs().max()), float(theirs.max() - theirs.min())
-    relative = greatest / spread if spread else (float("inf") if greatest else 0.0)
-    return Difference(output=name, dtype=dtype, max_abs_diff=greatest, range=spread, relative=relative)
+    scale = spread or float(theirs.abs().max()) or 1.0  # one label of one unit has no range
+    return Difference(output=name, dtype=dtype, max_abs_diff=greatest, range=spread, relative=greatest / scale)
 
 
 def spread_chunks(config: PerceiverConfig, chunks: int | None) -> list[int]:

@@ -1,0 +1,277 @@
+"""Checkpoints in every form that they come in, and what is said of one that is wrong."""
+
+import json
+import pickle
+import shutil
+from pathlib import Path
+
+import fsspec
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from transformers import PerceiverModel
+
+from pipeline.perceiver import CheckpointError, PerceiverIO
+from pipeline.reference import oracle
+from pipeline.reference.inputs import sample_inputs
+from pipeline.reference.shapes import BARE, CONV, FOURIER, MASKED_LM, MODEL_CLASSES, MULTIMODAL, small
+from pipeline.reference.weights import build, draw, make_checkpoint
+
+WEIGHTS = "model.safetensors"
+BINARY = "pytorch_model.bin"
+A_TENSOR = "perceiver.encoder.self_attends.1.mlp.dense1.bias"
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path / "checkpoint")
+
+
+def change(folder, edit):
+    """Rewrites the weights after `edit(tensors)`."""
+    tensors = load_file(folder / WEIGHTS)
+    edit(tensors)
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def change_config(folder, **values):
+    path = folder / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+def as_binary(folder):
+    """The same checkpoint as it was saved before safetensors."""
+    torch.save(load_file(folder / WEIGHTS), folder / BINARY)
+    (folder / WEIGHTS).unlink()
+
+
+def assert_loads(ref, folder, close):
+    """What `ref` holds predicts what the checkpoint in `folder` does."""
+    ids = sample_inputs(small(MASKED_LM), MASKED_LM, batch=2)
+    expected = oracle.predict(oracle.load(folder), ids)
+    close(PerceiverIO.from_pretrained(ref)(ids), expected["logits"])
+
+
+@pytest.mark.parametrize("model_class", MODEL_CLASSES)
+def test_a_model_says_what_it_was_loaded_from(tmp_path, model_class):
+    model = PerceiverIO.from_pretrained(str(make_checkpoint(model_class, small(model_class), tmp_path)))
+    assert model.model_class == model_class
+    assert model.config.to_diff_dict().keys() >= {"num_latents", "d_latents"}
+    assert (model.device, model.dtype) == (torch.device("cpu"), torch.float32)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_a_model_is_loaded_in_the_dtype_asked_for(folder, dtype):
+    model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
+    assert model.dtype == dtype
+    ids = sample_inputs(small(MASKED_LM), MASKED_LM)
+    assert model(ids).dtype == dtype
+    assert model(ids).isfinite().all()
+
+
+def test_weights_in_half_precision_load_in_full(folder, close):
+    change(folder, lambda tensors: tensors.update({name: x.bfloat16() for name, x in tensors.items()}))
+    assert_loads(str(folder), folder, close)
+
+
+def test_pytorch_model_bin(folder, close):
+    as_binary(folder)
+    assert_loads(str(folder), folder, close)
+
+
+def test_safetensors_are_read_where_both_are_there(folder, close):
+    (folder / BINARY).write_bytes(b"not weights at all")
+    assert_loads(str(folder), folder, close)
+
+
+def test_sharded_safetensors(tmp_path, close):
+    sharded = make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path, max_shard_size="40KB")
+    assert len(list(sharded.glob("*.safetensors"))) > 1
+    assert_loads(str(sharded), sharded, close)
+
+
+def test_a_missing_shard_is_named(tmp_path):
+    sharded = make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path, max_shard_size="40KB")
+    lost = sorted(sharded.glob("*.safetensors"))[1]
+    lost.unlink()
+    with pytest.raises(CheckpointError, match=lost.name):
+        PerceiverIO.from_pretrained(str(sharded))
+
+
+class Payload:
+    """A pickle that would create a file when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return (Path.touch, (self.path,))
+
+
+def test_a_pickle_with_a_payload_is_refused(folder, tmp_path):
+    as_binary(folder)
+    mark = tmp_path / "was run"
+    tensors = torch.load(folder / BINARY, weights_only=True)
+    torch.save({**tensors, "payload": Payload(mark)}, folder / BINARY)
+    with pytest.raises(CheckpointError, match=BINARY):
+        PerceiverIO.from_pretrained(str(folder))
+    assert not mark.exists()
+
+
+def test_a_bare_pickle_is_refused(folder, tmp_path):
+    as_binary(folder)
+    mark = tmp_path / "was run"
+    (folder / BINARY).write_bytes(pickle.dumps(Payload(mark), protocol=2))
+    with pytest.raises(CheckpointError, match=BINARY):
+        PerceiverIO.from_pretrained(str(folder))
+    assert not mark.exists()
+
+
+def test_a_missing_tensor_is_named(folder):
+    change(folder, lambda tensors: tensors.pop(A_TENSOR))
+    with pytest.raises(CheckpointError, match=A_TENSOR):
+        PerceiverIO.from_pretrained(str(folder))
+
+
+def test_an_unexpected_tensor_is_named(folder):
+    change(folder, lambda tensors: tensors.update({"perceiver.extra.weight": torch.zeros(3)}))
+    with pytest.raises(CheckpointError, match=r"perceiver\.extra\.weight"):
+        PerceiverIO.from_pretrained(str(folder))
+
+
+def test_a_misshapen_tensor_is_named_with_both_shapes(folder):
+    change(folder, lambda tensors: tensors.update({A_TENSOR: torch.zeros(31)}))
+    with pytest.raises(CheckpointError, match=A_TENSOR) as caught:
+        PerceiverIO.from_pretrained(str(folder))
+    assert "31" in str(caught.value)
+    assert "32" in str(caught.value)
+
+
+@pytest.mark.parametrize("part", ["key", "value"])
+def test_a_misshapen_part_of_a_fused_tensor_is_named(folder, part):
+    name = f"perceiver.encoder.self_attends.0.attention.self.{part}.weight"
+    change(folder, lambda tensors: tensors.update({name: torch.zeros(16, 32)}))
+    with pytest.raises(CheckpointError, match=name):
+        PerceiverIO.from_pretrained(str(folder))
+
+
+def test_more_layers_than_the_config_says_are_unexpected(folder):
+    change_config(folder, num_self_attends_per_block=1)
+    with pytest.raises(CheckpointError, match=r"self_attends\.1\."):
+        PerceiverIO.from_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("name", ["mask.audio", "mask.image"])
+@pytest.mark.parametrize("present", [True, False])
+def test_masks_that_are_never_read_may_be_there_or_not(tmp_path, name, present):
+    folder = make_checkpoint(MULTIMODAL, small(MULTIMODAL), tmp_path)
+    full = f"perceiver.input_preprocessor.{name}"
+    assert full in load_file(folder / WEIGHTS)
+    if not present:
+        change(folder, lambda tensors: tensors.pop(full))
+    assert PerceiverIO.from_pretrained(str(folder)).model_class == MULTIMODAL
+
+
+@pytest.mark.parametrize("present", [True, False])
+def test_counts_of_training_steps_may_be_there_or_not(tmp_path, present):
+    folder = make_checkpoint(CONV, small(CONV), tmp_path)
+    full = "perceiver.input_preprocessor.convnet.batchnorm.num_batches_tracked"
+    assert full in load_file(folder / WEIGHTS)
+    if not present:
+        change(folder, lambda tensors: tensors.pop(full))
+    assert PerceiverIO.from_pretrained(str(folder)).model_class == CONV
+
+
+def test_the_label_mask_is_read(tmp_path):
+    folder = make_checkpoint(MULTIMODAL, small(MULTIMODAL), tmp_path)
+    change(folder, lambda tensors: tensors.pop("perceiver.input_preprocessor.mask.label"))
+    with pytest.raises(CheckpointError, match=r"mask\.label"):
+        PerceiverIO.from_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("named", [["BertForMaskedLM"], [], None])
+def test_a_class_that_is_not_perceivers_is_refused(folder, named):
+    change_config(folder, architectures=named)
+    with pytest.raises(CheckpointError, match="BertForMaskedLM" if named else "architectures"):
+        PerceiverIO.from_pretrained(str(folder))
+
+
+def test_weights_of_another_class_are_refused(folder):
+    change_config(folder, architectures=[FOURIER])
+    with pytest.raises(CheckpointError, match=r"perceiver\."):
+        PerceiverIO.from_pretrained(str(folder))
+
+
+def test_another_kind_of_config_is_refused(folder):
+    change_config(folder, model_type="bert")
+    with pytest.raises(CheckpointError, match="bert"):
+        PerceiverIO.from_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
+def test_a_missing_file_is_named(folder, name):
+    (folder / name).unlink()
+    with pytest.raises(CheckpointError, match=name):
+        PerceiverIO.from_pretrained(str(folder))
+
+
+@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
+def test_a_damaged_file_is_named(folder, name):
+    path = folder / name
+    path.write_bytes(path.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match=name):
+        PerceiverIO.from_pretrained(str(folder))
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(CheckpointError, match="nowhere"):
+        PerceiverIO.from_pretrained(str(tmp_path / "nowhere"))
+
+
+def test_impossible_heads_are_told(folder):
+    change_config(folder, num_self_attention_heads=5)
+    with pytest.raises(ValueError, match=r"\(5\)"):
+        PerceiverIO.from_pretrained(str(folder))
+
+
+def test_a_file_uri(folder, close):
+    assert_loads(folder.as_uri(), folder, close)
+
+
+def test_a_uri_of_memory(folder, close, tmp_path, monkeypatch):
+    monkeypatch.setenv("PERCEIVER_CACHE", str(tmp_path / "cache"))
+    memory = fsspec.filesystem("memory")
+    memory.put(f"{folder}/", "/models/small/", recursive=True)
+    try:
+        assert_loads("memory://models/small", folder, close)
+    finally:
+        memory.rm("/models", recursive=True)
+
+
+def test_a_uri_with_nothing_there_is_named():
+    with pytest.raises(CheckpointError, match="memory://models/absent"):
+        PerceiverIO.from_pretrained("memory://models/absent")
+
+
+def test_a_bare_model(tmp_path, close):
+    folder = make_checkpoint(BARE, small(BARE), tmp_path)
+    assert not any(name.startswith("perceiver.") for name in load_file(folder / WEIGHTS))
+    inputs = sample_inputs(small(BARE), BARE, batch=2)
+    model = PerceiverIO.from_pretrained(str(folder))
+    close(model.encode(inputs), oracle.predict(oracle.load(folder), inputs)["latents"])
+
+
+def test_a_model_that_transformers_saved_and_loaded_again(tmp_path, close):
+    model = PerceiverModel(small(BARE))
+    draw(model, seed=7)
+    model.save_pretrained(tmp_path / "first")
+    PerceiverModel.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
+    first, second = (PerceiverIO.from_pretrained(str(tmp_path / name)) for name in ("first", "second"))
+    inputs = sample_inputs(small(BARE), BARE)
+    assert torch.equal(first.encode(inputs), second.encode(inputs))
+    close(first.encode(inputs), oracle.predict(build(BARE, small(BARE), 7), inputs)["latents"])
+
+
+def test_a_moved_checkpoint_still_loads(folder, tmp_path, close):
+    moved = Path(shutil.move(folder, tmp_path / "elsewhere"))
+    assert_loads(str(moved), moved, close)
