@@ -22,6 +22,8 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None 
     mask: [B, M], added to the scores: 0 where a key may be seen, the most negative number of the dtype where not.
     """
     out = torch.empty(k.shape[0], q.shape[1], v.shape[-1], dtype=v.dtype, device=v.device)
+    if out.numel() == 0:  # no unit, or nothing asked
+        return out
     q_BHOK, k_BHMK, v_BHMV, out_BHOV = (_split_heads(t, num_heads) for t in (q, k, v, out))
     bias = None if mask is None else mask[:, None, None, :]
     q_BHOK = q_BHOK.expand(k.shape[0], -1, -1, -1)

@@ -112,7 +112,7 @@ class Decoder(nn.Module):
         every = torch.arange(output.queries.count, device=keys.device) if points is None else points
         total, decoded = every.shape[-1], None
         rows = self._chunk(keys)
-        for start in range(0, total, rows):
+        for start in range(0, max(total, 1), rows):
             chunk = self._decode_chunk(output, keys, values, every[..., start : start + rows], inputs_at)
             if total <= rows:
                 decoded = chunk
@@ -120,8 +120,7 @@ class Decoder(nn.Module):
             if decoded is None:
                 decoded = chunk.new_empty(chunk.shape[0], total, chunk.shape[-1])
             decoded[:, start : start + rows] = chunk
-        if decoded is None:
-            raise ValueError("no points to decode: give at least one")
+        assert decoded is not None
         return output.postprocessor.form(decoded, whole=points is None)
 
     def _decode_chunk(
@@ -143,7 +142,7 @@ class Decoder(nn.Module):
         """Queries a chunk, by the bytes of what is alive for one query of every unit."""
         layer = self.layer
         channels = sum(layer.attention.split) + 3 * layer.mlp.up.in_features + layer.mlp.up.out_features
-        return max(256, CHUNK_BYTES[keys.device.type] // (channels * keys.element_size() * keys.shape[0]))
+        return max(256, CHUNK_BYTES[keys.device.type] // (channels * keys.element_size() * max(1, keys.shape[0])))
 
 
 class ProjectionDecoder(nn.Module):

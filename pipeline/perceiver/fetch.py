@@ -105,9 +105,9 @@ def _from_uri(uri: str) -> Path:
     wanted = _wanted(set(found))
     if "config.json" not in wanted:
         raise CheckpointError(f"no config.json in {uri}")
-    versions = [[name, str(found[name].get("ETag") or found[name].get("mtime") or "")] for name in wanted]
-    sizes = [found[name].get("size") for name in wanted]
-    key = hashlib.sha256(json.dumps([uri, versions, sizes]).encode()).hexdigest()[:32]
+    # All that the store says of each file: what it calls a version differs from store to store.
+    listed = json.dumps([uri, [found[name] for name in wanted]], sort_keys=True, default=str)
+    key = hashlib.sha256(listed.encode()).hexdigest()[:32]
     cache = Path(os.environ.get("PERCEIVER_CACHE", "~/.cache/perceiver")).expanduser()
     if (cache / key).is_dir():
         return cache / key

@@ -95,6 +95,8 @@ class PerceiverIO(nn.Module):
             raise ValueError(f"inputs {shape} must be [B, M, d_model ({self.config.d_model})]: no preprocessor")
         if mask is None:
             return self.encoder(x)
+        if mask.shape != x.shape[:2]:
+            raise ValueError(f"mask {tuple(mask.shape)} must be [B, M] as the inputs are: {tuple(x.shape[:2])}")
         # The most negative number, not -inf: a unit whose inputs are all masked stays finite.
         hidden = torch.zeros(mask.shape, dtype=x.dtype, device=x.device)
         hidden.masked_fill_(mask.to(x.device) == 0, torch.finfo(x.dtype).min)
