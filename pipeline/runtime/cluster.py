@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import ray
 import ray.data
 
-from pipeline.runtime.errors import UsageError
+from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.options import RunOptions
 
 LOAD_CPUS, WRITE_CPUS = 0.5, 0.25
@@ -47,7 +47,10 @@ def connected(address: str | None) -> Iterator[None]:
         # Each replica's start would print a C++ error about constructor arguments in the object store: Ray Data itself
         # puts them there, and keeps them for as long as the Dataset runs.
         os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+        except (ConnectionError, ValueError) as error:
+            raise UsageError(f"address ({address}) is not that of a Ray cluster: {reason(error)}") from error
     _quiet()
     try:
         yield
@@ -57,10 +60,21 @@ def connected(address: str | None) -> Iterator[None]:
 
 
 def _quiet() -> None:
-    """Ray Data's own words go to its log file; the console keeps its errors."""
+    """Ray Data's own words go to its log file; of shards that it gives up in a pass the console gets one line each."""
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.ERROR)
+            handler.setFormatter(_Lost())
+            handler.addFilter(_is_lost)
+
+
+def _is_lost(record: logging.LogRecord) -> bool:
+    return record.exc_info is not None and "Ignoring this exception" in record.getMessage()
+
+
+class _Lost(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        return f"lost for now, to be run again: {reason(record.exc_info[1] if record.exc_info else None)}"
 
 
 def nodes() -> list[Node]:

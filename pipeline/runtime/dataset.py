@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import uuid
 import warnings
 from collections.abc import Generator, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pyarrow as pa
+import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.util.annotations import RayDeprecationWarning
@@ -19,12 +22,10 @@ from pipeline.runtime.replica import ModelRef, Replica
 from pipeline.runtime.segments import PlanFile
 from pipeline.runtime.write import Writer, write
 
-BLOCK_SHARDS = 32  # a million shards are not a million blocks, nor is one load task a thousand shards
+BLOCK_SHARDS = 32
 CONCURRENT_CALLS = 3  # one shard is collated, one computes, one leaves
 ATTEMPTS = 2  # of a shard in one pass
-RESTARTS = (
-    64  # of one replica; an actor that is gone for good leaves the pool to stall, a shard's attempts end long before
-)
+RESTARTS = 64  # of one replica: more than shards have attempts, for one that is gone for good lets the pool stall
 ERRORED_BLOCKS = 32  # a pass goes on without these; the next one takes planned minus committed
 
 
@@ -40,39 +41,65 @@ class Stages:
     resources: Resources
 
 
-def receipts(stages: Stages, files: Sequence[PlanFile], done: set[int]) -> Generator[Receipt]:
+def receipts(stages: Stages, files: Sequence[PlanFile], done: set[int], *, apart: bool = False) -> Generator[Receipt]:
     """Run the shards of these plan files that are not done, and yield their receipts in the order they come.
 
-    Closing the iterator stops the work.
+    `apart`: one shard a process at a time, so that one which kills its process takes no other with it. Closing the
+    iterator stops the work.
     """
-    blocks = list(plan_blocks(files, done, stages.resources.cpus))
+    blocks = list(plan_blocks(files, done, 1 if apart else block_size(files, done, stages.resources.cpus)))
     if not blocks:
         return
-    rows = iter(build(stages, blocks).iter_rows())
+    pool = Pool()
+    rows = iter(build(stages, blocks, pool, apart=apart).iter_rows())
     try:
         for row in rows:
             yield Receipt(**row)
     finally:
         rows.close()
+        pool.kill()
 
 
-def build(stages: Stages, blocks: Sequence[pa.Table]) -> Dataset:
-    """The Dataset of these plan rows, not yet running."""
+class Pool:
+    """The names of a pass's replicas, so that they can be ended with it.
+
+    Ray Data ends an actor by letting go of it. One that is being restarted just then stays for ever, with its share of
+    the cluster: after two such passes nothing else could be placed.
+    """
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def __call__(self) -> dict[str, str]:
+        """What Ray Data gives the next actor beside its resources."""
+        self.names.append(f"replica-{uuid.uuid4().hex}")
+        return {"name": self.names[-1]}
+
+    def kill(self) -> None:
+        """End those that are still there."""
+        for name in self.names:
+            with suppress(ValueError, ray.exceptions.RayError):  # gone by itself, or the cluster is
+                ray.kill(ray.get_actor(name))
+
+
+def build(stages: Stages, blocks: Sequence[pa.Table], pool: Pool, *, apart: bool = False) -> Dataset:
+    """The Dataset of these plan rows, not yet running; its replicas enter themselves in `pool`."""
     with warnings.catch_warnings():
         # Retries have no named parameter, and without one a shard that kills its process is retried for ever. Copying a
         # context warns of settings that nobody made.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         with DataContext.current(_context()):
-            return _chain(stages, ray.data.from_arrow(list(blocks)))
+            return _chain(stages, ray.data.from_arrow(list(blocks)), pool, apart=apart)
 
 
-def _chain(stages: Stages, plan: Dataset) -> Dataset:
+def _chain(stages: Stages, plan: Dataset, pool: Pool, *, apart: bool) -> Dataset:
     resources = stages.resources
     batches = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
     replicas = ActorPoolStrategy(
-        size=resources.replicas,
-        max_concurrent_calls_per_actor=CONCURRENT_CALLS,
+        size=min(resources.replicas, plan.count()),  # a replica more would load its model for nothing
+        max_concurrent_calls_per_actor=1 if apart else CONCURRENT_CALLS,
+        max_tasks_in_flight_per_actor=1 if apart else None,
         enable_true_multi_threading=True,
     )
     loaded = plan.map_batches(
@@ -90,6 +117,7 @@ def _chain(stages: Stages, plan: Dataset) -> Dataset:
         num_gpus=resources.replica_gpus or None,
         max_restarts=RESTARTS,
         max_task_retries=ATTEMPTS - 1,
+        ray_remote_args_fn=pool,
         **batches,
     )
     return predicted.map_batches(
@@ -115,13 +143,16 @@ def _context() -> DataContext:
     return context
 
 
-def plan_blocks(files: Sequence[PlanFile], done: set[int], cpus: float) -> Iterator[pa.Table]:
-    """Rows {file, sha256, row, shard} of the shards to run, by plan file, a few of them a block."""
+def block_size(files: Sequence[PlanFile], done: set[int], cpus: float) -> int:
+    """Plan rows a block: a million shards are not a million blocks, nor is one load task a thousand shards."""
     left = sum(file.shards for file in files) - len(done)
-    size = min(BLOCK_SHARDS, max(1, int(left // (4 * cpus))))
+    return min(BLOCK_SHARDS, max(1, int(left // (4 * cpus))))
+
+
+def plan_blocks(files: Sequence[PlanFile], done: set[int], size: int) -> Iterator[pa.Table]:
+    """Rows {file, sha256, row, shard} of the shards to run, by plan file, at most `size` of them a block."""
     for file in files:
-        shards = range(file.first_shard, file.first_shard + file.shards)
-        rows = [row for row, shard in enumerate(shards) if shard not in done]
+        rows = [row for row in range(file.shards) if file.first_shard + row not in done]
         for begin in range(0, len(rows), size):
             block = rows[begin : begin + size]
             yield pa.table(
@@ -129,6 +160,6 @@ def plan_blocks(files: Sequence[PlanFile], done: set[int], cpus: float) -> Itera
                     "file": [file.name] * len(block),
                     "sha256": [file.sha256] * len(block),
                     "row": block,
-                    "shard": [shards[row] for row in block],
+                    "shard": [file.first_shard + row for row in block],
                 }
             )

@@ -1,5 +1,11 @@
 """What ends a run, by exit code. Everything else that goes wrong belongs to one unit, which is quarantined."""
 
+import re
+
+from pipeline.storage import redact
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
 
 class UsageError(Exception):
     """Wrong usage or configuration, found before any work; names the wrong value and the right one. Exit 2."""
@@ -11,3 +17,9 @@ class RunFailed(Exception):  # noqa: N818 - it says what happened; the parts tha
 
 class TooMuchQuarantined(Exception):  # noqa: N818
     """More units were quarantined than `max_quarantine` allows. A higher value goes on where it stopped. Exit 3."""
+
+
+def reason(error: BaseException | None) -> str:
+    """An error in one line without secrets. Ray's errors hold whole traces, whose last line is the cause."""
+    lines = _COLOURS.sub("", redact(str(error))).strip().splitlines()
+    return lines[-1] if lines else type(error).__name__

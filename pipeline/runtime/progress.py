@@ -49,8 +49,9 @@ class Counts:
             f"{self.shards_done:,} of {self.shards:,} shards",
             f"{self.rows:,} rows",
             f"{self.quarantined:,} quarantined",
-            f"{rate:,.1f} units/s",
         ]
+        if rate:
+            parts.append(f"{rate:,.1f} units/s")
         if (left := self.seconds_left(seconds)) is not None:
             parts.append(f"{duration(left)} left")
         return ", ".join(parts)

@@ -64,18 +64,21 @@ class Replica:
         """The packed shard of rows in plan order from a packed shard of arrays."""
         started = time.perf_counter()
         units, before, scalars = unpack(row)
-        done, failed = Prediction(self, units).run()
-        scalars["seconds_predict"] = time.perf_counter() - started
+        prediction = Prediction(self, units)
+        done, failed = prediction.run()
+        scalars["seconds_predict"] = time.perf_counter() - started - prediction.waited
         segment = pa.array([scalars["segment"]] * done.num_rows, pa.int32())
         return pack(done.append_column("segment", segment), to_table([*from_table(before), *failed]), scalars)
 
-    def outputs(self, arrays: dict[str, list[np.ndarray]]) -> dict[str, Any]:
-        """Columns of one micro-batch of one shape."""
+    def outputs(self, arrays: dict[str, list[np.ndarray]]) -> tuple[dict[str, Any], float]:
+        """Columns of one micro-batch of one shape, and the seconds that it waited for other calls."""
         with torch.inference_mode():
             inputs = to_device(self.head.collate(arrays, "cpu"), self.device)
+            ready = time.perf_counter()
             with self.lock:
+                waited = time.perf_counter() - ready
                 outputs = self.head.forward(self.model, inputs)
-            return dict(self.head.rows(outputs))
+            return dict(self.head.rows(outputs)), waited
 
 
 class Prediction:
@@ -86,6 +89,7 @@ class Prediction:
         self.units = units
         self.arrays: dict[str, Ragged] = arrays_of(units)
         self.failed: dict[int, Quarantined] = {}
+        self.waited = 0.0  # seconds, for other calls of the replica
 
     def run(self) -> tuple[pa.Table, list[Quarantined]]:
         """The rows of the units that were predicted, and those that were not, both in plan order."""
@@ -113,7 +117,9 @@ class Prediction:
         """Rows by the units they belong to. A micro-batch that fails is halved, until what fails is a unit alone."""
         arrays = {name: [ragged[index] for index in indices] for name, ragged in self.arrays.items()}
         try:
-            return [(indices, to_rows(self.replica.outputs(arrays), self.replica.head.columns, len(indices)))]
+            outputs, waited = self.replica.outputs(arrays)
+            self.waited += waited
+            return [(indices, to_rows(outputs, self.replica.head.columns, len(indices)))]
         except Exception as error:  # noqa: BLE001 - whatever it raises: a single unit is quarantined, more are halved
             require_device(self.replica.device)
             if len(indices) == 1:

@@ -8,16 +8,15 @@ from contextlib import closing
 from rich.console import Console
 
 from pipeline.runtime.dataset import receipts
-from pipeline.runtime.errors import RunFailed, TooMuchQuarantined
+from pipeline.runtime.errors import RunFailed, TooMuchQuarantined, reason
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.prepare import Prepared, prepared
 from pipeline.runtime.progress import Counts, Progress
 from pipeline.runtime.receipts import Ledger, Receipt
 from pipeline.runtime.resume import committed, heard_of, recover
 from pipeline.runtime.summary import Summary, put_manifest
-from pipeline.storage import redact
 
-PASSES = 3  # a shard that was lost to a crash is tried again in the next pass
+PASSES = 3  # what was lost to a crash is run again; shards apart, for one of them may have been the cause
 RESUME = "the same command resumes the run"
 
 
@@ -64,10 +63,10 @@ class Driver:
         """Passes over planned minus committed, until nothing is left or the passes are used up."""
         self._check_quarantine()
         with Progress(self.console, self.counts):
-            for _ in range(PASSES):
+            for number in range(PASSES):
                 if self.left == 0:
                     return
-                self._pass()
+                self._pass(apart=number > 0)
                 self._catch_up()
 
     def finish(self, seconds: float) -> Summary:
@@ -87,17 +86,17 @@ class Driver:
         put_manifest(self.ready.output, summary, heard)
         return summary
 
-    def _pass(self) -> None:
+    def _pass(self, *, apart: bool) -> None:
         """One Dataset over what is left. What was heard is written down whatever ends it."""
+        stages, files, done = self.ready.stages, self.plan.files, set(self.ledger.by_shard)
         try:
-            with closing(receipts(self.ready.stages, self.plan.files, set(self.ledger.by_shard))) as stream:
+            with closing(receipts(stages, files, done, apart=apart)) as stream:
                 for receipt in stream:
                     self._hear(receipt, scheduled=True)
         except (RunFailed, TooMuchQuarantined):
             raise
         except Exception as error:
-            cause = redact(str(error)).strip().splitlines() or [type(error).__name__]
-            raise RunFailed(f"{cause[0]}; {self._what_is_left()}; {RESUME}") from error
+            raise RunFailed(f"{reason(error)}; {self._what_is_left()}; {RESUME}") from error
         finally:
             self.ledger.flush()
 

@@ -1,0 +1,63 @@
+"""What a run takes of a cluster: load and write always have CPUs, and what can never be placed is refused."""
+
+import subprocess
+import sys
+
+import pytest
+
+from pipeline.runtime.cluster import Node, resolve
+from pipeline.runtime.errors import UsageError
+from pipeline.runtime.options import RunOptions
+
+
+def options(**values) -> RunOptions:
+    return RunOptions(task="image-classification", input="in", output="out", checkpoint="c", **values)
+
+
+@pytest.mark.parametrize(
+    ("cpus", "nodes", "replicas"),
+    [(1, 1, 1), (2, 1, 1), (2, 1, 2), (2, 1, 8), (2, 3, 4), (16, 1, 1), (16, 4, 2), (64, 1, 7)],
+)
+def test_replicas_never_take_all_cpus(cpus, nodes, replicas):
+    found = [Node(cpus=cpus, gpus=0)] * nodes
+    resources = resolve(options(replicas=replicas), found)
+    left = cpus * nodes - replicas * resources.replica_cpus
+    assert left >= resources.load_cpus + resources.write_cpus
+    assert resources.replica_cpus > 0
+    assert 1 <= resources.threads <= cpus
+
+
+def test_two_replicas_of_two_cpus():
+    resources = resolve(options(replicas=2), [Node(cpus=2, gpus=0)])
+    assert (resources.replica_cpus, resources.load_cpus, resources.write_cpus) == (0.5, 0.5, 0.25)
+    assert resources.threads == 1
+
+
+def test_auto_is_the_gpu_where_there_is_one():
+    resources = resolve(options(replicas=2), [Node(cpus=8, gpus=0), Node(cpus=16, gpus=2)])
+    assert (resources.device, resources.dtype, resources.replica_gpus) == ("cuda", "bfloat16", 1)
+    assert resources.replica_cpus == 1
+    resources = resolve(options(), [Node(cpus=8, gpus=0)])
+    assert (resources.device, resources.dtype, resources.replica_gpus) == ("cpu", "float32", 0)
+
+
+def test_what_is_asked_for_goes_before_auto():
+    resources = resolve(options(device="cpu", dtype="bfloat16"), [Node(cpus=8, gpus=2)])
+    assert (resources.device, resources.dtype, resources.replica_gpus) == ("cpu", "bfloat16", 0)
+
+
+def test_replicas_that_do_not_fit_are_refused_with_what_is_there():
+    with pytest.raises(
+        UsageError, match=r"replicas \(2\) of 1 CPUs and 2 GPUs each on cuda.*8 CPUs and 3 GPUs, room for 1"
+    ):
+        resolve(options(replicas=2, devices_per_replica=2), [Node(cpus=8, gpus=3)])
+    with pytest.raises(UsageError, match="on cuda do not fit: the cluster has 8 CPUs and 0 GPUs, room for 0"):
+        resolve(options(device="cuda"), [Node(cpus=8, gpus=0)])
+    with pytest.raises(UsageError, match="no node, room for 0"):
+        resolve(options(), [])
+
+
+def test_a_wrong_address_is_wrong_usage():
+    code = "from pipeline.runtime.cluster import connected\nwith connected('nonsense'): pass"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "UsageError: address (nonsense) is not that of a Ray cluster" in ended.stderr

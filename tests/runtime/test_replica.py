@@ -1,0 +1,172 @@
+"""One model, a shard at a time: what a replica makes of its micro-batches."""
+
+import threading
+import time
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from pipeline.heads import HeadOptions, head_for
+from pipeline.perceiver import PerceiverIO
+from pipeline.perceiver.checkpoint import digest
+from pipeline.runtime.packing import array_columns, pack, unpack
+from pipeline.runtime.quarantine import quarantined, to_table
+from pipeline.runtime.replica import ModelRef, Replica
+
+
+class Watched:
+    """The real head; what it was asked is kept, and units whose first byte is in `bad` cannot be predicted."""
+
+    def __init__(self, head, bad=(), wait=0.0):
+        self.head, self.bad, self.wait, self.batches = head, set(bad), wait, []
+        self.columns = head.columns
+
+    def collate(self, arrays, device):
+        self.batches.append([int(image.flat[0]) for image in arrays["image"]])
+        return self.head.collate(arrays, device)
+
+    def forward(self, model, inputs):
+        if bad := self.bad & {int(image.flatten()[0]) for image in inputs}:
+            raise RuntimeError(f"cannot predict {bad}")
+        time.sleep(self.wait)
+        return self.head.forward(model, inputs)
+
+    def rows(self, outputs):
+        return self.head.rows(outputs)
+
+
+@pytest.fixture
+def head(checkpoint):
+    return head_for("image-classification", checkpoint, HeadOptions(logits=True))
+
+
+def ref(checkpoint, **changes) -> ModelRef:
+    values = {"checkpoint": str(checkpoint), "digest": digest(checkpoint), "device": "cpu", "dtype": "float32"}
+    return ModelRef(**(values | {"threads": 1} | changes))
+
+
+def shard(sides: list[int]) -> tuple[pa.Table, list[np.ndarray]]:
+    """A packed shard of square images; image i starts with byte i."""
+    colours = np.random.default_rng(0)
+    images = [colours.integers(0, 256, (3, side, side), np.uint8) for side in sides]
+    for number, image in enumerate(images):
+        image.flat[0] = number
+    names = {name: [f"{name}{number}" for number in range(len(sides))] for name in ("id", "uri", "version")}
+    strings = {name: pa.array(values, pa.large_string()) for name, values in names.items()}
+    units = pa.table(strings | array_columns({"image": images} if images else {}))
+    before = to_table([quarantined("early", "uri", "load", ValueError("cut"))])
+    return pack(units, before, {"shard": 7, "segment": 2, "plan": "f", "fatal": "", "seconds_load": 0.5}), images
+
+
+def expected(checkpoint, head, images) -> np.ndarray:
+    model = PerceiverIO.from_pretrained(str(checkpoint))
+    with torch.inference_mode():
+        rows = [head.rows(head.forward(model, head.collate({"image": [image]}, "cpu"))) for image in images]
+    return np.array([row["logits"][0] for row in rows])
+
+
+def test_rows_are_the_model_s_in_plan_order_whatever_the_shapes(checkpoint, head):
+    row, images = shard([32, 48, 32, 48, 48, 32, 40])
+    watched = Watched(head)
+    table, failed, scalars = unpack(Replica(ref=ref(checkpoint), head=watched, batch_size=2)(row))
+    assert watched.batches == [[0, 2], [5], [1, 3], [4], [6]], "micro-batches of one shape, at most two"
+    assert table.column("id").to_pylist() == [f"id{i}" for i in range(7)]
+    assert table.column("segment").to_pylist() == [2] * 7
+    logits = np.array(table.column("logits").to_pylist())
+    np.testing.assert_allclose(logits, expected(checkpoint, head, images), rtol=1e-4, atol=1e-5)
+    assert [unit["id"] for unit in failed.to_pylist()] == ["early"]
+    assert scalars["seconds_predict"] > 0
+    assert (scalars["shard"], scalars["seconds_load"]) == (7, 0.5)
+
+
+def test_a_unit_that_cannot_be_predicted_is_quarantined_alone(checkpoint, head):
+    row, images = shard([32] * 9)
+    watched = Watched(head, bad=[3, 8])
+    table, failed, _ = unpack(Replica(ref=ref(checkpoint), head=watched, batch_size=8)(row))
+    good = [0, 1, 2, 4, 5, 6, 7]
+    assert table.column("id").to_pylist() == [f"id{i}" for i in good]
+    logits = np.array(table.column("logits").to_pylist())
+    np.testing.assert_allclose(logits, expected(checkpoint, head, [images[i] for i in good]), rtol=1e-4, atol=1e-5)
+    reasons = [(unit["id"], unit["stage"], unit["error"], unit["message"]) for unit in failed.to_pylist()[1:]]
+    assert reasons == [
+        ("id3", "predict", "RuntimeError", "cannot predict {3}"),
+        ("id8", "predict", "RuntimeError", "cannot predict {8}"),
+    ]
+    assert max(len(batch) for batch in watched.batches[1:8]) <= 4, "a micro-batch that failed is halved"
+
+
+def test_a_shard_of_no_or_only_bad_units_still_has_the_columns(checkpoint, head):
+    replica = Replica(ref=ref(checkpoint), head=Watched(head, bad=range(3)))
+    for sides in ([], [32, 32, 32]):
+        table, failed, _ = unpack(replica(shard(sides)[0]))
+        assert table.num_rows == 0
+        assert set(head.columns) <= set(table.column_names)
+        assert failed.num_rows == 1 + len(sides)
+
+
+def test_a_head_that_answers_for_another_number_of_units_is_caught(checkpoint, head):
+    class Short(Watched):
+        def rows(self, outputs):
+            return {name: column[:-1] for name, column in super().rows(outputs).items()}
+
+    table, failed, _ = unpack(Replica(ref=ref(checkpoint), head=Short(head))(shard([32, 32])[0]))
+    assert (table.num_rows, failed.num_rows) == (0, 3)
+    assert "0 values for 1 units" in failed.to_pylist()[1]["message"]
+
+
+def test_calls_share_the_device_one_at_a_time_and_nothing_else(checkpoint, head):
+    class Counting(Watched):
+        inside = most = rows_meanwhile = 0
+
+        def forward(self, model, inputs):
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            outputs = super().forward(model, inputs)
+            self.inside -= 1
+            return outputs
+
+        def collate(self, arrays, device):
+            self.rows_meanwhile += self.inside
+            return super().collate(arrays, device)
+
+    counting = Counting(head, wait=0.05)
+    replica = Replica(ref=ref(checkpoint), head=counting, batch_size=2)
+    done, row = [], shard([32] * 6)[0]
+    threads = [threading.Thread(target=lambda: done.append(replica(row))) for _ in range(3)]
+    started = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    elapsed = time.perf_counter() - started
+    assert counting.most == 1
+    seconds = [unpack(row)[2]["seconds_predict"] for row in done]
+    assert sum(seconds) < 1.5 * elapsed, "waiting for another call is not predicting"
+    assert counting.rows_meanwhile > 0, "while one call computes another collates"
+
+
+def test_another_checkpoint_than_the_planned_one_is_refused(checkpoint, head):
+    with pytest.raises(RuntimeError, match=r"digest .* planned with 0ff"):
+        Replica(ref=ref(checkpoint, digest="0ff"), head=head)
+
+
+def test_device_dtype_and_threads_are_what_is_asked(checkpoint, head):
+    threads = torch.get_num_threads()
+    try:
+        replica = Replica(ref=ref(checkpoint, dtype="bfloat16", threads=2), head=head)
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(threads)
+    assert replica.model.dtype == torch.bfloat16
+    assert replica.batch_size == 8
+    assert unpack(replica(shard([32, 32])[0]))[0].num_rows == 2
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_on_a_gpu(checkpoint, head):
+    row, images = shard([32, 48, 32])
+    table, _, _ = unpack(Replica(ref=ref(checkpoint, device="cuda"), head=head)(row))
+    logits = np.array(table.column("logits").to_pylist())
+    np.testing.assert_allclose(logits, expected(checkpoint, head, images), rtol=1e-3, atol=1e-3)
