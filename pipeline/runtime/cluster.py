@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import ray.data
 
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.options import RunOptions
+from pipeline.runtime.quiet import quiet_ray_data, quiet_start
 
 LOAD_CPUS, WRITE_CPUS = 0.5, 0.25
 
@@ -44,37 +44,17 @@ def connected(address: str | None) -> Iterator[None]:
     """Ray, connected to for the time of the block; the connection that a caller already has is used and left."""
     mine = not ray.is_initialized()
     if mine:
-        # Each replica's start would print a C++ error about constructor arguments in the object store: Ray Data itself
-        # puts them there, and keeps them for as long as the Dataset runs.
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
         try:
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            with quiet_start():
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, ValueError) as error:
             raise UsageError(f"address ({address}) is not that of a Ray cluster: {reason(error)}") from error
-    _quiet()
+    quiet_ray_data()
     try:
         yield
     finally:
         if mine:
             ray.shutdown()
-
-
-def _quiet() -> None:
-    """Ray Data's own words go to its log file; of shards that it gives up in a pass the console gets one line each."""
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.ERROR)
-            handler.setFormatter(_Lost())
-            handler.addFilter(_is_lost)
-
-
-def _is_lost(record: logging.LogRecord) -> bool:
-    return record.exc_info is not None and "Ignoring this exception" in record.getMessage()
-
-
-class _Lost(logging.Formatter):
-    def format(self, record: logging.LogRecord) -> str:
-        return f"lost for now, to be run again: {reason(record.exc_info[1] if record.exc_info else None)}"
 
 
 def nodes() -> list[Node]:
