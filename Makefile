@@ -5,9 +5,9 @@ STAMP := $(VENV)/.installed
 
 .PHONY: demo test lint format clean
 
-$(STAMP): pyproject.toml
+$(STAMP): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
-	$(VENV)/bin/python -m pip install -q -e '.[test,lint]'
+	$(VENV)/bin/python -m pip install -q -c constraints.txt -e '.[test,lint]'
 	touch $(STAMP)
 
 demo: $(STAMP)
