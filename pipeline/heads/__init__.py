@@ -5,11 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.heads.base import JSON, ColumnType, Head, HeadOptions
+from pipeline.heads.fill_mask import FillMask
 from pipeline.heads.image_classification import ImageClassification
+from pipeline.heads.text_classification import TextClassification
 
 __all__ = ["HEADS", "JSON", "ColumnType", "Head", "HeadOptions", "head_for"]
 
-HEADS: dict[str, type[Head]] = {"image-classification": ImageClassification}
+HEADS: dict[str, type[Head]] = {
+    "fill-mask": FillMask,
+    "text-classification": TextClassification,
+    "image-classification": ImageClassification,
+}
 
 
 def head_for(task: str, folder: Path, options: HeadOptions) -> Head:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeAlias
@@ -36,7 +36,7 @@ class HeadOptions:
 class Head(Protocol):
     """One task. Small and picklable: it travels to load tasks and replicas; the weights do not travel with it.
 
-    In order: `transform` (CPU, one unit), `collate`, `forward` and `rows` (the device, one micro-batch of one shape).
+    In order: `transform` (CPU, one unit), `collate`, `forward` and `rows` (the device, one micro-batch of one bucket).
     """
 
     task: ClassVar[str]
@@ -64,8 +64,11 @@ class Head(Protocol):
     def transform(self, medium: Any) -> dict[str, np.ndarray]:
         """Named arrays of one unit, as they travel to the replica; ValueError where the medium cannot be predicted."""
 
+    def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
+        """What the units of one micro-batch have in common, from the shapes of one unit's arrays."""
+
     def collate(self, arrays: dict[str, list[np.ndarray]], device: torch.device | str) -> Any:
-        """The inputs of one micro-batch on the device, from the arrays of units of one shape."""
+        """The inputs of one micro-batch on the device, from the arrays of units of one bucket."""
 
     def forward(self, model: PerceiverIO, inputs: Any) -> Any:
         """The outputs of one micro-batch, on the device."""

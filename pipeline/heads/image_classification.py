@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -66,6 +67,10 @@ class ImageClassification:
     def transform(self, medium: np.ndarray) -> dict[str, np.ndarray]:
         """{"image": uint8 [3, height, width]}, cropped and resized, from an RGB picture uint8 [H, W, 3]."""
         return {"image": self.picture.apply(medium)}
+
+    def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
+        """Pictures of one size."""
+        return shapes["image"]
 
     def collate(self, arrays: dict[str, list[np.ndarray]], device: torch.device | str) -> torch.Tensor:
         """Pixels uint8 [B, 3, H, W] on the device: bytes cross over, a quarter of what float32 would be."""

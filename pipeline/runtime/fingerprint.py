@@ -50,6 +50,7 @@ def new_run(options: RunOptions, *, input_uri: str, head: Head, digest: str, dty
             "head": head.task,
             "checkpoint": digest,
             "dtype": dtype,
+            **({} if options.column is None else {"column": options.column}),
             "options": json.loads(json.dumps(head.options)),  # as it will read back, tuples as lists
         },
         record={

@@ -16,11 +16,12 @@ class RunOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: str = Field(description="The head: image-classification.")
+    task: str = Field(description="The head: fill-mask, text-classification or image-classification.")
     input: str = Field(description="A file, folder, glob or URI that fsspec knows.")
     output: str = Field(description="Folder or URI for predictions; it belongs to one INPUT.")
     checkpoint: str = Field(description="A hub id, a folder or a URI with config.json and weights.")
     input_format: str = Field("auto", description="What INPUT holds; auto is what the head usually reads.")
+    column: str | None = Field(None, description="Column of .jsonl records that holds the text; by default text.")
     replicas: Count = Field(1, description="Models that predict at the same time.")
     devices_per_replica: Count = Field(1, description="Devices that one replica takes.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda where the cluster has a GPU.")
@@ -28,8 +29,11 @@ class RunOptions(BaseModel):
         "auto", description="Precision of the model; auto is bfloat16 on cuda, float32 on cpu."
     )
     batch_size: Literal["auto"] | Count = Field("auto", description="Units that a replica predicts at once.")
-    shard_size: Count | None = Field(None, description="Units a shard; by default about 32 MB of them, at most 256.")
-    top_k: Count = Field(5, description="Labels to keep of each unit, best first.")
+    shard_size: Count | None = Field(
+        None,
+        description="Units a shard; by default about 32 MB of them, at most 256. Lines count as a kilobyte each.",
+    )
+    top_k: Count = Field(5, description="Labels of each unit, or tokens of each mask, to keep, best first.")
     logits: bool = Field(False, description="Keep the logits of each unit as well.")
     limit: Count | None = Field(None, description="Plan no more units than this.")
     max_quarantine: float = Field(

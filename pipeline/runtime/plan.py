@@ -14,6 +14,7 @@ from pipeline.storage import Entry, Store
 
 SHARD_BYTES = 32 << 20
 SHARD_UNITS = 256
+UNIT_BYTES = 1 << 10  # of a line of text, of which a plan knows bytes only
 FILE_PIECES = 1 << 16  # a few MB of plan in the driver at a time
 
 
@@ -30,6 +31,12 @@ class Cut:
         if self.shard_size is not None:
             return units >= self.shard_size
         return units >= SHARD_UNITS or size >= SHARD_BYTES
+
+    def units(self, piece: Piece) -> int:
+        """Units of a piece, where it does not say so a guess: one of a file, one a kilobyte of a range of one."""
+        if piece.units is not None or piece.begin is None or piece.end is None:
+            return piece.units or 1
+        return max(1, (piece.end - piece.begin) // UNIT_BYTES)
 
     def size(self, piece: Piece) -> int:
         """Estimated bytes of a piece on its way: the larger of what is read and its arrays."""
@@ -87,7 +94,7 @@ def cut_shards(pieces: Iterable[Piece], cut: Cut) -> Iterator[list[Piece]]:
     units = size = 0
     for piece in pieces:
         shard.append(piece)
-        units, size = units + (piece.units or 1), size + cut.size(piece)
+        units, size = units + cut.units(piece), size + cut.size(piece)
         if cut.full(units, size):
             yield shard
             shard, units, size = [], 0, 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.heads import HEADS, Head, head_for
-from pipeline.perceiver.checkpoint import digest, fetch
+from pipeline.perceiver.checkpoint import CheckpointError, digest, fetch
 from pipeline.runtime.cluster import Resources, connected, nodes, resolve
 from pipeline.runtime.dataset import Stages
 from pipeline.runtime.errors import UsageError
@@ -18,7 +18,7 @@ from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan import Cut, Plan, freeze
 from pipeline.runtime.replica import ModelRef
 from pipeline.runtime.write import Writer
-from pipeline.sources import SOURCES, Source, find, source_for
+from pipeline.sources import SOURCES, Source, SourceOptions, find, source_for
 from pipeline.storage import Store
 
 
@@ -78,7 +78,7 @@ def check(options: RunOptions) -> Checked:
     output = Store(options.output, single_writer=options.single_writer)
     output.probe()
     folder = fetch(options.checkpoint)
-    head = head_for(options.task, folder, options.head_options())
+    head = _head(options, folder)
     ref = str(folder.resolve()) if _is_local(options.checkpoint) else options.checkpoint
     return Checked(source=source, inputs=inputs, output=output, checkpoint=ref, digest=digest(folder), head=head)
 
@@ -102,13 +102,25 @@ def _stages(checked: Checked, run: Run, resources: Resources, batch_size: int | 
     )
 
 
+def _head(options: RunOptions, folder: Path) -> Head:
+    try:
+        return head_for(options.task, folder, options.head_options())
+    except CheckpointError:
+        raise
+    except ValueError as error:  # an option that means nothing to this head
+        raise UsageError(str(error)) from error
+
+
 def _source(options: RunOptions) -> Source:
     if options.task not in HEADS:
         raise UsageError(f"task {options.task!r} is none of {', '.join(HEADS)}")
     name = HEADS[options.task].source if options.input_format == "auto" else options.input_format
     if name not in SOURCES:
         raise UsageError(f"input_format {name!r} is none of {', '.join(['auto', *SOURCES])}")
-    return source_for(name)
+    try:
+        return source_for(name, SourceOptions(column=options.column))
+    except ValueError as error:  # an option that means nothing to this source
+        raise UsageError(str(error)) from error
 
 
 def _is_local(ref: str) -> bool:

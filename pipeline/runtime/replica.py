@@ -10,7 +10,7 @@ import os
 import threading
 import time
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +71,7 @@ class Replica:
         return pack(done.append_column("segment", segment), to_table([*from_table(before), *failed]), scalars)
 
     def outputs(self, arrays: dict[str, list[np.ndarray]]) -> tuple[dict[str, Any], float]:
-        """Columns of one micro-batch of one shape, and the seconds that it waited for other calls."""
+        """Columns of one micro-batch, and the seconds that it waited for other calls."""
         with torch.inference_mode():
             inputs = to_device(self.head.collate(arrays, "cpu"), self.device)
             ready = time.perf_counter()
@@ -82,7 +82,7 @@ class Replica:
 
 
 class Prediction:
-    """One call: the units of one shard, in micro-batches of one shape."""
+    """One call: the units of one shard, in micro-batches of one bucket."""
 
     def __init__(self, replica: Replica, units: pa.Table) -> None:
         self.replica = replica
@@ -97,7 +97,7 @@ class Prediction:
         order = np.array([index for indices, _ in batches for index in indices], np.int64)
         rows = [rows for _, rows in batches] or [empty_rows(self.replica.head.columns)]
         table = pa.concat_tables(rows).combine_chunks()
-        if (np.diff(order) < 0).any():  # shapes were mixed: back to plan order
+        if (np.diff(order) < 0).any():  # buckets were mixed: back to plan order
             table = table.take(np.argsort(order))
         kept = self.units.select(["id", "uri", "version"]).take(np.sort(order))
         for name in table.column_names:
@@ -105,12 +105,13 @@ class Prediction:
         return kept, [self.failed[index] for index in sorted(self.failed)]
 
     def _micro_batches(self) -> Iterator[list[int]]:
-        """Indices of units of one shape, at most `batch_size` of them."""
-        by_shape: dict[tuple[Any, ...], list[int]] = defaultdict(list)
+        """Indices of units of one bucket of the head, at most `batch_size` of them."""
+        by_bucket: dict[Hashable, list[int]] = defaultdict(list)
         for index in range(self.units.num_rows):
-            by_shape[tuple(array.shapes[index] for array in self.arrays.values())].append(index)
+            shapes = {name: array.shapes[index] for name, array in self.arrays.items()}
+            by_bucket[self.replica.head.bucket(shapes)].append(index)
         size = self.replica.batch_size
-        for indices in by_shape.values():
+        for indices in by_bucket.values():
             yield from (indices[begin : begin + size] for begin in range(0, len(indices), size))
 
     def _predict(self, indices: list[int]) -> list[tuple[list[int], pa.Table]]:

@@ -40,6 +40,13 @@ class Unit:
     error: Exception | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """What a user may ask of a source. `column`: the one of a record that holds the medium."""
+
+    column: str | None = None
+
+
 class Source(Protocol):
     """A kind of input. Stateless and picklable: it is used in load tasks, in several threads at once."""
 
@@ -50,6 +57,9 @@ class Source(Protocol):
     @property
     def extensions(self) -> frozenset[str]:
         """Of the files that it takes from a folder: lower case, with the dot."""
+
+    def configured(self, options: SourceOptions) -> Source:
+        """This source with what a user asks of it; ValueError where an option means nothing to it."""
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
         """The pieces of one file, when the plan is made."""

@@ -87,7 +87,7 @@ def _offered(key: str, source: Source, skipped: Counter[str]) -> bool:
     if in_hidden(key):
         skipped["hidden"] += 1
         return False
-    if PurePosixPath(key).suffix.lower() not in source.extensions:
+    if not PurePosixPath(key).name.lower().endswith(tuple(source.extensions)):  # .txt.gz is one
         skipped["extension"] += 1
         return False
     return True

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.sources.base import BadMedium, Piece, Unit
+from pipeline.sources.base import BadMedium, Piece, SourceOptions, Unit
 from pipeline.sources.picture import read_picture
 from pipeline.storage import AccessError, Entry, Store
 
@@ -25,6 +25,12 @@ class Images:
 
     name: str = "images"
     extensions: frozenset[str] = frozenset(_EXTENSIONS.split())
+
+    def configured(self, options: SourceOptions) -> Images:
+        """Itself: image files have no columns."""
+        if options.column is not None:
+            raise ValueError(f"column ({options.column!r}) means nothing to {self.name}: an image file has no columns")
+        return self
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:  # noqa: ARG002  a container's source opens it
         """The file itself, one unit."""

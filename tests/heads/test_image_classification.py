@@ -115,7 +115,7 @@ def test_no_config_is_an_error_of_the_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_task_without_a_head_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="task 'image-clasification' is none of image-classification"):
+    with pytest.raises(ValueError, match=r"task 'image-clasification' is none of .*image-classification"):
         head_for("image-clasification", tmp_path, HeadOptions())
 
 
@@ -139,7 +139,7 @@ def test_it_travels_small(tmp_path: Path) -> None:
     head = head_for("image-classification", checkpoint(tmp_path, LEARNED), HeadOptions())
     assert pickle.loads(pickle.dumps(head)) == head
     assert len(pickle.dumps(head)) < 10_000
-    assert {"image-classification": ImageClassification} == HEADS
+    assert HEADS["image-classification"] is ImageClassification
 
 
 _LOAD_TASK = """

@@ -36,8 +36,8 @@ def test_verbs_are_documented() -> None:
 
 def test_options_of_a_run_are_frozen() -> None:
     assert flags("run") == flags("plan") == {
-        "--checkpoint", "--input-format", "--replicas", "--devices-per-replica", "--device", "--dtype", "--batch-size",
-        "--shard-size", "--top-k", "--logits", "--limit", "--max-quarantine", "--changed", "--address",
+        "--checkpoint", "--input-format", "--column", "--replicas", "--devices-per-replica", "--device", "--dtype",
+        "--batch-size", "--shard-size", "--top-k", "--logits", "--limit", "--max-quarantine", "--changed", "--address",
         "--single-writer",
     }  # fmt: skip
 

@@ -41,6 +41,7 @@ class Witness:
     def __init__(self, head, folder: Path):
         self.head, self.folder = head, folder
         self.columns, self.forward, self.rows = head.columns, head.forward, head.rows
+        self.bucket = head.bucket
 
     def transform(self, medium):
         return {name: array.repeat(8, 1).repeat(8, 2) for name, array in self.head.transform(medium).items()}

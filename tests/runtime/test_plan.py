@@ -165,3 +165,10 @@ def test_segment_round_trip(tmp_path):
     put(tmp_path / "in", "a.jpg")
     _, plan = run_plan(tmp_path)
     assert Segment.from_json(plan.segments[0].to_json()) == plan.segments[0]
+
+
+def test_pieces_of_unknown_units_are_cut_by_a_guess_at_them():
+    ranges = [Piece(key="a.txt", version="v", size=1 << 30, begin=at << 18, end=(at + 1) << 18) for at in range(3)]
+    files = [Piece(key=f"{n}.txt", version="v", size=9, begin=0, end=9) for n in range(300)]
+    shards = list(cut_shards([*ranges, *files], Cut(unit_bytes=4096)))
+    assert [len(shard) for shard in shards] == [1, 1, 1, 256, 44]

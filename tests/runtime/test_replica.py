@@ -7,10 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from transformers import PerceiverForSequenceClassification
 
 from pipeline.heads import HeadOptions, head_for
 from pipeline.perceiver import PerceiverIO
 from pipeline.perceiver.checkpoint import digest
+from pipeline.reference.shapes import SEQUENCE, small
+from pipeline.reference.weights import make_checkpoint
 from pipeline.runtime.packing import array_columns, pack, unpack
 from pipeline.runtime.quarantine import quarantined, to_table
 from pipeline.runtime.replica import ModelRef, Replica
@@ -22,6 +25,9 @@ class Watched:
     def __init__(self, head, bad=(), wait=0.0):
         self.head, self.bad, self.wait, self.batches = head, set(bad), wait, []
         self.columns = head.columns
+
+    def bucket(self, shapes):
+        return self.head.bucket(shapes)
 
     def collate(self, arrays, device):
         self.batches.append([int(image.flat[0]) for image in arrays["image"]])
@@ -35,6 +41,17 @@ class Watched:
 
     def rows(self, outputs):
         return self.head.rows(outputs)
+
+
+class Sized(Watched):
+    """Keeps how long the texts of each micro-batch are."""
+
+    def collate(self, arrays, device):
+        self.batches.append([len(ids) for ids in arrays["ids"]])
+        return self.head.collate(arrays, device)
+
+    def forward(self, model, inputs):
+        return self.head.forward(model, inputs)
 
 
 @pytest.fixture
@@ -79,6 +96,24 @@ def test_rows_are_the_model_s_in_plan_order_whatever_the_shapes(checkpoint, head
     assert [unit["id"] for unit in failed.to_pylist()] == ["early"]
     assert scalars["seconds_predict"] > 0
     assert (scalars["shard"], scalars["seconds_load"]) == (7, 0.5)
+
+
+def test_units_of_different_lengths_share_a_micro_batch_and_come_back_in_plan_order(tmp_path):
+    folder = make_checkpoint(SEQUENCE, small(SEQUENCE, max_position_embeddings=300), tmp_path)
+    head = head_for("text-classification", folder, HeadOptions(logits=True))
+    texts = ["x" * length for length in (250, 3, 200, 0, 17, 250, 90)]
+    units = [head.transform(text) for text in texts]
+    names = {name: pa.array(texts, pa.large_string()) for name in ("id", "uri", "version")}
+    table = pa.table(names | array_columns({name: [unit[name] for unit in units] for name in units[0]}))
+    watched = Sized(head)
+    replica = Replica(ref=ref(folder), head=watched, batch_size=4)
+    rows, failed, _ = unpack(replica(pack(table, to_table([]), {"segment": 0})))
+    assert watched.batches == [[252, 202, 252], [5, 2, 19, 92]]
+    assert (rows.column("id").to_pylist(), failed.num_rows) == (texts, 0)
+    model = PerceiverForSequenceClassification.from_pretrained(folder).eval()
+    with torch.no_grad():
+        logits = [model(inputs=torch.tensor([unit["ids"].tolist()])).logits[0].numpy() for unit in units]
+    np.testing.assert_allclose(np.array(rows.column("logits").to_pylist()), logits, rtol=1e-4, atol=1e-5)
 
 
 def test_a_unit_that_cannot_be_predicted_is_quarantined_alone(checkpoint, head):

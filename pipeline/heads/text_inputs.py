@@ -1,0 +1,61 @@
+"""What the heads of text share: the tokenizer of a checkpoint, length buckets, and texts padded to one length."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from pipeline.heads.tokenizer import MAX_LENGTH, PAD, VOCABULARY, Tokenizer
+
+if TYPE_CHECKING:  # load tasks tokenise without torch
+    import torch
+
+# The encoder reads all inputs once, into few latents: 2,048 tokens cost a twentieth more than 128 do in the published
+# model, so buckets are wide and micro-batches full.
+_FIRST_BUCKET, _WIDER = 128, 4
+_MULTIPLE = 64  # padded lengths are few, so that memory is used again
+
+
+def read_tokenizer(folder: Path) -> Tokenizer:
+    """The tokenizer of a checkpoint in a local folder; CheckpointError where it is not one of bytes."""
+    from pipeline.heads.checkpoint import read_part
+
+    positions = read_part(folder, "config.json", _positions)
+    return read_part(folder, "tokenizer_config.json", lambda config: Tokenizer.from_config(config, positions), {})
+
+
+def _positions(config: Mapping[str, Any]) -> int:
+    """How many tokens the model has positions for."""
+    vocabulary, positions = config.get("vocab_size", VOCABULARY), config.get("max_position_embeddings", MAX_LENGTH)
+    if vocabulary < VOCABULARY:
+        raise ValueError(f"vocab_size ({vocabulary}) must be at least {VOCABULARY}: 256 bytes and six tokens")
+    return int(positions)
+
+
+def length_bucket(length: int) -> int:
+    """The bucket of a text of so many tokens, by the length of the longest that is in it: 128, 512, 2,048 and so on."""
+    edge = _FIRST_BUCKET
+    while edge < length:
+        edge *= _WIDER
+    return edge
+
+
+def pad(texts: Sequence[np.ndarray], limit: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Ids int64 [B, L] of texts of int16 ids, and the mask [B, L] bool, true where there is text; None without padding.
+
+    L is the longest text's length; with shorter ones beside it the next multiple of 64, at most `limit`.
+    """
+    import torch
+
+    lengths = np.array([len(ids) for ids in texts])
+    longest = int(lengths.max())
+    same = bool((lengths == longest).all())
+    width = longest if same else max(longest, min(limit, -(-longest // _MULTIPLE) * _MULTIPLE))
+    padded = np.full((len(texts), width), PAD, np.int64)
+    for row, ids in zip(padded, texts, strict=True):
+        row[: len(ids)] = ids
+    mask = None if same else torch.from_numpy(np.arange(width) < lengths[:, None])
+    return torch.from_numpy(padded), mask

@@ -1,0 +1,167 @@
+"""The head from a text with masks to its row, on a real checkpoint of a small random model, against transformers."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from transformers import FillMaskPipeline, PerceiverForMaskedLM, PerceiverTokenizer
+
+from pipeline.heads import HeadOptions, head_for
+from pipeline.perceiver import CheckpointError, PerceiverIO
+from pipeline.reference.shapes import MASKED_LM, SEQUENCE, small
+from pipeline.reference.weights import make_checkpoint
+from pipeline.runtime.rows import to_rows
+
+TEXTS = [
+    "One [MASK] here.",
+    "no mask",
+    "[MASK][MASK] größer [MASK]",
+    "",
+    "[[MASK]] 🙂 [MASK] and [CLS]",
+    "[MASK]" * 38,
+]
+LONG = "".join(f"{number} is [MASK]; " for number in range(20))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that reads 40 tokens, with its tokenizer beside it."""
+    folder = make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path_factory.mktemp("model"))
+    PerceiverTokenizer().save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(folder: Path) -> FillMaskPipeline:
+    tokenizer = PerceiverTokenizer.from_pretrained(folder)
+    return FillMaskPipeline(model=PerceiverForMaskedLM.from_pretrained(folder), tokenizer=tokenizer)
+
+
+class Counted:
+    """A model that writes down what it was asked."""
+
+    def __init__(self, folder: Path, dtype: torch.dtype) -> None:
+        self.model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
+        self.points: list[tuple[int, ...]] = []
+
+    def __call__(self, ids: torch.Tensor, mask: torch.Tensor | None, points: torch.Tensor) -> Any:
+        self.points.append(tuple(points.shape))
+        return self.model(ids, mask, points)
+
+
+def predicted(
+    folder: Path, texts: list[str | bytes], top_k: int = 5, dtype: torch.dtype = torch.float32
+) -> tuple[list[dict[str, Any]], list[tuple[int, ...]]]:
+    """The rows of the texts in one micro-batch, as Parquet will have them, and the points of each call."""
+    head = head_for("fill-mask", folder, HeadOptions(top_k=top_k))
+    model = Counted(folder, dtype)
+    units = [head.transform(text) for text in texts]
+    with torch.inference_mode():
+        inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]}, "cpu")
+        rows = head.rows(head.forward(model, inputs))  # type: ignore[arg-type]
+    return to_rows(rows, head.columns, len(texts)).to_pylist(), model.points
+
+
+def assert_same(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
+    """The candidates of one mask."""
+    assert [each["token_id"] for each in ours] == [each["token"] for each in theirs]
+    assert [each["token"] for each in ours] == [each["token_str"] for each in theirs]
+    np.testing.assert_allclose([each["score"] for each in ours], [each["score"] for each in theirs], rtol=1e-4)
+
+
+def test_rows_equal_transformers_pipeline(folder: Path, reference: FillMaskPipeline) -> None:
+    rows, points = predicted(folder, list(TEXTS))
+    assert points == [(4, 38)], "texts without masks are not decoded, and no place but masks"
+    for text, row in zip(TEXTS, rows, strict=True):
+        assert (row["text"], row["replaced"]) == (text, False)
+        ids = reference.tokenizer(text)["input_ids"]
+        assert [mask["position"] for mask in row["masks"]] == [at for at, token in enumerate(ids) if token == 3]
+        if not row["masks"]:
+            assert row["filled"] == text
+            continue
+        theirs = reference(text)
+        for ours, their in zip(row["masks"], theirs if isinstance(theirs[0], list) else [theirs], strict=True):
+            assert_same(ours["candidates"], their)
+        best = iter(mask["candidates"][0]["token_id"] for mask in row["masks"])
+        filled = [next(best) if token == 3 else token for token in ids[1:-1]]
+        assert row["filled"] == reference.tokenizer.decode(filled)
+
+
+def test_filled_is_the_sequence_of_the_pipeline(folder: Path, reference: FillMaskPipeline) -> None:
+    (row,), _ = predicted(folder, ["Only [MASK] one."])
+    assert row["filled"] == reference("Only [MASK] one.")[0]["sequence"]
+
+
+def test_all_candidates_are_the_softmax_over_the_whole_vocabulary(folder: Path) -> None:
+    (row,), _ = predicted(folder, ["a [MASK]"], top_k=1000)
+    scores = [each["score"] for each in row["masks"][0]["candidates"]]
+    assert len(scores) == 262
+    assert sum(scores) == pytest.approx(1, abs=1e-5)
+    assert scores == sorted(scores, reverse=True)
+
+
+def test_long_texts_are_read_in_windows(folder: Path) -> None:
+    tokenizer, model = PerceiverTokenizer.from_pretrained(folder), PerceiverForMaskedLM.from_pretrained(folder).eval()
+    (row, short), points = predicted(folder, [LONG, "a [MASK]"])
+    ids = tokenizer(LONG)["input_ids"]
+    begins = [*range(0, len(ids) - 2 - 38, 19), len(ids) - 2 - 38]
+    assert sum(batch for batch, _ in points) == len(begins) + 1
+    assert max(batch for batch, _ in points) <= 8
+    assert [mask["position"] for mask in row["masks"]] == [at for at, token in enumerate(ids) if token == 3]
+    for mask in row["masks"]:
+        place = mask["position"] - 1
+        begin = max(begins, key=lambda begin: (min(place - begin, begin + 37 - place), -begin))
+        window = torch.tensor([[4, *ids[1 + begin : 39 + begin], 5]])
+        with torch.no_grad():
+            scores = model(inputs=window).logits[0, place - begin + 1].softmax(dim=-1)
+        top = scores.topk(5)
+        assert [each["token_id"] for each in mask["candidates"]] == top.indices.tolist()
+        np.testing.assert_allclose([each["score"] for each in mask["candidates"]], top.values.tolist(), rtol=1e-4)
+    assert row["text"] == LONG
+    assert "[MASK]" not in row["filled"]
+    assert len(short["masks"]) == 1
+
+
+def test_nothing_to_decode(folder: Path) -> None:
+    rows, points = predicted(folder, ["", "none", "x" * 500])
+    assert points == []
+    assert [row["masks"] for row in rows] == [[], [], []]
+    assert [row["filled"] for row in rows] == ["", "none", "x" * 500]
+
+
+def test_what_is_not_unicode_is_predicted_and_flagged(folder: Path) -> None:
+    rows, _ = predicted(folder, [b"\xff [MASK]", "\ufffd [MASK]"])
+    assert [row["replaced"] for row in rows] == [True, False]
+    assert rows[0]["text"] == rows[1]["text"] == "\ufffd [MASK]"
+    assert rows[0]["masks"] == rows[1]["masks"]
+
+
+def test_half_precision_fills_masks(folder: Path) -> None:
+    rows, _ = predicted(folder, list(TEXTS), dtype=torch.bfloat16)
+    assert len(rows[0]["masks"][0]["candidates"]) == 5
+
+
+def test_texts_of_about_one_length_and_number_of_masks_share_a_micro_batch(folder: Path) -> None:
+    head = head_for("fill-mask", folder, HeadOptions())
+    buckets = [head.bucket({"ids": (n,), "masks": (m,)}) for n, m in ((10, 1), (90, 7), (90, 200), (300, 7))]
+    assert buckets[0] == buckets[1]
+    assert len(set(buckets)) == 3
+    assert head.bucket({"ids": (10,), "masks": (0,)}) == head.bucket({"ids": (9000,), "masks": (0,)})
+
+
+def test_its_options_are_those_that_change_a_prediction(folder: Path) -> None:
+    head = head_for("fill-mask", folder, HeadOptions(top_k=3))
+    assert json.loads(json.dumps(head.options)) == {"transform": {"max_length": 40, "keep": "first"}, "top_k": 3}
+
+
+def test_logits_and_another_class_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="keeps no logits"):
+        head_for("fill-mask", folder, HeadOptions(logits=True))
+    other = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "other")
+    with pytest.raises(CheckpointError, match="needs a PerceiverForMaskedLM"):
+        head_for("fill-mask", other, HeadOptions())
