@@ -5,6 +5,7 @@ import re
 from pipeline.storage import redact
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_ADVICE = "To change retry attempts"  # Ray's last line on some errors, about settings that users of a run do not have
 
 
 class UsageError(Exception):
@@ -21,5 +22,6 @@ class TooMuchQuarantined(Exception):  # noqa: N818
 
 def reason(error: BaseException | None) -> str:
     """An error in one line without secrets. Ray's errors hold whole traces, whose last line is the cause."""
-    lines = _COLOURS.sub("", redact(str(error))).strip().splitlines()
-    return lines[-1] if lines else type(error).__name__
+    lines = _COLOURS.sub("", redact(str(error))).splitlines()
+    told = [line for line in lines if line.strip() and not line.startswith(_ADVICE)]
+    return told[-1] if told else type(error).__name__

@@ -117,6 +117,7 @@ class Slow:
         self.head = head
         self.columns, self.options, self.unit_bytes = head.columns, head.options, head.unit_bytes
         self.task, self.transform, self.collate, self.rows = head.task, head.transform, head.collate, head.rows
+        self.bucket = head.bucket
 
     def forward(self, model, inputs):
         time.sleep(0.1)
