@@ -8,14 +8,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.command import app, with_exit_code
+from jobs.command import Device, Dtype, app, with_exit_code
 from jobs.words import size
 
 
 def command(
     tasks: Annotated[list[str] | None, typer.Argument(help="Heads or published shapes; all by default.")] = None,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-    dtype: Annotated[list[str] | None, typer.Option(help="float32 and bfloat16 by default.")] = None,
+    device: Annotated[Device, typer.Option(help="Of both.")] = "cpu",
+    dtype: Annotated[list[Dtype] | None, typer.Option(help="float32 and bfloat16 by default.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each; medians are shown.")] = 5,
     batch_size: Annotated[int, typer.Option(min=1, help="Images at a time.")] = 1,
     chunks: Annotated[int, typer.Option(min=1, max=128, help="Of a clip's 128 passes, how many are timed.")] = 2,
@@ -27,9 +27,8 @@ def command(
         from pipeline.reference.bench import bench_all
         from pipeline.reference.contest import BenchOptions
 
-        options = BenchOptions(
-            device=device, dtypes=dtype or ("float32", "bfloat16"), repeats=repeats, batch=batch_size, chunks=chunks
-        )
+        dtypes = dtype or [Dtype.FLOAT32, Dtype.BFLOAT16]
+        options = BenchOptions(device=device, dtypes=dtypes, repeats=repeats, batch=batch_size, chunks=chunks)
         rows = bench_all(_shapes(tasks or []), options)
         if as_json:
             for row in rows:

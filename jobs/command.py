@@ -5,16 +5,29 @@ import sys
 import traceback
 import types
 from collections.abc import Callable
+from enum import StrEnum
 from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
 
 import typer
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 from rich.console import Console
+from rich.markup import escape
 
 from pipeline.storage import redact
 
-DONE, FAILED, WRONG_USAGE, TOO_MUCH_QUARANTINED = 0, 1, 2, 3
+FAILED, WRONG_USAGE, TOO_MUCH_QUARANTINED = 1, 2, 3
+
+Device = Literal["cpu", "cuda"]
+
+
+class Dtype(StrEnum):
+    """Precisions of the engine; an enumeration, since typer takes no list of literals."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    FLOAT16 = "float16"
+
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -70,14 +83,8 @@ def _code_and_words(error: Exception) -> tuple[int, str]:
 
 
 def _leave(code: int, message: str) -> NoReturn:
-    Console(stderr=True).print(f"[bold red]error:[/] {_escaped(redact(message))}", highlight=False, soft_wrap=True)
+    Console(stderr=True).print(f"[bold red]error:[/] {escape(redact(message))}", highlight=False, soft_wrap=True)
     sys.exit(code)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
 
 
 def _checked(model: type[M], given: dict[str, Any]) -> M:
@@ -85,9 +92,7 @@ def _checked(model: type[M], given: dict[str, Any]) -> M:
     try:
         return model(**{name: value for name, value in given.items() if value is not None})
     except ValidationError as error:
-        lines = [
-            f"--{'-'.join(str(part) for part in e['loc'][:1]).replace('_', '-')}: {e['msg']}" for e in error.errors()
-        ]
+        lines = [f"--{str(wrong['loc'][0]).replace('_', '-')}: {wrong['msg']}" for wrong in error.errors()]
         raise typer.BadParameter("; ".join(dict.fromkeys(lines))) from None
 
 

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.command import app, with_exit_code
+from jobs.command import Device, Dtype, app, with_exit_code
 
 if TYPE_CHECKING:
     from pipeline.reference.compare import Difference
@@ -15,21 +15,22 @@ if TYPE_CHECKING:
 def command(
     task: Annotated[str, typer.Argument(help="The head, or feature-extraction for the latents of any checkpoint.")],
     checkpoint: Annotated[str, typer.Option(help="A hub id, a folder or a URI with config.json and weights.")],
-    dtype: Annotated[list[str] | None, typer.Option(help="Of the engine; float32 and bfloat16 by default.")] = None,
+    dtype: Annotated[list[Dtype] | None, typer.Option(help="Of the engine; float32 and bfloat16 by default.")] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Sample units.")] = 1,
     chunks: Annotated[int, typer.Option(min=1, max=128, help="Of a clip's 128 passes in transformers.")] = 3,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    device: Annotated[Device, typer.Option(help="Of both.")] = "cpu",
     seed: Annotated[int, typer.Option(help="Of the sample units.")] = 0,
 ) -> None:
     """Say the greatest difference between the engine and transformers in float32, for every output."""
 
     def body() -> None:
         from pipeline.reference.compare import verify
+        from pipeline.reference.shapes import TASKS
         from pipeline.runtime.errors import UsageError
 
-        dtypes = dtype or ["float32", "bfloat16"]
-        if unknown := [name for name in dtypes if name not in ("float32", "bfloat16", "float16")]:
-            raise UsageError(f"--dtype {unknown[0]!r} is none of float32, bfloat16, float16")
+        if task not in TASKS:
+            raise UsageError(f"task {task!r} is none of {', '.join(TASKS)}")
+        dtypes = dtype or [Dtype.FLOAT32, Dtype.BFLOAT16]
         rows = verify(task, checkpoint, dtypes=dtypes, batch=batch_size, chunks=chunks, device=device, seed=seed)
         Console().print(_table(task, rows))
 

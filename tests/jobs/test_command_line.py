@@ -54,6 +54,10 @@ def test_every_field_of_the_options_has_a_description() -> None:
         (["run", "image-classification", "in", "out", "--checkpoint", "x", "--replicas", "0"], "greater than or equal"),
         (["run", "image-classification", "in", "out", "--checkpoint", "x", "--batch-size", "few"], "--batch-size"),
         (["rum"], "rum"),
+        (["verify", "nonsense", "--checkpoint", "x"], "image-classification"),
+        (["verify", "fill-mask", "--checkpoint", "x", "--dtype", "float8"], "bfloat16"),
+        (["bench", "nonsense"], "optical-flow-perceiver"),
+        (["bench", "--device", "tpu"], "cuda"),
     ],
 )
 def test_wrong_usage_exits_2_and_names_it(arguments: list[str], words: str) -> None:
