@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.heads.base import JSON, ColumnType, Head, HeadOptions
+from pipeline.heads.feature_extraction import FeatureExtraction
 from pipeline.heads.fill_mask import FillMask
 from pipeline.heads.image_classification import ImageClassification
+from pipeline.heads.multimodal_autoencoding import MultimodalAutoencoding
+from pipeline.heads.optical_flow import OpticalFlow
 from pipeline.heads.text_classification import TextClassification
 
 __all__ = ["HEADS", "JSON", "ColumnType", "Head", "HeadOptions", "head_for"]
@@ -15,6 +18,9 @@ HEADS: dict[str, type[Head]] = {
     "fill-mask": FillMask,
     "text-classification": TextClassification,
     "image-classification": ImageClassification,
+    "optical-flow": OpticalFlow,
+    "multimodal-autoencoding": MultimodalAutoencoding,
+    "feature-extraction": FeatureExtraction,
 }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pipeline.heads.base import JSON, ColumnType, HeadOptions
+from pipeline.heads.latents import check_counts
 from pipeline.heads.text_inputs import length_bucket, pad, read_tokenizer
 from pipeline.heads.tokenizer import CLS, MASK, SEP, VOCABULARY, Tokenizer, decode
 from pipeline.heads.windows import windows
@@ -32,8 +33,11 @@ class FillMask:
     """
 
     task: ClassVar[str] = "fill-mask"
-    source: ClassVar[str] = "text"
     model_classes: ClassVar[tuple[str, ...]] = ("PerceiverForMaskedLM",)
+    stored: ClassVar[tuple[str, ...]] = ("text", "replaced")
+    medium: ClassVar[str] = "text"
+    growth: ClassVar[float] = 0.0
+    clip: ClassVar[None] = None
     tokenizer: Tokenizer
     top_k: int
 
@@ -49,6 +53,7 @@ class FillMask:
         check_class(folder, cls.task, cls.model_classes)
         if options.logits:
             raise ValueError(f"{cls.task} keeps no logits: top_k {VOCABULARY} keeps every token's score")
+        options.refuse(cls.task, "arrays", "points", "frames", "outputs")
         return cls(tokenizer=read_tokenizer(folder), top_k=min(options.top_k, VOCABULARY))
 
     @property
@@ -93,9 +98,32 @@ class FillMask:
         batches = [self._batch(cut[at : at + size], device) for at in range(0, len(cut), size)]
         return {"texts": arrays, "asked": asked, "batches": batches}
 
-    def forward(self, model: PerceiverIO, inputs: dict[str, Any]) -> dict[str, Any]:
+    def encode(self, model: PerceiverIO, inputs: dict[str, Any]) -> torch.Tensor:
+        """Latents [T, N, D] of every window; no rows where no text has a mask."""
+        import torch
+
+        if not inputs["batches"]:
+            latents = model.encoder.latents
+            return latents.new_empty(0, *latents.shape)
+        return torch.cat([model.encode(batch["ids"], batch["mask"]) for batch in inputs["batches"]])
+
+    def counts(self, inputs: dict[str, Any]) -> list[int]:
+        """How many windows each text has."""
+        units = np.array([unit for unit, _ in inputs["asked"]], np.int64)
+        return [int(count) for count in np.bincount(units, minlength=len(inputs["texts"]["ids"]))]
+
+    def restore(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """What the text gave: where its masks are says which latents were made for which."""
+        return {**self.transform(row["text"]), "replaced": np.array([row["replaced"]], np.uint8)}
+
+    def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
         """{"texts", "asked", "best": (token ids, scores), [B, P, top_k] each, of every batch}."""
-        best = [self._best(model(batch["ids"], batch["mask"], batch["points"])) for batch in inputs["batches"]]
+        check_counts(latents, self.counts(inputs))
+        best, begin = [], 0
+        for batch in inputs["batches"]:
+            end = begin + len(batch["ids"])
+            best.append(self._best(model.decode(latents[begin:end], batch["points"])))
+            begin = end
         return {"texts": inputs["texts"], "asked": inputs["asked"], "best": best}
 
     def rows(self, outputs: dict[str, Any]) -> dict[str, list[Any] | np.ndarray]:

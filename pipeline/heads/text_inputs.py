@@ -1,22 +1,72 @@
-"""What the heads of text share: the tokenizer of a checkpoint, length buckets, and texts padded to one length."""
+"""Text as inputs: the tokenizer of a checkpoint, length buckets, and texts padded to one length."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from pipeline.heads.base import JSON
 from pipeline.heads.tokenizer import MAX_LENGTH, PAD, VOCABULARY, Tokenizer
 
 if TYPE_CHECKING:  # load tasks tokenise without torch
     import torch
 
+    from pipeline.perceiver import PerceiverIO
+
 # The encoder reads all inputs once, into few latents: 2,048 tokens cost a twentieth more than 128 do in the published
 # model, so buckets are wide and micro-batches full.
 _FIRST_BUCKET, _WIDER = 128, 4
 _MULTIPLE = 64  # padded lengths are few, so that memory is used again
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextInputs:
+    """A text as the models read it whole: cut where it is longer than the model, and flagged."""
+
+    medium: ClassVar[str] = "text"
+    growth: ClassVar[float] = 0.0
+    clip: ClassVar[None] = None
+    tokenizer: Tokenizer
+
+    @property
+    def unit_bytes(self) -> int:
+        """Bytes of the ids of the longest text."""
+        return 2 * self.tokenizer.max_length
+
+    @property
+    def options(self) -> dict[str, JSON]:
+        """The transform's options."""
+        return {"transform": self.tokenizer.options}
+
+    def transform(self, medium: str | bytes) -> dict[str, np.ndarray]:
+        """{"ids": int16 [tokens], "flags": uint8 [2]}, truncated and replaced, from a text."""
+        encoded = self.tokenizer.encode(medium)
+        return {"ids": encoded.ids, "flags": np.array([encoded.truncated, encoded.replaced], np.uint8)}
+
+    def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
+        """Texts of about one length."""
+        return length_bucket(shapes["ids"][0]) if "ids" in shapes else None
+
+    def collate(self, arrays: dict[str, list[np.ndarray]], device: torch.device | str) -> dict[str, Any]:
+        """{"flags": uint8 [B, 2]}, which stay on the CPU, and where there are ids {"ids": int64 [B, L], "mask": bool
+        [B, L] or None}."""
+        flags = {"flags": np.stack(arrays["flags"])}
+        if "ids" not in arrays:
+            return flags
+        ids, mask = pad(arrays["ids"], self.tokenizer.max_length)
+        return {"ids": ids.to(device), "mask": None if mask is None else mask.to(device), **flags}
+
+    def encode(self, model: PerceiverIO, inputs: dict[str, Any]) -> torch.Tensor:
+        """Latents [B, N, D]."""
+        return model.encode(inputs["ids"], inputs["mask"])
+
+    def counts(self, inputs: dict[str, Any]) -> list[int]:
+        """One a text."""
+        return [1] * len(inputs["flags"])
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:

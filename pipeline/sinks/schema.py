@@ -9,6 +9,8 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
+from pipeline.sinks.media import MEDIA
+
 FEATURES = b"huggingface"  # the key under which `datasets` looks for its features
 
 # As heads declare them: a scalar's name, [type] for a list of it, {name: type} for a struct.
@@ -25,6 +27,9 @@ SCALARS: Mapping[str, pa.DataType] = {
     "float64": pa.float64(),
 }
 
+# A picture, video or sound in its file format, as `datasets` has them too.
+MEDIUM = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
 # What every row starts with: who it is, where it was, in which version, and of which segment of the plan.
 IDENTITY: Mapping[str, str] = {"id": "string", "uri": "string", "version": "string", "segment": "int32"}
 
@@ -32,8 +37,10 @@ IDENTITY: Mapping[str, str] = {"id": "string", "uri": "string", "version": "stri
 def arrow_type(column: ColumnType) -> pa.DataType:
     """The Arrow type of a column's type: plain lists and strings, which every reader of Parquet knows."""
     if isinstance(column, str):
+        if column in MEDIA:
+            return MEDIUM
         if column not in SCALARS:
-            raise ValueError(f"column type {column!r} is none of {', '.join(SCALARS)}")
+            raise ValueError(f"column type {column!r} is none of {', '.join([*SCALARS, *MEDIA])}")
         return SCALARS[column]
     if isinstance(column, list):
         return pa.list_(arrow_type(_element(column)))
@@ -70,6 +77,17 @@ def plain(schema: pa.Schema) -> pa.Schema:
     """The schema with lists, strings and binary of the plain kinds, all the way down."""
     fields = [field.with_type(_plain(field.type)) for field in schema]
     return pa.schema(fields, metadata=schema.metadata)
+
+
+def large(kind: pa.DataType) -> pa.DataType:
+    """The type with lists, strings and binary of the large kinds, all the way down: a shard may outgrow the others."""
+    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+        return pa.large_list(kind.value_field.with_type(large(kind.value_type)))
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(large(field.type)) for field in kind])
+    if pa.types.is_string(kind):
+        return pa.large_string()
+    return pa.large_binary() if pa.types.is_binary(kind) else kind
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:

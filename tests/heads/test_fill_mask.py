@@ -47,11 +47,12 @@ class Counted:
 
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         self.model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
+        self.encode, self.encoder = self.model.encode, self.model.encoder
         self.points: list[tuple[int, ...]] = []
 
-    def __call__(self, ids: torch.Tensor, mask: torch.Tensor | None, points: torch.Tensor) -> Any:
+    def decode(self, latents: torch.Tensor, points: torch.Tensor) -> Any:
         self.points.append(tuple(points.shape))
-        return self.model(ids, mask, points)
+        return self.model.decode(latents, points)
 
 
 def predicted(
@@ -63,7 +64,8 @@ def predicted(
     units = [head.transform(text) for text in texts]
     with torch.inference_mode():
         inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]}, "cpu")
-        rows = head.rows(head.forward(model, inputs))  # type: ignore[arg-type]
+        latents = head.encode(model, inputs)  # type: ignore[arg-type]
+        rows = head.rows(head.decode(model, latents, inputs))  # type: ignore[arg-type]
     return to_rows(rows, head.columns, len(texts)).to_pylist(), model.points
 
 

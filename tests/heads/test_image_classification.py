@@ -38,7 +38,7 @@ def predicted(folder: Path, options: HeadOptions, dtype: torch.dtype = torch.flo
     units = [head.transform(photograph) for photograph in PHOTOGRAPHS]
     with torch.inference_mode():
         inputs = head.collate({"image": [unit["image"] for unit in units]}, "cpu")
-        rows = head.rows(head.forward(model, inputs))
+        rows = head.rows(head.decode(model, head.encode(model, inputs), inputs))
     return {name: list(column) for name, column in rows.items()}
 
 
