@@ -5,7 +5,7 @@ import importlib
 import typer
 from typer.core import TyperGroup
 
-VERBS = ("run", "plan", "status", "verify", "bench", "demo")
+VERBS = ("run", "plan", "status", "verify", "bench", "submit", "demo")
 
 
 class _Verbs(TyperGroup):

@@ -1,16 +1,12 @@
-"""What every verb shares: parameters from a pydantic model's fields, and exit codes from what went wrong."""
+"""What every verb shares: a program of its own, and exit codes from what went wrong."""
 
-import inspect
 import sys
 import traceback
-import types
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Annotated, Any, Literal, NoReturn, TypeVar, Union, get_args, get_origin
+from typing import Literal, NoReturn
 
 import typer
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
 from rich.console import Console
 from rich.markup import escape
 
@@ -29,9 +25,6 @@ class Dtype(StrEnum):
     FLOAT16 = "float16"
 
 
-M = TypeVar("M", bound=BaseModel)
-
-
 def app(command: Callable[..., None]) -> typer.Typer:
     """A program of one verb: what `python -m jobs.<verb>` runs."""
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -39,27 +32,12 @@ def app(command: Callable[..., None]) -> typer.Typer:
     return program
 
 
-def from_options(model: type[M], arguments: tuple[str, ...]) -> Callable[[Callable[[M], None]], Callable[..., None]]:
-    """Turns a function of `model` into a command with one parameter a field: `arguments` by place, the rest by name."""
-
-    def decorate(body: Callable[[M], None]) -> Callable[..., None]:
-        def command(**given: Any) -> None:
-            options = _checked(model, given)
-            with_exit_code(lambda: body(options))
-
-        command.__doc__ = body.__doc__
-        fields = sorted(model.model_fields.items(), key=lambda item: item[0] not in arguments)
-        parameters = [_parameter(name, field, name in arguments) for name, field in fields]
-        command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        return command
-
-    return decorate
-
-
 def with_exit_code(body: Callable[[], None]) -> None:
     """Run `body`; whatever ends it is told on standard error in words, and becomes the exit code."""
     try:
         body()
+    except typer.BadParameter:
+        raise  # typer says it, with the usage, and exits with 2
     except KeyboardInterrupt:
         _leave(FAILED, "interrupted; the same command resumes")
     except Exception as error:  # noqa: BLE001 - whatever it is, it ends the verb, and what was committed stays
@@ -85,37 +63,3 @@ def _code_and_words(error: Exception) -> tuple[int, str]:
 def _leave(code: int, message: str) -> NoReturn:
     Console(stderr=True).print(f"[bold red]error:[/] {escape(redact(message))}", highlight=False, soft_wrap=True)
     sys.exit(code)
-
-
-def _checked(model: type[M], given: dict[str, Any]) -> M:
-    """The options; what pydantic finds wrong is said in the words of the command line."""
-    try:
-        return model(**{name: value for name, value in given.items() if value is not None})
-    except ValidationError as error:
-        lines = [f"--{str(wrong['loc'][0]).replace('_', '-')}: {wrong['msg']}" for wrong in error.errors()]
-        raise typer.BadParameter("; ".join(dict.fromkeys(lines))) from None
-
-
-def _parameter(name: str, field: FieldInfo, positional: bool) -> inspect.Parameter:
-    flag = f"--{name.replace('_', '-')}"
-    kind = _cli_type(field.annotation)
-    if positional:
-        how: Any = typer.Argument(help=field.description, show_default=False)
-    else:
-        how = typer.Option(flag, help=field.description)
-    default = inspect.Parameter.empty if field.is_required() else field.default
-    if default is not inspect.Parameter.empty and kind is str and default is not None:
-        default = str(default)
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, how])
-
-
-def _cli_type(annotation: Any) -> Any:
-    """The type that the command line reads: unions of words and numbers are text, which the model then checks."""
-    if get_origin(annotation) is Annotated:
-        return _cli_type(get_args(annotation)[0])
-    if get_origin(annotation) not in (Union, types.UnionType):
-        return annotation
-    members = [member for member in get_args(annotation) if member is not type(None)]
-    if len(members) > 1 or get_origin(members[0]) is Literal:
-        return str
-    return _cli_type(members[0]) | None

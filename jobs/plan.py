@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from jobs.command import app, from_options
+from jobs.command import app
+from jobs.options import from_options
 from jobs.words import count, duration, millis, size
 from pipeline.runtime.options import RunOptions
 
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline.runtime.estimate import Estimate
 
 
-@from_options(RunOptions, arguments=("task", "input", "output"))
+@from_options
 def command(options: RunOptions) -> None:
     """Freeze the plan of a run and say what it would do: units, shards, bytes and time, from a measured sample."""
     from pipeline.runtime.estimate import estimate

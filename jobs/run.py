@@ -2,12 +2,13 @@
 
 from rich.console import Console
 
-from jobs.command import app, from_options
+from jobs.command import app
+from jobs.options import from_options
 from jobs.words import count, duration, size
 from pipeline.runtime.options import RunOptions
 
 
-@from_options(RunOptions, arguments=("task", "input", "output"))
+@from_options
 def command(options: RunOptions) -> None:
     """Predict every unit of INPUT once, into OUTPUT/predictions/*.parquet. The same command resumes what is left."""
     from pipeline.runtime.run import execute

@@ -36,10 +36,12 @@ def test_verbs_are_documented() -> None:
 
 def test_options_of_a_run_are_frozen() -> None:
     assert flags("run") == flags("plan") == {
-        "--checkpoint", "--input-format", "--column", "--replicas", "--devices-per-replica", "--device", "--dtype",
-        "--batch-size", "--shard-size", "--top-k", "--logits", "--limit", "--max-quarantine", "--changed", "--address",
-        "--single-writer",
+        "--job", "--checkpoint", "--from-latents", "--input-format", "--column", "--id-column", "--keep-columns",
+        "--text-unit", "--fps", "--clip-stride", "--short-clip", "--replicas", "--devices-per-replica", "--device",
+        "--dtype", "--batch-size", "--shard-size", "--top-k", "--logits", "--latents", "--arrays", "--array-dtype",
+        "--points", "--frames", "--outputs", "--limit", "--max-quarantine", "--changed", "--address", "--single-writer",
     }  # fmt: skip
+    assert flags("submit") == {"--address", "--wait", "--submission-id"}
 
 
 def test_every_field_of_the_options_has_a_description() -> None:
@@ -50,7 +52,13 @@ def test_every_field_of_the_options_has_a_description() -> None:
     ("arguments", "words"),
     [
         (["run", "image-classification", "in", "out"], "--checkpoint"),
+        (["run"], "TASK: Field required"),
+        (["run", "image-classification", "in"], "OUTPUT: Field required"),
         (["run", "image-classification", "in", "out", "--checkpoint", "x", "--replica", "2"], "--replicas"),
+        (["run", "optical-flow", "in", "out", "--checkpoint", "x", "--points", "10,20 30,x"], "--points"),
+        (["run", "optical-flow", "in", "out", "--checkpoint", "x", "--frames", "1,-2"], "--frames"),
+        (["run", "optical-flow", "in", "out", "--checkpoint", "x", "--fps", "0"], "--fps"),
+        (["submit"], "JOB"),
         (["run", "image-classification", "in", "out", "--checkpoint", "x", "--replicas", "0"], "greater than or equal"),
         (["run", "image-classification", "in", "out", "--checkpoint", "x", "--batch-size", "few"], "--batch-size"),
         (["rum"], "rum"),
