@@ -7,6 +7,7 @@ import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import Any
 
 import pyarrow as pa
 import ray
@@ -39,6 +40,12 @@ class Stages:
     writer: Writer
     batch_size: int | str
     resources: Resources
+    keep_latents: str | None = None
+
+    def replica(self) -> dict[str, Any]:
+        """Arguments of a `Replica`."""
+        arguments = {"ref": self.model, "head": self.head, "batch_size": self.batch_size}
+        return {**arguments, "keep_latents": self.keep_latents}
 
 
 def receipts(stages: Stages, files: Sequence[PlanFile], done: set[int], *, apart: bool = False) -> Generator[Receipt]:
@@ -111,7 +118,7 @@ def _chain(stages: Stages, plan: Dataset, pool: Pool, *, apart: bool) -> Dataset
     )
     predicted = loaded.map_batches(
         Replica,
-        fn_constructor_kwargs={"ref": stages.model, "head": stages.head, "batch_size": stages.batch_size},
+        fn_constructor_kwargs=stages.replica(),
         compute=replicas,
         num_cpus=resources.replica_cpus,
         num_gpus=resources.replica_gpus or None,

@@ -21,7 +21,6 @@ from pipeline.runtime.replica import Replica
 from pipeline.runtime.resume import committed
 from pipeline.runtime.segments import pieces_of, read_plan_file
 from pipeline.sinks.parts import Footer, encode_part
-from pipeline.sinks.schema import output_schema
 from pipeline.sources.base import Piece
 from pipeline.storage import Store
 
@@ -106,7 +105,7 @@ def _pieces(output: Store, plan: Plan) -> Iterator[Piece]:
 
 def measure(stages: Stages, pieces: list[Piece]) -> Sample:
     """Load and predict some units in this process. The first piece and the first micro-batch warm up, uncounted."""
-    replica = Replica(ref=stages.model, head=stages.head, batch_size=stages.batch_size)
+    replica = Replica(**stages.replica())
     size = min(len(pieces), (1 + BATCHES) * replica.batch_size)
     list(read(stages.loader, pieces[:1]))
     load_seconds, shard = _load(stages.loader, pieces[:size], (1 + BATCHES) * replica.batch_size)
@@ -130,12 +129,11 @@ def _load(loader: Loader, pieces: list[Piece], most: int) -> tuple[float, pa.Tab
     started = time.perf_counter()
     results = list(read(loader, pieces))
     seconds = time.perf_counter() - started
-    units, failed = to_tables(results[:most])
+    units, failed = to_tables(results[:most], loader.kept)
     return seconds / max(1, len(results)), pack(units, failed, {"segment": 0})
 
 
 def _part_bytes(stages: Stages, rows: pa.Table, failed: pa.Table) -> int:
-    schema = output_schema(stages.writer.columns)
     footer = Footer(
         run=stages.writer.run,
         shard=0,
@@ -145,4 +143,4 @@ def _part_bytes(stages: Stages, rows: pa.Table, failed: pa.Table) -> int:
         quarantined=from_table(failed),
         seconds={},
     )
-    return len(encode_part(rows.select(schema.names).cast(schema), footer))
+    return len(encode_part(stages.writer.rows(rows), footer))

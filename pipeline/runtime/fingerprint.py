@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import platform
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from pipeline.runtime.options import RunOptions
 from pipeline.storage import Missing, Store, redact
 
 RUN = "_run/run.json"
-SOFTWARE = ("perceiver-pipeline", "ray", "torch", "transformers", "numpy", "pyarrow", "pillow")
+SOFTWARE = ("perceiver-pipeline", "ray", "torch", "transformers", "numpy", "pyarrow", "pillow", "av")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +41,11 @@ class Run:
         return json.dumps(values, indent=1).encode()
 
 
-def new_run(options: RunOptions, *, input_uri: str, head: Head, digest: str, dtype: str) -> Run:
-    """A run of these options, with a random name: 8 hex digits that every part carries."""
+def new_run(
+    options: RunOptions, *, input_uri: str, head: Head, digest: str, dtype: str, asked: Mapping[str, Any] | None = None
+) -> Run:
+    """A run of these options, with a random name: 8 hex digits that every part carries. `asked`: what beside the head's
+    own options changes the rows."""
     return Run(
         run=secrets.token_hex(4),
         input=input_uri,
@@ -50,7 +53,7 @@ def new_run(options: RunOptions, *, input_uri: str, head: Head, digest: str, dty
             "head": head.task,
             "checkpoint": digest,
             "dtype": dtype,
-            **({} if options.column is None else {"column": options.column}),
+            **(asked or {}),
             "options": json.loads(json.dumps(head.options)),  # as it will read back, tuples as lists
         },
         record={

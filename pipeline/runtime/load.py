@@ -6,20 +6,26 @@ import functools
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.heads.base import Head
+from pipeline.heads.latents import latents_of
 from pipeline.runtime.packing import array_columns, pack
 from pipeline.runtime.quarantine import quarantined, to_table
 from pipeline.runtime.retry import TRIES, patiently, pause
 from pipeline.runtime.segments import pieces_of, read_plan_file
 from pipeline.sinks.parts import Quarantined
+from pipeline.sinks.schema import large
 from pipeline.sources.base import Piece, Source, Unit
 from pipeline.storage import AccessError, StorageError, Store, redact
 
+KEPT = "kept."  # prefix of the columns that rows carry along
+LATENTS = "latents"  # the array of a unit that was encoded before
 THREADS = 8  # reads in flight: a shard of small objects waits for the store, not for the CPU
 
 
@@ -31,7 +37,15 @@ class Loader:
     output: Store
     source: Source
     head: Head
+    kept: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    stored: bool = False  # units are rows with latents
     threads: int = THREADS
+
+    def arrays(self, medium: Any) -> dict[str, np.ndarray]:
+        """What travels of a medium; of a row with latents, those and what decoding them needs beside."""
+        if not self.stored:
+            return self.head.transform(medium)
+        return {LATENTS: latents_of(medium), **self.head.restore(medium)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +70,19 @@ def load(table: pa.Table, *, loader: Loader) -> pa.Table:
         results = list(read(loader, pieces_of(row)))
     except AccessError as error:
         results, scalars["fatal"] = [], redact(str(error))
-    units, failed = to_tables(results)
+    units, failed = to_tables(results, loader.kept)
     return pack(units, failed, scalars | {"seconds_load": time.perf_counter() - started})
 
 
-def to_tables(results: list[Loaded | Quarantined]) -> tuple[pa.Table, pa.Table]:
-    """Units {id, uri, version, arrays} and quarantined, as `pack` takes them."""
+def to_tables(results: list[Loaded | Quarantined], kept: pa.Schema) -> tuple[pa.Table, pa.Table]:
+    """Units {id, uri, version, kept columns, arrays} and quarantined, as `pack` takes them."""
     units = [result for result in results if isinstance(result, Loaded)]
     failed = [result for result in results if isinstance(result, Quarantined)]
     columns = {name: [getattr(loaded.unit, name) for loaded in units] for name in ("id", "uri", "version")}
     strings = {name: pa.array(values, pa.large_string()) for name, values in columns.items()}
+    for column in kept:
+        values = [loaded.unit.kept.get(column.name) for loaded in units]
+        strings[KEPT + column.name] = pa.array(values, large(column.type))
     names = units[0].arrays if units else ()
     arrays = array_columns({name: [loaded.arrays[name] for loaded in units] for name in names})
     return pa.table(strings | arrays), to_table(failed)
@@ -97,19 +114,19 @@ def _transformed(
 ) -> Iterator[tuple[Loaded | Quarantined, BaseException | None]]:
     """Each unit of the piece, with its error where it has one."""
     try:
-        for unit in loader.source.units(loader.inputs, piece):
-            yield _transform(loader.head, unit, attempt)
+        for unit in islice(loader.source.units(loader.inputs, piece), piece.most):
+            yield _transform(loader, unit, attempt)
     except AccessError:
         raise
     except Exception as error:  # noqa: BLE001 - a piece whose source fails stands in quarantine as one unit
         yield quarantined(piece.key, loader.inputs.uri_of(piece.key), "load", error, attempts=attempt), error
 
 
-def _transform(head: Head, unit: Unit, attempt: int) -> tuple[Loaded | Quarantined, BaseException | None]:
+def _transform(loader: Loader, unit: Unit, attempt: int) -> tuple[Loaded | Quarantined, BaseException | None]:
     if unit.error is not None:
         return quarantined(unit.id, unit.uri, "load", unit.error, attempts=attempt), unit.error
     try:
-        return Loaded(unit=unit, arrays=head.transform(unit.medium)), None
+        return Loaded(unit=unit, arrays=loader.arrays(unit.medium)), None
     except Exception as error:  # noqa: BLE001 - whatever a transform raises, this unit is quarantined for it
         return quarantined(unit.id, unit.uri, "transform", error, attempts=attempt), error
     finally:

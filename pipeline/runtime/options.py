@@ -2,26 +2,61 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from pipeline.heads.base import HeadOptions
+from pipeline.heads import HEADS, HeadOptions
 
 Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0)]
 
+
+def _words(value: Any) -> Any:
+    """`a,b` as a person types it, or the list of a job file."""
+    return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
+
+
+def _points(value: Any) -> Any:
+    """`10,20 30,40` as a person types it, or the list of pairs of a job file."""
+    if not isinstance(value, str):
+        return value
+    return tuple(tuple(point.split(",")) for point in value.split())
+
+
+Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
+Numbers = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_words)]
+Points = Annotated[
+    tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...], BeforeValidator(_points)
+]
 
 class RunOptions(BaseModel):
     """Everything that a user can say about a run. Unknown names are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: str = Field(description="The head: fill-mask, text-classification or image-classification.")
-    input: str = Field(description="A file, folder, glob or URI that fsspec knows.")
+    task: str = Field(description=f"The head: one of {', '.join(HEADS)}.")
+    input: str = Field("", description="A file, folder, glob or URI that fsspec knows; none with --from-latents.")
     output: str = Field(description="Folder or URI for predictions; it belongs to one INPUT.")
     checkpoint: str = Field(description="A hub id, a folder or a URI with config.json and weights.")
-    input_format: str = Field("auto", description="What INPUT holds; auto is what the head usually reads.")
-    column: str | None = Field(None, description="Column of .jsonl records that holds the text; by default text.")
+    from_latents: str | None = Field(
+        None, description="OUTPUT of a run with --latents: decode what it encoded, and read no input."
+    )
+    input_format: str = Field("auto", description="What INPUT holds; auto goes by the extension of each file.")
+    column: str | None = Field(
+        None, description="Column of a table with the text, image or array; for image pairs two of them, a,b."
+    )
+    id_column: str | None = Field(None, description="Column of a table with the id of each unit; no two may be equal.")
+    keep_columns: Words = Field((), description="Columns of a table that the rows carry along: a,b.")
+    text_unit: Literal["line", "file"] = Field("line", description="What of a .txt is a unit.")
+    fps: Positive | None = Field(None, description="Frames a second for optical flow; by default the video's own.")
+    clip_stride: Positive | None = Field(
+        None, description="Seconds from the start of one clip to the next; by default clips follow one another."
+    )
+    short_clip: Literal["pad", "drop"] = Field(
+        "pad", description="A last clip that is too short: padded by its last frame, or left out."
+    )
     replicas: Count = Field(1, description="Models that predict at the same time.")
     devices_per_replica: Count = Field(1, description="Devices that one replica takes.")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda where the cluster has a GPU.")
@@ -35,6 +70,12 @@ class RunOptions(BaseModel):
     )
     top_k: Count = Field(5, description="Labels of each unit, or tokens of each mask, to keep, best first.")
     logits: bool = Field(False, description="Keep the logits of each unit as well.")
+    latents: bool = Field(False, description="Keep the latents of each unit as well, to decode again later.")
+    arrays: bool = Field(False, description="Keep the values of reconstructed frames and samples as well.")
+    array_dtype: Literal["float16", "float32"] = Field("float16", description="Precision of flow and latents in rows.")
+    points: Points = Field((), description='Pixels to decode, all by default: x,y for each, as in "10,20 30,40".')
+    frames: Numbers = Field((), description="Frames of each clip to decode, by number: 0,8,15; all by default.")
+    outputs: Words = Field((), description="What to decode of a clip: video,audio,label or some of them.")
     limit: Count | None = Field(None, description="Plan no more units than this.")
     max_quarantine: float = Field(
         0.05, ge=0, le=1, description="Stop with exit code 3 when more than this share of the units is quarantined."
@@ -48,6 +89,36 @@ class RunOptions(BaseModel):
         description="Nobody else writes to OUTPUT: allows a store that cannot put an object only if it is absent.",
     )
 
+    @model_validator(mode="after")
+    def _one_input(self) -> RunOptions:
+        if bool(self.input) == bool(self.from_latents):
+            raise ValueError("give an input, or from_latents and no input")
+        return self
+
     def head_options(self) -> HeadOptions:
         """What of these reaches the head."""
-        return HeadOptions(top_k=self.top_k, logits=self.logits)
+        names = ("top_k", "logits", "latents", "arrays", "array_dtype", "points", "frames", "outputs")
+        return HeadOptions(**{name: getattr(self, name) for name in names})
+
+    @property
+    def asked_of_source(self) -> dict[str, Any]:
+        """What of these reaches the source, where it is not the default: it changes what the units are."""
+        names = {
+            "column": self.column,
+            "id_column": self.id_column,
+            "keep": self.keep_columns,
+            "text_unit": self.text_unit,
+            "fps": self.fps,
+            "clip_stride": self.clip_stride,
+            "short_clip": self.short_clip,
+        }
+        defaults = {"keep": (), "text_unit": "line", "short_clip": "pad"}
+        return {name: value for name, value in names.items() if value != defaults.get(name)}
+
+
+def near(name: str, names: Sequence[str]) -> str:
+    """` (did you mean x?)` where one of the names is near, else nothing."""
+    from difflib import get_close_matches
+
+    found = get_close_matches(name, names, n=1)
+    return f" (did you mean {found[0]}?)" if found else ""

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import heapq
+import itertools
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 
-from pipeline.runtime.errors import UsageError
+import pyarrow as pa
+
 from pipeline.runtime.segments import PlanFile, Segment, planned_versions, put_plan_file, read_segments, total
 from pipeline.sources.base import Piece, Source
 from pipeline.sources.find import Found
-from pipeline.storage import Entry, Store
+from pipeline.storage import AccessError, Entry, Store
 
 SHARD_BYTES = 32 << 20
 SHARD_UNITS = 256
 UNIT_BYTES = 1 << 10  # of a line of text, of which a plan knows bytes only
+OPENED = 16  # files at a time, where planning opens them: it waits for the store
 FILE_PIECES = 1 << 16  # a few MB of plan in the driver at a time
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """How large a shard is: `shard_size` units where it is given, else by bytes. `limit`: units of the whole plan."""
+    """How large a shard is: `shard_size` units where it is given, else by bytes. `limit`: units of the whole plan.
+
+    unit_bytes: of a unit whose medium's size is not known; growth: bytes of a unit on its way over its medium's.
+    """
 
     unit_bytes: int
+    growth: float = 0.0
     shard_size: int | None = None
     limit: int | None = None
 
@@ -34,14 +43,18 @@ class Cut:
 
     def units(self, piece: Piece) -> int:
         """Units of a piece, where it does not say so a guess: one of a file, one a kilobyte of a range of one."""
-        if piece.units is not None or piece.begin is None or piece.end is None:
-            return piece.units or 1
+        known = piece.units if piece.units is not None else piece.about
+        if known is not None or piece.begin is None or piece.end is None:
+            return known or 1
         return max(1, (piece.end - piece.begin) // UNIT_BYTES)
 
     def size(self, piece: Piece) -> int:
-        """Estimated bytes of a piece on its way: the larger of what is read and its arrays."""
+        """Estimated bytes of a piece on its way: the larger of what is read and of its arrays and outputs."""
+        units = piece.units or piece.about or 1
+        if piece.weight is not None:
+            return max(piece.weight, int(piece.weight * self.growth) or units * self.unit_bytes)
         read = piece.size if piece.begin is None or piece.end is None else piece.end - piece.begin
-        return max(read, (piece.units or 1) * self.unit_bytes)
+        return max(read, units * self.unit_bytes)
 
 
 @dataclass(kw_only=True)
@@ -64,17 +77,31 @@ class Plan:
         """Planned units, None where only opening the inputs tells."""
         return total(segment.units for segment in self.segments)
 
+    @property
+    def about(self) -> int:
+        """Planned units as far as they are known or guessed."""
+        return sum(file.about for file in self.files)
 
-def freeze(output: Store, source: Source, find: Callable[[], Found], cut: Cut, *, redo: bool = False) -> Plan:
+
+def freeze(
+    output: Store,
+    source: Source,
+    find: Callable[[], Found],
+    cut: Cut,
+    *,
+    redo: bool = False,
+    kept: pa.Schema | None = None,
+) -> Plan:
     """Plan in OUTPUT what INPUT has beyond the segments there, and return the whole plan.
 
-    `find` lists INPUT, once and again after each race that was lost. `redo` plans changed inputs anew.
+    `find` lists INPUT, once and again after each race that was lost. `redo` plans changed inputs anew. `kept`: the
+    columns that rows carry along; AccessError names a file that has others.
     """
     plan = Plan(segments=read_segments(output))
     while True:
         plan.changed, found = 0, find()
         fresh = _fresh(output, plan, found.entries, redo=redo)
-        pieces = _limited((piece for entry in fresh for piece in source.pieces(found.store, entry)), cut, plan)
+        pieces = _limited(pieces_of_all(source, found.store, fresh, kept), cut, plan, source, found.store)
         files = tuple(_put_files(output, cut_shards(pieces, cut), plan))
         if not files:
             return plan
@@ -102,15 +129,59 @@ def cut_shards(pieces: Iterable[Piece], cut: Cut) -> Iterator[list[Piece]]:
         yield shard
 
 
-def _limited(pieces: Iterable[Piece], cut: Cut, plan: Plan) -> Iterator[Piece]:
-    """Pieces up to `limit` units, those of earlier segments counted."""
-    units = plan.units or 0
+def pieces_of_all(
+    source: Source, store: Store, entries: Iterable[Entry], kept: pa.Schema | None = None
+) -> Iterator[Piece]:
+    """The pieces of the entries in their order; where files are opened for it, of several at a time."""
+
+    def cut(entry: Entry) -> list[Piece]:
+        if kept is not None and len(kept):
+            _check_kept(store, entry, kept, source.kept(store, entry))
+        return list(source.pieces(store, entry))
+
+    if not source.opens:
+        for entry in entries:
+            yield from cut(entry)
+        return
+    with ThreadPoolExecutor(OPENED) as pool:
+        ahead: deque[Future[list[Piece]]] = deque()
+        try:
+            for entry in entries:
+                ahead.append(pool.submit(cut, entry))
+                if len(ahead) >= 2 * OPENED:
+                    yield from ahead.popleft().result()
+            while ahead:
+                yield from ahead.popleft().result()
+        finally:
+            for future in ahead:
+                future.cancel()
+
+
+def _check_kept(store: Store, entry: Entry, wanted: pa.Schema, found: pa.Schema) -> None:
+    for field_ in wanted:
+        kind = found.field(field_.name).type
+        if kind != field_.type:
+            raise AccessError(
+                f"{store.uri_of(entry.key)}: column {field_.name!r} is {kind}, in the first file it is {field_.type}"
+            )
+
+
+def _limited(pieces: Iterable[Piece], cut: Cut, plan: Plan, source: Source, store: Store) -> Iterator[Piece]:
+    """Pieces up to `limit` units, those of earlier segments counted. What the limit cuts is counted by opening it."""
+    if cut.limit is None:
+        yield from pieces
+        return
+    left = cut.limit - plan.about
     for piece in pieces:
-        if cut.limit is not None and piece.units is None:
-            raise UsageError(f"limit ({cut.limit}) counts units; how many {piece.key} holds is known when it is opened")
-        units += piece.units or 0
-        if cut.limit is not None and units > cut.limit:
+        if left <= 0:
             return
+        if piece.units is None:
+            count = sum(1 for _ in itertools.islice(source.units(store, piece), left))
+            piece = replace(piece, about=count, most=left)
+        else:
+            count = min(piece.units, left)
+            piece = replace(piece, units=count, most=count)
+        left -= count
         yield piece
 
 

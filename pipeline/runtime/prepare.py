@@ -7,31 +7,41 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+
 from pipeline.heads import HEADS, Head, head_for
+from pipeline.heads.latents import COLUMNS
 from pipeline.perceiver.checkpoint import CheckpointError, digest, fetch
 from pipeline.runtime.cluster import Resources, connected, nodes, resolve
 from pipeline.runtime.dataset import Stages
 from pipeline.runtime.errors import UsageError
-from pipeline.runtime.fingerprint import Run, claim, new_run
+from pipeline.runtime.fingerprint import Run, claim, new_run, read_run
+from pipeline.runtime.ids import check_ids
 from pipeline.runtime.load import Loader
-from pipeline.runtime.options import RunOptions
+from pipeline.runtime.options import RunOptions, near
 from pipeline.runtime.plan import Cut, Plan, freeze
-from pipeline.runtime.replica import ModelRef
+from pipeline.runtime.replica import ModelRef, columns_of
+from pipeline.runtime.resume import PREDICTIONS
 from pipeline.runtime.write import Writer
-from pipeline.sources import SOURCES, Source, SourceOptions, find, source_for
+from pipeline.sinks.schema import output_schema, plain
+from pipeline.sources import ClipSpec, Found, Source, SourceOptions, find, source_for
+from pipeline.sources.latents import LATENTS
 from pipeline.storage import Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class Checked:
-    """What the user named, found to be there and to fit together."""
+    """What the user named, found to be there and to fit together. `kept`: columns that rows carry along."""
 
+    input: str  # as `find` takes it
     source: Source
     inputs: Store
+    kept: pa.Schema
     output: Store
     checkpoint: str  # as replicas find it
     digest: str
     head: Head
+    stored: str | None  # name of the run whose latents are decoded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,40 +64,97 @@ def prepared(options: RunOptions) -> Iterator[Prepared]:
     checked = check(options)
     with connected(options.address):
         resources = resolve(options, nodes())
-        run = claim(
+        run = claim(checked.output, _run(options, checked, resources))
+        plan = freeze(
             checked.output,
-            new_run(
-                options,
-                input_uri=Store(options.input).uri,
-                head=checked.head,
-                digest=checked.digest,
-                dtype=resources.dtype,
+            checked.source,
+            lambda: _found(options, checked),
+            Cut(
+                unit_bytes=checked.head.unit_bytes,
+                growth=checked.head.growth,
+                shard_size=options.shard_size,
+                limit=options.limit,
             ),
+            redo=options.changed == "redo",
+            kept=checked.kept,
         )
-        cut = Cut(unit_bytes=checked.head.unit_bytes, shard_size=options.shard_size, limit=options.limit)
-        redo = options.changed == "redo"
-        plan = freeze(checked.output, checked.source, lambda: find(options.input, checked.source), cut, redo=redo)
-        stages = _stages(checked, run, resources, options.batch_size)
+        stages = _stages(checked, run, resources, options)
         yield Prepared(options=options, output=checked.output, run=run, plan=plan, stages=stages)
 
 
 def check(options: RunOptions) -> Checked:
     """INPUT, OUTPUT and the checkpoint, without a cluster: whether they are there and fit the task."""
-    source = _source(options)
-    inputs = find(options.input, source).store
+    if options.task not in HEADS:
+        raise UsageError(f"task {options.task!r} is none of {', '.join(HEADS)}{near(options.task, list(HEADS))}")
+    folder = fetch(options.checkpoint)
+    head, checkpoint = _head(options, folder), digest(folder)
+    source, stored = _source(options, head), None
+    if options.from_latents is not None:
+        stored = _stored_run(options.from_latents, checkpoint)
+    uri = options.input if options.from_latents is None else f"{options.from_latents.rstrip('/')}/{PREDICTIONS}"
+    found = find(uri, source)
+    first = next(found.entries)
+    kept = plain(source.kept(found.store, first))
+    next(iter(source.pieces(found.store, first)), None)  # a column that is not there is found before anything is written
+    columns = columns_of(head, options.array_dtype if options.latents else None)
+    try:
+        output_schema(columns, kept)
+    except ValueError as error:  # a kept column by a name that is taken
+        raise UsageError(str(error)) from error
     output = Store(options.output, single_writer=options.single_writer)
     output.probe()
-    folder = fetch(options.checkpoint)
-    head = _head(options, folder)
-    ref = str(folder.resolve()) if _is_local(options.checkpoint) else options.checkpoint
-    return Checked(source=source, inputs=inputs, output=output, checkpoint=ref, digest=digest(folder), head=head)
+    return Checked(
+        input=uri,
+        source=source,
+        inputs=found.store,
+        kept=kept,
+        output=output,
+        checkpoint=str(folder.resolve()) if _is_local(options.checkpoint) else options.checkpoint,
+        digest=checkpoint,
+        head=head,
+        stored=stored,
+    )
 
 
-def _stages(checked: Checked, run: Run, resources: Resources, batch_size: int | str) -> Stages:
+def _found(options: RunOptions, checked: Checked) -> Found:
+    """A fresh listing; where units have ids of their own, all of them distinct."""
+    if options.id_column is not None:
+        check_ids(checked.source, find(checked.input, checked.source))
+    return find(checked.input, checked.source)
+
+
+def _run(options: RunOptions, checked: Checked, resources: Resources) -> Run:
+    """What run.json would say of it."""
+    asked = dict(options.asked_of_source)
+    if len(checked.kept):
+        asked["keep"] = {field.name: str(field.type) for field in checked.kept}
+    if checked.stored is not None:
+        asked["from_latents"] = checked.stored
+    if options.latents:
+        asked["latents"] = options.array_dtype
+    return new_run(
+        options,
+        input_uri=Store(checked.input).uri,
+        head=checked.head,
+        digest=checked.digest,
+        dtype=resources.dtype,
+        asked=asked,
+    )
+
+
+def _stages(checked: Checked, run: Run, resources: Resources, options: RunOptions) -> Stages:
     """What the workers get."""
     output, head = checked.output, checked.head
+    keep_latents = options.array_dtype if options.latents else None
     return Stages(
-        loader=Loader(inputs=checked.inputs, output=output, source=checked.source, head=head),
+        loader=Loader(
+            inputs=checked.inputs,
+            output=output,
+            source=checked.source,
+            head=head,
+            kept=checked.kept,
+            stored=checked.stored is not None,
+        ),
         model=ModelRef(
             checkpoint=checked.checkpoint,
             digest=checked.digest,
@@ -96,9 +163,10 @@ def _stages(checked: Checked, run: Run, resources: Resources, batch_size: int | 
             threads=resources.threads,
         ),
         head=head,
-        writer=Writer(output=output, run=run.run, columns=head.columns),
-        batch_size=batch_size,
+        writer=Writer(output=output, run=run.run, columns=columns_of(head, keep_latents), kept=checked.kept),
+        batch_size=options.batch_size,
         resources=resources,
+        keep_latents=keep_latents,
     )
 
 
@@ -111,16 +179,27 @@ def _head(options: RunOptions, folder: Path) -> Head:
         raise UsageError(str(error)) from error
 
 
-def _source(options: RunOptions) -> Source:
-    if options.task not in HEADS:
-        raise UsageError(f"task {options.task!r} is none of {', '.join(HEADS)}")
-    name = HEADS[options.task].source if options.input_format == "auto" else options.input_format
-    if name not in SOURCES:
-        raise UsageError(f"input_format {name!r} is none of {', '.join(['auto', *SOURCES])}")
+def _source(options: RunOptions, head: Head) -> Source:
+    """The source of INPUT, or of stored latents, made ready for the head; UsageError where an option does not fit."""
+    clip = None if head.clip is None else ClipSpec(**head.clip)
+    asked = {"medium": head.medium, "clip": clip, "piece_units": options.shard_size, **options.asked_of_source}
     try:
-        return source_for(name, SourceOptions(column=options.column))
-    except ValueError as error:  # an option that means nothing to this source
+        if options.from_latents is None:
+            return source_for(options.input_format, SourceOptions(**asked))
+        return LATENTS.configured(SourceOptions(**{**asked, "columns": (*COLUMNS, *head.stored)}))
+    except ValueError as error:
         raise UsageError(str(error)) from error
+
+
+def _stored_run(uri: str, checkpoint: str) -> str:
+    """The name of the run in an OUTPUT; UsageError where another checkpoint than this one made its latents."""
+    run = read_run(Store(uri))
+    if run.fingerprint["checkpoint"] != checkpoint:
+        raise UsageError(
+            f"the latents in {uri} are of a checkpoint with the digest {run.fingerprint['checkpoint']}, this one has "
+            f"{checkpoint}: latents are decoded by the checkpoint that made them"
+        )
+    return run.run
 
 
 def _is_local(ref: str) -> bool:

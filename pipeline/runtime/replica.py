@@ -18,13 +18,16 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.heads.base import Head
+from pipeline.heads.base import ColumnType, Head
+from pipeline.heads.latents import latent_columns, latent_rows
 from pipeline.perceiver import PerceiverIO
 from pipeline.perceiver.checkpoint import digest, fetch
+from pipeline.runtime.load import KEPT, LATENTS
 from pipeline.runtime.packing import Ragged, arrays_of, pack, unpack
 from pipeline.runtime.quarantine import from_table, quarantined, to_table
 from pipeline.runtime.rows import empty_rows, to_rows
 from pipeline.sinks.parts import Quarantined
+from pipeline.sinks.schema import IDENTITY
 
 BATCH = {"cpu": 8, "cuda": 64}
 
@@ -53,8 +56,13 @@ class ModelRef:
 class Replica:
     """A callable for `map_batches`: the model stays, shards come and go."""
 
-    def __init__(self, *, ref: ModelRef, head: Head, batch_size: int | str = "auto") -> None:
+    def __init__(
+        self, *, ref: ModelRef, head: Head, batch_size: int | str = "auto", keep_latents: str | None = None
+    ) -> None:
+        """`keep_latents`: the dtype in which rows keep the latents, None where they do not."""
         self.head = head
+        self.keep_latents = keep_latents
+        self.columns = columns_of(head, keep_latents)
         self.device = torch.device(ref.device)
         self.batch_size = BATCH[self.device.type] if batch_size == "auto" else int(batch_size)
         self.model = ref.load()
@@ -72,13 +80,31 @@ class Replica:
 
     def outputs(self, arrays: dict[str, list[np.ndarray]]) -> tuple[dict[str, Any], float]:
         """Columns of one micro-batch, and the seconds that it waited for other calls."""
+        stored = arrays.pop(LATENTS, None)
         with torch.inference_mode():
             inputs = to_device(self.head.collate(arrays, "cpu"), self.device)
             ready = time.perf_counter()
             with self.lock:
                 waited = time.perf_counter() - ready
-                outputs = self.head.forward(self.model, inputs)
-            return dict(self.head.rows(outputs)), waited
+                latents, counts = self._encoded(inputs) if stored is None else self._restored(stored)
+                outputs = self.head.decode(self.model, latents, inputs)
+            rows = dict(self.head.rows(outputs))
+            if self.keep_latents is not None:
+                rows |= latent_rows(latents, counts, self.keep_latents)
+            return rows, waited
+
+    def _encoded(self, inputs: Any) -> tuple[torch.Tensor, list[int]]:
+        return self.head.encode(self.model, inputs), self.head.counts(inputs)
+
+    def _restored(self, stored: list[np.ndarray]) -> tuple[torch.Tensor, list[int]]:
+        """Latents [T, N, D] of an earlier run, and how many each unit has."""
+        latents = torch.from_numpy(np.concatenate(stored)).to(self.device, self.model.dtype)
+        return latents, [len(latents_of_unit) for latents_of_unit in stored]
+
+
+def columns_of(head: Head, keep_latents: str | None) -> dict[str, ColumnType]:
+    """All columns of a row behind those that say which unit it is."""
+    return head.columns if keep_latents is None else {**head.columns, **latent_columns(keep_latents)}
 
 
 class Prediction:
@@ -95,11 +121,12 @@ class Prediction:
         """The rows of the units that were predicted, and those that were not, both in plan order."""
         batches = [done for indices in self._micro_batches() for done in self._predict(indices)]
         order = np.array([index for indices, _ in batches for index in indices], np.int64)
-        rows = [rows for _, rows in batches] or [empty_rows(self.replica.head.columns)]
+        rows = [rows for _, rows in batches] or [empty_rows(self.replica.columns)]
         table = pa.concat_tables(rows).combine_chunks()
         if (np.diff(order) < 0).any():  # buckets were mixed: back to plan order
             table = table.take(np.argsort(order))
-        kept = self.units.select(["id", "uri", "version"]).take(np.sort(order))
+        carried = [name for name in self.units.column_names if name in IDENTITY or name.startswith(KEPT)]
+        kept = self.units.select(carried).take(np.sort(order))
         for name in table.column_names:
             kept = kept.append_column(table.schema.field(name), table.column(name))
         return kept, [self.failed[index] for index in sorted(self.failed)]
@@ -108,7 +135,7 @@ class Prediction:
         """Indices of units of one bucket of the head, at most `batch_size` of them."""
         by_bucket: dict[Hashable, list[int]] = defaultdict(list)
         for index in range(self.units.num_rows):
-            shapes = {name: array.shapes[index] for name, array in self.arrays.items()}
+            shapes = {name: array.shapes[index] for name, array in self.arrays.items() if name != LATENTS}
             by_bucket[self.replica.head.bucket(shapes)].append(index)
         size = self.replica.batch_size
         for indices in by_bucket.values():
@@ -120,7 +147,7 @@ class Prediction:
         try:
             outputs, waited = self.replica.outputs(arrays)
             self.waited += waited
-            return [(indices, to_rows(outputs, self.replica.head.columns, len(indices)))]
+            return [(indices, to_rows(outputs, self.replica.columns, len(indices)))]
         except Exception as error:  # noqa: BLE001 - whatever it raises: a single unit is quarantined, more are halved
             require_device(self.replica.device)
             if len(indices) == 1:

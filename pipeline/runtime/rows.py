@@ -1,4 +1,8 @@
-"""A head's columns, lists or arrays of one value a unit, as an Arrow table of the head's types."""
+"""A head's columns, lists or arrays of one value a unit, as an Arrow table on its way to `write`.
+
+On its way everything is large (2³¹ elements would overflow a plain list), and a medium is its values and their shape:
+it becomes a file's bytes only when it is written, on another CPU than the replica's.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,12 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.heads.base import ColumnType
+from pipeline.sinks.media import MEDIA
 from pipeline.sinks.schema import arrow_type
+
+_LARGE = {"string": pa.large_string(), "binary": pa.large_binary()}
+_MEDIUM = pa.struct([("data", pa.large_binary()), ("shape", pa.large_list(pa.int32()))])
+_DTYPES = {"mp4": np.uint8, "png": np.uint8, "wav": np.float32}
 
 
 def to_rows(
@@ -21,20 +30,61 @@ def to_rows(
     for name, column in values.items():
         if len(column) != units:
             raise ValueError(f"column {name!r} has {len(column)} values for {units} units")
-    return pa.table({name: to_array(values[name], arrow_type(kind)) for name, kind in columns.items()})
+    return pa.table({name: to_array(values[name], kind) for name, kind in columns.items()})
 
 
 def empty_rows(columns: Mapping[str, ColumnType]) -> pa.Table:
     """The table of no units."""
-    return pa.table({name: pa.array([], arrow_type(kind)) for name, kind in columns.items()})
+    return pa.table({name: pa.array([], transit_type(kind)) for name, kind in columns.items()})
 
 
-def to_array(values: Sequence[Any] | np.ndarray, kind: pa.DataType) -> pa.Array:
-    """One column. An array [n, …] becomes n lists of its elements without going through Python objects."""
-    if not isinstance(values, np.ndarray) or values.ndim == 1:
-        return pa.array(values, kind)
-    sizes = np.arange(len(values) + 1) * int(np.prod(values.shape[1:]))
-    elements = pa.array(np.ascontiguousarray(values).reshape(-1), kind.value_type)
-    if pa.types.is_large_list(kind):
-        return pa.LargeListArray.from_arrays(pa.array(sizes, pa.int64()), elements)
-    return pa.ListArray.from_arrays(pa.array(sizes, pa.int32()), elements)
+def transit_type(column: ColumnType) -> pa.DataType:
+    """The Arrow type of a column on its way."""
+    if isinstance(column, list):
+        return pa.large_list(transit_type(column[0]))
+    if isinstance(column, dict):
+        return pa.struct([(name, transit_type(part)) for name, part in column.items()])
+    return _MEDIUM if column in MEDIA else _LARGE.get(column, arrow_type(column))
+
+
+def to_array(values: Sequence[Any] | np.ndarray, column: ColumnType) -> pa.Array:
+    """One column. Arrays become lists of their elements, or media, without going through Python objects."""
+    if isinstance(column, str) and column in MEDIA:
+        return pa.array([_medium(value, column) for value in values], _MEDIUM)
+    if isinstance(column, list) and isinstance(column[0], str):
+        if column[0] in MEDIA:
+            return pa.array([[_medium(one, column[0]) for one in value] for value in values], pa.large_list(_MEDIUM))
+        if len(values) and all(isinstance(value, np.ndarray) for value in values):
+            return _lists([np.asarray(value) for value in values], transit_type(column[0]))
+    return pa.array(values, transit_type(column))
+
+
+def media_columns(table: pa.Table, columns: Mapping[str, ColumnType]) -> pa.Table:
+    """The table with each medium as its file: a struct of bytes and path."""
+    for at, name in enumerate(table.column_names):
+        kind = columns.get(name)
+        files: list[Any]
+        if isinstance(kind, str) and kind in MEDIA:
+            files = [_file(value, kind) for value in table.column(name)]
+        elif isinstance(kind, list) and isinstance(kind[0], str) and kind[0] in MEDIA:
+            files = [[_file(one, kind[0]) for one in value.values] for value in table.column(name)]
+        else:
+            continue
+        table = table.set_column(at, name, pa.array(files, arrow_type(kind)))
+    return table
+
+
+def _lists(arrays: Sequence[np.ndarray], element: pa.DataType) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum([array.size for array in arrays], dtype=np.int64)])
+    flat = np.concatenate([array.reshape(-1) for array in arrays])
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(flat, element))
+
+
+def _medium(value: np.ndarray, kind: str) -> dict[str, Any]:
+    array = np.ascontiguousarray(value, _DTYPES[kind])
+    return {"data": array.tobytes(), "shape": list(array.shape)}
+
+
+def _file(value: pa.StructScalar, kind: str) -> dict[str, Any]:
+    data = np.frombuffer(value["data"].as_buffer(), _DTYPES[kind])
+    return {"bytes": MEDIA[kind](data.reshape(value["shape"].as_py())), "path": None}

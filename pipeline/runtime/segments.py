@@ -25,9 +25,9 @@ PIECE = pa.struct(
         ("key", pa.string()),
         ("version", pa.string()),
         ("size", pa.int64()),
-        ("begin", pa.int64()),
-        ("end", pa.int64()),
-        ("units", pa.int64()),
+        *((name, pa.int64()) for name in ("begin", "end", "first", "offset")),
+        ("other", pa.string()),
+        *((name, pa.int64()) for name in ("units", "about", "weight", "most")),
     ]
 )
 SCHEMA = pa.schema(
@@ -42,13 +42,15 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True)
 class PlanFile:
-    """One plan file: row i holds shard `first_shard + i`. `units` is None where only opening its pieces tells."""
+    """One plan file: row i holds shard `first_shard + i`. `units` is None where only opening its pieces tells; `about`
+    adds up what is known or guessed of them."""
 
     name: str
     sha256: str
     first_shard: int
     shards: int
     units: int | None
+    about: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,8 +119,14 @@ def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence
     pq.write_table(table, sink, compression="zstd")
     name, data = f"{PLAN}{uuid.uuid4().hex}.parquet", sink.getvalue()
     store.put_if_absent(name, data)
-    digest = hashlib.sha256(data).hexdigest()
-    return PlanFile(name=name, sha256=digest, first_shard=first_shard, shards=len(shards), units=total(units))
+    return PlanFile(
+        name=name,
+        sha256=hashlib.sha256(data).hexdigest(),
+        first_shard=first_shard,
+        shards=len(shards),
+        units=total(units),
+        about=sum(piece.units or piece.about or 0 for pieces in shards for piece in pieces),
+    )
 
 
 def read_plan_file(store: Store, name: str, sha256: str, columns: Sequence[str] = SCHEMA.names) -> pa.Table:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 
 from pipeline.heads.base import ColumnType
+from pipeline.runtime.load import KEPT
 from pipeline.runtime.packing import unpack
 from pipeline.runtime.quarantine import from_table
 from pipeline.runtime.receipts import Receipt, receipt_of, to_table
 from pipeline.runtime.retry import patiently
+from pipeline.runtime.rows import media_columns
 from pipeline.sinks.parts import Footer, commit
 from pipeline.sinks.schema import output_schema
 from pipeline.storage import AccessError, StorageFull, Store
@@ -25,6 +27,15 @@ class Writer:
     output: Store
     run: str
     columns: dict[str, ColumnType]
+    kept: pa.Schema = field(default_factory=lambda: pa.schema([]))
+
+    def rows(self, units: pa.Table) -> pa.Table:
+        """The table of a part from predicted units: its columns in order, kept ones under their own names, media as
+        files. The types are still the large ones, which `encode_part` makes plain group by group."""
+        wanted = output_schema(self.columns, self.kept).names
+        names = [KEPT + name if name in self.kept.names else name for name in wanted]
+        table = units.select(names)
+        return media_columns(table.rename_columns([name.removeprefix(KEPT) for name in names]), self.columns)
 
 
 def write(row: pa.Table, *, writer: Writer) -> pa.Table:
@@ -36,8 +47,7 @@ def write(row: pa.Table, *, writer: Writer) -> pa.Table:
     units, failed, scalars = unpack(row)
     if scalars["fatal"]:
         return to_table([_fatal(scalars, scalars["fatal"])])
-    schema = output_schema(writer.columns)
-    table = units.select(schema.names).cast(schema)
+    table = writer.rows(units)
     footer = Footer(
         run=writer.run,
         shard=scalars["shard"],

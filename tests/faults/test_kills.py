@@ -117,20 +117,21 @@ class Slow:
         self.head = head
         self.columns, self.options, self.unit_bytes = head.columns, head.options, head.unit_bytes
         self.task, self.transform, self.collate, self.rows = head.task, head.transform, head.collate, head.rows
-        self.bucket = head.bucket
+        self.bucket, self.counts, self.decode = head.bucket, head.counts, head.decode
+        self.medium, self.growth, self.clip, self.stored = head.medium, head.growth, head.clip, head.stored
 
-    def forward(self, model, inputs):
+    def encode(self, model, inputs):
         time.sleep(0.1)
-        return self.head.forward(model, inputs)
+        return self.head.encode(model, inputs)
 
 
 class Deadly(Slow):
     """The real head; the unit that is all black takes its process with it, each time."""
 
-    def forward(self, model, inputs):
+    def encode(self, model, inputs):
         if any(not image.any() for image in inputs):
             os._exit(1)
-        return self.head.forward(model, inputs)
+        return self.head.encode(model, inputs)
 
 
 @pytest.fixture

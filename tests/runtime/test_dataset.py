@@ -40,7 +40,8 @@ class Witness:
 
     def __init__(self, head, folder: Path):
         self.head, self.folder = head, folder
-        self.columns, self.forward, self.rows = head.columns, head.forward, head.rows
+        self.columns, self.encode, self.decode = head.columns, head.encode, head.decode
+        self.rows, self.counts = head.rows, head.counts
         self.bucket = head.bucket
 
     def transform(self, medium):
@@ -111,7 +112,7 @@ def test_nothing_to_run_starts_nothing(options):
 
 
 def file(first: int, shards: int) -> PlanFile:
-    return PlanFile(name=f"plan-{first}", sha256="0f", first_shard=first, shards=shards, units=None)
+    return PlanFile(name=f"plan-{first}", sha256="0f", first_shard=first, shards=shards, units=None, about=0)
 
 
 @pytest.mark.parametrize(

@@ -1,28 +1,41 @@
 """The plan is frozen once: later runs plan what is new, and a race has one winner."""
 
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.errors import UsageError
-from pipeline.runtime.plan import Cut, Plan, cut_shards, freeze
+from pipeline.runtime.plan import OPENED, Cut, Plan, cut_shards, freeze, pieces_of_all
 from pipeline.runtime.segments import Segment, pieces_of, read_plan_file, read_segments
-from pipeline.sources import IMAGES, Piece, find
+from pipeline.sources import IMAGES, Piece, Unit, find
+from pipeline.sources.base import FileSource
 from pipeline.storage import Store
 
 CUT = Cut(unit_bytes=1000, shard_size=4)
 
 
-class Containers:
-    """A source whose files tell their units only when they are opened."""
+@dataclass(frozen=True)
+class Containers(FileSource):
+    """A source whose files tell their units, as many as they have bytes, only when they are opened."""
 
-    name, extensions = "containers", IMAGES.extensions
+    name: str = "containers"
+    extensions: frozenset[str] = IMAGES.extensions
+    media: frozenset[str] = frozenset({"picture"})
+    opens: bool = True
+
+    def configured(self, options):  # noqa: ARG002
+        return self
 
     def pieces(self, store, entry):  # noqa: ARG002
         yield Piece(key=entry.key, version=entry.version, size=entry.size)
 
-    def units(self, store, piece):  # noqa: ARG002
-        return iter(())
+    def units(self, store, piece):
+        for number in range(store.size(piece.key)):
+            yield Unit(id=f"{piece.key}#{number}", uri=store.uri_of(piece.key), version=piece.version)
+
+
+CONTAINERS = Containers()
 
 
 def put(folder: Path, *names: str, content: str = "") -> None:
@@ -94,15 +107,38 @@ def test_limit_caps_all_segments_together(tmp_path):
     assert planned(output, plan)[2] == ["5.jpg", "6.jpg"]
 
 
-def test_limit_of_inputs_whose_units_are_unknown_is_refused(tmp_path):
-    put(tmp_path / "in", "a.jpg")
+def test_a_limit_counts_the_units_of_containers_by_opening_them(tmp_path):
+    put(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg", content="four")
+
+    def frozen(limit: int | None) -> list[tuple[str, int | None]]:
+        output = Store(str(tmp_path / f"out-{limit}"))
+        plan = freeze(output, CONTAINERS, found, Cut(unit_bytes=1, limit=limit))
+        assert plan.units is None
+        rows = [row for file in plan.files for row in read_plan_file(output, file.name, file.sha256).to_pylist()]
+        return [(piece.key, piece.most) for row in rows for piece in pieces_of(row)]
 
     def found():
-        return find(str(tmp_path / "in"), Containers())
+        return find(str(tmp_path / "in"), CONTAINERS)
 
-    with pytest.raises(UsageError, match=r"limit \(3\).*a\.jpg"):
-        freeze(Store(str(tmp_path / "out")), Containers(), found, Cut(unit_bytes=1, limit=3))
-    assert freeze(Store(str(tmp_path / "out")), Containers(), found, Cut(unit_bytes=1)).units is None
+    assert frozen(4) == [("a.jpg", 4)]
+    assert frozen(6) == [("a.jpg", 6), ("b.jpg", 2)], "four of them are left for the second, which has four"
+    assert frozen(None) == [("a.jpg", None), ("b.jpg", None), ("c.jpg", None)]
+    assert frozen(6) == [("a.jpg", 6), ("b.jpg", 2)], "a later run plans no more"
+
+
+def test_files_that_are_opened_are_planned_several_at_a_time_in_order(tmp_path):
+    names = [f"{number:03d}.jpg" for number in range(100)]
+    put(tmp_path / "in", *names)
+    together = threading.Barrier(OPENED, timeout=20)
+
+    class Slow(Containers):
+        def pieces(self, store, entry):
+            if int(entry.key[:3]) < OPENED:
+                together.wait()  # each of the first ones waits until all of them are open
+            return super().pieces(store, entry)
+
+    found = find(str(tmp_path / "in"), Slow())
+    assert [piece.key for piece in pieces_of_all(Slow(), found.store, found.entries)] == names
 
 
 def test_who_loses_the_race_adopts_the_winner_and_plans_the_rest(tmp_path, monkeypatch):

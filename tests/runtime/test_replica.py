@@ -33,11 +33,17 @@ class Watched:
         self.batches.append([int(image.flat[0]) for image in arrays["image"]])
         return self.head.collate(arrays, device)
 
-    def forward(self, model, inputs):
+    def encode(self, model, inputs):
         if bad := self.bad & {int(image.flatten()[0]) for image in inputs}:
             raise RuntimeError(f"cannot predict {bad}")
         time.sleep(self.wait)
-        return self.head.forward(model, inputs)
+        return self.head.encode(model, inputs)
+
+    def counts(self, inputs):
+        return self.head.counts(inputs)
+
+    def decode(self, model, latents, inputs):
+        return self.head.decode(model, latents, inputs)
 
     def rows(self, outputs):
         return self.head.rows(outputs)
@@ -50,8 +56,8 @@ class Sized(Watched):
         self.batches.append([len(ids) for ids in arrays["ids"]])
         return self.head.collate(arrays, device)
 
-    def forward(self, model, inputs):
-        return self.head.forward(model, inputs)
+    def encode(self, model, inputs):
+        return self.head.encode(model, inputs)
 
 
 @pytest.fixture
@@ -80,7 +86,8 @@ def shard(sides: list[int]) -> tuple[pa.Table, list[np.ndarray]]:
 def expected(checkpoint, head, images) -> np.ndarray:
     model = PerceiverIO.from_pretrained(str(checkpoint))
     with torch.inference_mode():
-        rows = [head.rows(head.forward(model, head.collate({"image": [image]}, "cpu"))) for image in images]
+        inputs = [head.collate({"image": [image]}, "cpu") for image in images]
+        rows = [head.rows(head.decode(model, head.encode(model, one), one)) for one in inputs]
     return np.array([row["logits"][0] for row in rows])
 
 
@@ -155,10 +162,10 @@ def test_calls_share_the_device_one_at_a_time_and_nothing_else(checkpoint, head)
     class Counting(Watched):
         inside = most = rows_meanwhile = 0
 
-        def forward(self, model, inputs):
+        def encode(self, model, inputs):
             self.inside += 1
             self.most = max(self.most, self.inside)
-            outputs = super().forward(model, inputs)
+            outputs = super().encode(model, inputs)
             self.inside -= 1
             return outputs
 

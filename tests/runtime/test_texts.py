@@ -19,7 +19,7 @@ from pipeline.reference.weights import make_checkpoint
 from pipeline.runtime import RunOptions, UsageError
 from pipeline.runtime.prepare import check
 from pipeline.runtime.run import execute
-from pipeline.storage import Store
+from pipeline.storage import AccessError, Store
 
 LINES = ["", "[MASK]", *(f"{number} of [MASK], größer 🙂 [MASK]" + "." * 7 * number for number in range(24))]
 RECORDS = [f"record [MASK] {number}" for number in range(10)]
@@ -83,5 +83,11 @@ def test_options_that_mean_nothing_to_a_head_or_source_are_refused(tmp_path: Pat
     masked = str(make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path / "model"))
     with pytest.raises(UsageError, match="keeps no logits"):
         check(RunOptions(task="fill-mask", checkpoint=masked, logits=True, **values))
-    with pytest.raises(UsageError, match="an image file has no columns"):
-        check(RunOptions(task="image-classification", checkpoint=str(checkpoint), column="body", **values))
+    images = {"task": "image-classification", "checkpoint": str(checkpoint), "column": "body"}
+    with pytest.raises(UsageError, match="means nothing to images: such a file has no columns"):
+        check(RunOptions(input_format="images", **images, **values))
+    with pytest.raises(UsageError, match="input_format 'text' holds no picture; these do: .*images"):
+        check(RunOptions(input_format="text", **{**images, "column": None}, **values))
+    (tmp_path / "a.png").write_bytes(b"")
+    with pytest.raises(AccessError, match=r"a\.png: column \('body'\) means nothing to images"):
+        check(RunOptions(**images, **values))

@@ -1,0 +1,174 @@
+"""Latents once: what a run with --latents encoded is decoded again, otherwise or as before, and no input is read."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import skimage.data
+from PIL import Image
+from rich.console import Console
+
+from pipeline.reference.shapes import CONV, FLOW, MASKED_LM, MULTIMODAL, SEQUENCE, small
+from pipeline.reference.weights import make_checkpoint
+from pipeline.runtime import RunOptions, UsageError
+from pipeline.runtime.run import execute
+from pipeline.storage import AccessError, Store
+from tests.films import make_video
+
+TEXTS = ["a [MASK] b", "no mask", "", "[MASK]" + "x" * 90 + "[MASK]", "größer [MASK]"]
+
+
+class Desk:
+    """A folder with INPUT and the OUTPUTs of runs over it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.input = folder, folder / "in"
+        self.input.mkdir()
+
+    def run(self, task: str, checkpoint: Path, name: str, **asked: Any) -> list[dict]:
+        """The rows of a run over INPUT, or over the latents of an earlier one by its name."""
+        if "from_latents" in asked:
+            asked["from_latents"] = str(self.folder / asked["from_latents"])
+        else:
+            asked["input"] = str(self.input)
+        options = RunOptions(task=task, output=str(self.folder / name), checkpoint=str(checkpoint), **asked)
+        execute(options, console=Console(file=io.StringIO()))
+        output = Store(options.output)
+        assert list(output.names("quarantine/")) == []
+        tables = [pq.read_table(io.BytesIO(output.read(key))) for key in output.names("predictions/")]
+        return [row for table in tables for row in table.to_pylist()]
+
+    def without_inputs(self) -> None:
+        shutil.rmtree(self.input)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, cluster: None) -> Desk:
+    return Desk(tmp_path)
+
+
+def checkpoint(folder: Path, model_class: str, **changes: Any) -> Path:
+    return make_checkpoint(model_class, small(model_class, **changes), folder / model_class)
+
+
+def assert_same(again: list[dict], before: list[dict], *, without: tuple[str, ...] = ()) -> None:
+    """Row for row the same columns of the same values, but for those left out and the latents."""
+    assert len(again) == len(before) > 0
+    for one, other in zip(again, before, strict=True):
+        left_out = {"segment", "latents", "num_latents", "d_latents", *without}
+        assert one.keys() - left_out == other.keys() - left_out
+        for name in one.keys() - left_out:
+            assert_near(one[name], other[name], name)
+
+
+def assert_near(one: Any, other: Any, name: str) -> None:
+    """Numbers within rounding, whatever they lie in, the rest equal."""
+    if isinstance(one, float):
+        assert one == pytest.approx(other, rel=1e-4, abs=1e-5), name
+    elif isinstance(one, dict):
+        assert one.keys() == other.keys(), name
+        for key in one:
+            assert_near(one[key], other[key], f"{name}.{key}")
+    elif isinstance(one, list):
+        assert len(one) == len(other), name
+        for each, its_other in zip(one, other, strict=True):
+            assert_near(each, its_other, name)
+    else:
+        assert one == other, name
+
+
+def test_texts(desk: Desk, tmp_path: Path) -> None:
+    (desk.input / "a.txt").write_text("\n".join(TEXTS))
+    keep: dict[str, Any] = {"latents": True, "array_dtype": "float32"}
+    language, labels = checkpoint(tmp_path, MASKED_LM), checkpoint(tmp_path, SEQUENCE)
+    filled = desk.run("fill-mask", language, "filled", **keep)
+    labelled = desk.run("text-classification", labels, "labelled", logits=True, **keep)
+    features = desk.run("feature-extraction", labels, "features", **keep)
+    desk.without_inputs()
+    assert_same(desk.run("fill-mask", language, "filled-2", from_latents="filled"), filled)
+    best = desk.run("fill-mask", language, "filled-3", from_latents="filled", top_k=1)
+    for one, other in zip(best, filled, strict=True):
+        for mask, its_five in zip(one["masks"], other["masks"], strict=True):
+            assert_near(mask["candidates"], its_five["candidates"][:1], "candidates")
+    assert [len(row["latents"]) // (6 * 32) for row in filled] == [1, 0, 0, 2, 1], "windows of texts with masks"
+    assert_same(desk.run("text-classification", labels, "l2", from_latents="labelled", logits=True), labelled)
+    assert_same(desk.run("feature-extraction", labels, "f2", from_latents="labelled"), features)
+
+
+def test_pictures_carry_columns_along(desk: Desk, tmp_path: Path) -> None:
+    Image.fromarray(skimage.data.chelsea()).save(desk.input / "cat.png")
+    vision = checkpoint(tmp_path, CONV)
+    before = desk.run("image-classification", vision, "one", logits=True, latents=True, array_dtype="float32")
+    desk.without_inputs()
+    again = desk.run("image-classification", vision, "two", from_latents="one", logits=True)
+    assert_same(again, before)
+    assert again[0]["uri"] == str(desk.input / "cat.png")
+    carried = desk.run("feature-extraction", vision, "three", from_latents="one", keep_columns="label,score")
+    assert [(row["label"], row["score"]) for row in carried] == [(row["label"], row["score"]) for row in before]
+
+
+def test_flow_at_other_points(desk: Desk, tmp_path: Path) -> None:
+    make_video(desk.input / "m.mp4", seconds=0.2, size=(36, 28))
+    flow = checkpoint(tmp_path, FLOW)
+    before = desk.run("optical-flow", flow, "one", latents=True, array_dtype="float32")
+    desk.without_inputs()
+    again = desk.run("optical-flow", flow, "two", from_latents="one", array_dtype="float32")
+    assert_same(again, before, without=("frames",))
+    at = desk.run("optical-flow", flow, "three", from_latents="one", array_dtype="float32", points="3,5 35,27")
+    for row, dense in zip(at, before, strict=True):
+        whole = np.reshape(dense["flow"], (28, 36, 2))
+        np.testing.assert_allclose(np.reshape(row["flow"], (2, 2)), [whole[5, 3], whole[27, 35]], rtol=1e-4, atol=1e-4)
+
+
+def test_other_frames_of_clips_and_the_label_only(desk: Desk, tmp_path: Path) -> None:
+    shape = {"num_frames": 4, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 4, 16, 16]}
+    make_video(desk.input / "m.mp4", seconds=0.5, size=(32, 24), sound=48_000)
+    task, model = "multimodal-autoencoding", checkpoint(tmp_path, MULTIMODAL, **shape)
+    before = desk.run(task, model, "one", latents=True, array_dtype="float32", arrays=True, logits=True)
+    desk.without_inputs()
+    again = desk.run(task, model, "two", from_latents="one", arrays=True, logits=True)
+    assert_same(again, before, without=("video_psnr_db", "audio_psnr_db"))
+    assert {row["video_psnr_db"] for row in again} == {None}, "what was read is gone"
+    some = desk.run(task, model, "three", from_latents="one", arrays=True, frames="3,1", outputs="video")
+    for row, whole in zip(some, before, strict=True):
+        frames = np.reshape(whole["frames"], (4, -1))
+        np.testing.assert_allclose(np.reshape(row["frames"], (2, -1)), frames[[3, 1]], rtol=1e-5, atol=1e-5)
+    label = desk.run(task, model, "four", from_latents="one", outputs="label")
+    assert [row["label_id"] for row in label] == [row["label_id"] for row in before]
+    assert "video" not in label[0]
+    assert "audio" not in label[0]
+
+
+def test_half_precision_is_near(desk: Desk, tmp_path: Path) -> None:
+    Image.fromarray(skimage.data.chelsea()).save(desk.input / "cat.png")
+    vision = checkpoint(tmp_path, CONV)
+    before = desk.run("image-classification", vision, "one", logits=True, latents=True)
+    again = desk.run("image-classification", vision, "two", logits=True, from_latents="one")
+    np.testing.assert_allclose(again[0]["logits"], before[0]["logits"], atol=1e-2)
+    part = next((tmp_path / "one/predictions").iterdir())
+    assert pq.read_schema(part).field("latents").type.value_type == "halffloat"
+
+
+def test_latents_that_do_not_fit_are_refused_before_any_work(desk: Desk, tmp_path: Path) -> None:
+    (desk.input / "a.txt").write_text("\n".join(TEXTS))
+    labels = checkpoint(tmp_path, SEQUENCE)
+    desk.run("text-classification", labels, "plain")
+    desk.run("feature-extraction", labels, "features", latents=True)
+    with pytest.raises(AccessError, match=r"has no column 'latents'.*--latents"):
+        desk.run("text-classification", labels, "again", from_latents="plain")
+    with pytest.raises(AccessError, match="has no column 'truncated'"):
+        desk.run("text-classification", labels, "again", from_latents="features")
+    other = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "other", seed=1)
+    with pytest.raises(UsageError, match=r"digest .* this one has .*decoded by the checkpoint that made them"):
+        desk.run("feature-extraction", other, "again", from_latents="features")
+    with pytest.raises(UsageError, match="is not the OUTPUT of a run"):
+        desk.run("feature-extraction", labels, "again", from_latents="in")
+    with pytest.raises(UsageError, match=r"fps .*no input is read"):
+        desk.run("feature-extraction", labels, "again", from_latents="features", fps=5)
+    assert not (tmp_path / "again").exists()

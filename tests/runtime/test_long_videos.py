@@ -1,0 +1,215 @@
+"""Videos of 1080p of one minute and of ten: spread over the pool, at their right times, in memory that does not grow.
+
+Slow: some twenty minutes on two cores.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections import defaultdict
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import psutil
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.reference.shapes import FLOW, MULTIMODAL, small
+from pipeline.reference.weights import make_checkpoint
+from pipeline.storage import Store
+from tests.films import make_video, number_of
+
+pytestmark = pytest.mark.slow
+
+SIZE, RATE, MINUTE = (1920, 1080), 25, 60
+CLIP = {"num_frames": 16, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 16, 32, 32]}
+MOST_BYTES = 2e9  # of one process
+
+# A driver of its own, so that its processes can be told from the tests'.
+_DRIVER = """
+import json, sys
+import ray
+from pipeline.runtime import RunOptions
+from pipeline.runtime.run import execute
+ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=400 << 20, log_to_driver=False)
+print(execute(RunOptions(**json.loads(sys.argv[1]))).rows, flush=True)
+"""
+
+
+@pytest.fixture(scope="module")
+def minute(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A minute of numbered frames with a tone."""
+    folder = tmp_path_factory.mktemp("minute")
+    fast = {"preset": "ultrafast", "crf": "30", "x264-params": "log-level=none"}
+    return make_video(folder / "m.mp4", seconds=MINUTE, size=SIZE, rate=RATE, gop=50, sound=48_000, options=fast)
+
+
+def repeated(path: Path, times: int, target: Path) -> Path:
+    """The film so many times over, its packets as they are."""
+    with av.open(str(target), "w") as out:
+        streams: dict[int, Any] = {}
+        for turn in range(times):
+            with av.open(str(path)) as source:
+                for packet in source.demux():
+                    if packet.dts is None:
+                        continue
+                    stream = packet.stream
+                    if stream.index not in streams:
+                        streams[stream.index] = out.add_stream_from_template(stream)
+                    shift = round(turn * MINUTE / packet.time_base)
+                    packet.pts, packet.dts, packet.stream = (
+                        packet.pts + shift,
+                        packet.dts + shift,
+                        streams[stream.index],
+                    )
+                    out.mux(packet)
+    return target
+
+
+class Watch:
+    """The most private memory of each process below this one: its share of all pages, less those of shared memory."""
+
+    def __init__(self) -> None:
+        self.most: dict[str, int] = defaultdict(int)
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._look)
+
+    def __enter__(self) -> Watch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._ended.wait(0.5):
+            for process in psutil.Process().children(recursive=True):
+                try:
+                    rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+                    name = f"{' '.join(process.cmdline())[:40]} {process.pid}"
+                except (OSError, psutil.Error):
+                    continue  # it has just ended
+                kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
+                private = 1024 * (kilobytes["Pss"] - kilobytes.get("Pss_Shmem", 0))
+                self.most[name] = max(self.most[name], private)
+
+
+def run(output: Path, **asked: Any) -> tuple[list[dict], dict[str, int]]:
+    """The rows of a run of its own, and the most private memory of each of its processes."""
+    options = {"output": str(output), "replicas": 2, "dtype": "bfloat16", **asked}
+    with Watch() as watch:
+        subprocess.run([sys.executable, "-c", _DRIVER, json.dumps(options)], check=True, capture_output=True)
+    store = Store(str(output))
+    assert list(store.names("quarantine/")) == []
+    columns = asked.pop("columns", None)
+    tables = [pq.read_table(io.BytesIO(store.read(key)), columns=columns) for key in store.names("predictions/")]
+    return [row for table in tables for row in table.to_pylist()], watch.most
+
+
+def assert_small(most: dict[str, int], label: str) -> None:
+    """No process took too much; what they took is printed for who runs it with -s."""
+    ranked = sorted(most.items(), key=lambda item: -item[1])
+    print(f"{label}:", *(f"{size / 1e6:,.0f} MB {name}" for name, size in ranked[:5]), sep="\n  ")
+    assert ranked[0][1] < MOST_BYTES
+
+
+@pytest.mark.parametrize("minutes", [1, 10])
+def test_flow_and_clips_of_a_long_video(minute: Path, tmp_path: Path, minutes: int) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    film = repeated(minute, minutes, folder / "film.mp4") if minutes > 1 else folder / "film.mp4"
+    if minutes == 1:
+        film.write_bytes(minute.read_bytes())
+    seconds = minutes * MINUTE
+    flow = make_checkpoint(FLOW, small(FLOW, train_size=[368, 496]), tmp_path / "flow")
+    started = time.monotonic()
+    rows, most = run(
+        tmp_path / "flows",
+        task="optical-flow",
+        input=str(folder),
+        checkpoint=str(flow),
+        fps=0.1,
+        points="5,5 1900,1000",
+    )
+    assert [row["start_seconds"] for row in rows] == pytest.approx([10 * k for k in range(seconds // 10 - 1)], abs=0.04)
+    assert [row["frame_index"] for row in rows] == list(range(seconds // 10 - 1))
+    assert {(row["height"], row["width"]) for row in rows} == {(1080, 1920)}
+    assert_small(most, f"flow of {minutes} min, {time.monotonic() - started:.0f} s")
+
+    model = make_checkpoint(MULTIMODAL, small(MULTIMODAL, **CLIP), tmp_path / "multimodal")
+    started = time.monotonic()
+    asked = {"task": "multimodal-autoencoding", "input": str(folder), "checkpoint": str(model), "clip_stride": 10}
+    rows, most = run(tmp_path / "clips", **asked)
+    starts = [10 * k for k in range(seconds // 10)]
+    assert [row["start_seconds"] for row in rows] == pytest.approx(starts, abs=0.04)
+    assert [row["end_seconds"] for row in rows] == pytest.approx([start + 0.64 for start in starts], abs=0.04)
+    assert {(row["has_audio"], row["padded_frames"]) for row in rows} == {(True, 0)}
+    assert_small(most, f"clips of {minutes} min, {time.monotonic() - started:.0f} s")
+
+
+def test_dense_flow_of_1080p_and_of_small_frames_reads_back_everywhere(tmp_path: Path) -> None:
+    import datasets
+    import duckdb
+    import pandas
+    import polars
+
+    (tmp_path / "in").mkdir()
+    make_video(tmp_path / "in/large.mp4", seconds=0.08, size=SIZE)
+    make_video(tmp_path / "in/small.mp4", seconds=0.08, size=(200, 150))
+    flow = make_checkpoint(FLOW, small(FLOW, train_size=[368, 496]), tmp_path / "flow")
+    rows, _ = run(tmp_path / "out", task="optical-flow", input=str(tmp_path / "in"), checkpoint=str(flow), replicas=1)
+    assert [(row["height"], row["width"]) for row in rows] == [(1080, 1920), (150, 200)]
+    values = [np.array(row["flow"], np.float16).reshape(row["height"], row["width"], 2) for row in rows]
+    parts = f"{tmp_path}/out/predictions/*.parquet"
+    query = f"select id, height, width, flow from '{parts}' order by id"
+    found: dict[str, list[tuple]] = {
+        "duckdb": duckdb.sql(query).fetchall(),
+        "pandas": [
+            (row.id, row.height, row.width, row.flow)
+            for row in pandas.read_parquet(tmp_path / "out/predictions").sort_values("id").itertuples()
+        ],
+        "polars": list(polars.read_parquet(parts).sort("id").select("id", "height", "width", "flow").iter_rows()),
+        "datasets": [
+            (row["id"], row["height"], row["width"], row["flow"])
+            for row in datasets.load_dataset("parquet", data_files=parts, split="train", cache_dir=str(tmp_path / "c"))
+        ],
+    }
+    for reader, table in found.items():
+        assert [row[0] for row in table] == [row["id"] for row in rows], reader
+        for (_, height, width, elements), expected in zip(table, values, strict=True):
+            read = np.asarray(elements, np.float16).reshape(height, width, 2)
+            np.testing.assert_array_equal(read, expected, err_msg=reader)
+
+
+def test_reconstructions_open_again_and_their_quality_is_that_of_the_arrays(tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
+    film = make_video(tmp_path / "in/m.mp4", seconds=1.28, size=(64, 64), sound=48_000)
+    with av.open(str(film)) as container:
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    assert [number_of(frame) for frame in frames] == list(range(32))
+    model = make_checkpoint(MULTIMODAL, small(MULTIMODAL, **CLIP), tmp_path / "multimodal")
+    asked = {"task": "multimodal-autoencoding", "checkpoint": str(model), "arrays": True, "dtype": "float32"}
+    rows, _ = run(tmp_path / "out", input=str(tmp_path / "in"), replicas=1, **asked)
+    from pipeline.heads.clip_inputs import reduce_frame
+
+    read = np.stack([reduce_frame(frame, height=32, width=32) for frame in frames]).reshape(2, -1) / 255
+    for row, original in zip(rows, read, strict=True):
+        error = np.mean((np.array(row["frames"]) - original) ** 2)
+        assert row["video_psnr_db"] == pytest.approx(-10 * np.log10(error), abs=1e-3)
+        with av.open(io.BytesIO(row["video"]["bytes"])) as video:
+            shown = list(video.decode(video=0))
+            assert (len(shown), video.streams.video[0].average_rate) == (16, Fraction(25))
+            assert (shown[0].width, shown[0].height) == (32, 32)
+        with av.open(io.BytesIO(row["audio"]["bytes"])) as sound:
+            heard = np.concatenate([frame.to_ndarray().reshape(-1) for frame in sound.decode(audio=0)])
+            assert (sound.streams.audio[0].rate, heard.shape) == (48_000, (30_720,))
+        np.testing.assert_allclose(heard / 2**15, row["samples"], atol=1 / 2**15)
