@@ -11,9 +11,13 @@ from rich.table import Table
 from jobs.command import Device, Dtype, app, with_exit_code
 from jobs.words import size
 
+TOKENIZER = "tokenizer"
+
 
 def command(
-    tasks: Annotated[list[str] | None, typer.Argument(help="Heads or published shapes; all by default.")] = None,
+    tasks: Annotated[
+        list[str] | None, typer.Argument(help="Heads or published shapes, all by default; or tokenizer.")
+    ] = None,
     device: Annotated[Device, typer.Option(help="Of both.")] = "cpu",
     dtype: Annotated[list[Dtype] | None, typer.Option(help="float32 and bfloat16 by default.")] = None,
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each; medians are shown.")] = 5,
@@ -27,9 +31,15 @@ def command(
         from pipeline.reference.bench import bench_all
         from pipeline.reference.contest import BenchOptions
 
+        names = [name for name in tasks or [] if name != TOKENIZER]
+        shapes = _shapes(names)
+        if TOKENIZER in (tasks or []):
+            _bench_tokenizer(as_json=as_json)
+            if not names:
+                return
         dtypes = dtype or [Dtype.FLOAT32, Dtype.BFLOAT16]
         options = BenchOptions(device=device, dtypes=dtypes, repeats=repeats, batch=batch_size, chunks=chunks)
-        rows = bench_all(_shapes(tasks or []), options)
+        rows = bench_all(shapes, options)
         if as_json:
             for row in rows:
                 print(json.dumps(row), flush=True)
@@ -37,6 +47,21 @@ def command(
             Console().print(_table(rows))
 
     with_exit_code(body)
+
+
+def _bench_tokenizer(*, as_json: bool) -> None:
+    from pipeline.reference.tokenizing import bench_tokenizer
+
+    row = bench_tokenizer()
+    if as_json:
+        print(json.dumps(row), flush=True)
+        return
+    Console().print(
+        f"tokenizer: {row['engine_texts_per_second']:,.0f} texts/s, PerceiverTokenizer "
+        f"{row['transformers_texts_per_second']:,.0f}: {row['ratio']:.0f} times as fast, medians of batches of 1,000; "
+        f"the same ids of all {row['texts']:,} texts of {row['mean_bytes']:,.0f} bytes on average",
+        highlight=False,
+    )
 
 
 def _shapes(asked: list[str]) -> list[str]:
@@ -48,7 +73,7 @@ def _shapes(asked: list[str]) -> list[str]:
     for word in asked:
         found = [name for name, shape in SHAPES.items() if word in (name, shape.task)]
         if not found:
-            known = sorted({*SHAPES, *(shape.task for shape in SHAPES.values())})
+            known = sorted({*SHAPES, *(shape.task for shape in SHAPES.values()), TOKENIZER})
             raise UsageError(f"{word!r} is none of {', '.join(known)}")
         names += found
     return list(dict.fromkeys(names)) or list(SHAPES)
