@@ -1,9 +1,10 @@
-"""`perceiver demo`: real pictures through a head, with a checkpoint made on the spot: nothing is downloaded."""
+"""`perceiver demo`: every head on real samples, with checkpoints made on the spot: nothing is downloaded."""
 
-import shutil
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
+import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -13,75 +14,89 @@ from jobs.words import count, duration
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 
-PICTURE_TYPES = (".png", ".jpg", ".tif", ".gif")
+if TYPE_CHECKING:
+    from pipeline.reference.demo import Demo
+
+ROWS = 4  # of each head that are shown
 
 
 def command(
     output: Annotated[Path, typer.Argument(help="Folder for all of it.")] = Path("demo-output"),
 ) -> None:
-    """Label scikit-image's photographs with a small checkpoint. Its weights are random: the labels mean nothing."""
+    """Run every head on a few pictures, texts and a video. The weights are random: what they predict means nothing."""
     with_exit_code(lambda: _demo(output))
 
 
 def _demo(output: Path) -> None:
-    from pipeline.reference import shapes, weights
-    from pipeline.runtime.run import execute
+    from pipeline.reference.demo import DEMOS, make_samples
+    from pipeline.runtime.cluster import connected
 
     console = Console()
-    pictures = _sample_pictures(output / "pictures")
-    checkpoint = output / "checkpoints" / "image-classification"
-    if not (checkpoint / "config.json").exists():
-        weights.make_checkpoint(shapes.FOURIER, shapes.small(shapes.FOURIER, num_labels=10), checkpoint)
-    console.print(
-        f"{pictures} pictures in {output / 'pictures'}, one of them damaged; a random checkpoint in {checkpoint}"
-    )
-    summary = execute(
-        RunOptions(
-            task="image-classification",
-            input=str(output / "pictures"),
-            output=str(output / "labels"),
-            checkpoint=str(checkpoint),
-            max_quarantine=0.2,
-        )
-    )
-    console.print(_table(output / "labels"))
-    console.print(
-        f"{count(summary.rows)} rows, {count(summary.quarantined)} quarantined, {duration(summary.seconds)}. "
-        "The weights are random, so the labels mean nothing; with a published checkpoint they name what is seen.\n"
-        f"predictions: {output / 'labels' / 'predictions'}/*.parquet",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
-def _sample_pictures(folder: Path) -> int:
-    """scikit-image's own photographs and one file cut short, in `folder`; how many there are."""
     try:
-        import skimage.data
+        make_samples(output / "samples")
     except ImportError as error:
         raise UsageError("the demo needs scikit-image: pip install 'perceiver-pipeline[demo]'") from error
-    folder.mkdir(parents=True, exist_ok=True)
-    found = sorted(p for p in Path(skimage.data.__file__).parent.iterdir() if p.suffix in PICTURE_TYPES)
-    for picture in found:
-        shutil.copyfile(picture, folder / picture.name)
-    (folder / "damaged.jpg").write_bytes((folder / "rocket.jpg").read_bytes()[:5000])
-    return len(found) + 1
+    with connected(None):
+        for demo in DEMOS:
+            _run(console, demo, output)
+    console.print(
+        "The weights are random, so what they predict means nothing; a published checkpoint goes in their place.",
+        highlight=False,
+    )
 
 
-def _table(output: Path) -> Table:
+def _run(console: Console, demo: "Demo", output: Path) -> None:
+    from pipeline.runtime.run import execute
+
+    options = RunOptions(
+        task=demo.task,
+        input=str(output / "samples" / demo.samples),
+        output=str(output / demo.task),
+        checkpoint=str(demo.checkpoint(output / "checkpoints")),
+        **demo.asked,
+    )
+    summary = execute(options)
+    done = f"{count(summary.rows)} rows, {count(summary.quarantined)} quarantined, {duration(summary.seconds)}"
+    console.print(_table(f"{demo.task}: {done}", output / demo.task, _SHOWN[demo.task]))
+
+
+def _table(title: str, output: Path, shown: Callable[[Mapping[str, Any]], str]) -> Table:
     """What was predicted and what was not, from the parts themselves."""
     import pyarrow.dataset as ds
 
-    table = Table(title="id, label, score; then quarantine", title_justify="left")
-    for column in ("id", "label", "score"):
-        table.add_column(column)
-    predictions = ds.dataset(output / "predictions", format="parquet").to_table(columns=["id", "label", "score"])
-    for row in predictions.to_pylist():
-        table.add_row(row["id"], row["label"], f"{row['score']:.3f}")
+    table = Table(title=title, title_justify="left", show_header=False)
+    rows = ds.dataset(output / "predictions", format="parquet").head(ROWS).to_pylist()
+    for row in rows:
+        table.add_row(row["id"], shown(row))
     if (output / "quarantine").is_dir():
         for row in ds.dataset(output / "quarantine", format="parquet").to_table().to_pylist():
-            table.add_row(row["id"], f"[red]{row['error']}", row["message"])
+            table.add_row(row["id"], f"[red]{row['error']}[/] {row['message']}")
     return table
+
+
+def _label(row: Mapping[str, Any]) -> str:
+    return f"{row['label']} {row['score']:.3f}"
+
+
+def _flow(row: Mapping[str, Any]) -> str:
+    pixels = np.array(row["flow"], np.float32).reshape(row["height"], row["width"], 2)
+    return (
+        f"{row['start_seconds']:.2f} s, {row['width']} by {row['height']}: {np.abs(pixels).mean():.2f} pixels a pixel"
+    )
+
+
+def _clip(row: Mapping[str, Any]) -> str:
+    return f"{_label(row)}, video {row['video_psnr_db']:.1f} dB, sound {row['audio_psnr_db']:.1f} dB"
+
+
+_SHOWN: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "image-classification": _label,
+    "text-classification": _label,
+    "fill-mask": lambda row: str(row["filled"]),
+    "optical-flow": _flow,
+    "multimodal-autoencoding": _clip,
+    "feature-extraction": lambda row: f"{len(row['embedding'])} numbers",
+}
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ def command(options: RunOptions) -> None:
 
 def _table(options: RunOptions, known: "Estimate") -> Table:
     table = Table(title=f"{options.task} into {options.output}", show_header=False, title_justify="left")
-    units = "known once the inputs are opened" if known.units is None else count(known.units)
+    guess = f"about {count(known.about)}, " if known.about else ""
+    units = f"{guess}known once the inputs are opened" if known.units is None else count(known.units)
     left = count(known.shards - known.shards_done)
     table.add_row("units", units)
     table.add_row("shards", f"{count(known.shards)} in {count(known.segments)} segments, {left} left")

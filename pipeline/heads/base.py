@@ -136,5 +136,3 @@ class Head(Inputs, Protocol):
         Values are as Python or numpy writes their type; an array [B, n] stands for B lists, and so does a list of
         arrays of any lengths.
         """
-
-

@@ -5,13 +5,13 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pyarrow as pa
 import ray
 
 from pipeline.runtime.dataset import Stages
-from pipeline.runtime.load import Loader, read, to_tables
+from pipeline.runtime.load import Loaded, Loader, read, to_tables
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.packing import pack, unpack
 from pipeline.runtime.plan import Plan
@@ -20,17 +20,19 @@ from pipeline.runtime.quarantine import from_table
 from pipeline.runtime.replica import Replica
 from pipeline.runtime.resume import committed
 from pipeline.runtime.segments import pieces_of, read_plan_file
-from pipeline.sinks.parts import Footer, encode_part
+from pipeline.sinks.parts import Footer, Quarantined, encode_part
 from pipeline.sources.base import Piece
 from pipeline.storage import Store
 
-BATCHES = 3  # measured; one more warms up
+BATCHES = 3  # measured; one more fills up
+SECONDS = 30.0  # that predicting the sample may take, about
 MOST_UNITS = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A frozen plan and what it takes. `units` and what follows from them are None where only opening the inputs tells.
+    """A frozen plan and what it takes. `units` is None where only opening the inputs tells; `about` is then a guess at
+    them by what is known of the inputs, 0 where there is none, and `seconds` and `bytes` follow from it, or are None.
 
     `load_seconds`, `predict_seconds`: of one unit in one task and one replica, measured on `sample` units;
     `seconds`: of the shards that are left, on the cluster as it is; `bytes`: of all parts.
@@ -41,6 +43,7 @@ class Estimate:
     shards: int
     shards_done: int
     units: int | None
+    about: int
     changed: int
     device: str
     dtype: str
@@ -74,13 +77,15 @@ def estimate(options: RunOptions) -> Estimate:
         sample: Sample = ray.get(task.remote(ready.stages, pieces))
         loads = max(1.0, (resources.cpus - resources.replicas * resources.replica_cpus) / resources.load_cpus)
         a_unit = max(sample.load_seconds / loads, sample.predict_seconds / resources.replicas)
-        left = None if plan.units is None else plan.units * (plan.shards - done) / plan.shards
+        units = plan.units if plan.units is not None else plan.about or None
+        left = None if units is None else units * (plan.shards - done) / plan.shards
         return Estimate(
             run=ready.run.run,
             segments=len(plan.segments),
             shards=plan.shards,
             shards_done=done,
             units=plan.units,
+            about=plan.about,
             changed=plan.changed,
             device=resources.device,
             dtype=resources.dtype,
@@ -90,7 +95,7 @@ def estimate(options: RunOptions) -> Estimate:
             load_seconds=sample.load_seconds,
             predict_seconds=sample.predict_seconds,
             seconds=None if left is None else left * a_unit,
-            bytes=None if plan.units is None else round(plan.units * sample.bytes),
+            bytes=None if units is None else round(units * sample.bytes),
         )
 
 
@@ -104,13 +109,16 @@ def _pieces(output: Store, plan: Plan) -> Iterator[Piece]:
 
 
 def measure(stages: Stages, pieces: list[Piece]) -> Sample:
-    """Load and predict some units in this process. The first piece and the first micro-batch warm up, uncounted."""
+    """Load and predict some units in this process: some micro-batches, or what fits in half a minute.
+
+    The first unit warms up, and says how many more will be tried.
+    """
     replica = Replica(**stages.replica())
-    size = min(len(pieces), (1 + BATCHES) * replica.batch_size)
-    list(read(stages.loader, pieces[:1]))
-    load_seconds, shard = _load(stages.loader, pieces[:size], (1 + BATCHES) * replica.batch_size)
-    units, failed, _ = unpack(shard)
-    replica(pack(units.slice(0, replica.batch_size), failed, {"segment": 0}))
+    started = time.perf_counter()
+    _, shard = _load(stages.loader, pieces, 1)
+    replica(shard)
+    each = time.perf_counter() - started
+    load_seconds, shard = _load(stages.loader, pieces, _units(each, (1 + BATCHES) * replica.batch_size))
     started = time.perf_counter()
     rows, failed, _ = unpack(replica(shard))
     predict_seconds = time.perf_counter() - started
@@ -124,12 +132,22 @@ def measure(stages: Stages, pieces: list[Piece]) -> Sample:
     )
 
 
+def _units(each: float, wanted: int) -> int:
+    """How many units to try, where one took so many seconds."""
+    return max(1, min(wanted, int(SECONDS / each)))
+
+
 def _load(loader: Loader, pieces: list[Piece], most: int) -> tuple[float, pa.Table]:
     """Seconds of one unit, and the shard of the first `most` of them: a piece of text holds thousands."""
     started = time.perf_counter()
-    results = list(read(loader, pieces))
+    results: list[Loaded | Quarantined] = []
+    for piece in pieces:
+        left = most - len(results)
+        if left <= 0:
+            break
+        results += read(loader, [replace(piece, units=min(piece.units, left) if piece.units else None, most=left)])
     seconds = time.perf_counter() - started
-    units, failed = to_tables(results[:most], loader.kept)
+    units, failed = to_tables(results, loader.kept)
     return seconds / max(1, len(results)), pack(units, failed, {"segment": 0})
 
 

@@ -31,6 +31,7 @@ Points = Annotated[
     tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...], BeforeValidator(_points)
 ]
 
+
 class RunOptions(BaseModel):
     """Everything that a user can say about a run. Unknown names are errors."""
 

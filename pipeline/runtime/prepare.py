@@ -95,7 +95,7 @@ def check(options: RunOptions) -> Checked:
     found = find(uri, source)
     first = next(found.entries)
     kept = plain(source.kept(found.store, first))
-    next(iter(source.pieces(found.store, first)), None)  # a column that is not there is found before anything is written
+    next(iter(source.pieces(found.store, first)), None)  # so that nothing is written where it lacks the column
     columns = columns_of(head, options.array_dtype if options.latents else None)
     try:
         output_schema(columns, kept)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import pyarrow as pa
 
 from pipeline.storage import Entry, Store
+
+Medium = Literal["text", "picture", "pair", "clip", "array", "latents"]
+"""What a head reads of one unit, and a source gives:
+
+- text: a str, or bytes that should be UTF-8.
+- picture: uint8 [H, W, 3], RGB, upright.
+- pair: {"frames": uint8 [2, H, W, 3], "frame_index": int, "start_seconds": float or None}. frame_index: of the first
+  frame among those of its video or folder; start_seconds: of the first frame, None where frames are single images.
+- clip: {"frames": uint8 [T, H, W, 3], "samples": float32 [S] in [-1, 1], "has_audio": bool, "clip_index": int,
+  "start_seconds": float, "end_seconds": float, "padded_frames": int}. T, H, W and S are those of a `ClipSpec`.
+- array: float32 [M, C].
+- latents: {column: value} of a row of an earlier run, see `SourceOptions.columns`.
+"""
 
 
 class BadMedium(ValueError):  # noqa: N818  what it names is the medium, and a quarantine row shows the name
@@ -15,10 +31,15 @@ class BadMedium(ValueError):  # noqa: N818  what it names is the medium, and a q
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """What a shard is made of: a file, or the bytes from `begin` to `end` of one.
+    """What a shard is made of: a file, or a part of one.
 
-    key: relative to INPUT. version: as planned. size: bytes of the whole file. units: how many it holds, where that is
-    known without reading it.
+    key: relative to INPUT. version: as planned. size: bytes of the whole file.
+    begin, end: of the part, where it is one: bytes, rows, clips or microseconds, as the source counts; None and None is
+    the whole file. first: number of the part's first unit (or of the record batch it lies in) in the file. offset:
+    where in the file to begin reading, in bytes. other: key of the second file of a pair.
+    units: how many it holds, where that is known without opening it: the source then gives exactly as many, whatever
+    happens. about: how many it may hold, where `units` is not known. weight: estimated bytes of the media once decoded.
+    most: no more units than this are taken of it.
     """
 
     key: str
@@ -26,25 +47,70 @@ class Piece:
     size: int
     begin: int | None = None
     end: int | None = None
+    first: int | None = None
+    offset: int | None = None
+    other: str | None = None
     units: int | None = None
+    about: int | None = None
+    weight: int | None = None
+    most: int | None = None
 
 
 @dataclass(kw_only=True)
 class Unit:
-    """What a head predicts once for: its id, where it came from, and its medium, or else the error that took it."""
+    """What a head predicts once for: its id, where it came from, and its medium, or else the error that took it.
+
+    kept: values of the columns that the user keeps, by name.
+    """
 
     id: str
     uri: str
     version: str
     medium: Any = None
+    kept: Mapping[str, Any] = field(default_factory=dict)
     error: Exception | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class SourceOptions:
-    """What a user may ask of a source. `column`: the one of a record that holds the medium."""
+class ClipSpec:
+    """A clip as its head reads it: `frames` pictures at `fps`, each made of an upright RGB frame uint8 [H, W, 3] by
+    `reduce`, and `samples` of mono sound at `sample_rate`."""
 
+    frames: int
+    fps: float
+    samples: int
+    sample_rate: int
+    reduce: Callable[[np.ndarray], np.ndarray]
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return self.frames / self.fps
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourceOptions:
+    """What the head needs of a source, and what a user may ask of it.
+
+    medium: what units hold. clip: how clips are made. piece_units: no piece shall hold more units than this.
+    column: of a record, the one with the medium; for pairs two, with a comma between. id_column: the one with the id.
+    keep: columns that rows carry along. columns: those of a row with latents.
+    text_unit: what of a .txt is a unit. fps: of the frames that flow is between; None is the video's own. clip_stride:
+    seconds from one clip's start to the next one's; None is the clip's length. short_clip: whether a clip that the
+    video is too short for is padded by its last frame or left out.
+    """
+
+    medium: Medium = "text"
+    clip: ClipSpec | None = None
+    piece_units: int | None = None
     column: str | None = None
+    id_column: str | None = None
+    keep: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
+    text_unit: Literal["line", "file"] = "line"
+    fps: float | None = None
+    clip_stride: float | None = None
+    short_clip: Literal["pad", "drop"] = "pad"
 
 
 class Source(Protocol):
@@ -58,12 +124,55 @@ class Source(Protocol):
     def extensions(self) -> frozenset[str]:
         """Of the files that it takes from a folder: lower case, with the dot."""
 
+    @property
+    def media(self) -> frozenset[Medium]:
+        """What its units can hold."""
+
+    @property
+    def opens(self) -> bool:
+        """Whether `pieces` opens the file, so that many are planned at a time."""
+
     def configured(self, options: SourceOptions) -> Source:
-        """This source with what a user asks of it; ValueError where an option means nothing to it."""
+        """This source with what is asked of it; ValueError where an option means nothing to it."""
+
+    def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """The listing as this source takes it, in the same order: `entries` itself, or two frames made one entry."""
+
+    def kept(self, store: Store, entry: Entry) -> pa.Schema:
+        """The columns of `keep`, as they are in this file; AccessError, naming it, where it lacks one."""
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
-        """The pieces of one file, when the plan is made."""
+        """The pieces of one file, when the plan is made. AccessError where no unit of it could be read as asked: a
+        column is missing or of another type. A damaged file is one piece, whose units say so when it is loaded."""
+
+    def ids(self, store: Store, entry: Entry) -> Iterator[str]:
+        """Every value of the id column in one file; nothing where there is no id column."""
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
         """The units of one piece, when it is loaded. A unit that cannot be read has its `error` set, none is raised;
         only AccessError is: without access the run must fail and not quarantine its way through INPUT."""
+
+
+class FileSource:
+    """What sources of whole files have in common: no columns, no ids in them, the listing as it is."""
+
+    opens = False
+
+    def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Every file by itself."""
+        return entries
+
+    def kept(self, store: Store, entry: Entry) -> pa.Schema:  # noqa: ARG002
+        """None."""
+        return pa.schema([])
+
+    def ids(self, store: Store, entry: Entry) -> Iterator[str]:  # noqa: ARG002
+        """None."""
+        return iter(())
+
+
+def refuse_columns(name: str, options: SourceOptions) -> None:
+    """ValueError where the options name columns of a source whose files have none."""
+    for option in ("column", "id_column", "keep"):
+        if value := getattr(options, option):
+            raise ValueError(f"{option} ({value!r}) means nothing to {name}: such a file has no columns")

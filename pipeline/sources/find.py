@@ -30,6 +30,9 @@ class Found:
     skipped: Counter[str] = field(default_factory=Counter)
 
 
+_UNFIT = "but a pair is two frames in one folder, and of a saved data set only data-*.arrow is read"
+
+
 def find(uri: str, source: Source) -> Found:
     """What an INPUT holds for a source. AccessError, naming it, where that is nothing or it cannot be read."""
     whole = Store(uri)
@@ -37,11 +40,20 @@ def find(uri: str, source: Source) -> Found:
     if scheme is not None and has_wildcard(path.split("/", 1)[0]):
         raise AccessError(f"{redact(uri)}: the name after {scheme}:// cannot be a pattern")
     found = _file(uri, whole) or _glob(whole) or _folder(whole, source)
+    listed = Counter[str]()
+    found.entries = source.inputs(_counted(found.entries, listed))
     first = next(found.entries, None)
     if first is None:
-        raise AccessError(f"{redact(uri)}: no {source.name} there; {_reasons(found.skipped)}")
+        reasons = f"{listed['files']:,} files there, {_UNFIT}" if listed else _reasons(found.skipped)
+        raise AccessError(f"{redact(uri)}: no {source.name} there; {reasons}")
     found.entries = chain([first], found.entries)
     return found
+
+
+def _counted(entries: Iterator[Entry], listed: Counter[str]) -> Iterator[Entry]:
+    for entry in entries:
+        listed["files"] += 1
+        yield entry
 
 
 def _file(uri: str, whole: Store) -> Found | None:

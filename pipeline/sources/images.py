@@ -1,18 +1,22 @@
-"""Image files: each is one unit, its medium an RGB picture."""
+"""Image files: each is one unit, its medium an RGB picture; for pairs, two frames that follow one another are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from pipeline.sources.base import BadMedium, Piece, SourceOptions, Unit
+from pipeline.sources.base import BadMedium, FileSource, Medium, Piece, SourceOptions, Unit, refuse_columns
+from pipeline.sources.frames import FramePair, in_pairs, pair_of
 from pipeline.sources.picture import read_picture
 from pipeline.storage import AccessError, Entry, Store
 
 MAX_FILE_BYTES = 2**29
 """A larger file is not read: it would fill the memory that its neighbours need. 61 megapixels of raw RGB are 0.2 GB."""
+
+_DECODED = 8  # bytes of a picture over those of its file, about: JPEG more, PNG less
 
 _EXTENSIONS = """
     .jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .jpf .jpx
@@ -20,27 +24,41 @@ _EXTENSIONS = """
 
 
 @dataclass(frozen=True)
-class Images:
-    """Reads image files. What a file is, its content says; its name only says whether a folder offers it."""
+class Images(FileSource):
+    """Reads image files. What a file is, its content says; its name only says whether a folder offers it.
+
+    pairs: units are pairs of the frames of one folder, in the order of their names; the id is that of the first.
+    """
 
     name: str = "images"
     extensions: frozenset[str] = frozenset(_EXTENSIONS.split())
+    media: frozenset[Medium] = frozenset({"picture", "pair"})
+    pairs: bool = False
 
     def configured(self, options: SourceOptions) -> Images:
-        """Itself: image files have no columns."""
-        if options.column is not None:
-            raise ValueError(f"column ({options.column!r}) means nothing to {self.name}: an image file has no columns")
-        return self
+        """For pictures or for pairs; image files have no columns."""
+        refuse_columns(self.name, options)
+        if options.fps is not None:
+            raise ValueError(f"fps ({options.fps:g}) means nothing to {self.name}: a folder of frames has no times")
+        return replace(self, pairs=options.medium == "pair")
 
-    def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:  # noqa: ARG002  a container's source opens it
-        """The file itself, one unit."""
-        yield Piece(key=entry.key, version=entry.version, size=entry.size, units=1)
+    def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Every file, or every pair of neighbours in a folder."""
+        return in_pairs(entries, lambda _: True) if self.pairs else entries
+
+    def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:  # noqa: ARG002  nothing is read for it
+        """The file or pair itself, one unit."""
+        if isinstance(entry, FramePair):
+            weight = _DECODED * entry.size
+            yield Piece(**entry.planned(), first=entry.number, units=1, weight=weight)
+        else:
+            yield Piece(key=entry.key, version=entry.version, size=entry.size, units=1)
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
-        """One unit: uint8 [H, W, 3], or the error. The id is the key."""
+        """One unit: uint8 [H, W, 3] or a pair of them, or the error. The id is the key."""
         unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version)
         try:
-            unit.medium = _picture(store, piece)
+            unit.medium = _pair(store, piece) if self.pairs else _picture(store, piece.key, piece.version, piece.size)
         except AccessError:
             raise
         except Exception as error:  # noqa: BLE001  decoders and stores raise anything at all: it costs this unit only
@@ -48,11 +66,22 @@ class Images:
         yield unit
 
 
-def _picture(store: Store, piece: Piece) -> np.ndarray:
+def _picture(store: Store, key: str, version: str, size: int) -> np.ndarray:
     """uint8 [H, W, 3] of one file, of the version that was planned."""
-    if piece.size > MAX_FILE_BYTES:
-        raise BadMedium(f"file of {piece.size:,} bytes: an image file may have {MAX_FILE_BYTES:,}")
-    return read_picture(store.read(piece.key, version=piece.version))
+    if size > MAX_FILE_BYTES:
+        raise BadMedium(f"file of {size:,} bytes: an image file may have {MAX_FILE_BYTES:,}")
+    return read_picture(store.read(key, version=version))
+
+
+def _pair(store: Store, piece: Piece) -> dict[str, Any]:
+    """The medium of a pair, both frames of the versions that were planned."""
+    assert piece.other is not None
+    versions = piece.version.split("+")
+    frames = [
+        _picture(store, key, version, piece.size)
+        for key, version in zip((piece.key, piece.other), versions, strict=True)
+    ]
+    return pair_of(frames[0], frames[1], number=piece.first or 0)
 
 
 IMAGES = Images()

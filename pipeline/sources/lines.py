@@ -8,21 +8,27 @@ from __future__ import annotations
 
 import gzip
 import io
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import BinaryIO, NamedTuple, cast
 
 import pyarrow as pa
 
-from pipeline.sources.base import Piece
-from pipeline.storage import Changed, Entry, Missing, Store
+from pipeline.sources.base import BadMedium, Piece
+from pipeline.sources.planned import open_planned
+from pipeline.storage import Entry, StorageError, Store
 
 PIECE_BYTES = 1 << 18
 MAX_LINE = 1 << 26
 """Bytes of the longest line that is read: a file without line breaks would fill the memory that others need."""
 
 COMPRESSED = (".gz", ".zst")
+_GZIP = (".gz", ".tgz")
+DAMAGE = (OSError, EOFError, zlib.error)
+"""What decompressors raise. A StorageError is one of them, but no damage."""
+
 MOST_PIECES = 64  # of a compressed file: each is read from the file's beginning
 _BLOCK = 1 << 20
 
@@ -35,9 +41,33 @@ class Line(NamedTuple):
     content: bytes | None
 
 
+def packed(*extensions: str) -> frozenset[str]:
+    """Extensions of files plain and compressed."""
+    return frozenset(extension + packed for extension, packed in product(extensions, ("", *COMPRESSED)))
+
+
+def unpacked(key: str) -> str:
+    """The name of a file in lower case, without the extension that says it is compressed."""
+    return key.lower().removesuffix(".gz").removesuffix(".zst")
+
+
 def is_compressed(key: str) -> bool:
     """Whether a file is compressed, by its name."""
-    return key.lower().endswith(COMPRESSED)
+    return key.lower().endswith((*_GZIP, *COMPRESSED))
+
+
+def cut(store: Store, entry: Entry) -> Iterator[Piece]:
+    """Pieces of a file of lines. A compressed one that cannot be read to its end is one unit, without a range."""
+    if not is_compressed(entry.key):
+        yield from cut_plain(entry)
+        return
+    try:
+        pieces = list(cut_compressed(store, entry))
+    except StorageError:
+        raise
+    except DAMAGE:
+        pieces = [Piece(key=entry.key, version=entry.version, size=entry.size, units=1)]
+    yield from pieces
 
 
 def cut_plain(entry: Entry) -> Iterator[Piece]:
@@ -62,6 +92,13 @@ def cut_compressed(store: Store, entry: Entry) -> Iterator[Piece]:
         yield Piece(key=entry.key, version=entry.version, size=entry.size, begin=begin, end=stop, units=units)
 
 
+def fewer(found: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
+    """Ranges (begin, end, units) of a compressed file that follow one another, joined so that there are few."""
+    each = -(-len(found) // MOST_PIECES) or 1
+    groups = [found[at : at + each] for at in range(0, len(found), each)]
+    return [(some[0][0], some[-1][1], sum(units for *_, units in some)) for some in groups]
+
+
 def lines(file: BinaryIO, begin: int, end: int | None) -> Iterator[Line]:
     """The lines that start at `begin` or later and before `end`; None is the end of the file.
 
@@ -70,7 +107,7 @@ def lines(file: BinaryIO, begin: int, end: int | None) -> Iterator[Line]:
     offset = begin
     if begin:
         offset = begin - 1
-        _advance(file, offset)
+        advance(file, offset)
         offset += _rest(file, end, offset)
     while end is None or offset < end:
         line = file.readline(MAX_LINE)
@@ -102,26 +139,31 @@ def _rest(file: BinaryIO, end: int | None, offset: int) -> int:
     return size
 
 
-def _advance(file: BinaryIO, offset: int) -> None:
+def advance(file: BinaryIO, offset: int, at: int = 0) -> None:
+    """Go to an offset of a file that is `at` a place before it, uncompressed where it cannot be sought."""
     if file.seekable():
         file.seek(offset)
         return
-    while offset:
-        offset -= len(file.read(min(offset, _BLOCK))) or offset  # the end comes early where the file is cut short
+    left = offset - at
+    while left:
+        left -= len(file.read(min(left, _BLOCK))) or left  # the end comes early where the file is cut short
+
+
+def read_all(file: BinaryIO) -> bytes:
+    """The rest of a file, of which no more than MAX_LINE bytes are read; BadMedium where there are more."""
+    data = file.read(MAX_LINE + 1)
+    if len(data) > MAX_LINE:
+        raise BadMedium(f"more than {MAX_LINE:,} bytes in one text")
+    return data
 
 
 @contextmanager
 def opened(store: Store, key: str, version: str | None = None) -> Iterator[BinaryIO]:
     """The content of a file, uncompressed; Missing or Changed where it is no longer the planned version."""
-    if version is not None:
-        found = next((entry for entry in store.entries(key) if entry.key == key), None)
-        if found is None:
-            raise Missing(f"{store.uri_of(key)} is gone since it was planned")
-        if found.version != version:
-            raise Changed(f"{store.uri_of(key)} is now {found.version}, not {version}")
-    with store.open(key) as file:
-        if key.lower().endswith(".gz"):
-            yield cast(BinaryIO, gzip.GzipFile(fileobj=file))
+    with store.open(key) if version is None else open_planned(store, key, version) as file:
+        if key.lower().endswith(_GZIP):
+            # Behind a buffer, a short step back is not a way from the beginning.
+            yield cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), _BLOCK))
         elif key.lower().endswith(".zst"):
             yield cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"), _BLOCK))
         else:

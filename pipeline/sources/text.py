@@ -1,139 +1,162 @@
-"""Files of texts, plain or compressed: a line of a .txt is one unit, and so is a record of a .jsonl."""
+"""Files of texts and records, plain or compressed: a line of a .txt is one unit, and so is a record of a .jsonl."""
 
 from __future__ import annotations
 
 import json
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from itertools import product
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
 
-from pipeline.sources.base import BadMedium, Piece, SourceOptions, Unit
-from pipeline.sources.lines import COMPRESSED, MAX_LINE, Line, cut_compressed, cut_plain, is_compressed, lines, opened
+from pipeline.sources.base import BadMedium, Medium, Piece, Unit
+from pipeline.sources.lines import (
+    DAMAGE,
+    MAX_LINE,
+    Line,
+    cut,
+    is_compressed,
+    lines,
+    opened,
+    packed,
+    read_all,
+    unpacked,
+)
+from pipeline.sources.records import DEFAULT_COLUMN, Record, RecordSource, missing_column
+from pipeline.sources.values import text_of, value_of
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
-COLUMN = "text"
-"""Of a record, where the user names none."""
-
 _JSONL = (".jsonl", ".ndjson")
-
-
-def _packed(*extensions: str) -> frozenset[str]:
-    """Extensions of files plain and compressed."""
-    return frozenset(extension + packed for extension, packed in product(extensions, ("", *COMPRESSED)))
+_FIRST = 1000  # records in which a column that few have is looked for before it is said to be missing
+_MARK = b"\xef\xbb\xbf"
 
 
 @dataclass(frozen=True)
-class Text:
-    """Reads texts line by line; the id is the key and the line's place in bytes, `logs.txt#81734`.
+class Text(RecordSource):
+    """Reads lines; the id is the key and the line's place in bytes, `logs.txt#81734`.
 
     A .txt's empty lines are texts too, a .jsonl's are none. Every line that is a text is given as bytes, a record's
-    column as str. all_jsonl: whatever the files are called, they hold records.
+    column as JSON has it. all_jsonl: whatever the files are called, they hold records.
     """
 
-    name: str = "text"
-    extensions: frozenset[str] = _packed(".txt", *_JSONL)
     all_jsonl: bool = False
-    column: str | None = None
-
-    def configured(self, options: SourceOptions) -> Text:
-        """With the column that the user names."""
-        return replace(self, column=options.column)
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
-        """Ranges of the file. AccessError where its records lack the column. A compressed file that cannot be read to
-        its end is one unit, whose error says so when it is loaded."""
-        self._check_column(store, entry)
-        if not is_compressed(entry.key):
-            yield from cut_plain(entry)
-            return
-        try:
-            cut = list(cut_compressed(store, entry))
-        except StorageError:
-            raise
-        except (OSError, EOFError, zlib.error):
-            cut = [Piece(key=entry.key, version=entry.version, size=entry.size, units=1)]
-        yield from cut
+        """Ranges of the file, or a whole .txt that is one text. AccessError where its records lack the column. A
+        compressed file that cannot be read to its end is one unit, whose error says so when it is loaded."""
+        self._check_first(store, entry)
+        if self._is_whole(entry.key):
+            about = None if is_compressed(entry.key) else entry.size
+            yield Piece(key=entry.key, version=entry.version, size=entry.size, units=1, weight=about)
+        else:
+            yield from cut(store, entry)
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
-        """The texts that start in the piece: bytes of a line, a str of a record."""
-        uri = store.uri_of(piece.key)
-        if piece.begin is None:
-            damaged = BadMedium("the file could not be uncompressed to its end when it was planned")
-            yield Unit(id=piece.key, uri=uri, version=piece.version, error=damaged)
+        """The texts that start in the piece, bytes of a line or a str of a record, or what else records hold."""
+        if self._is_whole(piece.key):
+            yield _whole(store, piece)
+        else:
+            yield from super().units(store, piece)
+
+    def records(self, store: Store, piece: Piece, names: tuple[str, ...]) -> Iterator[Record]:  # noqa: ARG002
+        """A line of text is a record of one column."""
+        if piece.begin == piece.end:  # of an empty file, whose units were planned: none
             return
-        at, records = piece.begin, self._holds_records(piece.key)
-        try:
-            for line in _lines(store, piece):
-                at = line.offset + line.size
-                if not records or _is_record(line):
-                    unit = Unit(id=f"{piece.key}#{line.offset}", uri=uri, version=piece.version)
-                    yield self._read(unit, line, records=records)
-        except AccessError:
-            raise
-        except Exception as error:  # noqa: BLE001  stores and decompressors raise anything: it costs the piece's rest
-            yield Unit(id=f"{piece.key}#{at}", uri=uri, version=piece.version, error=error)
+        holds_records = self._holds_records(piece.key)
+        with opened(store, piece.key, piece.version) as file:
+            for line in lines(file, piece.begin or 0, piece.end):
+                if not holds_records or _is_record(line):
+                    columns = _columns(line) if holds_records else _text(line)
+                    yield Record(str(line.offset), str(line.offset + line.size), columns)
 
-    def _read(self, unit: Unit, line: Line, *, records: bool) -> Unit:
-        """The unit with its text, or with its error."""
-        if line.content is None:
-            unit.error = BadMedium(f"a line of more than {MAX_LINE:,} bytes")
-            return unit
-        try:
-            unit.medium = self._column_of(line.content) if records else line.content
-        except (ValueError, RecursionError) as error:  # no JSON, or nested without end
-            unit.error = error
-        return unit
-
-    def _column_of(self, line: bytes) -> str:
-        """The text of one record."""
-        record, column = json.loads(line), self.column or COLUMN
-        if not isinstance(record, dict):
-            raise BadMedium(f"the line holds no record but a {type(record).__name__}")
-        if column not in record:
-            raise BadMedium(f"no column {column!r}; the record has {', '.join(record) or 'none'}")
-        if not isinstance(record[column], str):
-            raise BadMedium(f"column {column!r} holds no text but a {type(record[column]).__name__}")
-        return str(record[column])
-
-    def _check_column(self, store: Store, entry: Entry) -> None:
-        """AccessError, before any work, where a column is named for lines, or the first record does not have it."""
+    def require(self, store: Store, entry: Entry, names: Iterable[str]) -> None:
+        """AccessError where the first records all lack one of the columns, or where it is named for lines."""
+        uri = store.uri_of(entry.key)
         if not self._holds_records(entry.key):
-            if self.column is not None:
-                raise AccessError(
-                    f"{store.uri_of(entry.key)} holds lines of text, which have no column {self.column!r}"
-                )
+            for name in names:
+                raise AccessError(f"{uri} holds lines of text, which have no column {name!r}")
             return
-        try:
-            with opened(store, entry.key) as file:
-                first = next((line.content for line in lines(file, 0, None) if _is_record(line)), None)
-            if first is None or not isinstance(json.loads(first), dict):
-                return
-        except StorageError:
-            raise
-        except (OSError, EOFError, zlib.error, ValueError, RecursionError):
-            return  # a damaged line or file costs its own units, when it is loaded
-        try:
-            self._column_of(first)
-        except BadMedium as error:
-            raise AccessError(f"{store.uri_of(entry.key)}: {error}") from None
+        there = dict.fromkeys(name for record in _first(store, entry) for name in record)
+        for name in names:
+            if there and name not in there:
+                raise missing_column(uri, name, there)
+
+    def _check_first(self, store: Store, entry: Entry) -> None:
+        """AccessError, before any work, where a column is named for lines, or the first record does not hold it."""
+        options = self.options
+        named = [name for name in (options.column, options.id_column) if name]
+        if named:
+            self.require(store, entry, [options.id_column] if options.id_column else [])
+        if not self._holds_records(entry.key):
+            self.require(store, entry, named)
+            return
+        for record in islice(_first(store, entry), 1):
+            try:
+                for name in self.columns:
+                    value = value_of(record, name)
+                    if options.medium == "text":
+                        text_of(value, name)
+            except BadMedium as error:
+                raise AccessError(f"{store.uri_of(entry.key)}: {error}") from None
 
     def _holds_records(self, key: str) -> bool:
-        name = key.lower()
-        return self.all_jsonl or name.removesuffix(".gz").removesuffix(".zst").endswith(_JSONL)
+        return self.all_jsonl or unpacked(key).endswith(_JSONL)
+
+    def _is_whole(self, key: str) -> bool:
+        return self.options.text_unit == "file" and not self._holds_records(key)
 
 
-def _lines(store: Store, piece: Piece) -> Iterator[Line]:
-    """The lines of a piece, of the version that was planned."""
-    if piece.begin == piece.end:  # of an empty file, whose units were planned: none
+def _whole(store: Store, piece: Piece) -> Unit:
+    """The text of a whole file."""
+    unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version)
+    try:
+        with opened(store, piece.key, piece.version) as file:
+            unit.medium = read_all(file).removeprefix(_MARK)
+    except AccessError:
+        raise
+    except Exception as error:  # noqa: BLE001  stores and decompressors raise anything: it costs this unit only
+        unit.error = error
+    return unit
+
+
+def _columns(line: Line) -> dict[str, Any] | Exception:
+    """The columns of one record, or why it has none: no JSON, nested without end, no object."""
+    if line.content is None:
+        return _too_long()
+    try:
+        record = json.loads(line.content)
+    except (ValueError, RecursionError) as error:
+        return error
+    if not isinstance(record, dict):
+        return BadMedium(f"the line holds no record but a {type(record).__name__}")
+    return record
+
+
+def _text(line: Line) -> dict[str, Any] | Exception:
+    """The line as a record of the usual column."""
+    return _too_long() if line.content is None else {DEFAULT_COLUMN["text"][0]: line.content}
+
+
+def _too_long() -> BadMedium:
+    return BadMedium(f"a line of more than {MAX_LINE:,} bytes")
+
+
+def _first(store: Store, entry: Entry) -> Iterator[dict[str, Any]]:
+    """The first records of a file, as far as it can be read: what is damaged costs its own units, when it is loaded."""
+    try:
+        with opened(store, entry.key) as file:
+            for line in islice(filter(_is_record, lines(file, 0, None)), _FIRST):
+                if isinstance(columns := _columns(line), dict):
+                    yield columns
+    except StorageError:
+        raise
+    except DAMAGE:
         return
-    with opened(store, piece.key, piece.version) as file:
-        yield from lines(file, piece.begin or 0, piece.end)
 
 
 def _is_record(line: Line) -> bool:
     return line.content is None or bool(line.content.strip())
 
 
-TEXT = Text()
-JSONL = Text(name="jsonl", extensions=_packed(*_JSONL), all_jsonl=True)
+_ANY: frozenset[Medium] = frozenset({"text", "picture", "pair", "array"})
+TEXT = Text("text", packed(".txt", *_JSONL), frozenset({"text"}))
+JSONL = Text("jsonl", packed(*_JSONL), _ANY, all_jsonl=True)

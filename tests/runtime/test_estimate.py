@@ -2,9 +2,12 @@
 
 import pytest
 
-from pipeline.runtime.estimate import estimate
+from pipeline.reference.shapes import FLOW, small
+from pipeline.reference.weights import make_checkpoint
+from pipeline.runtime.estimate import _units, estimate
 from pipeline.runtime.options import RunOptions
 from pipeline.storage import Store
+from tests.films import make_video
 
 
 def test_an_estimate_freezes_the_plan_and_predicts_nothing_for_good(pictures, checkpoint, tmp_path, cluster):
@@ -30,3 +33,20 @@ def test_an_estimate_freezes_the_plan_and_predicts_nothing_for_good(pictures, ch
     assert 60 * 20 < known.bytes < 60 * 5000
     assert list(output.names("predictions/")) == []
     assert len(list(output.names("_run/plan/"))) == 2
+
+
+def test_units_that_take_long_are_tried_one_by_one_and_quick_ones_by_the_micro_batch():
+    assert [_units(each, 32) for each in (0.001, 1.0, 29.0, 200.0)] == [32, 30, 1, 1]
+
+
+def test_containers_are_estimated_by_what_they_may_hold(tmp_path, cluster):
+    (tmp_path / "in").mkdir()
+    make_video(tmp_path / "in/film.mp4", seconds=4, size=(36, 28))
+    folder = make_checkpoint(FLOW, small(FLOW), tmp_path / "model")
+    values = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "checkpoint": str(folder)}
+    known = estimate(RunOptions(task="optical-flow", batch_size=2, **values))
+    assert known.units is None
+    assert 95 <= known.about <= 100
+    assert (known.sample, known.sample_quarantined) == (8, 0)
+    assert known.seconds is not None
+    assert known.bytes > 95 * 36 * 28

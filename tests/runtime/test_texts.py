@@ -86,7 +86,7 @@ def test_options_that_mean_nothing_to_a_head_or_source_are_refused(tmp_path: Pat
     images = {"task": "image-classification", "checkpoint": str(checkpoint), "column": "body"}
     with pytest.raises(UsageError, match="means nothing to images: such a file has no columns"):
         check(RunOptions(input_format="images", **images, **values))
-    with pytest.raises(UsageError, match="input_format 'text' holds no picture; these do: .*images"):
+    with pytest.raises(UsageError, match=r"input_format 'text' holds no picture; these do: .*images"):
         check(RunOptions(input_format="text", **{**images, "column": None}, **values))
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(AccessError, match=r"a\.png: column \('body'\) means nothing to images"):

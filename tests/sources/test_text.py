@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import base64
 import gzip
 import json
 import pickle
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +16,7 @@ import pytest
 
 from pipeline.sources import IMAGES, SOURCES, Source, SourceOptions, Unit, find, source_for
 from pipeline.sources import lines as lines_module
+from pipeline.sources.picture import read_picture
 from pipeline.sources.text import JSONL, TEXT
 from pipeline.storage import AccessError, Changed, Missing, Store
 
@@ -145,8 +148,8 @@ def test_a_column_that_is_missing_ends_the_plan(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("a line\n")
     with pytest.raises(AccessError, match=r"a\.txt holds lines of text, which have no column 'body'"):
         read(tmp_path, source_for("text", SourceOptions(column="body")))
-    with pytest.raises(ValueError, match="an image file has no columns"):
-        source_for(IMAGES.name, SourceOptions(column="body"))
+    with pytest.raises(ValueError, match="such a file has no columns"):
+        source_for(IMAGES.name, SourceOptions(medium="picture", column="body"))
 
 
 @pytest.mark.parametrize("packed", [".gz", ".zst"])
@@ -192,3 +195,93 @@ def test_lines_are_read_from_s3(s3, monkeypatch: pytest.MonkeyPatch) -> None:  #
     units = read(f"{uri}/logs")
     assert [unit.medium for unit in units] == content * 3
     assert units[0].uri == f"{uri}/logs/a.txt"
+
+
+@pytest.mark.parametrize("packed", PACK)
+def test_a_whole_file_can_be_one_text(
+    folder: Store, units_of: Callable[..., list[Unit]], monkeypatch: pytest.MonkeyPatch, packed: str
+) -> None:
+    monkeypatch.setattr(lines_module, "MAX_LINE", 1000)
+    contents = {"a.txt": b"one\r\ntwo\n", "b.txt": b"", "c.txt": b"\xef\xbb\xbfthree", "d.txt": b"x" * 1000}
+    for key, data in contents.items():
+        folder.put(key + packed, PACK[packed](data))
+    folder.put("e.txt" + packed, PACK[packed](b"x" * 1001))
+    folder.put("f.jsonl", b'{"text": "a record"}\n{"text": "another"}\n')
+    *texts, long, record, other = units_of(folder, "text", text_unit="file")
+    assert [unit.id for unit in texts] == [key + packed for key in contents]
+    assert [unit.medium for unit in texts] == [b"one\r\ntwo\n", b"", b"three", b"x" * 1000]
+    assert str(long.error) == "more than 1,000 bytes in one text"
+    assert [record.medium, other.medium] == ["a record", "another"]
+
+
+@pytest.mark.parametrize("packed", [".gz", ".zst"])
+def test_a_whole_file_that_is_damaged_or_gone_is_one_unit(
+    tmp_path: Path, units_of: Callable[..., list[Unit]], packed: str
+) -> None:
+    (tmp_path / f"a.txt{packed}").write_bytes(PACK[packed](bytes(range(256)) * 100)[:-20])
+    (unit,) = units_of(Store(str(tmp_path)), "text", text_unit="file")
+    assert (unit.id, unit.medium) == (f"a.txt{packed}", None)
+    assert unit.error is not None
+
+
+@pytest.mark.parametrize("packed", PACK)
+def test_records_have_ids_and_columns_to_keep(
+    folder: Store, units_of: Callable[..., list[Unit]], monkeypatch: pytest.MonkeyPatch, packed: str
+) -> None:
+    monkeypatch.setattr(lines_module, "PIECE_BYTES", 60)
+    records = [
+        {"text": "one", "key": "a", "note": "größer"},
+        {"text": "two", "key": 2, "note": {"b": [1, None, "ö"]}},
+        {"text": "three", "key": "c", "note": None},
+        {"text": "four", "key": "d\ud800"},
+        {"text": "five", "note": True},
+    ]
+    lines = [json.dumps(record) for record in records]
+    folder.put(f"a.jsonl{packed}", PACK[packed]("\n".join(lines).encode()))
+    units = units_of(folder, "jsonl", id_column="key", keep=("note",))
+    assert [unit.id for unit in units[:4]] == ["a", "2", "c", "d\ufffd"]
+    assert [unit.kept["note"] for unit in units[:4]] == ["größer", '{"b": [1, null, "ö"]}', None, None]
+    assert units[4].id == f"a.jsonl{packed}#{len(' '.join(lines[:4])) + 1}"
+    assert str(units[4].error) == "column 'key' holds no id"
+    source = source_for("jsonl", SourceOptions(id_column="key", keep=("note",)))
+    found = find(folder.uri, source)
+    entry = next(found.entries)
+    assert list(source.ids(found.store, entry)) == ["a", "2", "c", "d\ufffd"]
+    assert source.kept(found.store, entry) == pa.schema([("note", pa.string())])
+
+
+@pytest.mark.parametrize("options", [{"id_column": "key"}, {"keep": ("key",)}])
+def test_other_columns_that_are_missing_end_the_plan(
+    tmp_path: Path, units_of: Callable[..., list[Unit]], options: dict[str, Any]
+) -> None:
+    for name, data, words in (
+        ("a.jsonl", '{"text": "one"}\n{"text": "two", "n": 1}\n', r"a\.jsonl: no column 'key'; there is text, n"),
+        ("b.txt", "a line\n", r"b\.txt holds lines of text, which have no column 'key'"),
+    ):
+        (tmp_path / name).write_text(data)
+        source = source_for("text", SourceOptions(**options))
+        found = find(str(tmp_path / name), source)
+        entry = next(found.entries)
+        with pytest.raises(AccessError, match=words):
+            list(source.pieces(found.store, entry)) if "id_column" in options else source.kept(found.store, entry)
+
+
+def test_records_hold_pictures_pairs_and_arrays(
+    folder: Store, units_of: Callable[..., list[Unit]], png: Callable[..., bytes]
+) -> None:
+    folder.put("in/1.png", png(1))
+    folder.put("in/sub/2.png", png(2))
+    record = {"image": "1.png", "next": {"path": "sub/2.png"}, "inputs": [[1, 2], [3, 4.5]]}
+    other = {"image": base64.b64encode(png(1)).decode(), "next": "../x.png", "inputs": [1, 2]}
+    folder.put("in/a.jsonl", f"{json.dumps(record)}\n{json.dumps(other)}\n".encode())
+    one, two = read_picture(png(1)), read_picture(png(2))
+    picture, no_picture = units_of(folder, "jsonl", medium="picture")
+    np.testing.assert_array_equal(picture.medium, one)
+    assert no_picture.error is not None
+    pair, no_pair = units_of(folder, "jsonl", medium="pair", column="image,next")
+    np.testing.assert_array_equal(pair.medium["frames"], [one, two])
+    assert (pair.medium["frame_index"], pair.medium["start_seconds"]) == (0, None)
+    assert no_pair.error is not None
+    array, flat = units_of(folder, "jsonl", medium="array")
+    np.testing.assert_array_equal(array.medium, np.array([[1, 2], [3, 4.5]], np.float32))
+    assert "it must be [M, C]" in str(flat.error)

@@ -1,0 +1,61 @@
+"""The frames of a film by the time that each is shown: from its time stamp to that of the next one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pipeline.sources.film.decoding import Decoding
+from pipeline.sources.film.film import Film
+from pipeline.sources.film.shot import Shot
+
+_TOLERANCE = 1e-3  # seconds by which a frame may be late and still counts: containers round time stamps to milliseconds
+_JUMP = 5.0  # seconds that are not decoded where no index tells of key frames
+
+
+class Player:
+    """Plays a film's picture track, from any time on.
+
+    end: the second at which it ends, known once it has been played to its end. cut: then, why it ends before it should.
+    tolerance: seconds by which a frame may be late and still counts as shown at a time.
+    """
+
+    def __init__(self, film: Film) -> None:
+        self.tolerance = min(_TOLERANCE, 0.5 / film.rate)
+        self.film = film
+        self.end: float | None = None
+        self.cut: Exception | None = None
+        self._shots: Iterator[Shot] = iter(())
+        self._now: Shot | None = None
+        self._next: Shot | None = None
+
+    def shown_at(self, time: float) -> Shot | None:
+        """What is shown at a time, None behind the end. Times that are asked for must not go back."""
+        if self._now is None or self._worth_a_jump(time):
+            self._shots = self.shots(time + self.tolerance)
+            self._now, self._next = next(self._shots, None), next(self._shots, None)
+        while self._next is not None and self._next.time <= time + self.tolerance:
+            self._now, self._next = self._next, next(self._shots, None)
+        over = self._next is None and (self.end is None or time >= self.end - self.tolerance)
+        return None if over else self._now
+
+    def _worth_a_jump(self, time: float) -> bool:
+        """Whether to seek, rather than to decode all that lies between."""
+        if self._next is None or time <= self._next.time:
+            return False
+        return time - self._next.time > _JUMP or self.film.keyframe_within(self._next.time + self.tolerance, time)
+
+    def shots(self, time: float) -> Iterator[Shot]:
+        """What is shown from a time on, first what is shown at that time. At the end, `end` and `cut` are known."""
+        before: Shot | None = None
+        decoding = Decoding(self.film, time)
+        for shot in decoding.shots():
+            if shot.time <= time:
+                before = shot
+                continue
+            if before is not None:
+                yield before
+                before = None
+            yield shot
+        self.end, self.cut = decoding.end, decoding.cut
+        if before is not None:
+            yield before

@@ -1,0 +1,21 @@
+"""A file as it was planned: what is stored now must still be that version."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from pipeline.storage import Changed, Missing, Store
+
+
+@contextmanager
+def open_planned(store: Store, key: str, version: str) -> Iterator[BinaryIO]:
+    """A seekable file, read by ranges; Missing or Changed where it is no longer the planned version."""
+    found = next((entry for entry in store.entries(key) if entry.key == key), None)
+    if found is None:
+        raise Missing(f"{store.uri_of(key)} is gone since it was planned")
+    if found.version != version:
+        raise Changed(f"{store.uri_of(key)} is now {found.version}, not {version}")
+    with store.open(key) as file:
+        yield file

@@ -1,0 +1,236 @@
+"""Videos that are none, are cut short, damaged or hostile: they cost their units, and nothing else is opened."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from pipeline.sources.base import BadMedium, Unit
+from tests.films import make_video
+from tests.sources.test_clips import SPEC
+from tests.sources.test_video import noise, numbers, planned, units
+
+CUT_INDEX_FIRST = {"movflags": "faststart"}
+
+
+@pytest.fixture
+def listener() -> Iterator[tuple[str, list[str]]]:
+    """The address of a server on loopback, and what it was asked for."""
+    heard: list[str] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            heard.append(self.path)
+            self.send_error(404)
+
+        def log_message(self, format: str, *arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"127.0.0.1:{server.server_port}", heard
+    server.shutdown()
+    server.server_close()
+
+
+# Files that make FFmpeg open others, in words.
+SCRIPTS = {
+    "playlist": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://{address}/a.ts\n#EXT-X-ENDLIST\n",
+    "local playlist": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{folder}/secret.ts\n#EXT-X-ENDLIST\n",
+    "ffconcat": "ffconcat version 1.0\nfile 'http://{address}/a.ts'\nfile '{folder}/secret.ts'\n",
+    "ffconcat beside": "ffconcat version 1.0\nfile 'secret.ts'\n",
+    "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=a\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 50004 RTP/AVP 96\n"
+    "a=rtpmap:96 H264/90000\n",
+}
+
+
+def one_error(path: Path, **asked: object) -> Unit:
+    source, store, (piece,) = planned(path, **asked)
+    assert (piece.begin, piece.end, piece.units) == (None, None, 1)
+    (unit,) = source.units(store, piece)
+    assert unit.id == path.name
+    assert isinstance(unit.error, BadMedium)
+    assert unit.medium is None
+    return unit
+
+
+@pytest.mark.parametrize("name", ["film.mp4", "film.m3u8", "film.sdp"])
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_nothing_that_a_file_names_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, name: str, listener: tuple[str, list[str]]
+) -> None:
+    address, heard = listener
+    make_video(tmp_path / "secret.ts")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / name).write_text(SCRIPTS[script].format(address=address, folder=tmp_path))
+    assert "is no video that is read" in str(one_error(tmp_path / name).error)
+    assert heard == []
+
+
+@pytest.mark.parametrize("script", ["playlist", "local playlist", "ffconcat beside"])
+def test_ffmpeg_left_to_itself_does_follow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, listener: tuple[str, list[str]]
+) -> None:
+    """So the test above can fail."""
+    address, heard = listener
+    make_video(tmp_path / "secret.ts")
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / "film.m3u8"
+    path.write_text(SCRIPTS[script].format(address=address, folder=tmp_path))
+    frames = 0
+    with path.open("rb") as file, suppress(av.FFmpegError), av.open(file) as container:
+        frames = len(list(container.decode(video=0)))
+    assert (frames, heard) == ((0, ["/a.ts"]) if script == "playlist" else (50, []))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "an empty file (0 bytes) is no video that is read"),
+        (b"<html>moved</html>", "an HTML file is no video that is read"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "is no video that is read"),
+        (bytes(5000), "a file that starts with 00 00 00 00 00 00 00 00 is no video that is read"),
+        (b"\0\0\0\x18ftypisom\0\0\0\0isomisom" + bytes(64), "truncated or damaged MP4"),
+    ],
+)
+def test_what_is_no_video_says_what_it_is(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "a.mp4").write_bytes(content)
+    assert words in str(one_error(tmp_path / "a.mp4").error)
+
+
+def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("aac", rate=44100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    assert str(one_error(tmp_path / "a.mp4").error) == "no video stream, only audio"
+
+
+def test_a_video_without_frames_says_so(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mkv", 0.0, sound=48000, sound_seconds=1.0)
+    (unit,) = units(path)
+    assert isinstance(unit.error, BadMedium)
+    assert "0 frames" in str(unit.error)
+
+
+def test_a_huge_frame_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from pipeline.sources.film import opening
+
+    path = make_video(tmp_path / "a.mp4", 0.2, (640, 480))
+    monkeypatch.setattr(opening, "MAX_PIXELS", 640 * 480 - 1)
+    assert "640 by 480 pixels are too many" in str(one_error(path).error)
+
+
+def cut(path: Path, part: float) -> Path:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * part)])
+    return path
+
+
+def test_an_mp4_cut_before_its_index_is_one_unit(tmp_path: Path) -> None:
+    path = cut(make_video(tmp_path / "a.mp4", 4, picture=noise), 0.6)
+    assert "truncated or damaged MP4" in str(one_error(path).error)
+    assert one_error(path, medium="clip", clip=SPEC).id == "a.mp4"
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.avi"])
+@pytest.mark.parametrize("piece_units", [None, 10])
+def test_a_video_cut_short_gives_what_it_has_and_one_error(tmp_path: Path, name: str, piece_units: int | None) -> None:
+    options = CUT_INDEX_FIRST if name in ("a.mp4", "a.mov") else None
+    path = make_video(tmp_path / name, 10, picture=noise, format_options=options, sound=48000)
+    found = units(cut(path, 0.4), piece_units=piece_units)
+    good = [unit for unit in found if unit.error is None]
+    assert 80 < len(good) < 105
+    assert [unit.medium["frame_index"] for unit in good] == list(range(len(good)))
+    bad = found[len(good) :]
+    if name in ("a.mp4", "a.mov"):  # whose index says up to when the frames lie in the file
+        assert len(bad) == 1
+    assert bad
+    assert len({unit.id for unit in found}) == len(found)
+    for unit in bad:
+        assert isinstance(unit.error, BadMedium)
+        assert "declares 10.0 s" in str(unit.error) or "damaged" in str(unit.error)
+    assert "declares 10.0 s" in str(bad[-1].error)
+
+
+@pytest.mark.parametrize("asked", [{"fps": 5.0}, {"medium": "clip", "clip": SPEC}])
+def test_spaced_pairs_and_clips_of_a_video_cut_short_say_so(tmp_path: Path, asked: dict[str, object]) -> None:
+    path = make_video(tmp_path / "a.mp4", 10, (96, 64), picture=noise, format_options=CUT_INDEX_FIRST, sound=48000)
+    *good, bad = units(cut(path, 0.4), **asked)
+    assert len(good) > 3
+    assert all(unit.error is None for unit in good)
+    assert all(unit.medium.get("padded_frames", 0) == 0 for unit in good)
+    assert "declares 10.0 s" in str(bad.error)
+    assert bad.id not in {unit.id for unit in good}
+
+
+def test_a_ts_cut_short_gives_what_it_has(tmp_path: Path) -> None:
+    """A transport stream declares no length: what is there is all there is to know."""
+    found = units(cut(make_video(tmp_path / "a.ts", 10, picture=noise), 0.4))
+    good = [unit for unit in found if unit.error is None]
+    assert 80 < len(good) < 105
+
+
+def test_damage_in_the_middle_costs_up_to_the_next_key_frame(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mkv", 4, b_frames=0, gop=25)
+    with av.open(str(path)) as container:
+        packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
+    at, size = packets[30]
+    data = bytearray(path.read_bytes())
+    data[at + size // 3 : at + size] = bytes(size - size // 3)  # no NAL unit of that length follows
+    begin = data.find(b"\xa3", at) if data[at] != 0xA3 else at
+    data[begin + 8 : begin + 12] = b"\xff\xff\xff\xff"
+    path.write_bytes(data)
+    for piece_units in (None, 5):
+        found = units(path, piece_units=piece_units)
+        good = [numbers(unit) for unit in found if unit.error is None]
+        assert good == [pair for pair in pairwise(range(100)) if pair[1] < 30 or pair[0] >= 50]
+        bad = [unit for unit in found if unit.error is not None]
+        assert bad
+        assert all("damaged" in str(unit.error) for unit in bad)
+    (spaced,) = [units(path, fps=1.0)]
+    assert [unit.error is None for unit in spaced] == [True, True, True]  # seconds 0, 1, 2, 3 are sound
+
+
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm", "a.avi", "a.ts"])
+def test_mutated_files_never_raise(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
+    whole = make_video(tmp_path / name, 1.0, sound=48000, sound_codec="libopus" if name == "a.webm" else None)
+    data, path = whole.read_bytes(), tmp_path / f"mutated{whole.suffix}"
+    failed = 0
+    for seed in range(12):
+        random = np.random.default_rng(seed)
+        mutated = bytearray(data)
+        for at in random.integers(0, len(data) if seed % 2 else 1500, random.integers(1, 60)):
+            mutated[at] = random.integers(256)
+        path.write_bytes(mutated)
+        for asked in ({}, {"fps": 7.0}, {"medium": "clip", "clip": SPEC, "piece_units": 1}):
+            found = units(path, **asked)
+            assert found
+            assert len(found) < 20_000  # a mutated rate makes a long film
+            assert all((unit.error is None) != (unit.medium is None) for unit in found)
+            failed += sum(unit.error is not None for unit in found)
+    assert failed
+    assert capfd.readouterr().err == ""
+
+
+def test_a_length_that_lies_makes_no_endless_plan(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.mkv", 2.0)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x44\x89\x88")  # Duration, a float64 in milliseconds
+    data[at + 3 : at + 11] = np.array([1e15], ">f8").tobytes()
+    path.write_bytes(data)
+    source, store, pieces = planned(path, piece_units=10)
+    assert len(pieces) < 200
+    found = [unit for piece in pieces for unit in source.units(store, piece)]
+    assert [numbers(unit) for unit in found if unit.error is None] == list(pairwise(range(50)))
+    assert "declares 1000000000000.0 s" in str(found[-1].error)

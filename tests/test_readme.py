@@ -1,0 +1,88 @@
+"""The README's worked examples: each of their files is written as it stands there, tested as it says, and run."""
+
+from __future__ import annotations
+
+import importlib.util
+import io
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import skimage.data
+import torch
+from PIL import Image
+from ray import cloudpickle
+from rich.console import Console
+
+from pipeline.heads import HEADS
+from pipeline.reference.shapes import CONV, SEQUENCE, small
+from pipeline.reference.weights import make_checkpoint
+from pipeline.runtime import RunOptions
+from pipeline.runtime.run import execute
+from pipeline.sources import SOURCES
+from tests import references
+
+README = (Path(__file__).parents[1] / "README.md").read_text()
+FILES = dict(re.findall(r"```python\n# ((?:pipeline|tests)/\S+)[^\n]*\n(.*?)```", README, re.DOTALL))
+
+
+@pytest.fixture
+def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
+    """`written("pipeline/heads/x.py")`: the README's file of that name as a module, which workers get by value."""
+
+    def load(key: str) -> ModuleType:
+        path = tmp_path / Path(key).name
+        path.write_text(FILES[key])
+        name = key.removesuffix(".py").replace("/", ".")
+        spec = importlib.util.spec_from_file_location(name, path)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        cloudpickle.register_pickle_by_value(module)
+        return module
+
+    return load
+
+
+def rows(output: Path) -> list[dict]:
+    return [row for part in sorted((output / "predictions").iterdir()) for row in pq.read_table(part).to_pylist()]
+
+
+def test_a_head_of_one_file_runs(written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
+    head = written("pipeline/heads/image_uncertainty.py")
+    written("tests/heads/test_image_uncertainty.py").test_one_label_is_certain_and_four_equal_ones_are_two_bits_apart()
+    assert FILES["pipeline/heads/__init__.py,"].strip() == f'"{head.ImageUncertainty.task}": ImageUncertainty,'
+    monkeypatch.setitem(HEADS, head.ImageUncertainty.task, head.ImageUncertainty)
+    pictures = [skimage.data.chelsea(), skimage.data.astronaut()]
+    (tmp_path / "in").mkdir()
+    for number, picture in enumerate(pictures):
+        Image.fromarray(picture).save(tmp_path / f"in/{number}.png")
+    model = make_checkpoint(CONV, small(CONV), tmp_path / "model")
+    options = {"task": "image-uncertainty", "input": str(tmp_path / "in"), "checkpoint": str(model)}
+    execute(RunOptions(output=str(tmp_path / "out"), **options), console=Console(file=io.StringIO()))
+    scores = torch.from_numpy(references.picture_logits(model, pictures)).softmax(dim=1).numpy()
+    expected = -(scores * np.log2(scores)).sum(axis=1)
+    np.testing.assert_allclose([row["entropy"] for row in rows(tmp_path / "out")], expected, atol=1e-4)
+
+
+def test_a_source_of_one_file_runs(written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
+    source = written("pipeline/sources/subtitles.py").SUBTITLES
+    written("tests/sources/test_subtitles.py").test_each_subtitle_is_a_text(tmp_path)
+    assert FILES["pipeline/sources/__init__.py,"].strip() == "SUBTITLES,"
+    monkeypatch.setitem(SOURCES, source.name, source)
+    model = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "model")
+    options = {"task": "text-classification", "input": str(tmp_path / "film.srt"), "checkpoint": str(model)}
+    for number, input_format in enumerate(("auto", "subtitles")):
+        output = tmp_path / f"out-{number}"
+        run = RunOptions(output=str(output), input_format=input_format, logits=True, **options)
+        execute(run, console=Console(file=io.StringIO()))
+        expected = references.text_logits(model, ["One line, and another.", "End."])
+        np.testing.assert_allclose([row["logits"] for row in rows(output)], expected, atol=1e-4)
+        assert [row["id"] for row in rows(output)] == ["film.srt#1", "film.srt#2"]
