@@ -157,7 +157,7 @@ class Prediction:
         return self._predict(indices[:half]) + self._predict(indices[half:])
 
     def _quarantine(self, index: int, error: Exception) -> None:
-        unit = self.units.slice(index, 1).to_pylist()[0]
+        unit = self.units.select(["id", "uri"]).slice(index, 1).to_pylist()[0]  # never its arrays as Python objects
         self.failed[index] = quarantined(unit["id"], unit["uri"], "predict", error)
 
 

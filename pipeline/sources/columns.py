@@ -90,7 +90,8 @@ def has_dictionary(schema: pa.Schema) -> bool:
 
 
 def to_value(scalar: pa.Scalar) -> Any:
-    """A value as Python has it; what is no UTF-8 as surrogates, and lists of equal lists of numbers as one array."""
+    """A value as Python has it; what is no UTF-8 as surrogates, and as one array lists of numbers or of equal lists of
+    them."""
     if scalar.is_valid and _is_string(scalar.type):
         return scalar.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
     if scalar.is_valid and _is_matrix(scalar.type):
@@ -98,6 +99,8 @@ def to_value(scalar: pa.Scalar) -> Any:
         values, lengths = rows.flatten(), pc.list_value_length(rows).unique()
         if len(lengths) == 1 and not values.null_count and not rows.null_count:
             return values.to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+    if scalar.is_valid and _is_vector(scalar.type) and not scalar.values.null_count:
+        return scalar.values.to_numpy(zero_copy_only=False)
     return scalar.as_py()
 
 
@@ -146,12 +149,14 @@ def _is_list(kind: pa.DataType) -> bool:
     return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
 
 
+def _is_vector(kind: pa.DataType) -> bool:
+    """Lists of numbers."""
+    return _is_list(kind) and (types.is_integer(kind.value_type) or types.is_floating(kind.value_type))
+
+
 def _is_matrix(kind: pa.DataType) -> bool:
     """Lists of lists of numbers."""
-    if not (_is_list(kind) and _is_list(kind.value_type)):
-        return False
-    element = kind.value_type.value_type
-    return types.is_integer(element) or types.is_floating(element)
+    return _is_list(kind) and _is_vector(kind.value_type)
 
 
 def _is_picture(kind: pa.DataType) -> bool:
