@@ -100,7 +100,7 @@ def _from_uri(uri: str) -> Path:
     try:
         fs, root = fsspec.core.url_to_fs(uri)
         found = {Path(entry["name"]).name: entry for entry in fs.ls(root, detail=True) if entry["type"] == "file"}
-    except (OSError, ValueError, ImportError) as error:
+    except Exception as error:  # clients of stores raise anything, where credentials lack for example
         raise CheckpointError(f"checkpoint {uri} cannot be read: {type(error).__name__}: {error}") from error
     wanted = _wanted(set(found))
     if "config.json" not in wanted:

@@ -16,6 +16,7 @@ from pipeline.perceiver.checkpoint import fetch
 from pipeline.reference import oracle, shapes
 from pipeline.reference.inputs import Inputs, sample_inputs, sample_mask, to_device
 from pipeline.reference.oracle import Outputs
+from pipeline.storage.uris import check_uri
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,9 +98,9 @@ def verify(
 
     `ref` is a hub id, folder or URI. Of a clip's 128 chunks transformers is asked for `chunks` only (None: all): each
     costs it an encoding, about 3 s at the published size. Of a text batch all but the first are padded.
-    CheckpointError where the checkpoint's class has no such task.
+    CheckpointError where the checkpoint's class has no such task; AccessError where a URI holds secrets.
     """
-    folder = fetch(str(ref))
+    folder = fetch(check_uri(str(ref)))
     model_class = _check_task(task, folder)
     theirs = oracle.load(folder, device=device)
     config, numbers = theirs.config, spread_chunks(theirs.config, chunks)

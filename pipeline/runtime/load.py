@@ -82,10 +82,21 @@ def to_tables(results: list[Loaded | Quarantined], kept: pa.Schema) -> tuple[pa.
     strings = {name: pa.array(values, pa.large_string()) for name, values in columns.items()}
     for column in kept:
         values = [loaded.unit.kept.get(column.name) for loaded in units]
-        strings[KEPT + column.name] = pa.array(values, large(column.type))
+        strings[KEPT + column.name] = _kept(values, column.type)
     names = units[0].arrays if units else ()
     arrays = array_columns({name: [loaded.arrays[name] for loaded in units] for name in names})
     return pa.table(strings | arrays), to_table(failed)
+
+
+def _kept(values: list[Any], kind: pa.DataType) -> pa.Array:
+    """A kept column, of Python's values and of Arrow's where Python has none as exact."""
+    if not any(isinstance(value, pa.Scalar) for value in values):
+        return pa.array(values, large(kind))
+    arrays = [
+        pa.repeat(value, 1).cast(large(kind)) if isinstance(value, pa.Scalar) else pa.array([value], large(kind))
+        for value in values
+    ]
+    return pa.concat_arrays(arrays)
 
 
 def read(loader: Loader, pieces: list[Piece]) -> Iterator[Loaded | Quarantined]:
@@ -114,7 +125,9 @@ def _transformed(
 ) -> Iterator[tuple[Loaded | Quarantined, BaseException | None]]:
     """Each unit of the piece, with its error where it has one."""
     try:
-        for unit in islice(loader.source.units(loader.inputs, piece), piece.most):
+        skip = piece.skip or 0
+        last = None if piece.most is None else skip + piece.most
+        for unit in islice(loader.source.units(loader.inputs, piece), skip, last):
             yield _transform(loader, unit, attempt)
     except AccessError:
         raise

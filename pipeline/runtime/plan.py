@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import heapq
-import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from pipeline.runtime.limits import begun, limited, rest
 from pipeline.runtime.segments import PlanFile, Segment, planned_versions, put_plan_file, read_segments, total
+from pipeline.sinks.schema import plain
 from pipeline.sources.base import Piece, Source
 from pipeline.sources.find import Found
 from pipeline.storage import AccessError, Entry, Store
 
 SHARD_BYTES = 32 << 20
 SHARD_UNITS = 256
-UNIT_BYTES = 1 << 10  # of a line of text, of which a plan knows bytes only
 OPENED = 16  # files at a time, where planning opens them: it waits for the store
 FILE_PIECES = 1 << 16  # a few MB of plan in the driver at a time
 
@@ -42,11 +42,8 @@ class Cut:
         return units >= SHARD_UNITS or size >= SHARD_BYTES
 
     def units(self, piece: Piece) -> int:
-        """Units of a piece, where it does not say so a guess: one of a file, one a kilobyte of a range of one."""
-        known = piece.units if piece.units is not None else piece.about
-        if known is not None or piece.begin is None or piece.end is None:
-            return known or 1
-        return max(1, (piece.end - piece.begin) // UNIT_BYTES)
+        """Units of a piece as far as it says, one at least."""
+        return max(1, piece.units if piece.units is not None else piece.about or 1)
 
     def size(self, piece: Piece) -> int:
         """Estimated bytes of a piece on its way: the larger of what is read and of its arrays and outputs."""
@@ -100,8 +97,14 @@ def freeze(
     plan = Plan(segments=read_segments(output))
     while True:
         plan.changed, found = 0, find()
-        fresh = _fresh(output, plan, found.entries, redo=redo)
-        pieces = _limited(pieces_of_all(source, found.store, fresh, kept), cut, plan, source, found.store)
+        cut_short = begun(output, plan.segments)
+        fresh = _fresh(output, plan, found.entries, cut_short, redo=redo)
+        left = None if cut.limit is None else cut.limit - plan.about
+        if left is not None and left <= 0:
+            deque(fresh, maxlen=0)  # which counts what has changed
+            return plan
+        pieces = rest(pieces_of_all(source, found.store, fresh, kept), cut_short, source, found.store)
+        pieces = limited(pieces, left, source, found.store)
         files = tuple(_put_files(output, cut_shards(pieces, cut), plan))
         if not files:
             return plan
@@ -136,7 +139,7 @@ def pieces_of_all(
 
     def cut(entry: Entry) -> list[Piece]:
         if kept is not None and len(kept):
-            _check_kept(store, entry, kept, source.kept(store, entry))
+            _check_kept(store, entry, kept, plain(source.kept(store, entry)))
         return list(source.pieces(store, entry))
 
     if not source.opens:
@@ -158,31 +161,12 @@ def pieces_of_all(
 
 
 def _check_kept(store: Store, entry: Entry, wanted: pa.Schema, found: pa.Schema) -> None:
-    for field_ in wanted:
+    for field_ in wanted if len(found) else ():  # a damaged file has none, and no rows either
         kind = found.field(field_.name).type
-        if kind != field_.type:
+        if kind != field_.type and not pa.types.is_null(kind):  # pandas writes so what is null throughout
             raise AccessError(
                 f"{store.uri_of(entry.key)}: column {field_.name!r} is {kind}, in the first file it is {field_.type}"
             )
-
-
-def _limited(pieces: Iterable[Piece], cut: Cut, plan: Plan, source: Source, store: Store) -> Iterator[Piece]:
-    """Pieces up to `limit` units, those of earlier segments counted. What the limit cuts is counted by opening it."""
-    if cut.limit is None:
-        yield from pieces
-        return
-    left = cut.limit - plan.about
-    for piece in pieces:
-        if left <= 0:
-            return
-        if piece.units is None:
-            count = sum(1 for _ in itertools.islice(source.units(store, piece), left))
-            piece = replace(piece, about=count, most=left)
-        else:
-            count = min(piece.units, left)
-            piece = replace(piece, units=count, most=count)
-        left -= count
-        yield piece
 
 
 def _put_files(output: Store, shards: Iterable[list[Piece]], plan: Plan) -> Iterator[PlanFile]:
@@ -199,8 +183,13 @@ def _put_files(output: Store, shards: Iterable[list[Piece]], plan: Plan) -> Iter
         yield put_plan_file(output, len(plan.segments), first, pending)
 
 
-def _fresh(output: Store, plan: Plan, entries: Iterable[Entry], *, redo: bool) -> Iterator[Entry]:
-    """The entries that no segment plans. Both sides come in byte order of keys, so neither is ever held whole."""
+def _fresh(
+    output: Store, plan: Plan, entries: Iterable[Entry], cut_short: Container[str], *, redo: bool
+) -> Iterator[Entry]:
+    """The entries that no segment plans, or not to their end.
+
+    Both sides come in byte order of keys, so neither is ever held whole.
+    """
     planned = _latest(output, plan.segments)
     ahead = next(planned, None)
     for entry in _ordered(entries):
@@ -213,6 +202,8 @@ def _fresh(output: Store, plan: Plan, entries: Iterable[Entry], *, redo: bool) -
                 yield entry
             else:
                 plan.changed += 1
+        elif entry.key in cut_short:
+            yield entry
 
 
 def _latest(output: Store, segments: list[Segment]) -> Iterator[tuple[str, str]]:

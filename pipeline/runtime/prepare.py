@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.heads import HEADS, Head, head_for
 from pipeline.heads.latents import COLUMNS
-from pipeline.perceiver.checkpoint import CheckpointError, digest, fetch
+from pipeline.perceiver.checkpoint import CheckpointError, digest, fetch, read_config
 from pipeline.runtime.cluster import Resources, connected, nodes, resolve
 from pipeline.runtime.dataset import Stages
 from pipeline.runtime.errors import UsageError
@@ -22,11 +24,13 @@ from pipeline.runtime.options import RunOptions, near
 from pipeline.runtime.plan import Cut, Plan, freeze
 from pipeline.runtime.replica import ModelRef, columns_of
 from pipeline.runtime.resume import PREDICTIONS
+from pipeline.runtime.segments import read_segments
 from pipeline.runtime.write import Writer
 from pipeline.sinks.schema import output_schema, plain
 from pipeline.sources import ClipSpec, Found, Source, SourceOptions, find, source_for
 from pipeline.sources.latents import LATENTS
-from pipeline.storage import Store
+from pipeline.storage import Entry, Store
+from pipeline.storage.uris import check_uri
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,8 @@ class Checked:
     digest: str
     head: Head
     stored: str | None  # name of the run whose latents are decoded
+    named: bool  # units have ids of their own, which must be distinct
+    latent_bytes: int  # of one unit, where rows keep them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +74,9 @@ def prepared(options: RunOptions) -> Iterator[Prepared]:
         plan = freeze(
             checked.output,
             checked.source,
-            lambda: _found(options, checked),
+            lambda: _found(checked),
             Cut(
-                unit_bytes=checked.head.unit_bytes,
+                unit_bytes=checked.head.unit_bytes + checked.latent_bytes,
                 growth=checked.head.growth,
                 shard_size=options.shard_size,
                 limit=options.limit,
@@ -86,15 +92,16 @@ def check(options: RunOptions) -> Checked:
     """INPUT, OUTPUT and the checkpoint, without a cluster: whether they are there and fit the task."""
     if options.task not in HEADS:
         raise UsageError(f"task {options.task!r} is none of {', '.join(HEADS)}{near(options.task, list(HEADS))}")
-    folder = fetch(options.checkpoint)
+    folder = fetch(check_uri(options.checkpoint))
     head, checkpoint = _head(options, folder), digest(folder)
-    source, stored = _source(options, head), None
+    source, stored, named = _source(options, head), None, options.id_column is not None
     if options.from_latents is not None:
         stored = _stored_run(options.from_latents, checkpoint)
+        named = len(read_segments(Store(options.from_latents))) > 1  # a changed input has rows in several
     uri = options.input if options.from_latents is None else f"{options.from_latents.rstrip('/')}/{PREDICTIONS}"
     found = find(uri, source)
     first = next(found.entries)
-    kept = plain(source.kept(found.store, first))
+    kept = _kept(options, source, found.store, chain([first], found.entries))
     next(iter(source.pieces(found.store, first)), None)  # so that nothing is written where it lacks the column
     columns = columns_of(head, options.array_dtype if options.latents else None)
     try:
@@ -113,14 +120,32 @@ def check(options: RunOptions) -> Checked:
         digest=checkpoint,
         head=head,
         stored=stored,
+        named=named,
+        latent_bytes=_latent_bytes(folder, options.array_dtype) if options.latents else 0,
     )
 
 
-def _found(options: RunOptions, checked: Checked) -> Found:
+def _kept(options: RunOptions, source: Source, store: Store, entries: Iterator[Entry]) -> pa.Schema:
+    """The columns that rows carry along, as the first file has them that is not damaged."""
+    kept = pa.schema([])
+    for entry in entries:
+        kept = plain(source.kept(store, entry))
+        if len(kept) == len(options.keep_columns):
+            break
+    return kept
+
+
+def _found(checked: Checked) -> Found:
     """A fresh listing; where units have ids of their own, all of them distinct."""
-    if options.id_column is not None:
+    if checked.named:
         check_ids(checked.source, find(checked.input, checked.source))
     return find(checked.input, checked.source)
+
+
+def _latent_bytes(folder: Path, dtype: str) -> int:
+    """Of the latents [N, D] that a unit is encoded in."""
+    config = read_config(folder)
+    return int(config.num_latents * config.d_latents * np.dtype(dtype).itemsize)
 
 
 def _run(options: RunOptions, checked: Checked, resources: Resources) -> Run:

@@ -30,6 +30,7 @@ from pipeline.sinks.parts import Quarantined
 from pipeline.sinks.schema import IDENTITY
 
 BATCH = {"cpu": 8, "cuda": 64}
+BATCH_BYTES = 64 << 20  # of arrays, where the size of a batch is ours: large frames have gigabytes of latents together
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +66,7 @@ class Replica:
         self.columns = columns_of(head, keep_latents)
         self.device = torch.device(ref.device)
         self.batch_size = BATCH[self.device.type] if batch_size == "auto" else int(batch_size)
+        self.batch_bytes = BATCH_BYTES if batch_size == "auto" else None
         self.model = ref.load()
         self.lock = threading.Lock()
 
@@ -132,14 +134,23 @@ class Prediction:
         return kept, [self.failed[index] for index in sorted(self.failed)]
 
     def _micro_batches(self) -> Iterator[list[int]]:
-        """Indices of units of one bucket of the head, at most `batch_size` of them."""
+        """Indices of units of one bucket of the head, at most `batch_size` of them and, where set, `batch_bytes`."""
         by_bucket: dict[Hashable, list[int]] = defaultdict(list)
         for index in range(self.units.num_rows):
             shapes = {name: array.shapes[index] for name, array in self.arrays.items() if name != LATENTS}
             by_bucket[self.replica.head.bucket(shapes)].append(index)
-        size = self.replica.batch_size
         for indices in by_bucket.values():
+            size = self._batch_size(max(self._bytes(index) for index in indices))
             yield from (indices[begin : begin + size] for begin in range(0, len(indices), size))
+
+    def _batch_size(self, unit_bytes: int) -> int:
+        """How many units of so many bytes, at least one, go together."""
+        size, most = self.replica.batch_size, self.replica.batch_bytes
+        return size if most is None else max(1, min(size, most // max(1, unit_bytes)))
+
+    def _bytes(self, index: int) -> int:
+        """Of the arrays of a unit."""
+        return sum(ragged[index].nbytes for ragged in self.arrays.values())
 
     def _predict(self, indices: list[int]) -> list[tuple[list[int], pa.Table]]:
         """Rows by the units they belong to. A micro-batch that fails is halved, until what fails is a unit alone."""

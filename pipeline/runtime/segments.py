@@ -10,10 +10,11 @@ import hashlib
 import io
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from pipeline.sources.base import Piece
@@ -27,7 +28,7 @@ PIECE = pa.struct(
         ("size", pa.int64()),
         *((name, pa.int64()) for name in ("begin", "end", "first", "offset")),
         ("other", pa.string()),
-        *((name, pa.int64()) for name in ("units", "about", "weight", "most")),
+        *((name, pa.int64()) for name in ("units", "about", "weight", "skip", "most")),
     ]
 )
 SCHEMA = pa.schema(
@@ -147,8 +148,27 @@ def planned_versions(store: Store, segment: Segment) -> Iterator[tuple[str, str]
     """(key, version) of each input that the segment plans, once each, in the order it was listed."""
     last = None
     for file in segment.files:
-        pieces = read_plan_file(store, file.name, file.sha256, ["pieces"]).column("pieces").combine_chunks().flatten()
+        pieces = _pieces(store, file)
         for key, version in zip(pieces.field("key").to_pylist(), pieces.field("version").to_pylist(), strict=True):
             if key != last:
                 yield key, version
             last = key
+
+
+def planned_pieces(store: Store, segment: Segment, keys: Collection[str]) -> Iterator[Piece]:
+    """The pieces of some inputs, in the order of the plan."""
+    wanted = pa.array(keys, pa.string())
+    for file in segment.files if keys else ():
+        pieces = _pieces(store, file)
+        found = pieces.filter(pc.is_in(pieces.field("key"), wanted))
+        yield from (Piece(**piece) for piece in found.to_pylist())
+
+
+def last_piece(store: Store, segment: Segment) -> Piece:
+    """The piece that the segment ends with."""
+    return Piece(**_pieces(store, segment.files[-1])[-1].as_py())
+
+
+def _pieces(store: Store, file: PlanFile) -> pa.StructArray:
+    """The pieces of a plan file, without their shards."""
+    return read_plan_file(store, file.name, file.sha256, ["pieces"]).column("pieces").combine_chunks().flatten()

@@ -81,7 +81,7 @@ def plain(schema: pa.Schema) -> pa.Schema:
 
 def large(kind: pa.DataType) -> pa.DataType:
     """The type with lists, strings and binary of the large kinds, all the way down: a shard may outgrow the others."""
-    if pa.types.is_list(kind) or pa.types.is_large_list(kind):
+    if _is_list(kind):
         return pa.large_list(kind.value_field.with_type(large(kind.value_type)))
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(large(field.type)) for field in kind])
@@ -91,13 +91,19 @@ def large(kind: pa.DataType) -> pa.DataType:
 
 
 def _plain(kind: pa.DataType) -> pa.DataType:
-    if pa.types.is_large_list(kind) or pa.types.is_list(kind):
+    if _is_list(kind):
         return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
     if pa.types.is_struct(kind):
         return pa.struct([field.with_type(_plain(field.type)) for field in kind])
     if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
         return pa.string()
     return pa.binary() if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind) else kind
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    """Whether it holds lists of any length; readers of Parquet know no views."""
+    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
+    return any(test(kind) for test in tests)
 
 
 def _feature(kind: pa.DataType) -> Any:

@@ -39,7 +39,8 @@ class Piece:
     where in the file to begin reading, in bytes. other: key of the second file of a pair.
     units: how many it holds, where that is known without opening it: the source then gives exactly as many, whatever
     happens. about: how many it may hold, where `units` is not known. weight: estimated bytes of the media once decoded.
-    most: no more units than this are taken of it.
+    skip: so many units at its beginning are not taken, as an earlier plan has them; `units` and `about` are without
+    them, and the source gives them all the same. most: no more units than this are taken of it.
     """
 
     key: str
@@ -53,6 +54,7 @@ class Piece:
     units: int | None = None
     about: int | None = None
     weight: int | None = None
+    skip: int | None = None
     most: int | None = None
 
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from pyarrow import types
 
 from pipeline.sources.base import Medium
@@ -64,6 +65,14 @@ def check_id(uri: str, name: str, kind: pa.DataType) -> None:
         raise AccessError(f"{uri}: column {name!r} holds no ids but {kind}")
 
 
+def check_kept(uri: str, name: str, kind: pa.DataType) -> None:
+    """AccessError where a column of that type cannot be written again as Parquet."""
+    try:
+        pq.write_table(pa.schema([(name, kind)]).empty_table(), pa.BufferOutputStream())
+    except pa.ArrowException:
+        raise AccessError(f"{uri}: column {name!r} holds {kind}, which Parquet does not have: do not keep it") from None
+
+
 def stored_type(kind: pa.DataType) -> pa.DataType:
     """The type that values of a type are stored as."""
     while isinstance(kind, pa.BaseExtensionType) or types.is_dictionary(kind):
@@ -104,6 +113,18 @@ def to_value(scalar: pa.Scalar) -> Any:
     return scalar.as_py()
 
 
+def to_kept(scalar: pa.Scalar) -> Any:
+    """A value as Python has it, or the scalar itself where Python's is another: its times are those of the years 1 to
+    9999, in microseconds."""
+    if not _holds_times(scalar.type):
+        return to_value(scalar) if _is_string(scalar.type) else scalar.as_py()
+    try:
+        value = scalar.as_py()
+        return value if pa.scalar(value, scalar.type).equals(scalar) else scalar
+    except (ValueError, OverflowError, pa.ArrowException):
+        return scalar
+
+
 def is_named(path: str, names: Iterable[str]) -> bool:
     """Whether a leaf of a schema, by the path that Parquet gives it, belongs to one of the columns."""
     return any(path == name or path.startswith(f"{name}.") for name in names)
@@ -128,6 +149,10 @@ def _all(field: pa.Field) -> Iterator[pa.Field]:
     else:
         for at in range(kind.num_fields):
             yield from _all(kind.field(at))
+
+
+def _holds_times(kind: pa.DataType) -> bool:
+    return any(types.is_temporal(field.type) for field in _all(pa.field("", kind)))
 
 
 def _is_string(kind: pa.DataType) -> bool:

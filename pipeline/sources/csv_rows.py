@@ -42,6 +42,7 @@ class _Feed:
     def __init__(self, file: BinaryIO, begin: int, end: int | None) -> None:
         self.file, self.at, self.end = file, begin, end
         self.row = begin
+        self.over = False  # whether more was asked for than there is
 
     def __iter__(self) -> _Feed:
         return self
@@ -49,6 +50,7 @@ class _Feed:
     def __next__(self) -> str:
         line = self.file.readline(_BLOCK) if self.end is None or self.at < self.end else b""
         if not line:
+            self.over = True
             raise StopIteration
         first, parts = self.at, [line]
         self.at += len(line)
@@ -74,6 +76,8 @@ def rows(file: BinaryIO, begin: int, end: int | None, delimiter: str) -> Iterato
         fields: list[str] | Exception
         try:
             fields = next(reader)
+            if feed.over:  # to the csv module the end of the file closes a quote: all behind it would be one field
+                fields = BadMedium(f"a quote that is not closed: no row behind byte {feed.row:,} can be told apart")
         except StopIteration:
             return
         except (csv.Error, BadMedium) as error:

@@ -17,8 +17,9 @@ def has_wildcard(name: str) -> bool:
 
 def is_hidden(name: str, *, folder: bool) -> bool:
     """Whether only its own name offers it: as in Spark and Hadoop names with a leading `.`, and folders with a leading
-    `_` (an OUTPUT's `_run`). Files with a leading `_` are seen: cameras write `_DSC0001.JPG`."""
-    return name.startswith((".", "_") if folder else ".")
+    `_` (an OUTPUT's `_run`). Files with a leading `_` are seen: cameras write `_DSC0001.JPG`. So are those in `.` and
+    `..`, names like others in a bucket, which no disk lists."""
+    return name.startswith((".", "_") if folder else ".") and name not in (".", "..")
 
 
 def in_hidden(key: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline.sources.base import SourceOptions, Unit
 from pipeline.sources.parquet import Parquet
 from pipeline.sources.values import Table
-from pipeline.storage import AccessError, Entry, Store
+from pipeline.storage import AccessError
 
 IDENTITY = ("id", "uri", "version")
 
@@ -25,10 +25,11 @@ class Latents(Parquet):
 
     def configured(self, options: SourceOptions) -> Latents:
         """With the columns that the head needs. ValueError for options about inputs, of which none is read."""
-        for name in ("column", "id_column", "fps", "clip_stride"):
-            if value := getattr(options, name):
+        usual = {"text_unit": "line", "short_clip": "pad"}
+        for name in ("column", "id_column", "fps", "clip_stride", *usual):
+            if (value := getattr(options, name)) and value != usual.get(name):
                 raise ValueError(f"{name} ({value!r}) means nothing where latents are decoded: no input is read")
-        return replace(self, options=options)
+        return replace(self, options=replace(options, id_column="id"))
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -39,10 +40,6 @@ class Latents(Parquet):
     def wanted(self) -> tuple[str, ...]:
         """Every column that a unit is made of, once."""
         return tuple(dict.fromkeys((*IDENTITY, *super().wanted)))
-
-    def ids(self, store: Store, entry: Entry) -> Iterator[str]:  # noqa: ARG002
-        """Not asked for: a run's ids are distinct."""
-        return iter(())
 
     def _check(self, uri: str, schema: pa.Schema) -> None:
         missing = [name for name in self.wanted if name not in schema.names]

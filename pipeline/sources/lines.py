@@ -21,6 +21,7 @@ from pipeline.sources.planned import open_planned
 from pipeline.storage import Entry, StorageError, Store
 
 PIECE_BYTES = 1 << 18
+LINE_BYTES = 1 << 10  # of a line, for a guess at how many there are
 MAX_LINE = 1 << 26
 """Bytes of the longest line that is read: a file without line breaks would fill the memory that others need."""
 
@@ -74,8 +75,7 @@ def cut_plain(entry: Entry) -> Iterator[Piece]:
     """Pieces of a plain file, which is not read: how many lines each holds is known when it is loaded."""
     for begin in range(0, max(1, entry.size), PIECE_BYTES):
         end = min(entry.size, begin + PIECE_BYTES)
-        units = None if entry.size else 0
-        yield Piece(key=entry.key, version=entry.version, size=entry.size, begin=begin, end=end, units=units)
+        yield _piece(entry, begin, end)
 
 
 def cut_compressed(store: Store, entry: Entry) -> Iterator[Piece]:
@@ -87,9 +87,14 @@ def cut_compressed(store: Store, entry: Entry) -> Iterator[Piece]:
                 begins.append(line.offset)
             end = line.offset + line.size
     each = -(-len(begins) // MOST_PIECES)
-    units = None if end else 0
     for begin, stop in pairwise([*begins[::each], end]):
-        yield Piece(key=entry.key, version=entry.version, size=entry.size, begin=begin, end=stop, units=units)
+        yield _piece(entry, begin, stop)
+
+
+def _piece(entry: Entry, begin: int, end: int) -> Piece:
+    """Of the lines that start in a range of a file."""
+    known = {"about": max(1, (end - begin) // LINE_BYTES)} if end > begin else {"units": 0}
+    return Piece(key=entry.key, version=entry.version, size=entry.size, begin=begin, end=end, **known)
 
 
 def fewer(found: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:

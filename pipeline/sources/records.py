@@ -73,7 +73,7 @@ class RecordSource(FileSource, ABC):
             for record in self.records(store, whole, (self.options.id_column,)):
                 if not isinstance(record.columns, Exception):
                     value = record.columns.get(self.options.id_column)
-                    if value is not None:
+                    if not _is_none(value):
                         yield as_id(value)
         except (AccessError, StorageError):
             raise
@@ -145,7 +145,7 @@ class RecordSource(FileSource, ABC):
     def _fill(self, unit: Unit, columns: Mapping[str, Any], table: Table) -> None:
         options = self.options
         if options.id_column is not None:
-            if columns.get(options.id_column) is None:
+            if _is_none(columns.get(options.id_column)):
                 raise BadMedium(f"column {options.id_column!r} holds no id")
             unit.id = as_id(columns[options.id_column])
         unit.kept = {name: self.carried(columns.get(name)) for name in options.keep}
@@ -181,6 +181,11 @@ def as_id(value: Any) -> str:
     """An id: the value as a person would write it."""
     text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
     return _SURROGATE.sub("\ufffd", text)
+
+
+def _is_none(value: Any) -> bool:
+    """Whether a value is no id: null, or nothing, which is how a CSV has a null."""
+    return value is None or value in ("", b"")
 
 
 def as_text(value: Any) -> str | None:

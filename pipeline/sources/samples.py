@@ -43,7 +43,7 @@ def samples(
     for archive, member in _members(file, begin, end):
         folder, slash, name = member.name.rpartition("/")
         stem, dot, column = name.partition(".")
-        if not (member.isreg() and stem and dot and column):
+        if not ((member.isreg() or member.islnk()) and stem and dot and column):
             continue
         if sample is not None and sample.name != folder + slash + stem:
             yield sample
@@ -75,6 +75,8 @@ def _add(
     sample.end = archive.offset
     if wanted and member.size > most:
         sample.values[column] = BadMedium(f"{column} has {member.size:,} bytes: it may have {most:,}")
+    elif wanted and member.islnk():  # GNU tar writes so what has two names on the disk: the second time
+        sample.values[column] = BadMedium(f"{column} is a link to {member.linkname!r}, which is not followed")
     elif wanted:
         content = archive.extractfile(member)
         assert content is not None

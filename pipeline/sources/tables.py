@@ -7,10 +7,21 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline.sources.base import BadMedium, Medium, Piece, Unit
-from pipeline.sources.columns import check_column, check_id, check_medium, check_safe, check_whole, stored, to_value
+from pipeline.sources.columns import (
+    check_column,
+    check_id,
+    check_kept,
+    check_medium,
+    check_safe,
+    check_whole,
+    stored,
+    to_kept,
+    to_value,
+)
 from pipeline.sources.lines import opened
 from pipeline.sources.records import Record, RecordSource, as_text
 from pipeline.sources.signatures import describe
@@ -46,12 +57,16 @@ class TableSource(RecordSource):
         """The rows of a piece, or to the end of the file, in parts with the number of their first row."""
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:
-        """The kept columns as they are stored."""
+        """The kept columns as they are stored; none of a damaged file."""
         schema = self.schema(store, entry) if self.options.keep else None
         if schema is None:
             return pa.schema([])
         self._check(store.uri_of(entry.key), schema)
-        return pa.schema([(name, check_column(entry.key, schema, name)) for name in self.options.keep])
+        uri = store.uri_of(entry.key)
+        kinds = {name: check_column(uri, schema, name) for name in self.options.keep}
+        for name, kind in kinds.items():
+            check_kept(uri, name, kind)
+        return pa.schema([(name, kinds[name]) for name in self.options.keep])
 
     def require(self, store: Store, entry: Entry, names: Iterable[str]) -> None:
         """AccessError where the file lacks one of the columns; nothing where it is damaged."""
@@ -85,10 +100,14 @@ class TableSource(RecordSource):
                 check_whole(column)
             columns = {name: stored(column) for name, column in found.items()}
             for row in range(batch.num_rows):
-                yield Record(str(first + row), str(first + row + 1), _values(columns, row), first + row)
+                values = self._values(columns, row)
+                yield Record(str(first + row), str(first + row + 1), values, first + row)
 
     def carried(self, value: Any) -> Any:
-        """The value itself, but for what is no character in a string."""
+        """The value itself, but for what is no character in a string. Where times are finer or further away than
+        Python's it is an Arrow scalar."""
+        if isinstance(value, np.ndarray):  # of a column that is the medium too
+            return value.tolist()
         return as_text(value) if isinstance(value, str) else value
 
     def damaged(self, store: Store, piece: Piece) -> Unit:
@@ -116,6 +135,16 @@ class TableSource(RecordSource):
         for name in options.keep:
             check_column(uri, schema, name)
 
+    def _values(self, columns: dict[str, pa.Array], row: int) -> dict[str, Any] | Exception:
+        read = {*self.columns, self.options.id_column}
+        try:
+            return {
+                name: to_value(column[row]) if name in read else to_kept(column[row])
+                for name, column in columns.items()
+            }
+        except Exception as error:  # noqa: BLE001  of a time that Python has no word for, for example: it costs this row
+            return error
+
     def _cut(self, entry: Entry, first: int, rows: int, size: int, offset: int | None = None) -> Iterator[Piece]:
         """Pieces of one batch of so many rows and bytes, the first of which has that number in its file."""
         fitting = PIECE_BYTES * rows // size if size else rows
@@ -140,10 +169,3 @@ def whole_piece(entry: Entry, units: int) -> Piece:
     """The piece of a file without rows, or of a damaged one, which is one unit."""
     place = None if units else 0
     return Piece(key=entry.key, version=entry.version, size=entry.size, begin=place, end=place, units=units)
-
-
-def _values(columns: dict[str, pa.Array], row: int) -> dict[str, Any] | Exception:
-    try:
-        return {name: to_value(column[row]) for name, column in columns.items()}
-    except Exception as error:  # noqa: BLE001  of a time that Python has no word for, for example: it costs this row
-        return error

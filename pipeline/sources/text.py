@@ -81,7 +81,7 @@ class Text(RecordSource):
                 raise missing_column(uri, name, there)
 
     def _check_first(self, store: Store, entry: Entry) -> None:
-        """AccessError, before any work, where a column is named for lines, or the first record does not hold it."""
+        """AccessError, before any work, where a column is named for lines, or none of the first records holds it."""
         options = self.options
         named = [name for name in (options.column, options.id_column) if name]
         if named:
@@ -89,14 +89,23 @@ class Text(RecordSource):
         if not self._holds_records(entry.key):
             self.require(store, entry, named)
             return
-        for record in islice(_first(store, entry), 1):
+        wrong: BadMedium | None = None
+        for record in _first(store, entry):
             try:
-                for name in self.columns:
-                    value = value_of(record, name)
-                    if options.medium == "text":
-                        text_of(value, name)
+                self._check_record(record)
             except BadMedium as error:
-                raise AccessError(f"{store.uri_of(entry.key)}: {error}") from None
+                wrong = wrong or error
+            else:
+                return
+        if wrong is not None:
+            raise AccessError(f"{store.uri_of(entry.key)}: {wrong}")
+
+    def _check_record(self, record: dict[str, Any]) -> None:
+        """BadMedium where a record lacks the column, or holds no text in it."""
+        for name in self.columns:
+            value = value_of(record, name)
+            if self.options.medium == "text":
+                text_of(value, name)
 
     def _holds_records(self, key: str) -> bool:
         return self.all_jsonl or unpacked(key).endswith(_JSONL)
@@ -125,7 +134,7 @@ def _columns(line: Line) -> dict[str, Any] | Exception:
     try:
         record = json.loads(line.content)
     except (ValueError, RecursionError) as error:
-        return error
+        return BadMedium(f"the line is no JSON: {error}")
     if not isinstance(record, dict):
         return BadMedium(f"the line holds no record but a {type(record).__name__}")
     return record

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from pipeline.sources.film.film import Film
     from pipeline.sources.film.player import Player
 
+_MOST_FPS = 1000  # units a second that can be asked for: a slip of the pen would make a plan of a billion
 _EXTENSIONS = ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts"
 
 
@@ -43,9 +44,15 @@ class Video(FileSource):
             raise ValueError(f"fps ({options.fps:g}) means nothing to clips: their head says how many frames a second")
         if options.medium != "clip" and options.clip_stride is not None:
             raise ValueError(f"clip_stride ({options.clip_stride:g}) means nothing to pairs of frames")
+        if options.medium != "clip" and options.short_clip != "pad":
+            raise ValueError(f"short_clip ({options.short_clip}) means nothing to pairs of frames")
         for name in ("fps", "clip_stride"):
             if (value := getattr(options, name)) is not None and not 0 < value < float("inf"):
                 raise ValueError(f"{name} ({value:g}) must be greater than 0")
+        if options.fps is not None and options.fps > _MOST_FPS:
+            raise ValueError(f"fps ({options.fps:g}) must be at most {_MOST_FPS}")
+        if options.clip_stride is not None and options.clip_stride < 1 / _MOST_FPS:
+            raise ValueError(f"clip_stride ({options.clip_stride:g}) must be at least {1 / _MOST_FPS} seconds")
         return Video(options=options)
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
@@ -89,23 +96,24 @@ class Video(FileSource):
         """The pairs or clips of a piece. A film that ends before the piece does is one unit more, with that error."""
         from pipeline.sources.film.film import open_film
 
-        uri, rate, at = store.uri_of(piece.key), 0.0, self._seconds(piece.begin or 0)
+        uri, step, at = store.uri_of(piece.key), 1.0, self._seconds(piece.begin or 0)
         try:
             with open_film(store, piece.key, piece.version) as film:
-                rate = film.rate
-                for seconds, medium in self._media(store, film, piece):
-                    unit = Unit(id=timeline.unit_id(piece.key, seconds, rate), uri=uri, version=piece.version)
-                    at = seconds + (self._seconds(1) if self._counts else 1 / rate)
+                step = self._step(film)
+                for seconds, medium, apart in self._media(store, film, piece):
+                    unit = Unit(id=timeline.unit_id(piece.key, seconds, apart), uri=uri, version=piece.version)
+                    at = seconds + (self._seconds(1) if self._counts else 1 / film.rate)
                     unit.medium, unit.error = (None, medium) if isinstance(medium, Exception) else (medium, None)
                     yield unit
         except AccessError:
             raise
         except Exception as error:  # noqa: BLE001  stores and demuxers raise anything at all: it costs the piece's rest
-            name = piece.key if piece.begin is None else timeline.unit_id(piece.key, at, rate)
+            name = piece.key if piece.begin is None else timeline.unit_id(piece.key, at, step)
             yield Unit(id=name, uri=uri, version=piece.version, error=error)
 
-    def _media(self, store: Store, film: Film, piece: Piece) -> Iterator[tuple[float, Any]]:
-        """(seconds, medium or error) of a piece's units. BadMedium where a whole film has none."""
+    def _media(self, store: Store, film: Film, piece: Piece) -> Iterator[tuple[float, Any, float]]:
+        """(seconds, medium or error, seconds to the nearest unit) of a piece's units. BadMedium where a whole film has
+        none."""
         from pipeline.sources.film.player import Player
 
         if piece.begin is None:
@@ -121,18 +129,18 @@ class Video(FileSource):
         if self.options.medium == "pair" or self.options.short_clip == "pad":
             raise BadMedium(f"{player.end:.3f} s long: too short for a {self.options.medium}")
 
-    def _found(self, store: Store, film: Film, player: Player, piece: Piece) -> Iterator[tuple[float, Any]]:
+    def _found(self, store: Store, film: Film, player: Player, piece: Piece) -> Iterator[tuple[float, Any, float]]:
         from pipeline.sources.film.clips import Clips
         from pipeline.sources.film.film import open_film
         from pipeline.sources.film.pairs import own_pairs, spaced_pairs
         from pipeline.sources.film.sound import Sound
 
-        begin, clip, fps = piece.begin or 0, self.options.clip, self.options.fps
+        begin, clip, fps, step = piece.begin or 0, self.options.clip, self.options.fps, self._step(film)
         if clip is None or self.options.medium != "clip":
             if fps is None:
                 yield from own_pairs(player, begin, piece.end)
             else:
-                yield from spaced_pairs(player, fps, begin, piece.end)
+                yield from ((*pair, step) for pair in spaced_pairs(player, fps, begin, piece.end))
             return
         with ExitStack() as stack:
 
@@ -142,7 +150,12 @@ class Video(FileSource):
                 return Sound(heard, clip.sample_rate)
 
             stride, pad = timeline.stride_of(self.options, clip), self.options.short_clip == "pad"
-            yield from Clips(player, clip, stride, pad=pad, sound=sound).between(begin, piece.end)
+            clips = Clips(player, clip, stride, pad=pad, sound=sound)
+            yield from ((*found, step) for found in clips.between(begin, piece.end))
+
+    def _step(self, film: Film) -> float:
+        """Seconds between frames or between units, the smaller: ids tell both apart."""
+        return min(1 / film.rate, self._seconds(1)) if self._counts else 1 / film.rate
 
     @property
     def _counts(self) -> bool:

@@ -169,6 +169,20 @@ def test_latents_that_do_not_fit_are_refused_before_any_work(desk: Desk, tmp_pat
         desk.run("feature-extraction", other, "again", from_latents="features")
     with pytest.raises(UsageError, match="is not the OUTPUT of a run"):
         desk.run("feature-extraction", labels, "again", from_latents="in")
-    with pytest.raises(UsageError, match=r"fps .*no input is read"):
-        desk.run("feature-extraction", labels, "again", from_latents="features", fps=5)
+    for asked in ({"fps": 5}, {"short_clip": "drop"}, {"text_unit": "file"}):
+        with pytest.raises(UsageError, match=rf"{next(iter(asked))} .*no input is read"):
+            desk.run("feature-extraction", labels, "again", from_latents="features", **asked)
     assert not (tmp_path / "again").exists()
+
+
+def test_latents_of_an_input_that_was_predicted_twice_are_refused(desk: Desk, tmp_path: Path) -> None:
+    (desk.input / "a.txt").write_text("one line")
+    labels = checkpoint(tmp_path, SEQUENCE)
+    desk.run("text-classification", labels, "old", latents=True)
+    (desk.input / "a.txt").write_text("another")
+    (desk.input / "b.txt").write_text("one more")
+    desk.run("text-classification", labels, "old", latents=True)
+    assert len(desk.run("text-classification", labels, "new", from_latents="old")) == 2, "b.txt is in a second segment"
+    desk.run("text-classification", labels, "old", latents=True, changed="redo")
+    with pytest.raises(AccessError, match=r"one id to several units: 'a\.txt#0' in part-"):
+        desk.run("text-classification", labels, "newer", from_latents="old")

@@ -53,23 +53,19 @@ def minute(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def repeated(path: Path, times: int, target: Path) -> Path:
-    """The film so many times over, its packets as they are."""
-    with av.open(str(target), "w") as out:
-        streams: dict[int, Any] = {}
+    """The film so many times over, its packets as they are, but for sound that would overlap."""
+    with av.open(str(path)) as first, av.open(str(target), "w") as out:
+        streams = {stream.index: out.add_stream_from_template(stream) for stream in first.streams}
         for turn in range(times):
             with av.open(str(path)) as source:
                 for packet in source.demux():
-                    if packet.dts is None:
+                    if packet.dts is None or packet.pts * packet.time_base < 0:
                         continue
-                    stream = packet.stream
-                    if stream.index not in streams:
-                        streams[stream.index] = out.add_stream_from_template(stream)
+                    if (packet.pts + packet.duration) * packet.time_base > MINUTE:
+                        continue
                     shift = round(turn * MINUTE / packet.time_base)
-                    packet.pts, packet.dts, packet.stream = (
-                        packet.pts + shift,
-                        packet.dts + shift,
-                        streams[stream.index],
-                    )
+                    packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
+                    packet.stream = streams[packet.stream.index]
                     out.mux(packet)
     return target
 

@@ -204,7 +204,8 @@ def test_segment_round_trip(tmp_path):
 
 
 def test_pieces_of_unknown_units_are_cut_by_a_guess_at_them():
-    ranges = [Piece(key="a.txt", version="v", size=1 << 30, begin=at << 18, end=(at + 1) << 18) for at in range(3)]
-    files = [Piece(key=f"{n}.txt", version="v", size=9, begin=0, end=9) for n in range(300)]
-    shards = list(cut_shards([*ranges, *files], Cut(unit_bytes=4096)))
-    assert [len(shard) for shard in shards] == [1, 1, 1, 256, 44]
+    def piece(key: str, about: int | None) -> Piece:
+        return Piece(key=key, version="v", size=9, begin=0, end=9, about=about)
+
+    pieces = [piece("a.txt", 256) for _ in range(3)] + [piece(f"{n}.txt", None) for n in range(300)]
+    assert [len(shard) for shard in cut_shards(pieces, Cut(unit_bytes=4096))] == [1, 1, 1, 256, 44]

@@ -123,6 +123,19 @@ def test_units_of_different_lengths_share_a_micro_batch_and_come_back_in_plan_or
     np.testing.assert_allclose(np.array(rows.column("logits").to_pylist()), logits, rtol=1e-4, atol=1e-5)
 
 
+def test_large_units_go_in_smaller_batches_unless_a_size_is_asked_for(checkpoint, head, monkeypatch):
+    monkeypatch.setattr("pipeline.runtime.replica.BATCH_BYTES", 3 * 3 * 32 * 32 + 10)  # three images
+    row, images = shard([32] * 8)
+    found = {}
+    for size in ("auto", 8):
+        watched = Watched(head)
+        table, _, _ = unpack(Replica(ref=ref(checkpoint), head=watched, batch_size=size)(row))
+        found[size] = watched.batches
+        logits = np.array(table.column("logits").to_pylist())
+        np.testing.assert_allclose(logits, expected(checkpoint, head, images), rtol=1e-4, atol=1e-5)
+    assert found == {"auto": [[0, 1, 2], [3, 4, 5], [6, 7]], 8: [list(range(8))]}
+
+
 def test_a_unit_that_cannot_be_predicted_is_quarantined_alone(checkpoint, head):
     row, images = shard([32] * 9)
     watched = Watched(head, bad=[3, 8])

@@ -29,7 +29,7 @@ RECORDS = [f"record [MASK] {number}" for number in range(10)]
 def texts(s3) -> str:
     """A folder on S3 of 26 lines and ten records."""
     uri = s3.bucket("texts")
-    records = "".join(json.dumps({"n": 1, "body": text}) + "\n" for text in RECORDS)
+    records = "".join(json.dumps({"n": 1, "body": text, "text": "another"}) + "\n" for text in RECORDS)
     files = {"in/a.txt": "\n".join(LINES).encode(), "in/b.jsonl.gz": gzip.compress(records.encode())}
     for key, body in files.items():
         s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key=key, Body=body)

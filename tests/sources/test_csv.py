@@ -157,6 +157,17 @@ def test_ids_come_from_their_column(tmp_path: Path, units_of: UnitsOf) -> None:
     assert [unit_id for entry in found.entries for unit_id in source.ids(found.store, entry)] == ["k,1", "k2"]
 
 
+def test_an_empty_field_is_no_id(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,key\none,\ntwo,k2\nthree,\n")
+    units = units_of(Store(str(tmp_path)), "csv", id_column="key")
+    assert [unit.id for unit in units] == ["a.csv#9", "k2", "a.csv#21"]
+    assert [unit.medium for unit in units] == [None, "two", None]
+    assert "column 'key' holds no id" in str(units[0].error)
+    source = source_for("csv", SourceOptions(id_column="key"))
+    found = find(str(tmp_path), source)
+    assert [unit_id for entry in found.entries for unit_id in source.ids(found.store, entry)] == ["k2"]
+
+
 def test_columns_of_paths_are_pictures(folder: Store, units_of: UnitsOf, png: Callable[..., bytes]) -> None:
     folder.put("t/a.csv", b"image,other\nimages/1.png,images/2.png\n../out.png,images/1.png\n")
     for number in (1, 2):
@@ -212,3 +223,12 @@ def test_a_file_that_changed_or_is_gone_is_an_error_of_each_piece(folder: Store)
     folder.delete("a.csv")
     (unit,) = source.units(found.store, piece)
     assert type(unit.error) is Missing
+
+
+def test_a_quote_that_is_not_closed_is_said_and_swallows_no_rows_in_silence(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.csv").write_bytes(b'n,text\n1,one\n2,"not closed\n3,three\n4,four')
+    (tmp_path / "b.csv").write_bytes(b'n,text\n1,"closed\nover two lines"')
+    first, lost, whole = units_of(Store(str(tmp_path)), "csv")
+    assert (first.medium, whole.medium) == ("one", "closed\nover two lines")
+    assert lost.id == "a.csv#13"
+    assert "a quote that is not closed: no row behind byte 13" in str(lost.error)

@@ -152,6 +152,14 @@ def test_a_column_that_is_missing_ends_the_plan(tmp_path: Path) -> None:
         source_for(IMAGES.name, SourceOptions(medium="picture", column="body"))
 
 
+def test_a_first_record_without_the_text_costs_itself_only(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"text": null}\n{"other": 1}\n{"text": "one"}\n')
+    null, lacking, one = read(tmp_path)
+    assert "column 'text' holds no text but null" in str(null.error)
+    assert "no column 'text'; the record has other" in str(lacking.error)
+    assert one.medium == "one"
+
+
 @pytest.mark.parametrize("packed", [".gz", ".zst"])
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
 def test_a_damaged_compressed_file_is_one_unit(tmp_path: Path, packed: str, name: str) -> None:
@@ -285,3 +293,12 @@ def test_records_hold_pictures_pairs_and_arrays(
     array, flat = units_of(folder, "jsonl", medium="array")
     np.testing.assert_array_equal(array.medium, np.array([[1, 2], [3, 4.5]], np.float32))
     assert "it must be [M, C]" in str(flat.error)
+
+
+def test_a_range_of_a_file_guesses_at_its_lines_and_an_empty_file_has_none(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"." * 300_000)
+    (tmp_path / "b.txt").write_bytes(b"short")
+    (tmp_path / "c.txt").write_bytes(b"")
+    found = find(str(tmp_path), TEXT)
+    pieces = [piece for entry in found.entries for piece in TEXT.pieces(found.store, entry)]
+    assert [(piece.units, piece.about) for piece in pieces] == [(None, 256), (None, 36), (None, 1), (0, None)]

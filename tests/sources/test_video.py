@@ -16,11 +16,12 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.sources.base import BadMedium, Piece, SourceOptions, Unit
+from pipeline.sources.base import BadMedium, ClipSpec, Piece, SourceOptions, Unit
 from pipeline.sources.video import VIDEO, Video
 from pipeline.storage import AccessError, Changed, Missing, StorageError, Store
 from tests.films import make_video, number_of
 
+REFRESHED = {"x264-params": "log-level=none:scenecut=0:intra-refresh=1"}
 OPEN_GOP = {"x264-params": "log-level=none:scenecut=0:open-gop=1"}
 
 FILMS: dict[str, dict[str, Any]] = {
@@ -43,6 +44,7 @@ FILMS: dict[str, dict[str, Any]] = {
     "open.mkv": {"b_frames": 2, "options": OPEN_GOP},
     "open.ts": {"b_frames": 2, "options": OPEN_GOP},
     "hevc.mp4": {"codec": "libx265", "b_frames": 2},
+    "refreshed.ts": {"options": REFRESHED},  # its key frames are pictures that grow over the frames behind them
     "one_keyframe.mp4": {"gop": 1000, "b_frames": 3},
     "one_keyframe.ts": {"gop": 1000, "b_frames": 3},
     "fragmented.mp4": {"format_options": {"movflags": "frag_keyframe+empty_moov"}},
@@ -52,6 +54,7 @@ FILMS: dict[str, dict[str, Any]] = {
     "short_sound.mkv": {"sound": 48000, "sound_seconds": 0.5},
 }
 SECONDS, RATE = 2.0, 25
+SPEC = ClipSpec(frames=16, fps=25, samples=30_720, sample_rate=48_000, reduce=lambda frame: frame)
 VARIABLE = [0.0, 0.1, 0.15, 0.5, 1.2, 1.24, 1.9]
 
 
@@ -174,6 +177,26 @@ def test_fast_videos_have_ids_that_tell_frames_apart(tmp_path: Path) -> None:
     assert [unit.id for unit in found[:2]] == ["fast.mp4#0.000000", "fast.mp4#0.001000"]
 
 
+@pytest.mark.parametrize("piece_units", [None, 1, 2])
+def test_frames_within_a_millisecond_have_ids_that_tell_them_apart(tmp_path: Path, piece_units: int | None) -> None:
+    film = make_video(tmp_path / "a.mp4", times=[0.0, 0.04, 0.0401, 0.08, 0.0804, 0.12])
+    found = units(film, piece_units=piece_units)
+    assert [unit.id for unit in found] == [
+        "a.mp4#0.000",
+        "a.mp4#0.040000",
+        "a.mp4#0.040100",
+        "a.mp4#0.080000",
+        "a.mp4#0.080400",
+    ]
+    assert [numbers(unit) for unit in found] == list(pairwise(range(6)))
+
+
+def test_units_within_a_millisecond_have_ids_that_tell_them_apart(tmp_path: Path) -> None:
+    found = units(make_video(tmp_path / "a.mp4", 0.2), fps=999)
+    assert [unit.id for unit in found[:3]] == ["a.mp4#0.000000", "a.mp4#0.001001", "a.mp4#0.002002"]
+    assert len({unit.id for unit in found}) == len(found) >= 197
+
+
 def test_a_plan_reads_headers_and_cuts_by_time(tmp_path: Path) -> None:
     path = make_video(tmp_path / "long.mp4", 30, (64, 48), rate=25)
     _, _, pieces = planned(path, piece_units=75)
@@ -198,8 +221,8 @@ def test_large_frames_make_small_pieces_but_not_single_frames(tmp_path: Path) ->
 
     path = make_video(tmp_path / "hd.mp4", 2, (1920, 1080), picture=black, options={"preset": "ultrafast"})
     own = planned(path)[2]
-    assert [piece.about for piece in own[:-1]] == [7] * (len(own) - 1)  # a quarter of a second
-    assert own[1].begin == 280_000
+    assert [piece.about for piece in own[:-1]] == [5] * (len(own) - 1)  # 62 MB
+    assert own[1].begin == 200_000
     assert {piece.about for piece in planned(path, fps=25.0)[2]} == {1}  # 12 MB each
 
 
@@ -315,6 +338,9 @@ def test_options_that_mean_nothing_are_refused() -> None:
         (SourceOptions(medium="pair", column="a"), "such a file has no columns"),
         (SourceOptions(medium="pair", fps=0.0), r"fps \(0\) must be greater than 0"),
         (SourceOptions(medium="pair", clip_stride=1.0), r"clip_stride \(1\) means nothing to pairs"),
+        (SourceOptions(medium="pair", short_clip="drop"), r"short_clip \(drop\) means nothing to pairs"),
+        (SourceOptions(medium="pair", fps=1e9), r"fps \(1e\+09\) must be at most 1000"),
+        (SourceOptions(medium="clip", clip=SPEC, clip_stride=1e-9), r"clip_stride \(1e-09\) must be at least 0.001"),
         (SourceOptions(medium="clip"), "how a clip is made is not said"),
     ):
         with pytest.raises(ValueError, match=words):

@@ -130,7 +130,7 @@ def test_pickles_inside_are_not_run(tmp_path: Path, units_of: UnitsOf) -> None:
     assert not proof.exists()
 
 
-def test_links_folders_and_other_names_are_no_samples(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_links_are_not_followed_and_folders_and_other_names_are_no_samples(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
@@ -149,7 +149,10 @@ def test_links_folders_and_other_names_are_no_samples(tmp_path: Path, units_of: 
             archive.addfile(member, io.BytesIO(b"text"))
     (tmp_path / "a.tar").write_bytes(file.getvalue())
     units = units_of(Store(str(tmp_path)), "webdataset")
-    assert [(unit.id, unit.medium) for unit in units] == [("a.tar#../e", b"text"), ("a.tar#/f", b"text")]
+    link, *others = units
+    assert [(unit.id, unit.medium) for unit in others] == [("a.tar#../e", b"text"), ("a.tar#/f", b"text")]
+    assert (link.id, link.medium) == ("a.tar#b", None), "tar writes a file so whose first name is in the archive too"
+    assert str(link.error) == "txt is a link to 'secret.txt', which is not followed"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "secret.txt"]
 
 
@@ -237,3 +240,10 @@ def test_an_archive_that_changed_or_is_gone_is_an_error_of_each_piece(folder: St
     folder.delete("a.tar")
     (unit,) = source.units(found.store, piece)
     assert type(unit.error) is Missing
+
+
+def test_a_member_without_content_is_no_id(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.tar").write_bytes(tar([("0.txt", b"zero"), ("0.key", b"k"), ("1.txt", b"one"), ("1.key", b" \n")]))
+    named, without = units_of(Store(str(tmp_path)), "webdataset", id_column="key")
+    assert (named.id, without.id) == ("k", "a.tar#1")
+    assert "column 'key' holds no id" in str(without.error)

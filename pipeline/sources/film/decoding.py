@@ -41,6 +41,12 @@ class Decoding:
         self._lost = False  # whether a key frame is waited for
         self._hole: Exception | None = None  # what took the frames since the last one
 
+    @property
+    def began(self) -> float | None:
+        """When the key frame is shown that it begins with; None where that is the film's beginning, or not known yet:
+        once the first shot is there it is."""
+        return self._packets.floor
+
     def shots(self) -> Iterator[Shot]:
         """In order of time."""
         broken = None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import count
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -13,21 +13,35 @@ from pipeline.sources.film.player import Player
 from pipeline.sources.film.shot import Shot
 from pipeline.sources.film.timeline import microseconds
 
+_BESIDE = 0.002  # seconds before a piece in which a frame is looked for: the id of the first pair tells both apart
 
-def own_pairs(player: Player, begin: int, end: int | None) -> Iterator[tuple[float, Any]]:
-    """(seconds, medium or the error that took it) of each pair whose first frame is shown from microsecond `begin` on
-    and before `end`. A film that ends too early is one error more, at the first pair that it lacks."""
+
+class OwnPair(NamedTuple):
+    """Where a pair starts, the medium or the error that took it, and how far the nearest frame is, in seconds."""
+
+    seconds: float
+    medium: Any
+    apart: float
+
+
+def own_pairs(player: Player, begin: int, end: int | None) -> Iterator[OwnPair]:
+    """Each pair whose first frame is shown from microsecond `begin` on and before `end`. A film that ends too early is
+    one error more, at the first pair that it lacks."""
     first: Shot | None = None
-    for shot in player.shots(begin / 1_000_000):
+    before = float("-inf")  # when the frame before `first` is shown
+    for shot in player.shots(max(0.0, begin / 1_000_000 - _BESIDE)):
         if first is not None and microseconds(first.time) >= begin:
-            yield first.time, _pair(first, shot, first.number)
+            apart = min(first.time - before, shot.time - first.time)
+            yield OwnPair(first.time, _pair(first, shot, first.number), apart)
         elif first is not None and first.error is not None and microseconds(shot.time) > begin:
-            yield begin / 1_000_000, first.error  # damage that began in an earlier piece
+            # Damage that began in an earlier piece.
+            yield OwnPair(begin / 1_000_000, first.error, shot.time - begin / 1_000_000)
         if end is not None and microseconds(shot.time) >= end:
             return
-        first = shot
+        first, before = shot, before if first is None else first.time
     if player.cut is not None:
-        yield max(begin / 1_000_000, first.time if first is not None else 0.0), player.cut
+        seconds = max(begin / 1_000_000, first.time if first is not None else 0.0)
+        yield OwnPair(seconds, player.cut, seconds - before)
 
 
 def spaced_pairs(player: Player, fps: float, begin: int, end: int | None) -> Iterator[tuple[float, Any]]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 
 from pipeline.sources.film.decoding import Decoding
 from pipeline.sources.film.film import Film
 from pipeline.sources.film.shot import Shot
 
 _TOLERANCE = 1e-3  # seconds by which a frame may be late and still counts: containers round time stamps to milliseconds
+_EARLIER = 3  # key frames that are tried before reading begins with the film
 _JUMP = 5.0  # seconds that are not decoded where no index tells of key frames
 
 
@@ -47,8 +49,8 @@ class Player:
     def shots(self, time: float) -> Iterator[Shot]:
         """What is shown from a time on, first what is shown at that time. At the end, `end` and `cut` are known."""
         before: Shot | None = None
-        decoding = Decoding(self.film, time)
-        for shot in decoding.shots():
+        decoding, shots = self._decoding(time)
+        for shot in shots:
             if shot.time <= time:
                 before = shot
                 continue
@@ -59,3 +61,16 @@ class Player:
         self.end, self.cut = decoding.end, decoding.cut
         if before is not None:
             yield before
+
+    def _decoding(self, time: float) -> tuple[Decoding, Iterator[Shot]]:
+        """One that shows what is shown at a time, and its shots. From where a picture is refreshed bit by bit, which
+        containers call a key frame as well, a decoder gives nothing until all of it is there."""
+        begin = time
+        for tried in range(_EARLIER + 2):
+            decoding = Decoding(self.film, begin)
+            shots = decoding.shots()
+            first = next(shots, None)
+            if decoding.began is None or (first is not None and first.time <= time):
+                break
+            begin = decoding.began - self.tolerance if tried < _EARLIER else 0.0
+        return decoding, shots if first is None else chain([first], shots)

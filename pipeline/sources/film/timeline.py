@@ -16,9 +16,10 @@ PIECE_BYTES = 16 << 20
 """Of the decoded pairs of a piece."""
 
 PIECE_CLIPS = 32
+_MOST_BYTES = 64 << 20  # whatever the time that a piece takes
 _LEAST_SECONDS = 0.25  # of a piece of pairs: each piece decodes up to its first frame from the key frame before it
 _FRAME_BYTES = 8  # no film has smaller frames on average, so that a wrong length cannot make a plan of a billion pieces
-_MANY_FRAMES = 500  # a second, from which milliseconds do not tell frames apart
+_APART = 0.002  # seconds, below which milliseconds may not tell units apart
 _NEARLY = 1e-6
 
 
@@ -44,14 +45,14 @@ def likely(seconds: float, rate: float, size: int) -> float:
     return min(seconds, size / _FRAME_BYTES / rate)
 
 
-def unit_id(key: str, seconds: float, rate: float) -> str:
-    """The id of what starts at a time, in a film of that many frames a second."""
-    return f"{key}#{seconds:.{6 if rate > _MANY_FRAMES else 3}f}"
+def unit_id(key: str, seconds: float, apart: float) -> str:
+    """The id of what starts at a time, so many seconds from the nearest unit beside it."""
+    return f"{key}#{seconds:.{6 if apart < _APART else 3}f}"
 
 
 def own_pairs(seconds: float, rate: float, pair_bytes: int, most: int | None) -> Iterator[Part]:
     """Parts, in microseconds, of a film's own consecutive frames."""
-    each = max(1, PIECE_BYTES // pair_bytes, math.ceil(_LEAST_SECONDS * rate))
+    each = max(PIECE_BYTES // pair_bytes, min(math.ceil(_LEAST_SECONDS * rate), _MOST_BYTES // pair_bytes), 1)
     each = min(each, most or each)
     step = each / rate
     count = max(1, math.ceil(seconds / step - _NEARLY))

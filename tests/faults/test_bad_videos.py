@@ -1,0 +1,104 @@
+"""Bad and odd films in runs: each costs what it must and no more, and says why; its neighbours are predicted."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+from transformers import PerceiverForOpticalFlow
+
+from pipeline.heads.clip_inputs import reduce_frame
+from pipeline.reference.shapes import FLOW, MULTIMODAL
+from tests import references
+from tests.faults import films
+from tests.faults.conftest import Outcome
+from tests.sources.test_video_faults import listener
+
+__all__ = ["listener"]
+
+Run = Callable[..., Outcome]
+
+FPS = 5.0
+CLIP = {"num_frames": 16, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 16, 16, 16]}
+
+
+@pytest.fixture
+def folder(tmp_path: Path, listener: tuple[str, list[str]]) -> Iterator[Path]:
+    """Every film there is, and scripts that name a server, which is asked for nothing."""
+    address, heard = listener
+    films.make_films(tmp_path / "in")
+    films.make_scripts(tmp_path / "in", address)
+    yield tmp_path / "in"
+    assert heard == []
+
+
+def assert_costs(found: Outcome, folder: Path) -> None:
+    """What is bad is one quarantined unit; of what is cut there are rows, and units more; the rest is predicted."""
+    scripts = {path.name for path in folder.glob("script-*")}
+    assert len(scripts) == 2 * len(films.SCRIPTS)
+    whole = {"secret.ts", *films.GOOD}
+    assert whole | films.BAD.keys() | films.CUT.keys() | scripts == {path.name for path in folder.iterdir()}
+    for key in whole:
+        assert found.predicted(key), key
+        assert found.reasons(key) == {}, key
+    for key, words in (films.BAD | dict.fromkeys(scripts, "is no video that is read")).items():
+        assert found.predicted(key) == [], key
+        (message,) = found.reasons(key).values()
+        assert words in message, key
+    for key, words in films.CUT.items():
+        rows, reasons = found.predicted(key), found.reasons(key)
+        assert 1.5 < rows[-1]["start_seconds"] < 3, key
+        if words is not None:
+            assert reasons
+            assert all(words in reason for reason in reasons.values()), key
+    assert {(unit["stage"], unit["error"]) for unit in found.quarantined.values()} == {("load", "BadMedium")}
+
+
+def decoded(path: Path, turn: int) -> list[tuple[float, np.ndarray]]:
+    """(seconds, upright frame) of a film, as PyAV decodes it from the beginning."""
+    with av.open(io.BytesIO(path.read_bytes())) as container:
+        frames = list(container.decode(video=0))
+    return [(float(f.time - frames[0].time), np.rot90(f.to_ndarray(format="rgb24"), turn // 90)) for f in frames]
+
+
+def at(shown: list[tuple[float, np.ndarray]], time: float) -> np.ndarray:
+    """The frame that is shown at a time."""
+    return [frame for seconds, frame in shown if seconds <= time + 1e-6][-1]
+
+
+def test_bad_films_cost_themselves_only_where_pairs_are_asked_for(run: Run, checkpoints, folder: Path) -> None:
+    model = checkpoints(FLOW)
+    found = run("optical-flow", model, folder, fps=FPS, array_dtype="float32", shard_size=16)
+    assert_costs(found, folder)
+    transformer = PerceiverForOpticalFlow.from_pretrained(model).eval()
+    for key, turn in films.GOOD.items():
+        shown, rows = decoded(folder / key, turn), found.predicted(key)
+        assert [row["start_seconds"] for row in rows] == [number / FPS for number in range(6)], key
+        pairs = [np.stack([at(shown, number / FPS), at(shown, (number + 1) / FPS)]) for number in range(6)]
+        assert {(row["height"], row["width"]) for row in rows} == {pairs[0].shape[1:3]}
+        expected = np.stack([references.flow_in_tiles(transformer, pair, (8, 12)) for pair in pairs[::3]])
+        flow = np.stack([np.reshape(row["flow"], (row["height"], row["width"], 2)) for row in rows[::3]])
+        np.testing.assert_allclose(flow, expected, atol=1e-4 * np.ptp(expected), err_msg=key)
+
+
+def test_bad_films_cost_themselves_only_where_clips_are_asked_for(run: Run, checkpoints, folder: Path) -> None:
+    model = checkpoints(MULTIMODAL, **CLIP)
+    found = run("multimodal-autoencoding", model, folder, logits=True, shard_size=16, outputs="label,audio")
+    assert_costs(found, folder)
+    for key in films.GOOD:
+        assert [(row["has_audio"], row["clip_index"]) for row in found.predicted(key)] == [
+            (key == "sound.mp4", 0),
+            (key == "sound.mp4", 1),
+        ]
+    # Films without sound are predicted with zeros in its place.
+    shown = decoded(folder / "silent.mp4", 0)
+    frames = np.stack([reduce_frame(frame, height=16, width=16) for _, frame in shown[:16]])
+    samples = np.zeros(30_720, np.float32)
+    expected = references.clips_in_passes(model, frames[None], samples[None])
+    silent, heard = found.predicted("silent.mp4")[0], found.predicted("sound.mp4")[0]
+    np.testing.assert_allclose(silent["logits"], expected["label"][0], atol=1e-4 * np.ptp(expected["label"]))
+    assert np.abs(np.subtract(heard["logits"], silent["logits"])).max() > 1e-2 * np.ptp(expected["label"])

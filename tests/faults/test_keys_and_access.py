@@ -1,0 +1,82 @@
+"""Inputs in a bucket under any name, and a bucket that is taken away between plan and load."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipeline.runtime import RunFailed, RunOptions
+from pipeline.runtime.prepare import prepared
+from pipeline.runtime.run import Driver
+from pipeline.storage import Store
+from tests.faults.conftest import Outcome
+from tests.runtime.test_every_head import parquet, photograph, png
+from tests.sources.test_webdataset import tar
+
+Run = Callable[..., Outcome]
+
+NAMES = (
+    *("with space.png", " .png", "a#b.png", "what?.png", "100%.png", "%20%2F.png", "größe 🙂.png", "a//b.png"),
+    *("up/../x.png", "./y.png", "a+b&c=d.png", "quote'\".png", "back\\slash.png", "[a]*.png"),
+)
+
+
+def put(client: Any, bucket: str, files: dict[str, bytes]) -> None:
+    client.create_bucket(Bucket=bucket)
+    for key, data in files.items():
+        client.put_object(Bucket=bucket, Key=f"in put/{key}", Body=data)
+
+
+def take_away(client: Any, bucket: str) -> None:
+    for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+        for found in page.get("Contents", []):
+            client.delete_object(Bucket=bucket, Key=found["Key"])
+    client.delete_bucket(Bucket=bucket)
+
+
+def test_any_key_is_read_and_names_no_output(run: Run, s3: Any, checkpoint: Path, tmp_path: Path) -> None:
+    picture = png(photograph(1))
+    files = dict.fromkeys(NAMES, picture) | {
+        "größe #1?.tar": tar([("0.png", picture), ("1 #?.png", picture)]),
+        "b//c%.parquet": parquet({"image": [{"bytes": picture, "path": None}, {"bytes": b"", "path": None}]}),
+        "what?/d #.csv": "image\ngröße 🙂 #?.png\n".encode(),
+        "what?/größe 🙂 #?.png": picture,
+    }
+    uri = s3.bucket("odd")
+    put(s3.client, uri.removeprefix("s3://"), files)
+    output = Store(f"{uri}/out put #?")
+    found = run("image-classification", checkpoint, f"{uri}/in put", output=output.uri, shard_size=4)
+    units = [*NAMES, "größe #1?.tar#0", "größe #1?.tar#1 #?", "b//c%.parquet#0", "what?/d #.csv#6"]
+    assert found.rows.keys() == {*units, "what?/größe 🙂 #?.png"}
+    assert {row["uri"] for row in found.rows.values()} == {f"{uri}/in put/{key}" for key in files}
+    assert list(found.quarantined) == ["b//c%.parquet#1"]
+    assert len({row["score"] for row in found.rows.values()}) == 1, "the same picture each time"
+    name = re.compile(r"(predictions|quarantine)/part-[0-9a-f]+-\d{8}\.parquet|_run/[\w./-]+")
+    assert all(name.fullmatch(key) for key in output.names())
+
+
+def test_a_bucket_that_is_taken_away_ends_the_run_which_goes_on_once_it_is_back(
+    run: Run, s3: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    bucket = s3.bucket("lost").removeprefix("s3://")
+    files = {f"{number}.png": png(photograph(number)) for number in range(6)}
+    put(s3.client, bucket, files)
+    given = {"input": f"s3://{bucket}/in put", "output": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
+    with prepared(RunOptions(task="image-classification", shard_size=2, **given)) as ready:
+        take_away(s3.client, bucket)
+        driver = Driver(ready, Console(file=io.StringIO()))
+        driver.resume()
+        words = rf"no access when reading s3://{bucket}/in put/\d\.png: .*; 3 of 3 shards are left; the same command"
+        with pytest.raises(RunFailed, match=words):
+            driver.work()
+    assert not list(Store(str(tmp_path / "out")).names("quarantine/")), "no unit is blamed for it"
+    put(s3.client, bucket, files)
+    found = run("image-classification", checkpoint, f"s3://{bucket}/in put", shard_size=2)
+    assert found.rows.keys() == files.keys()
+    assert found.summary.segments == 1
