@@ -11,6 +11,7 @@ import io
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise, product
 from typing import BinaryIO, NamedTuple, cast
 
@@ -93,8 +94,8 @@ def cut_compressed(store: Store, entry: Entry) -> Iterator[Piece]:
 
 def _piece(entry: Entry, begin: int, end: int) -> Piece:
     """Of the lines that start in a range of a file."""
-    known = {"about": max(1, (end - begin) // LINE_BYTES)} if end > begin else {"units": 0}
-    return Piece(key=entry.key, version=entry.version, size=entry.size, begin=begin, end=end, **known)
+    piece = Piece(key=entry.key, version=entry.version, size=entry.size, begin=begin, end=end)
+    return replace(piece, about=max(1, (end - begin) // LINE_BYTES)) if end > begin else replace(piece, units=0)
 
 
 def fewer(found: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
