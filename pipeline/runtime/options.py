@@ -44,7 +44,11 @@ class RunOptions(BaseModel):
     from_latents: str | None = Field(
         None, description="OUTPUT of a run with --latents: decode what it encoded, and read no input."
     )
-    input_format: str = Field("auto", description="What INPUT holds; auto goes by the extension of each file.")
+    input_format: str = Field(
+        "auto",
+        description="What INPUT holds: text, jsonl, csv, parquet, dataset, webdataset, images or video; auto goes by the "
+        "extension of each file.",
+    )
     column: str | None = Field(
         None, description="Column of a table with the text, image or array; for image pairs two of them, a,b."
     )

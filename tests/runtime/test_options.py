@@ -4,6 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline.runtime import RunOptions
+from pipeline.sources import SOURCES
 
 NEEDED = {"task": "image-classification", "input": "in", "output": "out", "checkpoint": "c"}
 
@@ -42,3 +43,8 @@ def test_importing_the_options_loads_no_ray():
 
     code = "import sys, pipeline.runtime, pipeline.runtime.status; assert 'ray' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_the_input_formats_that_there_are_are_named() -> None:
+    described = str(RunOptions.model_fields["input_format"].description)
+    assert all(f" {name}" in described for name in SOURCES)
