@@ -46,8 +46,8 @@ class RunOptions(BaseModel):
     )
     input_format: str = Field(
         "auto",
-        description="What INPUT holds: text, jsonl, csv, parquet, dataset, webdataset, images or video; auto goes by the "
-        "extension of each file.",
+        description="What INPUT holds: text, jsonl, csv, parquet, dataset, webdataset, images or video; auto goes "
+        "by the extension of each file.",
     )
     column: str | None = Field(
         None, description="Column of a table with the text, image or array; for image pairs two of them, a,b."
