@@ -28,7 +28,7 @@ from pipeline.sources import SOURCES
 from tests import references
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
-FILES = dict(re.findall(r"```python\n# ((?:pipeline|tests)/\S+)[^\n]*\n(.*?)```", README, re.DOTALL))
+FILES = dict(re.findall(r"```(?:python|text)\n# ((?:pipeline|tests)/\S+)[^\n]*\n(.*?)```", README, re.DOTALL))
 
 
 @pytest.fixture
