@@ -1,6 +1,6 @@
 """Videos of 1080p of one minute and of ten: spread over the pool, at their right times, in memory that does not grow.
 
-Slow: some twenty minutes on two cores.
+The long and the large ones are slow: some twenty minutes on two cores.
 """
 
 from __future__ import annotations
@@ -26,8 +26,6 @@ from pipeline.reference.shapes import FLOW, MULTIMODAL, small
 from pipeline.reference.weights import make_checkpoint
 from pipeline.storage import Store
 from tests.films import make_video, number_of
-
-pytestmark = pytest.mark.slow
 
 SIZE, RATE, MINUTE = (1920, 1080), 25, 60
 CLIP = {"num_frames": 16, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 16, 32, 32]}
@@ -118,6 +116,7 @@ def assert_small(most: dict[str, int], label: str) -> None:
     assert ranked[0][1] < MOST_BYTES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("minutes", [1, 10])
 def test_flow_and_clips_of_a_long_video(minute: Path, tmp_path: Path, minutes: int) -> None:
     folder = tmp_path / "in"
@@ -152,6 +151,7 @@ def test_flow_and_clips_of_a_long_video(minute: Path, tmp_path: Path, minutes: i
     assert_small(most, f"clips of {minutes} min, {time.monotonic() - started:.0f} s")
 
 
+@pytest.mark.slow
 def test_dense_flow_of_1080p_and_of_small_frames_reads_back_everywhere(tmp_path: Path) -> None:
     import datasets
     import duckdb
@@ -162,7 +162,9 @@ def test_dense_flow_of_1080p_and_of_small_frames_reads_back_everywhere(tmp_path:
     make_video(tmp_path / "in/large.mp4", seconds=0.08, size=SIZE)
     make_video(tmp_path / "in/small.mp4", seconds=0.08, size=(200, 150))
     flow = make_checkpoint(FLOW, small(FLOW, train_size=[368, 496]), tmp_path / "flow")
-    rows, _ = run(tmp_path / "out", task="optical-flow", input=str(tmp_path / "in"), checkpoint=str(flow), replicas=1)
+    asked = {"task": "optical-flow", "input": str(tmp_path / "in"), "checkpoint": str(flow), "replicas": 1}
+    rows, most = run(tmp_path / "out", **asked)
+    assert_small(most, "dense flow")
     assert [(row["height"], row["width"]) for row in rows] == [(1080, 1920), (150, 200)]
     values = [np.array(row["flow"], np.float16).reshape(row["height"], row["width"], 2) for row in rows]
     parts = f"{tmp_path}/out/predictions/*.parquet"
