@@ -86,8 +86,11 @@ class TableSource(RecordSource):
                 at += 1
         except AccessError:
             raise
-        except Exception as fault:  # noqa: BLE001  stores and decoders raise anything: it costs the piece's rest
+        except (StorageError, BadMedium) as fault:
             error = fault
+        except Exception as fault:  # noqa: BLE001  decoders raise anything, in their own words: it costs the piece's rest
+            said = " ".join("".join(letter if letter.isprintable() else " " for letter in str(fault)).split())
+            error = BadMedium(f"{self.what} that is damaged from row {at:,} on: {said or type(fault).__name__}")
         for row in range(at, piece.end):
             yield self.failed(store, piece, str(row), error or BadMedium("the file has fewer rows than it says"))
 

@@ -117,6 +117,7 @@ class Video(FileSource):
         from pipeline.sources.film.player import Player
 
         if piece.begin is None:
+            list(self._parts(film, piece.size))  # raises once more what the plan met
             raise BadMedium("the file could not be read when it was planned")
         player, given = Player(film), False
         for found in self._found(store, film, player, piece):

@@ -28,8 +28,8 @@ GOOD = {
 }
 """Films that are predicted whole, and the degrees by which a player turns their frames."""
 
-CUT = {"cut-index-first.mp4": "declares 6.0 s", "cut.mkv": "declares 6.0 s", "cut.ts": None}
-"""Films of 6 s of which about half is there, and what is said of the rest. A transport stream declares no length."""
+CUT = {"cut-index-first.mp4": "declares 6.0 s", "cut.mkv": "declares 6.0 s", "cut.ts": "inside a packet"}
+"""Films of 6 s of which about half is there, and what is said of the rest."""
 
 BAD = {
     "cut-index-last.mp4": "truncated or damaged MP4",

@@ -174,11 +174,16 @@ def test_spaced_pairs_and_clips_of_a_video_cut_short_say_so(tmp_path: Path, aske
     assert bad.id not in {unit.id for unit in good}
 
 
-def test_a_ts_cut_short_gives_what_it_has(tmp_path: Path) -> None:
-    """A transport stream declares no length: what is there is all there is to know."""
-    found = units(cut(make_video(tmp_path / "a.ts", 10, picture=noise), 0.4))
-    good = [unit for unit in found if unit.error is None]
+@pytest.mark.parametrize("piece_units", [None, 10])
+def test_a_ts_cut_inside_a_packet_gives_what_it_has_and_one_error(tmp_path: Path, piece_units: int | None) -> None:
+    """A transport stream declares no length, but its packets have one."""
+    path = cut(make_video(tmp_path / "a.ts", 10, picture=noise), 0.4)
+    assert path.stat().st_size % 188
+    *good, bad = units(path, piece_units=piece_units)
     assert 80 < len(good) < 105
+    assert all(unit.error is None for unit in good)
+    assert "inside a packet: the file was cut short" in str(bad.error)
+    assert bad.id not in {unit.id for unit in good}
 
 
 def test_damage_in_the_middle_costs_up_to_the_next_key_frame(tmp_path: Path) -> None:

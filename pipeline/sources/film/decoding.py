@@ -147,6 +147,8 @@ class Decoding:
         reached = max(self.end or 0.0, self._packets.reached if self._film.tracks_end_apart else 0.0)
         if declared is not None and declared - reached > max(2 / self._film.rate, 0.1):
             self.cut = BadMedium(f"ends at {reached:.1f} s, declares {declared:.1f} s")
+        elif self._film.ragged:
+            self.cut = BadMedium(f"ends at {reached:.1f} s inside a packet: the file was cut short")
         else:
             self.cut = broken or (self._hole if self.end is None else None)
 

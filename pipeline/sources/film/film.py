@@ -13,7 +13,7 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 
 from pipeline.sources.film.index import Index
-from pipeline.sources.film.opening import Watched, decode, open_container, picture_track
+from pipeline.sources.film.opening import Watched, decode, ends_inside_packet, open_container, picture_track
 from pipeline.sources.planned import open_planned
 from pipeline.storage import Store
 
@@ -42,12 +42,14 @@ class Film:
 
     video, sound: the tracks; sound is None where there is none. rate: average frames a second, a guess where frames
     come at any time. declared: the second at which the picture track ends according to the container, None where it
-    does not say. expected: the same or an estimate, for plans.
+    does not say. expected: the same or an estimate, for plans. ragged: it was cut short, as the file alone tells.
     """
 
     def __init__(self, file: Watched) -> None:
         self._file = file
+        ragged = ends_inside_packet(file)
         self._open()
+        self.ragged = ragged and self._is("mpegts")
         self._start = self._first_pts() * self._tick
         self.expected = self._expected()
         self.declared = None if self._is("mpegts") else self.expected

@@ -6,6 +6,7 @@ containers of `_CONTAINERS`, and no protocol to open anything with.
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from typing import BinaryIO
 
@@ -23,6 +24,7 @@ MAX_PIXELS = 2**26
 """Of a frame: 67 megapixels, twice what 8K has. A header of 100 bytes can ask for 268 million."""
 
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
+_TS_M2TS, _TS_SYNC_AT, _TS_SYNC = (188, 192), (0, 4), b"G"  # bytes of a packet, and where in it each one is marked
 _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
 
 
@@ -50,6 +52,17 @@ class Watched:
 
     def tell(self) -> int:
         return self._file.tell()
+
+
+def ends_inside_packet(file: Watched) -> bool:
+    """Whether a transport stream, whose packets are of one length, ends inside one. False for any other file."""
+    size = file.seek(0, io.SEEK_END)
+    file.seek(0)
+    start = file.read(_TS_M2TS[1] + _TS_SYNC_AT[1] + 1)
+    for length, at in zip(_TS_M2TS, _TS_SYNC_AT, strict=True):
+        if start[at : at + 1] == _TS_SYNC == start[at + length : at + length + 1]:
+            return size % length != 0
+    return False
 
 
 def open_container(file: Watched) -> InputContainer:
