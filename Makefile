@@ -1,9 +1,9 @@
-# `make test`, `make demo`, `make lint`: each sets up .venv by itself where it is missing or older than pyproject.toml.
+# `make test`, `make demo`, `make lint`, `make soak`: each sets up .venv by itself where it is missing or older than pyproject.toml.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format clean
+.PHONY: demo test soak lint format clean
 
 $(STAMP): pyproject.toml constraints.txt
 	test -x $(VENV)/bin/python || $(PYTHON) -m venv $(VENV)
@@ -14,7 +14,12 @@ demo: $(STAMP)
 	$(VENV)/bin/perceiver demo
 
 test: $(STAMP)
-	$(VENV)/bin/python -m pytest
+	$(VENV)/bin/python -m pytest -n 2 --dist loadfile
+
+MINUTES ?= 30
+SEED ?= 0
+soak: $(STAMP)
+	$(VENV)/bin/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

@@ -1,9 +1,13 @@
 """`perceiver`: every verb. Each is imported when it is called, so that help and status stay quick."""
 
 import importlib
+from typing import Any
 
 import typer
 from typer.core import TyperGroup
+
+from jobs.command import app as program_of
+from jobs.command import discreet
 
 VERBS = ("run", "plan", "status", "verify", "bench", "submit", "demo")
 
@@ -18,9 +22,11 @@ class _Verbs(TyperGroup):
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"jobs.{cmd_name}")
-        program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-        program.command(cmd_name)(module.command)
-        return typer.main.get_command(program)
+        return typer.main.get_command(program_of(module.command, cmd_name))
+
+    def invoke(self, ctx: Any) -> Any:
+        with discreet():  # of words that are no verb
+            return super().invoke(ctx)
 
 
 app = typer.Typer(

@@ -2,13 +2,15 @@
 
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import StrEnum
-from typing import Literal, NoReturn
+from typing import Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from typer.core import TyperCommand
 
 from pipeline.storage import redact
 
@@ -25,10 +27,35 @@ class Dtype(StrEnum):
     FLOAT16 = "float16"
 
 
-def app(command: Callable[..., None]) -> typer.Typer:
+_UsageError: Any = typer.BadParameter.__base__  # click's, of which some releases of typer have one of their own
+
+
+@contextmanager
+def discreet() -> Iterator[None]:
+    """Usage errors repeat what was typed: a URI, for example, in which there is a password. They show no secrets."""
+    try:
+        yield
+    except _UsageError as error:
+        error.message = redact(error.message)
+        raise
+
+
+class Discreet(TyperCommand):
+    """A command whose usage errors are discreet, those that are found when words are taken apart and the later ones."""
+
+    def make_context(self, *given: Any, **named: Any) -> Any:
+        with discreet():
+            return super().make_context(*given, **named)
+
+    def invoke(self, ctx: Any) -> Any:
+        with discreet():
+            return super().invoke(ctx)
+
+
+def app(command: Callable[..., None], name: str | None = None) -> typer.Typer:
     """A program of one verb: what `python -m jobs.<verb>` runs."""
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    program.command()(command)
+    program.command(name, cls=Discreet)(command)
     return program
 
 
@@ -38,8 +65,8 @@ def with_exit_code(body: Callable[[], None]) -> None:
         body()
     except typer.BadParameter:
         raise  # typer says it, with the usage, and exits with 2
-    except KeyboardInterrupt:
-        _leave(FAILED, "interrupted; the same command resumes")
+    except KeyboardInterrupt as error:  # a run says how far it came
+        _leave(FAILED, str(error) or "interrupted; the same command resumes")
     except Exception as error:  # noqa: BLE001 - whatever it is, it ends the verb, and what was committed stays
         _leave(*_code_and_words(error))
 
@@ -49,13 +76,13 @@ def _code_and_words(error: Exception) -> tuple[int, str]:
     # Imported here: help and usage errors need neither torch nor Ray.
     from pipeline.perceiver.fetch import CheckpointError
     from pipeline.runtime.errors import RunFailed, TooMuchQuarantined, UsageError
-    from pipeline.storage import AccessError
+    from pipeline.storage import AccessError, StorageError
 
     if isinstance(error, UsageError | AccessError | CheckpointError):
         return WRONG_USAGE, str(error)
     if isinstance(error, TooMuchQuarantined):
         return TOO_MUCH_QUARANTINED, str(error)
-    if isinstance(error, RunFailed):
+    if isinstance(error, RunFailed | StorageError):
         return FAILED, str(error)
     return FAILED, "".join(traceback.format_exception(error))
 

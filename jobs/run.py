@@ -13,7 +13,7 @@ def command(options: RunOptions) -> None:
     """Predict every unit of INPUT once, into OUTPUT/predictions/*.parquet. The same command resumes what is left."""
     from pipeline.runtime.run import execute
 
-    summary = execute(options)
+    summary = execute(options, leave=True)
     resumed = f", {count(summary.resumed)} of them before" if summary.resumed else ""
     Console().print(
         f"done: {count(summary.rows)} rows and {count(summary.quarantined)} quarantined, "

@@ -3,15 +3,14 @@ cluster, a small checkpoint and pictures."""
 
 from __future__ import annotations
 
-import http.client
+import contextlib
 import json
 import subprocess
 import sys
 import threading
 import uuid
 from collections.abc import Callable, Collection, Iterable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests.faults.proxy import Answer, Connection, FaultyProxy, Proxy, Request
+
 # One request at a time: moto looks for the object and stores it in two steps, and a store's conditional put is one.
 # It ends with the process that started it, however that ends.
-_S3_SERVER = """
+S3_SERVER = """
 import os, sys, threading
 os.environ["MOTO_S3_DEFAULT_MAX_KEYS"] = "100"  # short pages, so that tests turn them
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
@@ -58,7 +59,7 @@ class S3:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3]:
     """An S3 server that other processes reach too: they inherit what this sets in the environment."""
-    command = [sys.executable, "-c", _S3_SERVER]
+    command = [sys.executable, "-c", S3_SERVER]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server,
         pytest.MonkeyPatch.context() as patch,
@@ -75,70 +76,54 @@ def s3() -> Iterator[S3]:
         server.terminate()
 
 
-@dataclass(kw_only=True)
-class Wire:
+class Wire(Proxy):
     """A proxy before the S3 server, which does to requests what it is told and keeps a list of its answers."""
 
-    endpoint: str
-    seen: list[tuple[str, str, dict[str, str], int]] = field(
-        default_factory=list
-    )  # method, path, headers, bytes answered
-    without_header: str | None = None  # taken from every request
-    lose_answers: int = 0  # so many PUTs reach the store, their answers nobody
-    statuses: list[int] = field(default_factory=list)  # answered to the next requests instead of asking the store
-    stalled: threading.Event | None = None  # no answer to anything until it is set
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream)
+        self.seen: list[tuple[str, str, dict[str, str], int]] = []  # method, path, headers, bytes answered
+        self.without_header: str | None = None  # taken from every request
+        self.lose_answers = 0  # so many PUTs reach the store, their answers nobody
+        self.statuses: list[int | tuple[int, str]] = []  # answered instead of asking the store, with a code or none
+        self.stalled: threading.Event | None = None  # no answer to anything until it is set
+
+    def handle(self, request: Request, connection: Connection) -> None:
+        if self.stalled is not None:
+            self.stalled.wait()
+        if self.statuses:
+            status = self.statuses.pop(0)
+            answer = Answer.failed(*status) if isinstance(status, tuple) else Answer(status=status)
+        else:
+            request.headers.pop((self.without_header or "").lower(), None)
+            answer = self.forward(request)
+            if request.method == "PUT" and self.lose_answers:
+                self.lose_answers -= 1
+                connection.close()
+                return
+        self.seen.append((request.method, request.path, request.headers, len(answer.body)))
+        connection.answer(answer)
 
 
 @pytest.fixture
 def wire(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
     """The way from this process to the S3 server, for stores that connect during the test."""
-    upstream = s3.endpoint.removeprefix("http://")
+    with Wire(s3.endpoint) as wire:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
+        yield wire
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"  # which answers `Expect: 100-continue`
 
-        def handle_one(self) -> None:
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if wire.stalled is not None:
-                wire.stalled.wait()
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            if wire.statuses:
-                return self._answer(wire.statuses.pop(0), {}, b"", headers)
-            headers.pop((wire.without_header or "").lower(), None)
-            connection = http.client.HTTPConnection(upstream)
-            connection.request(self.command, self.path, body=body, headers=headers)
-            answer = connection.getresponse()
-            data = answer.read()
-            connection.close()
-            if self.command == "PUT" and wire.lose_answers:
-                wire.lose_answers -= 1
-                self.close_connection = True
-                return None
-            return self._answer(answer.status, dict(answer.getheaders()), data, headers)
+@pytest.fixture
+def faulty(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FaultyProxy]]:
+    """`faulty(rate=0.2, seed=7)`: from then on, a way to the S3 server on which that share of the requests fails, for
+    stores that connect during the test and processes that start in it."""
+    with contextlib.ExitStack() as running:
 
-        do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_one  # noqa: N815
+        def start(**faults: Any) -> FaultyProxy:
+            proxy = running.enter_context(FaultyProxy(s3.endpoint, **faults))
+            monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+            return proxy
 
-        def _answer(self, status: int, answered: dict[str, str], data: bytes, asked: dict[str, str]) -> None:
-            wire.seen.append((self.command, self.path, asked, len(data)))
-            self.send_response_only(status)
-            for name, value in answered.items():
-                if name.lower() not in ("transfer-encoding", "connection"):
-                    self.send_header(name, value)
-            if not any(name.lower() == "content-length" for name in answered):
-                self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *arguments: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    wire = Wire(endpoint=f"http://127.0.0.1:{server.server_port}")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield wire
-    server.shutdown()
-    server.server_close()
+        yield start
 
 
 @pytest.fixture(scope="session")

@@ -22,9 +22,13 @@ def latent_columns(dtype: str) -> dict[str, ColumnType]:
 
 
 def latent_rows(latents: torch.Tensor, counts: Sequence[int], dtype: str) -> dict[str, Sequence[Any] | np.ndarray]:
-    """The columns of one micro-batch from latents [T, N, D], of which each unit has as many as `counts` says."""
+    """The columns of one micro-batch from latents [T, N, D], of which each unit has as many as `counts` says.
+
+    What `dtype` does not hold becomes infinite, which no row may be.
+    """
     units, (_, number, width) = len(counts), latents.shape
-    values = latents.float().cpu().numpy().astype(dtype).reshape(-1, number * width)
+    with np.errstate(over="ignore"):
+        values = latents.float().cpu().numpy().astype(dtype).reshape(-1, number * width)
     ends = np.cumsum(counts, dtype=np.int64)
     return {
         "latents": [values[end - count : end].reshape(-1) for end, count in zip(ends, counts, strict=True)],

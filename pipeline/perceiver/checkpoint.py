@@ -18,7 +18,17 @@ from pipeline.perceiver.preprocessors import ConvStem
 if TYPE_CHECKING:
     from pipeline.perceiver.model import PerceiverIO
 
-__all__ = ["CheckpointError", "digest", "fetch", "fill", "load", "model_class", "read_config", "read_json"]
+__all__ = [
+    "CheckpointError",
+    "check_weights",
+    "digest",
+    "fetch",
+    "fill",
+    "load",
+    "model_class",
+    "read_config",
+    "read_json",
+]
 
 M = TypeVar("M", bound="PerceiverIO")
 
@@ -39,6 +49,11 @@ class Tensors(Mapping[str, Callable[[], Tensor]]):
 
     def __len__(self) -> int:
         return len(self._readers)
+
+
+def check_weights(folder: Path) -> None:
+    """CheckpointError unless each file with weights can be read, as far as it shows without reading a tensor."""
+    Tensors(weight_files(folder))
 
 
 def load(kind: type[M], ref: str | Path) -> M:
@@ -129,7 +144,8 @@ def _pickled(path: Path) -> dict[str, Callable[[], Tensor]]:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        raise CheckpointError(f"{path} is not a file of tensors alone: {str(error).splitlines()[0]}") from error
+        words = str(error).partition(". ")[0].splitlines()[0]  # torch goes on to say how the file could be run
+        raise CheckpointError(f"{path} is not a file of tensors alone: {words}") from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise CheckpointError(f"{path} must hold a dictionary of tensors")
     return {str(name): partial(_same, tensor) for name, tensor in tensors.items()}

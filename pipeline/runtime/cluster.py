@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import logging
 import math
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
 import ray.data
+from ray._private import ray_constants
 
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.quiet import quiet_ray_data, quiet_start
+from pipeline.runtime.stopping import handlers_kept
+from pipeline.runtime.tokens import require_token
 
 LOAD_CPUS, WRITE_CPUS = 0.5, 0.25
+_SETTINGS = {"RAY_task_oom_retries": "4"}  # of tasks that Ray's memory monitor ends; Ray's own default is for ever
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,17 +49,43 @@ def connected(address: str | None) -> Iterator[None]:
     """Ray, connected to for the time of the block; the connection that a caller already has is used and left."""
     mine = not ray.is_initialized()
     if mine:
+        named = address or os.environ.get("RAY_ADDRESS")
         try:
-            with quiet_start():
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR)
+            require_token(address)  # what the environment names is the cluster that the process runs in
+            with handlers_kept(), quiet_start():
+                _connect(named)
         except (ConnectionError, ValueError) as error:
-            raise UsageError(f"address ({address}) is not that of a Ray cluster: {reason(error)}") from error
+            raise UsageError(f"address ({named}) is not that of a Ray cluster: {reason(error)}") from error
     quiet_ray_data()
     try:
         yield
     finally:
         if mine:
             ray.shutdown()
+
+
+def _connect(address: str | None) -> None:
+    """To the cluster that is named; without a name to the one at hand, else to a new one that only this machine
+    reaches."""
+    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    for name, value in _SETTINGS.items():
+        os.environ.setdefault(name, value)
+    if address != "local":
+        try:
+            ray.init(address=address or "auto", **quiet)
+        except ConnectionError:
+            if address is not None:
+                raise
+        else:
+            return
+    # Ray listens on every interface of the machine, but where it takes itself for one that has no other: then all of
+    # its servers, and those of its workers, are on loopback.
+    several = ray_constants.ENABLE_RAY_CLUSTER
+    ray_constants.ENABLE_RAY_CLUSTER = False
+    try:
+        ray.init(address="local", **quiet)
+    finally:
+        ray_constants.ENABLE_RAY_CLUSTER = several
 
 
 def nodes() -> list[Node]:
@@ -70,8 +101,9 @@ def resolve(options: RunOptions, found: list[Node]) -> Resources:
     dtype = options.dtype if options.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
     cpus = sum(node.cpus for node in found)
     widest = max((node.cpus for node in found), default=0.0)
-    # Half of the CPUs at most: a pool that holds them all while load and write have none stalls without an error.
-    share = min(cpus / (2 * options.replicas), widest / 2)
+    # Half of the CPUs at most, even without the widest node: replicas of a node that dies are started on the others,
+    # and a pool that holds all CPUs while load and write have none stalls without an error.
+    share = min((cpus - widest or cpus) / (2 * options.replicas), widest / 2)
     replica = Resources(
         device=device,
         dtype=dtype,

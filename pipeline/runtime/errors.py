@@ -5,6 +5,7 @@ import re
 from pipeline.storage import redact
 
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+_NEXT = "\nThe above exception was the direct cause"
 _ADVICE = "To change retry attempts"  # Ray's last line on some errors, about settings that users of a run do not have
 
 
@@ -21,7 +22,7 @@ class TooMuchQuarantined(Exception):  # noqa: N818
 
 
 def reason(error: BaseException | None) -> str:
-    """An error in one line without secrets. Ray's errors hold whole traces, whose last line is the cause."""
-    lines = _COLOURS.sub("", redact(str(error))).splitlines()
+    """An error in one line without secrets. Ray's errors hold whole traces, whose first one ends with the cause."""
+    lines = _COLOURS.sub("", redact(str(error))).partition(_NEXT)[0].splitlines()
     told = [line for line in lines if line.strip() and not line.startswith(_ADVICE)]
     return told[-1] if told else type(error).__name__

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.heads.base import Head
+from pipeline.points import reached
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
+from pipeline.sinks.ownership import RUN
 from pipeline.storage import Missing, Store, redact
 
-RUN = "_run/run.json"
 SOFTWARE = ("perceiver-pipeline", "ray", "torch", "transformers", "numpy", "pyarrow", "pillow", "av")
 
 
@@ -67,7 +68,10 @@ def new_run(
 
 def claim(output: Store, wanted: Run) -> Run:
     """Put run.json if it is absent, else adopt the one that is there; UsageError where that one is another run's."""
-    if output.put_if_absent(RUN, wanted.to_json()):
+    reached("run.before")
+    created = output.put_if_absent(RUN, wanted.to_json())
+    reached("run.claimed")
+    if created:
         return wanted
     found = Run.from_json(output.read(RUN))
     if found.input != wanted.input:

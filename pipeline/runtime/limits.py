@@ -22,7 +22,7 @@ class Begun:
 def begun(output: Store, segments: Iterable[Segment]) -> dict[str, Begun]:
     """By key, the inputs that were the last of a segment with a limit, and of which no later one planned the rest."""
     found: dict[str, Begun] = {}
-    for segment in segments:
+    for segment in (segment for segment in segments if not segment.again):
         last = last_piece(output, segment)
         cut = {last.key} if last.most is not None else set()
         pieces: dict[str, list[Piece]] = {}

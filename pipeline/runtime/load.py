@@ -4,56 +4,31 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from itertools import islice
-from typing import Any
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
 
-import numpy as np
 import pyarrow as pa
 
-from pipeline.heads.base import Head
-from pipeline.heads.latents import latents_of
+from pipeline import points
+from pipeline.isolation import Limits
+from pipeline.runtime.careful import Careful, rest_of
+from pipeline.runtime.given_up import GivenUp
 from pipeline.runtime.packing import array_columns, pack
-from pipeline.runtime.quarantine import quarantined, to_table
-from pipeline.runtime.retry import TRIES, patiently, pause
+from pipeline.runtime.quarantine import to_table
+from pipeline.runtime.reading import LATENTS, THREADS, Found, Loaded, Loader, Trouble, found_in
 from pipeline.runtime.segments import pieces_of, read_plan_file
-from pipeline.sinks.parts import Quarantined
+from pipeline.sinks.parts import Quarantined, predicted_ids
 from pipeline.sinks.schema import large
-from pipeline.sources.base import Piece, Source, Unit
-from pipeline.storage import AccessError, StorageError, Store, redact
+from pipeline.sources.base import Piece
+from pipeline.storage import AccessError, Store, redact
+
+__all__ = ["KEPT", "LATENTS", "THREADS", "UNTRUSTED", "Loaded", "Loader", "load", "read", "to_tables"]
 
 KEPT = "kept."  # prefix of the columns that rows carry along
-LATENTS = "latents"  # the array of a unit that was encoded before
-THREADS = 8  # reads in flight: a shard of small objects waits for the store, not for the CPU
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loader:
-    """What a load task needs. Small: stores connect when they are first used."""
-
-    inputs: Store
-    output: Store
-    source: Source
-    head: Head
-    kept: pa.Schema = field(default_factory=lambda: pa.schema([]))
-    stored: bool = False  # units are rows with latents
-    threads: int = THREADS
-
-    def arrays(self, medium: Any) -> dict[str, np.ndarray]:
-        """What travels of a medium; of a row with latents, those and what decoding them needs beside."""
-        if not self.stored:
-            return self.head.transform(medium)
-        return {LATENTS: latents_of(medium), **self.head.restore(medium)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """A unit and its arrays."""
-
-    unit: Unit
-    arrays: dict[str, np.ndarray]
+UNTRUSTED = Limits(seconds=300.0, memory_bytes=4 << 30)  # of a unit, where nobody says otherwise
 
 
 def load(table: pa.Table, *, loader: Loader) -> pa.Table:
@@ -61,17 +36,26 @@ def load(table: pa.Table, *, loader: Loader) -> pa.Table:
 
     Where INPUT can no longer be accessed at all the shard comes out empty with the scalar `fatal`, which ends the run.
     """
+    points.reached("load.begin")
     started = time.perf_counter()
     planned = table.to_pylist()[0]
     plan = _plan_file(loader.output, planned["file"], planned["sha256"])
     row = plan.slice(planned["row"], 1).to_pylist()[0]
     scalars = {"shard": row["shard"], "segment": row["segment"], "plan": planned["sha256"], "fatal": ""}
+    scalars["replaces"] = row["replaces"]
     try:
-        results = list(read(loader, pieces_of(row)))
+        results = list(read(_without_done(loader, row), pieces_of(row)))
     except AccessError as error:
         results, scalars["fatal"] = [], redact(str(error))
     units, failed = to_tables(results, loader.kept)
+    points.reached("load.end")
     return pack(units, failed, scalars | {"seconds_load": time.perf_counter() - started})
+
+
+def _without_done(loader: Loader, row: dict[str, Any]) -> Loader:
+    """The loader of this shard: of one that is a second chance it leaves out what was predicted at the first."""
+    before = {shard for shards in row["again"] or () for shard in shards}
+    return replace(loader, done=predicted_ids(loader.output, loader.run, before)) if before else loader
 
 
 def to_tables(results: list[Loaded | Quarantined], kept: pa.Schema) -> tuple[pa.Table, pa.Table]:
@@ -101,56 +85,59 @@ def _kept(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 def read(loader: Loader, pieces: list[Piece]) -> Iterator[Loaded | Quarantined]:
     """Every unit of the pieces in their order, read in parallel; a medium is let go as soon as it is transformed."""
-    with ThreadPoolExecutor(min(loader.threads, len(pieces))) as pool:
-        for results in pool.map(functools.partial(_read_piece, loader), pieces):
-            yield from results
+    with _reader(loader) as reader:
+        groups = list(reader.groups(pieces))
+        with ThreadPoolExecutor(min(loader.threads, len(groups))) as pool:
+            for results in pool.map(functools.partial(_insist, reader), groups):
+                yield from results
 
 
-def _read_piece(loader: Loader, piece: Piece) -> list[Loaded | Quarantined]:
-    """The units of one piece; it is read again, some time later, where its store had an error that passes."""
-    for attempt in range(1, TRIES + 1):
-        units = list(_transformed(loader, piece, attempt))
-        if not any(_passing(error) for _, error in units):
-            break
-        if attempt < TRIES:
-            pause(attempt)
-    results = [result for result, _ in units]
-    if piece.units is not None and len(results) != piece.units:
-        raise RuntimeError(f"{piece.key}: {piece.units} units were planned, the source gave {len(results)}")
+class Reader(Protocol):
+    """A way to read pieces."""
+
+    def groups(self, pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+        """The pieces in their order, those together that are best read one after another."""
+
+    def read(self, pieces: Sequence[Piece], attempt: int) -> list[list[Found]]:
+        """What becomes of the units of each piece, in an attempt of that number."""
+
+
+def _reader(loader: Loader) -> AbstractContextManager[Reader]:
+    careful = loader.limits is not None and not loader.given_up
+    return Careful(loader) if careful else nullcontext(Plain(loader))
+
+
+@dataclass(frozen=True)
+class Plain:
+    """Reads in this process, or not at all where that is given up."""
+
+    loader: Loader
+
+    def groups(self, pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
+        """Each by itself."""
+        return ([piece] for piece in pieces)
+
+    def read(self, pieces: Sequence[Piece], attempt: int) -> list[list[Found]]:
+        """What becomes of the units of each piece."""
+        if self.loader.given_up:
+            return [list(rest_of(self.loader, piece, 0, GivenUp())) for piece in pieces]
+        return [list(found_in(self.loader, piece, attempt)) for piece in pieces]
+
+
+def _insist(reader: Reader, group: Sequence[Piece]) -> list[Loaded | Quarantined]:
+    """The units of some pieces; one is read once more where its store had an error that passes, which its own patience
+    did not outlast."""
+    results: list[Loaded | Quarantined] = []
+    for piece, found in zip(group, reader.read(group, 1), strict=True):
+        if any(each.trouble is Trouble.PASSING for each in found):
+            (found,) = reader.read([piece], 2)
+        if piece.units is not None and len(found) != piece.units:
+            raise RuntimeError(f"{piece.key}: {piece.units} units were planned, the source gave {len(found)}")
+        results += [each.result for each in found if each.result is not None]
     return results
-
-
-def _transformed(
-    loader: Loader, piece: Piece, attempt: int
-) -> Iterator[tuple[Loaded | Quarantined, BaseException | None]]:
-    """Each unit of the piece, with its error where it has one."""
-    try:
-        skip = piece.skip or 0
-        last = None if piece.most is None else skip + piece.most
-        for unit in islice(loader.source.units(loader.inputs, piece), skip, last):
-            yield _transform(loader, unit, attempt)
-    except AccessError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a piece whose source fails stands in quarantine as one unit
-        yield quarantined(piece.key, loader.inputs.uri_of(piece.key), "load", error, attempts=attempt), error
-
-
-def _transform(loader: Loader, unit: Unit, attempt: int) -> tuple[Loaded | Quarantined, BaseException | None]:
-    if unit.error is not None:
-        return quarantined(unit.id, unit.uri, "load", unit.error, attempts=attempt), unit.error
-    try:
-        return Loaded(unit=unit, arrays=loader.arrays(unit.medium)), None
-    except Exception as error:  # noqa: BLE001 - whatever a transform raises, this unit is quarantined for it
-        return quarantined(unit.id, unit.uri, "transform", error, attempts=attempt), error
-    finally:
-        unit.medium = None
-
-
-def _passing(error: BaseException | None) -> bool:
-    return isinstance(error, StorageError) and error.transient
 
 
 @functools.lru_cache(maxsize=2)
 def _plan_file(output: Store, name: str, sha256: str) -> pa.Table:
     """A plan file. A task's shards lie in one file, and a worker process gets neighbouring tasks."""
-    return patiently(lambda: read_plan_file(output, name, sha256))
+    return read_plan_file(output, name, sha256)

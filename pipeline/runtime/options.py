@@ -88,6 +88,22 @@ class RunOptions(BaseModel):
     changed: Literal["skip", "redo"] = Field(
         "skip", description="Inputs that changed since they were planned: leave them, or predict them again."
     )
+    retry_quarantined: bool = Field(
+        False, description="Plan quarantined units once more; what is then predicted counts as predicted."
+    )
+    stall_timeout: Positive = Field(
+        1800.0, description="Seconds without anything coming out of any stage after which the run fails."
+    )
+    unit_seconds: Positive = Field(
+        300.0, description="Seconds that reading one unit may take, waiting for storage aside; then it is quarantined."
+    )
+    unit_memory: Positive = Field(
+        4.0, description="GiB of memory that reading one unit may take; then it is quarantined."
+    )
+    trusted_inputs: bool = Field(
+        False,
+        description="Read inputs without a child process and its limits: only for files of your own making.",
+    )
     address: str | None = Field(None, description="Ray cluster to use; by default the one at hand, or a new local one.")
     single_writer: bool = Field(
         False,

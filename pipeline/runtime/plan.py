@@ -10,8 +10,18 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from pipeline.points import reached
 from pipeline.runtime.limits import begun, limited, rest
-from pipeline.runtime.segments import PlanFile, Segment, planned_versions, put_plan_file, read_segments, total
+from pipeline.runtime.segments import (
+    PlanFile,
+    Segment,
+    Shard,
+    planned_versions,
+    put_plan_file,
+    put_segment,
+    read_segments,
+    total,
+)
 from pipeline.sinks.schema import plain
 from pipeline.sources.base import Piece, Source
 from pipeline.sources.find import Found
@@ -88,12 +98,15 @@ def freeze(
     *,
     redo: bool = False,
     kept: pa.Schema | None = None,
+    run: str | None = None,
 ) -> Plan:
     """Plan in OUTPUT what INPUT has beyond the segments there, and return the whole plan.
 
     `find` lists INPUT, once and again after each race that was lost. `redo` plans changed inputs anew. `kept`: the
-    columns that rows carry along; AccessError names a file that has others.
+    columns that rows carry along; AccessError names a file that has others. `run`: the one whose OUTPUT it must be;
+    OutputLost where it no longer is.
     """
+    reached("plan.begin")
     plan = Plan(segments=read_segments(output))
     while True:
         plan.changed, found = 0, find()
@@ -105,17 +118,15 @@ def freeze(
             return plan
         pieces = rest(pieces_of_all(source, found.store, fresh, kept), cut_short, source, found.store)
         pieces = limited(pieces, left, source, found.store)
-        files = tuple(_put_files(output, cut_shards(pieces, cut), plan))
+        shards = (Shard(pieces=pieces) for pieces in cut_shards(pieces, cut))
+        files = tuple(put_files(output, shards, plan))
         if not files:
             return plan
         segment = Segment(number=len(plan.segments), files=files)
-        if output.put_if_absent(segment.key, segment.to_json()):
+        if put_segment(output, segment, run):
             plan.segments.append(segment)
             return plan
-        # Another driver planned at the same time and won: its segment counts, and what it has not is still to plan.
-        for file in files:
-            output.delete(file.name)
-        plan.segments = read_segments(output)
+        plan.segments = read_segments(output)  # of another driver, which won: what it has not is still to plan
 
 
 def cut_shards(pieces: Iterable[Piece], cut: Cut) -> Iterator[list[Piece]]:
@@ -169,13 +180,13 @@ def _check_kept(store: Store, entry: Entry, wanted: pa.Schema, found: pa.Schema)
             )
 
 
-def _put_files(output: Store, shards: Iterable[list[Piece]], plan: Plan) -> Iterator[PlanFile]:
+def put_files(output: Store, shards: Iterable[Shard], plan: Plan) -> Iterator[PlanFile]:
     """Plan files of the shards, as many as it takes, numbered on from the plan."""
     first, count = plan.shards, 0
-    pending: list[list[Piece]] = []
+    pending: list[Shard] = []
     for shard in shards:
         pending.append(shard)
-        count += len(shard)
+        count += len(shard.pieces)
         if count >= FILE_PIECES:
             yield put_plan_file(output, len(plan.segments), first, pending)
             first, count, pending = first + len(pending), 0, []

@@ -13,13 +13,16 @@ import pyarrow as pa
 
 from pipeline.heads import HEADS, Head, head_for
 from pipeline.heads.latents import COLUMNS
-from pipeline.perceiver.checkpoint import CheckpointError, digest, fetch, read_config
+from pipeline.isolation import Limits
+from pipeline.perceiver.checkpoint import CheckpointError, check_weights, digest, fetch, read_config
+from pipeline.runtime.again import freeze_again
 from pipeline.runtime.cluster import Resources, connected, nodes, resolve
 from pipeline.runtime.dataset import Stages
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.fingerprint import Run, claim, new_run, read_run
 from pipeline.runtime.ids import check_ids
 from pipeline.runtime.load import Loader
+from pipeline.runtime.opening import opening
 from pipeline.runtime.options import RunOptions, near
 from pipeline.runtime.plan import Cut, Plan, freeze
 from pipeline.runtime.replica import ModelRef, columns_of
@@ -71,19 +74,7 @@ def prepared(options: RunOptions) -> Iterator[Prepared]:
     with connected(options.address):
         resources = resolve(options, nodes())
         run = claim(checked.output, _run(options, checked, resources))
-        plan = freeze(
-            checked.output,
-            checked.source,
-            lambda: _found(checked),
-            Cut(
-                unit_bytes=checked.head.unit_bytes + checked.latent_bytes,
-                growth=checked.head.growth,
-                shard_size=options.shard_size,
-                limit=options.limit,
-            ),
-            redo=options.changed == "redo",
-            kept=checked.kept,
-        )
+        plan = _plan(options, checked, run)
         stages = _stages(checked, run, resources, options)
         yield Prepared(options=options, output=checked.output, run=run, plan=plan, stages=stages)
 
@@ -93,6 +84,7 @@ def check(options: RunOptions) -> Checked:
     if options.task not in HEADS:
         raise UsageError(f"task {options.task!r} is none of {', '.join(HEADS)}{near(options.task, list(HEADS))}")
     folder = fetch(check_uri(options.checkpoint))
+    check_weights(folder)
     head, checkpoint = _head(options, folder), digest(folder)
     source, stored, named = _source(options, head), None, options.id_column is not None
     if options.from_latents is not None:
@@ -101,8 +93,9 @@ def check(options: RunOptions) -> Checked:
     uri = options.input if options.from_latents is None else f"{options.from_latents.rstrip('/')}/{PREDICTIONS}"
     found = find(uri, source)
     first = next(found.entries)
-    kept = _kept(options, source, found.store, chain([first], found.entries))
-    next(iter(source.pieces(found.store, first)), None)  # so that nothing is written where it lacks the column
+    with opening(source, _limits(options)) as opened:
+        kept = _kept(options, opened, found.store, chain([first], found.entries))
+        next(iter(opened.pieces(found.store, first)), None)  # so that nothing is written where it lacks the column
     columns = columns_of(head, options.array_dtype if options.latents else None)
     try:
         output_schema(columns, kept)
@@ -135,11 +128,34 @@ def _kept(options: RunOptions, source: Source, store: Store, entries: Iterator[E
     return kept
 
 
-def _found(checked: Checked) -> Found:
+def _plan(options: RunOptions, checked: Checked, run: Run) -> Plan:
+    """The frozen plan, with what INPUT has beyond it, and where asked with what is quarantined."""
+    cut = Cut(
+        unit_bytes=checked.head.unit_bytes + checked.latent_bytes,
+        growth=checked.head.growth,
+        shard_size=options.shard_size,
+        limit=options.limit,
+    )
+    output, redo, kept = checked.output, options.changed == "redo", checked.kept
+    with opening(checked.source, _limits(options)) as source:
+        plan = freeze(output, source, lambda: _found(checked, source), cut, redo=redo, kept=kept, run=run.run)
+        if options.retry_quarantined:
+            plan = freeze_again(output, run.run, plan, source, lambda: find(checked.input, source), cut)
+        return plan
+
+
+def _found(checked: Checked, source: Source) -> Found:
     """A fresh listing; where units have ids of their own, all of them distinct."""
     if checked.named:
-        check_ids(checked.source, find(checked.input, checked.source))
-    return find(checked.input, checked.source)
+        check_ids(source, find(checked.input, source))
+    return find(checked.input, source)
+
+
+def _limits(options: RunOptions) -> Limits | None:
+    """Of reading one unit, or of opening one file; None where inputs are trusted."""
+    if options.trusted_inputs:
+        return None
+    return Limits(seconds=options.unit_seconds, memory_bytes=int(options.unit_memory * 2**30))
 
 
 def _latent_bytes(folder: Path, dtype: str) -> int:
@@ -177,8 +193,10 @@ def _stages(checked: Checked, run: Run, resources: Resources, options: RunOption
             output=output,
             source=checked.source,
             head=head,
+            run=run.run,
             kept=checked.kept,
             stored=checked.stored is not None,
+            limits=_limits(options),
         ),
         model=ModelRef(
             checkpoint=checked.checkpoint,
@@ -192,6 +210,7 @@ def _stages(checked: Checked, run: Run, resources: Resources, options: RunOption
         batch_size=options.batch_size,
         resources=resources,
         keep_latents=keep_latents,
+        stall_timeout=options.stall_timeout,
     )
 
 

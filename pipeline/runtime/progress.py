@@ -36,7 +36,7 @@ class Counts:
         """One shard more."""
         self.shards_done += 1
         self.rows += receipt.rows
-        self.quarantined += receipt.quarantined
+        self.quarantined += receipt.quarantined - receipt.replaced
 
     def start(self) -> None:
         """What has been counted so far was done before: paces are of what comes from here on."""

@@ -14,11 +14,20 @@ MESSAGE_LENGTH = 500
 
 
 def quarantined(unit_id: str, uri: str, stage: str, error: BaseException, *, attempts: int = 1) -> Quarantined:
-    """A unit and what went wrong with it: the error's class, and its message without secrets, cut to read well."""
-    message = redact(str(error))
+    """A unit and what went wrong with it: the error's class, and its message without secrets, in one line, cut to read
+    well.
+
+    Half characters, which a damaged name brings into a message and no column holds, are written out as \\udc80.
+    """
+    message = _in_one_line(redact(str(error)).encode(errors="backslashreplace").decode()) or "no reason was given"
     if len(message) > MESSAGE_LENGTH:
         message = message[: MESSAGE_LENGTH - 1] + "…"
     return Quarantined(id=unit_id, uri=uri, stage=stage, error=type(error).__name__, message=message, attempts=attempts)
+
+
+def _in_one_line(text: str) -> str:
+    """The text with a space for each of its breaks and control characters: some quote what they stumble over."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def to_table(units: Iterable[Quarantined]) -> pa.Table:

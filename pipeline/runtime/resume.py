@@ -5,24 +5,53 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
 
+from pipeline.points import reached
 from pipeline.runtime.receipts import Receipt, read_receipts, receipt_of
 from pipeline.sinks.parts import part_key, put_quarantine, read_footer, shard_of
 from pipeline.storage import Store
 
 PREDICTIONS = "predictions/"
+NAMED = 3  # parts of another run that an error names
 THREADS = 16
+
+
+class Listed(NamedTuple):
+    """What lies in predictions/: the shards of a run that have a part, and the keys of parts of other runs, which a
+    glob would show among them."""
+
+    shards: set[int]
+    foreign: list[str]
+
+
+def listed(output: Store, run: str) -> Listed:
+    """A fresh listing."""
+    there = Listed(set(), [])
+    for key in output.names(PREDICTIONS):
+        part = shard_of(key)
+        if part is not None and part[0] == run:
+            there.shards.add(part[1])
+        elif part is not None:
+            there.foreign.append(key)
+    return there
 
 
 def committed(output: Store, run: str) -> set[int]:
     """The shards of this run that have a part; a fresh listing."""
-    found = (shard_of(key) for key in output.names(PREDICTIONS))
-    return {shard for name, shard in (pair for pair in found if pair is not None) if name == run}
+    return listed(output, run).shards
 
 
-def heard_of(output: Store, shards: set[int]) -> dict[int, Receipt]:
-    """The receipts of these shards that drivers have flushed."""
-    return {shard: receipt for shard, receipt in read_receipts(output).items() if shard in shards}
+def told(output: Store, foreign: list[str]) -> str:
+    """What a person is told of such parts."""
+    names = ", ".join(foreign[:NAMED]) + (", …" if len(foreign) > NAMED else "")
+    count = "a part" if len(foreign) == 1 else f"{len(foreign):,} parts"
+    return f"{output.uri_of(PREDICTIONS)} holds {count} of another run ({names}): delete them, or use another OUTPUT"
+
+
+def heard_of(output: Store, run: str, shards: set[int]) -> dict[int, Receipt]:
+    """The receipts of these shards of a run that its drivers have flushed."""
+    return {shard: receipt for shard, receipt in read_receipts(output, run).items() if shard in shards}
 
 
 def recover(output: Store, run: str, shards: Iterable[int], *, heal: bool = True) -> list[Receipt]:
@@ -37,6 +66,8 @@ def recover(output: Store, run: str, shards: Iterable[int], *, heal: bool = True
 def _recover(output: Store, run: str, shard: int, *, heal: bool) -> Receipt:
     key = part_key(run, shard)
     footer = read_footer(output, key)
+    reached("resume.footer-read")
     if heal:
         put_quarantine(output, footer)
+        reached("resume.healed")
     return receipt_of(footer, size=output.size(key))

@@ -24,13 +24,19 @@ _DTYPES = {"mp4": np.uint8, "png": np.uint8, "wav": np.float32}
 def to_rows(
     values: Mapping[str, Sequence[Any] | np.ndarray], columns: Mapping[str, ColumnType], units: int
 ) -> pa.Table:
-    """A table with exactly `columns`, one row a unit; ValueError where one is missing, extra, or of another length."""
+    """A table with exactly `columns`, one row a unit; ValueError where one is missing, extra, or of another length.
+
+    OverflowError where an array has values that its column's type does not hold.
+    """
     if values.keys() != columns.keys():
         raise ValueError(f"the head gave the columns {sorted(values)}, it declares {sorted(columns)}")
     for name, column in values.items():
         if len(column) != units:
             raise ValueError(f"column {name!r} has {len(column)} values for {units} units")
-    return pa.table({name: to_array(values[name], kind) for name, kind in columns.items()})
+    table = pa.table({name: to_array(values[name], kind) for name, kind in columns.items()})
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        _check_range(name, column.chunk(0))
+    return table
 
 
 def empty_rows(columns: Mapping[str, ColumnType]) -> pa.Table:
@@ -59,19 +65,31 @@ def to_array(values: Sequence[Any] | np.ndarray, column: ColumnType) -> pa.Array
     return pa.array(values, transit_type(column))
 
 
-def media_columns(table: pa.Table, columns: Mapping[str, ColumnType]) -> pa.Table:
-    """The table with each medium as its file: a struct of bytes and path."""
-    for at, name in enumerate(table.column_names):
-        kind = columns.get(name)
-        files: list[Any]
-        if isinstance(kind, str) and kind in MEDIA:
-            files = [_file(value, kind) for value in table.column(name)]
-        elif isinstance(kind, list) and isinstance(kind[0], str) and kind[0] in MEDIA:
-            files = [[_file(one, kind[0]) for one in value.values] for value in table.column(name)]
-        else:
-            continue
-        table = table.set_column(at, name, pa.array(files, arrow_type(kind)))
-    return table
+def array_of(medium: pa.StructScalar, kind: str) -> np.ndarray:
+    """The values of a medium on its way, as the head gave them; a view."""
+    return np.frombuffer(medium["data"].as_buffer(), _DTYPES[kind]).reshape(medium["shape"].as_py())
+
+
+def _check_range(name: str, array: pa.Array) -> None:
+    """OverflowError where lists of floats hold one that is not finite: in the model they all were."""
+    if not pa.types.is_large_list(array.type) or not pa.types.is_floating(array.type.value_type):
+        return
+    values = array.values.to_numpy()
+    if not len(values) or _finite(values):
+        return
+    advice = ": --array-dtype float32 keeps them" if values.dtype == np.float16 else ""
+    greatest = f"{float(np.finfo(values.dtype).max):,.5g}, the greatest of {values.dtype}"
+    raise OverflowError(f"column {name!r} has values beyond {greatest}{advice}")
+
+
+def _finite(values: np.ndarray) -> bool:
+    """Whether floats are neither infinite nor NaN, by their bits: as integers these come behind all other numbers.
+
+    numpy computes with float16 by way of float32, and looks at one in the time of fifteen of these.
+    """
+    signed, unsigned = f"i{values.itemsize}", f"u{values.itemsize}"
+    plus, minus = np.array([np.inf, -np.inf], values.dtype)
+    return bool(values.view(signed).max() < plus.view(signed) and values.view(unsigned).max() < minus.view(unsigned))
 
 
 def _lists(arrays: Sequence[np.ndarray], element: pa.DataType) -> pa.Array:
@@ -83,8 +101,3 @@ def _lists(arrays: Sequence[np.ndarray], element: pa.DataType) -> pa.Array:
 def _medium(value: np.ndarray, kind: str) -> dict[str, Any]:
     array = np.ascontiguousarray(value, _DTYPES[kind])
     return {"data": array.tobytes(), "shape": list(array.shape)}
-
-
-def _file(value: pa.StructScalar, kind: str) -> dict[str, Any]:
-    data = np.frombuffer(value["data"].as_buffer(), _DTYPES[kind])
-    return {"bytes": MEDIA[kind](data.reshape(value["shape"].as_py())), "path": None}

@@ -17,6 +17,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.points import reached
+from pipeline.sinks.ownership import check_owner
 from pipeline.sources.base import Piece
 from pipeline.storage import Store
 
@@ -37,8 +39,32 @@ SCHEMA = pa.schema(
         ("segment", pa.int32()),
         ("units", pa.int64()),  # null where only opening the pieces tells
         ("pieces", pa.large_list(PIECE)),
+        ("again", pa.list_(pa.list_(pa.int64()))),  # null where the shard is no second chance
+        ("replaces", pa.int64()),
     ]
 )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """What is written of a shard. again: where it is a second chance, the shards that read each piece before, the last
+    one first; what they predicted is left out. replaces: how many quarantined units it is in place of. known: units
+    still to come of such pieces, None where only opening them tells."""
+
+    pieces: Sequence[Piece]
+    again: tuple[tuple[int, ...], ...] = ()
+    replaces: int = 0
+    known: int | None = None
+
+    @property
+    def units(self) -> int | None:
+        """How many it holds, None where only opening its pieces tells."""
+        return self.known if self.again else total(piece.units for piece in self.pieces)
+
+    @property
+    def about(self) -> int:
+        """What is known or guessed of them beyond what is planned already."""
+        return 0 if self.again else sum(piece.units or piece.about or 0 for piece in self.pieces)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +78,16 @@ class PlanFile:
     shards: int
     units: int | None
     about: int
+    replaces: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """One planning of a run: the plan files that count, in order of their shards."""
+    """One planning of a run: the plan files that count, in order of their shards. again: of quarantined units."""
 
     number: int
     files: tuple[PlanFile, ...]
+    again: bool = False
 
     @property
     def key(self) -> str:
@@ -75,17 +103,19 @@ class Segment:
 
     @property
     def units(self) -> int | None:
-        """Planned units, None where only opening the inputs tells."""
-        return total(file.units for file in self.files)
+        """Units beyond those of earlier segments, None where only opening the inputs tells."""
+        return total(None if file.units is None else file.units - file.replaces for file in self.files)
 
     def to_json(self) -> bytes:
         summary = {"segment": self.number, "first_shard": self.first_shard, "shards": self.shards, "units": self.units}
+        summary["again"] = self.again
         return json.dumps(summary | {"files": [asdict(file) for file in self.files]}, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Segment:
         values = json.loads(data)
-        return cls(number=values["segment"], files=tuple(PlanFile(**file) for file in values["files"]))
+        files = tuple(PlanFile(**file) for file in values["files"])
+        return cls(number=values["segment"], files=files, again=values["again"])
 
 
 def segment_key(number: int) -> str:
@@ -104,29 +134,52 @@ def read_segments(store: Store) -> list[Segment]:
     return [Segment.from_json(store.read(key)) for key in keys]
 
 
-def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence[Sequence[Piece]]) -> PlanFile:
-    """Write the shards, lists of pieces, under a name of its own."""
-    units = [total([piece.units for piece in pieces]) for pieces in shards]
+def put_segment(store: Store, segment: Segment, run: str | None = None) -> bool:
+    """Put the segment, whose plan files are there. False where another driver's is there by now: that one counts, and
+    the plan files of this one are gone. OutputLost where OUTPUT is no longer that of `run`.
+
+    A driver that dies before, or fails, leaves plan files that no segment names: nobody ever reads them.
+    """
+    if run is not None:
+        check_owner(store, run)
+    reached("plan.segment-before")
+    created = store.put_if_absent(segment.key, segment.to_json())
+    reached("plan.segment-put")
+    # Compared before anything is deleted: a segment of this very plan must never lose the files that it names.
+    if created or Segment.from_json(store.read(segment.key)) == segment:
+        return True
+    for file in segment.files:
+        store.delete(file.name)
+    return False
+
+
+def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence[Shard]) -> PlanFile:
+    """Write the shards under a name of its own."""
     table = pa.table(
         {
             "shard": range(first_shard, first_shard + len(shards)),
             "segment": [segment] * len(shards),
-            "units": units,
-            "pieces": [[asdict(piece) for piece in pieces] for pieces in shards],
+            "units": [shard.units for shard in shards],
+            "pieces": [[asdict(piece) for piece in shard.pieces] for shard in shards],
+            "again": [shard.again or None for shard in shards],
+            "replaces": [shard.replaces for shard in shards],
         },
         schema=SCHEMA,
     )
     sink = io.BytesIO()
     pq.write_table(table, sink, compression="zstd")
     name, data = f"{PLAN}{uuid.uuid4().hex}.parquet", sink.getvalue()
+    reached("plan.file-before")
     store.put_if_absent(name, data)
+    reached("plan.file-put")
     return PlanFile(
         name=name,
         sha256=hashlib.sha256(data).hexdigest(),
         first_shard=first_shard,
         shards=len(shards),
-        units=total(units),
-        about=sum(piece.units or piece.about or 0 for pieces in shards for piece in pieces),
+        units=total(shard.units for shard in shards),
+        about=sum(shard.about for shard in shards),
+        replaces=sum(shard.replaces for shard in shards),
     )
 
 

@@ -43,7 +43,7 @@ def status(output: Store) -> Status:
     segments = read_segments(output)
     shards, units = sum(segment.shards for segment in segments), total(segment.units for segment in segments)
     done = committed(output, run.run)
-    heard = heard_of(output, done)
+    heard = heard_of(output, run.run, done)
     known = [*heard.values(), *recover(output, run.run, done - heard.keys(), heal=False)]
     units_done = sum(receipt.units for receipt in known)
     rate = _rate(heard.values())
@@ -57,7 +57,7 @@ def status(output: Store) -> Status:
         shards_done=len(done),
         units=units,
         rows=sum(receipt.rows for receipt in known),
-        quarantined=sum(receipt.quarantined for receipt in known),
+        quarantined=sum(receipt.quarantined - receipt.replaced for receipt in known),
         bytes=sum(receipt.bytes for receipt in known),
         units_per_second=rate,
         seconds_left=(units - units_done) / rate if units is not None and rate else None,

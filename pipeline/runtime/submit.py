@@ -19,6 +19,7 @@ from pipeline.heads import HEADS
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.jobfile import parse_job, read_bytes
 from pipeline.runtime.options import RunOptions, near
+from pipeline.runtime.tokens import require_token
 from pipeline.storage import check_uri, redact
 from pipeline.storage.uris import split_scheme
 
@@ -127,6 +128,7 @@ def _client(address: str) -> Any:
     if split_scheme(address)[0] not in ("http", "https"):
         raise UsageError(f"address ({redact(address)}) is not that of a dashboard, as in http://HEAD:8265")
     check_uri(address)
+    require_token(address)
     from ray.job_submission import JobSubmissionClient
 
     for name in _TALKATIVE:

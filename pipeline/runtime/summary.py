@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
+from pipeline.points import reached
 from pipeline.runtime.fingerprint import Run
 from pipeline.runtime.plan import Plan
 from pipeline.runtime.progress import Counts
 from pipeline.runtime.receipts import Receipt
-from pipeline.storage import Store
+from pipeline.sinks.ownership import OutputLost, check_owner
+from pipeline.storage import Missing, Store
 
 MANIFEST = "_run/manifest.json"
 
@@ -54,7 +57,10 @@ class Summary:
 
 
 def put_manifest(output: Store, summary: Summary, heard: Collection[Receipt]) -> None:
-    """Write manifest.json: the sign that every planned shard is committed. A later segment's run replaces it."""
+    """Write manifest.json: the sign that every planned shard is committed. A later segment's run replaces it.
+
+    OutputLost where OUTPUT is another run's.
+    """
     totals = {name: getattr(summary, name) for name in ("run", "segments", "units", "rows", "quarantined", "bytes")}
     seconds = {
         stage: round(sum(getattr(receipt, f"seconds_{stage}") for receipt in heard), 3)
@@ -62,4 +68,19 @@ def put_manifest(output: Store, summary: Summary, heard: Collection[Receipt]) ->
     }
     finished = datetime.now(UTC).isoformat(timespec="seconds")
     manifest = totals | {"parts": summary.shards, "seconds": seconds, "finished": finished}
+    check_owner(output, summary.run)
+    reached("manifest.before")
     output.put(MANIFEST, json.dumps(manifest, indent=1).encode())
+    reached("manifest.put")
+    try:
+        check_owner(output, summary.run)
+    except OutputLost:
+        _take_back(output, summary.run)
+        raise
+
+
+def _take_back(output: Store, run: str) -> None:
+    """Delete a manifest that this run put into another's OUTPUT, unless that one has put its own over it."""
+    with suppress(Missing):
+        if json.loads(output.read(MANIFEST))["run"] == run:
+            output.delete(MANIFEST)

@@ -8,16 +8,16 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline import points
 from pipeline.heads.base import ColumnType
+from pipeline.runtime.encoding import Encode, encode_apart, encode_here, with_files
 from pipeline.runtime.load import KEPT
 from pipeline.runtime.packing import unpack
+from pipeline.runtime.putting import Shard, put
 from pipeline.runtime.quarantine import from_table
 from pipeline.runtime.receipts import Receipt, receipt_of, to_table
-from pipeline.runtime.retry import patiently
-from pipeline.runtime.rows import media_columns
-from pipeline.sinks.parts import Footer, commit
 from pipeline.sinks.schema import output_schema
-from pipeline.storage import AccessError, StorageFull, Store
+from pipeline.storage import AccessError, Missing, StorageError, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,35 +32,37 @@ class Writer:
     def rows(self, units: pa.Table) -> pa.Table:
         """The table of a part from predicted units: its columns in order, kept ones under their own names, media as
         files. The types are still the large ones, which `encode_part` makes plain group by group."""
+        return self.made(units, encode_here)[0]
+
+    def made(self, units: pa.Table, encode: Encode) -> tuple[pa.Table, dict[int, Exception]]:
+        """`rows`, and by row what went wrong with its media, which then are not there."""
         wanted = output_schema(self.columns, self.kept).names
         names = [KEPT + name if name in self.kept.names else name for name in wanted]
         table = units.select(names)
-        return media_columns(table.rename_columns([name.removeprefix(KEPT) for name in names]), self.columns)
+        return with_files(table.rename_columns([name.removeprefix(KEPT) for name in names]), self.columns, encode)
 
 
-def write(row: pa.Table, *, writer: Writer) -> pa.Table:
+def write(row: pa.Table, *, writer: Writer, isolated: bool = False, attempts: int = 0) -> pa.Table:
     """The receipt of a packed shard of rows. An attempt that lost the race goes on with the winner's numbers.
 
-    `fatal` is set in it where no other shard could be written either: no permission, no room.
+    A row that cannot be written is quarantined. `isolated`: media are made in a child process, which one of them may
+    end; `attempts`: how often the shard was tried before. `fatal` is set in the receipt where the run must hear of it:
+    no permission, no room, something else under the shard's name.
     """
+    points.reached("write.begin")
     started = time.perf_counter()
-    units, failed, scalars = unpack(row)
+    units, before, scalars = unpack(row)
     if scalars["fatal"]:
         return to_table([_fatal(scalars, scalars["fatal"])])
-    table = writer.rows(units)
-    footer = Footer(
-        run=writer.run,
-        shard=scalars["shard"],
-        segment=scalars["segment"],
-        plan=scalars["plan"],
-        rows=units.num_rows,
-        quarantined=from_table(failed),
-        seconds={"load": scalars["seconds_load"], "predict": scalars["seconds_predict"]},
-    )
+    table, errors = writer.made(units, encode_apart if isolated else encode_here)
+    shard = Shard(run=writer.run, before=from_table(before), scalars=scalars, attempts=attempts)
     try:
-        committed, _, size = patiently(lambda: commit(writer.output, table, footer))
-    except (AccessError, StorageFull) as error:
+        committed, size = put(writer.output, shard, table, errors)
+    except (AccessError, StorageError) as error:
+        if isinstance(error, Missing) or (isinstance(error, StorageError) and error.transient):
+            raise  # another attempt may succeed
         return to_table([_fatal(scalars, str(error))])
+    points.reached("write.end")
     return to_table([receipt_of(committed, size=size, seconds_write=time.perf_counter() - started)])
 
 

@@ -6,12 +6,14 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from pipeline.points import reached
+from pipeline.sinks.ownership import owned
 from pipeline.sinks.schema import plain, with_features
 from pipeline.storage import StorageError, Store
 
@@ -38,7 +40,8 @@ class Quarantined:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Footer:
-    """What a part says of itself. `plan`: digest of the plan file its shard stands in; `seconds` by stage."""
+    """What a part says of itself. `plan`: digest of the plan file its shard stands in; `seconds` by stage; `replaced`:
+    quarantined units of other shards that this one is a second chance of."""
 
     run: str
     shard: int
@@ -47,6 +50,7 @@ class Footer:
     rows: int
     quarantined: tuple[Quarantined, ...]
     seconds: Mapping[str, float]
+    replaced: int = 0
 
     def to_json(self) -> bytes:
         """The footer as it is written."""
@@ -80,16 +84,20 @@ def commit(store: Store, table: pa.Table, footer: Footer) -> tuple[Footer, bool,
     """Put a shard's part if no attempt has; then its quarantine part. (the footer that counts, ours or not, bytes).
 
     The first attempt wins, and every later one goes on with the winner's footer: no mix of two attempts is ever seen.
-    StorageError where what lies there is no part of the same plan's shard.
+    StorageError where what lies there is no part of the same plan's shard; OutputLost where OUTPUT is another run's,
+    and then nothing of this one is left in it.
     """
-    key = part_key(footer.run, footer.shard)
-    data = encode_part(table, footer)
-    ours = store.put_if_absent(key, data)
-    size = len(data) if ours else store.size(key)
-    committed = footer if ours else read_footer(store, key)
-    if committed.plan != footer.plan:
-        raise StorageError(f"{store.uri_of(key)} is of the plan file {committed.plan}, not of {footer.plan}")
-    put_quarantine(store, committed)
+    key, data = part_key(footer.run, footer.shard), encode_part(table, footer)
+    with owned(store, footer.run, key, quarantine_key(footer.run, footer.shard)):
+        reached("commit.part-before")
+        ours = store.put_if_absent(key, data)
+        reached("commit.part-put")
+        size = len(data) if ours else store.size(key)
+        committed = footer if ours else read_footer(store, key)
+        if committed.plan != footer.plan:
+            raise StorageError(f"{store.uri_of(key)} is of the plan file {committed.plan}, not of {footer.plan}")
+        put_quarantine(store, committed)
+        reached("commit.quarantine-put")
     return committed, ours, size
 
 
@@ -109,6 +117,15 @@ def read_footer(store: Store, key: str) -> Footer:
             raise
         except (OSError, KeyError, TypeError, ValueError) as error:  # Arrow has an OSError for what is no Parquet
             raise StorageError(f"{store.uri_of(key)} is not a part that this project wrote: {error!r}") from error
+
+
+def predicted_ids(store: Store, run: str, shards: Iterable[int]) -> frozenset[str]:
+    """The ids of the rows in the parts of these shards, by ranged reads of that column."""
+    found: set[str] = set()
+    for shard in shards:
+        with store.open(part_key(run, shard)) as file:
+            found.update(pq.ParquetFile(file).read(columns=["id"]).column("id").to_pylist())
+    return frozenset(found)
 
 
 def encode_part(table: pa.Table, footer: Footer) -> bytes:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.storage import Entry, Store
+from pipeline.storage import AccessError, Entry, Store
 
 Medium = Literal["text", "picture", "pair", "clip", "array", "latents"]
 """What a head reads of one unit, and a source gives:
@@ -58,19 +58,70 @@ class Piece:
     most: int | None = None
 
 
-@dataclass(kw_only=True)
 class Unit:
     """What a head predicts once for: its id, where it came from, and its medium, or else the error that took it.
 
-    kept: values of the columns that the user keeps, by name.
+    Either the medium is given, or `decode` makes it when the medium or the error is first asked for: so that it is
+    known which unit it is before anything of it is decoded. What `decode` raises is the error, but AccessError, which
+    comes out. kept: values of the columns that the user keeps, by name.
     """
 
-    id: str
-    uri: str
-    version: str
-    medium: Any = None
-    kept: Mapping[str, Any] = field(default_factory=dict)
-    error: Exception | None = None
+    def __init__(
+        self,
+        *,
+        id: str,
+        uri: str,
+        version: str,
+        medium: Any = None,
+        kept: Mapping[str, Any] | None = None,
+        error: Exception | None = None,
+        decode: Callable[[], Any] | None = None,
+    ) -> None:
+        self.id, self.uri, self.version = id, uri, version
+        self.kept: Mapping[str, Any] = {} if kept is None else kept
+        self._medium, self._error, self._decode = medium, error, decode
+
+    def __repr__(self) -> str:
+        return f"Unit({self.id!r})"
+
+    @property
+    def medium(self) -> Any:
+        """As `Medium` says, None where there is an error."""
+        self._decoded()
+        return self._medium
+
+    @medium.setter
+    def medium(self, medium: Any) -> None:
+        self._medium, self._decode = medium, None
+
+    @property
+    def error(self) -> Exception | None:
+        """Why there is no medium."""
+        self._decoded()
+        return self._error
+
+    @error.setter
+    def error(self, error: Exception | None) -> None:
+        self._error, self._decode = error, None
+
+    def decode_by(self, decode: Callable[[], Any]) -> None:
+        """Have it decoded by this when it is asked for."""
+        self._decode = decode
+
+    def refuse(self, error: Exception) -> None:
+        """Give it up for a reason, without decoding it."""
+        self._medium, self.error = None, error
+
+    def _decoded(self) -> None:
+        decode, self._decode = self._decode, None
+        if decode is None:
+            return
+        try:
+            self._medium = decode()
+        except AccessError:
+            raise
+        except Exception as error:  # noqa: BLE001  decoders and stores raise anything at all: it costs this unit only
+            self._error = error
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -80,8 +80,12 @@ def rows(file: BinaryIO, begin: int, end: int | None, delimiter: str) -> Iterato
                 fields = BadMedium(f"a quote that is not closed: no row behind byte {feed.row:,} can be told apart")
         except StopIteration:
             return
-        except (csv.Error, BadMedium) as error:
-            fields = error if isinstance(error, BadMedium) else BadMedium(f"no row that can be read: {error}")
+        except BadMedium as error:
+            fields = error
+        except csv.Error as error:
+            lone = "new-line character" in str(error)  # the module's words end with an advice to programmers
+            what = "a carriage return outside quotes, with no line feed behind it" if lone else error
+            fields = BadMedium(f"no row that can be read: {what}")
         if fields != []:
             yield Row(feed.row, feed.at, fields)
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
-
-import numpy as np
 
 from pipeline.sources.base import BadMedium, FileSource, Medium, Piece, SourceOptions, Unit, refuse_columns
 from pipeline.sources.frames import FramePair, in_pairs, pair_of
@@ -58,30 +57,31 @@ class Images(FileSource):
         """One unit: uint8 [H, W, 3] or a pair of them, or the error. The id is the key."""
         unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version)
         try:
-            unit.medium = _pair(store, piece) if self.pairs else _picture(store, piece.key, piece.version, piece.size)
+            files = list(_read(store, piece))
         except AccessError:
             raise
-        except Exception as error:  # noqa: BLE001  decoders and stores raise anything at all: it costs this unit only
-            unit.error = error
+        except Exception as error:  # noqa: BLE001  stores raise anything at all: it costs this unit only
+            unit.refuse(error)
+        else:
+            unit.decode_by(partial(_decode, files, piece.first or 0))
         yield unit
 
 
-def _picture(store: Store, key: str, version: str, size: int) -> np.ndarray:
-    """uint8 [H, W, 3] of one file, of the version that was planned."""
-    if size > MAX_FILE_BYTES:
-        raise BadMedium(f"file of {size:,} bytes: an image file may have {MAX_FILE_BYTES:,}")
-    return read_picture(store.read(key, version=version))
+def _read(store: Store, piece: Piece) -> Iterator[bytes]:
+    """The file, or both of a pair, of the versions that were planned."""
+    if piece.size > MAX_FILE_BYTES:
+        raise BadMedium(f"file of {piece.size:,} bytes: an image file may have {MAX_FILE_BYTES:,}")
+    if piece.other is None:
+        yield store.read(piece.key, version=piece.version)
+        return
+    for key, version in zip((piece.key, piece.other), piece.version.split("+"), strict=True):
+        yield store.read(key, version=version)
 
 
-def _pair(store: Store, piece: Piece) -> dict[str, Any]:
-    """The medium of a pair, both frames of the versions that were planned."""
-    assert piece.other is not None
-    versions = piece.version.split("+")
-    frames = [
-        _picture(store, key, version, piece.size)
-        for key, version in zip((piece.key, piece.other), versions, strict=True)
-    ]
-    return pair_of(frames[0], frames[1], number=piece.first or 0)
+def _decode(files: list[bytes], number: int) -> Any:
+    """uint8 [H, W, 3] of one file; of two the medium of a pair, which has that number."""
+    pictures = [read_picture(data) for data in files]
+    return pictures[0] if len(pictures) == 1 else pair_of(*pictures, number=number)
 
 
 IMAGES = Images()

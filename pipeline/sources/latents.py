@@ -49,10 +49,12 @@ class Latents(Parquet):
                 "with --latents?"
             )
 
-    def _fill(self, unit: Unit, columns: Mapping[str, Any], table: Table) -> None:  # noqa: ARG002
+    def _label(self, unit: Unit, columns: Mapping[str, Any]) -> None:
         unit.id, unit.uri, unit.version = (columns[name] for name in IDENTITY)
         unit.kept = {name: self.carried(columns[name]) for name in self.options.keep}
-        unit.medium = {name: columns[name] for name in self.columns}
+
+    def _medium(self, columns: Mapping[str, Any], table: Table) -> dict[str, Any]:  # noqa: ARG002
+        return {name: columns[name] for name in self.columns}
 
 
 LATENTS = Latents("latents", frozenset({".parquet"}), frozenset({"latents"}))

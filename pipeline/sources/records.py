@@ -7,6 +7,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
@@ -103,17 +104,17 @@ class RecordSource(FileSource, ABC):
         return tuple(dict.fromkeys(named))
 
     def unit(self, store: Store, piece: Piece, record: Record) -> Unit:
-        """The unit of one record, with its medium or with its error."""
-        unit = Unit(id=f"{piece.key}#{record.place}", uri=store.uri_of(piece.key), version=piece.version)
-        if isinstance(record.columns, Exception):
-            unit.error = record.columns
-            return unit
+        """The unit of one record, to be decoded, or with its error."""
+        columns, table = record.columns, Table(store=store, key=piece.key, number=record.number)
+        if isinstance(columns, Exception):
+            return self.failed(store, piece, record.place, columns)
+        name = f"{piece.key}#{record.place}"
+        decode = partial(self._medium, columns, table)
+        unit = Unit(id=name, uri=store.uri_of(piece.key), version=piece.version, decode=decode)
         try:
-            self._fill(unit, record.columns, Table(store=store, key=piece.key, number=record.number))
-        except AccessError:
-            raise
-        except Exception as error:  # noqa: BLE001  decoders and stores raise anything at all: it costs this unit only
-            unit.error = error
+            self._label(unit, columns)
+        except Exception as error:  # noqa: BLE001  an id that is none, a value that makes no text: it costs this unit only
+            unit.refuse(error)
         return unit
 
     def failed(self, store: Store, piece: Piece, place: str, error: Exception) -> Unit:
@@ -142,14 +143,17 @@ class RecordSource(FileSource, ABC):
         """The value of a kept column as rows carry it."""
         return as_text(value)
 
-    def _fill(self, unit: Unit, columns: Mapping[str, Any], table: Table) -> None:
+    def _label(self, unit: Unit, columns: Mapping[str, Any]) -> None:
+        """Give the unit what is known without decoding it."""
         options = self.options
         if options.id_column is not None:
             if _is_none(columns.get(options.id_column)):
                 raise BadMedium(f"column {options.id_column!r} holds no id")
             unit.id = as_id(columns[options.id_column])
         unit.kept = {name: self.carried(columns.get(name)) for name in options.keep}
-        unit.medium = medium_of(columns, options.medium, self.columns, table)
+
+    def _medium(self, columns: Mapping[str, Any], table: Table) -> Any:
+        return medium_of(columns, self.options.medium, self.columns, table)
 
 
 def medium_columns(options: SourceOptions) -> tuple[str, ...]:

@@ -33,8 +33,14 @@ _OTHERS = (
     (4, b"ftyphei", "HEIC"),
     (4, b"ftyphev", "HEIC"),
     (4, b"ftypmif1", "HEIC"),
-    (4, b"ftyp", "MP4"),
 )
+_VIDEOS = (
+    (4, b"ftyp", "MP4"),
+    (8, b"AVI ", "AVI"),
+    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
+)
+_MARKS = ((0, 188), (4, 196))  # where the first two packets of a transport stream have their mark, a G
+_AN = frozenset({"AVI", "MP4"})
 _MARKUP = ((b"<!doctype html", "HTML"), (b"<html", "HTML"), (b"<svg", "SVG"), (b"<?xml", "XML"))
 _TEXT = bytes({7, 8, 9, 10, 12, 13, 27, *range(0x20, 0x7F)})
 
@@ -44,13 +50,22 @@ def image_format(data: bytes) -> str | None:
     return next((name for at, magic, name in _IMAGES if data.startswith(magic, at)), None)
 
 
+def video_format(data: bytes) -> str | None:
+    """The video format that a file starts like; None where it starts like none that is read."""
+    if any(data[one : one + 1] == b"G" == data[other : other + 1] for one, other in _MARKS):
+        return "MPEG transport stream"
+    if any(data.startswith(magic, at) for at, magic, _ in (*_IMAGES, *_OTHERS)):  # some of them are MP4 files as well
+        return None
+    return next((name for at, magic, name in _VIDEOS if data.startswith(magic, at)), None)
+
+
 def describe(data: bytes) -> str:
-    """What a file that is no image seems to be: "HTML", "an empty file (0 bytes)", "a file that starts with 00 01"."""
+    """What a file that is not what it should be seems to be: "an HTML file", "an empty file (0 bytes)"."""
     if not data:
         return "an empty file (0 bytes)"
-    for at, magic, name in _OTHERS:
+    for at, magic, name in (*_OTHERS, *_VIDEOS):
         if data.startswith(magic, at):
-            return f"a {name} file"
+            return f"{'an' if name in _AN else 'a'} {name} file"
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     for magic, name in _MARKUP:
         if start.startswith(magic):

@@ -91,6 +91,7 @@ class TableSource(RecordSource):
         except Exception as fault:  # noqa: BLE001  decoders raise anything, in their own words: it costs the piece's rest
             said = " ".join("".join(letter if letter.isprintable() else " " for letter in str(fault)).split())
             error = BadMedium(f"{self.what} that is damaged from row {at:,} on: {said or type(fault).__name__}")
+            error.__cause__ = fault  # which tells a lack of memory from a damage
         for row in range(at, piece.end):
             yield self.failed(store, piece, str(row), error or BadMedium("the file has fewer rows than it says"))
 

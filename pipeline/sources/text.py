@@ -134,7 +134,8 @@ def _columns(line: Line) -> dict[str, Any] | Exception:
     try:
         record = json.loads(line.content)
     except (ValueError, RecursionError) as error:
-        return BadMedium(f"the line is no JSON: {error}")
+        words = str(error).partition(";")[0]  # advice for programmers follows, where a number has too many digits
+        return BadMedium(f"the line is no JSON: {words}")
     if not isinstance(record, dict):
         return BadMedium(f"the line holds no record but a {type(record).__name__}")
     return record

@@ -132,8 +132,8 @@ class WebDataset(RecordSource):
                 return value
             try:
                 columns[name] = self._value(name, member, value)
-            except (ValueError, RecursionError, MemoryError) as error:  # no array, no JSON; of a size that is a lie
-                return error
+            except Exception as error:  # noqa: BLE001  no array, no JSON: numpy's parser of headers raises anything at all
+                return _unreadable(member, error)
         return columns
 
     def _value(self, name: str, member: str, data: bytes) -> Any:
@@ -144,6 +144,12 @@ class WebDataset(RecordSource):
         if member.rpartition(".")[2] == "npy":
             return np.load(io.BytesIO(data), allow_pickle=False)
         return json.loads(data)
+
+
+def _unreadable(member: str, error: Exception) -> BadMedium:
+    bad = BadMedium(f"{member} cannot be read: {error or type(error).__name__}")
+    bad.__cause__ = error  # which tells a lack of memory from a damage
+    return bad
 
 
 WEBDATASET = WebDataset(

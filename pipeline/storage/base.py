@@ -20,7 +20,11 @@ class Entry:
 
 
 class Folder(Protocol):
-    """One folder of one kind of store. Raises what its file system raises: `Store` explains it."""
+    """One folder of one kind of store. Raises what its file system raises: `Store` explains it.
+
+    Each request is made `patiently`, so a method may do its work, or a part of it, several times; what it put in an
+    earlier try is its own.
+    """
 
     def entries(self, prefix: str) -> Iterator[Entry]: ...
     def names(self, prefix: str) -> Iterator[str]: ...

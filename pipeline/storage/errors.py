@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.storage.uris import AccessError, redact
+from pipeline.storage.waiting import waiting
 
 
 class StorageError(OSError):
@@ -45,6 +46,9 @@ _TRANSIENT_ERRNO = frozenset(
 _FULL_ERRNO = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 _TRANSIENT_STATUS = frozenset({408, 409, 425, 429})
 
+_NEVER_STATUS = frozenset({501, 505})  # what such a server does not know today it will not know tomorrow
+_TRANSIENT_CODES = frozenset({"RequestTimeout", "IncompleteBody", "BadDigest", "XAmzContentSHA256Mismatch"})  # 400s
+
 # Classes of back ends that need not be installed, by name: botocore, aiohttp, requests, httpx, azure-core, google-auth.
 _TRANSIENT_NAMES = frozenset(
     {
@@ -79,7 +83,9 @@ def translate(error: Exception, uri: str, doing: str) -> Exception:
     status, code, names = http_status(error), _code(error), _names(error)
     number = error.errno if isinstance(error, OSError) else None
     words = _words(error, uri)
-    message = redact(f"{doing} {uri}: {code + ': ' if code and code not in words else ''}{words}")
+    notes = [code] if code and code not in words else []  # behind: `redact` takes what follows `ExpiredToken:` for one
+    notes += getattr(error, "__notes__", ())
+    message = redact(f"{doing} {uri}: {words}{''.join(f' ({note})' for note in notes)}")
     forbidden = words.startswith("Forbidden")  # gcsfs has no class for 403
     denied = isinstance(error, PermissionError) or number == errno.EROFS or status in (401, 403) or forbidden
     if denied or code in _DENIED_CODES or names & _DENIED_NAMES:
@@ -88,18 +94,28 @@ def translate(error: Exception, uri: str, doing: str) -> Exception:
         return Missing(f"nothing there when {message}")
     if number in _FULL_ERRNO:
         return StorageFull(f"no room when {message}")
-    passing = isinstance(error, TimeoutError | ConnectionError) or number in _TRANSIENT_ERRNO
-    passing = passing or bool(names & _TRANSIENT_NAMES) or status in _TRANSIENT_STATUS or (status or 0) >= 500
-    if passing or isinstance(error, OSError) or status is not None:
-        return StorageError(f"failed when {message}", transient=passing)
+    transient = isinstance(error, TimeoutError | ConnectionError) or bool(names & _TRANSIENT_NAMES)
+    if status is None:
+        transient = transient or number in _TRANSIENT_ERRNO
+    else:  # s3fs has EIO for whatever it does not know
+        transient = transient or code in _TRANSIENT_CODES or status in _TRANSIENT_STATUS or status >= 500
+    if transient or isinstance(error, OSError) or status is not None:
+        return StorageError(f"failed when {message}", transient=transient and status not in _NEVER_STATUS)
     return error
+
+
+def passing(error: Exception) -> bool:
+    """Whether the same call may succeed when it is made again."""
+    found = translate(error, "", "")
+    return isinstance(found, StorageError) and found.transient
 
 
 @contextmanager
 def explained(uri: str, doing: str) -> Iterator[None]:
     """Raise what goes wrong inside as `translate` says. The original is dropped: its text is not redacted."""
     try:
-        yield
+        with waiting():
+            yield
     except Exception as error:
         explanation = translate(error, uri, doing)
         if explanation is error:
@@ -124,7 +140,8 @@ def _own_status(error: BaseException) -> Iterator[object]:
 
 def _words(error: Exception, uri: str) -> str:
     if not isinstance(error, OSError) or error.strerror is None:
-        return str(error) or type(error).__name__
+        silent = "no answer in time" if isinstance(error, TimeoutError) else type(error).__name__
+        return str(error) or silent
     elsewhere = error.filename is not None and os.fsdecode(error.filename) not in uri
     return f"{error.strerror} ({os.fsdecode(error.filename)})" if elsewhere else error.strerror
 

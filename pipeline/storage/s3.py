@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Iterator
 from typing import Any, BinaryIO
@@ -9,13 +10,11 @@ from typing import Any, BinaryIO
 from fsspec.asyn import sync
 
 from pipeline.storage.base import Entry
-from pipeline.storage.errors import Changed, http_status
-from pipeline.storage.objects import ObjectFolder
+from pipeline.storage.errors import Changed, StorageError, http_status
+from pipeline.storage.objects import ObjectFolder, allowed
+from pipeline.storage.patience import patiently
 
-# Seconds that a request may take with all its client's retries, and bytes a second that it may be slow by: a PUT that
-# waits for the store's "100 Continue" has no other end.
-PATIENCE = 300.0
-SLOWEST = 1 << 19
+CONNECT, READ = 10.0, 30.0  # seconds to connect, and between two signs of life of an answer
 
 
 class S3Folder(ObjectFolder):
@@ -25,6 +24,10 @@ class S3Folder(ObjectFolder):
         super().__init__(fs, root, uri)
         self.bucket, prefix, _ = fs.split_path(root)
         self.prefix = f"{prefix}/" if prefix else ""
+        # They ask once: `patiently` asks again. Only aiohttp does too, once and at once, where a connection is lost.
+        fs.retries = 1
+        once = {"connect_timeout": CONNECT, "read_timeout": READ, "retries": {"total_max_attempts": 1}}
+        fs.config_kwargs = once | fs.config_kwargs  # what the user configured for fsspec is theirs to choose
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         for item in self._items(prefix):
@@ -64,16 +67,13 @@ class S3Folder(ObjectFolder):
         return int(self._call("head_object", key)["ContentLength"])
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        attempt = uuid.uuid4().hex
+        attempt = uuid.uuid4().hex  # the same in every try: one whose answer was lost has put what a later one finds
         try:
             self._call("put_object", key, Body=data, IfNoneMatch="*", Metadata={"attempt": attempt})
-        except Exception as error:
-            # Clients ask again by themselves after a lost acknowledgement, and then find their own object.
-            if self._attempt(key) == attempt:
-                return True
+        except OSError as error:
             if http_status(error) != 412:
                 raise
-            return False
+            return self._attempt(key) == attempt
         return True
 
     def put(self, key: str, data: bytes) -> None:
@@ -83,25 +83,32 @@ class S3Folder(ObjectFolder):
         self._call("delete_object", key)
 
     def _attempt(self, key: str) -> str | None:
-        """Which attempt made the object, None where that cannot be told."""
+        """Which attempt made the object, None where it was none of ours."""
         try:
             metadata: dict[str, str] = self._call("head_object", key)["Metadata"]
-        except Exception:  # noqa: BLE001 - the error of the PUT is the one to tell
-            return None
+        except FileNotFoundError:
+            raise StorageError(f"{self.uri}/{key} was there and is gone", transient=True) from None
         return metadata.get("attempt")
 
     def _get(self, key: str, **conditions: str) -> tuple[bytes, str]:
         """(content, ETag) by one GET."""
-        answer = self._call("get_object", key, **conditions)
-        try:
-            return sync(self.fs.loop, answer["Body"].read), answer["ETag"].strip('"')
-        finally:
-            answer["Body"].close()
+
+        def get() -> tuple[bytes, str]:
+            answer = self._once("get_object", self._object(key) | conditions)
+            return sync(self.fs.loop, _whole, answer["Body"]), answer["ETag"].strip('"')
+
+        return patiently(get)
 
     def _call(self, method: str, key: str, **arguments: Any) -> dict[str, Any]:
-        patience = PATIENCE + len(arguments.get("Body", b"")) / SLOWEST
-        arguments |= {"Bucket": self.bucket, "Key": self.prefix + key}
-        answer: dict[str, Any] = self.fs.call_s3(method, timeout=patience, **arguments)
+        return patiently(lambda: self._once(method, self._object(key) | arguments))
+
+    def _object(self, key: str) -> dict[str, Any]:
+        return {"Bucket": self.bucket, "Key": self.prefix + key}
+
+    def _once(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The answer to one request, without its body."""
+        seconds = allowed(len(arguments.get("Body", b"")))
+        answer: dict[str, Any] = self.fs.call_s3(method, timeout=seconds, **arguments)
         return answer
 
     def _items(self, prefix: str) -> Iterator[dict[str, Any]]:
@@ -109,8 +116,17 @@ class S3Folder(ObjectFolder):
         following: dict[str, str] = {}
         while True:
             arguments = {"Bucket": self.bucket, "Prefix": self.prefix + prefix, **following}
-            page = self.fs.call_s3("list_objects_v2", timeout=PATIENCE, **arguments)
+            page = patiently(functools.partial(self._once, "list_objects_v2", arguments))
             yield from page.get("Contents", ())
             if not page.get("IsTruncated"):
                 return
             following = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+async def _whole(body: Any) -> bytes:
+    """What is left of an answer's body, which is closed where its connection lives: in the client's own thread."""
+    try:
+        content: bytes = await body.read()
+        return content
+    finally:
+        body.close()

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 
 import fsspec
 
@@ -18,6 +18,7 @@ from pipeline.storage.uris import AccessError, normalise, redact, split_scheme
 
 __all__ = ["Entry", "Store"]
 
+T = TypeVar("T")
 CONDITIONAL = frozenset({"s3", "gs", "az", "abfs", "abfss"})  # stores whose clients put if absent, atomically
 _PACKAGES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}
 _PACKAGES |= {"abfs": _PACKAGES["az"], "abfss": _PACKAGES["az"]}
@@ -27,7 +28,8 @@ class Store:
     """A folder by its URI: a local path, or what fsspec reads. Small to pickle; connects when it is first used.
 
     `single_writer` says that nobody else writes to it: then `put_if_absent` looks, and puts.
-    Every method raises AccessError where permission or credentials lack, and StorageError or one of its subclasses.
+    Every method asks again after errors that pass, for about two minutes, and raises AccessError where permission or
+    credentials lack, at once, and StorageError or one of its subclasses.
     """
 
     def __init__(self, uri: str, *, single_writer: bool = False) -> None:
@@ -53,13 +55,24 @@ class Store:
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """Everything stored whose key starts with the prefix, in byte order of keys, listed anew."""
-        with explained(self.uri_of(prefix), "listing"):
-            yield from (entry for entry in self._folder.entries(prefix) if not entry.key.startswith(TEMPORARY))
+        listed = self._listed(prefix, lambda: self._folder.entries(prefix))
+        return (entry for entry in listed if not entry.key.startswith(TEMPORARY))
 
     def names(self, prefix: str = "") -> Iterator[str]:
         """The keys that start with the prefix, in byte order, listed anew."""
-        with explained(self.uri_of(prefix), "listing"):
-            yield from (key for key in self._folder.names(prefix) if not key.startswith(TEMPORARY))
+        listed = self._listed(prefix, lambda: self._folder.names(prefix))
+        return (key for key in listed if not key.startswith(TEMPORARY))
+
+    def _listed(self, prefix: str, listing: Callable[[], Iterator[T]]) -> Iterator[T]:
+        """What is listed, one by one: what is done between two of them is not the store's."""
+        found: Iterator[T] | None = None
+        while True:
+            with explained(self.uri_of(prefix), "listing"):
+                found = found or listing()
+                item = next(found, None)
+            if item is None:
+                return
+            yield item
 
     def read(self, key: str, *, version: str | None = None) -> bytes:
         """The whole content. Missing if it is not there, Changed if `version` is given and is not what was read."""

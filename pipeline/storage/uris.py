@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import re
 
+from pipeline.storage.held import secrets
+
 LOCAL = frozenset({"file", "local"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
@@ -84,15 +86,13 @@ _RULES = (
     (re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|gh[pousr]_\w{20,}|ya29\.[\w-]{10,}|AIza[\w-]{30,})"), "***"),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "***"),
 )
-_SECRET_VARIABLE = re.compile(r"(?:SECRET|TOKEN|PASSWORD|ACCESS_KEY|ACCOUNT_KEY|API_KEY|CONNECTION_STRING)(?:_ID)?$")
 
 
 def redact(text: str) -> str:
     """The text with passwords, tokens, signatures and keys as `***`: by their names, their forms, and by value where
-    this process has them in its environment."""
-    for name, value in os.environ.items():
-        if len(value) >= 8 and _SECRET_VARIABLE.search(name):
-            text = text.replace(value, "***")
+    this process holds them."""
+    for value in secrets():
+        text = text.replace(value, "***")
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text

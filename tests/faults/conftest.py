@@ -1,9 +1,10 @@
-"""Runs whose inputs are bad, small models for them, and what became of each input."""
+"""Runs whose inputs are bad or whose processes die, small models for them, and what became of each input."""
 
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,9 +15,11 @@ from rich.console import Console
 
 from pipeline.reference.shapes import small
 from pipeline.reference.weights import make_checkpoint
-from pipeline.runtime import RunOptions
+from pipeline.runtime import RunOptions, prepare
 from pipeline.runtime.run import Summary, execute
 from pipeline.storage import Store
+from tests.faults.kills import Job, Points
+from tests.faults.slow_heads import Slow
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +39,25 @@ class Outcome:
         return {name: unit["message"] for name, unit in self.quarantined.items() if name.partition("#")[0] == key}
 
 
+_FOR_PROGRAMMERS = re.compile(
+    r"Traceback|File \"|object at|0x[0-9a-f]{8}"  # traces and addresses
+    r"|b'(\\x|[^']){30,}"  # bytes as Python writes them
+    r"|^[\w.]*(Error|Exception|Interrupt)?[:(){}\[\]'\s]*$"  # no words
+)
+
+
+def assert_understandable(unit: dict[str, Any]) -> None:
+    """Why a unit is in quarantine is said in words of one line, which are no programmer's."""
+    said = unit["message"]
+    assert unit["stage"] in ("load", "transform", "predict", "write")
+    assert unit["error"].isidentifier()
+    assert unit["attempts"] > 0
+    assert said == said.strip()
+    assert said.isprintable(), said
+    assert 10 <= len(said) <= 500
+    assert not _FOR_PROGRAMMERS.search(said), said
+
+
 def outcome(summary: Summary) -> Outcome:
     """What lies in OUTPUT; every unit is there once, as a row or in quarantine."""
     output = Store(summary.output)
@@ -48,7 +70,7 @@ def outcome(summary: Summary) -> Outcome:
     assert (summary.rows, summary.quarantined) == (len(found["predictions/"]), len(found["quarantine/"]))
     assert len(rows.keys() | quarantined.keys()) == summary.units, "no id is there twice"
     for unit in quarantined.values():
-        assert unit["message"]
+        assert_understandable(unit)
         assert unit["uri"].startswith(("/", "s3://"))
     return Outcome(summary=summary, rows=rows, quarantined=quarantined)
 
@@ -78,3 +100,55 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
         return made[name]
 
     return make
+
+
+@pytest.fixture
+def options(tmp_path: Path, checkpoint: Path) -> RunOptions:
+    """A run of the pictures in a folder that the test fills, in shards of two, on two replicas."""
+    return RunOptions(
+        task="image-classification",
+        input=str(tmp_path / "in"),
+        output=str(tmp_path / "out"),
+        checkpoint=str(checkpoint),
+        shard_size=2,
+        replicas=2,
+    )
+
+
+@pytest.fixture
+def wrapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Slow]], None]:
+    """`wrapped(Slow)`: runs of this process use the real head in that wrapper."""
+    head_for = prepare.head_for
+
+    def wrap(kind: type[Slow]) -> None:
+        monkeypatch.setattr(prepare, "head_for", lambda *given: kind(head_for(*given)))
+
+    return wrap
+
+
+@pytest.fixture
+def job(tmp_path: Path, checkpoint: Path, put_pictures: Callable[..., None]) -> Callable[..., Job]:
+    """`job(24, damaged=(0, 3))`: a run of so many pictures in shards of `shard_size`, on disk or in S3."""
+
+    def make(count: int, damaged: Collection[int], *, shard_size: int = 2, s3: Any = None) -> Job:
+        folder = tmp_path / "in"
+        put_pictures(folder, range(count), damaged)
+        source, output = str(folder), str(tmp_path / "out")
+        if s3 is not None:
+            source, output = s3.bucket("pictures"), s3.bucket("labels") + "/run one"
+            for path in folder.iterdir():
+                s3.client.put_object(Bucket=source.removeprefix("s3://"), Key=path.name, Body=path.read_bytes())
+        given = {"input": source, "output": output, "checkpoint": str(checkpoint), "shard_size": shard_size}
+        options = RunOptions(task="image-classification", max_quarantine=1.0, **given)
+        names = sorted(path.name for path in folder.iterdir())
+        bad = [names[number] for number in damaged]
+        good = [name for name in names if name not in bad]
+        return Job(options=options, points=Points(tmp_path / "points"), good=good, bad=bad)
+
+    return make
+
+
+@pytest.fixture(params=["disk", "s3"])
+def s3_or_none(request: pytest.FixtureRequest) -> Any:
+    """The S3 server, or None for a disk."""
+    return request.getfixturevalue("s3") if request.param == "s3" else None

@@ -6,20 +6,29 @@ import csv
 import io
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import datasets
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.reference.shapes import BARE, SEQUENCE
-from pipeline.runtime import UsageError
+from pipeline.perceiver.checkpoint import CheckpointError
+from pipeline.reference.shapes import BARE, FLOW, SEQUENCE
+from pipeline.runtime import RunOptions, UsageError
+from pipeline.runtime.estimate import estimate
+from pipeline.runtime.jobfile import read_job
 from pipeline.storage import AccessError
 from tests.faults.conftest import Outcome
 from tests.faults.test_changed_inputs import hostile_parquet
+from tests.films import make_video
 from tests.runtime.test_every_head import parquet, photograph, png
-from tests.sources.test_video_faults import listener
+from tests.sources.test_picture import encoded
+from tests.sources.test_video_faults import SCRIPTS, listener
 from tests.sources.test_webdataset import Payload, tar
 
 __all__ = ["listener"]
@@ -107,3 +116,86 @@ def test_paths_in_tables_lead_to_no_other_file_and_no_server(
     for unit, said in zip(bad, words, strict=True):
         assert said in unit["message"]
     assert [len(found.reasons(key)) for key in ("b.csv", "c.jsonl", "d.parquet")] == [10, 11, 11]
+
+
+def test_scripts_inside_tables_and_archives_are_no_pictures(
+    run: Run, checkpoint: Path, tmp_path: Path, listener: tuple[str, list[str]]
+) -> None:
+    address, heard = listener
+    scripts = {
+        "eps": encoded(Image.fromarray(photograph(1)), "EPS"),
+        "svg": f'<svg xmlns="http://www.w3.org/2000/svg"><image href="http://{address}/a.png"/></svg>'.encode(),
+        **{name: words.format(address=address, folder=tmp_path).encode() for name, words in SCRIPTS.items()},
+    }
+    good = png(photograph(1))
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.parquet").write_bytes(parquet({"image": [good, *scripts.values()]}))
+    members = [(f"{number}.png", data) for number, data in enumerate([good, *scripts.values()])]
+    (tmp_path / "in/b.tar").write_bytes(tar(members))
+    found = run("image-classification", checkpoint, tmp_path / "in")
+    assert heard == []
+    assert found.rows.keys() == {"a.parquet#0", "b.tar#0"}
+    assert len(found.quarantined) == 2 * len(scripts)
+    assert all("is no image of a format that is read" in unit["message"] for unit in found.quarantined.values())
+
+
+@pytest.mark.parametrize("named", ["in/*", "in/0.m3u8", "in"])
+def test_a_plan_opens_nothing_that_a_file_names(
+    checkpoints, cluster: None, tmp_path: Path, listener: tuple[str, list[str]], named: str
+) -> None:
+    """`perceiver plan` reads a sample, after the files were opened for the plan."""
+    address, heard = listener
+    extensions = (".m3u8", ".sdp", ".ffconcat", ".mp4", ".ts")
+    make_video(tmp_path / "in-0.ts").rename(tmp_path / "secret.ts")
+    (tmp_path / "in").mkdir()
+    for number, (words, extension) in enumerate(zip(SCRIPTS.values(), extensions, strict=True)):
+        (tmp_path / f"in/{number}{extension}").write_text(words.format(address=address, folder=tmp_path))
+    places = {"input": str(tmp_path / named), "output": str(tmp_path / "out"), "checkpoint": str(checkpoints(FLOW))}
+    known = estimate(RunOptions(task="optical-flow", input_format="video", fps=5.0, **places))
+    assert heard == []
+    assert known.units == known.sample == known.sample_quarantined == {"in/*": 5, "in/0.m3u8": 1, "in": 2}[named]
+
+
+def test_a_checkpoint_s_pickles_and_code_are_not_run(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    proof, model = tmp_path / "proof", tmp_path / "model"
+    shutil.copytree(checkpoint, model)
+    config = json.loads((model / "config.json").read_text())
+    config |= {"auto_map": {"AutoModel": "modeling_own.Own", "AutoConfig": "modeling_own.Own"}}
+    (model / "config.json").write_text(json.dumps(config))
+    (model / "modeling_own.py").write_text(f"open({str(proof)!r}, 'w')\n")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.png").write_bytes(png(photograph(1)))
+    assert list(run("image-classification", model, tmp_path / "in").rows) == ["a.png"]
+    (model / "model.safetensors").unlink()
+    (model / "pytorch_model.bin").write_bytes(pickle.dumps(Payload(proof)))
+    with pytest.raises(CheckpointError, match="is not a file of tensors alone"):
+        run("image-classification", model, tmp_path / "in", output=str(tmp_path / "other"))
+    assert not proof.exists()
+    assert not list((tmp_path / "other").glob("predictions/*"))
+
+
+@pytest.mark.parametrize("input_format", ["auto", "dataset"])
+def test_a_data_set_s_pickles_and_scripts_are_not_run(run: Run, checkpoints, tmp_path: Path, input_format: str) -> None:
+    proof, folder = tmp_path / "proof", tmp_path / "in"
+    datasets.Dataset.from_dict({"text": ["good"]}).save_to_disk(folder)
+    (folder / "in.py").write_text(f"open({str(proof)!r}, 'w')\n")  # as a loading script is called
+    model = checkpoints(SEQUENCE)
+    assert len(run("text-classification", model, folder, input_format=input_format).rows) == 1
+    with pa.OSFile(str(folder / "data-00001-of-00002.arrow"), "wb") as file:
+        table = pq.read_table(io.BytesIO(hostile_parquet(Payload(proof))))
+        with pa.ipc.new_stream(file, table.schema) as writer:
+            writer.write_table(table)
+    with pytest.raises(AccessError, match=r"arrow: column 'p' is of the type ray\.data\.arrow_pickled_object"):
+        run("text-classification", model, folder, input_format=input_format)
+    assert not proof.exists()
+
+
+def test_a_job_file_that_grows_without_end_is_refused(tmp_path: Path) -> None:
+    """Nine levels, each of nine of the one before it: a billion words."""
+    levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
+    job = tmp_path / "job.yaml"
+    job.write_text(f"task: image-classification\na0: &a0 lol\n{levels}input: *a9\n")
+    with pytest.raises(UsageError) as refused:
+        read_job(str(job))
+    assert "input: Input should be a valid string" in str(refused.value)
+    assert len(str(refused.value)) < 2000

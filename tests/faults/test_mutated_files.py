@@ -1,68 +1,157 @@
-"""Files with bytes overwritten at random: whatever decoders raise, the run ends and every unit is accounted for."""
+"""Files damaged by seed: whatever decoders make of them, the run ends and every unit is accounted for, in words.
+
+A few dozen of each medium in every test run, a thousand by name: `pytest -m slow tests/faults/test_mutated_files.py`.
+"""
 
 from __future__ import annotations
 
+import gzip
+import io
+import itertools
+import json
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import numpy as np
+import av
+import datasets
+import pytest
 from PIL import Image
 
-from pipeline.reference.shapes import FLOW, SEQUENCE
+from pipeline.reference.shapes import FLOW, MULTIMODAL, SEQUENCE
 from pipeline.sources import Source, SourceOptions, source_for
 from pipeline.storage import AccessError, Entry, Store
 from tests.faults.conftest import Outcome
+from tests.faults.mutations import mutated
 from tests.films import make_video
 from tests.runtime.test_every_head import parquet, photograph
 from tests.sources.test_picture import encoded
 from tests.sources.test_webdataset import tar
 
 Run = Callable[..., Outcome]
+Mutate = Callable[[str, bytes, int], bytes]
+"""From a kind, the whole file of it and a seed to a damaged file."""
 
-SEEDS = range(60)
-HEADER = 1500  # bytes: what breaks there breaks most
-
-
-def mutated(data: bytes, seed: int, begin: int = 0) -> bytes:
-    """One byte or some of them overwritten from `begin` on; for half of the seeds near there, else anywhere."""
-    random, changed = np.random.default_rng(seed), bytearray(data)
-    end = len(data) if seed % 2 else min(len(data), begin + HEADER)
-    for at in random.integers(begin, end, random.integers(1, 60)):
-        changed[at] = random.integers(256)
-    return bytes(changed)
+some_or_many = pytest.mark.parametrize("count", [72, pytest.param(1000, marks=pytest.mark.slow)])
+ERRORS = {"BadMedium", "Crashed", "TimedOut", "MemoryError"}
+CLIP = {"num_frames": 16, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 16, 16, 16]}
 
 
-def put_mutated(folder: Path, files: dict[str, bytes], begins: dict[str, int] | None = None) -> list[str]:
-    """The keys of sixty mutated files of each kind, which lie in the folder beside a whole one, `0.<kind>`."""
+def put_mutated(folder: Path, files: Mapping[str, bytes], count: int, mutate: Mutate) -> list[str]:
+    """The keys of so many mutated files of all kinds together, which lie in the folder beside a whole one of each."""
     folder.mkdir()
     for kind, data in files.items():
-        (folder / f"0.{kind}").write_bytes(data)
-        for seed in SEEDS:
-            (folder / f"{seed + 1}.{kind}").write_bytes(mutated(data, seed, (begins or {}).get(kind, 0)))
+        (folder / f"data-whole.{kind}").write_bytes(data)
+    for number, kind in zip(range(count), itertools.cycle(files), strict=False):
+        (folder / f"data-{number}.{kind}").write_bytes(mutate(kind, files[kind], number // len(files)))
     return sorted(path.name for path in folder.iterdir())
 
 
-def test_mutated_pictures(run: Run, checkpoint: Path, tmp_path: Path) -> None:
-    photo = Image.fromarray(photograph(3))
-    keys = put_mutated(tmp_path / "in", {"png": encoded(photo, "PNG"), "jpg": encoded(photo, "JPEG")})
-    found = run("image-classification", checkpoint, tmp_path / "in")
-    assert sorted([*found.rows, *found.quarantined]) == keys
-    assert {"0.png", "0.jpg"} <= found.rows.keys()
-    assert len(found.quarantined) > 60
-    assert {unit["stage"] for unit in found.quarantined.values()} == {"load"}
+def mutate_from(files: Mapping[str, bytes], begins: Mapping[str, int] | None = None) -> Mutate:
+    """Mutations of files from a place on, which is the beginning where `begins` has none for the kind; what is spliced
+    in is the file of another kind."""
+    others = dict(zip(files, [*list(files)[1:], next(iter(files))], strict=True))
+
+    def mutate(kind: str, data: bytes, seed: int) -> bytes:
+        return mutated(data, seed, (begins or {}).get(kind, 0), files[others[kind]])
+
+    return mutate
 
 
-def test_mutated_films(run: Run, checkpoints, tmp_path: Path) -> None:
-    kinds = ("mp4", "mkv", "webm")
-    films = {kind: make_video(tmp_path / f"film.{kind}", 0.6, (24, 16)).read_bytes() for kind in kinds}
-    keys = put_mutated(tmp_path / "in", films)
-    found = run("optical-flow", checkpoints(FLOW), tmp_path / "in", fps=5.0)
+def assert_accounted_for(found: Outcome, keys: list[str]) -> None:
+    """Every file has its units, whole ones are predicted, and what is damaged says so for people."""
     units = Counter(name.partition("#")[0] for name in [*found.rows, *found.quarantined])
     assert sorted(units) == keys
-    assert [len(found.predicted(f"0.{kind}")) for kind in kinds] == [2, 2, 2]
-    assert len(found.quarantined) > 60
+    for key in keys:
+        if "-whole." in key:
+            assert found.predicted(key)
+            assert not found.reasons(key)
     assert {unit["stage"] for unit in found.quarantined.values()} == {"load"}
+    assert {unit["error"] for unit in found.quarantined.values()} <= ERRORS
+    damaged = {name.partition("#")[0] for name in found.quarantined}
+    assert len(damaged) > len(keys) / 5
+    died = sum(unit["error"] in ("Crashed", "TimedOut") for unit in found.quarantined.values())
+    distinct = {unit["message"] for unit in found.quarantined.values()}
+    print(
+        f"{len(keys)} files: {found.summary.units} units, {len(found.rows)} rows, {len(found.quarantined)} quarantined "
+        f"from {len(damaged)} files, {died} of them for what they did to their process, {len(distinct)} messages"
+    )
+
+
+@some_or_many
+def test_mutated_pictures(run: Run, checkpoint: Path, tmp_path: Path, count: int) -> None:
+    photo = Image.fromarray(photograph(3))
+    kinds = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "avif": "AVIF", "jp2": "JPEG2000"}
+    files = {extension: encoded(photo, form) for extension, form in kinds.items()}
+    files["tif"] = encoded(photo, "TIFF", compression="tiff_lzw")
+    keys = put_mutated(tmp_path / "in", files, count, mutate_from(files))
+    found = run("image-classification", checkpoint, tmp_path / "in")
+    assert_accounted_for(found, keys)
+    assert found.summary.units == len(keys)
+
+
+@some_or_many
+def test_mutated_films(run: Run, checkpoints, tmp_path: Path, count: int) -> None:
+    kinds = ("mp4", "mkv", "webm", "avi", "ts")
+    films = {kind: make_video(tmp_path / f"film.{kind}", 0.6, (24, 16)).read_bytes() for kind in kinds}
+    keys = put_mutated(tmp_path / "in", films, count, mutate_from(films))
+    found = run("optical-flow", checkpoints(FLOW), tmp_path / "in", fps=5.0)
+    assert_accounted_for(found, keys)
+    assert [len(found.predicted(f"data-whole.{kind}")) for kind in kinds] == [2] * len(kinds)
+
+
+SOUND = {"mp4": "aac", "mkv": "flac", "webm": "libopus", "avi": "pcm_s16le"}
+
+
+def with_mutated_sound(data: bytes, seed: int) -> bytes:
+    """A film in which the packets of the sound track together are mutated, each in its place."""
+    with av.open(io.BytesIO(data)) as container:
+        packets = [(packet.pos, bytes(packet)) for packet in container.demux(audio=0) if packet.size]
+    sound = b"".join(content for _, content in packets)
+    changed = mutated(sound, seed, other=data).ljust(len(sound), b"\0")
+    whole, at = bytearray(data), 0
+    for place, content in packets:
+        place = data.index(content, place)  # behind the packet's own header
+        whole[place : place + len(content)] = changed[at : at + len(content)]
+        at += len(content)
+    return bytes(whole)
+
+
+@some_or_many
+def test_mutated_sound_tracks(run: Run, checkpoints, tmp_path: Path, count: int) -> None:
+    films = {
+        kind: make_video(tmp_path / f"film.{kind}", 0.6, (24, 16), sound=48_000, sound_codec=codec).read_bytes()
+        for kind, codec in SOUND.items()
+    }
+    anywhere = mutate_from(films)
+
+    def mutate(kind: str, data: bytes, seed: int) -> bytes:
+        return anywhere(kind, data, seed) if seed % 5 == 0 else with_mutated_sound(data, seed)
+
+    keys = put_mutated(tmp_path / "in", films, count, mutate)
+    found = run("multimodal-autoencoding", checkpoints(MULTIMODAL, **CLIP), tmp_path / "in", outputs="label")
+    assert_accounted_for(found, keys)
+    assert any("the sound is damaged" in unit["message"] for unit in found.quarantined.values())
+
+
+TEXTS = [f'text {number} "quoted", größer, and more' for number in range(30)]
+
+
+def texts(folder: Path) -> dict[str, bytes]:
+    """Files of the same thirty texts, by extension."""
+    rows = "".join('{},"{}"\n'.format(number, text.replace('"', '""')) for number, text in enumerate(TEXTS))
+    records = "".join(json.dumps({"n": number, "text": text}) + "\n" for number, text in enumerate(TEXTS)).encode()
+    columns = {"n": list(range(30)), "text": TEXTS}
+    datasets.Dataset.from_dict(columns).save_to_disk(folder / "saved")
+    return {
+        "txt": "\n".join(TEXTS).encode(),
+        "jsonl": records,
+        "csv": ("n,text\n" + rows).encode(),
+        "tar": tar([(f"{number}.txt", text.encode()) for number, text in enumerate(TEXTS)]),
+        "jsonl.gz": gzip.compress(records, mtime=0),
+        "parquet": parquet(columns),
+        "arrow": next((folder / "saved").glob("data-*.arrow")).read_bytes(),
+    }
 
 
 def ends_the_plan(source: Source, store: Store, entry: Entry) -> str | None:
@@ -74,28 +163,19 @@ def ends_the_plan(source: Source, store: Store, entry: Entry) -> str | None:
     return None
 
 
-def test_mutated_tables_and_archives(run: Run, checkpoints, tmp_path: Path) -> None:
-    texts = [f'text {number} "quoted", and more' for number in range(30)]
-    quoted = "".join('{},"{}"\n'.format(number, text.replace('"', '""')) for number, text in enumerate(texts))
-    tables = {
-        "csv": ("n,text\n" + quoted).encode(),
-        "parquet": parquet({"n": list(range(30)), "text": texts}),
-        "tar": tar([(f"{number}.txt", text.encode()) for number, text in enumerate(texts)]),
-    }
-    folder = tmp_path / "in"
-    keys = put_mutated(folder, tables, {"csv": len("n,text\n"), "parquet": 4})
+@some_or_many
+def test_mutated_texts(run: Run, checkpoints, tmp_path: Path, count: int) -> None:
+    files, folder = texts(tmp_path), tmp_path / "in"
+    keys = put_mutated(folder, files, count, mutate_from(files, {"csv": len("n,text\n"), "parquet": 4}))
     source, store = source_for("auto", SourceOptions()), Store(str(folder))
     refused = {entry.key: words for entry in store.entries() if (words := ends_the_plan(source, store, entry))}
-    assert len(refused) < 30
+    assert len(refused) < count / 20
     for key, words in refused.items():
         assert words.startswith(store.uri_of(key))
         (folder / key).unlink()
     found = run("text-classification", checkpoints(SEQUENCE), folder)
-    units = Counter(name.partition("#")[0] for name in [*found.rows, *found.quarantined])
-    assert set(units) == set(keys) - refused.keys()
-    assert [len(found.predicted(f"0.{kind}")) for kind in tables] == [30, 30, 30]
-    for key in units:
-        if key.endswith("parquet"):
-            assert units[key] in (1, 30), "a file whose footer cannot be read is one unit"
-    assert len(found.quarantined) > 60
-    assert {unit["stage"] for unit in found.quarantined.values()} == {"load"}
+    assert_accounted_for(found, [key for key in keys if key not in refused])
+    assert [len(found.predicted(f"data-whole.{kind}")) for kind in files] == [30] * len(files)
+    for key, units in Counter(name.partition("#")[0] for name in [*found.rows, *found.quarantined]).items():
+        if key.endswith(".parquet"):
+            assert units in (1, 30), "a file whose footer cannot be read is one unit"

@@ -25,6 +25,7 @@ from PIL import Image, ImageOps
 from pipeline.reference import oracle
 from pipeline.reference.shapes import FOURIER, small
 from pipeline.reference.weights import make_checkpoint
+from pipeline.runtime.fingerprint import read_run
 from pipeline.runtime.receipts import read_receipts
 from pipeline.sinks.parts import shard_of
 from pipeline.storage import Store
@@ -126,7 +127,7 @@ def test_driver_killed_three_times(run, expected) -> None:  # type: ignore[no-un
     done, read_before = _parts(output), asked()
     subprocess.run(command, check=True, timeout=600)
     _check(output, expected)
-    receipts = read_receipts(output)
+    receipts = read_receipts(output, read_run(output).run)
     last = max(receipts.values(), key=lambda receipt: receipt.heard).driver
     scheduled = {shard for shard, receipt in receipts.items() if receipt.driver == last}
     assert scheduled == set(range(COUNT // SHARD)) - done

@@ -39,7 +39,8 @@ def test_options_of_a_run_are_frozen() -> None:
         "--job", "--checkpoint", "--from-latents", "--input-format", "--column", "--id-column", "--keep-columns",
         "--text-unit", "--fps", "--clip-stride", "--short-clip", "--replicas", "--devices-per-replica", "--device",
         "--dtype", "--batch-size", "--shard-size", "--top-k", "--logits", "--latents", "--arrays", "--array-dtype",
-        "--points", "--frames", "--outputs", "--limit", "--max-quarantine", "--changed", "--address", "--single-writer",
+        "--points", "--frames", "--outputs", "--limit", "--max-quarantine", "--changed", "--retry-quarantined",
+        "--stall-timeout", "--unit-seconds", "--unit-memory", "--trusted-inputs", "--address", "--single-writer",
     }  # fmt: skip
     assert flags("submit") == {"--address", "--wait", "--submission-id"}
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import secrets
 import shutil
 import signal
 import socket
@@ -24,15 +23,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.storage import Store
+from tests.faults.canaries import CREDENTIALS, found_in
 
 BIN = Path(sys.executable).parent
 
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """A Ray head of two CPUs. env: of its processes, and of those that talk to it."""
+    """A Ray head of two CPUs. folder: of its own files. env: of its processes, and of those that talk to it, with
+    canaries for secrets, its token among them."""
 
     address: str
+    folder: Path
     env: dict[str, str]
 
     def get(self, path: str) -> Any:
@@ -52,7 +54,9 @@ class Head:
     def tell(self, *command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command of the environment's, with its output."""
         words = [str(BIN / command[0]), *map(str, command[1:])]
-        return subprocess.run(words, env=self.env | env, capture_output=True, text=True, timeout=120, check=False)
+        ended = subprocess.run(words, env=self.env | env, capture_output=True, text=True, timeout=120, check=False)
+        assert found_in(out=ended.stdout, err=ended.stderr) == []
+        return ended
 
 
 def free_ports(count: int) -> list[int]:
@@ -70,17 +74,20 @@ def free_ports(count: int) -> list[int]:
 def head(s3: Any) -> Iterator[Head]:
     """Its jobs know the S3 server, by the head's environment."""
     dashboard, agent, client = free_ports(3)
-    env = os.environ | {
-        "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(16),
-        "RAY_BACKEND_LOG_LEVEL": "fatal",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "OMP_NUM_THREADS": "1",
-    }
-    env.pop("RAY_ADDRESS", None)
-    head = Head(address=f"http://127.0.0.1:{dashboard}", env=env)
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # the path of a socket has at most 107 bytes
+    env = (
+        os.environ
+        | CREDENTIALS
+        | {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "RAY_AUTH_MODE": "token",
+            "RAY_BACKEND_LOG_LEVEL": "fatal",
+            "RAY_USAGE_STATS_ENABLED": "0",
+            "OMP_NUM_THREADS": "1",
+        }
+    )
+    env.pop("RAY_ADDRESS", None)
+    head = Head(address=f"http://127.0.0.1:{dashboard}", folder=Path(folder), env=env)
     command = [
         str(BIN / "ray"), "start", "--head", "--block", "--num-cpus=2", "--port=0", f"--temp-dir={folder}",
         "--object-store-memory=200000000", "--dashboard-host=127.0.0.1", f"--dashboard-port={dashboard}",
@@ -288,3 +295,12 @@ def test_ray_s_own_command_submits_it_too(head: Head, job: Callable[..., Any]) -
     ended = head.tell("ray", "job", "submit", "--address", head.address, "--", *entrypoint)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert rows(output) == 10
+
+
+def test_no_secret_is_in_what_ray_keeps_of_jobs(head: Head, job: Callable[..., Any]) -> None:
+    """Behind all tests above: of jobs that were done, failed, refused and stopped."""
+    path, _ = job(damaged=(3,), max_quarantine=1.0)
+    assert head.tell("perceiver", "submit", path, "--address", head.address).returncode == 0
+    logs = [path for path in head.folder.rglob("job-driver-*.log") if path.stat().st_size]
+    assert logs
+    assert found_in(head.folder) == []

@@ -8,6 +8,7 @@ import pytest
 from pipeline.runtime.cluster import Node, resolve
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
+from pipeline.runtime.tokens import require_token
 
 
 def options(**values) -> RunOptions:
@@ -25,6 +26,8 @@ def test_replicas_never_take_all_cpus(cpus, nodes, replicas):
     assert left >= resources.load_cpus + resources.write_cpus
     assert resources.replica_cpus > 0
     assert 1 <= resources.threads <= cpus
+    if nodes > 1:  # those of a node that dies are started on the others
+        assert left - cpus >= resources.load_cpus + resources.write_cpus
 
 
 def test_two_replicas_of_two_cpus():
@@ -61,3 +64,37 @@ def test_a_wrong_address_is_wrong_usage():
     code = "from pipeline.runtime.cluster import connected\nwith connected('nonsense'): pass"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert "UsageError: address (nonsense) is not that of a Ray cluster" in ended.stderr
+
+
+LISTENING = """
+import psutil
+from pipeline.runtime.cluster import connected
+with connected("local"):
+    me = psutil.Process()
+    for process in [me, *me.children(recursive=True)]:
+        for socket in process.net_connections("inet"):
+            if socket.status == psutil.CONN_LISTEN:
+                print(socket.laddr.ip)
+"""
+
+
+def test_a_cluster_of_its_own_listens_on_loopback_only():
+    said = subprocess.run([sys.executable, "-c", LISTENING], capture_output=True, text=True, check=True).stdout
+    assert len(said.split()) > 5
+    assert set(said.split()) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+@pytest.mark.parametrize("address", ["10.0.0.7:6379", "ray://head:10001", "http://head.example:8265", "[fd00::7]:6379"])
+def test_another_machine_is_not_talked_to_without_a_token(address, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    with pytest.raises(UsageError, match="no token is set: set RAY_AUTH_MODE=token"):
+        require_token(address)
+    for said in ("token", "disabled"):
+        monkeypatch.setenv("RAY_AUTH_MODE", said)
+        require_token(address)
+
+
+@pytest.mark.parametrize("address", [None, "auto", "local", "127.0.0.1:6379", "localhost:6379", "http://[::1]:8265"])
+def test_this_machine_needs_none(address, monkeypatch):
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
+    require_token(address)

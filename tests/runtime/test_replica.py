@@ -11,42 +11,11 @@ from transformers import PerceiverForSequenceClassification
 
 from pipeline.heads import HeadOptions, head_for
 from pipeline.perceiver import PerceiverIO
-from pipeline.perceiver.checkpoint import digest
 from pipeline.reference.shapes import SEQUENCE, small
 from pipeline.reference.weights import make_checkpoint
-from pipeline.runtime.packing import array_columns, pack, unpack
-from pipeline.runtime.quarantine import quarantined, to_table
-from pipeline.runtime.replica import ModelRef, Replica
-
-
-class Watched:
-    """The real head; what it was asked is kept, and units whose first byte is in `bad` cannot be predicted."""
-
-    def __init__(self, head, bad=(), wait=0.0):
-        self.head, self.bad, self.wait, self.batches = head, set(bad), wait, []
-        self.columns = head.columns
-
-    def bucket(self, shapes):
-        return self.head.bucket(shapes)
-
-    def collate(self, arrays, device):
-        self.batches.append([int(image.flat[0]) for image in arrays["image"]])
-        return self.head.collate(arrays, device)
-
-    def encode(self, model, inputs):
-        if bad := self.bad & {int(image.flatten()[0]) for image in inputs}:
-            raise RuntimeError(f"cannot predict {bad}")
-        time.sleep(self.wait)
-        return self.head.encode(model, inputs)
-
-    def counts(self, inputs):
-        return self.head.counts(inputs)
-
-    def decode(self, model, latents, inputs):
-        return self.head.decode(model, latents, inputs)
-
-    def rows(self, outputs):
-        return self.head.rows(outputs)
+from pipeline.runtime.packing import unpack
+from pipeline.runtime.replica import Replica
+from tests.shards import Watched, images, model_ref, packed
 
 
 class Sized(Watched):
@@ -65,22 +34,10 @@ def head(checkpoint):
     return head_for("image-classification", checkpoint, HeadOptions(logits=True))
 
 
-def ref(checkpoint, **changes) -> ModelRef:
-    values = {"checkpoint": str(checkpoint), "digest": digest(checkpoint), "device": "cpu", "dtype": "float32"}
-    return ModelRef(**(values | {"threads": 1} | changes))
-
-
 def shard(sides: list[int]) -> tuple[pa.Table, list[np.ndarray]]:
-    """A packed shard of square images; image i starts with byte i."""
-    colours = np.random.default_rng(0)
-    images = [colours.integers(0, 256, (3, side, side), np.uint8) for side in sides]
-    for number, image in enumerate(images):
-        image.flat[0] = number
-    names = {name: [f"{name}{number}" for number in range(len(sides))] for name in ("id", "uri", "version")}
-    strings = {name: pa.array(values, pa.large_string()) for name, values in names.items()}
-    units = pa.table(strings | array_columns({"image": images} if images else {}))
-    before = to_table([quarantined("early", "uri", "load", ValueError("cut"))])
-    return pack(units, before, {"shard": 7, "segment": 2, "plan": "f", "fatal": "", "seconds_load": 0.5}), images
+    """A packed shard of square images, and these."""
+    pictures = images(sides)
+    return packed([{"image": image} for image in pictures]), pictures
 
 
 def expected(checkpoint, head, images) -> np.ndarray:
@@ -94,7 +51,7 @@ def expected(checkpoint, head, images) -> np.ndarray:
 def test_rows_are_the_model_s_in_plan_order_whatever_the_shapes(checkpoint, head):
     row, images = shard([32, 48, 32, 48, 48, 32, 40])
     watched = Watched(head)
-    table, failed, scalars = unpack(Replica(ref=ref(checkpoint), head=watched, batch_size=2)(row))
+    table, failed, scalars = unpack(Replica(ref=model_ref(checkpoint), head=watched, batch_size=2)(row))
     assert watched.batches == [[0, 2], [5], [1, 3], [4], [6]], "micro-batches of one shape, at most two"
     assert table.column("id").to_pylist() == [f"id{i}" for i in range(7)]
     assert table.column("segment").to_pylist() == [2] * 7
@@ -110,13 +67,11 @@ def test_units_of_different_lengths_share_a_micro_batch_and_come_back_in_plan_or
     head = head_for("text-classification", folder, HeadOptions(logits=True))
     texts = ["x" * length for length in (250, 3, 200, 0, 17, 250, 90)]
     units = [head.transform(text) for text in texts]
-    names = {name: pa.array(texts, pa.large_string()) for name in ("id", "uri", "version")}
-    table = pa.table(names | array_columns({name: [unit[name] for unit in units] for name in units[0]}))
     watched = Sized(head)
-    replica = Replica(ref=ref(folder), head=watched, batch_size=4)
-    rows, failed, _ = unpack(replica(pack(table, to_table([]), {"segment": 0})))
+    replica = Replica(ref=model_ref(folder), head=watched, batch_size=4)
+    rows, failed, _ = unpack(replica(packed(units)))
     assert watched.batches == [[252, 202, 252], [5, 2, 19, 92]]
-    assert (rows.column("id").to_pylist(), failed.num_rows) == (texts, 0)
+    assert (rows.column("id").to_pylist(), failed.num_rows) == ([f"id{i}" for i in range(7)], 1)
     model = PerceiverForSequenceClassification.from_pretrained(folder).eval()
     with torch.no_grad():
         logits = [model(inputs=torch.tensor([unit["ids"].tolist()])).logits[0].numpy() for unit in units]
@@ -129,7 +84,7 @@ def test_large_units_go_in_smaller_batches_unless_a_size_is_asked_for(checkpoint
     found = {}
     for size in ("auto", 8):
         watched = Watched(head)
-        table, _, _ = unpack(Replica(ref=ref(checkpoint), head=watched, batch_size=size)(row))
+        table, _, _ = unpack(Replica(ref=model_ref(checkpoint), head=watched, batch_size=size)(row))
         found[size] = watched.batches
         logits = np.array(table.column("logits").to_pylist())
         np.testing.assert_allclose(logits, expected(checkpoint, head, images), rtol=1e-4, atol=1e-5)
@@ -139,7 +94,7 @@ def test_large_units_go_in_smaller_batches_unless_a_size_is_asked_for(checkpoint
 def test_a_unit_that_cannot_be_predicted_is_quarantined_alone(checkpoint, head):
     row, images = shard([32] * 9)
     watched = Watched(head, bad=[3, 8])
-    table, failed, _ = unpack(Replica(ref=ref(checkpoint), head=watched, batch_size=8)(row))
+    table, failed, _ = unpack(Replica(ref=model_ref(checkpoint), head=watched, batch_size=8)(row))
     good = [0, 1, 2, 4, 5, 6, 7]
     assert table.column("id").to_pylist() == [f"id{i}" for i in good]
     logits = np.array(table.column("logits").to_pylist())
@@ -153,7 +108,7 @@ def test_a_unit_that_cannot_be_predicted_is_quarantined_alone(checkpoint, head):
 
 
 def test_a_shard_of_no_or_only_bad_units_still_has_the_columns(checkpoint, head):
-    replica = Replica(ref=ref(checkpoint), head=Watched(head, bad=range(3)))
+    replica = Replica(ref=model_ref(checkpoint), head=Watched(head, bad=range(3)))
     for sides in ([], [32, 32, 32]):
         table, failed, _ = unpack(replica(shard(sides)[0]))
         assert table.num_rows == 0
@@ -166,7 +121,7 @@ def test_a_head_that_answers_for_another_number_of_units_is_caught(checkpoint, h
         def rows(self, outputs):
             return {name: column[:-1] for name, column in super().rows(outputs).items()}
 
-    table, failed, _ = unpack(Replica(ref=ref(checkpoint), head=Short(head))(shard([32, 32])[0]))
+    table, failed, _ = unpack(Replica(ref=model_ref(checkpoint), head=Short(head))(shard([32, 32])[0]))
     assert (table.num_rows, failed.num_rows) == (0, 3)
     assert "0 values for 1 units" in failed.to_pylist()[1]["message"]
 
@@ -187,7 +142,7 @@ def test_calls_share_the_device_one_at_a_time_and_nothing_else(checkpoint, head)
             return super().collate(arrays, device)
 
     counting = Counting(head, wait=0.05)
-    replica = Replica(ref=ref(checkpoint), head=counting, batch_size=2)
+    replica = Replica(ref=model_ref(checkpoint), head=counting, batch_size=2)
     done, row = [], shard([32] * 6)[0]
     threads = [threading.Thread(target=lambda: done.append(replica(row))) for _ in range(3)]
     started = time.perf_counter()
@@ -204,13 +159,13 @@ def test_calls_share_the_device_one_at_a_time_and_nothing_else(checkpoint, head)
 
 def test_another_checkpoint_than_the_planned_one_is_refused(checkpoint, head):
     with pytest.raises(RuntimeError, match=r"digest .* planned with 0ff"):
-        Replica(ref=ref(checkpoint, digest="0ff"), head=head)
+        Replica(ref=model_ref(checkpoint, digest="0ff"), head=head)
 
 
 def test_device_dtype_and_threads_are_what_is_asked(checkpoint, head):
     threads = torch.get_num_threads()
     try:
-        replica = Replica(ref=ref(checkpoint, dtype="bfloat16", threads=2), head=head)
+        replica = Replica(ref=model_ref(checkpoint, dtype="bfloat16", threads=2), head=head)
         assert torch.get_num_threads() == 2
     finally:
         torch.set_num_threads(threads)
@@ -222,6 +177,6 @@ def test_device_dtype_and_threads_are_what_is_asked(checkpoint, head):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_on_a_gpu(checkpoint, head):
     row, images = shard([32, 48, 32])
-    table, _, _ = unpack(Replica(ref=ref(checkpoint, device="cuda"), head=head)(row))
+    table, _, _ = unpack(Replica(ref=model_ref(checkpoint, device="cuda"), head=head)(row))
     logits = np.array(table.column("logits").to_pylist())
     np.testing.assert_allclose(logits, expected(checkpoint, head, images), rtol=1e-3, atol=1e-3)

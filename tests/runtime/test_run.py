@@ -18,6 +18,7 @@ from pipeline.perceiver import CheckpointError
 from pipeline.reference.shapes import small
 from pipeline.reference.weights import make_checkpoint
 from pipeline.runtime import RunFailed, RunOptions, TooMuchQuarantined, UsageError, prepare
+from pipeline.runtime.fingerprint import read_run
 from pipeline.runtime.receipts import read_receipts
 from pipeline.runtime.run import execute
 from pipeline.runtime.status import status
@@ -102,7 +103,7 @@ def test_the_same_command_goes_on_with_what_is_new(options, pictures, tmp_path, 
     nothing, said = run(options(limit=16))
     assert (nothing.resumed, nothing.rows) == (2, first.rows)
     assert "resuming: 2 of 2 shards done" in said
-    drivers = {receipt.driver for receipt in read_receipts(output).values()}
+    drivers = {receipt.driver for receipt in read_receipts(output, read_run(output).run).values()}
     put_pictures(pictures, [100, 101])
     Image.new("RGB", (40, 40)).save(pictures / "0000.jpg")
     grown, said = run(options())
@@ -111,7 +112,7 @@ def test_the_same_command_goes_on_with_what_is_new(options, pictures, tmp_path, 
     rows = rows_of(output)
     assert len({row["id"] for row in rows}) == len(rows) == 57
     assert {row["segment"] for row in rows if row["id"] in ("0100.jpg", "0101.png")} == {1}
-    heard = read_receipts(output)
+    heard = read_receipts(output, read_run(output).run)
     assert {shard for shard, receipt in heard.items() if receipt.driver in drivers} == {0, 1}, "none of them ran again"
 
 
@@ -206,7 +207,7 @@ def test_parts_that_no_driver_wrote_down_are_heard_from_their_footers(options, t
     assert "resuming: 7 of 8 shards done" in said
     assert (summary.rows, summary.quarantined, summary.resumed) == (55, 5, 7)
     assert len(quarantined_of(output)) == 5
-    heard = read_receipts(output)
+    heard = read_receipts(output, read_run(output).run)
     assert [shard for shard, receipt in heard.items() if receipt.driver] == [3]
 
 

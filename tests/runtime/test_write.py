@@ -1,17 +1,20 @@
 """Who commits first is right; everyone else goes on with the winner's numbers."""
 
 import io
+import json
+from dataclasses import replace
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.runtime import retry
-from pipeline.runtime.packing import pack
+from pipeline.runtime import putting
+from pipeline.runtime.packing import pack, unpack
 from pipeline.runtime.quarantine import quarantined, to_table
 from pipeline.runtime.write import Writer, write
 from pipeline.sinks.parts import part_key, quarantine_key, read_footer
-from pipeline.storage import AccessError, StorageError, StorageFull, Store
+from pipeline.storage import AccessError, Missing, StorageError, StorageFull, Store
 
 COLUMNS = {"label": "string", "score": "float32"}
 
@@ -35,7 +38,14 @@ def shard(good: list[str], bad: list[str], fatal: str = "") -> pa.Table:
 
 @pytest.fixture
 def writer(tmp_path) -> Writer:
-    return Writer(output=Store(str(tmp_path)), run="abcd0123", columns=COLUMNS)
+    return writer_of(tmp_path, "abcd0123")
+
+
+def writer_of(folder: Path, run: str) -> Writer:
+    """A writer into an OUTPUT of that run."""
+    output = Store(str(folder))
+    output.put_if_absent("_run/run.json", json.dumps({"run": run}).encode())
+    return Writer(output=output, run=run, columns=COLUMNS)
 
 
 def test_a_part_and_its_quarantine_and_a_receipt(writer):
@@ -74,7 +84,7 @@ def test_a_quarantine_part_that_the_winner_did_not_get_to_is_put_from_its_footer
 def test_what_ended_the_load_goes_on_to_the_driver(writer):
     receipt = write(shard([], [], fatal="no access"), writer=writer).to_pylist()[0]
     assert (receipt["fatal"], receipt["shard"]) == ("no access", 12)
-    assert list(writer.output.names()) == []
+    assert list(writer.output.names("predictions/")) == []
 
 
 @pytest.mark.parametrize("error", [AccessError("no permission"), StorageFull("no room for 12 bytes in /data")])
@@ -86,17 +96,62 @@ def test_a_store_that_takes_nothing_ends_the_run(writer, monkeypatch, error):
     assert write(shard(["a"], []), writer=writer).to_pylist()[0]["fatal"] == str(error)
 
 
-def test_errors_that_pass_are_waited_for_and_others_raised(writer, monkeypatch):
-    put, refusals = Store.put_if_absent, [StorageError("503", transient=True)] * 2
-    monkeypatch.setattr(retry.time, "sleep", lambda _seconds: None)
+def test_errors_that_pass_leave_the_shard_to_another_attempt(writer, monkeypatch):
+    def refuse(*_):
+        raise StorageError("503", transient=True)
 
-    def sometimes(store, key, data):
-        if refusals:
-            raise refusals.pop()
-        return put(store, key, data)
-
-    monkeypatch.setattr(Store, "put_if_absent", sometimes)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put_if_absent", refuse)
+        with pytest.raises(StorageError, match="503"):
+            write(shard(["a"], []), writer=writer)
     assert write(shard(["a"], []), writer=writer).to_pylist()[0]["rows"] == 1
-    refusals.append(StorageError("not a store at all"))
-    with pytest.raises(StorageError, match="not a store at all"):
+
+
+def test_what_lies_under_the_shard_s_name_and_is_no_part_of_it_ends_the_run(writer, tmp_path):
+    writer.output.put_if_absent(part_key("abcd0123", 12), b"a letter")
+    receipt = write(shard(["a"], []), writer=writer).to_pylist()[0]
+    assert "is not a part that this project wrote" in receipt["fatal"]
+    other = writer_of(tmp_path / "other", "ef")
+    write(shard(["a"], []), writer=other)
+    units, failed, scalars = unpack(shard(["a"], []))
+    receipt = write(pack(units, failed, scalars | {"plan": "another"}), writer=other).to_pylist()[0]
+    assert "is of the plan file 0f, not of another" in receipt["fatal"]
+
+
+def test_a_part_that_is_gone_when_it_is_read_is_another_attempt_s_to_put(writer, monkeypatch):
+    monkeypatch.setattr(Store, "put_if_absent", lambda *_: False)
+    with pytest.raises(Missing):
         write(shard(["a"], []), writer=writer)
+
+
+def test_a_row_that_parquet_cannot_hold_is_quarantined(writer):
+    seconds = pa.array([0, 2**62, 5], pa.timestamp("s"))  # Parquet counts thousandths
+    units, failed, scalars = unpack(shard(["a", "b", "c"], ["d"]))
+    row = pack(units.append_column("kept.when", seconds), failed, scalars)
+    receipt = write(row, writer=replace(writer, kept=pa.schema([("when", pa.timestamp("s"))]))).to_pylist()[0]
+    assert (receipt["rows"], receipt["quarantined"]) == (2, 2)
+    footer = read_footer(writer.output, part_key("abcd0123", 12))
+    assert [(unit.id, unit.stage, unit.error) for unit in footer.quarantined] == [
+        ("d", "load", "OSError"),
+        ("b", "write", "ArrowInvalid"),
+    ]
+    table = pq.read_table(io.BytesIO(writer.output.read(part_key("abcd0123", 12))))
+    assert table.column("id").to_pylist() == ["a", "c"]
+
+
+def test_an_error_that_is_no_row_s_is_raised(writer, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("of the program itself")
+
+    monkeypatch.setattr(putting, "commit", broken)
+    with pytest.raises(ZeroDivisionError):
+        write(shard(["a", "b"], []), writer=writer)
+    assert list(writer.output.names("predictions/")) == []
+
+
+def test_reasons_of_half_characters_or_no_words_are_written(writer):
+    failed = [quarantined("a", "a", "load", OSError("no file caf\udce9")), quarantined("b", "b", "load", MemoryError())]
+    units, _, scalars = unpack(shard([], []))
+    assert write(pack(units, to_table(failed), scalars), writer=writer).to_pylist()[0]["quarantined"] == 2
+    lost = pq.read_table(io.BytesIO(writer.output.read(quarantine_key("abcd0123", 12))))
+    assert lost.column("message").to_pylist() == ["no file caf\\udce9", "no reason was given"]

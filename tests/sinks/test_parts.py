@@ -2,6 +2,7 @@
 
 import dataclasses
 import io
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -16,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.sinks import parts
+from pipeline.sinks.ownership import RUN
 from pipeline.sinks.parts import (
     Footer,
     Quarantined,
@@ -79,6 +81,13 @@ def make_footer(rows: int, *, failed: int = 0, attempt: str = "first", shard: in
     )
     seconds = {"load": 0.25, "predict": 1 / 3}
     return Footer(run="0a1b2c", shard=shard, segment=0, plan="d1935f", rows=rows, quarantined=units, seconds=seconds)
+
+
+def claimed(uri: str, run: str = "0a1b2c") -> Store:
+    """An OUTPUT of that run."""
+    store = Store(uri)
+    store.put(RUN, json.dumps({"run": run}).encode())
+    return store
 
 
 def file_of(data: bytes) -> pq.ParquetFile:
@@ -174,7 +183,7 @@ def test_row_larger_than_a_row_group_stands_alone(monkeypatch: pytest.MonkeyPatc
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     """An OUTPUT with two shards of rows and one whose units were all quarantined."""
-    store = Store(str(tmp_path))
+    store = claimed(str(tmp_path))
     for shard, rows in enumerate([3, 0, 4]):
         commit(store, make_table(rows), make_footer(rows, failed=1, shard=shard))
     return tmp_path
@@ -234,7 +243,7 @@ def test_footer_is_read_by_ranges_and_not_the_part(wire, s3) -> None:
 
 
 def test_footer_with_many_quarantined_units_is_read_whole(tmp_path: Path) -> None:
-    store, footer = Store(str(tmp_path)), make_footer(1, failed=5000)
+    store, footer = claimed(str(tmp_path)), make_footer(1, failed=5000)
     commit(store, make_table(1), footer)
     assert read_footer(store, part_key("0a1b2c", 7)) == footer
 
@@ -258,7 +267,7 @@ def test_no_part_is_missing(tmp_path: Path) -> None:
 
 @pytest.fixture(params=["local", "s3"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    return Store(str(tmp_path) if request.param == "local" else request.getfixturevalue("s3").bucket("commit"))
+    return claimed(str(tmp_path) if request.param == "local" else request.getfixturevalue("s3").bucket("commit"))
 
 
 def read(store: Store, key: str) -> list[dict]:
@@ -294,7 +303,7 @@ def test_attempt_killed_between_part_and_quarantine_is_healed_by_the_next(store:
 
 def test_no_quarantined_unit_no_file(store: Store) -> None:
     commit(store, make_table(3), make_footer(3))
-    assert list(store.names("")) == [part_key("0a1b2c", 7)]
+    assert list(store.names("")) == [RUN, part_key("0a1b2c", 7)]
 
 
 def test_part_of_another_plan_is_not_taken_for_ours(store: Store) -> None:

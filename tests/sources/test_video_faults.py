@@ -239,3 +239,28 @@ def test_a_length_that_lies_makes_no_endless_plan(tmp_path: Path) -> None:
     found = [unit for piece in pieces for unit in source.units(store, piece)]
     assert [numbers(unit) for unit in found if unit.error is None] == list(pairwise(range(50)))
     assert "declares 1000000000000.0 s" in str(found[-1].error)
+
+
+@pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
+def test_a_frame_that_is_shown_for_hours_makes_no_endless_film(tmp_path: Path, name: str) -> None:
+    """One damaged time stamp is enough for it. Consecutive frames are pairs all the same."""
+    path = make_video(tmp_path / name, times=[0.0, 0.5, 1.0, 9000.0, 9000.5])
+    assert [unit.error for unit in units(path)] == [None] * 4
+    for asked in ({"fps": 2.0}, {"medium": "clip", "clip": SPEC}):
+        found, pieces = units(path, **asked), planned(path, **asked)[2]
+        errors = [str(unit.error) for unit in found if unit.error is not None]
+        assert 0 < len(found) - len(errors) < 3
+        assert 0 < len(errors) <= len(pieces) < 20
+        assert all("this frame is shown for 2.5 hours, and 1 are allowed" in error for error in errors)
+
+
+def test_an_avi_whose_frames_are_days_apart_makes_no_endless_plan(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "a.avi", 1.0)
+    data = bytearray(path.read_bytes())
+    at = data.index(b"vids") + 20  # how long a frame is shown is the quotient of two numbers
+    data[at : at + 8] = np.array([2**31 - 1, 1000], "<u4").tobytes()
+    path.write_bytes(data)
+    for asked in ({"fps": 5.0}, {"medium": "clip", "clip": SPEC}):
+        _, _, pieces = planned(path, **asked)
+        assert len(pieces) < 100
+        assert all("hours, and 1 are allowed" in str(unit.error) for unit in units(path, **asked))

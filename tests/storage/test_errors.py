@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from pipeline.storage import AccessError, Changed, Missing, StorageError, StorageFull
-from pipeline.storage.errors import explained, translate
+from pipeline.storage.errors import explained, passing, translate
 
 
 class HttpError(Exception):
@@ -29,6 +29,7 @@ class HttpError(Exception):
         (HttpError(429), StorageError, True),
         (HttpError(409), StorageError, True),
         (HttpError(400), StorageError, False),
+        (HttpError(501), StorageError, False),
         (HttpError(401), AccessError, None),
         (HttpError(403), AccessError, None),
         (HttpError(404), Missing, False),
@@ -50,6 +51,14 @@ def test_errors_are_told_apart(error: Exception, kind: type[Exception], transien
     assert "s3://bucket/key" in str(found)
     assert getattr(found, "transient", None) is transient
     assert isinstance(found, OSError) or kind is AccessError
+
+
+def test_client_error_that_a_client_has_no_word_for_does_not_pass() -> None:
+    """s3fs has EIO for it, which a disk's error of that name would have, and pass."""
+    error = OSError(errno.EIO, "no such method here")
+    error.__cause__ = HttpError(405)
+    assert not passing(error)
+    assert passing(OSError(errno.EIO, "Input/output error"))
 
 
 def test_errors_of_the_program_are_not_the_store_s() -> None:

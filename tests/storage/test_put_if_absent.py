@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import AccessError, StorageError, StorageFull, Store
+from pipeline.storage import AccessError, StorageError, StorageFull, Store, patience
 
 RACER = """
 import sys, threading
@@ -104,21 +104,23 @@ def test_lost_acknowledgement_is_still_ours(wire, s3) -> None:
 
 @pytest.mark.parametrize("status", [409, 429, 500, 503])
 def test_refused_for_now_is_transient(wire, s3, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
+    monkeypatch.setattr(patience, "TRYING", 0)
     store = Store(s3.bucket("refused"))
-    wire.statuses = [status] * 40  # more than the clients ask by themselves
-    with pytest.raises(StorageError, match="writing 4 bytes to s3://refused") as caught:
+    wire.statuses = [status] * 40
+    with pytest.raises(StorageError, match=r"writing 4 bytes to s3://refused.*\(asked 3 times in \d s\)") as caught:
         store.put_if_absent("key", b"ours")
     assert caught.value.transient
+    assert len(wire.seen) == 3, "the clients below do not ask again by themselves"
     wire.statuses = []
     assert store.put_if_absent("key", b"ours")
 
 
 def test_stalled_store_does_not_hold_for_ever(wire, s3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.storage.s3.PATIENCE", 2.0)
+    monkeypatch.setattr("pipeline.storage.objects.ANSWER", 0.3)
+    monkeypatch.setattr(patience, "TRYING", 0)
     store = Store(s3.bucket("stalled"))
     wire.stalled = threading.Event()
-    with pytest.raises(StorageError) as caught:
+    with pytest.raises(StorageError, match=r"s3://stalled.*: no answer in time \(asked 3 times") as caught:
         store.put_if_absent("key", b"ours")
     wire.stalled.set()
     assert caught.value.transient

@@ -15,7 +15,7 @@ from av.video.frame import VideoFrame
 from pipeline.sources.base import BadMedium
 from pipeline.sources.film.counting import Counter
 from pipeline.sources.film.film import Film
-from pipeline.sources.film.opening import decode
+from pipeline.sources.film.opening import decode, reason
 from pipeline.sources.film.packets import Packets
 from pipeline.sources.film.shot import Matrix, Shot, display_matrix
 
@@ -155,4 +155,6 @@ class Decoding:
 
 def _damaged(time: float | None, error: Exception | None) -> BadMedium:
     where = "" if time is None else f" at {time:.3f} s"
-    return BadMedium(f"damaged{where}: {error or 'the decoder could only guess the frame'}")
+    damaged = BadMedium(f"damaged{where}: {reason(error) if error else 'the decoder could only guess the frame'}")
+    damaged.__cause__ = error  # which tells a lack of memory from a damage
+    return damaged

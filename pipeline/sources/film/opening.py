@@ -6,6 +6,7 @@ containers of `_CONTAINERS`, and no protocol to open anything with.
 
 from __future__ import annotations
 
+import errno
 import io
 from collections.abc import Sequence
 from typing import BinaryIO
@@ -18,13 +19,14 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from pipeline.sources.base import BadMedium
-from pipeline.sources.signatures import describe
+from pipeline.sources.signatures import describe, video_format
 
 MAX_PIXELS = 2**26
 """Of a frame: 67 megapixels, twice what 8K has. A header of 100 bytes can ask for 268 million."""
 
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
 _TS_M2TS, _TS_SYNC_AT, _TS_SYNC = (188, 192), (0, 4), b"G"  # bytes of a packet, and where in it each one is marked
+_VAGUE = (errno.EINVAL, errno.EPERM, errno.EAGAIN)  # FFmpeg means nothing by their names
 _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
 
 
@@ -74,13 +76,22 @@ def open_container(file: Watched) -> InputContainer:
             raise
         file.seek(0)
         start = file.read(512)
-        if file.error is not None or describe(start) == "a MP4 file":
-            raise BadMedium(f"truncated or damaged MP4: {_reason(error)}") from error
-        raise BadMedium(f"{describe(start)} is no video that is read: {_reason(error)}") from error
+        if (name := video_format(start)) is not None or file.error is not None:
+            raise BadMedium(f"truncated or damaged {name or 'video'}: {reason(error, opening=True)}") from error
+        raise BadMedium(f"{describe(start)} is no video that is read: {reason(error, opening=True)}") from error
 
 
-def _reason(error: Exception) -> str:
-    return str(getattr(error, "strerror", None) or error or type(error).__name__)
+def reason(error: Exception, *, opening: bool = False) -> str:
+    """What FFmpeg, or PyAV, means by an error, for a person; BadMedium's own words."""
+    if isinstance(error, BadMedium):
+        return str(error)
+    number = getattr(error, "errno", None)
+    if isinstance(error, av.error.EOFError) or number == errno.EIO:
+        return "it ends too early, or says wrong lengths of its parts"
+    if number in _VAGUE:
+        return "its content is of no format that is read" if opening else "the decoder takes nothing of what is there"
+    said = getattr(error, "strerror", None)
+    return str(said) if said else f"its decoder failed ({': '.join(filter(None, (type(error).__name__, str(error))))})"
 
 
 def picture_track(container: InputContainer) -> VideoStream:
@@ -95,6 +106,8 @@ def picture_track(container: InputContainer) -> VideoStream:
     context = track.codec_context
     if context is None:
         raise BadMedium("the video stream is of a kind that cannot be decoded")
+    if context.width * context.height == 0:
+        raise BadMedium("the video stream does not say how many pixels its frames have")
     if context.width * context.height > MAX_PIXELS:
         raise BadMedium(
             f"{context.width} by {context.height} pixels are too many: {context.width * context.height / 1e6:.1f} "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
+from pipeline.sources.base import BadMedium
 from pipeline.sources.film.decoding import Decoding
 from pipeline.sources.film.film import Film
 from pipeline.sources.film.shot import Shot
@@ -12,6 +13,7 @@ from pipeline.sources.film.shot import Shot
 _TOLERANCE = 1e-3  # seconds by which a frame may be late and still counts: containers round time stamps to milliseconds
 _EARLIER = 3  # key frames that are tried before reading begins with the film
 _JUMP = 5.0  # seconds that are not decoded where no index tells of key frames
+_LONGEST = 3600.0  # seconds that a frame may be shown: one damaged time stamp would make a billion units of it
 
 
 class Player:
@@ -31,14 +33,26 @@ class Player:
         self._next: Shot | None = None
 
     def shown_at(self, time: float) -> Shot | None:
-        """What is shown at a time, None behind the end. Times that are asked for must not go back."""
+        """What is shown at a time, None behind the end, and where one frame would be shown for hours: there `cut` says
+        so. Times that are asked for must not go back."""
         if self._now is None or self._worth_a_jump(time):
             self._shots = self.shots(time + self.tolerance)
             self._now, self._next = next(self._shots, None), next(self._shots, None)
         while self._next is not None and self._next.time <= time + self.tolerance:
             self._now, self._next = self._next, next(self._shots, None)
         over = self._next is None and (self.end is None or time >= self.end - self.tolerance)
-        return None if over else self._now
+        return None if over or self._is_endless() else self._now
+
+    def _is_endless(self) -> bool:
+        """Whether what is shown now is shown for longer than a frame may be; then `cut` says so."""
+        until = self.end if self._next is None else self._next.time
+        if self._now is None or until is None or until - self._now.time <= _LONGEST:
+            return False
+        self.cut = BadMedium(
+            f"damaged at {self._now.time:.3f} s: by its time stamps this frame is shown for "
+            f"{(until - self._now.time) / 3600:,.1f} hours, and {_LONGEST / 3600:g} are allowed"
+        )
+        return True
 
     def _worth_a_jump(self, time: float) -> bool:
         """Whether to seek, rather than to decode all that lies between."""

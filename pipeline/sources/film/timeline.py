@@ -19,6 +19,7 @@ PIECE_CLIPS = 32
 _MOST_BYTES = 64 << 20  # whatever the time that a piece takes
 _LEAST_SECONDS = 0.25  # of a piece of pairs: each piece decodes up to its first frame from the key frame before it
 _FRAME_BYTES = 8  # no film has smaller frames on average, so that a wrong length cannot make a plan of a billion pieces
+_FRAME_SECONDS = 1.0  # nor are such small ones shown for longer: else the last part of the film is a long one
 _APART = 0.002  # seconds, below which milliseconds may not tell units apart
 _NEARLY = 1e-6
 
@@ -42,7 +43,7 @@ def microseconds(seconds: float) -> int:
 
 def likely(seconds: float, rate: float, size: int) -> float:
     """A declared length, at most what a file of `size` bytes can hold at `rate` frames a second."""
-    return min(seconds, size / _FRAME_BYTES / rate)
+    return min(seconds, size / _FRAME_BYTES * min(1 / rate, _FRAME_SECONDS))
 
 
 def unit_id(key: str, seconds: float, apart: float) -> str:

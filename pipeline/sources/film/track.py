@@ -15,7 +15,7 @@ from av.stream import Stream
 
 from pipeline.sources.base import BadMedium
 from pipeline.sources.film.film import Film
-from pipeline.sources.film.opening import decode
+from pipeline.sources.film.opening import decode, reason
 
 _EARLY = Fraction(1, 2)  # seconds that are decoded before a stretch
 _RUN_UPS = (0, 2, 8, 32)  # seconds before a time at which packets are looked for
@@ -74,7 +74,8 @@ class Track:
         """BadMedium where the track is damaged between two times."""
         for since, until, error in self._damage:
             if since < end and begin < until:
-                raise BadMedium(f"the sound is damaged at {float(since - self._film.start):.3f} s: {error}")
+                where = f"{float(since - self._film.start):.3f} s"
+                raise BadMedium(f"the sound is damaged at {where}: {reason(error)}") from error
 
     def _run_up(self, begin: int) -> Iterator[Packet[Stream]]:
         """The packets from a second on, and a little before it."""

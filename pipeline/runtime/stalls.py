@@ -1,0 +1,47 @@
+"""A run that gets nowhere, told in words: what each stage was at, and what the cluster has."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import ray
+from ray.data.exceptions import ExecutionTimeoutError
+
+_OPERATOR = re.compile(r"- (?P<name>.+): (?P<running>\d+) active task\(s\), (?P<finished>\d+) finished")
+_SECONDS = re.compile(r"at least (\d+)s")
+_STAGES = {"load": "load", "write": "write"}
+_STAGES |= dict.fromkeys(("Replica", "IsolatedReplica", "without_rows"), "predict")
+
+
+def stalled(error: ExecutionTimeoutError) -> str:
+    """What to tell of a pass that Ray Data ended because none of its stages gave anything for too long."""
+    found = _SECONDS.search(str(error))
+    seconds = f" for {int(found[1]):,} s" if found else ""
+    stages = "; ".join(_stages(str(error))) or "no stage was running"
+    return f"no shard came out of any stage{seconds} (stall_timeout): {stages}; {_cluster()}"
+
+
+def is_crash(error: Exception) -> bool:
+    """Whether an error is of a process or node that died, and not of the code in it: of a replica's start, either."""
+    if not isinstance(error, ray.exceptions.RayError) or isinstance(error, ray.exceptions.RayTaskError):
+        return False
+    return "creation task" not in str(error)
+
+
+def _stages(message: str) -> Iterator[str]:
+    for operator in _OPERATOR.finditer(message):
+        function = operator["name"].removeprefix("MapBatches(").rstrip(")")
+        if function in _STAGES:
+            yield f"{_STAGES[function]} had {operator['running']} running and {operator['finished']} finished"
+
+
+def _cluster() -> str:
+    """What the cluster has, and what of it nobody uses."""
+    try:
+        there, free = ray.cluster_resources(), ray.available_resources()
+    except ray.exceptions.RayError as error:
+        return f"the cluster does not say what it has: {error}"
+    units = [name for name in ("CPU", "GPU") if name in there]
+    words = " and ".join(f"{free.get(name, 0):g} of {there[name]:g} {name}s" for name in units) or "no CPU"
+    return f"{words} of the cluster are free"

@@ -1,0 +1,119 @@
+"""The memory of a run's driver and of its raylet over time, and how fast it grows."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import psutil
+
+PERIOD = 5.0  # seconds between two samples
+WARM = 120.0  # seconds of a process's life that are not counted: it loads what it needs
+LEAST = 12  # samples, a minute of them, that a slope is fitted to
+MB = 1 << 20
+
+
+class Sample(NamedTuple):
+    """`age` of the process in seconds; sizes in MB. `own` is what is resident and shared with nobody, not even as
+    objects in shared memory, which a raylet holds by design; `pss` counts those by their share."""
+
+    age: float
+    rss: float
+    pss: float
+    own: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Life:
+    """The samples of one process."""
+
+    kind: str
+    pid: int
+    samples: Sequence[Sample]
+
+    def told(self) -> dict[str, Any]:
+        """Minutes of its life, MB after the first two minutes and last, and slopes in MB an hour or None."""
+        counted = warm(self.samples)
+        ends = {"first": counted[0], "last": counted[-1]} if counted else {}
+        return {
+            "kind": self.kind,
+            "pid": self.pid,
+            "minutes": round(self.samples[-1].age / 60, 1),
+            **{
+                f"{size}_{name}": round(getattr(end, size)) for name, end in ends.items() for size in Sample._fields[1:]
+            },
+            **{f"{size}_slope": slope([self], size) for size in Sample._fields[1:]},
+        }
+
+
+def warm(samples: Sequence[Sample]) -> list[Sample]:
+    """Those after the first two minutes of the process."""
+    return [sample for sample in samples if sample.age >= WARM]
+
+
+def slope(lives: Sequence[Life], size: str) -> float | None:
+    """MB an hour by which a size grows: the line that fits each process's samples with a start of its own, and one
+    slope for all. None of fewer than a minute of samples."""
+    ages, sizes = [], []
+    for life in lives:
+        counted = warm(life.samples)
+        if len(counted) >= LEAST:
+            age = np.array([sample.age / 3600 for sample in counted])
+            found = np.array([getattr(sample, size) for sample in counted])
+            ages.append(age - age.mean())
+            sizes.append(found - found.mean())
+    if not ages:
+        return None
+    age, found = np.concatenate(ages), np.concatenate(sizes)
+    return round(float(age @ found / (age @ age)), 1)
+
+
+class Watch:
+    """Samples whichever driver `driver` names, and its raylet, every five seconds while the block lasts."""
+
+    def __init__(self, driver: Callable[[], subprocess.Popen | None]) -> None:
+        self._driver = driver
+        self._samples: dict[tuple[str, int], list[Sample]] = defaultdict(list)
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self._thread.join()
+
+    @property
+    def lives(self) -> list[Life]:
+        """Of each process that there was, in their order."""
+        return [Life(kind=kind, pid=pid, samples=found) for (kind, pid), found in self._samples.items()]
+
+    def _watch(self) -> None:
+        while not self._over.wait(PERIOD):
+            driver = self._driver()
+            if driver is None or driver.poll() is not None:
+                continue
+            try:
+                self._sample(psutil.Process(driver.pid))
+            except psutil.Error:  # killed this moment
+                continue
+
+    def _sample(self, driver: psutil.Process) -> None:
+        self._note("driver", driver)
+        for process in driver.children():
+            if process.name() == "raylet":
+                self._note("raylet", process)
+
+    def _note(self, kind: str, process: psutil.Process) -> None:
+        found = process.memory_full_info()
+        sizes = (found.rss, found.pss, found.rss - found.shared)
+        sample = Sample(time.time() - process.create_time(), *(size / MB for size in sizes))
+        self._samples[kind, process.pid].append(sample)

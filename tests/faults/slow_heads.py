@@ -1,0 +1,26 @@
+"""Heads for runs in which something happens in the middle."""
+
+from __future__ import annotations
+
+import sys
+import time
+
+from ray import cloudpickle
+
+# Workers cannot import this file: what it defines travels with the task.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+class Slow:
+    """The real head, a tenth of a second slower."""
+
+    def __init__(self, head):
+        self.head = head
+        self.columns, self.options, self.unit_bytes = head.columns, head.options, head.unit_bytes
+        self.task, self.transform, self.collate, self.rows = head.task, head.transform, head.collate, head.rows
+        self.bucket, self.counts, self.decode = head.bucket, head.counts, head.decode
+        self.medium, self.growth, self.clip, self.stored = head.medium, head.growth, head.clip, head.stored
+
+    def encode(self, model, inputs):
+        time.sleep(0.1)
+        return self.head.encode(model, inputs)

@@ -1,0 +1,170 @@
+"""Runs one after another over a store that fails, with processes killed all the while: `make soak MINUTES=60`.
+
+`python -m tests.faults.soak --minutes 30 --seed 0`. New inputs come before every start of a driver; every 10 to 30
+seconds a load task, a replica, a write task or, now and then, the driver is killed, and then the same command is run
+again. At the end one undisturbed run, and every unit must be there once. A table, then a line of JSON; exits with 1
+where a unit is lost or double, or where a run ended as it must not.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+
+import boto3
+from rich.console import Console
+
+from pipeline.reference.shapes import FOURIER, small
+from pipeline.reference.weights import make_checkpoint
+from pipeline.storage import Store
+from tests.faults.kills import KILLED, Points
+from tests.faults.memory import Watch
+from tests.faults.photographs import Photographs
+from tests.faults.servers import counts_of, faulty_way, s3_server
+from tests.faults.soaked import report
+from tests.faults.victims import STAGES, kill_driver, kill_worker
+
+RATE = 0.05  # of the requests that go wrong
+PAUSES = 10.0, 30.0  # seconds from one kill to the next
+KINDS = {"load": 4, "replica": 4, "write": 4, "driver": 1}  # how often each is killed, beside the others
+SHARD = 8
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "soak", "AWS_SECRET_ACCESS_KEY": "soak", "AWS_DEFAULT_REGION": "us-east-1"}
+LEAVING, LAST_RUN = 120.0, 3600.0  # seconds that a run takes at most after SIGTERM, and the undisturbed one
+
+
+class Soak:
+    """The state of a soak: which driver runs, what was killed, and how runs ended."""
+
+    def __init__(self, folder: Path, photographs: Photographs, output: str, minutes: float, seed: int) -> None:
+        self.folder, self.photographs, self.output = folder, photographs, output
+        self.chance = random.Random(seed)
+        self.points = Points(folder / "points")
+        self.driver: subprocess.Popen[bytes] | None = None
+        self.kills: Counter[str] = Counter()
+        self.ends: Counter[str] = Counter()
+        self.words: list[str] = []  # what runs said that did not end with 0, and were not killed
+        self.life = min(480.0, 20 * minutes)  # seconds that a run's inputs should last
+        self.batch = int(2 * self.life)  # inputs of the first run
+        self.console = Console(stderr=True)
+
+    def disturbed(self, seconds: float) -> None:
+        """Runs and kills for so long; the last run is then asked to leave."""
+        until = time.monotonic() + seconds
+        inputs = self.batch
+        while time.monotonic() < until:
+            self.photographs.put(inputs)
+            began = time.monotonic()
+            driver = self.start(os.environ["AWS_ENDPOINT_URL"])
+            while driver.poll() is None and time.monotonic() < until:
+                self._kill(driver, until)
+            if driver.poll() is None:
+                driver.send_signal(signal.SIGTERM)
+            self._note_end(driver, LEAVING)
+            inputs = self._more(driver.returncode, time.monotonic() - began)
+
+    def start(self, endpoint: str) -> subprocess.Popen[bytes]:
+        """The one command, over that way to the store."""
+        command = [sys.executable, "-m", "jobs.run", "image-classification", self.photographs.uri, self.output]
+        command += ["--checkpoint", str(self.folder / "model"), "--replicas", "2", "--shard-size", str(SHARD)]
+        command += ["--max-quarantine", "1", "--address", "local"]
+        ours = self.points.environment | {"AWS_ENDPOINT_URL": endpoint, "RAY_TMPDIR": str(self.folder)}
+        with Path(self.folder, "said").open("wb") as said:
+            told = {"stdout": subprocess.DEVNULL, "stderr": said}
+            self.driver = subprocess.Popen(command, env=os.environ | ours, **told)
+        return self.driver
+
+    def finish(self, endpoint: str) -> None:
+        """One run to the end that nothing disturbs."""
+        self.points.clear()
+        driver = self.start(endpoint)
+        self._note_end(driver, LAST_RUN)
+
+    def clear(self) -> None:
+        """End whatever is left of a run."""
+        if self.driver is not None and self.driver.poll() is None:
+            self.driver.kill()
+            self.driver.wait()
+        self.points.clear()
+
+    def _kill(self, driver: subprocess.Popen[bytes], until: float) -> None:
+        """Wait, then kill somebody if the run still lasts; where there is nobody of a kind, of another at once."""
+        deadline = min(until, time.monotonic() + self.chance.uniform(*PAUSES))
+        while time.monotonic() < deadline and driver.poll() is None:
+            time.sleep(0.2)
+        killed = False
+        while not killed and time.monotonic() < until and driver.poll() is None:
+            kind = self.chance.choices(list(KINDS), list(KINDS.values()))[0]
+            killed = self._killed(driver, kind)
+            self.kills[kind if killed else "nobody there"] += 1
+            self.console.print(f"{time.strftime('%H:%M:%S')} {kind} {'killed' if killed else 'was not there'}")
+
+    def _killed(self, driver: subprocess.Popen[bytes], kind: str) -> bool:
+        if kind in STAGES:
+            return kill_worker(driver, self.points, kind, self.chance)
+        kill_driver(driver, self.points, self.chance.choice([0.0, 5.0]))
+        return True
+
+    def _note_end(self, driver: subprocess.Popen[bytes], seconds: float) -> None:
+        """Wait for it so long, and write down how it ended."""
+        try:
+            end = str(driver.wait(seconds))
+        except subprocess.TimeoutExpired:
+            end = "late"
+        self.ends[end] += 1
+        if end not in ("0", str(KILLED)):
+            said = " ".join(Path(self.folder, "said").read_text(errors="replace").split())
+            self.words.append(f"{end}: {said[-1000:]}")
+        self.console.print(f"{time.strftime('%H:%M:%S')} the run ended with {end}")
+        self.clear()
+
+    def _more(self, code: int | None, seconds: float) -> int:
+        """Inputs to add: enough for the next run where the last one finished, a few to plan where some are left."""
+        if code != 0:
+            return max(SHARD, self.batch // 20)
+        self.batch = int(self.batch * min(3.0, max(0.5, self.life / seconds)))
+        return self.batch
+
+
+def soak(minutes: float, seed: int) -> bool:
+    """The whole of it; whether everything is as it must be."""
+    with contextlib.ExitStack() as running:
+        folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
+        endpoint = running.enter_context(s3_server())
+        way = running.enter_context(faulty_way(endpoint, rate=RATE, seed=seed))
+        os.environ.update(CREDENTIALS, AWS_ENDPOINT_URL=endpoint)
+        make_checkpoint(FOURIER, small(FOURIER), folder / "model")
+        client = boto3.client("s3", endpoint_url=endpoint)
+        for bucket in ("photographs", "labels"):
+            client.create_bucket(Bucket=bucket)
+        output = Store("s3://labels/run")  # it connects straight to the server
+        run = Soak(folder, Photographs(client, "photographs", seed), output.uri, minutes, seed)
+        running.callback(run.clear)
+        watch = running.enter_context(Watch(lambda: run.driver))
+        os.environ["AWS_ENDPOINT_URL"] = way
+        run.disturbed(60 * minutes)
+        faults = counts_of(way)
+        run.finish(endpoint)
+        os.environ["AWS_ENDPOINT_URL"] = endpoint
+        return report(run, output, faults, watch.lives, minutes=minutes, seed=seed)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Runs over a store that fails, with processes killed all the while.")
+    parser.add_argument("--minutes", type=float, default=30.0)
+    parser.add_argument("--seed", type=int, default=0)
+    asked = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which leaves the blocks, and so cleans up
+    sys.exit(0 if soak(asked.minutes, asked.seed) else 1)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,197 @@
+"""Files of a few kilobytes that want gigabytes: each costs itself, and no process takes more than it may.
+
+Each file would take at least a GiB if it were unpacked whole, or believed, and a unit may take half of that.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import io
+import struct
+import tarfile
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.reference.shapes import BARE, SEQUENCE
+from tests.faults.conftest import Outcome
+from tests.runtime.test_every_head import photograph, png
+from tests.sources.test_picture import chunk, encoded
+from tests.sources.test_picture import png as png_of_rows
+from tests.sources.test_webdataset import tar
+
+Run = Callable[..., Outcome]
+
+WANTED = 1 << 30  # bytes
+BLOCK = 16 << 20
+ALLOWED = 0.5  # GiB of a unit
+GREATEST = 1.3e9  # bytes of any process: an interpreter with its libraries, and what a unit may take
+
+
+def gzipped(block: bytes) -> bytes:
+    """A gzip file of the block again and again, one member for each."""
+    return gzip.compress(block, 9, mtime=0) * (WANTED // len(block))
+
+
+@contextlib.contextmanager
+def watched() -> Iterator[None]:
+    """Meanwhile no process below this one takes more memory than the greatest may, of what is its own."""
+    most: dict[str, int] = {}
+    over = threading.Event()
+
+    def watch() -> None:
+        while not over.wait(0.05):
+            for process in psutil.Process().children(recursive=True):
+                with contextlib.suppress(psutil.Error):
+                    name, memory = " ".join(process.cmdline())[:40], process.memory_info()
+                    most[name] = max(most.get(name, 0), memory.rss - memory.shared)
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert 0 < max(most.values()) < GREATEST, most
+
+
+def put(folder: Path, files: dict[str, bytes]) -> None:
+    for key, data in files.items():
+        (folder / key).parent.mkdir(parents=True, exist_ok=True)
+        (folder / key).write_bytes(data)
+        assert len(data) < 4 << 20, key
+
+
+def assert_cost_themselves(found: Outcome, good: set[str], bad: dict[str, str]) -> None:
+    """Good units are predicted; the bad ones of each file say what they are."""
+    assert found.rows.keys() == good
+    assert {name.partition("#")[0] for name in found.quarantined} == bad.keys()
+    for key, words in bad.items():
+        for reason in found.reasons(key).values():
+            assert words in reason, key
+
+
+def test_pictures(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+    photo, unpacked = photograph(1), zlib.compress(bytes(64 << 20), 9)
+    files = {
+        "good.png": png(photo),
+        "rows.png": png_of_rows(30_000, 24_000, colour=2, depth=8, rows=bytes(1 << 20)),
+        "fewer-rows.png": png_of_rows(9_000, 9_000, colour=2, depth=8, rows=bytes(1 << 20)),
+        "frame.gif": with_gif_size(encoded(Image.fromarray(photo).quantize(8), "GIF"), 40_000),
+        "archive.png": b"PK\x03\x04" + bytes(1000),
+    }
+    for kind, head in {b"iCCP": b"icc\0\0", b"zTXt": b"Comment\0\0", b"iTXt": b"Comment\0\1\0\0\0"}.items():
+        chunks = chunk(kind, head + unpacked)
+        files[f"{kind.decode()}.png"] = png_of_rows(2, 2, colour=0, depth=8, rows=bytes(6), chunks=chunks)
+    bad = {
+        "rows.png": "decompression bomb",
+        "fewer-rows.png": "9000 by 9000 pixels are too many",
+        "frame.gif": "decompression bomb",
+        "archive.png": "a ZIP file is no image of a format that is read",
+    } | dict.fromkeys(("iCCP.png", "zTXt.png", "iTXt.png"), "damaged PNG: Decompressed data too large")
+    put(tmp_path / "in", files)
+    with watched():
+        found = run("image-classification", checkpoint, tmp_path / "in", unit_memory=ALLOWED)
+    assert_cost_themselves(found, {"good.png"}, bad)
+
+
+def with_gif_size(data: bytes, side: int) -> bytes:
+    """A GIF whose screen has that size."""
+    return data[:6] + struct.pack("<HH", side, side) + data[10:]
+
+
+def parquet_bomb() -> bytes:
+    """A table with one text, of a GiB once it is unpacked and taken out of its page."""
+    file = io.BytesIO()
+    pq.write_table(pa.table({"text": ["a" * (WANTED // 2)]}), file, compression="zstd", write_statistics=False)
+    return file.getvalue()
+
+
+def arrow_bomb() -> bytes:
+    """A stream whose one batch is compressed, and says of its text that it has 2⁴⁰ bytes once it is not."""
+    sink, text = pa.BufferOutputStream(), "a" * 100_000
+    options = pa.ipc.IpcWriteOptions(compression="zstd")
+    with pa.ipc.new_stream(sink, pa.schema([("text", pa.string())]), options=options) as writer:
+        writer.write_batch(pa.record_batch({"text": [text]}))
+    data = sink.getvalue().to_pybytes()
+    size = struct.pack("<q", len(text))  # before the text, and by chance in its offsets, which are not compressed
+    at = data.rindex(size)
+    return data[:at] + struct.pack("<q", 2**40) + data[at + len(size) :]
+
+
+def member(name: str, size: int) -> bytes:
+    """The header of a member that says, with a right checksum, how many bytes it has."""
+    header = tarfile.TarInfo(name)
+    header.size = size
+    return header.tobuf()
+
+
+def npy(shape: str, data: bytes = bytes(96)) -> bytes:
+    """An array of float32 that has, as its header says, that shape."""
+    said = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(said)) + said.encode() + data
+
+
+@pytest.mark.slow  # six times a GiB is unpacked, for the plan and then for the run
+def test_texts(run: Run, checkpoints, tmp_path: Path) -> None:
+    zeros, letters = bytes(BLOCK), b"a" * BLOCK
+    files = {
+        "good.jsonl": b'{"text": "good"}\n',
+        "line.txt.gz": gzipped(zeros),
+        "line.txt.zst": pa.compress(zeros, "zstd", asbytes=True) * (WANTED // BLOCK),
+        "field.csv.gz": gzip.compress(b'text\n"', mtime=0) + gzipped(letters),
+        "deep.jsonl": b'{"text": "good"}\n{"text": ' + b"[" * 1_000_000 + b"\n",
+        "digits.jsonl": b'{"text": "good"}\n{"text": ' + b"9" * 1_000_000 + b"}\n",
+        "row.parquet": parquet_bomb(),
+        "data-0.arrow": arrow_bomb(),
+        "header.tar": member("0.txt", 2**33) + b"short".ljust(512, b"\0"),
+        "member.tar.gz": gzip.compress(member("0.bin", WANTED))
+        + gzipped(zeros)
+        + gzip.compress(tar([("1.txt", b"t")])),
+        "text.tar.gz": gzip.compress(member("0.txt", WANTED)) + gzipped(zeros) + gzip.compress(tar([("1.txt", b"t")])),
+    }
+    bad = {
+        "line.txt.gz": "a line of more than 67,108,864 bytes",
+        "line.txt.zst": "a line of more than 67,108,864 bytes",
+        "field.csv.gz": "a record of more than 67,108,864 bytes",
+        "deep.jsonl": "recursion",
+        "digits.jsonl": "the line is no JSON: Exceeds the limit",
+        "row.parquet": "needs more memory than the 0.5 GiB",
+        "data-0.arrow": "needs more memory than the 0.5 GiB",
+        "header.tar": "the archive could not be read to its end",
+        "member.tar.gz": "no column txt or text; the sample has bin",
+        "text.tar.gz": "txt has 1,073,741,824 bytes: it may have 536,870,912",
+    }
+    put(tmp_path / "in", files)
+    with watched():
+        found = run("text-classification", checkpoints(SEQUENCE), tmp_path / "in", unit_memory=ALLOWED)
+    good = {"good.jsonl#0", "deep.jsonl#0", "digits.jsonl#0", "member.tar.gz#1", "text.tar.gz#1"}
+    assert_cost_themselves(found, good, bad)
+
+
+def test_arrays(run: Run, checkpoints, tmp_path: Path) -> None:
+    members = {
+        "0": "(1, 24)",
+        "1": "(1000000000, 24)",
+        "2": "(2, 24)",
+        "3": "(-1, 24)",
+        "4": "(" * 5000,
+        "5": "(1, 24,)",
+    }
+    put(tmp_path / "in", {"a.tar": tar([(f"{name}.npy", npy(shape)) for name, shape in members.items()])})
+    with watched():
+        found = run("feature-extraction", checkpoints(BARE), tmp_path / "in", unit_memory=ALLOWED)
+    assert found.rows.keys() == {"a.tar#0", "a.tar#5"}
+    bad = found.reasons("a.tar")
+    assert list(bad) == [f"a.tar#{number}" for number in range(1, 5)]
+    assert "memory" in bad["a.tar#1"]
+    assert all("npy cannot be read" in bad[f"a.tar#{number}"] for number in (2, 3, 4))

@@ -1,0 +1,156 @@
+"""Every named point that a plan, a shard and a run pass, on disk and in S3: whoever is killed there, each unit comes
+out once. Most of it takes minutes: `pytest -m slow tests/faults/test_crash_points.py`."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable
+
+import pytest
+
+from pipeline.runtime.attempts import read_lost
+from pipeline.runtime.fingerprint import read_run
+from tests.faults.kills import KILLED, Job, ended, start, wait_for
+from tests.faults.whole import assert_whole, rows
+
+PLANNING = ("run.before", "run.claimed", "plan.begin", "plan.file-before", "plan.file-put")
+PLANNING = (*PLANNING, "plan.segment-before", "plan.segment-put")
+# Where nothing was flushed, as when the driver dies at receipts.before, the next one reads footers.
+ENDING = ("receipts.before", "resume.footer-read", "resume.healed", "receipts.put", "manifest.before", "manifest.put")
+COMMIT = ("write.begin", "commit.part-before", "commit.part-put", "commit.quarantine-put", "write.end")
+WORK = ("load.begin", "load.unit", "load.end", "predict.begin", "predict.end", *COMMIT)
+# On a disk a file is written under a temporary name first, and then linked to its own, or moved there.
+ON_DISK = (
+    ("run.before", "store.written"),
+    ("plan.file-before", "store.linked"),
+    ("plan.segment-before", "store.written"),
+    ("plan.segment-before", "store.linked"),
+    ("receipts.before", "store.written"),
+    ("receipts.before", "store.linked"),
+    ("manifest.before", "store.written"),
+)
+
+
+def test_drivers_that_die_in_planning_and_in_the_middle_of_a_commit_lose_nothing(job):
+    run = job(8, damaged=(0, 2, 4, 6))  # one in each shard, so that each has a quarantine part to lose
+    run.driver_killed_at("plan.segment-put")
+    run.driver_killed_while_a_worker_is_at("commit.part-put", outlived=False)
+    (part,) = set(run.output.names("predictions/"))
+    assert part.replace("predictions", "quarantine") not in run.output.names("quarantine/")
+    run.finishes()
+
+
+def test_workers_that_die_in_load_predict_and_commit_cost_no_unit(job):
+    worker_kills(job(12, damaged=(3, 4)), ("load.unit", "predict.end", "commit.part-put"))
+
+
+@pytest.mark.slow
+def test_a_driver_that_dies_at_each_step_of_its_way(job, s3_or_none):
+    run = job(24, damaged=(0, 3), s3=s3_or_none)
+    for point in (*PLANNING, *ENDING):
+        run.driver_killed_at(point)
+    run.finishes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("after", "point"), ON_DISK)
+def test_a_driver_that_dies_while_a_file_of_its_own_appears(job, after, point):
+    run = job(8, damaged=(0, 3))
+    run.driver_killed_at(point, after)
+    run.finishes()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("outlived", [False, True])
+def test_a_driver_that_dies_while_a_shard_is_at_each_step_of_its_commit(job, s3_or_none, outlived):
+    run = job(20, damaged=range(0, 20, 2), s3=s3_or_none)
+    for point in COMMIT:
+        run.driver_killed_while_a_worker_is_at(point, outlived=outlived)
+    run.finishes()
+
+
+@pytest.mark.slow
+def test_workers_that_die_at_each_step_of_a_shard(job, s3_or_none):
+    worker_kills(job(24, damaged=range(0, 24, 2), s3=s3_or_none), WORK)
+
+
+@pytest.mark.slow
+def test_writers_that_die_while_a_part_appears(job):
+    run = job(24, damaged=range(0, 24, 2))
+    driver = start(run.options, run.points)
+    for after, point in itertools.product(("commit.part-before", "commit.part-put"), ("store.written", "store.linked")):
+        run.points.stopped(after, driver)
+        run.points.arm(point)
+        run.points.release(after)
+        wait_for(lambda point=point: not (run.points.folder / point).exists(), driver)
+    ended(driver)
+    assert driver.pid not in run.points.taken("store.written") + run.points.taken("store.linked")
+    assert len(run.points.taken("store.written")) == len(run.points.taken("store.linked")) == 2
+    assert_whole(run.output, run.good, run.bad)
+
+
+def worker_kills(run: Job, points: Iterable[str]) -> None:
+    """One run in which a worker dies at each of the points; it ends with 0, and the driver was none of them."""
+    run.points.arm(*points)
+    driver = start(run.options, run.points)
+    ended(driver)
+    killed = {point: run.points.taken(point) for point in points}
+    assert all(len(pids) == 1 for pids in killed.values()), killed
+    assert [driver.pid] not in killed.values()
+    assert_whole(run.output, run.good, run.bad)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["load.begin", "predict.begin", "predict.end", "commit.part-before"])
+def test_a_shard_that_is_killed_twice_leaves_the_pass_and_comes_out_apart(job, point):
+    run = job(4, damaged=(1,), shard_size=4)
+    driver = start(run.options, run.points)
+    run.points.kill_again(point, 2, driver)
+    assert "1 shards did not come out: once more, apart from one another" in ended(driver)
+    assert_whole(run.output, run.good, run.bad)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", ["commit.part-put", "commit.quarantine-put", "write.end"])
+def test_a_shard_that_is_killed_twice_after_it_was_committed_is_not_run_again(job, point):
+    run = job(4, damaged=(1,), shard_size=4)
+    driver = start(run.options, run.points)
+    run.points.kill_again(point, 2, driver)
+    assert "did not come out" not in ended(driver)
+    assert_whole(run.output, run.good, run.bad)
+
+
+@pytest.mark.slow
+def test_a_child_that_dies_apart_takes_no_unit_with_it_that_predicts_at_another_try(job):
+    run = job(4, damaged=(1,), shard_size=4)
+    driver = start(run.options, run.points)
+    run.points.kill_again("load.begin", 2, driver)
+    run.points.kill_again("predict.begin", 2, driver)
+    assert "1 shards did not come out" in ended(driver)
+    assert_whole(run.output, run.good, run.bad)
+
+
+@pytest.mark.slow
+def test_a_shard_with_bad_luck_in_every_pass_is_given_up_in_words_and_predicted_at_a_second_chance(job):
+    run = job(4, damaged=(1,), shard_size=4)
+    driver = start(run.options, run.points)
+    for point in ("load.begin", "load.end", "commit.part-before"):
+        run.points.kill_again(point, 2, driver)
+    assert "1 shards end their processes each time: their units are quarantined" in ended(driver)
+    assert_whole(run.output, [], [*run.good, *run.bad])
+    ended(start(run.options, None, "--retry-quarantined"))
+    assert sorted(row["id"] for row in rows(run.output, "predictions/")) == sorted(run.good)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("point", "known"), [("attempts.before", False), ("attempts.put", True)])
+def test_a_resume_knows_of_the_attempts_that_were_written_down(job, point, known):
+    run = job(4, damaged=(1,), shard_size=4)
+    run.points.arm(point)
+    driver = start(run.options, run.points)
+    run.points.kill_again("load.begin", 2, driver)
+    driver.communicate(timeout=240)
+    assert (driver.returncode, run.points.taken(point)) == (KILLED, [driver.pid])
+    run.points.clear()
+    assert read_lost(run.output, read_run(run.output).run)[0] == known
+    assert ("once more, apart from one another" in run.finishes()) is known

@@ -1,0 +1,138 @@
+"""Nodes of a cluster of three that die or are drained in the middle of a run: every unit comes out once, and a node
+that is to go predicts no shard more. Takes minutes: `pytest -m slow tests/faults/test_lost_nodes.py`."""
+
+from __future__ import annotations
+
+import dataclasses
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Self
+
+import psutil
+import pytest
+from ray._raylet import GcsClient
+from ray.cluster_utils import Cluster
+from ray.core.generated import autoscaler_pb2
+
+from pipeline.runtime.dataset import CONCURRENT_CALLS
+from pipeline.runtime.draining import POLL_SECONDS
+from pipeline.runtime.stopping import handlers_kept
+from tests.faults.kills import Job, Points, assert_whole, ended, start
+
+pytestmark = pytest.mark.slow
+
+# So that a raylet that is gone is missed within seconds.
+HEALTH = {f"RAY_health_check_{name}_ms": "1000" for name in ("initial_delay", "period", "timeout")}
+HEALTH["RAY_health_check_failure_threshold"] = "5"
+
+
+class Nodes:
+    """A head that holds no shards, and two nodes that do."""
+
+    def __init__(self) -> None:
+        self.cluster = Cluster()
+
+    def __enter__(self) -> Self:
+        self._add(num_cpus=0, include_dashboard=False)  # the first one is the head
+        for _ in range(2):
+            self.add()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.cluster.shutdown()
+
+    @property
+    def address(self) -> str:
+        """As a driver on this machine names it, which then needs no token."""
+        return f"127.0.0.1:{self.cluster.address.rpartition(':')[2]}"
+
+    def add(self) -> None:
+        """One node of two CPUs more."""
+        self._add(num_cpus=2)
+
+    def _add(self, **given: Any) -> None:
+        with handlers_kept():
+            self.cluster.add_node(**given)
+
+    def kill(self, node: Any) -> None:
+        """End all of its processes, as when its machine is gone."""
+        self.cluster.remove_node(node, allow_graceful=False)
+
+    def drain(self, node: Any) -> None:
+        """Tell the head that the node is to go, as a cloud's notice does."""
+        reason = autoscaler_pb2.DrainNodeReason.Value("DRAIN_NODE_REASON_PREEMPTION")
+        deadline = int(time.time() * 1000) + 600_000
+        accepted, message = GcsClient(address=self.cluster.address).drain_node(node.node_id, reason, "a test", deadline)
+        assert accepted, message
+
+    def of(self, process: int) -> Any:
+        """The node that a process runs on; None where it is gone."""
+        with suppress(psutil.Error):
+            above = {parent.pid for parent in psutil.Process(process).parents()}
+            for node in self.cluster.worker_nodes:
+                if node.all_processes["raylet"][0].process.pid in above:
+                    return node
+        return None
+
+    def holding(self, points: Points, point: str, driver: subprocess.Popen[str]) -> Any:
+        """The node on which the next shard waits at a point."""
+        while True:
+            if (node := self.of(points.stopped(point, driver))) is not None:
+                return node
+
+
+@pytest.fixture
+def run_and_nodes(job: Callable[..., Job], monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Job, Nodes]]:
+    """A run of twelve shards, each with a damaged picture, and the cluster for it."""
+    run = job(24, damaged=range(0, 24, 2))
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        # Its name is short, as those of the sockets that Ray puts there must be.
+        for name, value in (HEALTH | run.points.environment | {"RAY_TMPDIR": folder}).items():
+            monkeypatch.setenv(name, value)
+        with Nodes() as nodes:
+            options = run.options.model_copy(update={"address": nodes.address, "replicas": 2})
+            yield dataclasses.replace(run, options=options), nodes
+        run.points.clear()
+
+
+@pytest.mark.parametrize("point", ["load.end", "predict.begin", "predict.end", "write.begin", "commit.part-put"])
+def test_two_nodes_that_die_one_after_the_other_cost_no_unit(run_and_nodes, point):
+    run, nodes = run_and_nodes
+    driver = start(run.options, run.points)
+    for _ in range(2):
+        node = nodes.holding(run.points, point, driver)
+        run.points.arm(point, action="stop")  # the shard comes by again, on another node
+        nodes.kill(node)
+        nodes.add()
+    run.points.release(point)
+    ended(driver)
+    assert_whole(run.output, run.good, run.bad)
+
+
+def test_half_of_a_cluster_that_is_gone_for_good_does_not_stop_the_run(run_and_nodes):
+    run, nodes = run_and_nodes
+    driver = start(run.options.model_copy(update={"shard_size": 1}), run.points, "--stall-timeout", "120")
+    nodes.kill(nodes.holding(run.points, "load.begin", driver))
+    ended(driver)
+    assert_whole(run.output, run.good, run.bad)
+
+
+def test_a_drained_node_predicts_no_shard_more_and_may_then_go(run_and_nodes):
+    run, nodes = run_and_nodes
+    driver = start(run.options.model_copy(update={"replicas": 1}), run.points)
+    held = [run.points.stopped("predict.begin", driver) for _ in range(CONCURRENT_CALLS)]
+    assert len(set(held)) == 1, "all that is predicted is held"
+    drained = nodes.of(held[0])
+    nodes.drain(drained)
+    time.sleep(POLL_SECONDS + 1)  # it may be asked for more until it hears of it
+    run.points.release("predict.begin")
+    after = run.points.stopped("predict.begin", driver)
+    assert nodes.of(after) not in (None, drained)
+    assert not psutil.pid_exists(held[0]), "its replica is gone"
+    nodes.kill(drained)
+    run.points.release("predict.begin")
+    ended(driver)
+    assert_whole(run.output, run.good, run.bad)

@@ -1,0 +1,60 @@
+"""OUTPUT deleted under a run and used again by another: the old one ends, and leaves nothing in the new one's."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+
+from pipeline.runtime import RunFailed, RunOptions
+from pipeline.runtime.fingerprint import read_run
+from pipeline.runtime.resume import listed
+from pipeline.runtime.run import execute
+from pipeline.sinks.ownership import RUN, OutputLost
+from pipeline.storage import Store
+
+
+def use_again(output: Store) -> None:
+    """Once there is a part: OUTPUT deleted as often as it takes, and then another run's, of the same command."""
+    deadline = time.monotonic() + 60
+    while not any(output.names("predictions/")):
+        assert time.monotonic() < deadline, "no part came"
+        time.sleep(0.01)
+    values = json.loads(output.read(RUN))
+    while Path(output.uri).exists():
+        shutil.rmtree(output.uri, ignore_errors=True)
+    output.put(RUN, json.dumps(values | {"run": "bbbb0000"}).encode())
+
+
+def test_output_that_is_deleted_under_a_run_and_used_again_holds_the_new_run_only(
+    tmp_path: Path, checkpoint: Path, put_pictures: Callable[..., None], cluster: None
+) -> None:
+    put_pictures(tmp_path / "in", range(80), damaged=(3, 41))
+    output = Store(str(tmp_path / "out"))
+    given = {"input": str(tmp_path / "in"), "output": output.uri, "checkpoint": str(checkpoint)}
+    options = RunOptions(task="image-classification", shard_size=2, **given)
+    somebody = threading.Thread(target=use_again, args=(output,))
+    somebody.start()
+    # Whoever notices first says so: the write of a shard, or the load of one whose plan is gone.
+    with pytest.raises(
+        (RunFailed, OutputLost), match=r"no longer the OUTPUT of run|nothing there when reading .*/plan/"
+    ):
+        execute(options, console=Console(file=io.StringIO()))
+    somebody.join()
+    assert read_run(output).run == "bbbb0000"
+    assert "_run/manifest.json" not in output.names("_run/")
+    summary = execute(options, console=Console(file=io.StringIO()))
+    assert (summary.run, summary.resumed, summary.rows, summary.quarantined) == ("bbbb0000", 0, 78, 2)
+    assert listed(output, "bbbb0000").foreign == []
+    parts = sorted(Path(output.uri, "predictions").glob("*.parquet"))
+    rows = [name for part in parts for name in pq.read_table(part)["id"].to_pylist()]
+    assert len(rows) == len(set(rows)) == 78
+    assert all(key.startswith("quarantine/part-bbbb0000-") for key in output.names("quarantine/"))

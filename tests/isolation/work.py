@@ -1,0 +1,120 @@
+"""What children are made to do in tests: in a module of its own, which they import without pytest."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.storage import StorageError
+from pipeline.storage.errors import explained
+
+
+def echo(*values: Any) -> Iterator[Any]:
+    yield from values
+
+
+def process_ids(count: int) -> Iterator[int]:
+    for _ in range(count):
+        yield os.getpid()
+
+
+def noted(folder: Path, count: int) -> Iterator[int]:
+    """Numbers; a file says which one is being made, and another that the end was come to."""
+    try:
+        for number in range(count):
+            (folder / "made").write_text(str(number))
+            yield number
+    finally:
+        (folder / "closed").touch()
+
+
+def meet(folder: Path, name: str, others: int) -> Iterator[str]:
+    """Its name, once so many others are here too."""
+    (folder / name).touch()
+    while len(list(folder.iterdir())) <= others:
+        time.sleep(0.01)
+    yield name
+
+
+def sleep(seconds: float, *, hold: bool = False) -> Iterator[str]:
+    """Sleeps, with all other threads kept from running where they are to be."""
+    if hold:
+        ctypes.PyDLL(None).usleep(int(seconds * 1e6))
+    else:
+        time.sleep(seconds)
+    yield "slept"
+
+
+def sleep_in_storage(seconds: float, times: int) -> Iterator[str]:
+    for _ in range(times):
+        with explained("s3://bucket", "listing"), explained("s3://bucket/key", "reading"):
+            time.sleep(seconds)
+    yield "slept"
+
+
+def fail_in_storage() -> Iterator[str]:
+    with explained("s3://bucket/key", "reading"):
+        raise TimeoutError("no answer")
+    yield "never"
+
+
+def die(how: str) -> Iterator[str]:
+    """One result, then the end."""
+    yield "alive"
+    if how == "segfault":
+        ctypes.string_at(0)
+    elif how == "abort":
+        sys.stderr.write("free(): invalid pointer, token=abcdefghijkl\n")
+        sys.stderr.flush()
+        os.abort()
+    elif how == "kill":
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif how == "close":
+        os.closerange(3, 100)
+        time.sleep(60)
+    else:
+        os._exit(int(how))
+
+
+def allocate(size: int) -> Iterator[int]:
+    yield np.ones(size, np.uint8).nbytes
+
+
+def chatter() -> Iterator[str]:
+    print("chatter")
+    os.write(1, b"chatter\n")
+    os.write(2, b"chatter\n" * (1 << 17))  # more than a pipe holds
+    yield "said"
+
+
+class NeedsTwo(Exception):  # noqa: N818
+    """Can be pickled, but not made again."""
+
+    def __init__(self, first: str, second: str) -> None:
+        super().__init__(f"{first} and {second}")
+
+
+def fail(how: str) -> Iterator[str]:
+    yield "begun"
+    if how == "storage":
+        raise StorageError("503", transient=True)
+    if how == "two":
+        raise NeedsTwo("this", "that")
+    if how == "lambda":
+        error = ValueError("with what cannot be pickled")
+        error.lock = threading.Lock()  # type: ignore[attr-defined]
+        raise error
+    if how == "exit":
+        sys.exit(3)
+    if how == "result":
+        yield threading.Lock()  # type: ignore[misc]
+    raise EOFError("the file's end")
