@@ -21,10 +21,11 @@ from PIL import Image
 
 from tests.faults.proxy import Answer, Connection, FaultyProxy, Proxy, Request
 
-# One request at a time: moto looks for the object and stores it in two steps, and a store's conditional put is one.
+# One request at a time: moto looks for the object and stores it in two steps, and a store's conditional put is one. A
+# request is read before its turn: from a client that was killed in the middle the rest would never come.
 # It ends with the process that started it, however that ends.
 S3_SERVER = """
-import os, sys, threading
+import io, os, sys, threading
 os.environ["MOTO_S3_DEFAULT_MAX_KEYS"] = "100"  # short pages, so that tests turn them
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
@@ -32,6 +33,7 @@ from werkzeug.serving import make_server
 moto, lock = DomainDispatcherApplication(create_backend_app), threading.Lock()
 
 def application(environ, start_response):
+    environ["wsgi.input"] = io.BytesIO(environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0)))
     with lock:
         return list(moto(environ, start_response))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import os
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields
@@ -22,10 +21,7 @@ from pipeline.storage import AccessError, Entry, StorageError, Store
 
 HARM: dict[str, Callable[[], Any]] = {
     "hang": lambda: time.sleep(600),
-    "hold": lambda: ctypes.PyDLL(None).sleep(600),  # with every other thread
     "crash": lambda: ctypes.string_at(0),
-    "abort": os.abort,
-    "leave": lambda: os._exit(3),
     "hog": lambda: bytearray(16 << 30),
 }
 

@@ -5,6 +5,6 @@ It bounds what files do to a decoder by accident or on purpose. It is no sandbox
 
 from pipeline.isolation.child import Child
 from pipeline.isolation.errors import Crashed, Died, NotStarted, TimedOut
-from pipeline.isolation.limits import Limits, short_of_memory
+from pipeline.isolation.limits import Limits, memory_was_short, short_of_memory
 
-__all__ = ["Child", "Crashed", "Died", "Limits", "NotStarted", "TimedOut", "short_of_memory"]
+__all__ = ["Child", "Crashed", "Died", "Limits", "NotStarted", "TimedOut", "memory_was_short", "short_of_memory"]

@@ -13,6 +13,7 @@ _WORDS = re.compile(
     re.IGNORECASE,
 )
 _CAUSES = 8  # along which errors are looked at
+_NEAR = 0.75  # of the limit
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,19 @@ def limit_memory(extra: int) -> None:
     most = pages * os.sysconf("SC_PAGE_SIZE") + extra
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+
+
+def memory_was_short() -> bool:
+    """Whether this process has come so near to the limit of its memory that any of its calls may have lacked some."""
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    try:
+        status = Path("/proc/self/status").read_text()
+    except OSError:
+        return False
+    peak = int(status.partition("VmPeak:")[2].split()[0]) << 10
+    return most != resource.RLIM_INFINITY and peak > _NEAR * most
 
 
 def short_of_memory(error: BaseException | None) -> bool:

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.isolation import Child, Died, Limits, short_of_memory
+from pipeline.isolation import Child, Died, Limits, memory_was_short, short_of_memory
 from pipeline.runtime.careful import PACE
 from pipeline.sources.base import Medium, Piece, Source, SourceOptions, Unit
 from pipeline.storage import Entry, Store
@@ -92,32 +92,60 @@ class Opening:
             yield from batch
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
-        """The source's, to be counted: they have neither medium nor error. Where reading them ends the child, one
-        stands for all, as when they are loaded."""
-        found = self._insist(piece.size, _names, self.source, store, piece)
+        """The source's, to be counted: they have neither medium nor error. Where coming to one of them ends the child,
+        it stands for all behind it, as when they are loaded."""
         uri = store.uri_of(piece.key)
-        for batch in found or [[piece.key]]:
-            yield from (Unit(id=name, uri=uri, version=piece.version) for name in batch)
+        return (Unit(id=name, uri=uri, version=piece.version) for name in self._names(store, piece))
+
+    def _names(self, store: Store, piece: Piece) -> list[str]:
+        given = self.source, store, piece
+        with suppress(Died, MemoryError):
+            batches, short = self._try(self.child, piece.size, _names, *given, _BATCH)
+            if not short:
+                return [name for batch in batches for name in batch]
+        names: list[str] = []
+        with self.lock, suppress(Died, MemoryError):
+            for batch in self.alone.run(_names, *given, 1, seconds=self._seconds(piece.size)):
+                names += batch
+            return names
+        return [*names, piece.key]
 
     def _insist(self, size: int, function: Callable[..., Iterator[Any]], *arguments: Any) -> list[Any] | None:
         """The results of a call about a file of so many bytes; None where there are none, alone as well."""
-        try:
-            return self._try(self.child, size, function, *arguments)
-        except (Died, MemoryError):
-            with self.lock:
-                try:
-                    return self._try(self.alone, size, function, *arguments)
-                except (Died, MemoryError):
-                    return None
+        with suppress(Died, MemoryError):
+            results, short = self._try(self.child, size, function, *arguments)
+            if not short:
+                return results
+        with self.lock:
+            try:
+                return self._try(self.alone, size, function, *arguments)[0]
+            except (Died, MemoryError):
+                return None
 
-    def _try(self, child: Child, size: int, function: Callable[..., Iterator[Any]], *arguments: Any) -> list[Any]:
+    def _try(
+        self, child: Child, size: int, function: Callable[..., Iterator[Any]], *arguments: Any
+    ) -> tuple[list[Any], bool]:
+        """The results, and whether memory was short in the meantime: then a sound file may have seemed damaged."""
         try:
-            return list(child.run(function, *arguments, seconds=child.limits.seconds + size / PACE))
+            *results, short = child.run(_watched, function, *arguments, seconds=self._seconds(size))
         except Exception as error:
             if not short_of_memory(error):
                 raise
-            child.renew()  # what was imported in it just then may be there by halves
+            child.renew()
             raise MemoryError(str(error)) from error
+        if short:
+            child.renew()  # what was imported in it just then may be there by halves
+        return results, short
+
+    def _seconds(self, size: int) -> float:
+        """That a call may take about a file which it may have to read from its beginning to its end."""
+        return self.child.limits.seconds + size / PACE
+
+
+def _watched(function: Callable[..., Iterator[Any]], *arguments: Any) -> Generator[Any, None, bool]:
+    """In the child: the results, and at last whether memory was short."""
+    yield from function(*arguments)
+    return memory_was_short()
 
 
 def _kept(source: Source, store: Store, entry: Entry) -> Iterator[pa.Schema]:
@@ -129,13 +157,13 @@ def _pieces(source: Source, store: Store, entry: Entry) -> Iterator[list[Piece]]
 
 
 def _ids(source: Source, store: Store, entry: Entry) -> Iterator[list[str]]:
-    return _batches(source.ids(store, entry))
+    return _batches(source.ids(store, entry), _BATCH)
 
 
-def _names(source: Source, store: Store, piece: Piece) -> Iterator[list[str]]:
-    return _batches(unit.id for unit in source.units(store, piece))
+def _names(source: Source, store: Store, piece: Piece, size: int) -> Iterator[list[str]]:
+    return _batches((unit.id for unit in source.units(store, piece)), size)
 
 
-def _batches(names: Iterator[str]) -> Iterator[list[str]]:
-    while batch := list(islice(names, _BATCH)):
+def _batches(names: Iterator[str], size: int) -> Iterator[list[str]]:
+    while batch := list(islice(names, size)):
         yield batch

@@ -21,7 +21,7 @@ from pipeline.runtime import RunOptions, run
 from pipeline.storage import Store
 from tests.faults.whole import assert_nothing_but_parts, assert_whole
 
-SECONDS = 240  # in which anything that a test waits for has come, on a machine that others share
+SECONDS = 600  # in which anything that a test waits for has come, on a machine that others share
 KILLED = -9
 
 
@@ -170,8 +170,9 @@ class Job:
             wait_for(lambda: self.points.taken(after) == [driver.pid], driver)
             self.points.arm(point)
             self.points.release(after)
-        driver.communicate(timeout=SECONDS)
-        assert (driver.returncode, self.points.taken(point)[-1:]) == (KILLED, [driver.pid]), "the driver was killed"
+        _, said = driver.communicate(timeout=SECONDS)
+        assert driver.returncode == KILLED, said
+        assert driver.pid in self.points.taken(point)
         self.points.clear()
         assert_nothing_but_parts(self.output)
 

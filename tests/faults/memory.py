@@ -15,7 +15,7 @@ import psutil
 
 PERIOD = 5.0  # seconds between two samples
 WARM = 120.0  # seconds of a process's life that are not counted: it loads what it needs
-LEAST = 12  # samples, a minute of them, that a slope is fitted to
+LEAST = 24  # samples, two minutes of them, that a slope is fitted to
 MB = 1 << 20
 
 
@@ -59,7 +59,7 @@ def warm(samples: Sequence[Sample]) -> list[Sample]:
 
 def slope(lives: Sequence[Life], size: str) -> float | None:
     """MB an hour by which a size grows: the line that fits each process's samples with a start of its own, and one
-    slope for all. None of fewer than a minute of samples."""
+    slope for all. None of fewer than two minutes of samples."""
     ages, sizes = [], []
     for life in lives:
         counted = warm(life.samples)

@@ -72,6 +72,15 @@ def test_neighbours_of_a_call_that_dies_are_told_that_it_was_not_them(tmp_path: 
         assert list(child.run(work.echo, "another one")) == ["another one"]
 
 
+def test_a_call_that_nobody_asks_for_more_is_not_at_work() -> None:
+    with Child(Limits(60.0), threads=2) as child:
+        suspended = child.run(work.echo, 1, 2)
+        assert next(suspended) == 1
+        with pytest.raises(Crashed) as error:
+            list(child.run(work.die, "segfault"))
+        assert error.value.culprit
+
+
 def test_of_several_calls_the_one_whose_time_is_up_is_named(tmp_path: Path) -> None:
     with Child(Limits(1.0), threads=2) as child, ThreadPoolExecutor(2) as pool:
         list(child.run(work.echo, 1))

@@ -1,5 +1,7 @@
 """A secret given in a URI is refused, and one that gets into a text does not come out of it."""
 
+from pathlib import Path
+
 import pytest
 
 from pipeline.storage import AccessError, Store, check_uri, redact
@@ -83,9 +85,36 @@ def test_secrets_are_redacted(text: str) -> None:
     assert not any(part in found for part in ("c4n4ry", "S3cr3t", "AKIAIOSFODNN7EXAMPLE"))
 
 
-def test_secrets_of_the_environment_are_redacted_by_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", CANARY)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *((name, CANARY) for name in ("AWS_SECRET_ACCESS_KEY", "hf_token", "AZURE_STORAGE_KEY", "DATABASE_PASSWORD")),
+        ("HTTPS_PROXY", f"http://user:{CANARY.replace('/', '%2F')}@proxy:3128"),
+    ],
+)
+def test_secrets_of_the_environment_are_redacted_by_value(monkeypatch, name: str, value: str) -> None:
+    monkeypatch.setenv(name, value)
+    secret = CANARY.replace("/", "%2F") if "%" in value else CANARY
+    assert redact(f"the string {secret} was signed") == "the string *** was signed"
+
+
+def test_secrets_of_the_profiles_are_redacted_by_value(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    profiles = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(profiles))
+    assert redact(f"the string {CANARY} was signed") == f"the string {CANARY} was signed"
+    profiles.write_text(
+        f"[one]\naws_secret_access_key = other-secret\n[two]\naws_session_token = {CANARY}\nregion = x\n"
+    )
     assert redact(f"the string {CANARY} was signed") == "the string *** was signed"
+    assert redact("the string other-secret was signed") == "the string *** was signed"
+    profiles.write_text("no profiles at all")
+    assert redact("nothing is wrong") == "nothing is wrong"
+
+
+def test_a_secret_that_begins_as_another_one_is_redacted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("A_TOKEN", CANARY)
+    monkeypatch.setenv("B_TOKEN", CANARY + "-and-more")
+    assert redact(f"{CANARY}-and-more") == "***"
 
 
 @pytest.mark.parametrize(
