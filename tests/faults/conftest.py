@@ -152,3 +152,9 @@ def job(tmp_path: Path, checkpoint: Path, put_pictures: Callable[..., None]) -> 
 def s3_or_none(request: pytest.FixtureRequest) -> Any:
     """The S3 server, or None for a disk."""
     return request.getfixturevalue("s3") if request.param == "s3" else None
+
+
+@pytest.fixture
+def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder for what a user has secrets in."""
+    return tmp_path_factory.mktemp("elsewhere")

@@ -107,4 +107,4 @@ def test_a_unit_that_kills_its_process_each_time_is_found_and_costs_no_other(opt
     (unit,) = rows(output, "quarantine/")
     assert (unit["stage"], unit["error"]) == ("predict", "Crashed")
     assert unit["attempts"] >= 4, "twice in its shard's first pass, and twice apart"
-    wait_for(lambda: not list(replicas()), seconds=20)  # one that is restarting when its pass ends is not forgotten
+    wait_for(lambda: not list(replicas()), seconds=60)  # one that is restarting when its pass ends is not forgotten

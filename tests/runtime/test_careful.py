@@ -22,7 +22,7 @@ from pipeline.runtime import careful
 from pipeline.runtime.load import KEPT, Loader, load
 from pipeline.runtime.packing import arrays_of, unpack
 from pipeline.runtime.plan import Cut, freeze
-from pipeline.sources import IMAGES, PARQUET, Source, SourceOptions, find
+from pipeline.sources import IMAGES, PARQUET, Piece, Source, SourceOptions, find
 from pipeline.storage import Store
 from tests import harmful
 
@@ -164,6 +164,12 @@ def test_of_a_table_every_row_is_accounted_for(put: Any, head: Head, tmp_path: P
     assert {(unit["error"], unit["attempts"]) for unit in quarantined} == {("Crashed", 2)}
 
 
+def test_what_must_be_read_from_its_beginning_has_its_time() -> None:
+    piece = Piece(key="logs.jsonl.gz", version="1", size=10 * careful.PACE, begin=1 << 30, end=2 << 30)
+    assert careful.time_for(LIMITS, piece) == LIMITS.seconds + 10
+    assert careful.time_for(LIMITS, replace(piece, key="logs.jsonl")) == LIMITS.seconds
+
+
 def test_there_is_an_end_to_finding_out(put: Any, head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(careful, "KILLERS", 2)
     picture = (put() / "0001.png").read_bytes()
@@ -183,7 +189,7 @@ def test_what_passes_is_read_once_more_and_leaves_no_trace(put: Any, head: Head,
     assert {"busy.png", "full.png"} < set(ids(units))
     assert [unit["id"] for unit in quarantined] == ["0005.png"]
     tries = {path.name: path.stat().st_size for path in (tmp_path / "counts").iterdir()}
-    assert (tries["busy.png"], tries["full.png"], tries["0000.jpg"]) == (2, 2, 1)
+    assert (tries["busy.png"], tries["full.png"], tries["0000.jpg"]) == (2, 3, 1)
 
 
 def test_lost_access_ends_the_run_from_a_child_too(put: Any, head: Head, tmp_path: Path) -> None:
