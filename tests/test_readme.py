@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import cloudpickle as children
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -46,6 +47,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         monkeypatch.setitem(sys.modules, name, module)
         spec.loader.exec_module(module)
         cloudpickle.register_pickle_by_value(module)
+        children.register_pickle_by_value(module)  # and to the child processes of both
         return module
 
     return load

@@ -53,7 +53,8 @@ class Message(NamedTuple):
 
 
 def dumped(kind: Kind, value: Any) -> Message:
-    """The message of a value. What pickle cannot find by its name, as a class of a test, cloudpickle takes along."""
+    """The message of a value. cloudpickle takes along what the other side could not import, as a class of a notebook;
+    of results, which are many and made of what both sides have, only where pickle fails, for it takes longer."""
     buffers: list[memoryview] = []
 
     def take(buffer: pickle.PickleBuffer) -> bool:
@@ -64,7 +65,8 @@ def dumped(kind: Kind, value: Any) -> Message:
         return False
 
     try:
-        pickled = pickle.dumps(value, protocol=5, buffer_callback=take)
+        dumps = cloudpickle.dumps if kind is Kind.CALL else pickle.dumps
+        pickled = dumps(value, protocol=5, buffer_callback=take)
     except (pickle.PicklingError, AttributeError, TypeError):
         buffers.clear()
         pickled = cloudpickle.dumps(value, protocol=5, buffer_callback=take)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import ray
 import ray.data
-from ray._private import ray_constants
+from ray._private import ray_constants, services
 
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.options import RunOptions
@@ -70,14 +70,10 @@ def _connect(address: str | None) -> None:
     quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    if address != "local":
-        try:
-            ray.init(address=address or "auto", **quiet)
-        except ConnectionError:
-            if address is not None:
-                raise
-        else:
-            return
+    # Without a name: one that `ray start` made on this machine. "auto" would join any, another program's too.
+    if address != "local" and (address or services.find_bootstrap_address(None)):
+        ray.init(address=address, **quiet)
+        return
     # Ray listens on every interface of the machine, but where it takes itself for one that has no other: then all of
     # its servers, and those of its workers, are on loopback.
     several = ray_constants.ENABLE_RAY_CLUSTER

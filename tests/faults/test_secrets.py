@@ -90,7 +90,10 @@ def test_a_wrong_job_file_is_shown_without_its_secrets(told: Callable[..., str],
     assert "task 'token=***' is none of" in told(2, "submit", job, "--address", "http://127.0.0.1:9")
 
 
-def test_a_cluster_s_address_is_shown_without_its_password(told: Callable[..., str], elsewhere: Path) -> None:
+def test_a_cluster_s_address_is_shown_without_its_password(
+    told: Callable[..., str], elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # which Ray sets where it was started before
     job = elsewhere / "job.yaml"
     job.write_text(f"task: {TASK}\ninput: /in\noutput: /out\ncheckpoint: /x\n")
     for address in (f"http://user:{canary('typed')}@host:8265", f"ray://token={canary('typed')}@host:10001"):

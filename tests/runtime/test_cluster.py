@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 import pytest
+import ray
 
 from pipeline.runtime.cluster import Node, resolve
 from pipeline.runtime.errors import UsageError
@@ -98,3 +99,11 @@ def test_another_machine_is_not_talked_to_without_a_token(address, monkeypatch):
 def test_this_machine_needs_none(address, monkeypatch):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     require_token(address)
+
+
+def test_without_an_address_another_program_s_cluster_is_left_alone(cluster):
+    code = "import ray\nfrom pipeline.runtime.cluster import connected\n"
+    code += "with connected(None): print(ray.get_runtime_context().gcs_address)"
+    theirs = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert theirs[-1] != ray.get_runtime_context().gcs_address
+    assert theirs[-1].startswith("127.0.0.1:")
