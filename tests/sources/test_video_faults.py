@@ -177,8 +177,9 @@ def test_spaced_pairs_and_clips_of_a_video_cut_short_say_so(tmp_path: Path, aske
 @pytest.mark.parametrize("piece_units", [None, 10])
 def test_a_ts_cut_inside_a_packet_gives_what_it_has_and_one_error(tmp_path: Path, piece_units: int | None) -> None:
     """A transport stream declares no length, but its packets have one."""
-    path = cut(make_video(tmp_path / "a.ts", 10, picture=noise), 0.4)
-    assert path.stat().st_size % 188
+    path = make_video(tmp_path / "a.ts", 10, picture=noise)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * 0.4) // 188 * 188 + 100])
     *good, bad = units(path, piece_units=piece_units)
     assert 80 < len(good) < 105
     assert all(unit.error is None for unit in good)
