@@ -22,7 +22,7 @@ from pipeline.storage import AccessError, StorageError, Store
 
 LATENTS = "latents"  # the array of a unit that was encoded before
 THREADS = 8  # reads in flight: a shard of small objects waits for the store, not for the CPU
-LEAST_ROOM, ROOM = 64 << 20, 8  # bytes of arrays that a piece may have in any case, and over what it was planned with
+LEAST_ROOM, ROOM = 64 << 20, 8  # bytes that a film's piece may have in any case, and times what it was planned with
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,12 +128,11 @@ class TooMuch(BadMedium):
 
 
 def room_of(piece: Piece) -> float:
-    """Bytes of arrays that a piece may give, where nobody has counted its units: a film of a second may say that a day
-    lies between two of its frames."""
-    if piece.units is not None:
+    """Bytes of arrays that a piece of a film may give: one of a second may say that a day lies between two of its
+    frames. Units of other pieces are each there, in so many bytes of the file, however little they are once read."""
+    if piece.units is not None or piece.weight is None:
         return float("inf")
-    read = piece.size if piece.begin is None or piece.end is None else piece.end - piece.begin
-    return max(LEAST_ROOM, ROOM * (piece.weight or read))
+    return max(LEAST_ROOM, ROOM * piece.weight)
 
 
 def _transformed(loader: Loader, unit: Unit, attempt: int) -> Found:

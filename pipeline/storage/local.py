@@ -156,7 +156,8 @@ def _link(temporary: Path, target: Path) -> bool:
         if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV):
             raise AccessError(
                 f"{target}: no hard link can be made from {temporary.parent} ({error.strerror}), so a file "
-                "cannot appear whole and once; use another file system, or say that there is a single writer"
+                "cannot appear whole and once; use another file system, or say that nobody else writes there: "
+                "--single-writer"
             ) from None
         raise
     _sync_folder(target.parent)

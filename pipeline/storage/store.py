@@ -133,7 +133,7 @@ class Store:
         if created != (True, False) or found != b"first":
             raise AccessError(
                 f"{self.uri} has no conditional put: a second put of one key was not refused, so two attempts could "
-                "mix. Use another store, or say that there is a single writer"
+                "mix. Use another store, or say that no other run writes there: --single-writer"
             )
 
 

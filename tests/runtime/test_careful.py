@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import struct
 import tarfile
 from collections.abc import Iterable
 from dataclasses import replace
@@ -15,16 +16,18 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from pipeline.heads import Head, HeadOptions, head_for
 from pipeline.isolation import Limits
-from pipeline.runtime import careful
+from pipeline.runtime import careful, reading
 from pipeline.runtime.load import KEPT, Loader, load
 from pipeline.runtime.packing import arrays_of, unpack
 from pipeline.runtime.plan import Cut, freeze
-from pipeline.sources import IMAGES, PARQUET, Piece, Source, SourceOptions, find
+from pipeline.sources import IMAGES, PARQUET, VIDEO, WEBDATASET, Piece, Source, SourceOptions, find
 from pipeline.storage import Store
 from tests import harmful
+from tests.films import make_video
 
 LIMITS = Limits(60.0, 1 << 30)
 
@@ -162,6 +165,47 @@ def test_of_a_table_every_row_is_accounted_for(put: Any, head: Head, tmp_path: P
     assert ids(units) == [f"n{number}" for number in range(5)]
     assert [unit["id"] for unit in quarantined] == [f"a.parquet#{number}" for number in range(5, 50)]
     assert {(unit["error"], unit["attempts"]) for unit in quarantined} == {("Crashed", 2)}
+
+
+class Pair:
+    """A head of pairs of frames as they are."""
+
+    def transform(self, medium: Any) -> dict[str, np.ndarray]:
+        return {"frames": medium["frames"]}
+
+
+def test_a_film_that_says_it_lasts_a_second_and_goes_on_for_an_hour_has_an_end(tmp_path: Path) -> None:
+    """Its last frame is far behind the others: at so many frames a second, there are ever more pairs in between."""
+    (tmp_path / "films").mkdir()
+    path = make_video(tmp_path / "films/a.mkv", times=[*(number / 25 for number in range(25)), 3500])
+    data = bytearray(path.read_bytes())
+    at = data.index(b"\x44\x89\x88")  # the element of the length: a double, in milliseconds
+    assert struct.unpack_from(">d", data, at + 3)[0] > 3_500_000
+    struct.pack_into(">d", data, at + 3, 1000.0)
+    path.write_bytes(data)
+    source = VIDEO.configured(SourceOptions(medium="pair", fps=25.0))
+    units, (beyond,) = loaded(tmp_path / "films", Pair(), source, limits=None)
+    pair = 2 * 48 * 64 * 3
+    assert len(units) == reading.LEAST_ROOM // pair + 1
+    assert (beyond["error"], beyond["stage"]) == ("TooMuch", "load")
+    assert "more than 64 MiB of units" in beyond["message"]
+    assert beyond["id"] not in ids(units)
+
+
+@pytest.mark.parametrize("limits", [None, LIMITS])
+def test_many_small_pictures_in_one_archive_are_all_read(tmp_path: Path, limits: Limits | None) -> None:
+    """Their arrays take hundreds of times their bytes."""
+
+    class Enlarged:
+        def transform(self, medium: np.ndarray) -> dict[str, np.ndarray]:
+            return {"image": np.full((3, 224, 224), medium[0, 0, 0])}
+
+    drawn = io.BytesIO()
+    Image.new("RGB", (32, 32), (200, 30, 30)).save(drawn, "PNG")
+    _tar(tmp_path / "tars/x.tar", [f"{number:05d}" for number in range(600)], drawn.getvalue())
+    source = WEBDATASET.configured(SourceOptions(medium="picture"))
+    units, quarantined = loaded(tmp_path / "tars", Enlarged(), source, limits=limits)
+    assert (len(units), quarantined) == (600, [])
 
 
 def test_what_must_be_read_from_its_beginning_has_its_time() -> None:

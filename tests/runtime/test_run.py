@@ -145,6 +145,18 @@ def test_from_s3_to_s3(options, pictures, checkpoint, s3):
     assert "testing-secret-canary" not in written + said
 
 
+def test_a_store_without_conditional_puts_needs_a_single_writer(options, s3, wire):
+    output = Store(f"{s3.bucket('unconditional')}/out")
+    wire.without_header = "If-None-Match"
+    with pytest.raises(AccessError, match=rf"{output.uri} has no conditional put.*single-writer"):
+        run(options(output=output.uri))
+    assert list(Store(output.uri, single_writer=True).names("")) == []
+    summary, _ = run(options(output=output.uri, single_writer=True))
+    assert (summary.rows, summary.quarantined) == (55, 5)
+    again, _ = run(options(output=output.uri, single_writer=True))
+    assert (again.rows, again.resumed) == (55, 8)
+
+
 def test_too_much_quarantined_stops_and_a_higher_value_goes_on(options, tmp_path):
     with pytest.raises(TooMuchQuarantined, match=r"of 60 units.*max_quarantine \(0\.02\)"):
         run(options(max_quarantine=0.02))
