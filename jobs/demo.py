@@ -13,6 +13,7 @@ from jobs.command import app, with_exit_code
 from jobs.words import count, duration
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
+from pipeline.storage.uris import normalise, split_scheme
 
 if TYPE_CHECKING:
     from pipeline.reference.demo import Demo
@@ -21,10 +22,17 @@ ROWS = 4  # of each head that are shown
 
 
 def command(
-    output: Annotated[Path, typer.Argument(help="Folder for all of it.")] = Path("demo-output"),
+    output: Annotated[str, typer.Argument(help="Folder for all of it, on this machine.")] = "demo-output",
 ) -> None:
     """Run every head on a few pictures, texts and a video. The weights are random: what they predict means nothing."""
-    with_exit_code(lambda: _demo(output))
+    with_exit_code(lambda: _demo(_folder(output)))
+
+
+def _folder(output: str) -> Path:
+    scheme, path = split_scheme(normalise(output))
+    if scheme is not None:
+        raise UsageError(f"the demo writes to a folder of this machine, and {output} is none")
+    return Path(path)
 
 
 def _demo(output: Path) -> None:

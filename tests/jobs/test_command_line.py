@@ -105,6 +105,16 @@ def test_secret_in_a_uri_is_refused_and_not_repeated(tmp_path: Path) -> None:
     assert "canary-secret" not in output
 
 
+@pytest.mark.parametrize("output", ["s3://bucket/out", "s3://key:canary-of-mine@bucket/out"])
+def test_the_demo_writes_to_this_machine_only(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, said = told("demo", output)
+    assert code == 2
+    assert "bucket/out" in said
+    assert "canary-of-mine" not in said
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_status_of_nothing_exits_2(tmp_path: Path) -> None:
     code, output = told("status", str(tmp_path))
     assert code == 2
