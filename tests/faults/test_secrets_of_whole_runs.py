@@ -65,7 +65,8 @@ def command(s3, checkpoint: Path, tmp_path: Path, elsewhere: Path) -> Iterator[C
     put_inputs(elsewhere / "in")
     (tmp_path / "home").mkdir()
     session = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
-    env = os.environ | CREDENTIALS | {"HOME": str(tmp_path / "home"), "RAY_TMPDIR": str(session)}
+    env = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}  # Ray sets it
+    env |= CREDENTIALS | {"HOME": str(tmp_path / "home"), "RAY_TMPDIR": str(session)}
     env |= {"RAY_BACKEND_LOG_LEVEL": "info", "OMP_NUM_THREADS": "1"}
     words = [TASK, str(elsewhere / "in"), str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
     words += ["--max-quarantine", "1", "--shard-size", "2"]
