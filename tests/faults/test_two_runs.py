@@ -61,7 +61,7 @@ def begin(tmp_path: Path) -> Iterator[Callable[[Job], Run]]:
 
 @pytest.mark.slow
 def test_two_runs_at_once_and_eight_kills_over_a_faulty_store_lose_nothing(job, begin, s3, faulty, monkeypatch):
-    run = job(400, damaged=range(0, 400, 40), s3=s3)
+    run = job(1600, damaged=range(0, 1600, 40), s3=s3)
     proxy = faulty(rate=0.08, seed=11)
     chance = random.Random(11)
     both = begin(run), begin(run)
