@@ -15,8 +15,10 @@ from torch import Tensor, nn
 SCORE_BYTES = {"cpu": 64 << 20, "cuda": 512 << 20}
 
 
-def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None = None) -> Tensor:
-    """Values [B, O, V] gathered by softmax(q kᵀ / √(K/H)). Paper, section 3.1 and appendix E.
+def attend(
+    q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None = None, *, scale: float | None = None
+) -> Tensor:
+    """Values [B, O, V] gathered by softmax(scale · q kᵀ), by default 1 / √(K/H). Paper, section 3.1 and appendix E.
 
     q: [B, O, K], or [1, O, K] where every unit asks the same; k: [B, M, K]; v: [B, M, V].
     mask: [B, M], added to the scores: 0 where a key may be seen, the most negative number of the dtype where not.
@@ -28,14 +30,15 @@ def attend(q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None 
     bias = None if mask is None else mask[:, None, None, :]
     q_BHOK = q_BHOK.expand(k.shape[0], -1, -1, -1)
     if _is_fused(q_BHOK, v_BHMV):
-        out_BHOV.copy_(F.scaled_dot_product_attention(q_BHOK, k_BHMK, v_BHMV, attn_mask=bias))
+        out_BHOV.copy_(F.scaled_dot_product_attention(q_BHOK, k_BHMK, v_BHMV, attn_mask=bias, scale=scale))
         return out
     score_bytes_per_query = k.shape[0] * num_heads * k.shape[1] * k.element_size()
     block = max(1, SCORE_BYTES[k.device.type] // score_bytes_per_query)
-    scale = q_BHOK.shape[-1] ** -0.5
+    scale = q_BHOK.shape[-1] ** -0.5 if scale is None else scale
     for start in range(0, q.shape[1], block):
         rows = slice(start, start + block)
-        scores = torch.matmul(q_BHOK[:, :, rows] * scale, k_BHMK.transpose(-1, -2))
+        some = q_BHOK[:, :, rows]
+        scores = torch.matmul(some if scale == 1.0 else some * scale, k_BHMK.transpose(-1, -2))
         if bias is not None:
             scores += bias
         out_BHOV[:, :, rows] = torch.matmul(torch.softmax(scores, dim=-1), v_BHMV)

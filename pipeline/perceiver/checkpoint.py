@@ -13,7 +13,6 @@ from torch import Tensor
 
 from pipeline.perceiver.fetch import CheckpointError, digest, fetch, read_json, weight_files
 from pipeline.perceiver.names import NEVER_READ, checkpoint_names
-from pipeline.perceiver.preprocessors import ConvStem
 
 if TYPE_CHECKING:
     from pipeline.perceiver.model import PerceiverIO
@@ -56,7 +55,7 @@ def check_weights(folder: Path) -> None:
     Tensors(weight_files(folder))
 
 
-def load(kind: type[M], ref: str | Path) -> M:
+def load(kind: type[M], ref: str | Path, *, fold: bool = True) -> M:
     """The model of a checkpoint, in float32 on the CPU; CheckpointError names whatever does not fit."""
     folder = fetch(ref)
     config, name = read_config(folder), model_class(folder)
@@ -67,6 +66,8 @@ def load(kind: type[M], ref: str | Path) -> M:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
     model.to_empty(device="cpu")
     fill(model, Tensors(weight_files(folder)), str(folder))
+    if fold:
+        model.fold()
     return model
 
 
@@ -93,7 +94,7 @@ def model_class(folder: Path) -> str:
 
 @torch.no_grad()
 def fill(model: "PerceiverIO", tensors: Mapping[str, Callable[[], Tensor]], where: str) -> None:
-    """Copy a checkpoint's tensors into a model, in place; then fold what inference may.
+    """Copy a checkpoint's tensors into a model, in place.
 
     Raises CheckpointError naming the first tensor that is missing, misshapen or unexpected.
     """
@@ -119,9 +120,6 @@ def fill(model: "PerceiverIO", tensors: Mapping[str, Callable[[], Tensor]], wher
             f"{where} holds tensor {min(unread)}, which {model.model_class} does not have"
             + (f", and {len(unread) - 1} more" if len(unread) > 1 else "")
         )
-    for module in model.modules():
-        if isinstance(module, ConvStem):
-            module.fold()
 
 
 def _shapes(model: "PerceiverIO", ours: str, target: Tensor) -> list[tuple[int, ...]]:

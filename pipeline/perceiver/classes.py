@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, TypeVar
 from torch import nn
 
 from pipeline.perceiver import postprocessors as post
-from pipeline.perceiver.decoders import Decoder, InputQueries, Output, PositionQueries, ProjectionDecoder
+from pipeline.perceiver.decoders import Decoder, Output, ProjectionDecoder
 from pipeline.perceiver.layers import cross_layer, decoder_layer, encoder
 from pipeline.perceiver.model import ONLY, PerceiverIO
 from pipeline.perceiver.names import IMAGE_NAMES, MULTIMODAL_NAMES, TEXT_NAMES, decoder_names
@@ -27,6 +27,7 @@ from pipeline.perceiver.preprocessors import (
     PointwiseConv,
     Preprocessor,
 )
+from pipeline.perceiver.queries import InputQueries, PositionQueries
 
 if TYPE_CHECKING:
     from transformers import PerceiverConfig as Config

@@ -4,71 +4,18 @@ A decoder is one cross-attention layer and one or more named outputs. Each outpu
 what becomes of what they fetch. Queries are decoded in chunks, so that memory does not grow with their number.
 """
 
-import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.perceiver.answers import Answer
 from pipeline.perceiver.attention import CrossLayer
-from pipeline.perceiver.constants import Constant
-from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
 from pipeline.perceiver.postprocessors import Postprocessor
+from pipeline.perceiver.queries import InputQueries, InputsAt, PositionQueries, batched
 
 # Activations of the queries that are decoded at a time, in bytes.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
-# Queries made of positions alone are projected once and kept, where all of them fit in this.
-CACHE_BYTES = 64 << 20
-
-# The preprocessed inputs at flat indices: [P] or [B, P] to [B, P, C].
-InputsAt = Callable[[Tensor], Tensor]
-
-
-class PositionQueries(nn.Module):
-    """Output queries made of positions and trained padding alone: the same for every unit."""
-
-    def __init__(
-        self,
-        positions: FourierPositions | TrainedPositions | ProjectedPositions,
-        *,
-        index_dims: Sequence[int],
-        padding: int = 0,
-    ) -> None:
-        super().__init__()
-        self.index_dims = tuple(index_dims)
-        self.count = math.prod(self.index_dims)
-        self.channels = positions.channels + padding
-        self.positions = positions
-        self.padding = nn.Parameter(torch.empty(1, padding)) if padding else None
-        self._projected = Constant(CACHE_BYTES)
-
-    def at(self, points: Tensor, like: Tensor) -> Tensor:
-        """Queries [..., E] at flat indices [...]."""
-        queries = self.positions.at(points, self.index_dims, like)
-        if self.padding is None:
-            return queries
-        return torch.cat([queries, self.padding.expand(*queries.shape[:-1], -1)], dim=-1)
-
-    def projected(self, points: Tensor, like: Tensor, layer: CrossLayer) -> Tensor:
-        """`layer`'s projection [..., K] of the queries at `points`: looked up where all of them are few."""
-        width = layer.attention.split[0]
-        if self.count * width * like.element_size() > CACHE_BYTES:
-            return layer.attention.project_queries(self.at(points, like))
-
-        def project_all() -> Tensor:
-            every = torch.arange(self.count, device=like.device)
-            return layer.attention.project_queries(self.at(every, like))
-
-        return self._projected.get(like, "projected", project_all)[points]
-
-
-class InputQueries(nn.Module):
-    """Output queries that are the preprocessed inputs themselves (optical flow)."""
-
-    def __init__(self, *, count: int, channels: int) -> None:
-        super().__init__()
-        self.count = count
-        self.channels = channels
 
 
 class Output(nn.Module):
@@ -78,6 +25,7 @@ class Output(nn.Module):
         super().__init__()
         self.queries = queries
         self.postprocessor = postprocessor
+        self.answer: Answer | None = None
 
 
 class Decoder(nn.Module):
@@ -90,6 +38,12 @@ class Decoder(nn.Module):
         self.outputs = nn.ModuleDict(outputs)
         self.needs_inputs = any(isinstance(output.queries, InputQueries) for output in outputs.values())
 
+    def fold(self) -> None:
+        """Form what products of weights can be formed once."""
+        for output in self._outputs().values():
+            if Answer.pays(self.layer, self.final, output):
+                output.answer = Answer(self.layer, self.final, output)
+
     def counts(self) -> dict[str, int]:
         """How many queries each output has."""
         return {name: output.queries.count for name, output in self._outputs().items()}
@@ -98,17 +52,15 @@ class Decoder(nn.Module):
         self, latents: Tensor, points: Mapping[str, Tensor | None], inputs_at: InputsAt | None = None
     ) -> dict[str, Tensor]:
         """The outputs named in `points`, from latents [B, N, D]; None asks for all of an output's queries."""
-        keys_values = self.layer.attention.project_inputs(latents)
         outputs = self._outputs()
-        return {name: self._decode(outputs[name], keys_values, asked, inputs_at) for name, asked in points.items()}
+        return {name: self._decode(outputs[name], latents, asked, inputs_at) for name, asked in points.items()}
 
     def _outputs(self) -> dict[str, Output]:
         return {name: output for name, output in self.outputs.items() if isinstance(output, Output)}
 
-    def _decode(
-        self, output: Output, keys_values: tuple[Tensor, Tensor], points: Tensor | None, inputs_at: InputsAt | None
-    ) -> Tensor:
-        keys, values = keys_values
+    def _decode(self, output: Output, latents: Tensor, points: Tensor | None, inputs_at: InputsAt | None) -> Tensor:
+        answer = output.answer
+        keys, values = answer(latents) if answer is not None else self.layer.attention.project_inputs(latents)
         every = torch.arange(output.queries.count, device=keys.device) if points is None else points
         total, decoded = every.shape[-1], None
         rows = self._chunk(keys)
@@ -126,6 +78,8 @@ class Decoder(nn.Module):
     def _decode_chunk(
         self, output: Output, keys: Tensor, values: Tensor, points: Tensor, inputs_at: InputsAt | None
     ) -> Tensor:
+        if output.answer is not None:
+            return output.answer.chunk(keys, values, points, inputs_at)
         attention, source = self.layer.attention, output.queries
         if isinstance(source, InputQueries):
             if inputs_at is None:
@@ -133,8 +87,8 @@ class Decoder(nn.Module):
             asked = inputs_at(points)
             q, queries = attention.project_queries(asked), asked if attention.query_residual else None
         else:
-            q = _batched(source.projected(points, keys, self.layer))
-            queries = _batched(source.at(points, keys)) if attention.query_residual else None
+            q = batched(source.projected(points, keys, self.layer))
+            queries = batched(source.at(points, keys)) if attention.query_residual else None
         decoded = self.layer(q, keys, values, queries)
         return output.postprocessor.project(decoded if self.final is None else self.final(decoded))
 
@@ -165,8 +119,3 @@ class ProjectionDecoder(nn.Module):
     ) -> dict[str, Tensor]:
         """{"logits": [B, labels]} from latents [B, N, D]."""
         return {"logits": self.linear(latents.mean(dim=1))}
-
-
-def _batched(x: Tensor) -> Tensor:
-    """[P, c] as [1, P, c]: the same for every unit."""
-    return x[None] if x.ndim == 2 else x

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.perceiver.decoders import Decoder, ProjectionDecoder
 from pipeline.perceiver.encoder import Encoder
-from pipeline.perceiver.preprocessors import MultimodalPreprocessor, Preprocessor
+from pipeline.perceiver.preprocessors import ConvStem, MultimodalPreprocessor, Preprocessor
 
 if TYPE_CHECKING:
     from transformers import PerceiverConfig
@@ -55,16 +55,26 @@ class PerceiverIO(nn.Module):
 
     @classmethod
     def from_pretrained(
-        cls, ref: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+        cls, ref: str, *, device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32, fold: bool = True
     ) -> Self:
         """The model in a Hugging Face checkpoint: a hub id, a folder, or a URI that fsspec knows.
 
+        fold: form products of weights, for speed; without, every layer is computed as it was trained.
         Raises CheckpointError, naming the file or tensor, where the checkpoint is not one of Perceiver's.
         """
         from pipeline.perceiver.checkpoint import load
 
-        model: Self = load(cls, ref)
+        model: Self = load(cls, ref, fold=fold)
         return model.to(device=device, dtype=dtype)
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Form once, in float64, what products of weights inference needs. They are part of the model from then on, and
+        some of the checkpoint's own weights no longer are."""
+        self.encoder.fold()
+        for module in list(self.modules()):
+            if isinstance(module, ConvStem | Decoder):
+                module.fold()
 
     @property
     def device(self) -> torch.device:

@@ -51,6 +51,24 @@ class FourierPositions(nn.Module):
         places = -1 + 2 * indices / torch.tensor(index_dims, device=points.device)
         return self.features(places).to(like.dtype)
 
+    def along(self, index_dims: Sequence[int], like: Tensor) -> list[Tensor]:
+        """What `at` gives, dimension by dimension: float32 [n, 1 + waves], the place and its sines, then its cosines.
+
+        As many sines and cosines as a grid has places along each side, not as it has in all.
+        """
+        tables = []
+        for number, n in enumerate(index_dims):
+            places = torch.zeros(n, len(index_dims), device=like.device)
+            places[:, number] = -1 + 2 * torch.arange(n, device=like.device) / n
+            tables.append(self.features(places)[:, self.columns(number)])
+        return tables
+
+    def columns(self, dimension: int) -> list[int]:
+        """Which channels depend on that dimension alone, in the order of `along`."""
+        count, waves = len(self.max_resolution), 1 if self.sine_only else 2
+        starts = [count + (wave * count + dimension) * self.num_bands for wave in range(waves)]
+        return [dimension, *(start + band for start in starts for band in range(self.num_bands))]
+
     def features(self, places: Tensor) -> Tensor:
         """Places [..., d] in [-1, 1], float32, to [..., channels]: places, sines by dimension, cosines by dimension."""
         if places.shape[-1] != len(self.max_resolution):

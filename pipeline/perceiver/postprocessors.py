@@ -8,12 +8,18 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
+from pipeline.perceiver.folding import Affine
+
 
 class Postprocessor(Protocol):
     """What becomes of decoded queries."""
 
     def project(self, decoded: Tensor) -> Tensor:
         """[B, P, E] to [B, P, out], for any part of the queries."""
+        ...
+
+    def affine(self, channels: int) -> Affine:
+        """`project` of queries of so many channels, as a matrix."""
         ...
 
     def form(self, projected: Tensor, *, whole: bool) -> Tensor:
@@ -26,6 +32,9 @@ class Rows(nn.Module):
 
     def project(self, decoded: Tensor) -> Tensor:
         return decoded
+
+    def affine(self, channels: int) -> Affine:
+        return Affine.identity(channels)
 
     def form(self, projected: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
         return projected
@@ -41,6 +50,9 @@ class Projection(nn.Module):
     def project(self, decoded: Tensor) -> Tensor:
         return self.linear(decoded)
 
+    def affine(self, channels: int) -> Affine:  # noqa: ARG002
+        return Affine.of(self.linear)
+
     def form(self, projected: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
         return projected
 
@@ -55,6 +67,9 @@ class Audio(nn.Module):
     def project(self, decoded: Tensor) -> Tensor:
         return self.linear(decoded)
 
+    def affine(self, channels: int) -> Affine:  # noqa: ARG002
+        return Affine.of(self.linear)
+
     def form(self, projected: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
         return projected.flatten(1)
 
@@ -68,6 +83,9 @@ class Classification(nn.Module):
 
     def project(self, decoded: Tensor) -> Tensor:
         return decoded if self.linear is None else self.linear(decoded)
+
+    def affine(self, channels: int) -> Affine:
+        return Affine.identity(channels) if self.linear is None else Affine.of(self.linear)
 
     def form(self, projected: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
         return projected[:, 0]
@@ -84,6 +102,10 @@ class Grid(nn.Module):
     def project(self, decoded: Tensor) -> Tensor:
         return decoded / self.divisor
 
+    def affine(self, channels: int) -> Affine:
+        weight, bias = Affine.identity(channels)
+        return Affine(weight / self.divisor, bias)
+
     def form(self, projected: Tensor, *, whole: bool) -> Tensor:
         return projected.unflatten(1, self.index_dims) if whole else projected
 
@@ -98,6 +120,9 @@ class EmbeddingDecoder(nn.Module):
 
     def project(self, decoded: Tensor) -> Tensor:
         return nn.functional.linear(decoded, self._embedding[0].weight, self.bias)
+
+    def affine(self, channels: int) -> Affine:  # noqa: ARG002
+        return Affine(self._embedding[0].weight.double(), self.bias.double())
 
     def form(self, projected: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
         return projected

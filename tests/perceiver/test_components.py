@@ -15,7 +15,7 @@ from transformers import PerceiverConfig
 from transformers.models.perceiver import modeling_perceiver as theirs
 
 from pipeline.perceiver import postprocessors as post
-from pipeline.perceiver.decoders import Decoder, Output, PositionQueries, ProjectionDecoder
+from pipeline.perceiver.decoders import Decoder, Output, ProjectionDecoder
 from pipeline.perceiver.layers import cross_layer
 from pipeline.perceiver.names import checkpoint_names
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
@@ -29,6 +29,7 @@ from pipeline.perceiver.preprocessors import (
     PointwiseConv,
     Preprocessor,
 )
+from pipeline.perceiver.queries import PositionQueries
 from pipeline.reference.weights import draw
 
 CONFIG = PerceiverConfig(num_latents=6, d_latents=32, d_model=24, num_labels=5, max_position_embeddings=20)
