@@ -18,15 +18,18 @@ from pipeline.reference.inputs import Inputs, sample_inputs, sample_mask, to_dev
 from pipeline.reference.oracle import Outputs
 from pipeline.storage.uris import check_uri
 
+TRANSFORMERS, UNFOLDED = "transformers", "the engine without folding"
+
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One output of the engine in `dtype` beside transformers' in float32."""
+    """One output of the engine in `dtype` beside transformers' in float32, or the engine's without folding."""
 
     output: str
     dtype: str
+    against: str
     max_abs_diff: float
-    range: float  # greatest minus smallest value of transformers' output
+    range: float  # greatest minus smallest value of the other output
     relative: float  # max_abs_diff / range; where there is one value only, / that value
 
 
@@ -42,18 +45,25 @@ def engine_predict(model: PerceiverIO, inputs: Inputs, mask: Tensor | None = Non
     return {"latents": latents, "flow" if model.model_class == shapes.FLOW else "logits": outputs}
 
 
-def differences(ours: Outputs, theirs: Outputs, dtype: str) -> list[Difference]:
+def differences(ours: Outputs, theirs: Outputs, dtype: str, against: str = TRANSFORMERS) -> list[Difference]:
     """A row for every output of `theirs`, which must be in `ours` in the same shape."""
-    return [_difference(name, ours[name], theirs[name], dtype) for name in theirs]
+    return [_difference(name, ours[name], theirs[name], dtype, against) for name in theirs]
 
 
-def _difference(name: str, ours: Tensor, theirs: Tensor, dtype: str) -> Difference:
+def _difference(name: str, ours: Tensor, theirs: Tensor, dtype: str, against: str) -> Difference:
     if ours.shape != theirs.shape:
-        raise ValueError(f"{name}: the engine's shape is {list(ours.shape)}, transformers' is {list(theirs.shape)}")
+        raise ValueError(f"{name}: the engine's shape is {list(ours.shape)}, that of {against} is {list(theirs.shape)}")
     ours, theirs = ours.double(), theirs.double()
     greatest, spread = float((ours - theirs).abs().max()), float(theirs.max() - theirs.min())
     scale = spread or float(theirs.abs().max()) or 1.0  # one label of one unit has no range
-    return Difference(output=name, dtype=dtype, max_abs_diff=greatest, range=spread, relative=greatest / scale)
+    return Difference(
+        output=name,
+        dtype=dtype,
+        against=against,
+        max_abs_diff=greatest,
+        range=spread,
+        relative=greatest / scale,
+    )
 
 
 def spread_chunks(config: PerceiverConfig, chunks: int | None) -> list[int]:
@@ -97,7 +107,8 @@ def verify(
     """Every output of checkpoint `ref` in every dtype against transformers in float32, `batch` sample units.
 
     `ref` is a hub id, folder or URI. Of a clip's 128 chunks transformers is asked for `chunks` only (None: all): each
-    costs it an encoding, about 3 s at the published size. Of a text batch all but the first are padded.
+    costs it an encoding, about 3 s at the published size. Of a text batch all but the first are padded. What float32
+    gives is compared with the engine without folding, too: how exact the products are that were formed at load.
     CheckpointError where the checkpoint's class has no such task; AccessError where a URI holds secrets.
     """
     folder = fetch(check_uri(str(ref)))
@@ -115,8 +126,17 @@ def verify(
     for name in dtypes:
         ours = PerceiverIO.from_pretrained(str(folder), device=device, dtype=getattr(torch, name))
         outputs = engine_predict(ours, to_device(sample, device, ours.dtype), mask)
-        rows += differences(only_chunks(outputs, config, numbers), expected, name)
+        found = only_chunks(outputs, config, numbers)
+        rows += differences(found, expected, name)
+        if name == "float32":
+            plain = _unfolded(folder, sample, mask, device, numbers)
+            rows += differences(found, {each: plain[each] for each in expected}, name, UNFOLDED)
     return rows
+
+
+def _unfolded(folder: Path, sample: Inputs, mask: Tensor | None, device: str, chunks: Sequence[int]) -> Outputs:
+    plain = PerceiverIO.from_pretrained(str(folder), device=device, fold=False)
+    return only_chunks(engine_predict(plain, to_device(sample, device, plain.dtype), mask), plain.config, chunks)
 
 
 def _check_task(task: str, folder: Path) -> str:

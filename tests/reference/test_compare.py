@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.perceiver import CheckpointError
 from pipeline.reference import oracle
-from pipeline.reference.compare import spread_chunks, verify
+from pipeline.reference.compare import TRANSFORMERS, UNFOLDED, spread_chunks, verify
 from pipeline.reference.shapes import BARE, FLOW, MASKED_LM, MULTIMODAL, SEQUENCE, SHAPES, TASKS, small
 from pipeline.reference.weights import make_checkpoint
 
@@ -19,7 +19,8 @@ def test_each_task_is_verified_in_each_dtype(tmp_path, task, model_class):
     folder = make_checkpoint(model_class, small(model_class), tmp_path)
     rows = verify(task, folder, batch=2)
     outputs = {"latents"} if task == "feature-extraction" else {"latents"} | OUTPUTS.get(model_class, {"logits"})
-    assert [row.dtype for row in rows] == ["float32"] * len(outputs) + ["bfloat16"] * len(outputs)
+    expected = [("float32", TRANSFORMERS), ("float32", UNFOLDED), ("bfloat16", TRANSFORMERS)]
+    assert [(row.dtype, row.against) for row in rows] == [each for each in expected for _ in outputs]
     assert {row.output for row in rows} == outputs
     for row in rows:
         assert row.relative < ROUNDING[row.dtype], row
