@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -20,6 +21,10 @@ import pytest
 from PIL import Image
 
 from tests.faults.proxy import Answer, Connection, FaultyProxy, Proxy, Request
+
+# Where a shell runs the tests in the background they ignore Ctrl-C, and so would every process that a test starts.
+if threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # One request at a time: moto looks for the object and stores it in two steps, and a store's conditional put is one. A
 # request is read before its turn: from a client that was killed in the middle the rest would never come.
