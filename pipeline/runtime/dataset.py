@@ -30,6 +30,7 @@ BLOCK_SHARDS = 32
 CONCURRENT_CALLS = 3  # one shard is collated, one computes, one leaves
 ATTEMPTS = 2  # of a shard in one pass
 ERRORED_BLOCKS = 256  # shards that a pass goes on without; the next one takes planned minus committed
+DATASET_SHARDS = 20_000  # Ray Data keeps 7 kB for each shard that is done for as long as its Dataset runs
 RESTARTS = 4 * ERRORED_BLOCKS  # of one replica: more than shards have attempts, for the pool stalls without it
 
 
@@ -73,8 +74,13 @@ def receipts(
     """
     size = block_size(files, done, stages.resources.cpus) if mode is Mode.TOGETHER else 1
     blocks = list(plan_blocks(files, done, size))
-    if not blocks:
-        return
+    most = max(1, DATASET_SHARDS // size)
+    for begin in range(0, len(blocks), most):
+        yield from _receipts(stages, blocks[begin : begin + most], mode)
+
+
+def _receipts(stages: Stages, blocks: Sequence[pa.Table], mode: Mode) -> Generator[Receipt]:
+    """Those of one Dataset."""
     pool = Pool()
     rows = iter(build(stages, blocks, pool, mode).iter_rows())
     try:

@@ -11,6 +11,7 @@ import ray
 import ray.data
 from ray import cloudpickle
 
+from pipeline.runtime import dataset
 from pipeline.runtime.dataset import Pool, block_size, build, plan_blocks, receipts
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.prepare import prepared
@@ -89,9 +90,9 @@ def test_a_block_is_one_shard_and_its_arrays_lie_in_shared_memory(options, tmp_p
 def test_a_run_leaves_the_caller_s_settings_alone(options):
     before = ray.data.DataContext.get_current().target_max_block_size
     with prepared(options) as ready:
-        dataset = build(ready.stages, list(plan_blocks(ready.plan.files, set(), size=1)), Pool())
-    assert dataset.context.target_max_block_size == 1
-    assert 0 < dataset.context.max_errored_blocks < 1000
+        made = build(ready.stages, list(plan_blocks(ready.plan.files, set(), size=1)), Pool())
+    assert made.context.target_max_block_size == 1
+    assert 0 < made.context.max_errored_blocks < 1000
     assert ray.data.DataContext.get_current().target_max_block_size == before > 1
 
 
@@ -104,6 +105,19 @@ def test_closing_the_receipts_stops_the_work_and_frees_the_cluster(options):
         done = {first.shard}
         rest = {receipt.shard for receipt in receipts(ready.stages, ready.plan.files, done)}
     assert rest == set(range(15)) - done
+
+
+def test_many_shards_are_run_by_several_datasets_one_after_another(options, monkeypatch):
+    """Ray Data keeps something of each shard until its Dataset has ended."""
+    built = []
+    monkeypatch.setattr(dataset, "DATASET_SHARDS", 7)
+    monkeypatch.setattr(
+        dataset, "build", lambda stages, blocks, *rest: built.append(blocks) or build(stages, blocks, *rest)
+    )
+    with prepared(options) as ready:
+        heard = [receipt.shard for receipt in receipts(ready.stages, ready.plan.files, {0, 9})]
+    assert sorted(heard) == [shard for shard in range(15) if shard not in (0, 9)]
+    assert [sum(map(len, blocks)) for blocks in built] == [7, 6]
 
 
 def test_nothing_to_run_starts_nothing(options):
