@@ -22,6 +22,7 @@ from pipeline.perceiver.queries import InputQueries, InputsAt, PositionQueries, 
 if TYPE_CHECKING:
     from pipeline.perceiver.decoders import Output
 
+ROWS = 1 << 15  # queries that are made at a time
 FEATURE_BYTES = 400 << 20  # queries of a whole output are kept where they fit: those of a clip in bfloat16 do
 
 
@@ -105,7 +106,11 @@ class Positional(nn.Module):
             return batched(self._features(points, like))
 
         def every() -> Tensor:
-            return self._features(torch.arange(self.source.count, device=like.device), like)
+            features = like.new_empty(self.source.count, width)
+            for begin in range(0, self.source.count, ROWS):  # in float32 all of them take twice as much, several times
+                end = min(begin + ROWS, self.source.count)
+                features[begin:end] = self._features(torch.arange(begin, end, device=like.device), like)
+            return features
 
         return batched(self._all.get(like, "features", every)[points])
 
