@@ -85,18 +85,16 @@ class Positional(nn.Module):
         self.order = [column for axis in range(len(source.index_dims)) for column in self.positions.columns(axis)]
         self.channels = len(self.order) + 2
         self.extra = filling(self.channels + 1)
-        self._tables, self._all = [Constant() for _ in source.index_dims], Constant(FEATURE_BYTES)
-
-    @staticmethod
-    def fits(source: nn.Module) -> bool:
-        return isinstance(getattr(source, "positions", None), FourierPositions)
+        padding = source.padding
+        self._constants = torch.zeros(0, dtype=torch.float64) if padding is None else padding[0].detach().double()
+        self._sum, self._squares = float(self._constants.sum()), float(self._constants.square().sum())
+        self._all = Constant(FEATURE_BYTES)
 
     def basis(self) -> Tensor:
         """x̂ [E] of the features [F - 1] without the 1."""
-        constants = self._constants()
         basis = torch.zeros(self.source.channels, self.channels, dtype=torch.float64)
         basis[self.order, range(len(self.order))] = 1
-        basis[len(self.order) :, -2] = constants
+        basis[len(self.order) :, -2] = self._constants
         basis[:, -1] = 1
         return basis
 
@@ -115,22 +113,17 @@ class Positional(nn.Module):
         return batched(self._all.get(like, "features", every)[points])
 
     def _features(self, points: Tensor, like: Tensor) -> Tensor:
-        constants = self._constants()
         places = torch.unravel_index(points, self.source.index_dims)
         tables = self.positions.along(self.source.index_dims, like)
         parts = [table[place] for table, place in zip(tables, places, strict=True)]
         sums = [part.sum(dim=-1, keepdim=True) for part in parts]
         squares = [part.square().sum(dim=-1, keepdim=True) for part in parts]
-        mean = (torch.stack(sums).sum(dim=0) + float(constants.sum())) / self.source.channels
-        square = (torch.stack(squares).sum(dim=0) + float(constants.square().sum())) / self.source.channels
+        mean = (torch.stack(sums).sum(dim=0) + self._sum) / self.source.channels
+        square = (torch.stack(squares).sum(dim=0) + self._squares) / self.source.channels
         root = torch.rsqrt(square - mean.square() + self.eps)
         ones = torch.ones_like(root)
         features = torch.cat([*(part * root for part in parts), root, -mean * root, ones], dim=-1)
         return F.pad(features, (0, self.extra)).to(like.dtype)
-
-    def _constants(self) -> Tensor:
-        padding = self.source.padding
-        return torch.zeros(0, dtype=torch.float64) if padding is None else padding[0].double().cpu()
 
 
 class Answer(nn.Module):
@@ -184,7 +177,7 @@ def _asked(layer: CrossLayer, output: Output) -> Projected | Normalised | Positi
     source, eps = output.queries, layer.attention.norm_queries.eps
     if isinstance(source, InputQueries):
         return Normalised(source.channels, eps)
-    if layer.attention.num_heads == 1 and Positional.fits(source):
+    if layer.attention.num_heads == 1 and isinstance(source.positions, FourierPositions):
         found = Positional(source, eps)
         if found.channels < layer.attention.split[0]:
             return found
