@@ -53,19 +53,17 @@ class Normalised(nn.Module):
 
     scale = 1.0
 
-    def __init__(self, channels: int, eps: float) -> None:
+    def __init__(self, source: InputQueries, eps: float) -> None:
         super().__init__()
-        self.channels, self.eps = channels, eps
-        self.extra = 1 + filling(channels + 1)
+        self.source, self.channels, self.eps = source, source.channels, eps
+        self.extra = 1 + filling(self.channels + 1)
 
     def basis(self) -> Tensor:
         """x̂ [E] of the features [F - 1] without the 1."""
         return torch.eye(self.channels, dtype=torch.float64)
 
     def queries(self, points: Tensor, like: Tensor, inputs_at: InputsAt | None) -> Tensor:  # noqa: ARG002
-        if inputs_at is None:
-            raise ValueError("this model's output queries are made of its inputs: decode(latents, inputs=…)")
-        features = F.pad(normalised(inputs_at(points), self.eps), (0, self.extra))
+        features = F.pad(normalised(self.source.at(points, inputs_at), self.eps), (0, self.extra))
         features[..., self.channels] = 1
         return features
 
@@ -176,7 +174,7 @@ class Answer(nn.Module):
 def _asked(layer: CrossLayer, output: Output) -> Projected | Normalised | Positional:
     source, eps = output.queries, layer.attention.norm_queries.eps
     if isinstance(source, InputQueries):
-        return Normalised(source.channels, eps)
+        return Normalised(source, eps)
     if layer.attention.num_heads == 1 and isinstance(source.positions, FourierPositions):
         found = Positional(source, eps)
         if found.channels < layer.attention.split[0]:

@@ -82,9 +82,7 @@ class Decoder(nn.Module):
             return output.answer.chunk(keys, values, points, inputs_at)
         attention, source = self.layer.attention, output.queries
         if isinstance(source, InputQueries):
-            if inputs_at is None:
-                raise ValueError("this model's output queries are made of its inputs: decode(latents, inputs=…)")
-            asked = inputs_at(points)
+            asked = source.at(points, inputs_at)
             q, queries = attention.project_queries(asked), asked if attention.query_residual else None
         else:
             q = batched(source.projected(points, keys, self.layer))

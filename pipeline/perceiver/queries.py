@@ -63,6 +63,12 @@ class InputQueries(nn.Module):
         self.count = count
         self.channels = channels
 
+    def at(self, points: Tensor, inputs_at: InputsAt | None) -> Tensor:
+        """Queries [B, P, E] at flat indices [P] or [B, P]; ValueError without the inputs."""
+        if inputs_at is None:
+            raise ValueError("this model's output queries are made of its inputs: decode(latents, inputs=…)")
+        return inputs_at(points)
+
 
 def batched(x: Tensor) -> Tensor:
     """[P, c] as [1, P, c]: the same for every unit."""
