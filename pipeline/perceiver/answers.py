@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.perceiver.attention import CrossAttention, CrossLayer, attend
+from pipeline.perceiver.attend import attend
+from pipeline.perceiver.attention import CrossAttention, CrossLayer
 from pipeline.perceiver.constants import Constant
 from pipeline.perceiver.folding import Affine, NarrowTail, Tail, filling, normalised, with_one
 from pipeline.perceiver.positions import FourierPositions

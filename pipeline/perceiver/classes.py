@@ -14,6 +14,7 @@ from torch import nn
 from pipeline.perceiver import postprocessors as post
 from pipeline.perceiver.decoders import Decoder, Output, ProjectionDecoder
 from pipeline.perceiver.layers import cross_layer, decoder_layer, encoder
+from pipeline.perceiver.linear import Linear
 from pipeline.perceiver.model import ONLY, PerceiverIO
 from pipeline.perceiver.names import IMAGE_NAMES, MULTIMODAL_NAMES, TEXT_NAMES, decoder_names
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
@@ -77,7 +78,7 @@ def classification_decoder(config: "Config") -> Decoder:
     channels = config.d_latents
     queries = PositionQueries(TrainedPositions(places=1, channels=channels), index_dims=(1,))
     layer = decoder_layer(config, channels, query_residual=True)
-    return Decoder(layer, nn.Linear(channels, config.num_labels), {ONLY: Output(queries, post.Classification())})
+    return Decoder(layer, Linear(channels, config.num_labels), {ONLY: Output(queries, post.Classification())})
 
 
 def base_model(config: "Config") -> Parts:  # noqa: ARG001
@@ -156,7 +157,7 @@ def optical_flow(config: "Config") -> Parts:
     queries = InputQueries(count=math.prod(config.train_size), channels=preprocessor.channels)
     flow = Output(queries, post.Grid(index_dims=config.train_size, divisor=100.0))
     layer = decoder_layer(config, preprocessor.channels)
-    decoder = Decoder(layer, nn.Linear(preprocessor.channels, 2), {ONLY: flow})
+    decoder = Decoder(layer, Linear(preprocessor.channels, 2), {ONLY: flow})
     names = IMAGE_NAMES | decoder_names("perceiver.decoder.decoder.", ONLY)
     return Parts(preprocessor=preprocessor, decoder=decoder, names=names)
 
@@ -200,7 +201,7 @@ def multimodal_autoencoding(config: "Config") -> Parts:
         name: Output(PositionQueries(positions, index_dims=dims, padding=width - positions.channels), posts[name])
         for name, (positions, dims) in sources.items()
     }
-    decoder = Decoder(decoder_layer(config, width), nn.Linear(width, channels), outputs)
+    decoder = Decoder(decoder_layer(config, width), Linear(width, channels), outputs)
     return Parts(preprocessor=preprocessor, decoder=decoder, names=MULTIMODAL_NAMES)
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.perceiver.answers import Answer
 from pipeline.perceiver.attention import CrossLayer
+from pipeline.perceiver.linear import Linear
 from pipeline.perceiver.postprocessors import Postprocessor
 from pipeline.perceiver.queries import InputQueries, InputsAt, PositionQueries, batched
 
@@ -31,7 +32,7 @@ class Output(nn.Module):
 class Decoder(nn.Module):
     """Cross-attention from output queries to latents, an optional linear map, then each output's postprocessor."""
 
-    def __init__(self, layer: CrossLayer, final: nn.Linear | None, outputs: Mapping[str, Output]) -> None:
+    def __init__(self, layer: CrossLayer, final: Linear | None, outputs: Mapping[str, Output]) -> None:
         super().__init__()
         self.layer = layer
         self.final = final
@@ -102,7 +103,7 @@ class ProjectionDecoder(nn.Module):
 
     def __init__(self, *, channels: int, num_labels: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(channels, num_labels)
+        self.linear = Linear(channels, num_labels)
         self.needs_inputs = False
 
     def counts(self) -> dict[str, int]:

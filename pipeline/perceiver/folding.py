@@ -12,7 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.perceiver.attention import MLP, CrossAttention, attend
+from pipeline.perceiver.attend import attend
+from pipeline.perceiver.attention import MLP, CrossAttention
+from pipeline.perceiver.linear import Linear
 
 ALIGN = 16  # channels: products over widths that are no multiple of it are slower
 
@@ -45,14 +47,14 @@ class Affine(NamedTuple):
         """Of its outputs those from `begin` to `end`."""
         return Affine(self.weight[begin:end], self.bias[begin:end])
 
-    def linear(self, like: Tensor) -> nn.Linear:
+    def linear(self, like: Tensor) -> Linear:
         """As a module, in the dtype and on the device of `like`."""
         return linear(self.weight, self.bias, like)
 
 
-def linear(weight: Tensor, bias: Tensor | None, like: Tensor) -> nn.Linear:
+def linear(weight: Tensor, bias: Tensor | None, like: Tensor) -> Linear:
     """A module of these weights, in the dtype and on the device of `like`."""
-    module = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    module = Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     module.weight = constant(weight, like)
     if bias is not None:
         module.bias = constant(bias, like)
@@ -118,8 +120,8 @@ class Tail(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[B, P, out] from [B, P, V]."""
         y = x if self.out is None else self.out(x)
-        hidden = self.activation(self.up(self.norm(y)))
-        return self.down(hidden) + self.direct(y)
+        hidden = self.up(self.norm(y), activation=self.activation)
+        return self.down(hidden, plus=self.direct(y))
 
 
 class NarrowTail(nn.Module):
@@ -149,7 +151,7 @@ class NarrowTail(nn.Module):
         root, direct = first[..., : self.rows], first[..., self.rows :]
         square = torch.linalg.vector_norm(root, dim=-1, keepdim=True, dtype=torch.float32).square()
         x = x * torch.rsqrt(square / self.width + self.eps).to(x.dtype)
-        return self.down(self.activation(self.up(x))) + direct
+        return self.down(self.up(x, activation=self.activation), plus=direct)
 
 
 def with_one(values: Affine) -> Affine:

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from pipeline.perceiver.decoders import Decoder, ProjectionDecoder
 from pipeline.perceiver.encoder import Encoder
+from pipeline.perceiver.linear import Linear
 from pipeline.perceiver.preprocessors import ConvStem, MultimodalPreprocessor, Preprocessor
 
 if TYPE_CHECKING:
@@ -59,13 +60,17 @@ class PerceiverIO(nn.Module):
     ) -> Self:
         """The model in a Hugging Face checkpoint: a hub id, a folder, or a URI that fsspec knows.
 
-        fold: form products of weights, for speed; without, every layer is computed as it was trained.
+        fold: form products of weights, and lay them out for the CPU, for speed; without, every layer is computed as it
+        was trained.
         Raises CheckpointError, naming the file or tensor, where the checkpoint is not one of Perceiver's.
         """
         from pipeline.perceiver.checkpoint import load
 
         model: Self = load(cls, ref, fold=fold)
-        return model.to(device=device, dtype=dtype)
+        model = model.to(device=device, dtype=dtype)
+        if fold:
+            model.pack()
+        return model
 
     @torch.no_grad()
     def fold(self) -> None:
@@ -75,6 +80,12 @@ class PerceiverIO(nn.Module):
         for module in list(self.modules()):
             if isinstance(module, ConvStem | Decoder):
                 module.fold()
+
+    def pack(self) -> None:
+        """Lay the weights out for this CPU, where it has a faster layout than the plain one."""
+        for module in self.modules():
+            if isinstance(module, Linear):
+                module.pack()
 
     @property
     def device(self) -> torch.device:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from pipeline.perceiver.linear import Linear
+
 
 class Positions(Protocol):
     """What turns places into channels."""
@@ -113,7 +115,7 @@ class ProjectedPositions(nn.Module):
         super().__init__()
         self.channels = channels
         self.positions = positions
-        self.projection = nn.Linear(positions.channels, channels)
+        self.projection = Linear(positions.channels, channels)
 
     def grid(self, index_dims: Sequence[int], like: Tensor) -> Tensor:
         return self.projection(self.positions.grid(index_dims, like))

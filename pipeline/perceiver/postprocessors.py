@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor, nn
 
 from pipeline.perceiver.folding import Affine
+from pipeline.perceiver.linear import Linear
 
 
 class Postprocessor(Protocol):
@@ -45,7 +46,7 @@ class Projection(nn.Module):
 
     def __init__(self, *, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(in_channels, out_channels)
+        self.linear = Linear(in_channels, out_channels)
 
     def project(self, decoded: Tensor) -> Tensor:
         return self.linear(decoded)
@@ -62,7 +63,7 @@ class Audio(nn.Module):
 
     def __init__(self, *, in_channels: int, samples_per_patch: int) -> None:
         super().__init__()
-        self.linear = nn.Linear(in_channels, samples_per_patch)
+        self.linear = Linear(in_channels, samples_per_patch)
 
     def project(self, decoded: Tensor) -> Tensor:
         return self.linear(decoded)
@@ -79,7 +80,7 @@ class Classification(nn.Module):
 
     def __init__(self, *, in_channels: int | None = None, num_labels: int | None = None) -> None:
         super().__init__()
-        self.linear = None if in_channels is None or num_labels is None else nn.Linear(in_channels, num_labels)
+        self.linear = None if in_channels is None or num_labels is None else Linear(in_channels, num_labels)
 
     def project(self, decoded: Tensor) -> Tensor:
         return decoded if self.linear is None else self.linear(decoded)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.perceiver.constants import Constant
+from pipeline.perceiver.linear import Linear
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
 
 
@@ -134,7 +135,7 @@ class Patches(nn.Module):
         super().__init__()
         self.spatial = spatial
         self.temporal = temporal
-        self.linear = None if in_channels is None or out_channels is None else nn.Linear(in_channels, out_channels)
+        self.linear = None if in_channels is None or out_channels is None else Linear(in_channels, out_channels)
 
     def forward(self, units: Tensor) -> Tensor:
         s, t = self.spatial, self.temporal
