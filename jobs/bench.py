@@ -81,8 +81,10 @@ def _shapes(asked: list[str]) -> list[str]:
 
 def _table(rows: Iterable[dict[str, Any]]) -> Table:
     table = Table(title="seconds a unit: median [least, greatest]", title_justify="left")
-    for column in ("shape", "dtype", "engine", "transformers", "ratio", "over float32", "greatest error", "peak"):
-        table.add_column(column, justify="left" if column in ("shape", "dtype") else "right")
+    left = ("shape", "dtype")
+    right = ("engine", "transformers", "ratio", "over float32", "of the floor", "greatest error", "peak")
+    for column in (*left, *right):
+        table.add_column(column, justify="left" if column in left else "right")
     for row in rows:
         same, full = row["transformers_seconds"], row["transformers_float32_seconds"]
         table.add_row(
@@ -92,6 +94,7 @@ def _table(rows: Iterable[dict[str, Any]]) -> Table:
             _spread(row, "transformers") if same else "fails",
             f"{same / row['engine_seconds']:.2f}" if same else "-",
             f"{full / row['engine_seconds']:.2f}",
+            f"{row['floor_seconds'] / row['engine_seconds']:.2f}",
             f"{row['max_abs_err'] / row['output_range']:.1e} of the range",
             size(row["peak_bytes"]),
         )

@@ -16,6 +16,7 @@ from typing import Any
 
 from pipeline.reference import shapes, weights
 from pipeline.reference.contest import BenchOptions, Contest, Row, units
+from pipeline.reference.floor import Rates, Work, count_work, measure_rates
 from pipeline.reference.peak import measure_peak
 from pipeline.reference.shapes import Shape
 
@@ -24,7 +25,8 @@ def bench(shape: Shape, options: BenchOptions | None = None) -> list[Row]:
     """A row for each dtype at one published shape, all contenders taking turns. Seconds are medians of `repeats`.
 
     `max_abs_err` and `output_range` are those of the output that is worst against its own range, against
-    transformers in float32; `peak_bytes` is the engine's alone, from a process of its own.
+    transformers in float32; `peak_bytes` is the engine's alone, from a process of its own; `floor_seconds` is what its
+    arithmetic takes at this device's own rates.
     """
     options = options or BenchOptions()
     with tempfile.TemporaryDirectory() as scratch:
@@ -35,9 +37,21 @@ def bench(shape: Shape, options: BenchOptions | None = None) -> list[Row]:
             )
             for name in options.dtypes
         }
+        work = count_work(folder, batch=units(shape, options), seed=options.seed)
         contest = Contest(shape, options, folder)
     contest.run()
-    return [contest.row(name, peaks[name]) for name in options.dtypes]
+    rates = {name: measure_rates(name, options.device) for name in options.dtypes}
+    return [contest.row(name, peaks[name]) | _floor(work, rates[name]) for name in options.dtypes]
+
+
+def _floor(work: Work, rates: Rates) -> Row:
+    return {
+        "flops": work.flops,
+        "exponentials": work.exponentials,
+        "device_flops_per_second": rates.flops,
+        "device_exponentials_per_second": rates.exponentials,
+        "floor_seconds": work.seconds(rates),
+    }
 
 
 def bench_all(names: Sequence[str], options: BenchOptions) -> Iterator[Row]:

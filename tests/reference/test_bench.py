@@ -7,7 +7,7 @@ from pipeline.reference.contest import BenchOptions
 from pipeline.reference.shapes import FOURIER, MASKED_LM, MULTIMODAL, Shape, small
 
 KEYS = {"head", "shape", "dtype", "device", "batch", "engine_seconds", "transformers_seconds", "max_abs_err"}
-KEYS |= {"transformers_float32_seconds", "output_range", "peak_bytes", "params"}
+KEYS |= {"transformers_float32_seconds", "output_range", "peak_bytes", "params", "floor_seconds"}
 
 
 def tiny(task, model_class):
@@ -30,6 +30,9 @@ def test_text_is_timed_in_both_dtypes():
         assert row["transformers_seconds"] > 0
         assert row["max_abs_err"] < 0.1 * row["output_range"]
         assert row["peak_bytes"] > 2**20
+        assert row["floor_seconds"] == pytest.approx(
+            row["flops"] / row["device_flops_per_second"] + row["exponentials"] / row["device_exponentials_per_second"]
+        )
     assert rows[0]["max_abs_err"] < 1e-5 * rows[0]["output_range"]
 
 
