@@ -3,9 +3,12 @@
 model = PerceiverIO.from_pretrained("deepmind/vision-perceiver-fourier", dtype=torch.bfloat16)
 latents = model.encode(images)     # once
 logits = model.decode(latents)     # all output queries, or only the points asked for
+
+`ShardedPerceiverIO` is the same over several devices, where a unit is too large or too slow for one.
 """
 
 from pipeline.perceiver.fetch import CheckpointError
 from pipeline.perceiver.model import PerceiverIO
+from pipeline.perceiver.sharded import ShardedPerceiverIO
 
-__all__ = ["CheckpointError", "PerceiverIO"]
+__all__ = ["CheckpointError", "PerceiverIO", "ShardedPerceiverIO"]

@@ -7,6 +7,8 @@ there are: torch's fused kernel reaches a third of that for one wide head, and a
 heads in bfloat16 are done all at once, where calling for each of them would cost more than its product.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -46,6 +48,32 @@ def attend(
         return out
     _all_heads(q_BHOc, k_BHMc, v_BHMc, bias, scale, out_BHOc)
     return out
+
+
+def attend_part(
+    q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None = None, *, scale: float | None = None
+) -> tuple[Tensor, Tensor]:
+    """What `attend` gives for some of the keys alone, [B, O, V], and the logarithm of the sum of their exponentials,
+    float32 [B, H, O]: `merge` makes of several parts what all of their keys give together."""
+    out = torch.empty(k.shape[0], q.shape[1], v.shape[-1], dtype=v.dtype, device=v.device)
+    q_BHOc, k_BHMc, v_BHMc, out_BHOc = (_split_heads(t, num_heads) for t in (q, k, v, out))
+    q_BHOc = q_BHOc.expand(k.shape[0], -1, -1, -1)
+    log_sums = torch.empty(q_BHOc.shape[:3], device=q.device)
+    if out.numel():
+        bias = None if mask is None else mask[:, None, None, :]
+        scale = q_BHOc.shape[-1] ** -0.5 if scale is None else scale
+        _all_heads(q_BHOc, k_BHMc, v_BHMc, bias, scale, out_BHOc, log_sums)
+    return out, log_sums
+
+
+def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    """[B, O, V] of all keys from what `attend_part` gave for each part of them, all on one device."""
+    shares = torch.stack([log_sums for _, log_sums in parts]).softmax(dim=0)
+    num_heads = shares.shape[2]
+    merged = torch.stack(
+        [_split_heads(out, num_heads) * share[..., None] for (out, _), share in zip(parts, shares, strict=True)]
+    ).sum(dim=0)
+    return merged.transpose(1, 2).flatten(2).to(parts[0][0].dtype)
 
 
 def one_head(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor) -> None:
@@ -91,8 +119,17 @@ def _merged(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     return found.div_(total)
 
 
-def _all_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, out: Tensor) -> None:
-    """The same for all units and heads in one product, as many queries at a time as fit."""
+def _all_heads(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    bias: Tensor | None,
+    scale: float,
+    out: Tensor,
+    log_sums: Tensor | None = None,
+) -> None:
+    """The same for all units and heads in one product, as many queries at a time as fit; on demand with the logarithms
+    [B, H, O] of the sums of exponentials."""
     if k.device.type == "cpu":
         rows = max(1, 2 * BLOCK // (k.shape[0] * k.shape[1] * k.shape[2]))
     else:
@@ -102,6 +139,8 @@ def _all_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: floa
         scores = torch.matmul(some if scale == 1.0 else some * scale, k.transpose(-1, -2))
         if bias is not None:
             scores += bias
+        if log_sums is not None:
+            log_sums[:, :, begin : begin + rows] = scores.float().logsumexp(dim=-1)
         out[:, :, begin : begin + rows] = torch.matmul(_softmax(scores), v)
 
 

@@ -66,8 +66,12 @@ class CrossAttention(nn.Module):
         self, q: Tensor, keys: Tensor, values: Tensor, queries: Tensor | None, mask: Tensor | None = None
     ) -> Tensor:
         """[B, O, E] from projected queries [B or 1, O, K]; the raw `queries` are added where there is a residual."""
-        x = self.out(attend(q, keys, values, self.num_heads, mask))
-        return x + queries if self.query_residual and queries is not None else x
+        return self.finish(attend(q, keys, values, self.num_heads, mask), queries)
+
+    def finish(self, gathered: Tensor, queries: Tensor | None) -> Tensor:
+        """[B, O, E] of what was gathered, [B, O, V]."""
+        plus = queries.expand(len(gathered), -1, -1) if self.query_residual and queries is not None else None
+        return self.out(gathered, plus=plus)
 
 
 class MLP(nn.Module):

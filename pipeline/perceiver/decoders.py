@@ -53,8 +53,19 @@ class Decoder(nn.Module):
         self, latents: Tensor, points: Mapping[str, Tensor | None], inputs_at: InputsAt | None = None
     ) -> dict[str, Tensor]:
         """The outputs named in `points`, from latents [B, N, D]; None asks for all of an output's queries."""
+        return self.form(self.project(latents, points, inputs_at), points)
+
+    def project(
+        self, latents: Tensor, points: Mapping[str, Tensor | None], inputs_at: InputsAt | None = None
+    ) -> dict[str, Tensor]:
+        """The same query by query: [B, P, out] of each output, for any part of its queries."""
         outputs = self._outputs()
         return {name: self._decode(outputs[name], latents, asked, inputs_at) for name, asked in points.items()}
+
+    def form(self, projected: Mapping[str, Tensor], points: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
+        """Each output in its final shape, from all of the queries that were asked for."""
+        outputs = self._outputs()
+        return {name: outputs[name].postprocessor.form(x, whole=points[name] is None) for name, x in projected.items()}
 
     def _outputs(self) -> dict[str, Output]:
         return {name: output for name, output in self.outputs.items() if isinstance(output, Output)}
@@ -74,7 +85,7 @@ class Decoder(nn.Module):
                 decoded = chunk.new_empty(chunk.shape[0], total, chunk.shape[-1])
             decoded[:, start : start + rows] = chunk
         assert decoded is not None
-        return output.postprocessor.form(decoded, whole=points is None)
+        return decoded
 
     def _decode_chunk(
         self, output: Output, keys: Tensor, values: Tensor, points: Tensor, inputs_at: InputsAt | None
@@ -111,10 +122,20 @@ class ProjectionDecoder(nn.Module):
         return {"logits": 1}
 
     def forward(
+        self, latents: Tensor, points: Mapping[str, Tensor | None], inputs_at: InputsAt | None = None
+    ) -> dict[str, Tensor]:
+        """{"logits": [B, labels]} from latents [B, N, D]."""
+        return self.form(self.project(latents, points, inputs_at), points)
+
+    def project(
         self,
         latents: Tensor,
         points: Mapping[str, Tensor | None],  # noqa: ARG002
         inputs_at: InputsAt | None = None,  # noqa: ARG002
     ) -> dict[str, Tensor]:
-        """{"logits": [B, labels]} from latents [B, N, D]."""
+        """The same: there is one answer, and no part of it."""
         return {"logits": self.linear(latents.mean(dim=1))}
+
+    def form(self, projected: Mapping[str, Tensor], points: Mapping[str, Tensor | None]) -> dict[str, Tensor]:  # noqa: ARG002
+        """As it is."""
+        return dict(projected)

@@ -1,8 +1,11 @@
 """The encoder: inputs of any length into a fixed number of latents. Paper, section 3.1."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from pipeline.perceiver.attend import attend_part, merge
 from pipeline.perceiver.attention import CrossLayer, SelfLayer
 from pipeline.perceiver.constants import Constant
 from pipeline.perceiver.folding import AbsorbedAttention
@@ -31,7 +34,26 @@ class Encoder(nn.Module):
 
     def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
         """Latents [B, N, D] from inputs [B, M, C]; mask [B, M] is added to the scores of the inputs."""
-        x = self._gathered(inputs, mask)
+        return self._through(self._gathered(inputs, mask))
+
+    def part(self, inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """What the latents gather from some of the inputs, [B, N, V], and its weight: `finish` makes latents of all of
+        them."""
+        if self.absorbed is not None:
+            return self.absorbed.part(inputs, mask)
+        attention = self.cross.attention
+        keys, values = attention.project_inputs(inputs)
+        return attend_part(self._queries()[None], keys, values, attention.num_heads, mask)
+
+    def finish(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+        """Latents [B, N, D] from the parts of all inputs, on this encoder's device."""
+        gathered = merge(parts)
+        if self.absorbed is not None:
+            return self._through(self.cross.mlp(self.absorbed.finish(gathered, self.latents)))
+        return self._through(self.cross.mlp(self.cross.attention.finish(gathered, self.latents)))
+
+    def _through(self, x: Tensor) -> Tensor:
+        """Latents through the layers of every block."""
         for _ in range(self.num_blocks):
             for layer in self.layers:
                 x = layer(x)
@@ -43,7 +65,11 @@ class Encoder(nn.Module):
             absorbed: Tensor = self.cross.mlp(self.absorbed(inputs, self.latents, mask))
             return absorbed
         attention = self.cross.attention
-        q = self._projected.get(self.latents, "latents", lambda: attention.project_queries(self.latents))
         keys, values = attention.project_inputs(inputs)
-        gathered: Tensor = self.cross(q[None], keys, values, self.latents, mask)
+        gathered: Tensor = self.cross(self._queries()[None], keys, values, self.latents, mask)
         return gathered
+
+    def _queries(self) -> Tensor:
+        """The latents as queries [N, K], projected once."""
+        attention = self.cross.attention
+        return self._projected.get(self.latents, "latents", lambda: attention.project_queries(self.latents))

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.perceiver.attend import attend
+from pipeline.perceiver.attend import attend, attend_part
 from pipeline.perceiver.attention import MLP, CrossAttention
 from pipeline.perceiver.linear import Linear
 
@@ -101,8 +101,16 @@ class AbsorbedAttention(nn.Module):
     def forward(self, inputs: Tensor, latents: Tensor, mask: Tensor | None) -> Tensor:
         """[B, N, D] as `CrossAttention` gives it, from inputs [B, M, C]; mask [B, M] is added to the scores."""
         x = normalised(inputs, self.eps)
-        x = self.out(attend(self.queries[None], x, x, 1, mask, scale=1.0))
-        return x + latents if self.query_residual else x
+        return self.finish(attend(self.queries[None], x, x, 1, mask, scale=1.0), latents)
+
+    def part(self, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What the latents gather from some of the inputs, for `merge`."""
+        x = normalised(inputs, self.eps)
+        return attend_part(self.queries[None], x, x, 1, mask, scale=1.0)
+
+    def finish(self, gathered: Tensor, latents: Tensor) -> Tensor:
+        """[B, N, D] of what was gathered from all inputs."""
+        return self.out(gathered, plus=latents.expand(len(gathered), -1, -1) if self.query_residual else None)
 
 
 class Tail(nn.Module):

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pipeline.perceiver.decoders import Decoder, ProjectionDecoder
 from pipeline.perceiver.encoder import Encoder
 from pipeline.perceiver.linear import Linear
-from pipeline.perceiver.preprocessors import ConvStem, MultimodalPreprocessor, Preprocessor
+from pipeline.perceiver.preprocessors import ALL, ConvStem, MultimodalPreprocessor, Preprocessor, Share
 
 if TYPE_CHECKING:
     from transformers import PerceiverConfig
@@ -108,20 +108,27 @@ class PerceiverIO(nn.Module):
         modalities a dict, {"audio": [B, S, 1], "image": [B, T, 3, H, W]}; without a preprocessor [B, M, d_model].
         mask: [B, M], 1 where an input counts, 0 where it is padding.
         """
+        x = self.preprocess(inputs)
+        if mask is not None and mask.shape != x.shape[:2]:
+            raise ValueError(f"mask {tuple(mask.shape)} must be [B, M] as the inputs are: {tuple(x.shape[:2])}")
+        return self.encoder(x, None if mask is None else _hidden(mask, x))
+
+    @torch.inference_mode()
+    def encode_part(self, inputs: Inputs, mask: Tensor | None, share: Share) -> tuple[Tensor, Tensor]:
+        """What the latents gather from one device's share of the inputs: `encoder.finish` makes latents of all parts.
+        mask: that of all inputs."""
+        x = self.preprocess(inputs, share)
+        return self.encoder.part(x, None if mask is None else _hidden(mask[:, share.of(mask.shape[1])], x))
+
+    def preprocess(self, inputs: Inputs, share: Share = ALL) -> Tensor:
+        """The model's inputs [B, M, C], or one device's share of them, from what `encode` is given."""
         x = self._cast(inputs)
         if self.preprocessor is not None:
-            x = self.preprocessor(x)
-        elif not isinstance(x, Tensor) or x.shape[-1] != self.config.d_model:
+            return self.preprocessor.share(x, share)
+        if not isinstance(x, Tensor) or x.shape[-1] != self.config.d_model:
             shape = tuple(x.shape) if isinstance(x, Tensor) else sorted(x)
             raise ValueError(f"inputs {shape} must be [B, M, d_model ({self.config.d_model})]: no preprocessor")
-        if mask is None:
-            return self.encoder(x)
-        if mask.shape != x.shape[:2]:
-            raise ValueError(f"mask {tuple(mask.shape)} must be [B, M] as the inputs are: {tuple(x.shape[:2])}")
-        # The most negative number, not -inf: a unit whose inputs are all masked stays finite.
-        hidden = torch.zeros(mask.shape, dtype=x.dtype, device=x.device)
-        hidden.masked_fill_(mask.to(x.device) == 0, torch.finfo(x.dtype).min)
-        return self.encoder(x, hidden)
+        return x[:, share.of(x.shape[1])]
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, points: Points = None, *, inputs: Inputs | None = None) -> Any:
@@ -132,13 +139,23 @@ class PerceiverIO(nn.Module):
         inputs: what was encoded; only optical flow needs it, whose queries are made of it.
         Returns a tensor, or for several modalities a dict of them.
         """
-        if self.decoder is None:
-            raise ValueError(f"{self.model_class} has no decoder: only encode() works on it")
-        inputs_at = None
-        if self.decoder.needs_inputs and inputs is not None and isinstance(self.preprocessor, Preprocessor):
+        asked = self.asked(points)
+        return self.form(self.project(latents, asked, inputs), asked)
+
+    @torch.inference_mode()
+    def project(
+        self, latents: Tensor, asked: Mapping[str, Tensor | None], inputs: Inputs | None = None
+    ) -> dict[str, Tensor]:
+        """[B, P, out] of each output, query by query, for any part of the queries; `form` gives the whole its shape."""
+        decoder, inputs_at = self._decoder(), None
+        if decoder.needs_inputs and inputs is not None and isinstance(self.preprocessor, Preprocessor):
             preprocessor, parts = self.preprocessor, self.preprocessor.parts(self._cast(inputs))
             inputs_at = lambda asked: preprocessor.at(parts, asked)  # noqa: E731
-        outputs = self.decoder(latents, self._asked(points), inputs_at)
+        return decoder.project(latents, asked, inputs_at)
+
+    def form(self, projected: Mapping[str, Tensor], asked: Mapping[str, Tensor | None]) -> Any:
+        """What `decode` gives, from `project` of all of the queries."""
+        outputs = self._decoder().form(projected, asked)
         return outputs.get(ONLY, outputs)
 
     def forward(self, inputs: Inputs, mask: Tensor | None = None, points: Points = None) -> Any:
@@ -151,7 +168,14 @@ class PerceiverIO(nn.Module):
             return {name: self._cast(x) for name, x in inputs.items()}
         return inputs.to(self.device, self.dtype if inputs.is_floating_point() else None)
 
-    def _asked(self, points: Points) -> dict[str, Tensor | None]:
+    def _decoder(self) -> Decoder | ProjectionDecoder:
+        if self.decoder is None:
+            raise ValueError(f"{self.model_class} has no decoder: only encode() works on it")
+        return self.decoder
+
+    def asked(self, points: Points) -> dict[str, Tensor | None]:
+        """`points` by output, on the device; ValueError where one of them is none of the model's."""
+        self._decoder()
         counts = self.outputs
         if points is None:
             return dict.fromkeys(counts)
@@ -168,3 +192,10 @@ class PerceiverIO(nn.Module):
                 raise ValueError(f"point {worst} of output {name!r} must lie in 0…{counts[name] - 1}")
             asked[name] = indices.to(self.device, torch.int64)
         return asked
+
+
+def _hidden(mask: Tensor, x: Tensor) -> Tensor:
+    """What is added to the scores of inputs x [B, M, C]: 0 where they count. Elsewhere the most negative number, not
+    -inf: a unit whose inputs are all masked stays finite."""
+    hidden = torch.zeros(mask.shape, dtype=x.dtype, device=x.device)
+    return hidden.masked_fill_(mask.to(x.device) == 0, torch.finfo(x.dtype).min)

@@ -4,6 +4,7 @@ Each `features` module turns one kind of unit into [B, *index_dims, channels]; `
 """
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +13,20 @@ from torch import Tensor, nn
 from pipeline.perceiver.constants import Constant
 from pipeline.perceiver.linear import Linear
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
+
+
+class Share(NamedTuple):
+    """Which of several devices, and how many there are."""
+
+    number: int
+    devices: int
+
+    def of(self, count: int) -> slice:
+        """Its places, of so many: as many as the others have, but for one that the first ones have more."""
+        return slice(-(-count * self.number // self.devices), -(-count * (self.number + 1) // self.devices))
+
+
+ALL = Share(0, 1)
 
 
 class Preprocessor(nn.Module):
@@ -40,6 +55,12 @@ class Preprocessor(nn.Module):
     def forward(self, units: Tensor) -> Tensor:
         """Inputs [B, M, channels] from a batch of units."""
         return self.combine(*self.parts(units))
+
+    def share(self, units: Tensor, share: Share) -> Tensor:
+        """Of the inputs only those of one device."""
+        features, positions = self.parts(units)
+        some = share.of(features.shape[1])
+        return self.combine(features[:, some], None if positions is None else positions[some])
 
     def parts(self, units: Tensor) -> tuple[Tensor, Tensor | None]:
         """Features [B, M, F] and positions [M, P], not yet put together."""
@@ -186,14 +207,21 @@ class MultimodalPreprocessor(nn.Module):
 
     def forward(self, units: Mapping[str, Tensor]) -> Tensor:
         """Inputs [B, M, channels] from the units of each part."""
+        return self.share(units, ALL)
+
+    def share(self, units: Mapping[str, Tensor], share: Share) -> Tensor:
+        """Of the inputs of each part only those of one device."""
         if missing := self.parts.keys() - self.masked.keys() - units.keys():
             raise ValueError(f"inputs lack {sorted(missing)}: this model reads {sorted(self.parts)}")
         batch = max(x.shape[0] for x in units.values())
         pieces = []
         for name in sorted(self.parts):
             if name in self.masked:
-                pieces.append(self.mask[name].expand(batch, self.masked[name], -1))
+                some = share.of(self.masked[name])
+                pieces.append(self.mask[name].expand(batch, some.stop - some.start, -1))
                 continue
-            x = self.parts[name](units[name])
+            part = self.parts[name]
+            assert isinstance(part, Preprocessor)
+            x = part.share(units[name], share)
             pieces += [torch.cat([x, self.padding[name].expand(*x.shape[:-1], -1)], dim=-1)]
         return torch.cat(pieces, dim=1)

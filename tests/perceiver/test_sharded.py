@@ -1,0 +1,95 @@
+"""Several devices give what one gives: every class, folded or not, with masks and with some points only."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
+from pipeline.perceiver.preprocessors import Share
+from pipeline.reference import shapes
+from pipeline.reference.compare import differences, engine_predict
+from pipeline.reference.inputs import sample_inputs, sample_mask
+from pipeline.reference.weights import make_checkpoint
+
+ROUNDING = 5e-6  # of an output's range
+
+
+def pair(tmp_path: Path, model_class: str, devices: int, *, fold: bool = True) -> tuple[PerceiverIO, Any, Any]:
+    """A model on one device, the same on several, and inputs."""
+    config = shapes.small(model_class)
+    folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))
+    one = PerceiverIO.from_pretrained(folder, fold=fold)
+    several = ShardedPerceiverIO.from_pretrained(folder, devices=["cpu"] * devices, fold=fold)
+    return one, several, sample_inputs(config, model_class, 3, 0, padded=True)
+
+
+@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize("devices", [2, 7])
+@pytest.mark.parametrize("model_class", shapes.MODEL_CLASSES)
+def test_outputs_are_those_of_one_device(model_class: str, devices: int, fold: bool, tmp_path: Path) -> None:
+    one, several, inputs = pair(tmp_path, model_class, devices, fold=fold)
+    mask = sample_mask(inputs)
+    expected = engine_predict(one, inputs, mask)
+    for row in differences(engine_predict(several, inputs, mask), expected, "float32"):
+        assert row.relative < ROUNDING, row
+
+
+@pytest.mark.parametrize(
+    ("model_class", "points"),
+    [
+        (shapes.MASKED_LM, torch.tensor([[5, 0], [1, 1], [7, 2]])),
+        (shapes.FLOW, torch.tensor([3, 100, 7])),
+        (shapes.FLOW, torch.zeros(0, dtype=torch.int64)),
+        (shapes.MULTIMODAL, {"image": torch.tensor([9, 1]), "label": None}),
+        (shapes.MULTIMODAL, {"audio": torch.tensor([2])}),
+    ],
+)
+def test_points_are_those_of_one_device(model_class: str, points: Any, tmp_path: Path) -> None:
+    one, several, inputs = pair(tmp_path, model_class, 2)
+    latents = one.encode(inputs)
+    expected, found = (model.decode(latents, points, inputs=inputs) for model in (one, several))
+    if isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            torch.testing.assert_close(found[name], value, rtol=1e-4, atol=1e-5)
+    else:
+        torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_devices_of_a_kind_share_one_copy(tmp_path: Path) -> None:
+    _, several, _ = pair(tmp_path, shapes.FOURIER, 3)
+    assert several.models == [several.first] * 3
+    assert (several.device, several.dtype) == (torch.device("cpu"), torch.float32)
+
+
+def test_no_device_is_refused() -> None:
+    with pytest.raises(ValueError, match="devices must be at least one"):
+        ShardedPerceiverIO([])
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 12])
+def test_shares_cover_every_place_once_and_evenly(count: int) -> None:
+    shares = [Share(number, 4).of(count) for number in range(4)]
+    assert [place for share in shares for place in range(count)[share]] == list(range(count))
+    sizes = [share.stop - share.start for share in shares]
+    assert max(sizes) - min(sizes) <= 1
+
+
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("model_class", shapes.MODEL_CLASSES)
+def test_gpus_give_what_one_gives(model_class: str, tmp_path: Path) -> None:
+    config = shapes.small(model_class)
+    folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))
+    inputs = sample_inputs(config, model_class, 2, 0)
+    expected = engine_predict(PerceiverIO.from_pretrained(folder, device="cuda:0"), inputs)
+    several: Any = ShardedPerceiverIO.from_pretrained(folder, devices=["cuda:0", "cuda:1"])
+    for row in differences(
+        {name: x.cpu() for name, x in engine_predict(several, inputs).items()},
+        {name: x.cpu() for name, x in expected.items()},
+        "float32",
+    ):
+        assert row.relative < ROUNDING, row
