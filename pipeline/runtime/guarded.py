@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from pipeline.perceiver import PerceiverIO
+from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 
 
 class NotFinite(ArithmeticError):  # noqa: N818 - it says what happened, and its name stands in quarantine
@@ -20,7 +20,7 @@ class Guarded:
     Nothing waits for the device until `check`. Everything but `encode` and `decode` is the model's own.
     """
 
-    def __init__(self, model: PerceiverIO) -> None:
+    def __init__(self, model: PerceiverIO | ShardedPerceiverIO) -> None:
         self._model = model
         self._names: list[str] = []
         self._ends: list[torch.Tensor] = []  # the least and the greatest value of each, still on the device

@@ -63,7 +63,9 @@ class RunOptions(BaseModel):
         "pad", description="A last clip that is too short: padded by its last frame, or left out."
     )
     replicas: Count = Field(1, description="Models that predict at the same time.")
-    devices_per_replica: Count = Field(1, description="Devices that one replica takes.")
+    devices_per_replica: Count = Field(
+        1, description="Devices that one replica takes; it splits each unit between them."
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda where the cluster has a GPU.")
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Precision of the model; auto is bfloat16 on cuda, float32 on cpu."

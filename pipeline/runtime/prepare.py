@@ -204,6 +204,7 @@ def _stages(checked: Checked, run: Run, resources: Resources, options: RunOption
             device=resources.device,
             dtype=resources.dtype,
             threads=resources.threads,
+            devices=options.devices_per_replica,
         ),
         head=head,
         writer=Writer(output=output, run=run.run, columns=columns_of(head, keep_latents), kept=checked.kept),

@@ -19,7 +19,7 @@ import torch
 from pipeline import points
 from pipeline.heads.base import ColumnType, Head
 from pipeline.heads.latents import latent_columns, latent_rows
-from pipeline.perceiver import PerceiverIO
+from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.perceiver.checkpoint import digest, fetch
 from pipeline.runtime.batches import NotLoaded, Prediction, Way
 from pipeline.runtime.device import Turns, empty_cache, require_room, to_device
@@ -42,16 +42,21 @@ class ModelRef:
     device: str
     dtype: str
     threads: int
+    devices: int = 1
 
-    def load(self) -> PerceiverIO:
-        """The model, on its device."""
+    def load(self) -> PerceiverIO | ShardedPerceiverIO:
+        """The model, on its device or, split, on the first so many of that kind that the process sees."""
         torch.set_num_threads(self.threads)
         folder = fetch(self.checkpoint)
         if (found := digest(folder)) != self.digest:
             raise RuntimeError(
                 f"checkpoint {self.checkpoint} has the digest {found}, the run was planned with {self.digest}"
             )
-        return PerceiverIO.from_pretrained(str(folder), device=self.device, dtype=getattr(torch, self.dtype))
+        dtype = getattr(torch, self.dtype)
+        if self.devices == 1:
+            return PerceiverIO.from_pretrained(str(folder), device=self.device, dtype=dtype)
+        devices = [self.device if self.device == "cpu" else f"{self.device}:{n}" for n in range(self.devices)]
+        return ShardedPerceiverIO.from_pretrained(str(folder), devices=devices, dtype=dtype)
 
 
 class Replica:
@@ -74,7 +79,7 @@ class Replica:
         self.turns = Turns()
         self.gate = Gate()
         self.lock = threading.Lock()  # of who computes
-        self._float32: PerceiverIO | None = None  # for units that are not finite otherwise
+        self._float32: PerceiverIO | ShardedPerceiverIO | None = None  # for units that are not finite otherwise
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """The packed shard of rows in plan order from a packed shard of arrays."""
@@ -113,7 +118,9 @@ class Replica:
         empty_cache(self.device)
         return had
 
-    def _outputs(self, arrays: dict[str, list[np.ndarray]], model: PerceiverIO) -> tuple[dict[str, Any], float]:
+    def _outputs(
+        self, arrays: dict[str, list[np.ndarray]], model: PerceiverIO | ShardedPerceiverIO
+    ) -> tuple[dict[str, Any], float]:
         """`outputs` by one of the models. Its tensors are gone from the device when it returns."""
         units, stored = len(next(iter(arrays.values()))), arrays.pop(LATENTS, None)
         with torch.inference_mode():
@@ -141,7 +148,7 @@ class Replica:
         model.note("stored latents", latents)
         return latents, [len(latents_of_unit) for latents_of_unit in stored]
 
-    def _float32_model(self) -> PerceiverIO:
+    def _float32_model(self) -> PerceiverIO | ShardedPerceiverIO:
         """The model in float32, loaded when it is first needed and kept. By who is alone on the device."""
         if self._float32 is None:
             try:

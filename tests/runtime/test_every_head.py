@@ -1,4 +1,5 @@
-"""Every head from every source it takes, from end to end, on a local disk and on S3, against transformers.
+"""Every head from every source it takes, from end to end, on a local disk and on S3, against transformers; on S3 with
+replicas that split each unit between two devices.
 
 INPUT holds one file of every kind with the same units in it, so that one run reads all of them.
 """
@@ -50,6 +51,7 @@ class Place:
     """A folder on disk or in a bucket."""
 
     uri: str
+    devices: int
 
     def put(self, files: Mapping[str, bytes]) -> str:
         """The URI of a folder with these files."""
@@ -61,7 +63,8 @@ class Place:
     def run(self, task: str, checkpoint: Path, source: str = "", name: str = "out", **asked: Any) -> list[dict]:
         """The rows of a run in order of parts, none of its units quarantined."""
         output = Store(f"{self.uri}/{name}")
-        options = RunOptions(task=task, input=source, output=output.uri, checkpoint=str(checkpoint), **asked)
+        asked |= {"task": task, "checkpoint": str(checkpoint), "devices_per_replica": self.devices}
+        options = RunOptions(input=source, output=output.uri, **asked)
         summary = execute(options, console=Console(file=io.StringIO()))
         tables = [pq.read_table(io.BytesIO(output.read(key))) for key in output.names("predictions/")]
         rows = [row for table in tables for row in table.to_pylist()]
@@ -72,7 +75,9 @@ class Place:
 
 @pytest.fixture(params=["disk", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, cluster: None) -> Place:
-    return Place(str(tmp_path) if request.param == "disk" else request.getfixturevalue("s3").bucket("heads"))
+    if request.param == "disk":
+        return Place(str(tmp_path), devices=1)
+    return Place(request.getfixturevalue("s3").bucket("heads"), devices=2)
 
 
 @pytest.fixture(scope="module")
@@ -302,7 +307,7 @@ def test_feature_extraction_of_texts_and_pictures(place: Place, checkpoints, tmp
         assert_near([row["embedding"] for row in found], expected.mean(axis=1))
         assert_near([np.reshape(row["latents"], (row["num_latents"], row["d_latents"])) for row in found], expected)
     pictures = [photograph(number) for number in range(UNITS)]
-    source = Place(f"{place.uri}/vision").put(picture_files(tmp_path / "vision", pictures))
+    source = Place(f"{place.uri}/vision", place.devices).put(picture_files(tmp_path / "vision", pictures))
     rows = place.run("feature-extraction", vision, source, "pictures", **asked)
     expected = references.picture_latents(vision, pictures)
     for found in by_source(rows, "png", *TABLES).values():
