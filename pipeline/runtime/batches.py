@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import defaultdict, deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from enum import IntEnum
@@ -18,6 +19,7 @@ from pipeline.runtime.load import KEPT, LATENTS
 from pipeline.runtime.packing import Ragged, arrays_of
 from pipeline.runtime.quarantine import quarantined
 from pipeline.runtime.rows import empty_rows, to_rows
+from pipeline.runtime.sizing import Sizes
 from pipeline.sinks.parts import Quarantined
 from pipeline.sinks.schema import IDENTITY
 
@@ -45,6 +47,8 @@ class Predictor(Protocol):
     batch_bytes: int | None
     held: dict[Hashable, int]
     """The size that the device had room for, by bucket, where it had none for a larger one."""
+    sizes: Sizes | None
+    """Where the size of a batch is found while predicting."""
 
     def outputs(self, arrays: dict[str, list[np.ndarray]], way: Way) -> tuple[dict[str, Any], float]:
         """Columns of one micro-batch, and the seconds that it waited for other calls."""
@@ -68,14 +72,20 @@ class Prediction:
         """Predict all units; a pause after each micro-batch, so that whoever watches sees that it goes on."""
         for bucket, indices in self._buckets().items():
             usual = self._usual_size(indices)
-            waiting = deque([indices])
-            while waiting:
-                some = waiting.popleft()
+            again: deque[list[int]] = deque()  # what failed together, in smaller pieces
+            rest = indices
+            while again or rest:
                 most = min(usual, self.replica.held.get(bucket, usual))
-                if len(some) > most:
-                    waiting.extendleft(reversed(_cut(some, most)))
-                    continue
-                waiting.extendleft(reversed(self._predict(some, bucket)))
+                if again:
+                    some = again.popleft()
+                    if len(some) > most:
+                        again.extendleft(reversed(_cut(some, most)))
+                        continue
+                else:
+                    sizes = self.replica.sizes
+                    size = most if sizes is None else sizes.next(bucket, most)
+                    some, rest = rest[:size], rest[size:]
+                again.extendleft(reversed(self._predict(some, bucket)))
                 yield
 
     def result(self) -> tuple[pa.Table, list[Quarantined]]:
@@ -102,8 +112,11 @@ class Prediction:
 
         Where the device had no room the size is remembered; not where a size is no reason to fail.
         """
+        began, waited = time.perf_counter(), self.waited
         error = self._attempt(indices, Way.TOGETHER)
         if error is None:
+            if self.replica.sizes is not None:
+                self.replica.sizes.note(bucket, len(indices), time.perf_counter() - began - (self.waited - waited))
             return []
         no_room, half = is_out_of_memory(error), max(1, len(indices) // 2)
         if no_room and self.replica.release():

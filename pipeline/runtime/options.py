@@ -70,7 +70,10 @@ class RunOptions(BaseModel):
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
         "auto", description="Precision of the model; auto is bfloat16 on cuda, float32 on cpu."
     )
-    batch_size: Literal["auto"] | Count = Field("auto", description="Units that a replica predicts at once.")
+    batch_size: Literal["auto"] | Count = Field(
+        "auto",
+        description="Units that a replica predicts at once; auto finds the fewest within 5 % of the best rate.",
+    )
     shard_size: Count | None = Field(
         None,
         description="Units a shard; by default about 32 MB of them, at most 256. Lines count as a kilobyte each.",

@@ -1,7 +1,8 @@
 """predict: one model in one actor. Shards of arrays in, shards of rows out.
 
 An actor runs several calls at once, so that one shard computes while the next is collated and the last one's rows
-leave; they take turns at the device. Of one call the next knows only for how many units the device had room.
+leave; they take turns at the device. Of one call the next knows only for how many units the device had room, and how
+fast it was.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ from pipeline.runtime.guarded import Guarded
 from pipeline.runtime.load import LATENTS
 from pipeline.runtime.packing import pack, unpack
 from pipeline.runtime.quarantine import from_table, to_table
+from pipeline.runtime.sizing import Sizes
 
-BATCH = {"cpu": 8, "cuda": 64}
+BATCH = {"cpu": 8, "cuda": 256}  # units at most, where the size is found while predicting
 BATCH_BYTES = 64 << 20  # of arrays, where the size of a batch is ours: large frames have gigabytes of latents together
 
 
@@ -74,6 +76,7 @@ class Replica:
         self.batch_size = BATCH[self.device.type] if batch_size == "auto" else int(batch_size)
         self.batch_bytes = BATCH_BYTES if batch_size == "auto" else None
         self.held: dict[Hashable, int] = {}
+        self.sizes = Sizes() if batch_size == "auto" else None
         self.model = ref.load()
         self.dtype = self.model.dtype
         self.turns = Turns()

@@ -1,0 +1,57 @@
+"""How many units go to the device at once, found while they are predicted: nothing is computed to find it."""
+
+from __future__ import annotations
+
+import threading
+from collections import defaultdict
+from collections.abc import Hashable
+from math import inf
+
+TRIES = 2  # of each size, the better of which counts: the first one pays for memory and kernels that are new
+NEAR = 1.05  # a rate within 5 % of the best one is as good
+FLAT = 2  # sizes one after the other without a better rate: larger ones are not tried
+
+
+class Sizes:
+    """The sizes 1, 2, 4 … that were tried for units of each bucket, with their rates; for several calls at once.
+
+    The smallest size within 5 % of the best rate is used from then on: a larger one only takes more memory, and waits
+    longer for its units.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._seconds: dict[Hashable, dict[int, list[float]]] = defaultdict(dict)
+
+    def next(self, bucket: Hashable, most: int) -> int:
+        """The size to try or, when that is over, the one that was found; at most `most`, which need not be a power of
+        two."""
+        with self._lock:
+            found = self._seconds[bucket]
+            rates: list[tuple[int, float]] = []
+            for size in _ladder(most):
+                seconds = found.get(size, [])
+                if len(seconds) < TRIES:
+                    return size
+                rates.append((size, size / min(seconds)))
+                if _is_flat([rate for _, rate in rates]):
+                    break
+            best = max(rate for _, rate in rates)
+            return next(size for size, rate in rates if rate * NEAR >= best)
+
+    def note(self, bucket: Hashable, size: int, seconds: float) -> None:
+        """A micro-batch of that size was predicted in so many seconds."""
+        with self._lock:
+            self._seconds[bucket].setdefault(size, []).append(seconds)
+            if len(self._seconds[bucket][size]) > TRIES:
+                del self._seconds[bucket][size][TRIES:]
+
+
+def _ladder(most: int) -> list[int]:
+    """1, 2, 4 … and `most`."""
+    return [*(1 << power for power in range(max(0, most - 1).bit_length())), most]
+
+
+def _is_flat(rates: list[float]) -> bool:
+    """Whether none of the last sizes is faster than one before them."""
+    return len(rates) > FLAT and max(rates[-FLAT:]) < NEAR * max([-inf, *rates[:-FLAT]])
