@@ -113,9 +113,7 @@ def leave_half(ready: Prepared, output: Path) -> None:
     done = list(files)[::2]
     (output / "predictions").mkdir()
     for number, (file, shard) in enumerate(done):
-        footer = Footer(
-            run=ready.run.run, shard=shard, segment=0, plan=file.sha256, rows=1, quarantined=(), seconds={}
-        )
+        footer = Footer(run=ready.run.run, shard=shard, segment=0, plan=file.sha256, rows=1, quarantined=(), seconds={})
         part = encode_part(row, footer)
         (output / part_key(ready.run.run, shard)).write_bytes(part)
         if number < len(done) - UNHEARD:
@@ -136,10 +134,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         folder = Path(name)
         make_checkpoint(FOURIER, small(FOURIER), folder / "model")
-        if asked.what == "plan":
-            told = plan(folder, asked.objects, local=asked.local)
-        else:
-            told = resume(folder, asked.shards)
+        told = plan(folder, asked.objects, local=asked.local) if asked.what == "plan" else resume(folder, asked.shards)
     print(json.dumps(told))
 
 
