@@ -1,9 +1,10 @@
 """What a large run takes before it predicts: `python -m tests.faults.scale plan`, and `… resume`, a few minutes each.
 
-plan: a million pictures of a bucket, which a server of the test's own lists over HTTP, or of a disk with `--local`,
-until their plan is frozen; the checks and the start of Ray are included. resume: a hundred thousand shards, half of
-them with a part and nearly all of those with a receipt, as a killed run leaves them, until a replica is given its first
-shard. Each from the start of the process: seconds, and the driver's greatest resident memory in MB; a line of JSON.
+plan: a million pictures of a bucket, which a server of the test's own lists over HTTP, until their plan is frozen; the
+checks and the start of Ray are included. With `--local` they are files of a disk, with `--flat` those of one folder.
+resume: a hundred thousand shards, half of them with a part and nearly all of those with a receipt, as a killed run
+leaves them, until a replica is given its first shard. Each from the start of the process: seconds, and the driver's
+greatest resident memory in MB; a line of JSON.
 """
 
 from __future__ import annotations
@@ -39,15 +40,15 @@ UNHEARD = 300  # shards with a part, and no receipt
 LEAVING = 120.0  # seconds that a driver takes at most after SIGTERM
 
 
-def put_pictures(folder: Path, count: int) -> None:
-    """Files by the keys that the bucket has."""
+def put_pictures(folder: Path, count: int, *, flat: bool = False) -> None:
+    """Files by the keys that the bucket has, or all of them in one folder."""
     originals = [folder.with_name(f"picture{number}") for number in range(DIFFERENT)]
     for number, original in enumerate(originals):
         Image.new("RGB", (64, 64), (2 * number, 128, 128)).save(original, "JPEG")
     for number in range(count):
-        path = folder / key_of(number)
+        path = folder / (f"IMG_{number:09d}.jpg" if flat else key_of(number))
         if number % FOLDER == 0:
-            path.parent.mkdir(parents=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
         os.link(originals[number % DIFFERENT], path)
 
 
@@ -57,12 +58,12 @@ def peak(pid: int) -> float:
     return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
 
-def plan(folder: Path, objects: int, *, local: bool) -> dict[str, Any]:
+def plan(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """Plan so many objects in a process of its own."""
-    if local:
-        put_pictures(folder / "in", objects)
+    if asked.local or asked.flat:
+        put_pictures(folder / "in", asked.objects, flat=asked.flat)
         return _planned(folder, str(folder / "in"), {})
-    with listing_server(objects) as endpoint:
+    with listing_server(asked.objects) as endpoint:
         return _planned(folder, "s3://pictures", CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint})
 
 
@@ -129,12 +130,14 @@ def main() -> None:
     parser.add_argument("what", choices=["plan", "resume"])
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--local", action="store_true", help="plan files of a disk")
+    parser.add_argument("--flat", action="store_true", help="all of them in one folder")
     parser.add_argument("--shards", type=int, default=100_000)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         folder = Path(name)
         make_checkpoint(FOURIER, small(FOURIER), folder / "model")
-        told = plan(folder, asked.objects, local=asked.local) if asked.what == "plan" else resume(folder, asked.shards)
+        planning = asked.what == "plan"
+        told = plan(folder, asked) if planning else resume(folder, asked.shards)
     print(json.dumps(told))
 
 
