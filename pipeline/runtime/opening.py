@@ -64,6 +64,10 @@ class Opening:
         """It does."""
         return True
 
+    def opens_file(self, key: str) -> bool:
+        """Whether the source does."""
+        return self.source.opens_file(key)
+
     def configured(self, options: SourceOptions) -> Opening:
         """The source with what is asked of it, in the same child."""
         return replace(self, source=self.source.configured(options))
@@ -74,11 +78,16 @@ class Opening:
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:
         """The source's; none where the file is damaged."""
+        if not self.opens_file(entry.key):
+            return self.source.kept(store, entry)
         found = self._insist(entry.size, _kept, self.source, store, entry)
         return pa.schema([]) if found is None else found[0]
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
-        """The source's."""
+        """The source's, asked here where it opens nothing for them."""
+        if not self.opens_file(entry.key):
+            yield from self.source.pieces(store, entry)
+            return
         found = self._insist(entry.size, _pieces, self.source, store, entry)
         if found is None:
             yield Piece(key=entry.key, version=entry.version, size=entry.size, units=1)

@@ -153,17 +153,16 @@ def pieces_of_all(
             _check_kept(store, entry, kept, plain(source.kept(store, entry)))
         return list(source.pieces(store, entry))
 
-    if not source.opens:
-        for entry in entries:
-            yield from cut(entry)
-        return
     with ThreadPoolExecutor(OPENED) as pool:
         ahead: deque[Future[list[Piece]]] = deque()
         try:
             for entry in entries:
-                ahead.append(pool.submit(cut, entry))
-                if len(ahead) >= 2 * OPENED:
+                while ahead and (len(ahead) >= 2 * OPENED or ahead[0].done()):
                     yield from ahead.popleft().result()
+                if ahead or source.opens_file(entry.key):
+                    ahead.append(pool.submit(cut, entry))
+                else:  # of a million pictures none goes by way of a thread
+                    yield from cut(entry)
             while ahead:
                 yield from ahead.popleft().result()
         finally:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain
-from pathlib import PurePosixPath
 
 import pyarrow as pa
 
@@ -39,6 +39,11 @@ class Auto:
             raise ValueError("; ".join(dict.fromkeys(refused.values())))
         return cls(tuple(fitting), refused)
 
+    @cached_property
+    def _endings(self) -> list[tuple[Source, tuple[str, ...]]]:
+        """Each with its extensions, put once so that a name can be asked for them: there may be millions."""
+        return [(source, tuple(source.extensions)) for source in self.sources]
+
     @property
     def name(self) -> str:
         """Of what it reads."""
@@ -58,6 +63,10 @@ class Auto:
     def opens(self) -> bool:
         """Whether one of them does."""
         return any(source.opens for source in self.sources)
+
+    def opens_file(self, key: str) -> bool:
+        """Whether the source that reads it does."""
+        return self._of(key).opens
 
     def configured(self, options: SourceOptions) -> Auto:
         """The same sources, asked otherwise."""
@@ -89,8 +98,8 @@ class Auto:
         return self._for(store, piece.key).units(store, piece)
 
     def _of(self, key: str) -> Source:
-        name = PurePosixPath(key).name.lower()
-        return next((one for one in self.sources if name.endswith(tuple(one.extensions))), self.sources[0])
+        name = key.rpartition("/")[2].lower()
+        return next((source for source, endings in self._endings if name.endswith(endings)), self.sources[0])
 
     def _for(self, store: Store, key: str) -> Source:
         source = self._of(key)

@@ -183,7 +183,10 @@ class Source(Protocol):
 
     @property
     def opens(self) -> bool:
-        """Whether `pieces` opens the file, so that many are planned at a time."""
+        """Whether `pieces` opens files, any of them."""
+
+    def opens_file(self, key: str) -> bool:
+        """Whether it opens this one, so that many such are planned at a time."""
 
     def configured(self, options: SourceOptions) -> Source:
         """This source with what is asked of it; ValueError where an option means nothing to it."""
@@ -210,6 +213,10 @@ class FileSource:
     """What sources of whole files have in common: no columns, no ids in them, the listing as it is."""
 
     opens = False
+
+    def opens_file(self, key: str) -> bool:  # noqa: ARG002
+        """As it does all of them."""
+        return self.opens
 
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Every file by itself."""

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
-from pathlib import PurePosixPath
 
 from pipeline.sources.base import Source
 from pipeline.sources.globs import Glob, has_wildcard, in_hidden
@@ -88,18 +87,19 @@ def _is_folder(names: list[str]) -> bool:
 def _folder(whole: Store, source: Source) -> Found:
     """The files below a folder that the source knows by their extension, the hidden ones left out."""
     found = Found(store=whole, entries=iter(()))
-    found.entries = (entry for entry in whole.entries() if _offered(entry.key, source, found.skipped))
+    endings = tuple(source.extensions)
+    found.entries = (entry for entry in whole.entries() if _offered(entry.key, endings, found.skipped))
     return found
 
 
-def _offered(key: str, source: Source, skipped: Counter[str]) -> bool:
-    """Whether a folder offers the file; counts it where it does not."""
+def _offered(key: str, endings: tuple[str, ...], skipped: Counter[str]) -> bool:
+    """Whether a folder offers the file to a source of these extensions; counts it where it does not."""
     if key.endswith("/"):  # a folder's own marker, which some stores list as an object
         return False
     if in_hidden(key):
         skipped["hidden"] += 1
         return False
-    if not PurePosixPath(key).name.lower().endswith(tuple(source.extensions)):  # .txt.gz is one
+    if not key.rpartition("/")[2].lower().endswith(endings):  # .txt.gz is one
         skipped["extension"] += 1
         return False
     return True

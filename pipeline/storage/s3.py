@@ -5,8 +5,11 @@ from __future__ import annotations
 import functools
 import uuid
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any, BinaryIO
 
+from aiobotocore.session import AioSession
+from botocore.utils import parse_timestamp
 from fsspec.asyn import sync
 
 from pipeline.storage.base import Entry
@@ -28,6 +31,9 @@ class S3Folder(ObjectFolder):
         fs.retries = 1
         once = {"connect_timeout": CONNECT, "read_timeout": READ, "retries": {"total_max_attempts": 1}}
         fs.config_kwargs = once | fs.config_kwargs  # what the user configured for fsspec is theirs to choose
+        fs.session = fs.session or AioSession(**fs.kwargs)  # as s3fs makes one when it connects
+        answers = fs.session.get_component("response_parser_factory")
+        answers.set_parser_defaults(timestamp_parser=time_of)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         for item in self._items(prefix):
@@ -121,6 +127,15 @@ class S3Folder(ObjectFolder):
             if not page.get("IsTruncated"):
                 return
             following = {"ContinuationToken": page["NextContinuationToken"]}
+
+
+def time_of(text: Any) -> datetime:
+    """What botocore makes of a time in an answer; of one as in listings at once, where it tries every way that there is
+    to write times, which is most of what a listing takes."""
+    try:
+        return datetime.fromisoformat(text)
+    except (TypeError, ValueError):
+        return parse_timestamp(text)
 
 
 async def _whole(body: Any) -> bytes:

@@ -18,8 +18,10 @@ def walk(folder: str, above: str, prefix: str, listed: tuple[str, ...]) -> Itera
     `listed`: the real folders whose listing led here. A link to a folder inside or above one of them is not followed:
     the files there have a key already, and this is what ends loops. Links to files and other folders are followed.
     """
-    for key, path, is_folder in patiently(functools.partial(_children, folder, above)):
-        if not is_folder:
+    for name in patiently(functools.partial(_children, folder)):
+        child = name.decode()
+        key, path = above + child, os.path.join(folder, child.rstrip("/"))  # noqa: PTH118  once for every file
+        if not child.endswith("/"):
             if key.startswith(prefix):
                 yield key, path
         elif key.startswith(prefix) or prefix.startswith(key):
@@ -32,27 +34,28 @@ def walk(folder: str, above: str, prefix: str, listed: tuple[str, ...]) -> Itera
             yield from walk(path, key, prefix, inner)
 
 
-def _children(folder: str, above: str) -> list[tuple[str, str, bool]]:
-    """(key, path, whether a folder) of what lies in a folder, in order of the keys below; a folder's ends in `/`."""
+def _children(folder: str) -> list[bytes]:
+    """The names of what lies in a folder, a folder's with `/` behind it, in byte order. As bytes, and nothing beside
+    them: a folder may hold a million files, and all of them are in memory."""
     children = []
     try:
         with os.scandir(folder) as found:
             for entry in found:
                 mode = _mode(entry)
                 if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
-                    is_folder = stat.S_ISDIR(mode)
-                    children.append((above + entry.name + "/" * is_folder, entry.path, is_folder))
+                    children.append(_encoded(entry) + b"/" * stat.S_ISDIR(mode))
     except (FileNotFoundError, NotADirectoryError):
         return []  # not there, or deleted meanwhile: an empty folder
-    return sorted(children, key=_byte_order)
+    children.sort()
+    return children
 
 
-def _byte_order(child: tuple[str, str, bool]) -> bytes:
+def _encoded(entry: os.DirEntry[str]) -> bytes:
     try:
-        return child[0].encode()
+        return entry.name.encode()
     except UnicodeEncodeError:
         raise AccessError(
-            f"the name of {os.fsencode(child[1])!r} is not UTF-8, so it cannot be a key; rename it"
+            f"the name of {os.fsencode(entry.path)!r} is not UTF-8, so it cannot be a key; rename it"
         ) from None
 
 

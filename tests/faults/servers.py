@@ -28,6 +28,13 @@ def faulty_way(upstream: str, *, rate: float, seed: int) -> Iterator[str]:
         yield f"http://127.0.0.1:{port}"
 
 
+@contextmanager
+def listing_server(objects: int) -> Iterator[str]:
+    """The endpoint of a server whose buckets list so many pictures."""
+    with _listening(["-m", "tests.faults.million", "--objects", str(objects)]) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
 def counts_of(endpoint: str) -> dict[str, int]:
     """How many requests a faulty proxy has had, and faults by their kind."""
     with closing(http.client.HTTPConnection(endpoint.removeprefix("http://"))) as connection:

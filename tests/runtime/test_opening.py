@@ -12,12 +12,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.isolation import Limits
+from pipeline.isolation import Child, Limits
 from pipeline.runtime.ids import check_ids
 from pipeline.runtime.limits import count_units
 from pipeline.runtime.opening import opening
 from pipeline.runtime.plan import pieces_of_all
-from pipeline.sources import IMAGES, PARQUET, TEXT, Piece, SourceOptions, find
+from pipeline.sources import IMAGES, PARQUET, TEXT, Piece, SourceOptions, find, source_for
 from pipeline.sources.parquet import Parquet
 from pipeline.storage import AccessError, Entry, Store
 from tests import harmful
@@ -120,6 +120,28 @@ def test_a_file_that_seemed_damaged_when_memory_was_short_is_opened_again(
     with opening(source, LIMITS) as opened:
         (piece,) = pieces_of_all(opened, tables, entries)
     assert piece.units == 10
+
+
+def test_of_several_kinds_of_files_a_child_has_only_those_that_must_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A call of the child takes a third of a millisecond, and there may be millions of pictures beside an archive."""
+    for name in ("a.jpg", "b.tar", "c.jpg", "d.jpg"):
+        (tmp_path / name).write_bytes(b"something else")
+    asked: list[str] = []
+    run = Child.run
+
+    def noted(child: Child, *given: Any, **more: Any) -> Iterator[Any]:
+        asked.append(given[-1].key)
+        return run(child, *given, **more)
+
+    monkeypatch.setattr(Child, "run", noted)
+    store = Store(str(tmp_path))
+    with opening(source_for("auto", SourceOptions(medium="picture")), LIMITS) as opened:
+        pieces = list(pieces_of_all(opened, store, store.entries()))
+        assert {opened.kept(store, entry) for entry in store.entries() if entry.key != "b.tar"} == {pa.schema([])}
+    assert [piece.key for piece in pieces] == ["a.jpg", "b.tar", "c.jpg", "d.jpg"]
+    assert asked == ["b.tar"]
 
 
 @pytest.mark.parametrize(("source", "limits"), [(IMAGES, LIMITS), (TEXT, None)])

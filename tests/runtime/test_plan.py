@@ -1,13 +1,14 @@
 """The plan is frozen once: later runs plan what is new, and a race has one winner."""
 
 import threading
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.runtime.plan import OPENED, Cut, Plan, cut_shards, freeze, pieces_of_all
-from pipeline.runtime.segments import Segment, pieces_of, read_plan_file, read_segments
+from pipeline.runtime.segments import Segment, Shard, pieces_of, put_plan_file, read_plan_file, read_segments
 from pipeline.sources import IMAGES, Piece, Unit, find
 from pipeline.sources.base import FileSource
 from pipeline.storage import Store
@@ -139,6 +140,38 @@ def test_files_that_are_opened_are_planned_several_at_a_time_in_order(tmp_path):
 
     found = find(str(tmp_path / "in"), Slow())
     assert [piece.key for piece in pieces_of_all(Slow(), found.store, found.entries)] == names
+
+
+def test_what_is_not_opened_keeps_its_place_among_files_that_are(tmp_path):
+    names = [f"{number:03d}.jpg" for number in range(100)]
+    put(tmp_path / "in", *names)
+
+    class Mixed(Containers):
+        def opens_file(self, key):
+            return int(key[:3]) % 40 < 3
+
+        def pieces(self, store, entry):
+            if self.opens_file(entry.key):
+                time.sleep(0.01)
+            else:
+                here.add(threading.current_thread())
+            return super().pieces(store, entry)
+
+    here = set()
+    found = find(str(tmp_path / "in"), Mixed())
+    assert [piece.key for piece in pieces_of_all(Mixed(), found.store, found.entries)] == names
+    assert threading.current_thread() in here, "once the opened ones are done, no thread is asked any more"
+
+
+def test_a_plan_file_has_all_that_pieces_say(tmp_path):
+    every = {field.name: number for number, field in enumerate(fields(Piece))}
+    full = Piece(**every | {"key": "a/é", "version": "v", "other": "b"})
+    shards = [Shard(pieces=[full]), Shard(pieces=[Piece(key="c", version="w", size=2**40), replace(full, key="d")])]
+    output = Store(str(tmp_path))
+    file = put_plan_file(output, 0, 7, shards)
+    rows = read_plan_file(output, file.name, file.sha256).to_pylist()
+    assert [pieces_of(row) for row in rows] == [shard.pieces for shard in shards]
+    assert [row["shard"] for row in rows] == [7, 8]
 
 
 def test_who_loses_the_race_adopts_the_winner_and_plans_the_rest(tmp_path, monkeypatch):

@@ -5,14 +5,24 @@ import os
 from pathlib import Path
 
 import pytest
+from botocore.utils import parse_timestamp
 
 from pipeline.storage import AccessError, Store
+from pipeline.storage.s3 import time_of
 
+TIMES = ["2025-05-17T10:20:30.000Z", "2025-05-17T10:20:30+02:00", "Sat, 17 May 2025 10:20:30 GMT", 1747477230.0]
 ODD = [
     *("with space", "hash#1", "what?", "what?versionId=1", "100%", "%41", "a..b", "..hidden", "trailing ", " leading"),
     *("ü/ñ", "日本語.jpg", "🙂", "quote'\"", "back\\slash", "a+b&c=d", "tab\there", "s3://bucket/key", "*", "[x]"),
 ]
 S3_ONLY = ["a//b", "/leading slash", "trailing slash/", "a/../b", "./c", "C:/d"]
+
+
+@pytest.mark.parametrize("text", TIMES)
+def test_times_of_answers_are_those_that_botocore_reads(text: str | float) -> None:
+    found = time_of(text)
+    assert found == parse_timestamp(text)
+    assert found.tzinfo is not None
 
 
 @pytest.fixture

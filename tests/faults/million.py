@@ -1,0 +1,65 @@
+"""An S3 server that does nothing but list: a bucket of as many pictures as it is asked for, a page at a time."""
+
+from __future__ import annotations
+
+import argparse
+import http.server
+import sys
+import threading
+import urllib.parse
+
+FOLDER = 1000  # files in one
+PAGE = 1000  # keys, as S3 has it
+_XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
+_OBJECT = (
+    "<Contents><Key>{key}</Key><LastModified>2025-05-17T10:20:30.000Z</LastModified>"
+    "<ETag>&quot;{number:032x}&quot;</ETag><Size>{size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+)
+
+
+def key_of(number: int) -> str:
+    """The key of a picture; their byte order is that of the numbers."""
+    return f"camera/{number // FOLDER:06d}/IMG_{number:09d}.jpg"
+
+
+class Lister(http.server.BaseHTTPRequestHandler):
+    """ListObjectsV2 of any bucket and prefix; no object can be read."""
+
+    protocol_version = "HTTP/1.1"
+    objects = 0
+
+    def do_GET(self) -> None:
+        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
+        page = _page(int(query.get("continuation-token", ["0"])[0]), self.objects)
+        self.send_response(200)
+        self.send_header("Content-Type", "application/xml")
+        self.send_header("Content-Length", str(len(page)))
+        self.end_headers()
+        self.wfile.write(page)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+def _page(first: int, objects: int) -> bytes:
+    end = min(objects, first + PAGE)
+    found = [_OBJECT.format(key=key_of(number), number=number, size=100_000 + number) for number in range(first, end)]
+    more = f"<NextContinuationToken>{end}</NextContinuationToken>" if end < objects else ""
+    head = f"<KeyCount>{len(found)}</KeyCount><IsTruncated>{str(bool(more)).lower()}</IsTruncated>{more}"
+    return f'<?xml version="1.0"?><ListBucketResult xmlns="{_XMLNS}">{head}{"".join(found)}</ListBucketResult>'.encode()
+
+
+def main() -> None:
+    """Print the port, and serve until standard input ends."""
+    parser = argparse.ArgumentParser(description="An S3 server that does nothing but list.")
+    parser.add_argument("--objects", type=int, required=True)
+    Lister.objects = parser.parse_args().objects
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Lister)
+    server.daemon_threads = True
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    print(server.server_port, flush=True)
+    sys.stdin.read()
+
+
+if __name__ == "__main__":
+    main()

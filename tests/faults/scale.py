@@ -1,0 +1,145 @@
+"""What a large run takes before it predicts: `python -m tests.faults.scale plan`, and `… resume`, a few minutes each.
+
+plan: a million pictures of a bucket, which a server of the test's own lists over HTTP, until their plan is frozen; the
+checks and the start of Ray are included. With `--local` they are files of a disk, with `--flat` those of one folder.
+resume: a hundred thousand shards, half of them with a part and nearly all of those with a receipt, as a killed run
+leaves them, until a replica is given its first shard. Each from the start of the process: seconds, and the driver's
+greatest resident memory in MB; a line of JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from PIL import Image
+
+from pipeline.reference.shapes import FOURIER, small
+from pipeline.reference.weights import make_checkpoint
+from pipeline.runtime import RunOptions
+from pipeline.runtime.prepare import Prepared, prepared
+from pipeline.runtime.receipts import Ledger, receipt_of
+from pipeline.sinks.parts import Footer, encode_part, part_key
+from pipeline.sinks.schema import output_schema
+from tests.faults.kills import Points, wait_for
+from tests.faults.million import FOLDER, key_of
+from tests.faults.servers import listing_server
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "scale", "AWS_SECRET_ACCESS_KEY": "scale", "AWS_DEFAULT_REGION": "us-east-1"}
+DIFFERENT = 100  # pictures on the disk, each under many names: a file has 65,000 of them at most
+FLUSH = 150  # receipts that are written down at once: five shards a second
+UNHEARD = 300  # shards with a part, and no receipt
+LEAVING = 120.0  # seconds that a driver takes at most after SIGTERM
+
+
+def put_pictures(folder: Path, count: int, *, flat: bool = False) -> None:
+    """Files by the keys that the bucket has, or all of them in one folder."""
+    originals = [folder.with_name(f"picture{number}") for number in range(DIFFERENT)]
+    for number, original in enumerate(originals):
+        Image.new("RGB", (64, 64), (2 * number, 128, 128)).save(original, "JPEG")
+    for number in range(count):
+        path = folder / (f"IMG_{number:09d}.jpg" if flat else key_of(number))
+        if number % FOLDER == 0:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        os.link(originals[number % DIFFERENT], path)
+
+
+def peak(pid: int) -> float:
+    """The greatest resident memory of a process so far, in MB."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
+
+
+def plan(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+    """Plan so many objects in a process of its own."""
+    if asked.local or asked.flat:
+        put_pictures(folder / "in", asked.objects, flat=asked.flat)
+        return _planned(folder, str(folder / "in"), {})
+    with listing_server(asked.objects) as endpoint:
+        return _planned(folder, "s3://pictures", CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint})
+
+
+def _planned(folder: Path, uri: str, environment: dict[str, str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "tests.faults.planning", str(folder), uri]
+    began = time.monotonic()
+    with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE) as driver:
+        told = json.loads(driver.stdout.readline())
+        return {"seconds": round(time.monotonic() - began, 1), **told}
+
+
+def resume(folder: Path, shards: int) -> dict[str, Any]:
+    """Interrupt a run of so many shards in the middle, as it were, and run it again until a replica has a shard."""
+    put_pictures(folder / "in", shards)
+    options = RunOptions(
+        task="image-classification",
+        input=str(folder / "in"),
+        output=str(folder / "out"),
+        checkpoint=str(folder / "model"),
+        shard_size=1,
+        address="local",
+    )
+    with prepared(options) as ready:
+        leave_half(ready, folder / "out")
+    points = Points(folder / "points")
+    points.arm("predict.begin", action="stop")
+    command = [sys.executable, "-m", "jobs.run", options.task, options.input, options.output, "--shard-size", "1"]
+    command += ["--checkpoint", options.checkpoint, "--address", "local"]
+    began = time.monotonic()
+    with (folder / "said").open("wb") as said:
+        driver = subprocess.Popen(command, env=os.environ | points.environment, stderr=said)
+    try:
+        wait_for(lambda: bool(points.taken("predict.begin")), driver)
+        told = {"seconds": round(time.monotonic() - began, 1), "peak_mb": peak(driver.pid)}
+    finally:
+        driver.terminate()
+        driver.wait(LEAVING)
+        points.clear()
+    return told | {"said": Path(folder, "said").read_text().splitlines()[:1]}
+
+
+def leave_half(ready: Prepared, output: Path) -> None:
+    """Parts of every other shard, a row each, and receipts of all of them but the last ones."""
+    ledger = Ledger(output=ready.output)
+    schema = output_schema(ready.stages.writer.columns, ready.stages.writer.kept)
+    row = pa.table({field.name: pa.nulls(1, field.type) for field in schema}, schema)
+    files = ((file, file.first_shard + number) for file in ready.plan.files for number in range(file.shards))
+    done = list(files)[::2]
+    (output / "predictions").mkdir()
+    for number, (file, shard) in enumerate(done):
+        footer = Footer(run=ready.run.run, shard=shard, segment=0, plan=file.sha256, rows=1, quarantined=(), seconds={})
+        part = encode_part(row, footer)
+        (output / part_key(ready.run.run, shard)).write_bytes(part)
+        if number < len(done) - UNHEARD:
+            ledger.add(receipt_of(footer, size=len(part)), scheduled=True)
+            if number % FLUSH == FLUSH - 1:
+                ledger.flush()
+    ledger.flush()
+
+
+def main() -> None:
+    """One of them, in a folder that is gone afterwards."""
+    parser = argparse.ArgumentParser(description="What a large run takes before it predicts.")
+    parser.add_argument("what", choices=["plan", "resume"])
+    parser.add_argument("--objects", type=int, default=1_000_000)
+    parser.add_argument("--local", action="store_true", help="plan files of a disk")
+    parser.add_argument("--flat", action="store_true", help="all of them in one folder")
+    parser.add_argument("--shards", type=int, default=100_000)
+    asked = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="scale-") as name:
+        folder = Path(name)
+        make_checkpoint(FOURIER, small(FOURIER), folder / "model")
+        planning = asked.what == "plan"
+        told = plan(folder, asked) if planning else resume(folder, asked.shards)
+    print(json.dumps(told))
+
+
+if __name__ == "__main__":
+    main()
