@@ -43,7 +43,7 @@ def attend(
                 one_head(asked, k_BHMc[unit, head], v_BHMc[unit, head], bias, out_BHOc[unit, head])
         return out
     bias = None if mask is None else mask[:, None, None, :]
-    if k.device.type == "cuda" and max(q_BHOc.shape[-1], v_BHMc.shape[-1]) <= 256:  # where flash kernels stop
+    if k.device.type == "cuda" and q_BHOc.shape[-1] == v_BHMc.shape[-1] <= 256:  # where flash kernels stop
         out_BHOc.copy_(F.scaled_dot_product_attention(q_BHOc, k_BHMc, v_BHMc, attn_mask=bias, scale=scale))
         return out
     _all_heads(q_BHOc, k_BHMc, v_BHMc, bias, scale, out_BHOc)
