@@ -136,11 +136,12 @@ def _table(rows: Iterable[dict[str, Any]]) -> Table:
 
 
 def _runs(rows: Iterable[dict[str, Any]]) -> Table:
-    """Whole runs. What was extrapolated has a ~, and what had to be in another dtype says so."""
+    """Whole runs. What was extrapolated has a ~, and what had to be in another dtype says so. Where others were busy
+    before a turn, the numbers are of them too."""
     table = Table(title="units a second while predicting: median [least, greatest]", title_justify="left")
     left = ("shape", "dtype", "units")
     right = ("engine", "pipeline", "of the engine", "plain Ray Data", "over plain", "start", "model", "load")
-    for column in (*left, *right, "predict", "write", "whole", "plain whole", "peak"):
+    for column in (*left, *right, "predict", "write", "whole", "plain whole", "peak", "busy before"):
         table.add_column(column, justify="left" if column in left else "right")
     for row in rows:
         about = "~" if row["extrapolated_from_chunks"] else ""
@@ -158,6 +159,7 @@ def _runs(rows: Iterable[dict[str, Any]]) -> Table:
             *(f"{row[f'seconds_{stage}']:.3g} s" for stage in stages),
             f"{about}{row['plain_ray_seconds_whole']:.3g} s",
             size(row["peak_bytes"]),
+            f"{max(row['busy_before']):.0%}",
         )
     return table
 

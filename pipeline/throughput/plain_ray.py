@@ -30,7 +30,6 @@ Batch: TypeAlias = dict[str, Any]
 
 _PIXELS = 20.0  # of one unit of flow
 _FPS = 25  # of the clips that the published model learned from
-_BATCH = {"image-classification": 8}  # elsewhere one unit fills a CPU
 
 
 class Predictor:
@@ -192,7 +191,7 @@ def script(
         inputs=_READ[task](inputs, checkpoint),
         predictor=_PREDICTORS[task],
         arguments=arguments,
-        batch_size=batch_size or _BATCH.get(task, 1),
+        batch_size=batch_size or 1,  # a CPU is full of one unit of any of them
         gpus=int(device == "cuda"),
     )
 

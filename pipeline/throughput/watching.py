@@ -18,6 +18,7 @@ from pipeline.reference.peak import high_water
 from pipeline.runtime.replica import ModelRef
 from pipeline.throughput.plain_ray import Batch
 
+_LOOK = 1.0  # seconds
 _EVERY = 0.1  # seconds; the peak that is read never goes down, so only the last moments can be missed
 
 
@@ -95,6 +96,20 @@ def watched(notes: Path) -> Iterator[Seen]:
         over.set()
         thread.join()
     seen.read()
+
+
+def busy() -> float:
+    """The share of this machine's CPUs that is taken while nothing is measured: by others, then. Linux only."""
+    before = _ticks()
+    time.sleep(_LOOK)
+    idle, whole = (later - earlier for later, earlier in zip(_ticks(), before, strict=True))
+    return 1 - idle / max(1, whole)
+
+
+def _ticks() -> tuple[int, int]:
+    """Of all CPUs since the machine started: those that they had nothing to do in, and all."""
+    ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+    return ticks[3] + ticks[4], sum(ticks)
 
 
 def _note(path: str, **values: float) -> None:

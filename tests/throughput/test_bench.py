@@ -20,7 +20,15 @@ from pipeline.throughput.bench import MEASURED, ThroughputOptions, bench_pipelin
 
 KEYS = {"bench", "head", "shape", "dtype", "units", "engine_units_per_second", "pipeline_units_per_second"}
 KEYS |= {"of_the_engine", "plain_ray_units_per_second", "over_plain_ray", "seconds_load", "seconds_predict"}
-KEYS |= {"seconds_write", "peak_bytes", "repeats", "seconds_model", "seconds_start", "extrapolated_from_chunks"}
+KEYS |= {
+    "seconds_write",
+    "peak_bytes",
+    "repeats",
+    "seconds_model",
+    "seconds_start",
+    "extrapolated_from_chunks",
+    "busy_before",
+}
 
 
 class Tiny(Shape):
