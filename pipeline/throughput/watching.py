@@ -18,7 +18,7 @@ from pipeline.reference.peak import high_water
 from pipeline.runtime.replica import ModelRef
 from pipeline.throughput.plain_ray import Batch
 
-_LOOK = 1.0  # seconds
+_SETTLE, _LOOK = 2.0, 1.0  # seconds; the processes of a run that has ended take CPUs for the first of them
 _EVERY = 0.1  # seconds; the peak that is read never goes down, so only the last moments can be missed
 
 
@@ -100,6 +100,7 @@ def watched(notes: Path) -> Iterator[Seen]:
 
 def busy() -> float:
     """The share of this machine's CPUs that is taken while nothing is measured: by others, then. Linux only."""
+    time.sleep(_SETTLE)
     before = _ticks()
     time.sleep(_LOOK)
     idle, whole = (later - earlier for later, earlier in zip(_ticks(), before, strict=True))
