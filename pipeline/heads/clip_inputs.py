@@ -23,7 +23,7 @@ PATCH = 4  # pixels a side of what the model reads as one place
 
 # Clips encoded or decoded at a time. One of the published size is 52,000 inputs, 0.15 GB of them before any projection,
 # and enough to fill a CPU; a GPU takes a few.
-_AT_ONCE = {"cpu": 1, "cuda": 4}
+CLIPS_AT_ONCE = {"cpu": 1, "cuda": 4}
 # transformers' PerceiverConfig, where config.json says nothing.
 _DEFAULTS: Mapping[str, Any] = {
     "num_frames": 16,
@@ -189,7 +189,7 @@ def described(clip: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def in_parts(arrays: Mapping[str, Any], count: int, device: torch.device) -> Iterator[dict[str, Any]]:
     """The arrays [B, …] of B clips, as many at a time as the device shall hold."""
-    step = _AT_ONCE.get(device.type, 1)
+    step = CLIPS_AT_ONCE.get(device.type, 1)
     for at in range(0, count, step):
         yield {name: array[at : at + step] for name, array in arrays.items()}
 

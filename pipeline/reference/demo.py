@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.reference import shapes, weights
+from pipeline.reference.media import make_film
 
 PICTURES = (".png", ".jpg", ".tif", ".gif")
 TEXTS = (
@@ -99,24 +100,10 @@ def make_samples(folder: Path) -> None:
     (folder / "texts").mkdir(exist_ok=True)
     (folder / "texts" / "lines.txt").write_text("\n".join(TEXTS))
     (folder / "videos").mkdir(exist_ok=True)
-    _make_video(folder / "videos" / "drift.mp4", skimage.data.chelsea())
+    make_film(folder / "videos" / "drift.mp4", _drift(skimage.data.chelsea()), size=(72, 96), sound=2)
 
 
-def _make_video(path: Path, picture: np.ndarray, seconds: int = 2) -> None:
-    """A photograph that drifts by two pixels a frame, with a chord: 96 × 72, 25 frames a second."""
-    import av
-
-    with av.open(str(path), "w") as container:
-        video = container.add_stream("libx264", rate=25)
-        video.width, video.height, video.pix_fmt = 96, 72, "yuv420p"
-        audio = container.add_stream("aac", rate=48_000, layout="mono")
-        for number in range(25 * seconds):
-            frame = np.ascontiguousarray(picture[60 : 60 + 144 : 2, 100 + 2 * number : 292 + 2 * number : 2])
-            container.mux(video.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(video.encode(None))
-        times = np.arange(48_000 * seconds) / 48_000
-        chord = sum(0.2 * np.sin(2 * np.pi * pitch * times) for pitch in (220, 277, 330))
-        sound = av.AudioFrame.from_ndarray(np.asarray(chord, np.float32)[None], format="fltp", layout="mono")
-        sound.sample_rate = 48_000
-        container.mux(audio.encode(sound))
-        container.mux(audio.encode(None))
+def _drift(picture: np.ndarray, seconds: int = 2) -> Iterator[np.ndarray]:
+    """A photograph that drifts by two pixels a frame: 96 × 72, 25 frames a second."""
+    for number in range(25 * seconds):
+        yield picture[60 : 60 + 144 : 2, 100 + 2 * number : 292 + 2 * number : 2]

@@ -36,7 +36,7 @@ def sample_inputs(
     if model_class in (shapes.MASKED_LM, shapes.SEQUENCE):
         return _ids(config, batch, generator, masked=model_class == shapes.MASKED_LM, padded=padded)
     if model_class in shapes.TASKS["image-classification"]:
-        return _pictures((batch, 3), config.image_size, config.image_size, generator) * 4 - 2
+        return pictures((batch, 3), config.image_size, config.image_size, generator) * 4 - 2
     if model_class == shapes.FLOW:
         return _frame_patches(batch, config.train_size, generator)
     if model_class == shapes.MULTIMODAL:
@@ -94,7 +94,7 @@ def _ids(config: PerceiverConfig, batch: int, generator: torch.Generator, *, mas
     return ids
 
 
-def _pictures(lead: tuple[int, ...], height: int, width: int, generator: torch.Generator) -> Tensor:
+def pictures(lead: tuple[int, ...], height: int, width: int, generator: torch.Generator) -> Tensor:
     """Random pictures [*lead, H, W] in [0, 1]: coarse and fine detail over one another, as photographs have."""
     flat = torch.zeros(1, lead[0] * lead[1], height, width)
     for cells in (3, 12, 48):
@@ -107,7 +107,7 @@ def _pictures(lead: tuple[int, ...], height: int, width: int, generator: torch.G
 def _frame_patches(batch: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
     """A picture and the same one moved by (3, 2) pixels, as 3x3 patches: kernel row, kernel column, colour."""
     height, width = size
-    picture = _pictures((batch, 3), height + 2, width + 3, generator) * 2 - 1
+    picture = pictures((batch, 3), height + 2, width + 3, generator) * 2 - 1
     frames = torch.stack([picture[..., 2:, 3:], picture[..., :height, :width]], dim=1)
     patches = F.unfold(frames.flatten(0, 1), kernel_size=3, padding=1)  # colour, kernel row, kernel column
     patches = patches.reshape(batch, 2, 3, 9, height, width)
@@ -117,7 +117,7 @@ def _frame_patches(batch: int, size: tuple[int, int], generator: torch.Generator
 def _clip(config: PerceiverConfig, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
     """A drifting picture with a chord under it, and zeros for the label, which the model replaces by its mask token."""
     frames, (height, width) = config.num_frames, config.output_shape[2:]
-    picture = _pictures((batch, 3), height + frames, width + frames, generator)
+    picture = pictures((batch, 3), height + frames, width + frames, generator)
     image = torch.stack([picture[..., i : i + height, i : i + width] for i in range(frames)], dim=1)
     seconds = torch.arange(frames * config.audio_samples_per_frame) / 48_000
     pitch = 200 + 2_000 * torch.rand(batch, 3, 1, generator=generator)

@@ -42,8 +42,13 @@ def _peak_bytes(device: str) -> int:
     if device != "cpu":
         torch.cuda.synchronize()
         return torch.cuda.max_memory_allocated()
+    return high_water()
+
+
+def high_water(process: int | str = "self") -> int:
+    """The most bytes of memory that a process of this machine has had so far. Linux only."""
     # Not getrusage: a child's maximum there starts from its parent's.
-    found = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    found = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{process}/status").read_text())
     if found is None:
-        raise OSError("/proc/self/status has no VmHWM line: peak memory can be measured on Linux only")
+        raise OSError(f"/proc/{process}/status has no VmHWM line: peak memory can be measured on Linux only")
     return int(found[1]) * 1024

@@ -1,0 +1,100 @@
+"""A row of the pipeline's bench says how fast whole runs are beside the engine and beside a plain script, which does
+the same work: as many rows, and for pictures in float32 the same labels."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pyarrow.dataset as ds
+import pytest
+from rich.console import Console
+from transformers.models.perceiver import modeling_perceiver
+
+from pipeline.reference.media import put_photographs
+from pipeline.reference.shapes import FLOW, FOURIER, MULTIMODAL, SHAPES, Shape, small
+from pipeline.runtime import RunOptions
+from pipeline.runtime.run import execute
+from pipeline.throughput import bench, plain_ray
+from pipeline.throughput.bench import MEASURED, ThroughputOptions, bench_pipeline
+
+KEYS = {"bench", "head", "shape", "dtype", "units", "engine_units_per_second", "pipeline_units_per_second"}
+KEYS |= {"of_the_engine", "plain_ray_units_per_second", "over_plain_ray", "seconds_load", "seconds_predict"}
+KEYS |= {
+    "seconds_write",
+    "peak_bytes",
+    "repeats",
+    "seconds_model",
+    "seconds_start",
+    "extrapolated_from_chunks",
+    "busy_before",
+}
+
+
+class Tiny(Shape):
+    """A shape that costs milliseconds."""
+
+    def config(self):
+        changes = {"output_shape": [1, 2, 64, 64]} if self.model_class == MULTIMODAL else {"train_size": [64, 96]}
+        return small(self.model_class, **changes)
+
+
+@pytest.mark.parametrize(
+    ("model_class", "units", "dtype", "chunks"),
+    [(FOURIER, 12, "bfloat16", None), (FLOW, 3, "float32", None), (MULTIMODAL, 3, "bfloat16", 2)],
+)
+def test_a_row_has_all_of_it(cluster, model_class, units, dtype, chunks):
+    shape = next(shape for shape in SHAPES.values() if shape.model_class == model_class)
+    tiny = Tiny(name="tiny", task=shape.task, model_class=model_class, changes={})
+    (row,) = bench_pipeline(tiny, ThroughputOptions(dtypes=[dtype], repeats=1, units=units, batch=4))
+    assert row.keys() >= KEYS
+    assert (row["bench"], row["head"], row["units"], row["dtype"]) == ("pipeline", shape.task, units, dtype)
+    assert row["extrapolated_from_chunks"] == chunks
+    assert row["plain_ray_dtype"] == ("float32" if model_class == MULTIMODAL else dtype)
+    assert row["of_the_engine"] == row["pipeline_units_per_second"] / row["engine_units_per_second"]
+    assert row["over_plain_ray"] == row["pipeline_units_per_second"] / row["plain_ray_units_per_second"]
+    stages = sum(row[f"seconds_{name}"] for name in ("start", "model")) + units / row["pipeline_units_per_second"]
+    assert 0 < stages <= row["seconds_whole"]
+    assert min(row[f"seconds_{name}"] for name in ("load", "predict", "write", "model")) > 0
+    assert min(row["peak_bytes"], row["plain_ray_peak_bytes"]) > 50 << 20
+
+
+def test_the_plain_script_gives_the_same_labels(cluster, checkpoint, tmp_path):
+    put_photographs(tmp_path / "in", 10, size=(60, 80))
+    plain_ray.script("image-classification", str(tmp_path / "in"), str(checkpoint)).write(str(tmp_path / "plain"))
+    options = RunOptions(
+        task="image-classification",
+        input=str(tmp_path / "in"),
+        output=str(tmp_path / "out"),
+        checkpoint=str(checkpoint),
+        dtype="float32",
+    )
+    execute(options, console=Console(file=io.StringIO()))
+    ours = {row["id"]: row for row in ds.dataset(tmp_path / "out/predictions").to_table().to_pylist()}
+    theirs = {Path(row["path"]).name: row for row in ds.dataset(tmp_path / "plain").to_table().to_pylist()}
+    assert ours.keys() == theirs.keys()
+    assert len(ours) == 10
+    for name, row in ours.items():
+        assert (row["label_id"], row["label"]) == (theirs[name]["label_id"], theirs[name]["label"])
+        assert row["score"] == pytest.approx(theirs[name]["score"], abs=1e-5)
+
+
+def test_a_lost_unit_is_noticed(cluster, monkeypatch):
+    monkeypatch.setattr(bench.media, "put_photographs", lambda folder, units, **_: put_photographs(folder, units - 1))
+    tiny = Tiny(name="tiny", task="image-classification", model_class=FOURIER, changes={})
+    with pytest.raises(RuntimeError, match="has predicted 7 units of 8"):
+        next(bench_pipeline(tiny, ThroughputOptions(dtypes=["float32"], repeats=1, units=8)))
+
+
+@pytest.mark.parametrize("name", MEASURED)
+def test_small_shapes_have_a_tenth_of_the_parameters(name):
+    import torch
+
+    def parameters(shape: Shape) -> int:
+        with torch.device("meta"):
+            model = getattr(modeling_perceiver, shape.model_class)(shape.config())
+        return sum(parameter.numel() for parameter in model.parameters())
+
+    shape = SHAPES[name]
+    assert 8 < parameters(shape) / parameters(shape.smaller()) < 12
+    assert shape.smaller().name == f"{name}-small"
