@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from pipeline.perceiver.attend import attend, attend_part
 from pipeline.perceiver.attention import MLP, CrossAttention
-from pipeline.perceiver.linear import Linear
+from pipeline.perceiver.linear import Float32Linear, Linear
 
+FEW = 16  # outputs: so narrow a map is computed in float32
 ALIGN = 16  # channels: products over widths that are no multiple of it are slower
 
 
@@ -52,9 +53,9 @@ class Affine(NamedTuple):
         return linear(self.weight, self.bias, like)
 
 
-def linear(weight: Tensor, bias: Tensor | None, like: Tensor) -> Linear:
+def linear(weight: Tensor, bias: Tensor | None, like: Tensor, kind: type[Linear] = Linear) -> Linear:
     """A module of these weights, in the dtype and on the device of `like`."""
-    module = Linear(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
+    module = kind(weight.shape[1], weight.shape[0], bias=bias is not None, device="meta")
     module.weight = constant(weight, like)
     if bias is not None:
         module.bias = constant(bias, like)
@@ -122,8 +123,9 @@ class Tail(nn.Module):
         self.out = None if out is None else out.linear(like)
         self.norm, self.up, self.activation = mlp.norm, mlp.up, mlp.activation
         down = after.after(Affine.of(mlp.down))
-        self.direct = linear(after.weight, None, like)
-        self.down = down.linear(like)
+        kind = Float32Linear if len(after.weight) <= FEW else Linear
+        self.direct = linear(after.weight, None, like, kind)
+        self.down = linear(*down, like, kind)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, P, out] from [B, P, V]."""

@@ -86,6 +86,20 @@ class Linear(nn.Linear):
         return {**self.__dict__, "_packed": None, "_parameters": {**self._parameters, "weight": weight}}
 
 
+class Float32Linear(Linear):
+    """A map to so few outputs that it costs nothing to compute it in float32, whatever the model's dtype: what is left
+    of large terms that cancel each other is not lost in rounding them. Gives what it is given."""
+
+    def forward(self, input: Tensor, plus: Tensor | None = None, activation: Activation | None = None) -> Tensor:
+        """As `Linear`; `plus` may have any dtype."""
+        return super().forward(input.float(), None if plus is None else plus.float(), activation).to(input.dtype)
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Float32Linear:
+        """Moved, never cast."""
+        super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)
+        return self
+
+
 def _then(x: Tensor, activation: Activation | None, plus: Tensor | None) -> Tensor:
     x = x if activation is None else activation(x)
     return x if plus is None else x + plus

@@ -13,7 +13,7 @@ from os import getpid
 from pathlib import Path
 from typing import Any
 
-from pipeline.perceiver import PerceiverIO
+from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.reference.peak import high_water
 from pipeline.runtime.replica import ModelRef
 from pipeline.throughput.plain_ray import Batch
@@ -28,7 +28,7 @@ class Watched(ModelRef):
 
     notes: str
 
-    def load(self) -> PerceiverIO:
+    def load(self) -> PerceiverIO | ShardedPerceiverIO:
         """The model, on its device."""
         began = time.time()
         model = super().load()

@@ -88,3 +88,18 @@ def test_a_torch_without_the_operators_has_the_plain_way(monkeypatch: pytest.Mon
     x = torch.randn(5, 37)
     assert torch.equal(packed(x), F.linear(x, plain.weight, plain.bias))
     assert torch.equal(product(x, plain.weight), F.linear(x, plain.weight))
+
+
+def test_a_narrow_map_stays_in_float32_whatever_the_model_is_cast_to() -> None:
+    torch.manual_seed(0)
+    narrow = module.Float32Linear(64, 2).requires_grad_(requires_grad=False)
+    weight = narrow.weight.clone()
+    narrow = narrow.to(torch.bfloat16)
+    narrow.pack()
+    x, plus = torch.randn(9, 64).bfloat16(), torch.randn(9, 2).bfloat16()
+    found = narrow(x, plus)
+    assert found.dtype == torch.bfloat16
+    wanted = F.linear(x.double(), weight.double(), narrow.bias.double()) + plus.double()
+    assert torch.equal(found, wanted.bfloat16())
+    narrow.unpack()
+    assert torch.equal(narrow.weight, weight)
