@@ -41,7 +41,11 @@ class Tiny(Shape):
 
 @pytest.mark.parametrize(
     ("model_class", "units", "dtype", "chunks"),
-    [(FOURIER, 12, "bfloat16", None), (FLOW, 3, "float32", None), (MULTIMODAL, 3, "bfloat16", 2)],
+    [
+        (FOURIER, 12, "bfloat16", None),
+        pytest.param(FLOW, 3, "float32", None, marks=pytest.mark.slow),
+        pytest.param(MULTIMODAL, 3, "bfloat16", 2, marks=pytest.mark.slow),
+    ],
 )
 def test_a_row_has_all_of_it(cluster, model_class, units, dtype, chunks):
     shape = next(shape for shape in SHAPES.values() if shape.model_class == model_class)
