@@ -32,9 +32,7 @@ def attend(
     out = torch.empty(k.shape[0], q.shape[1], v.shape[-1], dtype=v.dtype, device=v.device)
     if out.numel() == 0:  # no unit, or nothing asked
         return out
-    q_BHOc, k_BHMc, v_BHMc, out_BHOc = (_split_heads(t, num_heads) for t in (q, k, v, out))
-    q_BHOc = q_BHOc.expand(k.shape[0], -1, -1, -1)
-    scale = q_BHOc.shape[-1] ** -0.5 if scale is None else scale
+    q_BHOc, k_BHMc, v_BHMc, out_BHOc, scale = _by_head(q, k, v, out, num_heads, scale)
     if is_fast(k) and not (k.dtype == torch.bfloat16 and num_heads > 1 and q.shape[1] * k.shape[1] <= SMALL):
         for unit in range(len(out)):
             for head in range(num_heads):
@@ -56,12 +54,10 @@ def attend_part(
     """What `attend` gives for some of the keys alone, [B, O, V], and the logarithm of the sum of their exponentials,
     float32 [B, H, O]: `merge` makes of several parts what all of their keys give together."""
     out = torch.empty(k.shape[0], q.shape[1], v.shape[-1], dtype=v.dtype, device=v.device)
-    q_BHOc, k_BHMc, v_BHMc, out_BHOc = (_split_heads(t, num_heads) for t in (q, k, v, out))
-    q_BHOc = q_BHOc.expand(k.shape[0], -1, -1, -1)
+    q_BHOc, k_BHMc, v_BHMc, out_BHOc, scale = _by_head(q, k, v, out, num_heads, scale)
     log_sums = torch.empty(q_BHOc.shape[:3], device=q.device)
     if out.numel():
         bias = None if mask is None else mask[:, None, None, :]
-        scale = q_BHOc.shape[-1] ** -0.5 if scale is None else scale
         _all_heads(q_BHOc, k_BHMc, v_BHMc, bias, scale, out_BHOc, log_sums)
     return out, log_sums
 
@@ -147,6 +143,14 @@ def _all_heads(
 def _softmax(scores: Tensor) -> Tensor:
     """In place: a second matrix of scores would push the first out of the cache."""
     return torch.softmax(scores, dim=-1, out=scores)
+
+
+def _by_head(
+    q: Tensor, k: Tensor, v: Tensor, out: Tensor, num_heads: int, scale: float | None
+) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
+    """Queries (of every unit), keys, values and what becomes of them as [B, H, L, c], and the scale of their scores."""
+    q, k, v, out = (_split_heads(x, num_heads) for x in (q, k, v, out))
+    return q.expand(len(k), -1, -1, -1), k, v, out, q.shape[-1] ** -0.5 if scale is None else scale
 
 
 def _split_heads(x: Tensor, num_heads: int) -> Tensor:

@@ -101,7 +101,7 @@ class SelfLayer(nn.Module):
 
 
 class CrossLayer(nn.Module):
-    """Cross-attention and its MLP. Queries that never change are projected once: see `QueryCache`."""
+    """Cross-attention and its MLP. Queries that never change are projected once: see `PositionQueries`."""
 
     def __init__(self, attention: CrossAttention, mlp: MLP) -> None:
         super().__init__()

@@ -109,8 +109,6 @@ class PerceiverIO(nn.Module):
         mask: [B, M], 1 where an input counts, 0 where it is padding.
         """
         x = self.preprocess(inputs)
-        if mask is not None and mask.shape != x.shape[:2]:
-            raise ValueError(f"mask {tuple(mask.shape)} must be [B, M] as the inputs are: {tuple(x.shape[:2])}")
         return self.encoder(x, None if mask is None else _hidden(mask, x))
 
     @torch.inference_mode()
@@ -118,6 +116,10 @@ class PerceiverIO(nn.Module):
         """What the latents gather from one device's share of the inputs: `encoder.finish` makes latents of all parts.
         mask: that of all inputs."""
         x = self.preprocess(inputs, share)
+        if mask is not None and isinstance(self.preprocessor, MultimodalPreprocessor):
+            raise ValueError(
+                "a mask over several modalities cannot be split between devices"
+            )  # each is split by itself
         return self.encoder.part(x, None if mask is None else _hidden(mask[:, share.of(mask.shape[1])], x))
 
     def preprocess(self, inputs: Inputs, share: Share = ALL) -> Tensor:
@@ -196,6 +198,8 @@ class PerceiverIO(nn.Module):
 
 def _hidden(mask: Tensor, x: Tensor) -> Tensor:
     """What is added to the scores of inputs x [B, M, C]: 0 where they count. Elsewhere the most negative number, not
-    -inf: a unit whose inputs are all masked stays finite."""
+    -inf: a unit whose inputs are all masked stays finite. ValueError where the mask is not [B, M]."""
+    if mask.shape != x.shape[:2]:
+        raise ValueError(f"mask {tuple(mask.shape)} must be [B, M] as the inputs are: {tuple(x.shape[:2])}")
     hidden = torch.zeros(mask.shape, dtype=x.dtype, device=x.device)
     return hidden.masked_fill_(mask.to(x.device) == 0, torch.finfo(x.dtype).min)

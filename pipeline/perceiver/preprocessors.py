@@ -54,7 +54,7 @@ class Preprocessor(nn.Module):
 
     def forward(self, units: Tensor) -> Tensor:
         """Inputs [B, M, channels] from a batch of units."""
-        return self.combine(*self.parts(units))
+        return self.share(units, ALL)
 
     def share(self, units: Tensor, share: Share) -> Tensor:
         """Of the inputs only those of one device."""

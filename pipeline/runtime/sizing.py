@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Hashable
-from math import inf
 
 TRIES = 2  # of each size, the better of which counts: the first one pays for memory and kernels that are new
 NEAR = 1.05  # a rate within 5 % of the best one is as good
@@ -42,9 +41,9 @@ class Sizes:
     def note(self, bucket: Hashable, size: int, seconds: float) -> None:
         """A micro-batch of that size was predicted in so many seconds."""
         with self._lock:
-            self._seconds[bucket].setdefault(size, []).append(seconds)
-            if len(self._seconds[bucket][size]) > TRIES:
-                del self._seconds[bucket][size][TRIES:]
+            seen = self._seconds[bucket].setdefault(size, [])
+            if len(seen) < TRIES:
+                seen.append(seconds)
 
 
 def _ladder(most: int) -> list[int]:
@@ -54,4 +53,4 @@ def _ladder(most: int) -> list[int]:
 
 def _is_flat(rates: list[float]) -> bool:
     """Whether none of the last sizes is faster than one before them."""
-    return len(rates) > FLAT and max(rates[-FLAT:]) < NEAR * max([-inf, *rates[:-FLAT]])
+    return len(rates) > FLAT and max(rates[-FLAT:]) < NEAR * max(rates[:-FLAT])

@@ -66,6 +66,15 @@ def test_devices_of_a_kind_share_one_copy(tmp_path: Path) -> None:
     assert (several.device, several.dtype) == (torch.device("cpu"), torch.float32)
 
 
+def test_a_mask_of_another_length_or_over_several_modalities_is_refused(tmp_path: Path) -> None:
+    _, text, ids = pair(tmp_path / "text", shapes.MASKED_LM, 2)
+    with pytest.raises(ValueError, match=r"must be \[B, M\]"):
+        text.encode(ids, torch.ones(3, ids.shape[1] + 2))
+    _, several, clip = pair(tmp_path / "clip", shapes.MULTIMODAL, 2)
+    with pytest.raises(ValueError, match="several modalities"):
+        several.encode(clip, torch.ones(3, 7))
+
+
 def test_no_device_is_refused() -> None:
     with pytest.raises(ValueError, match="devices must be at least one"):
         ShardedPerceiverIO([])
