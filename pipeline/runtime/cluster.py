@@ -13,6 +13,7 @@ import ray
 import ray.data
 from ray._private import ray_constants, services
 
+from pipeline.runtime.computing import OPENMP
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.quiet import quiet_ray_data, quiet_start
@@ -20,7 +21,10 @@ from pipeline.runtime.stopping import handlers_kept
 from pipeline.runtime.tokens import require_token
 
 LOAD_CPUS, WRITE_CPUS = 0.5, 0.25
-_SETTINGS = {"RAY_task_oom_retries": "4"}  # of tasks that Ray's memory monitor ends; Ray's own default is for ever
+_SETTINGS = {
+    "RAY_task_oom_retries": "4",  # of tasks that Ray's memory monitor ends; Ray's own default is for ever
+    **OPENMP,
+}
 
 
 @dataclass(frozen=True, kw_only=True)

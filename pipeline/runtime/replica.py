@@ -23,6 +23,7 @@ from pipeline.heads.latents import latent_columns, latent_rows
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.perceiver.checkpoint import digest, fetch
 from pipeline.runtime.batches import NotLoaded, Prediction, Way
+from pipeline.runtime.computing import compute_on
 from pipeline.runtime.device import Turns, empty_cache, require_room, to_device
 from pipeline.runtime.draining import Gate
 from pipeline.runtime.guarded import Guarded
@@ -48,7 +49,6 @@ class ModelRef:
 
     def load(self) -> PerceiverIO | ShardedPerceiverIO:
         """The model, on its device or, split, on the first so many of that kind that the process sees."""
-        torch.set_num_threads(self.threads)
         folder = fetch(self.checkpoint)
         if (found := digest(folder)) != self.digest:
             raise RuntimeError(
@@ -77,7 +77,8 @@ class Replica:
         self.batch_bytes = BATCH_BYTES if batch_size == "auto" else None
         self.held: dict[Hashable, int] = {}
         self.sizes = Sizes() if batch_size == "auto" else None
-        self.model = ref.load()
+        self.compute = compute_on(self.device, ref.threads)
+        self.model = self.compute(ref.load)
         self.dtype = self.model.dtype
         self.turns = Turns()
         self.gate = Gate()
@@ -111,9 +112,7 @@ class Replica:
         """
         asked = time.perf_counter()
         with self.turns.together() if way is Way.TOGETHER else self.turns.alone():
-            waited = time.perf_counter() - asked
-            rows, more = self._outputs(arrays, self._float32_model() if way is Way.FLOAT32 else self.model)
-            return rows, waited + more
+            return self.compute(self._outputs, arrays, way, asked)
 
     def release(self) -> bool:
         """Free what the device could do without: the float32 model, and what torch keeps. Whether there was one."""
@@ -121,16 +120,16 @@ class Replica:
         empty_cache(self.device)
         return had
 
-    def _outputs(
-        self, arrays: dict[str, list[np.ndarray]], model: PerceiverIO | ShardedPerceiverIO
-    ) -> tuple[dict[str, Any], float]:
-        """`outputs` by one of the models. Its tensors are gone from the device when it returns."""
+    def _outputs(self, arrays: dict[str, list[np.ndarray]], way: Way, asked: float) -> tuple[dict[str, Any], float]:
+        """`outputs`, asked for at that time. Its tensors are gone from the device when it returns."""
+        waited = time.perf_counter() - asked
+        model = self._float32_model() if way is Way.FLOAT32 else self.model
         units, stored = len(next(iter(arrays.values()))), arrays.pop(LATENTS, None)
         with torch.inference_mode():
             inputs = to_device(self.head.collate(arrays, "cpu"), self.device)
             ready = time.perf_counter()
             with self.lock:
-                waited = time.perf_counter() - ready
+                waited += time.perf_counter() - ready
                 require_room(units)
                 guarded = Guarded(model)
                 seen = cast("PerceiverIO", guarded)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.heads import HEADS
+from pipeline.runtime.computing import OPENMP
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.jobfile import parse_job, read_bytes
 from pipeline.runtime.options import RunOptions, near
@@ -76,7 +77,8 @@ def submit(job: str, address: str, submission_id: str | None = None) -> Submitte
     client = _client(address)
     with tempfile.TemporaryDirectory(prefix="perceiver-job-") as folder, _explained(f"{address} took no job"):
         (Path(folder) / "job.yaml").write_bytes(text)
-        client.submit_job(entrypoint=ENTRYPOINT, submission_id=name, runtime_env={"working_dir": folder})
+        environment = {"working_dir": folder, "env_vars": OPENMP}
+        client.submit_job(entrypoint=ENTRYPOINT, submission_id=name, runtime_env=environment)
     return Submitted(id=name, address=address)
 
 

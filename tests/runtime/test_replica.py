@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
@@ -13,6 +14,7 @@ from pipeline.heads import HeadOptions, head_for
 from pipeline.perceiver import PerceiverIO
 from pipeline.reference.shapes import SEQUENCE, small
 from pipeline.reference.weights import make_checkpoint
+from pipeline.runtime.computing import in_place
 from pipeline.runtime.packing import unpack
 from pipeline.runtime.replica import Replica
 from tests.shards import Watched, images, model_ref, packed
@@ -127,9 +129,11 @@ def test_a_head_that_answers_for_another_number_of_units_is_caught(checkpoint, h
     assert "0 values for 1 units" in failed.to_pylist()[1]["message"]
 
 
-def test_calls_share_the_device_one_at_a_time_and_nothing_else(checkpoint, head):
+@pytest.mark.parametrize("beside", [False, True], ids=["as on a CPU", "as on a GPU"])
+def test_calls_compute_one_at_a_time_and_collate_meanwhile_only_beside_a_gpu(checkpoint, head, monkeypatch, beside):
     class Counting(Watched):
-        inside = most = rows_meanwhile = 0
+        inside = most = collated_meanwhile = 0
+        threads: ClassVar = set()
 
         def encode(self, model, inputs):
             self.inside += 1
@@ -139,9 +143,16 @@ def test_calls_share_the_device_one_at_a_time_and_nothing_else(checkpoint, head)
             return outputs
 
         def collate(self, arrays, device):
-            self.rows_meanwhile += self.inside
+            self.collated_meanwhile += self.inside
+            self.threads.add(threading.get_ident())
             return super().collate(arrays, device)
 
+        def rows(self, outputs):
+            self.threads.add(threading.get_ident())
+            return super().rows(outputs)
+
+    if beside:
+        monkeypatch.setattr("pipeline.runtime.replica.compute_on", lambda *_: in_place)
     counting = Counting(head, wait=0.05)
     replica = Replica(ref=model_ref(checkpoint), head=counting, batch_size=2)
     done, row = [], shard([32] * 6)[0]
@@ -155,7 +166,7 @@ def test_calls_share_the_device_one_at_a_time_and_nothing_else(checkpoint, head)
     assert counting.most == 1
     seconds = [unpack(row)[2]["seconds_predict"] for row in done]
     assert sum(seconds) < 1.5 * elapsed, "waiting for another call is not predicting"
-    assert counting.rows_meanwhile > 0, "while one call computes another collates"
+    assert (len(counting.threads) > 1, counting.collated_meanwhile > 0) == (beside, beside)
 
 
 def test_another_checkpoint_than_the_planned_one_is_refused(checkpoint, head):
@@ -166,8 +177,8 @@ def test_another_checkpoint_than_the_planned_one_is_refused(checkpoint, head):
 def test_device_dtype_and_threads_are_what_is_asked(checkpoint, head):
     threads = torch.get_num_threads()
     try:
-        replica = Replica(ref=model_ref(checkpoint, dtype="bfloat16", threads=2), head=head)
-        assert torch.get_num_threads() == 2
+        replica = Replica(ref=model_ref(checkpoint, dtype="bfloat16", threads=threads + 1), head=head)
+        assert (replica.compute(torch.get_num_threads), torch.get_num_threads()) == (threads + 1, threads)
     finally:
         torch.set_num_threads(threads)
     assert replica.model.dtype == torch.bfloat16
