@@ -2,11 +2,14 @@
 `--pipeline` whole runs beside the engine alone and a plain script."""
 
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from importlib.util import find_spec
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
+from rich.bar import Bar
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from jobs.command import Device, Dtype, app, with_exit_code
@@ -29,8 +32,12 @@ def command(
     pipeline: Annotated[
         bool, typer.Option("--pipeline", help="Whole runs, beside the engine and a plain script of Ray Data.")
     ] = False,
-    small: Annotated[bool, typer.Option("--small", help="With --pipeline: a tenth of the parameters.")] = False,
-    units: Annotated[int | None, typer.Option(min=1, help="With --pipeline: images, pairs or clips of a run.")] = None,
+    daft: Annotated[bool, typer.Option("--daft", help="With --pipeline: a plain script of Daft as well.")] = False,
+    scaling: Annotated[
+        bool, typer.Option("--scaling", help="Whole runs with 1, 2, 4 … replicas, as many as CPUs or GPUs.")
+    ] = False,
+    small: Annotated[bool, typer.Option("--small", help="Of whole runs: a tenth of the parameters.")] = False,
+    units: Annotated[int | None, typer.Option(min=1, help="Of whole runs: images, pairs or clips of each.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="A JSON object a line.")] = False,
 ) -> None:
     """Time the engine against transformers, in the same dtype and in float32, on random weights of published shapes;
@@ -40,11 +47,19 @@ def command(
     common["dtypes"] = dtype or [Dtype.FLOAT32, Dtype.BFLOAT16]
 
     def body() -> None:
-        if pipeline:
-            _show(_pipelines(tasks or [], batch=batch_size, small=small, units=units, **common), _runs, as_json=as_json)
+        if daft and not pipeline:
+            raise typer.BadParameter("--daft goes with --pipeline")
+        if daft and not find_spec("daft"):
+            raise typer.BadParameter("--daft needs Daft: pip install 'perceiver-pipeline[daft]'")
+        if pipeline and scaling:
+            raise typer.BadParameter("--pipeline and --scaling are measured one at a time")
+        if pipeline or scaling:
+            whole = {"batch": batch_size, "small": small, "units": units, "daft": daft, **common}
+            rows = _whole_runs(tasks or [], scaling=scaling, **whole)
+            _show(rows, _replicas if scaling else _runs, as_json=as_json)
             return
         if small or units:
-            raise typer.BadParameter("--small and --units go with --pipeline")
+            raise typer.BadParameter("--small and --units go with --pipeline or --scaling")
         _engines(tasks or [], as_json=as_json, batch=batch_size or 1, **common)
 
     with_exit_code(body)
@@ -53,9 +68,10 @@ def command(
 def _engines(tasks: list[str], *, as_json: bool, **options: Any) -> None:
     from pipeline.reference.bench import bench_all
     from pipeline.reference.contest import BenchOptions
+    from pipeline.reference.shapes import SHAPES
 
     names = [name for name in tasks if name != TOKENIZER]
-    shapes = _shapes(names)
+    shapes = _named(names, SHAPES, TOKENIZER)
     if TOKENIZER in tasks:
         _bench_tokenizer(as_json=as_json)
         if not names:
@@ -63,21 +79,20 @@ def _engines(tasks: list[str], *, as_json: bool, **options: Any) -> None:
     _show(bench_all(shapes, BenchOptions(**options)), _table, as_json=as_json)
 
 
-def _pipelines(asked: list[str], **options: Any) -> Iterator[dict[str, Any]]:
-    from pipeline.reference.shapes import SHAPES
-    from pipeline.runtime.errors import UsageError
-    from pipeline.throughput.bench import MEASURED, ThroughputOptions, bench_pipelines
+def _whole_runs(asked: list[str], *, scaling: bool, **options: Any) -> Iterator[dict[str, Any]]:
+    from pipeline.throughput.bench import bench_pipelines
+    from pipeline.throughput.scaling import bench_scaling
+    from pipeline.throughput.work import MEASURED, ThroughputOptions
 
-    words = {word: name for name in MEASURED for word in (name, SHAPES[name].task)}
-    if unknown := [word for word in asked if word not in words]:
-        raise UsageError(f"{unknown[0]!r} is none of {', '.join(sorted(words))}, whose runs are measured")
-    names = list(dict.fromkeys(words[word] for word in asked)) or list(MEASURED)
-    return bench_pipelines(names, ThroughputOptions(**options))
+    bench = bench_scaling if scaling else bench_pipelines
+    return bench(_named(asked, MEASURED), ThroughputOptions(**options))
 
 
-def _show(rows: Iterable[dict[str, Any]], table: Callable[[Iterable[dict[str, Any]]], Table], *, as_json: bool) -> None:
+def _show(
+    rows: Iterable[dict[str, Any]], drawn: Callable[[Iterable[dict[str, Any]]], RenderableType], *, as_json: bool
+) -> None:
     if not as_json:
-        Console().print(table(rows))
+        Console().print(drawn(rows))
         return
     for row in rows:
         print(json.dumps(row), flush=True)
@@ -98,23 +113,22 @@ def _bench_tokenizer(*, as_json: bool) -> None:
     )
 
 
-def _shapes(asked: list[str]) -> list[str]:
-    """The published shapes that the words name: a shape, or a head and all of its shapes."""
+def _named(asked: list[str], among: Iterable[str], *others: str) -> list[str]:
+    """The published shapes that the words name: a shape, or a head and all of its shapes; all where there is none."""
     from pipeline.reference.shapes import SHAPES
     from pipeline.runtime.errors import UsageError
 
-    names = []
-    for word in asked:
-        found = [name for name, shape in SHAPES.items() if word in (name, shape.task)]
-        if not found:
-            known = sorted({*SHAPES, *(shape.task for shape in SHAPES.values()), TOKENIZER})
-            raise UsageError(f"{word!r} is none of {', '.join(known)}")
-        names += found
-    return list(dict.fromkeys(names)) or list(SHAPES)
+    by_word: dict[str, list[str]] = defaultdict(list)
+    for name in among:
+        by_word[name].append(name)
+        by_word[SHAPES[name].task].append(name)
+    if unknown := [word for word in asked if word not in by_word]:
+        raise UsageError(f"{unknown[0]!r} is none of {', '.join(sorted({*by_word, *others}))}")
+    return list(dict.fromkeys(name for word in asked for name in by_word[word])) or list(among)
 
 
 def _table(rows: Iterable[dict[str, Any]]) -> Table:
-    table = Table(title="seconds a unit: median [least, greatest]", title_justify="left")
+    table = Table(title="seconds a unit: median \\[least, greatest]", title_justify="left")
     left = ("shape", "dtype")
     right = ("engine", "transformers", "ratio", "over float32", "of the floor", "greatest error", "peak")
     for column in (*left, *right):
@@ -136,32 +150,65 @@ def _table(rows: Iterable[dict[str, Any]]) -> Table:
 
 
 def _runs(rows: Iterable[dict[str, Any]]) -> Table:
-    """Whole runs. What was extrapolated has a ~, and what had to be in another dtype says so. Where others were busy
-    before a turn, the numbers are of them too."""
-    table = Table(title="units a second while predicting: median [least, greatest]", title_justify="left")
-    left = ("shape", "dtype", "units")
-    right = ("engine", "pipeline", "of the engine", "plain Ray Data", "over plain", "start", "model", "load")
-    for column in (*left, *right, "predict", "write", "whole", "plain whole", "peak", "busy before"):
-        table.add_column(column, justify="left" if column in left else "right")
+    """Whole runs, a column each. Where others were busy before a turn, the numbers are of them too."""
+    table = Table("units a second", title="while predicting: median \\[least, greatest]", title_justify="left")
+    told = []
     for row in rows:
-        about = "~" if row["extrapolated_from_chunks"] else ""
-        other = f" in {row['plain_ray_dtype']}" if row["plain_ray_dtype"] != row["dtype"] else ""
-        stages = ("start", "model", "load", "predict", "write", "whole")
-        table.add_row(
-            row["shape"],
-            row["dtype"],
-            str(row["units"]),
-            _rate(row, "engine"),
-            _rate(row, "pipeline"),
-            f"{row['of_the_engine']:.2f}",
-            f"{about}{_rate(row, 'plain_ray')}{other}",
-            f"{about}{row['over_plain_ray']:.2f}",
-            *(f"{row[f'seconds_{stage}']:.3g} s" for stage in stages),
-            f"{about}{row['plain_ray_seconds_whole']:.3g} s",
-            size(row["peak_bytes"]),
-            f"{max(row['busy_before']):.0%}",
-        )
+        table.add_column(f"{row['shape']}\n{row['dtype']}", justify="right")
+        told.append(_told(row))
+    for line in told[0] if told else ():
+        table.add_row(line, *(column[line] for column in told))
     return table
+
+
+def _told(row: dict[str, Any]) -> dict[str, str]:
+    """A row of whole runs in words. What was extrapolated has a ~, and what had to be in another dtype says so."""
+    about = "~" if row["extrapolated_from_chunks"] else ""
+    other = f" in {row['plain_ray_dtype']}" if row["plain_ray_dtype"] != row["dtype"] else ""
+    told = {
+        "units": str(row["units"]),
+        "engine": _rate(row, "engine"),
+        "pipeline": _rate(row, "pipeline"),
+        "of the engine": f"{row['of_the_engine']:.2f}",
+    }
+    for who, name in (("plain_ray", "Ray Data"), ("plain_daft", "Daft")):
+        there = row[f"{who}_units_per_second"] is not None
+        told[f"plain {name}"] = f"{about}{_rate(row, who)}{other}" if there else "-"
+        told[f"over plain {name}"] = f"{about}{row[f'over_{who}']:.2f}" if there else "-"
+    for stage in ("start", "model", "load", "predict", "write", "whole"):
+        told["seconds of it all" if stage == "whole" else f"seconds of {stage}"] = f"{row[f'seconds_{stage}']:.3g}"
+    return told | {"peak memory": size(row["peak_bytes"]), "busy before": f"{max(row['busy_before']):.0%}"}
+
+
+def _replicas(rows: Iterable[dict[str, Any]]) -> Group:
+    """Whole runs by the number of replicas, a table for each shape and dtype: each rate is drawn above the
+    ideal."""
+    by_work: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for row in rows:
+        by_work[row["shape"], row["dtype"]].append(row)
+    tables = []
+    for (shape, dtype), shown in by_work.items():
+        title = f"{shape}, {dtype}: units a second while predicting, median \\[least, greatest]"
+        table = Table(title=title, title_justify="left", expand=True)
+        for column in ("replicas", "threads", "rate", "of ideal", "busy before"):
+            table.add_column(column, justify="right")
+        table.add_column("rate, and the ideal", ratio=1)
+        most = max(max(row["units_per_second"], row["ideal_units_per_second"]) for row in shown)
+        for row in shown:
+            least, greatest = row["units_per_second_range"]
+            table.add_row(
+                str(row["replicas"]),
+                str(row["threads"]),
+                f"{row['units_per_second']:.3g} [{least:.3g}, {greatest:.3g}]",
+                f"{row['of_ideal']:.2f}",
+                f"{max(row['busy_before']):.0%}",
+                Group(
+                    Bar(most, 0, row["units_per_second"]),
+                    Bar(most, 0, row["ideal_units_per_second"], color="bright_black"),
+                ),
+            )
+        tables.append(table)
+    return Group(*tables)
 
 
 def _rate(row: dict[str, Any], who: str) -> str:

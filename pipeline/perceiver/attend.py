@@ -91,18 +91,18 @@ def one_head(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor) 
 def _merged(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
     """float32 [O, V] over so many keys that their scores would leave the cache: block by block, each with the weight
     that its scores give it."""
-    columns = max(1024, BLOCK // len(q))
+    columns = max(1024, 4 * BLOCK // (q.element_size() * len(q)))  # as many bytes of scores in any dtype
     found = total = most = None
     for begin in range(0, len(k), columns):
         end = begin + columns
         scores = product(q, k[begin:end])
         if bias is not None:
             scores += bias[begin:end]
-        top = scores.amax(dim=-1, keepdim=True).float()
+        top = _greatest(scores)
         weights = _softmax(scores)
         # The greatest weight is exp(0) / sum: what the sum was, without a pass over the exponentials.
-        here = weights.amax(dim=-1, keepdim=True).float().reciprocal()
-        some = product(weights, v[begin:end].T).float().mul_(here)
+        here = _greatest(weights).reciprocal()
+        some = _weighted(weights, v[begin:end]).float().mul_(here)
         if found is None or total is None or most is None:
             found, total, most = some, here, top
             continue
@@ -143,6 +143,26 @@ def _all_heads(
 def _softmax(scores: Tensor) -> Tensor:
     """In place: a second matrix of scores would push the first out of the cache."""
     return torch.softmax(scores, dim=-1, out=scores)
+
+
+def _greatest(x: Tensor) -> Tensor:
+    """The greatest number of each row, float32 [..., 1].
+
+    torch's way to that of bfloat16 takes six times as long as to that of integers of as many bits. They are in the same
+    order, but negative numbers among themselves, which are in the reverse.
+    """
+    if x.dtype != torch.bfloat16:
+        return x.amax(dim=-1, keepdim=True).float()
+    bits = x.view(torch.int16)
+    most = bits.amax(dim=-1, keepdim=True)
+    if most.min() < 0:
+        most = torch.where(most < 0, bits.amin(dim=-1, keepdim=True), most)
+    return most.view(torch.bfloat16).float()
+
+
+def _weighted(weights: Tensor, v: Tensor) -> Tensor:
+    """[O, V]: weights [O, M] times values [M, V]. torch's own product is as fast in bfloat16, and copies no values."""
+    return weights @ v if v.dtype == torch.bfloat16 else product(weights, v.T)
 
 
 def _by_head(

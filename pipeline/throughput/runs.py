@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,7 @@ from pipeline.runtime.options import RunOptions
 from pipeline.runtime.prepare import Prepared, prepared
 from pipeline.runtime.run import Driver
 from pipeline.runtime.summary import MANIFEST
-from pipeline.throughput import plain_ray
-from pipeline.throughput.watching import Watched, WatchedPredictor, watched
+from pipeline.throughput.watching import Watched, watched
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,13 +99,12 @@ def _watched(ready: Prepared, notes: Path) -> Prepared:
     return replace(ready, stages=replace(ready.stages, model=model))
 
 
-def plain_turn(script: plain_ray.Script, output: Path, notes: Path, *, passes: float = 1.0) -> Turn:
-    """The plain script. passes: how often over it would have to predict to do all of the work; only predicting is
-    multiplied, not what goes on beside it."""
-    arguments = {**script.arguments, "predictor": script.predictor, "notes": str(notes)}
+def plain_turn(write: Callable[[], object], output: Path, notes: Path, *, passes: float = 1.0) -> Turn:
+    """A plain script, which `write` runs. passes: how often over it would have to predict to do all of the work; only
+    predicting is multiplied, not what goes on beside it."""
     called = time.time()
     with watched(notes) as seen:
-        replace(script, predictor=WatchedPredictor, arguments=arguments).write(str(output))
+        write()
     ended = time.time()
     files = list(output.rglob("*.parquet"))
     # The last file, not the call's return: ending its actors is none of the script's work.

@@ -16,7 +16,7 @@ from typing import Any
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.reference.peak import high_water
 from pipeline.runtime.replica import ModelRef
-from pipeline.throughput.plain_ray import Batch
+from pipeline.throughput.plain import Batch
 
 _SETTLE, _LOOK = 2.0, 1.0  # seconds; the processes of a run that has ended take CPUs for the first of them
 _EVERY = 0.1  # seconds; the peak that is read never goes down, so only the last moments can be missed

@@ -1,4 +1,4 @@
-"""The memory of a run's driver and of its raylet over time, and how fast it grows."""
+"""The memory of a run's driver, raylet and replicas over time, and how fast it grows."""
 
 from __future__ import annotations
 
@@ -36,6 +36,11 @@ class Life:
     kind: str
     pid: int
     samples: Sequence[Sample]
+
+    def quarters(self, size: str) -> list[int]:
+        """MB after a quarter, a half, three quarters and all of the process's samples."""
+        count = len(self.samples)
+        return [round(getattr(self.samples[max(0, count * part // 4 - 1)], size)) for part in (1, 2, 3, 4)]
 
     def told(self) -> dict[str, Any]:
         """Minutes of its life, MB after the first two minutes and last, and slopes in MB an hour or None."""
@@ -75,7 +80,7 @@ def slope(lives: Sequence[Life], size: str) -> float | None:
 
 
 class Watch:
-    """Samples whichever driver `driver` names, and its raylet, every five seconds while the block lasts."""
+    """Samples whichever driver `driver` names, its raylet and replicas, every five seconds while the block lasts."""
 
     def __init__(self, driver: Callable[[], subprocess.Popen | None]) -> None:
         self._driver = driver
@@ -111,6 +116,9 @@ class Watch:
         for process in driver.children():
             if process.name() == "raylet":
                 self._note("raylet", process)
+                for worker in process.children():
+                    if "Replica" in worker.cmdline()[0]:  # Ray names its actors there
+                        self._note("replica", worker)
 
     def _note(self, kind: str, process: psutil.Process) -> None:
         found = process.memory_full_info()

@@ -1,10 +1,12 @@
-"""What a large run takes before it predicts: `python -m tests.faults.scale plan`, and `… resume`, a few minutes each.
+"""What a large run takes: `python -m tests.faults.scale plan`, `… resume` and `… run`, a few minutes each.
 
 plan: a million pictures of a bucket, which a server of the test's own lists over HTTP, until their plan is frozen; the
 checks and the start of Ray are included. With `--local` they are files of a disk, with `--flat` those of one folder.
 resume: a hundred thousand shards, half of them with a part and nearly all of those with a receipt, as a killed run
 leaves them, until a replica is given its first shard. Each from the start of the process: seconds, and the driver's
 greatest resident memory in MB; a line of JSON.
+run: ten thousand pictures by a small model, to the end. What the driver, the raylet and the replica share with nobody,
+in MB, a quarter, half, three quarters and all of the way.
 """
 
 from __future__ import annotations
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline.reference.shapes import FOURIER, small
@@ -30,6 +33,7 @@ from pipeline.runtime.receipts import Ledger, receipt_of
 from pipeline.sinks.parts import Footer, encode_part, part_key
 from pipeline.sinks.schema import output_schema
 from tests.faults.kills import Points, wait_for
+from tests.faults.memory import Watch
 from tests.faults.million import FOLDER, key_of
 from tests.faults.servers import listing_server
 
@@ -105,6 +109,20 @@ def resume(folder: Path, shards: int) -> dict[str, Any]:
     return told | {"said": Path(folder, "said").read_text().splitlines()[:1]}
 
 
+def run(folder: Path, units: int) -> dict[str, Any]:
+    """Predict so many pictures, and watch who takes how much."""
+    put_pictures(folder / "in", units)
+    command = [sys.executable, "-m", "jobs.run", "image-classification", str(folder / "in"), str(folder / "out")]
+    command += ["--checkpoint", str(folder / "model"), "--address", "local", "--shard-size", "20"]
+    began = time.monotonic()
+    with subprocess.Popen(command) as driver, Watch(lambda: driver) as watch:
+        code = driver.wait()
+    seconds = round(time.monotonic() - began, 1)
+    rows = pq.ParquetDataset(folder / "out/predictions").read(["id"]).num_rows
+    memory = {life.kind: life.quarters("own") for life in watch.lives}
+    return {"exit_code": code, "rows": rows, "seconds": seconds, "own_mb": memory}
+
+
 def leave_half(ready: Prepared, output: Path) -> None:
     """Parts of every other shard, a row each, and receipts of all of them but the last ones."""
     ledger = Ledger(output=ready.output)
@@ -126,18 +144,22 @@ def leave_half(ready: Prepared, output: Path) -> None:
 
 def main() -> None:
     """One of them, in a folder that is gone afterwards."""
-    parser = argparse.ArgumentParser(description="What a large run takes before it predicts.")
-    parser.add_argument("what", choices=["plan", "resume"])
+    parser = argparse.ArgumentParser(description="What a large run takes.")
+    parser.add_argument("what", choices=["plan", "resume", "run"])
     parser.add_argument("--objects", type=int, default=1_000_000)
     parser.add_argument("--local", action="store_true", help="plan files of a disk")
     parser.add_argument("--flat", action="store_true", help="all of them in one folder")
     parser.add_argument("--shards", type=int, default=100_000)
+    parser.add_argument("--units", type=int, default=10_000)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         folder = Path(name)
         make_checkpoint(FOURIER, small(FOURIER), folder / "model")
-        planning = asked.what == "plan"
-        told = plan(folder, asked) if planning else resume(folder, asked.shards)
+        told = {
+            "plan": lambda: plan(folder, asked),
+            "resume": lambda: resume(folder, asked.shards),
+            "run": lambda: run(folder, asked.units),
+        }[asked.what]()
     print(json.dumps(told))
 
 

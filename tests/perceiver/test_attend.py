@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.perceiver import attend as module
-from pipeline.perceiver.attend import attend
+from pipeline.perceiver.attend import _greatest, attend
 
 # B, H, O, M, channels of a head, value channels of a head
 FEW_KEYS, MANY_KEYS, NARROW = (2, 1, 70, 90, 24, 40), (2, 1, 33, 5000, 17, 17), (2, 4, 50, 60, 8, 8)
@@ -81,3 +81,15 @@ def test_scores_far_apart_between_blocks_of_keys() -> None:
     k[:, -1] = 5000.0
     v = torch.arange(5000.0)[None, :, None].expand(-1, -1, 2).contiguous()
     assert torch.equal(attend(q, k, v, 1), torch.full((1, 3, 2), 4999.0))
+
+
+def test_the_greatest_of_bfloat16_is_found_among_negative_numbers_too():
+    x = torch.randn(64, 300).to(torch.bfloat16)
+    x[:16] = -x[:16].abs()
+    x[16:20] = float("-inf")
+    x[20, 5] = float("inf")
+    x[21] = -0.0
+    x[22, 1:] = torch.finfo(torch.bfloat16).min
+    assert torch.equal(_greatest(x), x.float().amax(dim=-1, keepdim=True))
+    x[23, 7] = float("nan")
+    assert _greatest(x)[23].isnan()

@@ -4,10 +4,14 @@ the same work: as many rows, and for pictures in float32 the same labels."""
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import pyarrow.dataset as ds
 import pytest
+import ray
 from rich.console import Console
 from transformers.models.perceiver import modeling_perceiver
 
@@ -15,8 +19,10 @@ from pipeline.reference.media import put_photographs
 from pipeline.reference.shapes import FLOW, FOURIER, MULTIMODAL, SHAPES, Shape, small
 from pipeline.runtime import RunOptions
 from pipeline.runtime.run import execute
-from pipeline.throughput import bench, plain_ray
-from pipeline.throughput.bench import MEASURED, ThroughputOptions, bench_pipeline
+from pipeline.throughput import plain_ray, work
+from pipeline.throughput.bench import bench_pipeline
+from pipeline.throughput.scaling import scale
+from pipeline.throughput.work import MEASURED, ThroughputOptions
 
 KEYS = {"bench", "head", "shape", "dtype", "units", "engine_units_per_second", "pipeline_units_per_second"}
 KEYS |= {"of_the_engine", "plain_ray_units_per_second", "over_plain_ray", "seconds_load", "seconds_predict"}
@@ -63,19 +69,33 @@ def test_a_row_has_all_of_it(cluster, model_class, units, dtype, chunks):
     assert min(row["peak_bytes"], row["plain_ray_peak_bytes"]) > 50 << 20
 
 
-def test_the_plain_script_gives_the_same_labels(cluster, checkpoint, tmp_path):
-    put_photographs(tmp_path / "in", 10, size=(60, 80))
-    plain_ray.script("image-classification", str(tmp_path / "in"), str(checkpoint)).write(str(tmp_path / "plain"))
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    put_photographs(folder, 10, size=(60, 80))
+    return folder
+
+
+def labels(parts: Path) -> dict[str, dict[str, Any]]:
+    """What a plain script found, by the name of the file."""
+    return {Path(row["path"]).name: row for row in ds.dataset(parts).to_table().to_pylist()}
+
+
+def test_plain_ray_gives_the_same_labels(cluster, checkpoint, pictures, tmp_path):
+    plain_ray.script("image-classification", str(pictures), str(checkpoint)).write(str(tmp_path / "plain"))
     options = RunOptions(
         task="image-classification",
-        input=str(tmp_path / "in"),
+        input=str(pictures),
         output=str(tmp_path / "out"),
         checkpoint=str(checkpoint),
         dtype="float32",
     )
     execute(options, console=Console(file=io.StringIO()))
     ours = {row["id"]: row for row in ds.dataset(tmp_path / "out/predictions").to_table().to_pylist()}
-    theirs = {Path(row["path"]).name: row for row in ds.dataset(tmp_path / "plain").to_table().to_pylist()}
+    assert_same_labels(ours, labels(tmp_path / "plain"))
+
+
+def assert_same_labels(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[str, Any]]) -> None:
     assert ours.keys() == theirs.keys()
     assert len(ours) == 10
     for name, row in ours.items():
@@ -83,8 +103,39 @@ def test_the_plain_script_gives_the_same_labels(cluster, checkpoint, tmp_path):
         assert row["score"] == pytest.approx(theirs[name]["score"], abs=1e-5)
 
 
+def test_plain_daft_gives_the_same_labels_as_plain_ray(cluster, checkpoint, pictures, tmp_path):
+    pytest.importorskip("daft", reason="the extra `daft`, which wants an older pyarrow than the other tests")
+    plain_ray.script("image-classification", str(pictures), str(checkpoint)).write(str(tmp_path / "ray"))
+    command = [sys.executable, "-m", "pipeline.throughput.plain_daft", "image-classification", str(pictures)]
+    subprocess.run([*command, str(tmp_path / "daft"), "--checkpoint", str(checkpoint), "--batch-size=4"], check=True)
+    assert_same_labels(labels(tmp_path / "ray"), labels(tmp_path / "daft"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model_class", "units"), [(FOURIER, 12), (FLOW, 3), (MULTIMODAL, 3)])
+def test_a_row_has_daft_where_it_is_asked_for(cluster, model_class, units):
+    pytest.importorskip("daft")
+    shape = next(shape for shape in SHAPES.values() if shape.model_class == model_class)
+    tiny = Tiny(name="tiny", task=shape.task, model_class=model_class, changes={})
+    (row,) = bench_pipeline(tiny, ThroughputOptions(dtypes=["float32"], repeats=1, units=units, daft=True))
+    assert row["over_plain_daft"] == row["pipeline_units_per_second"] / row["plain_daft_units_per_second"]
+    assert row["plain_daft_peak_bytes"] > 50 << 20
+
+
+@pytest.mark.slow
+def test_replicas_are_scaled_as_far_as_there_are_cpus(cluster):
+    tiny = Tiny(name="tiny", task="image-classification", model_class=FOURIER, changes={})
+    rows = list(scale(tiny, ThroughputOptions(dtypes=["float32"], repeats=1, units=32, batch=2)))
+    cpus = int(ray.cluster_resources()["CPU"])
+    assert [row["replicas"] for row in rows] == [1 << power for power in range(cpus.bit_length())]
+    assert (rows[0]["of_ideal"], rows[0]["threads"], rows[-1]["threads"]) == (1, cpus, 1)
+    for row in rows:
+        assert row["ideal_units_per_second"] == rows[0]["units_per_second"], "all replicas together have the same CPUs"
+        assert row["of_ideal"] == row["units_per_second"] / row["ideal_units_per_second"]
+
+
 def test_a_lost_unit_is_noticed(cluster, monkeypatch):
-    monkeypatch.setattr(bench.media, "put_photographs", lambda folder, units, **_: put_photographs(folder, units - 1))
+    monkeypatch.setattr(work.media, "put_photographs", lambda folder, units, **_: put_photographs(folder, units - 1))
     tiny = Tiny(name="tiny", task="image-classification", model_class=FOURIER, changes={})
     with pytest.raises(RuntimeError, match="has predicted 7 units of 8"):
         next(bench_pipeline(tiny, ThroughputOptions(dtypes=["float32"], repeats=1, units=8)))
