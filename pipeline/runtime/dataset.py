@@ -151,7 +151,9 @@ def _predict(stages: Stages, loaded: Dataset, plan: Dataset, pool: Pool, mode: M
     replicas = ActorPoolStrategy(
         size=min(resources.replicas, plan.count()),  # a replica more would load its model for nothing
         max_concurrent_calls_per_actor=1 if apart else CONCURRENT_CALLS,
-        max_tasks_in_flight_per_actor=1 if apart else None,
+        # No more than it works on: what waited in one replica's queue, twice as many by default, would wait there while
+        # others have nothing left to do.
+        max_tasks_in_flight_per_actor=1 if apart else CONCURRENT_CALLS,
         enable_true_multi_threading=True,
     )
     return loaded.map_batches(
