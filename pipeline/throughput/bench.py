@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
-from typing import Any
 
 from pipeline.reference.shapes import Shape
 from pipeline.throughput import plain_ray
+from pipeline.throughput.plain import Asked
 from pipeline.throughput.runs import Engine, Turn, passes_left_out, plain_turn, threads
 from pipeline.throughput.watching import busy
 from pipeline.throughput.work import CLIPS, Row, ThroughputOptions, Work, shapes_of, works
@@ -82,39 +82,32 @@ class Contest:
         return self._described() | _rates(turns) | _seconds(turns) | {"busy_before": turns.busy}
 
     def _plain_ray(self, number: int) -> Turn:
-        work = self.work
-
-        def write(output: Path, notes: Path) -> None:
-            named = {**self._named(), "notes": str(notes)}
-            plain_ray.script(work.shape.task, str(work.inputs), str(work.checkpoint), **named).write(str(output))
-
-        return self._plain(f"plain-ray-{number}", write)
+        asked = self._asked(f"plain-ray-{number}")
+        return self._plain(asked, lambda: plain_ray.write(asked))
 
     def _plain_daft(self, number: int) -> Turn:
         """In a process of its own: Daft holds models in processes that it starts by itself."""
-        work = self.work
+        asked = self._asked(f"plain-daft-{number}")
+        command = [sys.executable, "-m", PLAIN_DAFT, *asked.words()]
+        return self._plain(asked, lambda: subprocess.run(command, check=True, stderr=subprocess.DEVNULL))  # noqa: S603
 
-        def write(output: Path, notes: Path) -> None:
-            named = {**self._named(), "checkpoint": work.checkpoint, "notes": notes}
-            options = [f"--{name.replace('_', '-')}={value}" for name, value in named.items() if value is not None]
-            command = [sys.executable, "-m", PLAIN_DAFT, work.shape.task, str(work.inputs), str(output), *options]
-            subprocess.run(command, check=True, stderr=subprocess.DEVNULL)  # noqa: S603 - a module of our own
-
-        return self._plain(f"plain-daft-{number}", write)
-
-    def _plain(self, name: str, write: Callable[[Path, Path], None]) -> Turn:
-        output, notes = self.work.outputs / name, self.work.outputs / f"{name}.notes"
-        turn = plain_turn(lambda: write(output, notes), output, notes, passes=self.passes)
+    def _plain(self, asked: Asked, write: Callable[[], object]) -> Turn:
+        turn = plain_turn(write, Path(asked.output), Path(str(asked.notes)), passes=self.passes)
         return self.work.whole("the plain script", turn)
 
-    def _named(self) -> dict[str, Any]:
-        """What both plain scripts are told."""
-        return {
-            "dtype": self.plain_dtype,
-            "device": self.options.device,
-            "batch_size": self.plain_batch,
-            "chunks": self.chunks,
-        }
+    def _asked(self, name: str) -> Asked:
+        work = self.work
+        return Asked(
+            task=work.shape.task,
+            input=str(work.inputs),
+            output=str(work.outputs / name),
+            checkpoint=str(work.checkpoint),
+            dtype=self.plain_dtype,
+            device=self.options.device,
+            batch_size=self.plain_batch,
+            chunks=self.chunks,
+            notes=str(work.outputs / f"{name}.notes"),
+        )
 
     def _described(self) -> Row:
         return {

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import argparse
 import io
-from collections.abc import Iterator, Mapping, Sequence
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -16,6 +19,7 @@ from transformers import PerceiverConfig
 
 from pipeline.reference import oracle
 from pipeline.reference.compare import spread_chunks
+from pipeline.throughput.watching import note
 
 Batch: TypeAlias = dict[str, Any]
 
@@ -145,6 +149,22 @@ def _patches(frames: torch.Tensor) -> torch.Tensor:
     return patches.transpose(2, 3).reshape(batch, 2, 27, height, width)
 
 
+class WatchedPredictor:
+    """A predictor that takes down when it was ready, by which process, and the seconds of each call."""
+
+    def __init__(self, *, predictor: type[Predictor], notes: str, **arguments: Any) -> None:
+        began, self.notes = time.time(), notes
+        self.predictor = predictor(**arguments)
+        note(notes, process=os.getpid(), began=began, ready=time.time())
+
+    def __call__(self, batch: Batch) -> Batch:
+        """What the predictor gives."""
+        began = time.perf_counter()
+        outputs = self.predictor(batch)
+        note(self.notes, predicted=time.perf_counter() - began)
+        return outputs
+
+
 PREDICTORS: Mapping[str, type[Predictor]] = {
     "image-classification": ImagePredictor,
     "optical-flow": FlowPredictor,
@@ -152,24 +172,47 @@ PREDICTORS: Mapping[str, type[Predictor]] = {
 }
 
 
-def predictor_arguments(
-    task: str, checkpoint: str, *, dtype: str, device: str, threads: int, chunks: int | None
-) -> dict[str, Any]:
-    """What the task's predictor is made with; `chunks`: of a clip's 128 passes, None for all."""
-    arguments = {"checkpoint": checkpoint, "dtype": dtype, "device": device, "threads": threads}
-    return arguments | ({"chunks": chunks} if task == "multimodal-autoencoding" else {})
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What a plain script is asked for: a folder or file, predicted into a folder of Parquet files."""
 
+    task: str
+    input: str
+    output: str
+    checkpoint: str
+    dtype: str = "float32"
+    device: str = "cpu"
+    batch_size: int = 1  # a CPU is full of one unit of any of them
+    chunks: int | None = None  # of a clip's 128 passes; None: all
+    notes: str | None = None  # a file that takes down when the model was ready, and seconds of each call
 
-def parse(description: str, arguments: Sequence[str] | None = None) -> dict[str, Any]:
-    """The command line of a plain script: task, input, output, and options by their names."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("task", choices=list(PREDICTORS))
-    parser.add_argument("input")
-    parser.add_argument("output")
-    parser.add_argument("--checkpoint", required=True, help="a folder")
-    parser.add_argument("--dtype", default="float32")
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--batch-size", type=int, default=1, help="a CPU is full of one unit of any of them")
-    parser.add_argument("--chunks", type=int, help="of a clip's 128 passes, all by default")
-    parser.add_argument("--notes", help="a file that takes down when the model was ready, and seconds of each call")
-    return vars(parser.parse_args(arguments))
+    @classmethod
+    def parse(cls, description: str, words: Sequence[str] | None = None) -> Asked:
+        """From a script's command line."""
+        parser = argparse.ArgumentParser(description=description)
+        parser.add_argument("task", choices=list(PREDICTORS))
+        parser.add_argument("input")
+        parser.add_argument("output")
+        parser.add_argument("--checkpoint", required=True, help="a folder")
+        parser.add_argument("--dtype", default=cls.dtype)
+        parser.add_argument("--device", default=cls.device, choices=["cpu", "cuda"])
+        parser.add_argument("--batch-size", type=int, default=cls.batch_size)
+        parser.add_argument("--chunks", type=int, help="of a clip's 128 passes, all by default")
+        parser.add_argument("--notes", help="a file to take down when the model was ready, and seconds of each call")
+        return cls(**vars(parser.parse_args(words)))
+
+    def words(self) -> list[str]:
+        """What `parse` makes the same of."""
+        named = {name: value for name, value in vars(self).items() if value is not None}
+        first = [str(named.pop(name)) for name in ("task", "input", "output")]
+        return [*first, *(f"--{name.replace('_', '-')}={value}" for name, value in named.items())]
+
+    def predictor(self, threads: int) -> tuple[Callable[..., Callable[[Batch], Batch]], dict[str, Any]]:
+        """What predicts, and what it is made with; `threads`: of torch."""
+        made_by, named = PREDICTORS[self.task], {"checkpoint": self.checkpoint, "dtype": self.dtype}
+        arguments: dict[str, Any] = {**named, "device": self.device, "threads": threads}
+        if self.task == "multimodal-autoencoding":
+            arguments["chunks"] = self.chunks
+        if self.notes is None:
+            return made_by, arguments
+        return WatchedPredictor, {"predictor": made_by, "notes": self.notes, **arguments}

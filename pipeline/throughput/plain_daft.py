@@ -8,7 +8,7 @@ Needs the extra `daft`. As with `plain_ray`, nothing is retried, quarantined or 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -17,16 +17,7 @@ import numpy as np
 from daft import DataType, Series
 from transformers import PerceiverConfig, PerceiverImageProcessorPil
 
-from pipeline.throughput.plain import (
-    PREDICTORS,
-    Batch,
-    parse,
-    predictor_arguments,
-    preprocess_clips,
-    preprocess_images,
-    preprocess_pairs,
-)
-from pipeline.throughput.watching import WatchedPredictor
+from pipeline.throughput.plain import Asked, preprocess_clips, preprocess_images, preprocess_pairs
 
 _LABEL = {"label_id": DataType.int64(), "label": DataType.string(), "score": DataType.float32()}
 _FLOW = {"path": DataType.string(), "frame_index": DataType.int64(), "flow": DataType.binary()}
@@ -37,18 +28,16 @@ _CLIP |= {"pixels": DataType.binary(), "audio": DataType.binary()}
 class Model:
     """Predicts pictures in batches, films one after another."""
 
-    def __init__(self, task: str, arguments: Mapping[str, Any], notes: str | None) -> None:
-        """`notes`: a file that takes down when the model was ready and how long each call took, None for none."""
-        self.task, kind, checkpoint = task, PREDICTORS[task], arguments["checkpoint"]
-        self.predictor: Callable[[Batch], Batch] = (
-            WatchedPredictor(predictor=kind, notes=notes, **arguments) if notes else kind(**arguments)
-        )
-        if task == "image-classification":
-            self.processor = PerceiverImageProcessorPil.from_pretrained(checkpoint)
-        config = PerceiverConfig.from_pretrained(checkpoint)
-        size = config.train_size[0], config.train_size[1]
-        flow = task == "optical-flow"
-        self.parts = partial(preprocess_pairs, size=size) if flow else partial(preprocess_clips, config=config)
+    def __init__(self, asked: Asked) -> None:
+        made_by, arguments = asked.predictor(threads=len(os.sched_getaffinity(0)))
+        self.predictor = made_by(**arguments)
+        config = PerceiverConfig.from_pretrained(asked.checkpoint)
+        if asked.task == "image-classification":
+            self.processor = PerceiverImageProcessorPil.from_pretrained(asked.checkpoint)
+        elif asked.task == "optical-flow":
+            self.parts = partial(preprocess_pairs, size=(config.train_size[0], config.train_size[1]))
+        else:
+            self.parts = partial(preprocess_clips, config=config)
 
     def pictures(self, path: Series, image: Series) -> list[dict[str, Any]]:
         """The best label of each picture."""
@@ -70,50 +59,31 @@ def _plain(value: Any) -> Any:
     return value.item() if isinstance(value, np.generic) else value
 
 
-def write(
-    task: str,
-    inputs: str,
-    output: str,
-    checkpoint: str,
-    *,
-    dtype: str = "float32",
-    device: str = "cpu",
-    batch_size: int = 1,
-    chunks: int | None = None,
-    notes: str | None = None,
-) -> None:
+def write(asked: Asked) -> None:
     """Predict all files of a folder into Parquet, with one model and all CPUs."""
-    threads = len(os.sched_getaffinity(0))
-    arguments = predictor_arguments(task, checkpoint, dtype=dtype, device=device, threads=threads, chunks=chunks)
-    model = _served(task, device, batch_size)(task, arguments, notes)
-    files = daft.from_glob_path(f"{inputs}/*").select("path")
+    model = _served(asked)(asked)
+    files = daft.from_glob_path(f"{asked.input}/*").select("path")
     content = daft.col("path").download()
-    if task == "image-classification":
+    if asked.task == "image-classification":
         pictures = files.with_column("image", content.decode_image(mode="RGB"))
         predicted = pictures.select("path", model.pictures(pictures["path"], pictures["image"]))
     else:
         films = files.with_column("content", content)
         predicted = films.select(model.film(films["path"], films["content"]))
-    predicted.write_parquet(output)
+    predicted.write_parquet(asked.output)
 
 
-def _served(task: str, device: str, batch_size: int) -> Any:
+def _served(asked: Asked) -> Any:
     """The class as Daft serves it: one of it, with a GPU where it predicts on one."""
-    films = DataType.struct(_FLOW if task == "optical-flow" else _CLIP)
-    labels = DataType.struct(_LABEL)
+    films = DataType.struct(_FLOW if asked.task == "optical-flow" else _CLIP)
+    batch = daft.method.batch(return_dtype=DataType.struct(_LABEL), unnest=True, batch_size=asked.batch_size)
     methods = {
-        "pictures": daft.method.batch(return_dtype=labels, unnest=True, batch_size=batch_size)(Model.pictures),
+        "pictures": batch(Model.pictures),
         "film": daft.method(return_dtype=films, unnest=True)(Model.film),
     }
     served = type("Served", (Model,), methods)
-    return daft.cls(served, gpus=int(device == "cuda"), max_concurrency=1, use_process=True)
-
-
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The script from the command line."""
-    given = parse("Predict with transformers under Daft, plainly.", arguments)
-    write(given.pop("task"), given.pop("input"), given.pop("output"), given.pop("checkpoint"), **given)
+    return daft.cls(served, gpus=int(asked.device == "cuda"), max_concurrency=1, use_process=True)
 
 
 if __name__ == "__main__":
-    main()
+    write(Asked.parse("Predict with transformers under Daft, plainly."))

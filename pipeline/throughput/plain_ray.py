@@ -8,72 +8,26 @@ Nothing is retried, quarantined or resumed, and files are read without limits. F
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping
 
 import ray
 import ray.data
 from transformers import PerceiverConfig
 
-from pipeline.throughput.plain import (
-    PREDICTORS,
-    parse,
-    predictor_arguments,
-    preprocess_clips,
-    preprocess_images,
-    preprocess_pairs,
-)
-from pipeline.throughput.watching import WatchedPredictor
+from pipeline.throughput.plain import Asked, preprocess_clips, preprocess_images, preprocess_pairs
 
 
-@dataclass(frozen=True, kw_only=True)
-class Script:
-    """What is read, and what predicts it."""
-
-    inputs: ray.data.Dataset
-    predictor: type
-    arguments: Mapping[str, Any]
-    batch_size: int
-    gpus: int
-
-    def write(self, output: str) -> None:
-        """Predict all of it into Parquet."""
-        predicted = self.inputs.map_batches(
-            self.predictor,
-            fn_constructor_kwargs=dict(self.arguments),
-            compute=ray.data.ActorPoolStrategy(size=1),
-            batch_size=self.batch_size,
-            num_gpus=self.gpus or None,
-        )
-        predicted.write_parquet(output)
-
-
-def script(
-    task: str,
-    inputs: str,
-    checkpoint: str,
-    *,
-    dtype: str = "float32",
-    device: str = "cpu",
-    batch_size: int = 1,
-    chunks: int | None = None,
-    notes: str | None = None,
-) -> Script:
-    """The script of a task over a file or folder. `chunks`: of a clip's 128 passes, all by default. `notes`: a file
-    that takes down when the model was ready and how long each call took."""
-    threads = max(1, int(ray.cluster_resources()["CPU"]))
-    arguments = predictor_arguments(task, checkpoint, dtype=dtype, device=device, threads=threads, chunks=chunks)
-    predictor: type = PREDICTORS[task]
-    if notes is not None:
-        predictor, arguments = WatchedPredictor, arguments | {"predictor": predictor, "notes": notes}
-    return Script(
-        inputs=_READ[task](inputs, checkpoint),
-        predictor=predictor,
-        arguments=arguments,
-        batch_size=batch_size,
-        gpus=int(device == "cuda"),
+def write(asked: Asked) -> None:
+    """Predict all of it into Parquet, with one model and all CPUs."""
+    predictor, arguments = asked.predictor(threads=max(1, int(ray.cluster_resources()["CPU"])))
+    predicted = _READ[asked.task](asked.input, asked.checkpoint).map_batches(
+        predictor,
+        fn_constructor_kwargs=arguments,
+        compute=ray.data.ActorPoolStrategy(size=1),
+        batch_size=asked.batch_size,
+        num_gpus=1 if asked.device == "cuda" else None,
     )
+    predicted.write_parquet(asked.output)
 
 
 def _images(inputs: str, checkpoint: str) -> ray.data.Dataset:
@@ -103,13 +57,7 @@ _READ: Mapping[str, Callable[[str, str], ray.data.Dataset]] = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """The script from the command line."""
-    given = parse("Predict with transformers under Ray Data, plainly.", arguments)
-    output = given.pop("output")
-    ray.init(address="local", log_to_driver=False)
-    script(given.pop("task"), given.pop("input"), given.pop("checkpoint"), **given).write(output)
-
-
 if __name__ == "__main__":
-    main()
+    given = Asked.parse("Predict with transformers under Ray Data, plainly.")
+    ray.init(address="local", log_to_driver=False)
+    write(given)

@@ -11,12 +11,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from os import getpid
 from pathlib import Path
-from typing import Any
 
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.reference.peak import high_water
 from pipeline.runtime.replica import ModelRef
-from pipeline.throughput.plain import Batch
 
 _SETTLE, _LOOK = 2.0, 1.0  # seconds; the processes of a run that has ended take CPUs for the first of them
 _EVERY = 0.1  # seconds; the peak that is read never goes down, so only the last moments can be missed
@@ -32,24 +30,8 @@ class Watched(ModelRef):
         """The model, on its device."""
         began = time.time()
         model = super().load()
-        _note(self.notes, process=getpid(), began=began, ready=time.time())
+        note(self.notes, process=getpid(), began=began, ready=time.time())
         return model
-
-
-class WatchedPredictor:
-    """A predictor of the plain script that notes the same, and the seconds of each call."""
-
-    def __init__(self, *, predictor: type, notes: str, **arguments: Any) -> None:
-        began, self.notes = time.time(), notes
-        self.predictor = predictor(**arguments)
-        _note(notes, process=getpid(), began=began, ready=time.time())
-
-    def __call__(self, batch: Batch) -> Batch:
-        """What the predictor gives."""
-        began = time.perf_counter()
-        outputs: Batch = self.predictor(batch)
-        _note(self.notes, predicted=time.perf_counter() - began)
-        return outputs
 
 
 @dataclass
@@ -113,7 +95,8 @@ def _ticks() -> tuple[int, int]:
     return ticks[3] + ticks[4], sum(ticks)
 
 
-def _note(path: str, **values: float) -> None:
+def note(path: str, **values: float) -> None:
+    """Take values down in a file, as a line of JSON."""
     with Path(path).open("a") as file:
         file.write(json.dumps(values) + "\n")
 

@@ -1,6 +1,7 @@
 """How shards travel through Ray: one a block, without a copy, and never stalled."""
 
 import itertools
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -36,24 +37,27 @@ def options(pictures, checkpoint, tmp_path, cluster):
 class Witness:
     """The real head, with arrays of 200 kB: what is below 100 kB Ray sends along with its messages.
 
-    For each micro-batch it writes down where the arrays lie and which task they came in.
+    It writes down which tasks there are, and for each micro-batch where the arrays lie.
     """
 
     def __init__(self, head, folder: Path):
         self.head, self.folder = head, folder
         self.columns, self.encode, self.decode = head.columns, head.encode, head.decode
         self.rows, self.counts = head.rows, head.counts
-        self.bucket = head.bucket
+
+    def bucket(self, shapes):
+        """Asked in the thread of the task; what follows is not."""
+        (self.folder / f"task-{ray.get_runtime_context().get_task_id()}").touch()
+        return self.head.bucket(shapes)
 
     def transform(self, medium):
         return {name: array.repeat(8, 1).repeat(8, 2) for name, array in self.head.transform(medium).items()}
 
     def collate(self, arrays, device):
         images = arrays["image"]
-        task = ray.get_runtime_context().get_task_id()
         step = {int(b.ctypes.data - a.ctypes.data) for a, b in itertools.pairwise(images)}
         lines = [f"{mapping_of(image)} {image.flags.writeable} {step <= {image.nbytes}}" for image in images]
-        with (self.folder / task).open("a") as file:
+        with (self.folder / f"arrays-{os.getpid()}").open("a") as file:
             file.write("\n".join(lines) + "\n")
         return self.head.collate({"image": [image[:, ::8, ::8] for image in images]}, device)
 
@@ -78,9 +82,8 @@ def test_a_block_is_one_shard_and_its_arrays_lie_in_shared_memory(options, tmp_p
         bundles = list(build(stages, blocks, Pool()).iter_internal_ref_bundles())
         sizes = [entry.metadata.num_rows for bundle in bundles for entry in bundle.blocks]
     assert sizes == [1] * 15
-    tasks = [path.read_text().splitlines() for path in seen.iterdir()]
-    assert len(tasks) == 15, "a task of a replica gets one block, and that is one shard"
-    lines = [line.split() for task in tasks for line in task]
+    assert len(list(seen.glob("task-*"))) == 15, "a task of a replica gets one block, and that is one shard"
+    lines = [line.split() for path in seen.glob("arrays-*") for line in path.read_text().splitlines()]
     assert len(lines) == 55
     for mapping, writeable, adjacent in lines:
         assert "plasma" in mapping

@@ -6,12 +6,14 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pyarrow.dataset as ds
 import pytest
 import ray
+from PIL import Image
 from rich.console import Console
 from transformers.models.perceiver import modeling_perceiver
 
@@ -19,8 +21,9 @@ from pipeline.reference.media import put_photographs
 from pipeline.reference.shapes import FLOW, FOURIER, MULTIMODAL, SHAPES, Shape, small
 from pipeline.runtime import RunOptions
 from pipeline.runtime.run import execute
-from pipeline.throughput import plain_ray, work
+from pipeline.throughput import bench, plain_ray, work
 from pipeline.throughput.bench import bench_pipeline
+from pipeline.throughput.plain import Asked
 from pipeline.throughput.scaling import scale
 from pipeline.throughput.work import MEASURED, ThroughputOptions
 
@@ -76,13 +79,22 @@ def pictures(tmp_path_factory) -> Path:
     return folder
 
 
+def asked_for(pictures: Path, output: Path, checkpoint: Path) -> Asked:
+    return Asked(task="image-classification", input=str(pictures), output=str(output), checkpoint=str(checkpoint))
+
+
+def test_a_plain_script_is_asked_for_in_words(checkpoint, tmp_path):
+    asked = replace(asked_for(tmp_path / "in", tmp_path / "out", checkpoint), dtype="bfloat16", chunks=2)
+    assert Asked.parse("", asked.words()) == asked
+
+
 def labels(parts: Path) -> dict[str, dict[str, Any]]:
     """What a plain script found, by the name of the file."""
     return {Path(row["path"]).name: row for row in ds.dataset(parts).to_table().to_pylist()}
 
 
 def test_plain_ray_gives_the_same_labels(cluster, checkpoint, pictures, tmp_path):
-    plain_ray.script("image-classification", str(pictures), str(checkpoint)).write(str(tmp_path / "plain"))
+    plain_ray.write(asked_for(pictures, tmp_path / "plain", checkpoint))
     options = RunOptions(
         task="image-classification",
         input=str(pictures),
@@ -105,9 +117,13 @@ def assert_same_labels(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[s
 
 def test_plain_daft_gives_the_same_labels_as_plain_ray(cluster, checkpoint, pictures, tmp_path):
     pytest.importorskip("daft", reason="the extra `daft`, which wants an older pyarrow than the other tests")
-    plain_ray.script("image-classification", str(pictures), str(checkpoint)).write(str(tmp_path / "ray"))
-    command = [sys.executable, "-m", "pipeline.throughput.plain_daft", "image-classification", str(pictures)]
-    subprocess.run([*command, str(tmp_path / "daft"), "--checkpoint", str(checkpoint), "--batch-size=4"], check=True)
+    exact = tmp_path / "png"  # of a JPEG each decoder makes pixels of its own
+    exact.mkdir()
+    for path in pictures.iterdir():
+        Image.open(path).save(exact / f"{path.stem}.png")
+    plain_ray.write(asked_for(exact, tmp_path / "ray", checkpoint))
+    asked = replace(asked_for(exact, tmp_path / "daft", checkpoint), batch_size=4, notes=str(tmp_path / "notes"))
+    subprocess.run([sys.executable, "-m", bench.PLAIN_DAFT, *asked.words()], check=True)
     assert_same_labels(labels(tmp_path / "ray"), labels(tmp_path / "daft"))
 
 
