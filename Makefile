@@ -14,7 +14,7 @@ demo: $(STAMP)
 	$(VENV)/bin/perceiver demo
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
 
 MINUTES ?= 30
 SEED ?= 0
