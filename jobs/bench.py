@@ -176,13 +176,12 @@ def _told(row: dict[str, Any]) -> dict[str, str]:
         told[f"plain {name}"] = f"{about}{_rate(row, who)}{other}" if there else "-"
         told[f"over plain {name}"] = f"{about}{row[f'over_{who}']:.2f}" if there else "-"
     for stage in ("start", "model", "load", "predict", "write", "whole"):
-        told["seconds of it all" if stage == "whole" else f"seconds of {stage}"] = f"{row[f'seconds_{stage}']:.3g}"
+        told[f"seconds, {stage}"] = f"{row[f'seconds_{stage}']:.3g}"
     return told | {"peak memory": size(row["peak_bytes"]), "busy before": f"{max(row['busy_before']):.0%}"}
 
 
 def _replicas(rows: Iterable[dict[str, Any]]) -> Group:
-    """Whole runs by the number of replicas, a table for each shape and dtype: each rate is drawn above the
-    ideal."""
+    """Whole runs by the number of replicas, a table for each shape and dtype: each rate is drawn above the ideal."""
     by_work: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         by_work[row["shape"], row["dtype"]].append(row)
@@ -195,11 +194,10 @@ def _replicas(rows: Iterable[dict[str, Any]]) -> Group:
         table.add_column("rate, and the ideal", ratio=1)
         most = max(max(row["units_per_second"], row["ideal_units_per_second"]) for row in shown)
         for row in shown:
-            least, greatest = row["units_per_second_range"]
             table.add_row(
                 str(row["replicas"]),
                 str(row["threads"]),
-                f"{row['units_per_second']:.3g} [{least:.3g}, {greatest:.3g}]",
+                _rate(row),
                 f"{row['of_ideal']:.2f}",
                 f"{max(row['busy_before']):.0%}",
                 Group(
@@ -211,9 +209,11 @@ def _replicas(rows: Iterable[dict[str, Any]]) -> Group:
     return Group(*tables)
 
 
-def _rate(row: dict[str, Any], who: str) -> str:
-    least, greatest = row[f"{who}_units_per_second_range"]
-    return f"{row[f'{who}_units_per_second']:.3g} [{least:.3g}, {greatest:.3g}]"
+def _rate(row: dict[str, Any], who: str | None = None) -> str:
+    """Median, least and greatest of who there is, or of the only one."""
+    name = f"{who}_units_per_second" if who else "units_per_second"
+    least, greatest = row[f"{name}_range"]
+    return f"{row[name]:.3g} [{least:.3g}, {greatest:.3g}]"
 
 
 def _spread(row: dict[str, Any], who: str) -> str:

@@ -1,8 +1,8 @@
 """predict: one model in one actor. Shards of arrays in, shards of rows out.
 
-An actor runs several calls at once, so that one shard computes while the next is collated and the last one's rows
-leave; they take turns at the device. Of one call the next knows only for how many units the device had room, and how
-fast it was.
+An actor runs several calls at once, so that one shard computes while the next arrives and the last one's rows leave,
+and beside a GPU while the next is collated; they take turns at the device. Of one call the next knows only for how many
+units the device had room, and how fast it was.
 """
 
 from __future__ import annotations

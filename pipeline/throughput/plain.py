@@ -6,6 +6,7 @@ import argparse
 import io
 import os
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +28,7 @@ _PIXELS = 20.0  # of one unit of flow
 _FPS = 25  # of the clips that the published model learned from
 
 
-class Predictor:
+class Predictor(ABC):
     """transformers' model, in a process that holds it."""
 
     def __init__(self, *, checkpoint: str, dtype: str, device: str, threads: int) -> None:
@@ -35,9 +36,9 @@ class Predictor:
         torch.set_num_threads(threads)
         self.model = oracle.load(Path(checkpoint), dtype=getattr(torch, dtype), device=device)
 
+    @abstractmethod
     def __call__(self, batch: Batch) -> Batch:
         """Columns of inputs to columns of outputs."""
-        raise NotImplementedError
 
     def tensor(self, values: np.ndarray) -> torch.Tensor:
         """A copy on the device, in the model's dtype where it is not of bytes."""
