@@ -7,7 +7,8 @@ constants alone, it lies in a space of fewer dimensions than the query has chann
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -16,15 +17,16 @@ from torch import Tensor, nn
 from pipeline.perceiver.attend import attend
 from pipeline.perceiver.attention import CrossAttention, CrossLayer
 from pipeline.perceiver.constants import Constant
-from pipeline.perceiver.folding import Affine, NarrowTail, Tail, filling, normalised, with_one
+from pipeline.perceiver.folding import Affine, NarrowTail, Tail, normalised, with_one
+from pipeline.perceiver.grids import Channels, Grid, filling
 from pipeline.perceiver.positions import FourierPositions
-from pipeline.perceiver.queries import InputQueries, InputsAt, PositionQueries, batched
+from pipeline.perceiver.preprocessors import Placed
+from pipeline.perceiver.queries import InputQueries, PositionQueries, batched
 
 if TYPE_CHECKING:
     from pipeline.perceiver.decoders import Output
 
-ROWS = 1 << 15  # queries that are made at a time
-FEATURE_BYTES = 400 << 20  # queries of a whole output are kept where they fit: those of a clip in bfloat16 do
+RUN = 256  # queries that follow each other, on average, for which it pays to go along the rows of their grid
 
 
 class Asked(Protocol):
@@ -32,7 +34,7 @@ class Asked(Protocol):
 
     scale: float | None
 
-    def queries(self, points: Tensor, like: Tensor, inputs_at: InputsAt | None) -> Tensor:
+    def queries(self, points: Tensor, like: Tensor, placed: Placed | None) -> Tensor:
         """[B or 1, P, F] at flat indices [P] or [B, P]."""
         ...
 
@@ -45,84 +47,76 @@ class Projected(nn.Module):
         self.source, self.scale = source, None
         self._layer = (layer,)
 
-    def queries(self, points: Tensor, like: Tensor, inputs_at: InputsAt | None) -> Tensor:  # noqa: ARG002
+    def queries(self, points: Tensor, like: Tensor, placed: Placed | None) -> Tensor:  # noqa: ARG002
         return batched(self.source.projected(points, like, self._layer[0]))
 
 
-class Normalised(nn.Module):
-    """Queries made of inputs: x̂ and a 1, whose product with the latents' part holds all that is constant."""
+class OnGrid(nn.Module):
+    """Queries x̃ = x / σ at the places of a grid: `order` has the channels of x, those that change along a row first,
+    and [x̃; 1] times the latents' part is the score. The latents' part of x̃ is centred, since x̂ = x̃ - mean x̃."""
 
     scale = 1.0
+
+    def __init__(self, order: Sequence[int]) -> None:
+        super().__init__()
+        self.order = list(order)
+        self.extra = 1 + filling(len(self.order) + 1)
+
+    def with_one(self, x: Tensor) -> Tensor:
+        """[..., F] with the 1 and as many zeros as fill up."""
+        x = F.pad(x, (0, self.extra))
+        x[..., len(self.order)] = 1
+        return x
+
+
+class Normalised(OnGrid):
+    """Queries made of inputs."""
 
     def __init__(self, source: InputQueries, eps: float) -> None:
-        super().__init__()
-        self.source, self.channels, self.eps = source, source.channels, eps
-        self.extra = 1 + filling(self.channels + 1)
+        channels = Channels.of(source.positions, features=source.features, channels=source.channels)
+        super().__init__([*channels.column, *channels.row])
+        self.source, self.eps = source, eps
 
     def basis(self) -> Tensor:
-        """x̂ [E] of the features [F - 1] without the 1."""
-        return torch.eye(self.channels, dtype=torch.float64)
+        """x̂ [E] of x̃."""
+        return Affine.centring(self.source.channels).weight[:, self.order]
 
-    def queries(self, points: Tensor, like: Tensor, inputs_at: InputsAt | None) -> Tensor:  # noqa: ARG002
-        features = F.pad(normalised(self.source.at(points, inputs_at), self.eps), (0, self.extra))
-        features[..., self.channels] = 1
-        return features
+    def grid(self, like: Tensor, placed: Placed | None) -> Grid | None:  # noqa: ARG002
+        """Where they lie; None where the inputs do not lie on all of it."""
+        return None if placed is None or placed.begin else placed.grid(self.eps)
+
+    def queries(self, points: Tensor, like: Tensor, placed: Placed | None) -> Tensor:  # noqa: ARG002
+        return self.with_one(normalised(self.source.at(points, placed), self.eps)[..., self.order])
 
 
-class Positional(nn.Module):
-    """Queries made of Fourier positions p and constants c: x̂ = ([p; c] - μ) / σ is linear in [p / σ; 1 / σ; -μ / σ].
-
-    p is taken from a table a dimension, so that its waves are computed once for each row, column and frame.
-    """
-
-    scale = 1.0
+class Positional(OnGrid):
+    """Queries made of Fourier positions and constants, which are one channel in x̃."""
 
     def __init__(self, source: PositionQueries, eps: float) -> None:
-        super().__init__()
         assert isinstance(source.positions, FourierPositions)
-        self.source, self.positions, self.eps = source, source.positions, eps
-        self.order = [column for axis in range(len(source.index_dims)) for column in self.positions.columns(axis)]
-        self.channels = len(self.order) + 2
-        self.extra = filling(self.channels + 1)
-        padding = source.padding
-        self._constants = torch.zeros(0, dtype=torch.float64) if padding is None else padding[0].detach().double()
-        self._sum, self._squares = float(self._constants.sum()), float(self._constants.square().sum())
-        self._all = Constant(FEATURE_BYTES)
+        positions = source.positions
+        channels = Channels.of(positions, features=0, channels=positions.channels)
+        super().__init__([*channels.column, *channels.row, positions.channels])
+        self.source, self.positions, self.eps = source, positions, eps
+        self._grid: Constant[Grid] = Constant()
 
     def basis(self) -> Tensor:
-        """x̂ [E] of the features [F - 1] without the 1."""
-        basis = torch.zeros(self.source.channels, self.channels, dtype=torch.float64)
-        basis[self.order, range(len(self.order))] = 1
-        basis[len(self.order) :, -2] = self._constants
-        basis[:, -1] = 1
-        return basis
+        """x̂ [E] of x̃."""
+        width, padding = self.positions.channels, self.source.padding
+        basis = torch.zeros(self.source.channels, width + 1, dtype=torch.float64)
+        basis[range(width), range(width)] = 1
+        if padding is not None:
+            basis[width:, width] = padding[0].double()
+        return (Affine.centring(self.source.channels).weight @ basis)[:, self.order]
 
-    def queries(self, points: Tensor, like: Tensor, inputs_at: InputsAt | None) -> Tensor:  # noqa: ARG002
-        width = self.channels + 1 + self.extra
-        if self.source.count * width * like.element_size() > FEATURE_BYTES:
-            return batched(self._features(points, like))
+    def grid(self, like: Tensor, placed: Placed | None = None) -> Grid:  # noqa: ARG002
+        """Where they lie."""
+        source = self.source
+        arguments: dict[str, Any] = {"whole": False, "padding": source.padding, "eps": self.eps, "one": True}
+        return self._grid.get(like, "grid", lambda: Grid(self.positions, source.index_dims, like, **arguments))
 
-        def every() -> Tensor:
-            features = like.new_empty(self.source.count, width)
-            for begin in range(0, self.source.count, ROWS):  # in float32 all of them take twice as much, several times
-                end = min(begin + ROWS, self.source.count)
-                features[begin:end] = self._features(torch.arange(begin, end, device=like.device), like)
-            return features
-
-        return batched(self._all.get(like, "features", every)[points])
-
-    def _features(self, points: Tensor, like: Tensor) -> Tensor:
-        places = torch.unravel_index(points, self.source.index_dims)
-        tables = self.positions.along(self.source.index_dims, like)
-        parts = [table[place] for table, place in zip(tables, places, strict=True)]
-        sums = [part.sum(dim=-1, keepdim=True) for part in parts]
-        squares = [part.square().sum(dim=-1, keepdim=True) for part in parts]
-        mean = (torch.stack(sums).sum(dim=0) + self._sum) / self.source.channels
-        square = (torch.stack(squares).sum(dim=0) + self._squares) / self.source.channels
-        root = torch.rsqrt(square - mean.square() + self.eps)
-        ones = torch.ones_like(root)
-        features = torch.cat([*(part * root for part in parts), root, -mean * root, ones], dim=-1)
-        return F.pad(features, (0, self.extra)).to(like.dtype)
+    def queries(self, points: Tensor, like: Tensor, placed: Placed | None) -> Tensor:  # noqa: ARG002
+        return batched(self.with_one(self.grid(like).at(points).to(like.dtype)))
 
 
 class Answer(nn.Module):
@@ -164,12 +158,50 @@ class Answer(nn.Module):
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Keys [B, N, F] and values [B, N, V] of latents [B, N, D]."""
         x = normalised(latents, self.eps)
-        return self.keys(x), self.values(x)
+        return self.keys(x), self.values(x).mT.contiguous().mT  # laid out as every chunk's product wants it
 
-    def chunk(self, keys: Tensor, values: Tensor, points: Tensor, inputs_at: InputsAt | None) -> Tensor:
+    def chunk(self, keys: Tensor, values: Tensor, points: Tensor, placed: Placed | None) -> Tensor:
         """[B, P, out] at flat indices [P] or [B, P]."""
-        q = self.asked.queries(points, keys, inputs_at)
+        if isinstance(self.asked, OnGrid) and (runs := _runs(points)):
+            grid = self.asked.grid(keys, placed)
+            if grid is not None:
+                return self.tail(_along_rows(grid, runs, keys, values, placed))
+        q = self.asked.queries(points, keys, placed)
         return self.tail(attend(q, keys, values, self.num_heads, scale=self.asked.scale))
+
+
+def _along_rows(
+    grid: Grid, runs: Sequence[tuple[int, int]], keys: Tensor, values: Tensor, placed: Placed | None
+) -> Tensor:
+    """What the queries of all `runs` gather, [B, P, V], a few rows of the grid at a time."""
+    out = values.new_empty(len(values), sum(end - begin for begin, end in runs), values.shape[-1])
+    by_row = grid.by_row.to(keys.dtype)
+    shared, constant = grid.shared, grid.shared + by_row.shape[-1]
+    k, bias = keys.new_zeros(*keys.shape[:2], shared + grid.group_rows), keys[..., constant].contiguous()
+    k[..., :shared] = keys[..., :shared]
+    done = 0
+    for begin, end in runs:
+        first, last = begin // grid.width, -(-end // grid.width)
+        of_row = keys[..., shared:constant] @ by_row[first:last].T
+        for group in grid.groups(begin, end):
+            rows, count = group.rows, group.end - group.begin
+            k[..., shared : shared + rows.stop - rows.start] = of_row[..., rows.start - first : rows.stop - first]
+            q = grid.places(group, None if placed is None else placed.features[:, group.begin : group.end], keys)
+            attend(q, k, values, 1, bias, scale=1.0, out=out[:, done : done + count])
+            done += count
+    return out
+
+
+def _runs(points: Tensor) -> list[tuple[int, int]]:
+    """`points` [P] as runs of places that follow each other, where those are long enough to go along; else none."""
+    if points.ndim > 1 or len(points) < RUN:
+        return []
+    ends = [*((points.diff() != 1).nonzero().flatten() + 1).tolist(), len(points)]
+    if len(points) < RUN * len(ends):
+        return []
+    firsts = points[torch.tensor([0, *ends[:-1]], device=points.device)].tolist()
+    lengths = [end - begin for begin, end in zip([0, *ends[:-1]], ends, strict=True)]
+    return [(first, first + length) for first, length in zip(firsts, lengths, strict=True)]
 
 
 def _asked(layer: CrossLayer, output: Output) -> Projected | Normalised | Positional:
@@ -178,7 +210,7 @@ def _asked(layer: CrossLayer, output: Output) -> Projected | Normalised | Positi
         return Normalised(source, eps)
     if layer.attention.num_heads == 1 and isinstance(source.positions, FourierPositions):
         found = Positional(source, eps)
-        if found.channels < layer.attention.split[0]:
+        if len(found.order) < layer.attention.split[0]:
             return found
     return Projected(source, layer)
 

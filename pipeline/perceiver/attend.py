@@ -7,7 +7,10 @@ there are: torch's fused kernel reaches a third of that for one wide head, and a
 heads in bfloat16 are done all at once, where calling for each of them would cost more than its product.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -22,14 +25,23 @@ CUDA_BYTES = 512 << 20  # of scores: a GPU wants fewer, larger products
 
 
 def attend(
-    q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None = None, *, scale: float | None = None
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    num_heads: int,
+    mask: Tensor | None = None,
+    *,
+    scale: float | None = None,
+    out: Tensor | None = None,
 ) -> Tensor:
     """Values [B, O, V] gathered by softmax(scale · q kᵀ), by default 1 / √(K/H). Paper, section 3.1 and appendix E.
 
     q: [B, O, K], or [1, O, K] where every unit asks the same; k: [B, M, K]; v: [B, M, V].
     mask: [B, M], added to the scores: 0 where a key may be seen, the most negative number of the dtype where not.
+    out: what they are written into.
     """
-    out = torch.empty(k.shape[0], q.shape[1], v.shape[-1], dtype=v.dtype, device=v.device)
+    if out is None:
+        out = v.new_empty(k.shape[0], q.shape[1], v.shape[-1])
     if out.numel() == 0:  # no unit, or nothing asked
         return out
     q_BHOc, k_BHMc, v_BHMc, out_BHOc, scale = _by_head(q, k, v, out, num_heads, scale)
@@ -72,47 +84,76 @@ def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
     return merged.transpose(1, 2).flatten(2).to(parts[0][0].dtype)
 
 
+class Gathered(NamedTuple):
+    """What queries have gathered of some of the keys, in float32: of scores s the sums of exp(s - most) v [..., O, V],
+    those of exp(s - most) [..., O, 1], and the greatest score, `most`."""
+
+    found: Tensor
+    total: Tensor
+    most: Tensor
+
+    def plus(self, other: Gathered) -> Gathered:
+        """Of the keys of both. Takes over what this one holds."""
+        most = torch.maximum(self.most, other.most)
+        before, now = torch.exp(self.most - most), torch.exp(other.most - most)
+        found = self.found.mul_(before).addcmul_(other.found, now)
+        return Gathered(found, self.total * before + other.total * now, most)
+
+    def values(self) -> Tensor:
+        """[..., O, V] by softmax's weights. Takes over what this one holds."""
+        return self.found.div_(self.total)
+
+    def log_sums(self) -> Tensor:
+        """[..., O]: the logarithms of the sums of exponentials."""
+        return (self.most + self.total.log()).squeeze(-1)
+
+
+def gather(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Gathered:
+    """What queries [O, c] gather of keys [M, c] and values [M, V]; bias [M] is added to the scores. Elsewhere than on a
+    CPU of several units at once: keys [B, M, c], values [B, M, V] and bias [B, M].
+
+    By blocks of keys whose scores stay in the cache, each with the weight that its scores give it.
+    """
+    cpu = k.device.type == "cpu"
+    rows = BLOCK // 1024 if cpu else q.shape[-2]
+    parts = [_gather(q[..., begin : begin + rows, :], k, v, bias) for begin in range(0, max(1, q.shape[-2]), rows)]
+    return parts[0] if len(parts) == 1 else Gathered(*(torch.cat(some, dim=-2) for some in zip(*parts, strict=True)))
+
+
+def _gather(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Gathered:
+    """The same for so many queries as one block has."""
+    size, keys = (4 * BLOCK if k.device.type == "cpu" else CUDA_BYTES), k.shape[-2]
+    blocks = -(-keys // max(1024, size // (q.element_size() * q.shape[-2] * max(1, k[..., 0, 0].numel()))))
+    columns = -(-keys // blocks)
+    gathered = None
+    for begin in range(0, keys, columns):
+        some = slice(begin, begin + columns)
+        scores = _scores(q, k[..., some, :], None if bias is None else bias[..., some])
+        most = _greatest(scores)
+        weights = _softmax(scores)
+        # The greatest weight is exp(0) / sum: what the sum was, without a pass over the exponentials.
+        total = _greatest(weights).reciprocal()
+        found = _weighted(weights, v[..., some, :])
+        here = Gathered(found.to(total.dtype).mul_(total), total, most)
+        gathered = here if gathered is None else gathered.plus(here)
+    assert gathered is not None
+    return gathered
+
+
 def one_head(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """Into out [O, V] what queries [O, c] gather of keys [M, c] and values [M, V]; bias [M] is added to the scores."""
     if len(k) > KEYS:
-        rows = min(len(q), BLOCK // 1024)
-        for begin in range(0, len(q), rows):
-            out[begin : begin + rows] = _merged(q[begin : begin + rows], k, v, bias)
+        out.copy_(gather(q, k, v, bias).values())
         return
-    k, v_t = k.contiguous(), v.T.contiguous()
-    rows = max(1, BLOCK // len(k))
+    k, v = k.contiguous(), v.T.contiguous().T
+    blocks = -(-len(q) // max(1, BLOCK // len(k)))
+    rows = -(-len(q) // blocks)  # all alike: a small last one is slower
     for begin in range(0, len(q), rows):
-        scores = product(q[begin : begin + rows], k)
-        if bias is not None:
-            scores += bias
-        out[begin : begin + rows] = product(_softmax(scores), v_t)
-
-
-def _merged(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Tensor:
-    """float32 [O, V] over so many keys that their scores would leave the cache: block by block, each with the weight
-    that its scores give it."""
-    columns = max(1024, 4 * BLOCK // (q.element_size() * len(q)))  # as many bytes of scores in any dtype
-    found = total = most = None
-    for begin in range(0, len(k), columns):
-        end = begin + columns
-        scores = product(q, k[begin:end])
-        if bias is not None:
-            scores += bias[begin:end]
-        top = _greatest(scores)
-        weights = _softmax(scores)
-        # The greatest weight is exp(0) / sum: what the sum was, without a pass over the exponentials.
-        here = _greatest(weights).reciprocal()
-        some = _weighted(weights, v[begin:end]).float().mul_(here)
-        if found is None or total is None or most is None:
-            found, total, most = some, here, top
-            continue
-        higher = torch.maximum(most, top)
-        before, now = torch.exp(most - higher), torch.exp(top - higher)
-        found.mul_(before).addcmul_(some, now)
-        total, most = total * before + here * now, higher
-    assert found is not None
-    assert total is not None
-    return found.div_(total)
+        weights, here = _softmax(product(q[begin : begin + rows], k, bias)), out[begin : begin + rows]
+        if here.dtype == torch.bfloat16:
+            torch.mm(weights, v, out=here)
+        else:
+            here.copy_(_weighted(weights, v))
 
 
 def _all_heads(
@@ -145,14 +186,22 @@ def _softmax(scores: Tensor) -> Tensor:
     return torch.softmax(scores, dim=-1, out=scores)
 
 
+def _scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
+    if k.ndim == 2:
+        return product(q, k, bias)
+    scores = torch.matmul(q, k.mT)
+    return scores if bias is None else scores.add_(bias[..., None, :])
+
+
 def _greatest(x: Tensor) -> Tensor:
-    """The greatest number of each row, float32 [..., 1].
+    """The greatest number of each row [..., 1], float32 at the least.
 
     torch's way to that of bfloat16 takes six times as long as to that of integers of as many bits. They are in the same
     order, but negative numbers among themselves, which are in the reverse.
     """
     if x.dtype != torch.bfloat16:
-        return x.amax(dim=-1, keepdim=True).float()
+        most = x.amax(dim=-1, keepdim=True)
+        return most if x.dtype == torch.float64 else most.float()
     bits = x.view(torch.int16)
     most = bits.amax(dim=-1, keepdim=True)
     if most.min() < 0:
@@ -162,7 +211,7 @@ def _greatest(x: Tensor) -> Tensor:
 
 def _weighted(weights: Tensor, v: Tensor) -> Tensor:
     """[O, V]: weights [O, M] times values [M, V]. torch's own product is as fast in bfloat16, and copies no values."""
-    return weights @ v if v.dtype == torch.bfloat16 else product(weights, v.T)
+    return weights @ v if v.dtype == torch.bfloat16 or v.ndim > 2 else product(weights, v.T)
 
 
 def _by_head(

@@ -5,7 +5,6 @@ Constants without a comment are transformers' own, written in its constructors r
 """
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeVar
 
@@ -154,7 +153,7 @@ def optical_flow(config: "Config") -> Parts:
     # 3×3 patches of 3 colours of 2 frames: 54 channels.
     features = Patches(spatial=1, temporal=2, in_channels=54, out_channels=64)
     preprocessor = Preprocessor(features, positions, feature_channels=64)
-    queries = InputQueries(count=math.prod(config.train_size), channels=preprocessor.channels)
+    queries = InputQueries(positions, index_dims=config.train_size, features=64)
     flow = Output(queries, post.Grid(index_dims=config.train_size, divisor=100.0))
     layer = decoder_layer(config, preprocessor.channels)
     decoder = Decoder(layer, Linear(preprocessor.channels, 2), {ONLY: flow})

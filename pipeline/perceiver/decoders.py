@@ -13,7 +13,8 @@ from pipeline.perceiver.answers import Answer
 from pipeline.perceiver.attention import CrossLayer
 from pipeline.perceiver.linear import Linear
 from pipeline.perceiver.postprocessors import Postprocessor
-from pipeline.perceiver.queries import InputQueries, InputsAt, PositionQueries, batched
+from pipeline.perceiver.preprocessors import Placed
+from pipeline.perceiver.queries import InputQueries, PositionQueries, batched
 
 # Activations of the queries that are decoded at a time, in bytes.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
@@ -50,17 +51,17 @@ class Decoder(nn.Module):
         return {name: output.queries.count for name, output in self._outputs().items()}
 
     def forward(
-        self, latents: Tensor, points: Mapping[str, Tensor | None], inputs_at: InputsAt | None = None
+        self, latents: Tensor, points: Mapping[str, Tensor | None], placed: Placed | None = None
     ) -> dict[str, Tensor]:
         """The outputs named in `points`, from latents [B, N, D]; None asks for all of an output's queries."""
-        return self.form(self.project(latents, points, inputs_at), points)
+        return self.form(self.project(latents, points, placed), points)
 
     def project(
-        self, latents: Tensor, points: Mapping[str, Tensor | None], inputs_at: InputsAt | None = None
+        self, latents: Tensor, points: Mapping[str, Tensor | None], placed: Placed | None = None
     ) -> dict[str, Tensor]:
         """The same query by query: [B, P, out] of each output, for any part of its queries."""
         outputs = self._outputs()
-        return {name: self._decode(outputs[name], latents, asked, inputs_at) for name, asked in points.items()}
+        return {name: self._decode(outputs[name], latents, asked, placed) for name, asked in points.items()}
 
     def form(self, projected: Mapping[str, Tensor], points: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
         """Each output in its final shape, from all of the queries that were asked for."""
@@ -70,14 +71,14 @@ class Decoder(nn.Module):
     def _outputs(self) -> dict[str, Output]:
         return {name: output for name, output in self.outputs.items() if isinstance(output, Output)}
 
-    def _decode(self, output: Output, latents: Tensor, points: Tensor | None, inputs_at: InputsAt | None) -> Tensor:
+    def _decode(self, output: Output, latents: Tensor, points: Tensor | None, placed: Placed | None) -> Tensor:
         answer = output.answer
         keys, values = answer(latents) if answer is not None else self.layer.attention.project_inputs(latents)
         every = torch.arange(output.queries.count, device=keys.device) if points is None else points
         total, decoded = every.shape[-1], None
         rows = self._chunk(keys)
         for start in range(0, max(total, 1), rows):
-            chunk = self._decode_chunk(output, keys, values, every[..., start : start + rows], inputs_at)
+            chunk = self._decode_chunk(output, keys, values, every[..., start : start + rows], placed)
             if total <= rows:
                 decoded = chunk
                 break
@@ -88,13 +89,13 @@ class Decoder(nn.Module):
         return decoded
 
     def _decode_chunk(
-        self, output: Output, keys: Tensor, values: Tensor, points: Tensor, inputs_at: InputsAt | None
+        self, output: Output, keys: Tensor, values: Tensor, points: Tensor, placed: Placed | None
     ) -> Tensor:
         if output.answer is not None:
-            return output.answer.chunk(keys, values, points, inputs_at)
+            return output.answer.chunk(keys, values, points, placed)
         attention, source = self.layer.attention, output.queries
         if isinstance(source, InputQueries):
-            asked = source.at(points, inputs_at)
+            asked = source.at(points, placed)
             q, queries = attention.project_queries(asked), asked if attention.query_residual else None
         else:
             q = batched(source.projected(points, keys, self.layer))
@@ -122,16 +123,16 @@ class ProjectionDecoder(nn.Module):
         return {"logits": 1}
 
     def forward(
-        self, latents: Tensor, points: Mapping[str, Tensor | None], inputs_at: InputsAt | None = None
+        self, latents: Tensor, points: Mapping[str, Tensor | None], placed: Placed | None = None
     ) -> dict[str, Tensor]:
         """{"logits": [B, labels]} from latents [B, N, D]."""
-        return self.form(self.project(latents, points, inputs_at), points)
+        return self.form(self.project(latents, points, placed), points)
 
     def project(
         self,
         latents: Tensor,
         points: Mapping[str, Tensor | None],  # noqa: ARG002
-        inputs_at: InputsAt | None = None,  # noqa: ARG002
+        placed: Placed | None = None,  # noqa: ARG002
     ) -> dict[str, Tensor]:
         """The same: there is one answer, and no part of it."""
         return {"logits": self.linear(latents.mean(dim=1))}

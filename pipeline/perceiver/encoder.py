@@ -9,6 +9,7 @@ from pipeline.perceiver.attend import attend_part, merge
 from pipeline.perceiver.attention import CrossLayer, SelfLayer
 from pipeline.perceiver.constants import Constant
 from pipeline.perceiver.folding import AbsorbedAttention
+from pipeline.perceiver.preprocessors import Piece, whole
 
 
 class Encoder(nn.Module):
@@ -23,7 +24,7 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.num_blocks = num_blocks
         self.absorbed: AbsorbedAttention | None = None
-        self._projected = Constant()
+        self._projected: Constant[Tensor] = Constant()
 
     def fold(self) -> None:
         """Absorb the projections of the inputs where that pays: their weights are gone then."""
@@ -32,17 +33,17 @@ class Encoder(nn.Module):
             self.absorbed = AbsorbedAttention(attention, self.latents)
             del self.cross.attention
 
-    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Latents [B, N, D] from inputs [B, M, C]; mask [B, M] is added to the scores of the inputs."""
-        return self._through(self._gathered(inputs, mask))
+    def forward(self, pieces: Sequence[Piece], mask: Tensor | None = None) -> Tensor:
+        """Latents [B, N, D] from the pieces of inputs [B, M, C]; mask [B, M] is added to the scores of the inputs."""
+        return self._through(self._gathered(pieces, mask))
 
-    def part(self, inputs: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def part(self, pieces: Sequence[Piece], mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """What the latents gather from some of the inputs, [B, N, V], and its weight: `finish` makes latents of all of
         them."""
         if self.absorbed is not None:
-            return self.absorbed.part(inputs, mask)
+            return self.absorbed.part(pieces, mask)
         attention = self.cross.attention
-        keys, values = attention.project_inputs(inputs)
+        keys, values = attention.project_inputs(whole(pieces))
         return attend_part(self._queries()[None], keys, values, attention.num_heads, mask)
 
     def finish(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
@@ -59,13 +60,13 @@ class Encoder(nn.Module):
                 x = layer(x)
         return x
 
-    def _gathered(self, inputs: Tensor, mask: Tensor | None) -> Tensor:
+    def _gathered(self, pieces: Sequence[Piece], mask: Tensor | None) -> Tensor:
         """What the latents gather from the inputs, after the layer's MLP."""
         if self.absorbed is not None:
-            absorbed: Tensor = self.cross.mlp(self.absorbed(inputs, self.latents, mask))
+            absorbed: Tensor = self.cross.mlp(self.absorbed(pieces, self.latents, mask))
             return absorbed
         attention = self.cross.attention
-        keys, values = attention.project_inputs(inputs)
+        keys, values = attention.project_inputs(whole(pieces))
         gathered: Tensor = self.cross(self._queries()[None], keys, values, self.latents, mask)
         return gathered
 

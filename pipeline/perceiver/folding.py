@@ -6,18 +6,20 @@ Shape letters as in `attention`. x̂ is an input or a query after LayerNorm, wit
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.perceiver.attend import attend, attend_part
+from pipeline.perceiver.attend import Gathered, attend, attend_part, gather
 from pipeline.perceiver.attention import MLP, CrossAttention
+from pipeline.perceiver.grids import Grid, filling
 from pipeline.perceiver.linear import Float32Linear, Linear
+from pipeline.perceiver.preprocessors import Piece, Placed, whole
 
 FEW = 16  # outputs: so narrow a map is computed in float32
-ALIGN = 16  # channels: products over widths that are no multiple of it are slower
 
 
 class Affine(NamedTuple):
@@ -39,6 +41,11 @@ class Affine(NamedTuple):
     def scale_of(cls, norm: nn.LayerNorm) -> Affine:
         """From x̂ to what the norm gives."""
         return cls(torch.diag(norm.weight.double()), norm.bias.double())
+
+    @classmethod
+    def centring(cls, channels: int) -> Affine:
+        """From x to x - mean x: what LayerNorm has done to x̂ already."""
+        return cls(torch.eye(channels, dtype=torch.float64) - 1 / channels, torch.zeros(channels, dtype=torch.float64))
 
     def after(self, first: Affine) -> Affine:
         """This one of what `first` gives."""
@@ -77,13 +84,14 @@ class AbsorbedAttention(nn.Module):
 
     With one head (W_q q)·(W_k x) = (W_kᵀ W_q q)·x and P (x W_vᵀ) = (P x) W_vᵀ: nothing is projected for tens of
     thousands of inputs, but for hundreds of latents. The keys' bias is the same for all inputs of a query, so softmax
-    does not see it.
+    does not see it. Inputs on a grid have only some of their channels: see `grids`, which is why both maps are centred.
     """
 
     def __init__(self, attention: CrossAttention, latents: Tensor) -> None:
         super().__init__()
         like, split = attention.kv.weight, attention.split
-        kv = Affine.of(attention.kv).after(Affine.scale_of(attention.norm_inputs))
+        centring = Affine.centring(attention.kv.in_features)
+        kv = Affine.of(attention.kv).after(Affine.scale_of(attention.norm_inputs)).after(centring)
         query = Affine.of(attention.query).after(Affine.scale_of(attention.norm_queries))
         eps = attention.norm_queries.eps
         asked = F.linear(normalised(latents.double(), eps), query.weight, query.bias) / math.sqrt(split[0])
@@ -99,19 +107,72 @@ class AbsorbedAttention(nn.Module):
             num_latents + channels
         )
 
-    def forward(self, inputs: Tensor, latents: Tensor, mask: Tensor | None) -> Tensor:
-        """[B, N, D] as `CrossAttention` gives it, from inputs [B, M, C]; mask [B, M] is added to the scores."""
-        x = normalised(inputs, self.eps)
-        return self.finish(attend(self.queries[None], x, x, 1, mask, scale=1.0), latents)
+    def forward(self, pieces: Sequence[Piece], latents: Tensor, mask: Tensor | None) -> Tensor:
+        """[B, N, D] as `CrossAttention` gives it, from inputs of M places; mask [B, M] is added to the scores."""
+        if not _lie_on_grids(pieces):
+            x = normalised(whole(pieces), self.eps)
+            return self.finish(attend(self.queries[None], x, x, 1, mask, scale=1.0), latents)
+        return self.finish(self._joined([some.values() for some in self._gather(pieces, mask)]), latents)
 
-    def part(self, inputs: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    def part(self, pieces: Sequence[Piece], mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """What the latents gather from some of the inputs, for `merge`."""
-        x = normalised(inputs, self.eps)
-        return attend_part(self.queries[None], x, x, 1, mask, scale=1.0)
+        if not _lie_on_grids(pieces):
+            x = normalised(whole(pieces), self.eps)
+            return attend_part(self.queries[None], x, x, 1, mask, scale=1.0)
+        gathered = self._gather(pieces, mask)
+        log_sums = self._joined([some.log_sums() for some in gathered]).float()
+        return self._joined([some.values() for some in gathered]).to(self.queries.dtype), log_sums[:, None]
 
     def finish(self, gathered: Tensor, latents: Tensor) -> Tensor:
         """[B, N, D] of what was gathered from all inputs."""
-        return self.out(gathered, plus=latents.expand(len(gathered), -1, -1) if self.query_residual else None)
+        plus = latents.expand(len(gathered), -1, -1) if self.query_residual else None
+        return self.out(gathered.to(self.queries.dtype), plus=plus)
+
+    def _gather(self, pieces: Sequence[Piece], mask: Tensor | None) -> list[Gathered]:
+        """What the latents gather of the inputs as they are, [N, C] for each unit; elsewhere than on a CPU [B, N, C]
+        for all of them."""
+        begin, gathered = 0, None
+        for piece in pieces:
+            end = begin + piece.shape[1]
+            if end > begin:
+                bias = None if mask is None else mask[:, begin:end]
+                grid = None if isinstance(piece, Tensor) else piece.grid(self.eps)
+                if grid is None or isinstance(piece, Tensor):
+                    x = normalised(whole([piece]), self.eps)
+                    some = [gather(self.queries, x[unit], x[unit], _of(bias, unit)) for unit in _units(x)]
+                else:
+                    some = self._gather_grid(grid, piece, bias)
+                gathered = some if gathered is None else [a.plus(b) for a, b in zip(gathered, some, strict=True)]
+            begin = end
+        assert gathered is not None
+        return gathered
+
+    def _gather_grid(self, grid: Grid, piece: Placed, mask: Tensor | None) -> list[Gathered]:
+        """The same of places on a grid, group by group of its rows."""
+        (column, row), by_row = grid.channels, grid.by_row
+        shared = len(column)
+        gathered: list[Gathered] = []
+        q = self.queries.new_zeros(len(self.queries), shared + grid.group_rows)
+        q[:, :shared] = self.queries[:, column]
+        of_row = self.queries[:, row].to(by_row.dtype) @ by_row.T
+        for group in grid.groups(piece.begin, piece.begin + piece.shape[1]):
+            here, rows = slice(group.begin - piece.begin, group.end - piece.begin), group.rows
+            end = shared + rows.stop - rows.start
+            q[:, shared:end] = of_row[:, rows]
+            x = grid.places(group, piece.features[:, here], q)
+            bias, some = None if mask is None else mask[:, here], []
+            for unit in _units(x):
+                found, total, most = gather(q, x[unit], x[unit], _of(bias, unit))
+                found = torch.cat([found[..., :shared], found[..., shared:end] @ by_row[rows]], dim=-1)
+                some.append(Gathered(found, total, most))
+            gathered = [a.plus(b) for a, b in zip(gathered, some, strict=True)] if gathered else some
+        order = torch.tensor([*column, *row], device=q.device).argsort()
+        return [Gathered(some.found[..., order], some.total, some.most) for some in gathered]
+
+    @staticmethod
+    def _joined(of_units: Sequence[Tensor]) -> Tensor:
+        """[B, …] from what `_gather` gives."""
+        return torch.stack(list(of_units)) if of_units[0].ndim < 3 else of_units[0]
 
 
 class Tail(nn.Module):
@@ -174,9 +235,18 @@ def with_one(values: Affine) -> Affine:
     return Affine(weight, bias)
 
 
-def filling(width: int) -> int:
-    """How many channels are lacking to a multiple of ALIGN."""
-    return -width % ALIGN
+def _lie_on_grids(pieces: Sequence[Piece]) -> bool:
+    """Whether there is anything to be gathered by the rows of a grid."""
+    return any(isinstance(piece, Placed) and piece.on_grid and piece.features.numel() for piece in pieces)
+
+
+def _units(x: Tensor) -> Sequence[int | slice]:
+    """On a CPU unit by unit, elsewhere all at once."""
+    return range(len(x)) if x.device.type == "cpu" else [slice(None)]
+
+
+def _of(bias: Tensor | None, unit: int | slice) -> Tensor | None:
+    return None if bias is None else bias[unit]
 
 
 def _padded(weight: Tensor) -> Tensor:

@@ -21,20 +21,24 @@ Activation = Callable[[Tensor], Tensor]
 _FUSED: dict[Activation, tuple[str, str]] = {F.gelu: ("gelu", "none"), F.relu: ("relu", "")}
 
 
+_GLIBC_MOST = 32 << 20  # DEFAULT_MMAP_THRESHOLD_MAX
+_HEADER = 8 << 10  # more than malloc adds for itself and to align
+
+
 def is_fast(x: Tensor) -> bool:
     """Whether products with `x` go to oneDNN: on x86, in the dtypes that this CPU has instructions for."""
     return x.device.type == "cpu" and x.dtype in _fast_dtypes()
 
 
-def product(x: Tensor, weight: Tensor) -> Tensor:
-    """x weightᵀ: [P, C] and [O, C] to [P, O], for a `weight` that is no weight but changes with every unit.
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x weightᵀ + bias: [P, C] and [O, C] to [P, O], for a `weight` that is no weight but changes with every unit.
 
     Both are made contiguous: with strides oneDNN falls back to a reference kernel, several hundred times slower.
     """
     if is_fast(x):
-        out: Tensor = _ops()._linear_pointwise(x.contiguous(), weight.contiguous(), None, "none", [], "")
+        out: Tensor = _ops()._linear_pointwise(x.contiguous(), weight.contiguous(), bias, "none", [], "")
         return out
-    return F.linear(x, weight)
+    return F.linear(x, weight, bias)
 
 
 class Linear(nn.Linear):
@@ -98,6 +102,17 @@ class Float32Linear(Linear):
         """Moved, never cast."""
         super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)
         return self
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep the memory of tensors of up to 32 MB that it frees, for the next ones.
+
+    glibc takes large ones from the system and gives them back, and what is free beyond some size as well: then every
+    4 kB that are used again cost a page fault, a tenth of a model's time in all. "Large" is, for a process, what is
+    larger than the largest such block that it ever freed, of 32 MB at the most, and "beyond some size" twice that: so
+    one is freed here. Elsewhere it does nothing.
+    """
+    torch.empty(_GLIBC_MOST - _HEADER, dtype=torch.uint8)
 
 
 def _then(x: Tensor, activation: Activation | None, plus: Tensor | None) -> Tensor:

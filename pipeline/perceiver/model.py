@@ -1,6 +1,6 @@
 """Perceiver IO for inference: encode once, decode what is asked for."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -8,8 +8,15 @@ from torch import Tensor, nn
 
 from pipeline.perceiver.decoders import Decoder, ProjectionDecoder
 from pipeline.perceiver.encoder import Encoder
-from pipeline.perceiver.linear import Linear
-from pipeline.perceiver.preprocessors import ALL, ConvStem, MultimodalPreprocessor, Preprocessor, Share
+from pipeline.perceiver.linear import Linear, keep_freed_memory
+from pipeline.perceiver.preprocessors import (
+    ALL,
+    ConvStem,
+    MultimodalPreprocessor,
+    Piece,
+    Preprocessor,
+    Share,
+)
 
 if TYPE_CHECKING:
     from transformers import PerceiverConfig
@@ -83,6 +90,8 @@ class PerceiverIO(nn.Module):
 
     def pack(self) -> None:
         """Lay the weights out for this CPU, where it has a faster layout than the plain one."""
+        if self.device.type == "cpu":
+            keep_freed_memory()
         for module in self.modules():
             if isinstance(module, Linear):
                 module.pack()
@@ -108,29 +117,32 @@ class PerceiverIO(nn.Module):
         modalities a dict, {"audio": [B, S, 1], "image": [B, T, 3, H, W]}; without a preprocessor [B, M, d_model].
         mask: [B, M], 1 where an input counts, 0 where it is padding.
         """
-        x = self.preprocess(inputs)
-        return self.encoder(x, None if mask is None else _hidden(mask, x))
+        pieces = self.pieces(inputs)
+        return self.encoder(pieces, None if mask is None else _hidden(mask, pieces))
 
     @torch.inference_mode()
     def encode_part(self, inputs: Inputs, mask: Tensor | None, share: Share) -> tuple[Tensor, Tensor]:
         """What the latents gather from one device's share of the inputs: `encoder.finish` makes latents of all parts.
         mask: that of all inputs."""
-        x = self.preprocess(inputs, share)
+        pieces = self.pieces(inputs, share)
         if mask is not None and isinstance(self.preprocessor, MultimodalPreprocessor):
             raise ValueError(
                 "a mask over several modalities cannot be split between devices"
             )  # each is split by itself
-        return self.encoder.part(x, None if mask is None else _hidden(mask[:, share.of(mask.shape[1])], x))
+        return self.encoder.part(pieces, None if mask is None else _hidden(mask[:, share.of(mask.shape[1])], pieces))
 
-    def preprocess(self, inputs: Inputs, share: Share = ALL) -> Tensor:
-        """The model's inputs [B, M, C], or one device's share of them, from what `encode` is given."""
+    def pieces(self, inputs: Inputs, share: Share = ALL) -> list[Piece]:
+        """What `encode` is given as the model's inputs, or one device's share of them, in order; where they lie on a
+        grid, their positions are not yet beside their features."""
         x = self._cast(inputs)
+        if isinstance(self.preprocessor, MultimodalPreprocessor):
+            return self.preprocessor.pieces(x, share)
         if self.preprocessor is not None:
-            return self.preprocessor.share(x, share)
+            return [self.preprocessor.placed(x, share)]
         if not isinstance(x, Tensor) or x.shape[-1] != self.config.d_model:
             shape = tuple(x.shape) if isinstance(x, Tensor) else sorted(x)
             raise ValueError(f"inputs {shape} must be [B, M, d_model ({self.config.d_model})]: no preprocessor")
-        return x[:, share.of(x.shape[1])]
+        return [x[:, share.of(x.shape[1])]]
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, points: Points = None, *, inputs: Inputs | None = None) -> Any:
@@ -149,11 +161,10 @@ class PerceiverIO(nn.Module):
         self, latents: Tensor, asked: Mapping[str, Tensor | None], inputs: Inputs | None = None
     ) -> dict[str, Tensor]:
         """[B, P, out] of each output, query by query, for any part of the queries; `form` gives the whole its shape."""
-        decoder, inputs_at = self._decoder(), None
+        decoder, placed = self._decoder(), None
         if decoder.needs_inputs and inputs is not None and isinstance(self.preprocessor, Preprocessor):
-            preprocessor, parts = self.preprocessor, self.preprocessor.parts(self._cast(inputs))
-            inputs_at = lambda asked: preprocessor.at(parts, asked)  # noqa: E731
-        return decoder.project(latents, asked, inputs_at)
+            placed = self.preprocessor.placed(self._cast(inputs))
+        return decoder.project(latents, asked, placed)
 
     def form(self, projected: Mapping[str, Tensor], asked: Mapping[str, Tensor | None]) -> Any:
         """What `decode` gives, from `project` of all of the queries."""
@@ -196,10 +207,11 @@ class PerceiverIO(nn.Module):
         return asked
 
 
-def _hidden(mask: Tensor, x: Tensor) -> Tensor:
-    """What is added to the scores of inputs x [B, M, C]: 0 where they count. Elsewhere the most negative number, not
+def _hidden(mask: Tensor, pieces: Sequence[Piece]) -> Tensor:
+    """What is added to the scores of inputs [B, M, C]: 0 where they count. Elsewhere the most negative number, not
     -inf: a unit whose inputs are all masked stays finite. ValueError where the mask is not [B, M]."""
-    if mask.shape != x.shape[:2]:
-        raise ValueError(f"mask {tuple(mask.shape)} must be [B, M] as the inputs are: {tuple(x.shape[:2])}")
-    hidden = torch.zeros(mask.shape, dtype=x.dtype, device=x.device)
-    return hidden.masked_fill_(mask.to(x.device) == 0, torch.finfo(x.dtype).min)
+    first, shape = pieces[0], (pieces[0].shape[0], sum(piece.shape[1] for piece in pieces))
+    if mask.shape != shape:
+        raise ValueError(f"mask {tuple(mask.shape)} must be [B, M] as the inputs are: {shape}")
+    hidden = torch.zeros(mask.shape, dtype=first.dtype, device=first.device)
+    return hidden.masked_fill_(mask.to(first.device) == 0, torch.finfo(first.dtype).min)

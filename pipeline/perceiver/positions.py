@@ -53,15 +53,22 @@ class FourierPositions(nn.Module):
         places = -1 + 2 * indices / torch.tensor(index_dims, device=points.device)
         return self.features(places).to(like.dtype)
 
-    def along(self, index_dims: Sequence[int], like: Tensor) -> list[Tensor]:
-        """What `at` gives, dimension by dimension: float32 [n, 1 + waves], the place and its sines, then its cosines.
+    @property
+    def dimensions(self) -> int:
+        """Of a place."""
+        return len(self.max_resolution)
+
+    def along(self, index_dims: Sequence[int], like: Tensor, *, whole: bool) -> list[Tensor]:
+        """What `grid` (`whole`) or `at` gives, dimension by dimension: float32 [n, 1 + waves], the place and its sines,
+        then its cosines, on the device of `like`.
 
         As many sines and cosines as a grid has places along each side, not as it has in all.
         """
         tables = []
         for number, n in enumerate(index_dims):
             places = torch.zeros(n, len(index_dims), device=like.device)
-            places[:, number] = -1 + 2 * torch.arange(n, device=like.device) / n
+            steps = torch.arange(n, device=like.device)
+            places[:, number] = torch.linspace(-1.0, 1.0, n, device=like.device) if whole else -1 + 2 * steps / n
             tables.append(self.features(places)[:, self.columns(number)])
         return tables
 

@@ -3,14 +3,19 @@
 Each `features` module turns one kind of unit into [B, *index_dims, channels]; `Preprocessor` adds where they lie.
 """
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.perceiver.constants import Constant
+from pipeline.perceiver.grids import Grid
 from pipeline.perceiver.linear import Linear
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
 
@@ -27,6 +32,15 @@ class Share(NamedTuple):
 
 
 ALL = Share(0, 1)
+
+# Some of the inputs, in order: as they are, or what they are made of.
+Piece: TypeAlias = "Tensor | Placed"
+
+
+def whole(pieces: Sequence[Piece]) -> Tensor:
+    """The inputs [B, M, C] of all pieces."""
+    inputs = [piece if isinstance(piece, Tensor) else piece.inputs() for piece in pieces]
+    return inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1)
 
 
 class Preprocessor(nn.Module):
@@ -50,43 +64,93 @@ class Preprocessor(nn.Module):
         self.add = add
         extra = 0 if positions is None or add else positions.channels
         self.channels = feature_channels + extra
-        self._grid = Constant()
+        self._positions: Constant[Tensor] = Constant()
+        self._grid: Constant[Grid] = Constant()
 
     def forward(self, units: Tensor) -> Tensor:
         """Inputs [B, M, channels] from a batch of units."""
-        return self.share(units, ALL)
+        return self.placed(units).inputs()
 
-    def share(self, units: Tensor, share: Share) -> Tensor:
-        """Of the inputs only those of one device."""
-        features, positions = self.parts(units)
-        some = share.of(features.shape[1])
-        return self.combine(features[:, some], None if positions is None else positions[some])
-
-    def parts(self, units: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Features [B, M, F] and positions [M, P], not yet put together."""
+    def placed(self, units: Tensor, share: Share = ALL, padding: Tensor | None = None) -> Placed:
+        """What `forward` gives, its positions and `padding` not yet beside the features; one device's share of it."""
         features = self.features(units)
         index_dims = features.shape[1:-1]
-        flat = features.flatten(1, -2)
-        if self.positions is None:
-            return flat, None
+        some = share.of(math.prod(index_dims))
+        return Placed(self, features.flatten(1, -2)[:, some], tuple(index_dims), some.start, padding)
+
+    def positions_of(self, index_dims: tuple[int, ...], like: Tensor) -> Tensor | None:
+        """[M, P] of all places of a grid."""
         positions = self.positions
-        return flat, self._grid.get(flat, index_dims, lambda: positions.grid(index_dims, flat))
-
-    def at(self, parts: tuple[Tensor, Tensor | None], points: Tensor) -> Tensor:
-        """Inputs [B, P, channels] at flat indices [P], or [B, P] where each unit has its own, from `parts`."""
-        features, positions = parts
-        if points.ndim == 1:
-            return self.combine(features[:, points], None if positions is None else positions[points])
-        chosen = features.gather(1, points[..., None].expand(-1, -1, features.shape[-1]))
-        return self.combine(chosen, None if positions is None else positions[points])
-
-    def combine(self, features: Tensor, positions: Tensor | None) -> Tensor:
-        """[B, P, channels] from features [B, P, F] and positions [P, ·] or [B, P, ·]."""
         if positions is None:
-            return features
-        if self.add:
-            return features + positions
-        return torch.cat([features, positions.expand(*features.shape[:-1], -1)], dim=-1)
+            return None
+        return self._positions.get(like, index_dims, lambda: positions.grid(index_dims, like))
+
+    def grid_of(self, index_dims: tuple[int, ...], like: Tensor, padding: Tensor | None, eps: float) -> Grid | None:
+        """What all units share of a grid; None where positions are not Fourier's, beside the features."""
+        positions = self.positions
+        if not isinstance(positions, FourierPositions) or self.add:
+            return None
+        features = self.channels - positions.channels
+        return self._grid.get(
+            like,
+            index_dims,
+            lambda: Grid(positions, index_dims, like, whole=True, features=features, padding=padding, eps=eps),
+        )
+
+
+@dataclass(frozen=True)
+class Placed:
+    """Features [B, m, F] at the places of a grid from `begin` on, and all that is needed to make inputs of them."""
+
+    preprocessor: Preprocessor
+    features: Tensor
+    index_dims: tuple[int, ...]
+    begin: int = 0
+    padding: Tensor | None = None  # constants [1, P] that every input has
+
+    @property
+    def shape(self) -> torch.Size:
+        """That of `inputs`."""
+        padding = 0 if self.padding is None else self.padding.shape[-1]
+        return torch.Size([*self.features.shape[:2], self.preprocessor.channels + padding])
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.features.dtype
+
+    @property
+    def device(self) -> torch.device:
+        return self.features.device
+
+    @property
+    def on_grid(self) -> bool:
+        """Whether there is a `grid`."""
+        return isinstance(self.preprocessor.positions, FourierPositions) and not self.preprocessor.add
+
+    def inputs(self) -> Tensor:
+        """[B, m, C]."""
+        return self._beside(self.features, slice(self.begin, self.begin + self.features.shape[1]))
+
+    def at(self, points: Tensor) -> Tensor:
+        """Inputs [B, P, C] at flat indices [P], or [B, P] where each unit has its own, of which 0 is the first here."""
+        if points.ndim == 1:
+            return self._beside(self.features[:, points], points + self.begin)
+        chosen = self.features.gather(1, points[..., None].expand(-1, -1, self.features.shape[-1]))
+        return self._beside(chosen, points + self.begin)
+
+    def grid(self, eps: float) -> Grid | None:
+        """What these places share with those of every unit, for a LayerNorm with that epsilon; see `Grid`."""
+        return self.preprocessor.grid_of(self.index_dims, self.features, self.padding, eps)
+
+    def _beside(self, features: Tensor, places: Tensor | slice) -> Tensor:
+        """[B, P, C] from features [B, P, F] and their places."""
+        positions = self.preprocessor.positions_of(self.index_dims, features)
+        if positions is not None:
+            positions = positions[places]
+        if positions is not None and self.preprocessor.add:
+            features, positions = features + positions, None
+        beside = [x.expand(*features.shape[:-1], -1) for x in (positions, self.padding) if x is not None]
+        return torch.cat([features, *beside], dim=-1) if beside else features
 
 
 class PointwiseConv(nn.Module):
@@ -207,14 +271,14 @@ class MultimodalPreprocessor(nn.Module):
 
     def forward(self, units: Mapping[str, Tensor]) -> Tensor:
         """Inputs [B, M, channels] from the units of each part."""
-        return self.share(units, ALL)
+        return whole(self.pieces(units))
 
-    def share(self, units: Mapping[str, Tensor], share: Share) -> Tensor:
-        """Of the inputs of each part only those of one device."""
+    def pieces(self, units: Mapping[str, Tensor], share: Share = ALL) -> list[Piece]:
+        """The same part by part, of the inputs of each only those of one device."""
         if missing := self.parts.keys() - self.masked.keys() - units.keys():
             raise ValueError(f"inputs lack {sorted(missing)}: this model reads {sorted(self.parts)}")
         batch = max(x.shape[0] for x in units.values())
-        pieces = []
+        pieces: list[Piece] = []
         for name in sorted(self.parts):
             if name in self.masked:
                 some = share.of(self.masked[name])
@@ -222,6 +286,5 @@ class MultimodalPreprocessor(nn.Module):
                 continue
             part = self.parts[name]
             assert isinstance(part, Preprocessor)
-            x = part.share(units[name], share)
-            pieces += [torch.cat([x, self.padding[name].expand(*x.shape[:-1], -1)], dim=-1)]
-        return torch.cat(pieces, dim=1)
+            pieces.append(part.placed(units[name], share, self.padding[name]))
+        return pieces

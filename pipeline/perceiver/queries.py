@@ -1,7 +1,7 @@
 """Output queries: what a decoder asks the latents with. Paper, section 3.2."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -9,12 +9,10 @@ from torch import Tensor, nn
 from pipeline.perceiver.attention import CrossLayer
 from pipeline.perceiver.constants import Constant
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
+from pipeline.perceiver.preprocessors import Placed
 
 # Queries made of positions alone are projected once and kept, where all of them fit in this.
 CACHE_BYTES = 64 << 20
-
-# The preprocessed inputs at flat indices: [P] or [B, P] to [B, P, C].
-InputsAt = Callable[[Tensor], Tensor]
 
 
 class PositionQueries(nn.Module):
@@ -33,7 +31,7 @@ class PositionQueries(nn.Module):
         self.channels = positions.channels + padding
         self.positions = positions
         self.padding = nn.Parameter(torch.empty(1, padding)) if padding else None
-        self._projected = Constant(CACHE_BYTES)
+        self._projected: Constant[Tensor] = Constant(CACHE_BYTES)
 
     def at(self, points: Tensor, like: Tensor) -> Tensor:
         """Queries [..., E] at flat indices [...]."""
@@ -56,18 +54,19 @@ class PositionQueries(nn.Module):
 
 
 class InputQueries(nn.Module):
-    """Output queries that are the preprocessed inputs themselves (optical flow)."""
+    """Output queries that are the preprocessed inputs themselves (optical flow): features with Fourier positions."""
 
-    def __init__(self, *, count: int, channels: int) -> None:
+    def __init__(self, positions: FourierPositions, *, index_dims: Sequence[int], features: int) -> None:
         super().__init__()
-        self.count = count
-        self.channels = channels
+        self.count = math.prod(index_dims)
+        self.features, self.positions = features, positions
+        self.channels = features + positions.channels
 
-    def at(self, points: Tensor, inputs_at: InputsAt | None) -> Tensor:
+    def at(self, points: Tensor, placed: Placed | None) -> Tensor:
         """Queries [B, P, E] at flat indices [P] or [B, P]; ValueError without the inputs."""
-        if inputs_at is None:
+        if placed is None:
             raise ValueError("this model's output queries are made of its inputs: decode(latents, inputs=…)")
-        return inputs_at(points)
+        return placed.at(points)
 
 
 def batched(x: Tensor) -> Tensor:

@@ -1,7 +1,11 @@
 """Linear maps with packed weights are those of the plain ones, and can be moved, cast, copied and pickled."""
 
 import copy
+import os
 import pickle
+import platform
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -103,3 +107,29 @@ def test_a_narrow_map_stays_in_float32_whatever_the_model_is_cast_to() -> None:
     assert torch.equal(found, wanted.bfloat16())
     narrow.unpack()
     assert torch.equal(narrow.weight, weight)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives large blocks back at once")
+def test_memory_of_tensors_that_are_freed_is_kept() -> None:
+    script = """
+import resource
+import torch
+from pipeline.perceiver.linear import keep_freed_memory
+
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for size in range(2, 12):
+        torch.ones(size << 20, dtype=torch.uint8)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+torch.set_num_threads(1)
+fresh = faults()
+keep_freed_memory()
+print(fresh, faults())
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
+    fresh, kept = map(int, run.stdout.split())
+    # 2 to 11 MB, 256 pages each, taken anew each time; or only what the largest is larger by.
+    assert fresh > 60 * 256
+    assert kept < 15 * 256
