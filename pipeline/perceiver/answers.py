@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from pipeline.perceiver.attend import attend
 from pipeline.perceiver.attention import CrossAttention, CrossLayer
 from pipeline.perceiver.constants import Constant
-from pipeline.perceiver.folding import Affine, NarrowTail, Tail, normalised, with_one
+from pipeline.perceiver.folding import Affine, NarrowTail, Tail, normalised, with_direct, with_one
 from pipeline.perceiver.grids import Channels, Grid, filling
 from pipeline.perceiver.positions import FourierPositions
 from pipeline.perceiver.preprocessors import Placed
@@ -140,7 +140,7 @@ class Answer(nn.Module):
         if attention.num_heads > 1:
             self.tail = Tail(layer.mlp, after, out, like)
         elif width <= gathered:
-            values = out.after(values)
+            values = with_direct(out.after(values), after)
             self.tail = Tail(layer.mlp, after, None, like)
         else:
             values = with_one(values)

@@ -177,22 +177,29 @@ class AbsorbedAttention(nn.Module):
 
 class Tail(nn.Module):
     """From what a query has gathered to its outputs: y, then A (y + W₂ act(W₁ LN(y))), for an affine map A that
-    follows. A W₂ is one matrix, as narrow as the output."""
+    follows. A W₂ is one matrix, as narrow as the output.
+
+    With `out`, y is that of what was gathered; without, [y; A y] was gathered: see `with_direct`.
+    """
 
     def __init__(self, mlp: MLP, after: Affine, out: Affine | None, like: Tensor) -> None:
         super().__init__()
         self.out = None if out is None else out.linear(like)
         self.norm, self.up, self.activation = mlp.norm, mlp.up, mlp.activation
+        self.width, self.outputs = after.weight.shape[1], len(after.weight)
         down = after.after(Affine.of(mlp.down))
-        kind = Float32Linear if len(after.weight) <= FEW else Linear
-        self.direct = linear(after.weight, None, like, kind)
+        kind = Float32Linear if self.outputs <= FEW else Linear
+        self.direct = None if out is None else linear(after.weight, None, like, kind)
         self.down = linear(*down, like, kind)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, P, out] from [B, P, V]."""
-        y = x if self.out is None else self.out(x)
-        hidden = self.up(self.norm(y), activation=self.activation)
-        return self.down(hidden, plus=self.direct(y))
+        if self.out is None or self.direct is None:
+            y, direct = x[..., : self.width], x[..., self.width : self.width + self.outputs]
+        else:
+            y = self.out(x)
+            direct = self.direct(y)
+        return self.down(self.up(self.norm(y), activation=self.activation), plus=direct)
 
 
 class NarrowTail(nn.Module):
@@ -223,6 +230,15 @@ class NarrowTail(nn.Module):
         square = torch.linalg.vector_norm(root, dim=-1, keepdim=True, dtype=torch.float32).square()
         x = x * torch.rsqrt(square / self.width + self.eps).to(x.dtype)
         return self.down(self.up(x, activation=self.activation), plus=direct)
+
+
+def with_direct(values: Affine, after: Affine) -> Affine:
+    """Values y with A y beside them, and zeros to fill up. Gathered by itself A y is rounded once; A of a rounded y has
+    the roundings of large terms that cancel each other."""
+    direct = after.weight @ values.weight, after.weight @ values.bias
+    extra = filling(len(values.weight) + len(direct[1]))
+    weight = torch.cat([values.weight, direct[0], values.weight.new_zeros(extra, values.weight.shape[1])])
+    return Affine(weight, torch.cat([values.bias, direct[1], values.bias.new_zeros(extra)]))
 
 
 def with_one(values: Affine) -> Affine:
