@@ -189,7 +189,7 @@ def _softmax(scores: Tensor) -> Tensor:
 def _scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
     if k.ndim == 2:
         return product(q, k, bias)
-    scores = torch.matmul(q, k.mT)
+    scores = torch.bmm(q.expand(len(k), -1, -1), k.mT)
     return scores if bias is None else scores.add_(bias[..., None, :])
 
 
@@ -199,7 +199,7 @@ def _greatest(x: Tensor) -> Tensor:
     torch's way to that of bfloat16 takes six times as long as to that of integers of as many bits. They are in the same
     order, but negative numbers among themselves, which are in the reverse.
     """
-    if x.dtype != torch.bfloat16:
+    if x.dtype != torch.bfloat16 or x.device.type != "cpu":
         most = x.amax(dim=-1, keepdim=True)
         return most if x.dtype == torch.float64 else most.float()
     bits = x.view(torch.int16)

@@ -44,12 +44,12 @@ def left(driver: subprocess.Popen[str], number: signal.Signals) -> str:
 
 
 def test_a_run_that_is_stopped_writes_its_state_says_how_to_go_on_and_leaves(options, put_pictures, tmp_path, cluster):
-    put_pictures(Path(options.input), range(240), damaged=(3,))
+    put_pictures(Path(options.input), range(120), damaged=(3,))
     driver = started(options, tmp_path / "points")
     wait_for(lambda: len(parts(options)) >= 5, driver)
     said = left(driver, signal.SIGTERM)
     assert "stopped by SIGTERM; the same command resumes the run; 1" in said
-    assert "of 120 shards are left" in said
+    assert "of 60 shards are left" in said
     assert "Traceback" not in said
     output = Store(options.output)
     heard = read_receipts(output, read_run(output).run)
@@ -57,7 +57,7 @@ def test_a_run_that_is_stopped_writes_its_state_says_how_to_go_on_and_leaves(opt
     known = parts(options)
     time.sleep(2)
     assert parts(options) == known, "nobody goes on with it"
-    assert execute(options).rows == 239
+    assert execute(options).rows == 119
     assert {name: found for name, found in parts(options).items() if name in known} == known
 
 

@@ -73,6 +73,13 @@ class Place:
         return rows
 
 
+# Sources and heads of which a run takes long: on one of both, unless slow tests are asked for.
+long_on_disk, long_on_s3 = (
+    pytest.mark.parametrize("place", [pytest.param(slow, marks=pytest.mark.slow), other], indirect=True)
+    for slow, other in (("disk", "s3"), ("s3", "disk"))
+)
+
+
 @pytest.fixture(params=["disk", "s3"])
 def place(request: pytest.FixtureRequest, tmp_path: Path, cluster: None) -> Place:
     if request.param == "disk":
@@ -249,6 +256,7 @@ def test_optical_flow_of_videos_and_folders_of_frames(place: Place, checkpoints,
     assert {row["start_seconds"] for row in found["png"]} == {None}
 
 
+@long_on_s3
 def test_optical_flow_of_tables_with_two_columns(place: Place, checkpoints, tmp_path: Path) -> None:
     folder, frames = checkpoints(FLOW), [photograph(number, (28, 36)) for number in range(UNITS + 1)]
     data = [png(frame) for frame in frames]
@@ -298,6 +306,7 @@ def test_multimodal_autoencoding(place: Place, checkpoints, clips: tuple[bytes, 
     assert {(row["has_audio"], row["padded_frames"]) for row in rows} == {(True, 0)}
 
 
+@long_on_disk
 def test_feature_extraction_of_texts_and_pictures(place: Place, checkpoints, tmp_path: Path) -> None:
     language, vision = checkpoints(MASKED_LM, max_position_embeddings=512), checkpoints(CONV)
     asked = {"latents": True, "array_dtype": "float32"}
@@ -314,6 +323,7 @@ def test_feature_extraction_of_texts_and_pictures(place: Place, checkpoints, tmp
         assert_near([row["embedding"] for row in found], expected.mean(axis=1))
 
 
+@long_on_disk
 def test_feature_extraction_of_videos(place: Place, checkpoints, tmp_path: Path) -> None:
     flow, multimodal = checkpoints(FLOW), checkpoints(MULTIMODAL, **CLIP)
     movie = make_video(tmp_path / "m.mp4", seconds=3.2, size=(24, 16), sound=48_000).read_bytes()
@@ -333,6 +343,7 @@ def test_feature_extraction_of_videos(place: Place, checkpoints, tmp_path: Path)
     assert_near([row["embedding"] for row in rows], np.array(means, np.float64), 1e-3)
 
 
+@long_on_disk
 def test_feature_extraction_of_arrays_by_the_bare_model(place: Place, checkpoints, tmp_path: Path) -> None:
     folder = checkpoints(BARE)
     arrays = [np.random.default_rng(at).normal(size=(5 + at % 3, 24)).astype(np.float32) for at in range(UNITS)]
