@@ -112,7 +112,7 @@ class AbsorbedAttention(nn.Module):
         if not _lie_on_grids(pieces):
             x = normalised(whole(pieces), self.eps)
             return self.finish(attend(self.queries[None], x, x, 1, mask, scale=1.0), latents)
-        return self.finish(self._joined([some.values() for some in self._gather(pieces, mask)]), latents)
+        return self.finish(self._gather(pieces, mask).values(), latents)
 
     def part(self, pieces: Sequence[Piece], mask: Tensor | None) -> tuple[Tensor, Tensor]:
         """What the latents gather from some of the inputs, for `merge`."""
@@ -120,18 +120,18 @@ class AbsorbedAttention(nn.Module):
             x = normalised(whole(pieces), self.eps)
             return attend_part(self.queries[None], x, x, 1, mask, scale=1.0)
         gathered = self._gather(pieces, mask)
-        log_sums = self._joined([some.log_sums() for some in gathered]).float()
-        return self._joined([some.values() for some in gathered]).to(self.queries.dtype), log_sums[:, None]
+        log_sums = gathered.log_sums().float()
+        return gathered.values().to(self.queries.dtype), log_sums[:, None]
 
     def finish(self, gathered: Tensor, latents: Tensor) -> Tensor:
         """[B, N, D] of what was gathered from all inputs."""
         plus = latents.expand(len(gathered), -1, -1) if self.query_residual else None
         return self.out(gathered.to(self.queries.dtype), plus=plus)
 
-    def _gather(self, pieces: Sequence[Piece], mask: Tensor | None) -> list[Gathered]:
-        """What the latents gather of the inputs as they are, [N, C] for each unit; elsewhere than on a CPU [B, N, C]
-        for all of them."""
-        begin, gathered = 0, None
+    def _gather(self, pieces: Sequence[Piece], mask: Tensor | None) -> Gathered:
+        """What the latents gather of the inputs as they are, [B, N, C]."""
+        begin = 0
+        gathered: list[Gathered] = []
         for piece in pieces:
             end = begin + piece.shape[1]
             if end > begin:
@@ -142,13 +142,14 @@ class AbsorbedAttention(nn.Module):
                     some = [gather(self.queries, x[unit], x[unit], _of(bias, unit)) for unit in _units(x)]
                 else:
                     some = self._gather_grid(grid, piece, bias)
-                gathered = some if gathered is None else [a.plus(b) for a, b in zip(gathered, some, strict=True)]
+                gathered = _plus(gathered, some)
             begin = end
-        assert gathered is not None
-        return gathered
+        if gathered[0].found.ndim > 2:
+            return gathered[0]
+        return Gathered(*map(torch.stack, zip(*gathered, strict=True)))
 
     def _gather_grid(self, grid: Grid, piece: Placed, mask: Tensor | None) -> list[Gathered]:
-        """The same of places on a grid, group by group of its rows."""
+        """The same of places on a grid, group by group of its rows; on a CPU [N, C] for each unit, see `_units`."""
         (column, row), by_row = grid.channels, grid.by_row
         shared = len(column)
         gathered: list[Gathered] = []
@@ -165,14 +166,9 @@ class AbsorbedAttention(nn.Module):
                 found, total, most = gather(q, x[unit], x[unit], _of(bias, unit))
                 found = torch.cat([found[..., :shared], found[..., shared:end] @ by_row[rows]], dim=-1)
                 some.append(Gathered(found, total, most))
-            gathered = [a.plus(b) for a, b in zip(gathered, some, strict=True)] if gathered else some
+            gathered = _plus(gathered, some)
         order = torch.tensor([*column, *row], device=q.device).argsort()
         return [Gathered(some.found[..., order], some.total, some.most) for some in gathered]
-
-    @staticmethod
-    def _joined(of_units: Sequence[Tensor]) -> Tensor:
-        """[B, …] from what `_gather` gives."""
-        return torch.stack(list(of_units)) if of_units[0].ndim < 3 else of_units[0]
 
 
 class Tail(nn.Module):
@@ -259,6 +255,11 @@ def _lie_on_grids(pieces: Sequence[Piece]) -> bool:
 def _units(x: Tensor) -> Sequence[int | slice]:
     """On a CPU unit by unit, elsewhere all at once."""
     return range(len(x)) if x.device.type == "cpu" else [slice(None)]
+
+
+def _plus(gathered: Sequence[Gathered], others: list[Gathered]) -> list[Gathered]:
+    """Of the keys of both, for each unit; `gathered` is empty at first."""
+    return [one.plus(other) for one, other in zip(gathered, others, strict=True)] if gathered else others
 
 
 def _of(bias: Tensor | None, unit: int | slice) -> Tensor | None:

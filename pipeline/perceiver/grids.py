@@ -56,7 +56,11 @@ class Channels(NamedTuple):
 
 
 class Grid:
-    """What all units share of the places of one grid: the channels of its columns and rows, and their sums."""
+    """What all units share of the places of one grid: the channels of its columns and rows, and their sums.
+
+    by_column: [width, L], those of Fourier positions that change along a row. by_row: [rows, ·], all others. Both are
+    float32 at the least. shared: S. group_rows: R, as many as make S + R a multiple of ALIGN.
+    """
 
     def __init__(
         self,
@@ -91,10 +95,9 @@ class Grid:
         groups = -(-self.rows // -(-PLACES[like.device.type] // self.width))
         self.group_rows = -(-self.rows // groups)
         self.group_rows += filling(self.shared + self.group_rows)
-        row = torch.eye(self.group_rows, dtype=_wide(like), device=like.device)
-        self._template = torch.cat(
-            [self.by_column.repeat(self.group_rows, 1), row.repeat_interleave(self.width, dim=0)], dim=1
-        )
+        there = min(self.group_rows, self.rows)
+        row = torch.eye(there, self.group_rows, dtype=_wide(like), device=like.device)
+        self._template = torch.cat([self.by_column.repeat(there, 1), row.repeat_interleave(self.width, dim=0)], dim=1)
 
     @property
     def nbytes(self) -> int:

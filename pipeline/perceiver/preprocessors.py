@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -85,17 +85,18 @@ class Preprocessor(nn.Module):
             return None
         return self._positions.get(like, index_dims, lambda: positions.grid(index_dims, like))
 
+    @property
+    def waves(self) -> FourierPositions | None:
+        """Positions that lie beside the features, and whose channels depend on one dimension each."""
+        return self.positions if isinstance(self.positions, FourierPositions) and not self.add else None
+
     def grid_of(self, index_dims: tuple[int, ...], like: Tensor, padding: Tensor | None, eps: float) -> Grid | None:
-        """What all units share of a grid; None where positions are not Fourier's, beside the features."""
-        positions = self.positions
-        if not isinstance(positions, FourierPositions) or self.add:
+        """What all units share of a grid; None where positions are no `waves`."""
+        waves = self.waves
+        if waves is None:
             return None
-        features = self.channels - positions.channels
-        return self._grid.get(
-            like,
-            index_dims,
-            lambda: Grid(positions, index_dims, like, whole=True, features=features, padding=padding, eps=eps),
-        )
+        arguments: dict[str, Any] = {"features": self.channels - waves.channels, "padding": padding, "eps": eps}
+        return self._grid.get(like, index_dims, lambda: Grid(waves, index_dims, like, whole=True, **arguments))
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ class Placed:
     @property
     def on_grid(self) -> bool:
         """Whether there is a `grid`."""
-        return isinstance(self.preprocessor.positions, FourierPositions) and not self.preprocessor.add
+        return self.preprocessor.waves is not None
 
     def inputs(self) -> Tensor:
         """[B, m, C]."""

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.perceiver import PerceiverIO, answers, folding, grids
+from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO, answers, folding, grids
 from pipeline.perceiver.grids import Channels, Grid
 from pipeline.perceiver.positions import FourierPositions
 from pipeline.perceiver.preprocessors import Pixels, Placed, Preprocessor, Share
@@ -104,8 +104,10 @@ def test_groups_of_rows_and_units_at_once_change_nothing(
     monkeypatch.setitem(grids.PLACES, "cpu", group_places)
     if at_once:
         monkeypatch.setattr(folding, "_units", lambda _: [slice(None)])
-    for row in differences(engine_predict(PerceiverIO.from_pretrained(folder), inputs), expected, "float32"):
-        assert row.relative < 5e-6, row
+    several: Any = ShardedPerceiverIO.from_pretrained(folder, devices=["cpu"] * 3)
+    for model in (PerceiverIO.from_pretrained(folder), several):
+        for row in differences(engine_predict(model, inputs), expected, "float32"):
+            assert row.relative < 5e-6, row
 
 
 def test_a_mask_hides_places_of_a_grid(tmp_path: Path) -> None:
