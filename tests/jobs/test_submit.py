@@ -289,6 +289,7 @@ assert "4999" in "".join(said)
     assert ended.returncode == 0, ended.stderr
 
 
+@pytest.mark.slow
 def test_ray_s_own_command_submits_it_too(head: Head, job: Callable[..., Any]) -> None:
     path, output = job()
     entrypoint = ("python", "-m", "jobs.run", "--job", path)

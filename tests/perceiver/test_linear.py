@@ -130,6 +130,6 @@ print(fresh, faults())
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     fresh, kept = map(int, run.stdout.split())
-    # 2 to 11 MB, 256 pages each, taken anew each time; or only what the largest is larger by.
+    # 2 to 11 MB, 256 pages each, 65 MB in all: taken anew each time; or only where a larger one finds no room.
     assert fresh > 60 * 256
-    assert kept < 15 * 256
+    assert kept < fresh / 2

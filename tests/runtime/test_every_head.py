@@ -193,6 +193,7 @@ def assert_near(ours: Any, theirs: np.ndarray, share: float = 1e-4) -> None:
     assert np.abs(ours - theirs).max() <= share * np.ptp(theirs)
 
 
+@long_on_disk
 def test_fill_mask(place: Place, checkpoints, tmp_path: Path) -> None:
     folder = checkpoints(MASKED_LM, max_position_embeddings=512)
     expected = references.masks_filled(folder, TEXTS)
@@ -207,6 +208,7 @@ def test_fill_mask(place: Place, checkpoints, tmp_path: Path) -> None:
             np.testing.assert_allclose(values, scores, rtol=1e-3)
 
 
+@long_on_disk
 def test_text_classification(place: Place, checkpoints, tmp_path: Path) -> None:
     folder = checkpoints(SEQUENCE, max_position_embeddings=512)
     expected = references.text_logits(folder, TEXTS)
@@ -295,6 +297,7 @@ def clips(checkpoints, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes,
     return movie, references.clips_in_passes(checkpoints(MULTIMODAL, **CLIP), frames, samples)
 
 
+@long_on_disk
 def test_multimodal_autoencoding(place: Place, checkpoints, clips: tuple[bytes, dict[str, np.ndarray]]) -> None:
     movie, expected = clips
     folder, source = checkpoints(MULTIMODAL, **CLIP), place.put({"m.mkv": movie})

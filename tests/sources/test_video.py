@@ -284,6 +284,7 @@ def test_frames_far_apart_are_reached_by_seeking(tmp_path: Path) -> None:
         assert store.bytes < path.stat().st_size / 2
 
 
+@pytest.mark.slow
 def test_frames_are_let_go_of_as_they_are_played(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 4, sound=48000)
     source, store, (piece,) = planned(path)
