@@ -175,17 +175,10 @@ def _along_rows(
 ) -> Tensor:
     """What the queries of all `runs` gather, [B, P, V], a few rows of the grid at a time."""
     out = values.new_empty(len(values), sum(end - begin for begin, end in runs), values.shape[-1])
-    by_row = grid.by_row.to(keys.dtype)
-    shared, constant = grid.shared, grid.shared + by_row.shape[-1]
-    k, bias = keys.new_zeros(*keys.shape[:2], shared + grid.group_rows), keys[..., constant].contiguous()
-    k[..., :shared] = keys[..., :shared]
-    done = 0
+    bias, done = keys[..., grid.shared + grid.by_row.shape[-1]].contiguous(), 0
     for begin, end in runs:
-        first, last = begin // grid.width, -(-end // grid.width)
-        of_row = keys[..., shared:constant] @ by_row[first:last].T
-        for group in grid.groups(begin, end):
-            rows, count = group.rows, group.end - group.begin
-            k[..., shared : shared + rows.stop - rows.start] = of_row[..., rows.start - first : rows.stop - first]
+        for group, k in grid.against(keys, begin, end):
+            count = group.end - group.begin
             q = grid.places(group, None if placed is None else placed.features[:, group.begin : group.end], keys)
             attend(q, k, values, 1, bias, scale=1.0, out=out[:, done : done + count])
             done += count

@@ -136,12 +136,11 @@ class AbsorbedAttention(nn.Module):
             end = begin + piece.shape[1]
             if end > begin:
                 bias = None if mask is None else mask[:, begin:end]
-                grid = None if isinstance(piece, Tensor) else piece.grid(self.eps)
-                if grid is None or isinstance(piece, Tensor):
+                if isinstance(piece, Placed) and (grid := piece.grid(self.eps)) is not None:
+                    some = self._gather_grid(grid, piece, bias)
+                else:
                     x = normalised(whole([piece]), self.eps)
                     some = [gather(self.queries, x[unit], x[unit], _of(bias, unit)) for unit in _units(x)]
-                else:
-                    some = self._gather_grid(grid, piece, bias)
                 gathered = _plus(gathered, some)
             begin = end
         if gathered[0].found.ndim > 2:
@@ -150,25 +149,19 @@ class AbsorbedAttention(nn.Module):
 
     def _gather_grid(self, grid: Grid, piece: Placed, mask: Tensor | None) -> list[Gathered]:
         """The same of places on a grid, group by group of its rows; on a CPU [N, C] for each unit, see `_units`."""
-        (column, row), by_row = grid.channels, grid.by_row
-        shared = len(column)
+        order, by_row, shared = [*grid.channels.column, *grid.channels.row], grid.by_row, grid.shared
         gathered: list[Gathered] = []
-        q = self.queries.new_zeros(len(self.queries), shared + grid.group_rows)
-        q[:, :shared] = self.queries[:, column]
-        of_row = self.queries[:, row].to(by_row.dtype) @ by_row.T
-        for group in grid.groups(piece.begin, piece.begin + piece.shape[1]):
-            here, rows = slice(group.begin - piece.begin, group.end - piece.begin), group.rows
-            end = shared + rows.stop - rows.start
-            q[:, shared:end] = of_row[:, rows]
+        for group, q in grid.against(self.queries[:, order], piece.begin, piece.begin + piece.shape[1]):
+            here, end = slice(group.begin - piece.begin, group.end - piece.begin), shared + group.height
             x = grid.places(group, piece.features[:, here], q)
             bias, some = None if mask is None else mask[:, here], []
             for unit in _units(x):
                 found, total, most = gather(q, x[unit], x[unit], _of(bias, unit))
-                found = torch.cat([found[..., :shared], found[..., shared:end] @ by_row[rows]], dim=-1)
+                found = torch.cat([found[..., :shared], found[..., shared:end] @ by_row[group.rows]], dim=-1)
                 some.append(Gathered(found, total, most))
             gathered = _plus(gathered, some)
-        order = torch.tensor([*column, *row], device=q.device).argsort()
-        return [Gathered(some.found[..., order], some.total, some.most) for some in gathered]
+        back = torch.tensor(order, device=by_row.device).argsort()
+        return [Gathered(some.found[..., back], some.total, some.most) for some in gathered]
 
 
 class Tail(nn.Module):

@@ -40,6 +40,11 @@ class Group(NamedTuple):
     end: int
     rows: slice
 
+    @property
+    def height(self) -> int:
+        """How many rows."""
+        return int(self.rows.stop - self.rows.start)
+
 
 class Channels(NamedTuple):
     """Which channels of a place change along a row, features first, and which do not."""
@@ -110,6 +115,19 @@ class Grid:
         for row in range(first, last, self.group_rows):
             rows = slice(row, min(row + self.group_rows, last))
             yield Group(max(begin, rows.start * self.width), min(end, rows.stop * self.width), rows)
+
+    def against(self, other: Tensor, begin: int, end: int) -> Iterator[tuple[Group, Tensor]]:
+        """The groups of places from `begin` to `end`, and what `places` of each are multiplied with, [..., S + R]: of
+        `other` [..., S + ·], with the channels of a column first. It is written over for the next group."""
+        side = other.new_zeros(*other.shape[:-1], self.shared + self.group_rows)
+        side[..., : self.shared] = other[..., : self.shared]
+        first, last = begin // self.width, -(-end // self.width)
+        row = other[..., self.shared : self.shared + self.by_row.shape[-1]].to(self.by_row.dtype)
+        of_row = row @ self.by_row[first:last].T
+        for group in self.groups(begin, end):
+            rows = group.rows
+            side[..., self.shared : self.shared + group.height] = of_row[..., rows.start - first : rows.stop - first]
+            yield group, side
 
     def places(self, group: Group, features: Tensor | None, like: Tensor) -> Tensor:
         """[B, n, S + R] in the dtype of `like`, over σ of each place: features [B, n, F] of the group's places, the

@@ -50,13 +50,10 @@ def test_scores_are_those_of_normalised_inputs(
     grid = some.grid(EPS)
     assert grid is not None
     found, done = torch.empty(2, 8, x.shape[1], dtype=torch.float64), 0
-    for group in grid.groups(some.begin, some.begin + x.shape[1]):
+    ordered = centred[:, [*grid.channels.column, *grid.channels.row]]
+    for group, q in grid.against(ordered, some.begin, some.begin + x.shape[1]):
         assert group.end > group.begin
         here = slice(group.begin - some.begin, group.end - some.begin)
-        of_row = centred[:, grid.channels.row] @ grid.by_row[group.rows].T
-        q = torch.zeros(8, grid.shared + grid.group_rows, dtype=torch.float64)
-        q[:, : grid.shared] = centred[:, grid.channels.column]
-        q[:, grid.shared : grid.shared + of_row.shape[1]] = of_row
         keys = grid.places(group, some.features[:, here], q)
         assert keys.shape[-1] % grids.ALIGN == 0
         found[..., here] = q @ keys.mT
