@@ -64,7 +64,8 @@ def load(kind: type[M], ref: str | Path, *, fold: bool = True) -> M:
             model = kind.from_config(config, name)
     except ValueError as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
-    model.to_empty(device="cpu")
+    # As `to_empty` does, by which torch loads its symbolic shapes and sympy with them: half of a small model's loading.
+    model._apply(lambda weight: torch.empty(weight.shape, dtype=weight.dtype))
     fill(model, Tensors(weight_files(folder)), str(folder))
     if fold:
         model.fold()

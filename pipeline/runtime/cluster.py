@@ -83,7 +83,8 @@ def _connect(address: str | None) -> None:
     several = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        ray.init(address="local", **quiet)
+        # It ends with the run. Its dashboard would take a second of the start, CPUs all the while, and more ports.
+        ray.init(address="local", include_dashboard=False, **quiet)
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = several
 

@@ -33,3 +33,12 @@ def test_building_a_model_loads_no_model_of_transformers():
     loaded = modules_after(statement)
     assert not [name for name in loaded if name.startswith("transformers.models.perceiver.modeling_")]
     assert not {name for name in loaded if name.partition(".")[0] in FORBIDDEN}
+
+
+def test_loading_a_checkpoint_loads_no_symbolic_algebra(checkpoint):
+    """Which torch brings along for some of its own ways to make a tensor, and which takes half a second."""
+    loaded = modules_after(
+        f"from pipeline.perceiver import PerceiverIO; PerceiverIO.from_pretrained({str(checkpoint)!r})"
+    )
+    assert "torch" in loaded
+    assert "sympy" not in loaded
