@@ -9,7 +9,9 @@ heads in bfloat16 are done all at once, where calling for each of them would cos
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -44,7 +46,8 @@ def attend(
         out = v.new_empty(k.shape[0], q.shape[1], v.shape[-1])
     if out.numel() == 0:  # no unit, or nothing asked
         return out
-    q_BHOc, k_BHMc, v_BHMc, out_BHOc, scale = _by_head(q, k, v, out, num_heads, scale)
+    q_BHOc, k_BHMc, v_BHMc, scale = _by_head(q, k, v, num_heads, scale)
+    out_BHOc = _split_heads(out, num_heads)
     if is_fast(k) and not (k.dtype == torch.bfloat16 and num_heads > 1 and q.shape[1] * k.shape[1] <= SMALL):
         for unit in range(len(out)):
             for head in range(num_heads):
@@ -58,30 +61,6 @@ def attend(
         return out
     _all_heads(q_BHOc, k_BHMc, v_BHMc, bias, scale, out_BHOc)
     return out
-
-
-def attend_part(
-    q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None = None, *, scale: float | None = None
-) -> tuple[Tensor, Tensor]:
-    """What `attend` gives for some of the keys alone, [B, O, V], and the logarithm of the sum of their exponentials,
-    float32 [B, H, O]: `merge` makes of several parts what all of their keys give together."""
-    out = torch.empty(k.shape[0], q.shape[1], v.shape[-1], dtype=v.dtype, device=v.device)
-    q_BHOc, k_BHMc, v_BHMc, out_BHOc, scale = _by_head(q, k, v, out, num_heads, scale)
-    log_sums = torch.empty(q_BHOc.shape[:3], device=q.device)
-    if out.numel():
-        bias = None if mask is None else mask[:, None, None, :]
-        _all_heads(q_BHOc, k_BHMc, v_BHMc, bias, scale, out_BHOc, log_sums)
-    return out, log_sums
-
-
-def merge(parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
-    """[B, O, V] of all keys from what `attend_part` gave for each part of them, all on one device."""
-    shares = torch.stack([log_sums for _, log_sums in parts]).softmax(dim=0)
-    num_heads = shares.shape[2]
-    merged = torch.stack(
-        [_split_heads(out, num_heads) * share[..., None] for (out, _), share in zip(parts, shares, strict=True)]
-    ).sum(dim=0)
-    return merged.transpose(1, 2).flatten(2).to(parts[0][0].dtype)
 
 
 class Gathered(NamedTuple):
@@ -103,25 +82,40 @@ class Gathered(NamedTuple):
         """[..., O, V] by softmax's weights. Takes over what this one holds."""
         return self.found.div_(self.total)
 
-    def log_sums(self) -> Tensor:
-        """[..., O]: the logarithms of the sums of exponentials."""
-        return (self.most + self.total.log()).squeeze(-1)
+    def to(self, device: torch.device) -> Gathered:
+        """The same on another device."""
+        return Gathered(*(x.to(device) for x in self))
+
+
+def attend_part(
+    q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None = None, *, scale: float | None = None
+) -> Gathered:
+    """What `attend` gathers of some of the keys alone, by head [B, H, O, V / H]: `merged` makes of several parts what
+    all of their keys give together."""
+    q_BHOc, k_BHMc, v_BHMc, scale = _by_head(q, k, v, num_heads, scale)
+    return gather(q_BHOc * scale, k_BHMc, v_BHMc, None if mask is None else mask[:, None].expand(-1, num_heads, -1))
+
+
+def merged(parts: Iterable[Gathered]) -> Tensor:
+    """[B, O, V], float32, of all keys from what was gathered of each part of them, all on one device."""
+    return reduce(Gathered.plus, parts).values().transpose(1, 2).flatten(2)
 
 
 def gather(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) -> Gathered:
-    """What queries [O, c] gather of keys [M, c] and values [M, V]; bias [M] is added to the scores. Elsewhere than on a
-    CPU of several units at once: keys [B, M, c], values [B, M, V] and bias [B, M].
+    """What queries [O, c] gather of keys [M, c] and values [M, V]; bias [M] is added to the scores. Of several units or
+    heads at once keys [..., M, c], values [..., M, V] and bias [..., M], with queries of each or of all alike.
 
     By blocks of keys whose scores stay in the cache, each with the weight that its scores give it.
     """
-    cpu = k.device.type == "cpu"
-    rows = BLOCK // 1024 if cpu else q.shape[-2]
+    rows = BLOCK // 1024 if k.device.type == "cpu" else q.shape[-2]
     parts = [_gather(q[..., begin : begin + rows, :], k, v, bias) for begin in range(0, max(1, q.shape[-2]), rows)]
     return parts[0] if len(parts) == 1 else Gathered(*(torch.cat(some, dim=-2) for some in zip(*parts, strict=True)))
 
 
 def _gather(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Gathered:
     """The same for so many queries as one block has."""
+    if k.shape[-2] == 0:
+        return _nothing(q, v)
     size, keys = (4 * BLOCK if k.device.type == "cpu" else CUDA_BYTES), k.shape[-2]
     blocks = -(-keys // max(1024, size // (q.element_size() * q.shape[-2] * max(1, k[..., 0, 0].numel()))))
     columns = -(-keys // blocks)
@@ -140,6 +134,12 @@ def _gather(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> Gathered:
     return gathered
 
 
+def _nothing(q: Tensor, v: Tensor) -> Gathered:
+    """What is gathered of no keys: it counts for nothing beside any others."""
+    total = torch.zeros(*v.shape[:-2], q.shape[-2], 1, device=v.device)
+    return Gathered(total.expand(*total.shape[:-1], v.shape[-1]).clone(), total, torch.full_like(total, -math.inf))
+
+
 def one_head(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor) -> None:
     """Into out [O, V] what queries [O, c] gather of keys [M, c] and values [M, V]; bias [M] is added to the scores."""
     if len(k) > KEYS:
@@ -156,28 +156,16 @@ def one_head(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, out: Tensor) 
             here.copy_(_weighted(weights, v))
 
 
-def _all_heads(
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    bias: Tensor | None,
-    scale: float,
-    out: Tensor,
-    log_sums: Tensor | None = None,
-) -> None:
-    """The same for all units and heads in one product, as many queries at a time as fit; on demand with the logarithms
-    [B, H, O] of the sums of exponentials."""
-    if k.device.type == "cpu":
-        rows = max(1, 2 * BLOCK // (k.shape[0] * k.shape[1] * k.shape[2]))
-    else:
-        rows = max(1, CUDA_BYTES // (k.shape[0] * k.shape[1] * k.shape[2] * k.element_size()))
+def _all_heads(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float, out: Tensor) -> None:
+    """The same for all units and heads in one product, as many queries at a time as fit."""
+    scores_of_a_query = k.shape[0] * k.shape[1] * k.shape[2]
+    most = 2 * BLOCK if k.device.type == "cpu" else CUDA_BYTES // k.element_size()
+    rows = max(1, most // scores_of_a_query)
     for begin in range(0, q.shape[2], rows):
         some = q[:, :, begin : begin + rows]
         scores = torch.matmul(some if scale == 1.0 else some * scale, k.transpose(-1, -2))
         if bias is not None:
             scores += bias
-        if log_sums is not None:
-            log_sums[:, :, begin : begin + rows] = scores.float().logsumexp(dim=-1)
         out[:, :, begin : begin + rows] = torch.matmul(_softmax(scores), v)
 
 
@@ -189,7 +177,7 @@ def _softmax(scores: Tensor) -> Tensor:
 def _scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
     if k.ndim == 2:
         return product(q, k, bias)
-    scores = torch.bmm(q.expand(len(k), -1, -1), k.mT)
+    scores = torch.matmul(q.expand(*k.shape[:-2], -1, -1), k.mT)
     return scores if bias is None else scores.add_(bias[..., None, :])
 
 
@@ -215,11 +203,11 @@ def _weighted(weights: Tensor, v: Tensor) -> Tensor:
 
 
 def _by_head(
-    q: Tensor, k: Tensor, v: Tensor, out: Tensor, num_heads: int, scale: float | None
-) -> tuple[Tensor, Tensor, Tensor, Tensor, float]:
-    """Queries (of every unit), keys, values and what becomes of them as [B, H, L, c], and the scale of their scores."""
-    q, k, v, out = (_split_heads(x, num_heads) for x in (q, k, v, out))
-    return q.expand(len(k), -1, -1, -1), k, v, out, q.shape[-1] ** -0.5 if scale is None else scale
+    q: Tensor, k: Tensor, v: Tensor, num_heads: int, scale: float | None
+) -> tuple[Tensor, Tensor, Tensor, float]:
+    """Queries (of every unit), keys and values as [B, H, L, c], and the scale of their scores."""
+    q, k, v = (_split_heads(x, num_heads) for x in (q, k, v))
+    return q.expand(len(k), -1, -1, -1), k, v, q.shape[-1] ** -0.5 if scale is None else scale
 
 
 def _split_heads(x: Tensor, num_heads: int) -> Tensor:

@@ -22,7 +22,8 @@ T = TypeVar("T", bound=Sized)
 class Constant(Generic[T]):
     """The last value asked for, where it is at most `max_bytes`; recomputed for another key.
 
-    Models are for inference: weights do not change behind it. Moving a model changes the key.
+    Models are for inference: weights do not change behind it. Moving a model changes the key. Threads that ask for the
+    first time together each compute it.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.perceiver.answers import Answer
 from pipeline.perceiver.attention import CrossLayer
+from pipeline.perceiver.lanes import lanes, side_by_side
 from pipeline.perceiver.linear import Linear
 from pipeline.perceiver.postprocessors import Postprocessor
 from pipeline.perceiver.preprocessors import Placed
@@ -75,18 +76,12 @@ class Decoder(nn.Module):
         answer = output.answer
         keys, values = answer(latents) if answer is not None else self.layer.attention.project_inputs(latents)
         every = torch.arange(output.queries.count, device=keys.device) if points is None else points
-        total, decoded = every.shape[-1], None
-        rows = self._chunk(keys)
-        for start in range(0, max(total, 1), rows):
-            chunk = self._decode_chunk(output, keys, values, every[..., start : start + rows], placed)
-            if total <= rows:
-                decoded = chunk
-                break
-            if decoded is None:
-                decoded = chunk.new_empty(chunk.shape[0], total, chunk.shape[-1])
-            decoded[:, start : start + rows] = chunk
-        assert decoded is not None
-        return decoded
+        decoded = side_by_side(
+            lambda some: self._decode_chunk(output, keys, values, every[..., some], placed),
+            self._chunks(keys, every.shape[-1]),
+            keys.device,
+        )
+        return decoded[0] if len(decoded) == 1 else torch.cat(decoded, dim=1)
 
     def _decode_chunk(
         self, output: Output, keys: Tensor, values: Tensor, points: Tensor, placed: Placed | None
@@ -103,11 +98,16 @@ class Decoder(nn.Module):
         decoded = self.layer(q, keys, values, queries)
         return output.postprocessor.project(decoded if self.final is None else self.final(decoded))
 
-    def _chunk(self, keys: Tensor) -> int:
-        """Queries a chunk, by the bytes of what is alive for one query of every unit."""
+    def _chunks(self, keys: Tensor, total: int) -> list[slice]:
+        """Which of so many queries are decoded at a time, by the bytes of what is alive for one query of every unit; as
+        many each time, and as often in each lane."""
         layer = self.layer
         channels = sum(layer.attention.split) + 3 * layer.mlp.up.in_features + layer.mlp.up.out_features
-        return max(256, CHUNK_BYTES[keys.device.type] // (channels * keys.element_size() * max(1, keys.shape[0])))
+        most = max(256, CHUNK_BYTES[keys.device.type] // (channels * keys.element_size() * max(1, keys.shape[0])))
+        count = max(1, -(-total // most))
+        count += -count % lanes(count, keys.device)
+        rows = max(1, -(-total // count))
+        return [slice(begin, begin + rows) for begin in range(0, max(1, total), rows)]
 
 
 class ProjectionDecoder(nn.Module):

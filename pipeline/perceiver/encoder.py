@@ -1,11 +1,11 @@
 """The encoder: inputs of any length into a fixed number of latents. Paper, section 3.1."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.perceiver.attend import attend_part, merge
+from pipeline.perceiver.attend import Gathered, attend_part, merged
 from pipeline.perceiver.attention import CrossLayer, SelfLayer
 from pipeline.perceiver.constants import Constant
 from pipeline.perceiver.folding import AbsorbedAttention
@@ -37,18 +37,17 @@ class Encoder(nn.Module):
         """Latents [B, N, D] from the pieces of inputs [B, M, C]; mask [B, M] is added to the scores of the inputs."""
         return self._through(self._gathered(pieces, mask))
 
-    def part(self, pieces: Sequence[Piece], mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """What the latents gather from some of the inputs, [B, N, V], and its weight: `finish` makes latents of all of
-        them."""
+    def part(self, pieces: Sequence[Piece], mask: Tensor | None = None) -> Gathered:
+        """What the latents gather from some of the inputs, by head: `finish` makes latents of all of them."""
         if self.absorbed is not None:
             return self.absorbed.part(pieces, mask)
         attention = self.cross.attention
         keys, values = attention.project_inputs(whole(pieces))
         return attend_part(self._queries()[None], keys, values, attention.num_heads, mask)
 
-    def finish(self, parts: Sequence[tuple[Tensor, Tensor]]) -> Tensor:
+    def finish(self, parts: Iterable[Gathered]) -> Tensor:
         """Latents [B, N, D] from the parts of all inputs, on this encoder's device."""
-        gathered = merge(parts)
+        gathered = merged(parts).to(self.latents.dtype)
         if self.absorbed is not None:
             return self._through(self.cross.mlp(self.absorbed.finish(gathered, self.latents)))
         return self._through(self.cross.mlp(self.cross.attention.finish(gathered, self.latents)))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -16,8 +17,9 @@ from torch import Tensor, nn
 from pipeline.perceiver.attend import Gathered, attend, attend_part, gather
 from pipeline.perceiver.attention import MLP, CrossAttention
 from pipeline.perceiver.grids import Grid, filling
+from pipeline.perceiver.lanes import lanes, side_by_side
 from pipeline.perceiver.linear import Float32Linear, Linear
-from pipeline.perceiver.preprocessors import Piece, Placed, whole
+from pipeline.perceiver.preprocessors import Piece, Placed, Share, whole
 
 FEW = 16  # outputs: so narrow a map is computed in float32
 
@@ -114,14 +116,12 @@ class AbsorbedAttention(nn.Module):
             return self.finish(attend(self.queries[None], x, x, 1, mask, scale=1.0), latents)
         return self.finish(self._gather(pieces, mask).values(), latents)
 
-    def part(self, pieces: Sequence[Piece], mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """What the latents gather from some of the inputs, for `merge`."""
+    def part(self, pieces: Sequence[Piece], mask: Tensor | None) -> Gathered:
+        """What the latents gather from some of the inputs, by the one head."""
         if not _lie_on_grids(pieces):
             x = normalised(whole(pieces), self.eps)
             return attend_part(self.queries[None], x, x, 1, mask, scale=1.0)
-        gathered = self._gather(pieces, mask)
-        log_sums = gathered.log_sums().float()
-        return gathered.values().to(self.queries.dtype), log_sums[:, None]
+        return Gathered(*(x[:, None] for x in self._gather(pieces, mask)))
 
     def finish(self, gathered: Tensor, latents: Tensor) -> Tensor:
         """[B, N, D] of what was gathered from all inputs."""
@@ -129,20 +129,29 @@ class AbsorbedAttention(nn.Module):
         return self.out(gathered.to(self.queries.dtype), plus=plus)
 
     def _gather(self, pieces: Sequence[Piece], mask: Tensor | None) -> Gathered:
-        """What the latents gather of the inputs as they are, [B, N, C]."""
+        """What the latents gather of the inputs as they are, [B, N, C]; a lane of its share of each piece."""
+        device = self.queries.device
+        count = lanes(max(piece.shape[1] for piece in pieces), device)
+        shares = [Share(number, count) for number in range(count)]
+        parts = side_by_side(lambda share: self._gather_share(pieces, mask, share), shares, device)
+        return reduce(Gathered.plus, parts)
+
+    def _gather_share(self, pieces: Sequence[Piece], mask: Tensor | None, share: Share) -> Gathered:
+        """Of a share of each piece, one of them not empty."""
         begin = 0
         gathered: list[Gathered] = []
         for piece in pieces:
-            end = begin + piece.shape[1]
-            if end > begin:
-                bias = None if mask is None else mask[:, begin:end]
-                if isinstance(piece, Placed) and (grid := piece.grid(self.eps)) is not None:
-                    some = self._gather_grid(grid, piece, bias)
+            some = share.of(piece.shape[1])
+            if some.stop > some.start:
+                bias = None if mask is None else mask[:, begin + some.start : begin + some.stop]
+                part = piece[:, some]
+                if isinstance(part, Placed) and (grid := part.grid(self.eps)) is not None:
+                    found = self._gather_grid(grid, part, bias)
                 else:
-                    x = normalised(whole([piece]), self.eps)
-                    some = [gather(self.queries, x[unit], x[unit], _of(bias, unit)) for unit in _units(x)]
-                gathered = _plus(gathered, some)
-            begin = end
+                    x = normalised(whole([part]), self.eps)
+                    found = [gather(self.queries, x[unit], x[unit], _of(bias, unit)) for unit in _units(x)]
+                gathered = _plus(gathered, found)
+            begin += piece.shape[1]
         if gathered[0].found.ndim > 2:
             return gathered[0]
         return Gathered(*map(torch.stack, zip(*gathered, strict=True)))

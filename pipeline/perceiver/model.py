@@ -1,13 +1,15 @@
 """Perceiver IO for inference: encode once, decode what is asked for."""
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 
+from pipeline.perceiver.attend import Gathered
 from pipeline.perceiver.decoders import Decoder, ProjectionDecoder
 from pipeline.perceiver.encoder import Encoder
+from pipeline.perceiver.lanes import by_units
 from pipeline.perceiver.linear import Linear, keep_freed_memory
 from pipeline.perceiver.preprocessors import (
     ALL,
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
 Inputs = Tensor | Mapping[str, Tensor]
 Points = Tensor | Mapping[str, Tensor | None] | None
+
+R = TypeVar("R")
 
 # The name of the output of models that have only one.
 ONLY = "logits"
@@ -117,11 +121,16 @@ class PerceiverIO(nn.Module):
         modalities a dict, {"audio": [B, S, 1], "image": [B, T, 3, H, W]}; without a preprocessor [B, M, d_model].
         mask: [B, M], 1 where an input counts, 0 where it is padding.
         """
+        count = max(map(len, inputs.values())) if isinstance(inputs, Mapping) else len(inputs)
+        return torch.cat(self._by_units(self._encode, count, inputs, mask))
+
+    def _encode(self, inputs: Inputs, mask: Tensor | None) -> Tensor:
+        """The same, of units that go through the encoder together."""
         pieces = self.pieces(inputs)
         return self.encoder(pieces, None if mask is None else _hidden(mask, pieces))
 
     @torch.inference_mode()
-    def encode_part(self, inputs: Inputs, mask: Tensor | None, share: Share) -> tuple[Tensor, Tensor]:
+    def encode_part(self, inputs: Inputs, mask: Tensor | None, share: Share) -> Gathered:
         """What the latents gather from one device's share of the inputs: `encoder.finish` makes latents of all parts.
         mask: that of all inputs."""
         pieces = self.pieces(inputs, share)
@@ -161,6 +170,11 @@ class PerceiverIO(nn.Module):
         self, latents: Tensor, asked: Mapping[str, Tensor | None], inputs: Inputs | None = None
     ) -> dict[str, Tensor]:
         """[B, P, out] of each output, query by query, for any part of the queries; `form` gives the whole its shape."""
+        parts = self._by_units(self._project, len(latents), latents, asked, inputs)
+        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+
+    def _project(self, latents: Tensor, asked: Mapping[str, Tensor | None], inputs: Inputs | None) -> dict[str, Tensor]:
+        """The same, of units that go through the decoder together."""
         decoder, placed = self._decoder(), None
         if decoder.needs_inputs and inputs is not None and isinstance(self.preprocessor, Preprocessor):
             placed = self.preprocessor.placed(self._cast(inputs))
@@ -174,6 +188,10 @@ class PerceiverIO(nn.Module):
     def forward(self, inputs: Inputs, mask: Tensor | None = None, points: Points = None) -> Any:
         """`decode(encode(inputs, mask), points)`."""
         return self.decode(self.encode(inputs, mask), points, inputs=inputs)
+
+    def _by_units(self, function: Callable[..., R], count: int, *arguments: Any) -> list[R]:
+        """function(*arguments) of all of so many units, by what is given of some of them at a time: see `lanes`."""
+        return by_units(lambda some: function(*(_of(some, count, each) for each in arguments)), count, self.device)
 
     def _cast(self, inputs: Inputs) -> Any:
         """Floating point inputs in the model's dtype, all on its device."""
@@ -205,6 +223,18 @@ class PerceiverIO(nn.Module):
                 raise ValueError(f"point {worst} of output {name!r} must lie in 0…{counts[name] - 1}")
             asked[name] = indices.to(self.device, torch.int64)
         return asked
+
+
+def _of(units: slice, count: int, given: Any) -> Any:
+    """What is given of some of so many units; flat indices [P] and None are of all of them alike. ValueError where it
+    is of another number of units."""
+    if isinstance(given, Mapping):
+        return {name: _of(units, count, value) for name, value in given.items()}
+    if given is None or given.ndim == 1:
+        return given
+    if len(given) != count:
+        raise ValueError(f"{tuple(given.shape)} is of {len(given)} units, the others are of {count}")
+    return given[units]
 
 
 def _hidden(mask: Tensor, pieces: Sequence[Piece]) -> Tensor:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
@@ -108,6 +108,10 @@ class Placed:
     index_dims: tuple[int, ...]
     begin: int = 0
     padding: Tensor | None = None  # constants [1, P] that every input has
+
+    def __getitem__(self, index: tuple[slice, slice]) -> Placed:
+        """Of some of the units some of the places, as of a tensor [B, m, C]."""
+        return replace(self, features=self.features[index], begin=self.begin + (index[1].start or 0))
 
     @property
     def shape(self) -> torch.Size:

@@ -1,8 +1,8 @@
 """One model on several devices: a unit's inputs and output queries are split between them.
 
-Each device gathers from its share of the inputs; softmax's parts are merged by the logarithms of their sums, so that
-the latents are those of one device up to rounding. The self-attention layers, small beside that, run on the first one.
-Output queries do not see each other, so each device decodes a share of them.
+Each device gathers from its share of the inputs; the parts of the softmax are merged by their greatest scores and the
+sums of their exponentials, so that the latents are those of one device up to rounding. The self-attention layers, small
+beside that, run on the first one. Output queries do not see each other, so each device decodes a share of them.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class ShardedPerceiverIO:
     def encode(self, inputs: Inputs, mask: Tensor | None = None) -> Tensor:
         """Latents [B, N, D] on the first device, as `PerceiverIO.encode`."""
         parts = [model.encode_part(inputs, mask, share) for model, share in self._shares()]
-        return self.first.encoder.finish([_moved(part, self.first.device) for part in parts])
+        return self.first.encoder.finish(part.to(self.first.device) for part in parts)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, points: Points = None, *, inputs: Inputs | None = None) -> Any:
@@ -66,7 +66,3 @@ class ShardedPerceiverIO:
         counts, device = self.first.outputs, self.models[share.number].device
         every = {name: torch.arange(counts[name]) if indices is None else indices for name, indices in asked.items()}
         return {name: indices[..., share.of(indices.shape[-1])].to(device) for name, indices in every.items()}
-
-
-def _moved(part: tuple[Tensor, Tensor], device: torch.device) -> tuple[Tensor, Tensor]:
-    return part[0].to(device), part[1].to(device)

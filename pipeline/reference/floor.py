@@ -14,6 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.perceiver import PerceiverIO
+from pipeline.perceiver.lanes import threads
 from pipeline.perceiver.linear import Linear
 from pipeline.reference.compare import engine_predict
 from pipeline.reference.inputs import sample_unit
@@ -52,7 +53,8 @@ def count_work(folder: Path, *, batch: int, seed: int = 0) -> Work:
     mapping: dict[Any, Any] = dict.fromkeys(softmaxes, _numel)
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         mapping[torch.ops.mkldnn._linear_pointwise] = _linear_flops
-    with FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+    # The counter sees what the thread does that has it: no lanes.
+    with threads(1), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         engine_predict(model, inputs, points=points)
     counts = dict(counter.get_flop_counts()["Global"])
     exponentials = sum(counts.pop(softmax, 0) for softmax in softmaxes)

@@ -12,7 +12,7 @@ from statistics import median
 from pipeline.reference.shapes import Shape
 from pipeline.throughput import plain_ray
 from pipeline.throughput.plain import Asked
-from pipeline.throughput.runs import Engine, Turn, passes_left_out, plain_turn, threads
+from pipeline.throughput.runs import Engine, Turn, passes_left_out, plain_turn, replica_threads
 from pipeline.throughput.watching import busy
 from pipeline.throughput.work import CLIPS, Row, ThroughputOptions, Work, shapes_of, works
 
@@ -113,7 +113,7 @@ class Contest:
         return {
             "bench": "pipeline",
             **self.work.described(),
-            "threads": threads(),
+            "threads": replica_threads(),
             "plain_ray_dtype": self.plain_dtype,
             "plain_ray_batch": self.plain_batch,
             "extrapolated_from_chunks": self.chunks if self.passes > 1 else None,

@@ -128,6 +128,6 @@ def passes_left_out(config: Any, chunks: int | None) -> float:
     return of / min(chunks or of, of)
 
 
-def threads() -> int:
+def replica_threads() -> int:
     """Of torch, where the model has the cluster to itself: what one replica takes."""
     return max(1, int(ray.cluster_resources().get("CPU", 1)))

@@ -4,21 +4,19 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import torch
-
 from pipeline.heads.clip_inputs import CLIPS_AT_ONCE
 from pipeline.heads.flow_inputs import TILES_AT_ONCE
+from pipeline.perceiver.lanes import threads
 from pipeline.reference import media, weights
 from pipeline.reference.shapes import SHAPES, Shape
 from pipeline.runtime.cluster import connected
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.replica import BATCH
-from pipeline.throughput.runs import Turn, pipeline_turn, threads
+from pipeline.throughput.runs import Turn, pipeline_turn, replica_threads
 
 Row: TypeAlias = dict[str, Any]
 
@@ -116,7 +114,7 @@ class Work:
 
 def works(shape: Shape, options: ThroughputOptions) -> Iterator[Work]:
     """The work of each dtype, on the same files and weights; for each its time the cluster is there."""
-    with tempfile.TemporaryDirectory() as scratch, connected("local"), _threads(threads()):
+    with tempfile.TemporaryDirectory() as scratch, connected("local"), threads(replica_threads()):
         folder = Path(scratch)
         checkpoint = weights.make_checkpoint(shape.model_class, shape.config(), folder / "model", options.seed)
         units = options.units or (_SMALL_UNITS if options.small else _UNITS)[shape.task]
@@ -148,14 +146,3 @@ def make_inputs(shape: Shape, folder: Path, units: int, seed: int = 0) -> None:
         frames, size = units * config.num_frames, (height, width)
         drifting = media.drifting(frames, size, seed)
         media.make_film(folder / "film.mp4", drifting, size=size, sound=frames / media.FPS)
-
-
-@contextmanager
-def _threads(count: int) -> Iterator[None]:
-    """torch with so many threads for the time of the block, so that the engine has what a replica has."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from pipeline.perceiver import attend as module
-from pipeline.perceiver.attend import _greatest, attend
+from pipeline.perceiver.attend import _greatest, attend, attend_part, merged
 
 # B, H, O, M, channels of a head, value channels of a head
 FEW_KEYS, MANY_KEYS, NARROW = (2, 1, 70, 90, 24, 40), (2, 1, 33, 5000, 17, 17), (2, 4, 50, 60, 8, 8)
@@ -58,6 +58,17 @@ def test_queries_that_every_unit_asks_and_a_scale() -> None:
     q, k, v = draw(MANY_KEYS, torch.float32)
     found, wanted = attend(q[:1], k, v, 1, scale=0.1), expected(q[:1], k, v, 1, None, 0.1)
     assert torch.allclose(found.double(), wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [FEW_KEYS, MANY_KEYS, NARROW])
+def test_parts_of_the_keys_one_of_them_empty_are_merged(shape: tuple[int, ...]) -> None:
+    q, k, v = draw(shape, torch.float32)
+    mask = torch.zeros(k.shape[:2])
+    mask[:, ::3] = torch.finfo(torch.float32).min
+    wanted, some = expected(q, k, v, shape[1], mask, None), shape[3] // 3
+    slices = slice(0, 0), slice(0, some), slice(some, some), slice(some, shape[3])
+    found = merged(attend_part(q, k[:, each], v[:, each], shape[1], mask[:, each]) for each in slices)
+    assert torch.allclose(found.double(), wanted, atol=3e-6)
 
 
 @pytest.mark.parametrize("shape", [FEW_KEYS, MANY_KEYS])
