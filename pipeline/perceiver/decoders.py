@@ -11,13 +11,13 @@ from torch import Tensor, nn
 
 from pipeline.perceiver.answers import Answer
 from pipeline.perceiver.attention import CrossLayer
-from pipeline.perceiver.lanes import lanes, side_by_side
+from pipeline.perceiver.lanes import joined, lanes, side_by_side
 from pipeline.perceiver.linear import Linear
 from pipeline.perceiver.postprocessors import Postprocessor
 from pipeline.perceiver.preprocessors import Placed
 from pipeline.perceiver.queries import InputQueries, PositionQueries, batched
 
-# Activations of the queries that are decoded at a time, in bytes.
+# Activations of the queries that are decoded at a time, on a CPU of those of a lane, in bytes.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 
 
@@ -76,12 +76,11 @@ class Decoder(nn.Module):
         answer = output.answer
         keys, values = answer(latents) if answer is not None else self.layer.attention.project_inputs(latents)
         every = torch.arange(output.queries.count, device=keys.device) if points is None else points
-        decoded = side_by_side(
-            lambda some: self._decode_chunk(output, keys, values, every[..., some], placed),
-            self._chunks(keys, every.shape[-1]),
-            keys.device,
-        )
-        return decoded[0] if len(decoded) == 1 else torch.cat(decoded, dim=1)
+
+        def decode(some: slice) -> Tensor:
+            return self._decode_chunk(output, keys, values, every[..., some], placed)
+
+        return joined(side_by_side(decode, self._chunks(keys, every.shape[-1]), keys.device), dim=1)
 
     def _decode_chunk(
         self, output: Output, keys: Tensor, values: Tensor, points: Tensor, placed: Placed | None
@@ -101,11 +100,11 @@ class Decoder(nn.Module):
     def _chunks(self, keys: Tensor, total: int) -> list[slice]:
         """Which of so many queries are decoded at a time, by the bytes of what is alive for one query of every unit; as
         many each time, and as often in each lane."""
-        layer = self.layer
+        layer, device = self.layer, keys.device
         channels = sum(layer.attention.split) + 3 * layer.mlp.up.in_features + layer.mlp.up.out_features
-        most = max(256, CHUNK_BYTES[keys.device.type] // (channels * keys.element_size() * max(1, keys.shape[0])))
+        most = max(256, CHUNK_BYTES[device.type] // (channels * keys.element_size() * max(1, keys.shape[0])))
         count = max(1, -(-total // most))
-        count += -count % lanes(count, keys.device)
+        count += -count % lanes(count, device)
         rows = max(1, -(-total // count))
         return [slice(begin, begin + rows) for begin in range(0, max(1, total), rows)]
 

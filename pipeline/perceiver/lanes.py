@@ -56,6 +56,11 @@ def by_units(function: Callable[[slice], R], count: int, device: torch.device) -
     return found
 
 
+def joined(parts: Sequence[torch.Tensor], dim: int = 0) -> torch.Tensor:
+    """All of them one behind the other; a single one as it is."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=dim)
+
+
 @contextmanager
 def threads(count: int) -> Iterator[None]:
     """torch with so many threads for the time of the block, in the thread that calls."""

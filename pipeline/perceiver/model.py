@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from pipeline.perceiver.attend import Gathered
 from pipeline.perceiver.decoders import Decoder, ProjectionDecoder
 from pipeline.perceiver.encoder import Encoder
-from pipeline.perceiver.lanes import by_units
+from pipeline.perceiver.lanes import by_units, joined
 from pipeline.perceiver.linear import Linear, keep_freed_memory
 from pipeline.perceiver.preprocessors import (
     ALL,
@@ -122,7 +122,7 @@ class PerceiverIO(nn.Module):
         mask: [B, M], 1 where an input counts, 0 where it is padding.
         """
         count = max(map(len, inputs.values())) if isinstance(inputs, Mapping) else len(inputs)
-        return torch.cat(self._by_units(self._encode, count, inputs, mask))
+        return joined(self._by_units(self._encode, count, inputs, mask))
 
     def _encode(self, inputs: Inputs, mask: Tensor | None) -> Tensor:
         """The same, of units that go through the encoder together."""
@@ -171,7 +171,7 @@ class PerceiverIO(nn.Module):
     ) -> dict[str, Tensor]:
         """[B, P, out] of each output, query by query, for any part of the queries; `form` gives the whole its shape."""
         parts = self._by_units(self._project, len(latents), latents, asked, inputs)
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+        return {name: joined([part[name] for part in parts]) for name in parts[0]}
 
     def _project(self, latents: Tensor, asked: Mapping[str, Tensor | None], inputs: Inputs | None) -> dict[str, Tensor]:
         """The same, of units that go through the decoder together."""

@@ -84,6 +84,7 @@ def test_bad_films_cost_themselves_only_where_pairs_are_asked_for(run: Run, chec
         np.testing.assert_allclose(flow, expected, atol=1e-4 * np.ptp(expected), err_msg=key)
 
 
+@pytest.mark.slow
 def test_bad_films_cost_themselves_only_where_clips_are_asked_for(run: Run, checkpoints, folder: Path) -> None:
     model = checkpoints(MULTIMODAL, **CLIP)
     found = run("multimodal-autoencoding", model, folder, logits=True, shard_size=16, outputs="label,audio")

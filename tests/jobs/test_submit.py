@@ -270,6 +270,7 @@ def test_an_id_is_taken_once(head: Head, job: Callable[..., Any]) -> None:
     assert "submission_id (a/b) must be" in wrong.stderr
 
 
+@pytest.mark.slow
 def test_a_log_heard_twice_is_said_once(head: Head) -> None:
     head.tell(
         "ray", "job", "submit", "--submission-id", "talks", "--address", head.address, "--", "seq", "5000"

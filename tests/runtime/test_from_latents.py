@@ -175,6 +175,7 @@ def test_latents_that_do_not_fit_are_refused_before_any_work(desk: Desk, tmp_pat
     assert not (tmp_path / "again").exists()
 
 
+@pytest.mark.slow
 def test_latents_of_an_input_that_was_predicted_twice_are_refused(desk: Desk, tmp_path: Path) -> None:
     (desk.input / "a.txt").write_text("one line")
     labels = checkpoint(tmp_path, SEQUENCE)
