@@ -101,4 +101,5 @@ def _begin(count: int) -> None:
     _here.is_lane = True
 
 
-os.register_at_fork(after_in_child=_made.cache_clear)  # threads are not copied
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_made.cache_clear)  # threads are not copied
