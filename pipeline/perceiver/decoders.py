@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from pipeline.perceiver.answers import Answer
 from pipeline.perceiver.attention import CrossLayer
-from pipeline.perceiver.lanes import joined, lanes, side_by_side
+from pipeline.perceiver.lanes import lanes, side_by_side
 from pipeline.perceiver.linear import Linear
 from pipeline.perceiver.postprocessors import Postprocessor
 from pipeline.perceiver.preprocessors import Placed
@@ -76,11 +76,24 @@ class Decoder(nn.Module):
         answer = output.answer
         keys, values = answer(latents) if answer is not None else self.layer.attention.project_inputs(latents)
         every = torch.arange(output.queries.count, device=keys.device) if points is None else points
+        total = every.shape[-1]
+        begin, *others = self._chunks(keys, total)
 
         def decode(some: slice) -> Tensor:
             return self._decode_chunk(output, keys, values, every[..., some], placed)
 
-        return joined(side_by_side(decode, self._chunks(keys, every.shape[-1]), keys.device), dim=1)
+        def put(some: slice, chunk: Tensor) -> None:
+            decoded[:, some] = chunk
+
+        # By itself: it makes what is kept for all, and shows how wide the output is. Lanes that kept what they decode
+        # would leave holes too small for what they need next.
+        first = decode(begin)
+        if not others:
+            return first
+        decoded = first.new_empty(len(first), total, first.shape[-1])
+        put(begin, first)
+        side_by_side(lambda some: put(some, decode(some)), others, keys.device)
+        return decoded
 
     def _decode_chunk(
         self, output: Output, keys: Tensor, values: Tensor, points: Tensor, placed: Placed | None
@@ -98,13 +111,13 @@ class Decoder(nn.Module):
         return output.postprocessor.project(decoded if self.final is None else self.final(decoded))
 
     def _chunks(self, keys: Tensor, total: int) -> list[slice]:
-        """Which of so many queries are decoded at a time, by the bytes of what is alive for one query of every unit; as
-        many each time, and as often in each lane."""
+        """Which of so many queries are decoded at a time, by the bytes of what is alive for one query of every unit: as
+        many each time, and behind the first as often in each lane."""
         layer, device = self.layer, keys.device
         channels = sum(layer.attention.split) + 3 * layer.mlp.up.in_features + layer.mlp.up.out_features
         most = max(256, CHUNK_BYTES[device.type] // (channels * keys.element_size() * max(1, keys.shape[0])))
-        count = max(1, -(-total // most))
-        count += -count % lanes(count, device)
+        others = max(0, -(-total // most) - 1)
+        count = 1 + others + -others % lanes(others, device)
         rows = max(1, -(-total // count))
         return [slice(begin, begin + rows) for begin in range(0, max(1, total), rows)]
 
