@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.perceiver.lanes import threads
 from pipeline.reference.floor import Rates, Work, count_work, measure_rates
 from pipeline.reference.shapes import FOURIER, small
 from pipeline.reference.weights import make_checkpoint
@@ -27,6 +28,14 @@ def test_work_is_what_the_shapes_say(tmp_path: Path) -> None:
     of_rows = 2 * 2 * latents * waves * config.image_size
     across = 2 * 2 * latents * pixels * along + of_rows + latents * (2 * inputs * width + 2 * 2 * width**2)
     assert one.flops == pytest.approx(itself + across, rel=0.02)  # the decoder's single query comes on top
+
+
+def test_what_lanes_compute_is_counted(tmp_path: Path) -> None:
+    folder = make_checkpoint(FOURIER, small(FOURIER), tmp_path, 0)
+    with threads(1):
+        expected = count_work(folder, batch=2)
+    with threads(2):
+        assert count_work(folder, batch=2) == expected
 
 
 def test_a_device_has_a_rate_in_each_dtype() -> None:
