@@ -82,8 +82,8 @@ class Decoder(nn.Module):
         def decode(some: slice) -> Tensor:
             return self._decode_chunk(output, keys, values, every[..., some], placed)
 
-        def put(some: slice, chunk: Tensor) -> None:
-            decoded[:, some] = chunk
+        def put(some: slice) -> None:
+            decoded[:, some] = decode(some)
 
         # By itself: it makes what is kept for all, and shows how wide the output is. Lanes that kept what they decode
         # would leave holes too small for what they need next.
@@ -91,8 +91,8 @@ class Decoder(nn.Module):
         if not others:
             return first
         decoded = first.new_empty(len(first), total, first.shape[-1])
-        put(begin, first)
-        side_by_side(lambda some: put(some, decode(some)), others, keys.device)
+        decoded[:, begin] = first
+        side_by_side(put, others, keys.device)
         return decoded
 
     def _decode_chunk(

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.perceiver.constants import Constant
 from pipeline.perceiver.grids import Grid
+from pipeline.perceiver.lanes import joined
 from pipeline.perceiver.linear import Linear
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
 
@@ -39,8 +40,7 @@ Piece: TypeAlias = "Tensor | Placed"
 
 def whole(pieces: Sequence[Piece]) -> Tensor:
     """The inputs [B, M, C] of all pieces."""
-    inputs = [piece if isinstance(piece, Tensor) else piece.inputs() for piece in pieces]
-    return inputs[0] if len(inputs) == 1 else torch.cat(inputs, dim=1)
+    return joined([piece if isinstance(piece, Tensor) else piece.inputs() for piece in pieces], dim=1)
 
 
 class Preprocessor(nn.Module):

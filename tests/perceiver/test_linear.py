@@ -125,11 +125,12 @@ def faults():
 torch.set_num_threads(1)
 fresh = faults()
 keep_freed_memory()
+faults()  # the heap grows once to what the largest takes
 print(fresh, faults())
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
     fresh, kept = map(int, run.stdout.split())
-    # 2 to 11 MB, 256 pages each, 65 MB in all: taken anew each time; or only where a larger one finds no room.
+    # 2 to 11 MB of 256 pages each, 65 MB in all: taken anew each time, or none of them.
     assert fresh > 60 * 256
-    assert kept < fresh / 2
+    assert kept < 256

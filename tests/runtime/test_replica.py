@@ -12,6 +12,7 @@ from transformers import PerceiverForSequenceClassification
 
 from pipeline.heads import HeadOptions, head_for
 from pipeline.perceiver import PerceiverIO
+from pipeline.perceiver.lanes import threads
 from pipeline.reference.shapes import SEQUENCE, small
 from pipeline.reference.weights import make_checkpoint
 from pipeline.runtime.computing import in_place
@@ -175,12 +176,10 @@ def test_another_checkpoint_than_the_planned_one_is_refused(checkpoint, head):
 
 
 def test_device_dtype_and_threads_are_what_is_asked(checkpoint, head):
-    threads = torch.get_num_threads()
-    try:
-        replica = Replica(ref=model_ref(checkpoint, dtype="bfloat16", threads=threads + 1), head=head)
-        assert (replica.compute(torch.get_num_threads), torch.get_num_threads()) == (threads + 1, threads)
-    finally:
-        torch.set_num_threads(threads)
+    there = torch.get_num_threads()
+    with threads(there):  # the replica's thread changes it for those that come later
+        replica = Replica(ref=model_ref(checkpoint, dtype="bfloat16", threads=there + 1), head=head)
+        assert (replica.compute(torch.get_num_threads), torch.get_num_threads()) == (there + 1, there)
     assert replica.model.dtype == torch.bfloat16
     assert (replica.batch_size, replica.sizes is not None) == (8, True)
     assert unpack(replica(shard([32, 32])[0]))[0].num_rows == 2
