@@ -12,8 +12,8 @@ from rich.bar import Bar
 from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
-from jobs.command import Device, Dtype, app, with_exit_code
-from jobs.words import size
+from jobs.cli_support import Device, Dtype, app, with_exit_code
+from jobs.formatting import size
 
 TOKENIZER = "tokenizer"
 
@@ -66,9 +66,9 @@ def command(
 
 
 def _engines(tasks: list[str], *, as_json: bool, **options: Any) -> None:
-    from pipeline.reference.bench import bench_all
-    from pipeline.reference.contest import BenchOptions
-    from pipeline.reference.shapes import SHAPES
+    from pipeline.benchmark.engine import bench_all
+    from pipeline.benchmark.timing import BenchOptions
+    from pipeline.reference.published_configs import SHAPES
 
     names = [name for name in tasks if name != TOKENIZER]
     shapes = _named(names, SHAPES, TOKENIZER)
@@ -80,9 +80,9 @@ def _engines(tasks: list[str], *, as_json: bool, **options: Any) -> None:
 
 
 def _whole_runs(asked: list[str], *, scaling: bool, **options: Any) -> Iterator[dict[str, Any]]:
-    from pipeline.throughput.bench import bench_pipelines
-    from pipeline.throughput.scaling import bench_scaling
-    from pipeline.throughput.work import MEASURED, ThroughputOptions
+    from pipeline.benchmark.scaling import bench_scaling
+    from pipeline.benchmark.whole_runs import bench_pipelines
+    from pipeline.benchmark.workloads import MEASURED, ThroughputOptions
 
     bench = bench_scaling if scaling else bench_pipelines
     return bench(_named(asked, MEASURED), ThroughputOptions(**options))
@@ -99,7 +99,7 @@ def _show(
 
 
 def _bench_tokenizer(*, as_json: bool) -> None:
-    from pipeline.reference.tokenizing import bench_tokenizer
+    from pipeline.benchmark.tokenizer import bench_tokenizer
 
     row = bench_tokenizer()
     if as_json:
@@ -115,7 +115,7 @@ def _bench_tokenizer(*, as_json: bool) -> None:
 
 def _named(asked: list[str], among: Iterable[str], *others: str) -> list[str]:
     """The published shapes that the words name: a shape, or a head and all of its shapes; all where there is none."""
-    from pipeline.reference.shapes import SHAPES
+    from pipeline.reference.published_configs import SHAPES
     from pipeline.runtime.errors import UsageError
 
     by_word: dict[str, list[str]] = defaultdict(list)

@@ -6,8 +6,8 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from jobs.command import app as program_of
-from jobs.command import discreet
+from jobs.cli_support import app as program_of
+from jobs.cli_support import discreet
 
 VERBS = ("run", "plan", "status", "verify", "bench", "submit", "demo")
 

@@ -9,14 +9,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.command import app, with_exit_code
-from jobs.words import count, duration
+from jobs.cli_support import app, with_exit_code
+from jobs.formatting import count, duration
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 from pipeline.storage.uris import normalise, split_scheme
 
 if TYPE_CHECKING:
-    from pipeline.reference.demo import Demo
+    from pipeline.reference.demo_data import Demo
 
 ROWS = 4  # of each head that are shown
 
@@ -36,8 +36,8 @@ def _folder(output: str) -> Path:
 
 
 def _demo(output: Path) -> None:
-    from pipeline.reference.demo import DEMOS, make_samples
-    from pipeline.runtime.cluster import connected
+    from pipeline.reference.demo_data import DEMOS, make_samples
+    from pipeline.runtime.ray_backend.cluster import connected
 
     console = Console()
     try:
@@ -54,7 +54,7 @@ def _demo(output: Path) -> None:
 
 
 def _run(console: Console, demo: "Demo", output: Path) -> None:
-    from pipeline.runtime.run import execute
+    from pipeline.runtime.driver.run import execute
 
     options = RunOptions(
         task=demo.task,

@@ -5,19 +5,19 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from jobs.command import app
-from jobs.options import from_options
-from jobs.words import count, duration, millis, size
+from jobs.cli_support import app
+from jobs.formatting import count, duration, millis, size
+from jobs.run_command import from_options
 from pipeline.runtime.options import RunOptions
 
 if TYPE_CHECKING:
-    from pipeline.runtime.estimate import Estimate
+    from pipeline.runtime.driver.estimate import Estimate
 
 
 @from_options
 def command(options: RunOptions) -> None:
     """Freeze the plan of a run and say what it would do: units, shards, bytes and time, from a measured sample."""
-    from pipeline.runtime.estimate import estimate
+    from pipeline.runtime.driver.estimate import estimate
 
     Console().print(_table(options, estimate(options)))
 

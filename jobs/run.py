@@ -2,16 +2,16 @@
 
 from rich.console import Console
 
-from jobs.command import app
-from jobs.options import from_options
-from jobs.words import count, duration, size
+from jobs.cli_support import app
+from jobs.formatting import count, duration, size
+from jobs.run_command import from_options
 from pipeline.runtime.options import RunOptions
 
 
 @from_options
 def command(options: RunOptions) -> None:
     """Predict every unit of INPUT once, into OUTPUT/predictions/*.parquet. The same command resumes what is left."""
-    from pipeline.runtime.run import execute
+    from pipeline.runtime.driver.run import execute
 
     summary = execute(options, leave=True)
     resumed = f", {count(summary.resumed)} of them before" if summary.resumed else ""

@@ -6,18 +6,18 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.command import app, with_exit_code
-from jobs.words import count, duration, size
+from jobs.cli_support import app, with_exit_code
+from jobs.formatting import count, duration, size
 
 if TYPE_CHECKING:
-    from pipeline.runtime.status import Status
+    from pipeline.runtime.driver.status import Status
 
 
 def command(output: Annotated[str, typer.Argument(help="Folder or URI of a run's predictions.")]) -> None:
     """Say how far the run in OUTPUT is: shards, rows, quarantined units, rate, what is left. Needs no cluster."""
 
     def body() -> None:
-        from pipeline.runtime.status import status
+        from pipeline.runtime.driver.status import status
         from pipeline.storage import Store
 
         Console().print(_table(status(Store(output))))

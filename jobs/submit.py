@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.command import FAILED, app, with_exit_code
+from jobs.cli_support import FAILED, app, with_exit_code
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="A job file, by path or URI, as `run --job` reads it.")]
 Address = Annotated[str, typer.Option(help="Of the cluster's dashboard: http://HEAD:8265.")]
@@ -19,7 +19,7 @@ def command(job: Job, address: Address, wait: Wait = True, submission_id: Name =
 
 
 def _submit(job: str, address: str, submission_id: str | None, wait: bool) -> None:
-    from pipeline.runtime.submit import follow, submit
+    from pipeline.runtime.ray_backend.submit import follow, submit
 
     taken = submit(job, address, submission_id)
     print(f"submitted {taken.id}", flush=True)

@@ -6,10 +6,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.command import Device, Dtype, app, with_exit_code
+from jobs.cli_support import Device, Dtype, app, with_exit_code
 
 if TYPE_CHECKING:
-    from pipeline.reference.compare import Difference
+    from pipeline.reference.parity import Difference
 
 
 def command(
@@ -25,8 +25,8 @@ def command(
     between the engine and itself without the products of weights that it forms when it loads a checkpoint."""
 
     def body() -> None:
-        from pipeline.reference.compare import verify
-        from pipeline.reference.shapes import TASKS
+        from pipeline.reference.parity import verify
+        from pipeline.reference.published_configs import TASKS
         from pipeline.runtime.errors import UsageError
 
         if task not in TASKS:

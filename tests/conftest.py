@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.faults.proxy import Answer, Connection, FaultyProxy, Proxy, Request
+from tests.faults.faulty_proxy import Answer, Connection, FaultyProxy, Proxy, Request
 
 # Where a shell runs the tests in the background they ignore Ctrl-C, and so would every process that a test starts.
 if threading.current_thread() is threading.main_thread():
@@ -155,8 +155,8 @@ def cluster(s3: S3) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small image model with random weights, saved by transformers, that reads pictures of 32 × 32."""
-    from pipeline.reference.shapes import small
-    from pipeline.reference.weights import make_checkpoint
+    from pipeline.reference.published_configs import small
+    from pipeline.reference.random_checkpoints import make_checkpoint
 
     name = "PerceiverForImageClassificationFourier"
     folder = make_checkpoint(name, small(name), tmp_path_factory.mktemp("checkpoint") / "model")

@@ -21,12 +21,12 @@ from ray import cloudpickle
 from rich.console import Console
 
 from pipeline.heads import HEADS
-from pipeline.reference.shapes import CONV, SEQUENCE, small
-from pipeline.reference.weights import make_checkpoint
+from pipeline.reference.published_configs import CONV, SEQUENCE, small
+from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunOptions
-from pipeline.runtime.run import execute
+from pipeline.runtime.driver.run import execute
 from pipeline.sources import SOURCES
-from tests import references
+from tests import reference_outputs
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 FILES = dict(re.findall(r"```(?:python|text)\n# ((?:pipeline|tests)/\S+)[^\n]*\n(.*?)```", README, re.DOTALL))
@@ -69,7 +69,7 @@ def test_a_head_of_one_file_runs(written, tmp_path: Path, monkeypatch: pytest.Mo
     model = make_checkpoint(CONV, small(CONV), tmp_path / "model")
     options = {"task": "image-uncertainty", "input": str(tmp_path / "in"), "checkpoint": str(model)}
     execute(RunOptions(output=str(tmp_path / "out"), **options), console=Console(file=io.StringIO()))
-    scores = torch.from_numpy(references.picture_logits(model, pictures)).softmax(dim=1).numpy()
+    scores = torch.from_numpy(reference_outputs.picture_logits(model, pictures)).softmax(dim=1).numpy()
     expected = -(scores * np.log2(scores)).sum(axis=1)
     np.testing.assert_allclose([row["entropy"] for row in rows(tmp_path / "out")], expected, atol=1e-4)
 
@@ -85,6 +85,6 @@ def test_a_source_of_one_file_runs(written, tmp_path: Path, monkeypatch: pytest.
         output = tmp_path / f"out-{number}"
         run = RunOptions(output=str(output), input_format=input_format, logits=True, **options)
         execute(run, console=Console(file=io.StringIO()))
-        expected = references.text_logits(model, ["One line, and another.", "End."])
+        expected = reference_outputs.text_logits(model, ["One line, and another.", "End."])
         np.testing.assert_allclose([row["logits"] for row in rows(output)], expected, atol=1e-4)
         assert [row["id"] for row in rows(output)] == ["film.srt#1", "film.srt#2"]

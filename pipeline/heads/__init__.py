@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.heads.base import JSON, ColumnType, Head, HeadOptions
 from pipeline.heads.feature_extraction import FeatureExtraction
 from pipeline.heads.fill_mask import FillMask
+from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions
 from pipeline.heads.image_classification import ImageClassification
 from pipeline.heads.multimodal_autoencoding import MultimodalAutoencoding
 from pipeline.heads.optical_flow import OpticalFlow

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pipeline.heads.base import JSON
+from pipeline.heads.head import JSON
 
 if TYPE_CHECKING:  # load tasks check shapes without torch
     import torch

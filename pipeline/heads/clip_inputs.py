@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.base import JSON
+from pipeline.heads.head import JSON
 from pipeline.heads.image_transform import center_crop
 
 if TYPE_CHECKING:  # load tasks transform without torch
@@ -94,7 +94,7 @@ class ClipInputs:
     @classmethod
     def from_folder(cls, folder: Path) -> ClipInputs:
         """As the checkpoint in a local folder reads clips; CheckpointError where its config.json makes no sense."""
-        from pipeline.heads.checkpoint import read_part
+        from pipeline.heads.checkpoint_json import read_part
 
         return ClipInputs(shape=read_part(folder, "config.json", ClipShape.from_config))
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pipeline.heads.array_inputs import ArrayInputs
-from pipeline.heads.base import JSON, ColumnType, HeadOptions, Inputs
 from pipeline.heads.clip_inputs import ClipInputs
 from pipeline.heads.flow_inputs import FlowInputs
+from pipeline.heads.head import JSON, ColumnType, HeadOptions, Inputs
 from pipeline.heads.image_inputs import ImageInputs
-from pipeline.heads.latents import latents_of
+from pipeline.heads.latent_columns import latents_of
 from pipeline.heads.text_inputs import TextInputs, read_tokenizer
 
 if TYPE_CHECKING:  # load tasks transform without torch
@@ -28,14 +28,14 @@ def _text(folder: Path) -> Inputs:
 
 
 def _image(folder: Path) -> Inputs:
-    from pipeline.heads.checkpoint import read_part
+    from pipeline.heads.checkpoint_json import read_part
     from pipeline.heads.image_config import read_transform
 
     return ImageInputs(picture=read_part(folder, "preprocessor_config.json", read_transform, default={}))
 
 
 def _array(folder: Path) -> Inputs:
-    from pipeline.perceiver.checkpoint import read_config
+    from pipeline.perceiver.checkpoint_loading import read_config
 
     return ArrayInputs(channels=read_config(folder).d_model)
 
@@ -68,8 +68,8 @@ class FeatureExtraction:
 
         CheckpointError where the checkpoint is of no class of Perceiver's, or one of its files makes no sense.
         """
-        from pipeline.heads.checkpoint import check_class
-        from pipeline.perceiver.checkpoint import model_class
+        from pipeline.heads.checkpoint_json import check_class
+        from pipeline.perceiver.checkpoint_loading import model_class
 
         check_class(folder, cls.task, cls.model_classes)
         options.refuse(cls.task, "logits", "arrays", "points", "frames", "outputs")

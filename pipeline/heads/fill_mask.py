@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.base import JSON, ColumnType, HeadOptions
-from pipeline.heads.latents import check_counts
+from pipeline.heads.head import JSON, ColumnType, HeadOptions
+from pipeline.heads.latent_columns import check_counts
 from pipeline.heads.text_inputs import length_bucket, pad, read_tokenizer
+from pipeline.heads.text_windows import windows
 from pipeline.heads.tokenizer import CLS, MASK, SEP, VOCABULARY, Tokenizer, decode
-from pipeline.heads.windows import windows
 
 if TYPE_CHECKING:  # load tasks transform without torch
     import torch
@@ -48,7 +48,7 @@ class FillMask:
         CheckpointError where the checkpoint is of another class, or one of its files makes no sense. ValueError where
         the logits are asked for: `top_k` up to the whole vocabulary gives every score.
         """
-        from pipeline.heads.checkpoint import check_class
+        from pipeline.heads.checkpoint_json import check_class
 
         check_class(folder, cls.task, cls.model_classes)
         if options.logits:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.base import JSON
-from pipeline.heads.tiles import corners, overlap
+from pipeline.heads.flow_tiles import corners, overlap
+from pipeline.heads.head import JSON
 
 if TYPE_CHECKING:  # load tasks transform without torch
     import torch
@@ -39,7 +39,7 @@ class FlowInputs:
     @classmethod
     def from_folder(cls, folder: Path) -> FlowInputs:
         """As the checkpoint in a local folder reads pairs; CheckpointError where its config.json makes no sense."""
-        from pipeline.heads.checkpoint import read_part
+        from pipeline.heads.checkpoint_json import read_part
 
         return FlowInputs(tile=read_part(folder, "config.json", _tile))
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.base import JSON, ColumnType, HeadOptions
+from pipeline.heads.head import JSON, ColumnType, HeadOptions
 from pipeline.heads.image_inputs import ImageInputs
 from pipeline.heads.labels import Labels
 
@@ -39,7 +39,7 @@ class ImageClassification(ImageInputs):
         Without a preprocessor_config.json the transform is transformers' default. CheckpointError where the checkpoint
         is of another class, or one of its files makes no sense.
         """
-        from pipeline.heads.checkpoint import check_class, read_part
+        from pipeline.heads.checkpoint_json import check_class, read_part
         from pipeline.heads.image_config import read_transform
 
         check_class(folder, cls.task, cls.model_classes)

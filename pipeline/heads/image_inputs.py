@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pipeline.heads.base import JSON
+from pipeline.heads.head import JSON
 from pipeline.heads.image_transform import ImageTransform
 
 if TYPE_CHECKING:  # load tasks transform without torch

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.heads.base import JSON
+from pipeline.heads.head import JSON
 
 if TYPE_CHECKING:  # load tasks crop and resize without torch
     import torch

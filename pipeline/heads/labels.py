@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.heads.base import JSON, ColumnType, HeadOptions
+from pipeline.heads.head import JSON, ColumnType, HeadOptions
 
 if TYPE_CHECKING:  # load tasks hold labels and never score
     import torch

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.base import JSON, OUTPUTS, ColumnType, HeadOptions
 from pipeline.heads.clip_inputs import ClipInputs, ClipShape, described, in_parts
+from pipeline.heads.head import JSON, OUTPUTS, ColumnType, HeadOptions
 from pipeline.heads.labels import Labels
 
 if TYPE_CHECKING:  # load tasks transform without torch
@@ -52,7 +52,7 @@ class MultimodalAutoencoding(ClipInputs):
         CheckpointError where the checkpoint is of another class, or its config.json makes no sense. ValueError where a
         frame or point lies outside a clip, or an option has no meaning for the outputs that are asked for.
         """
-        from pipeline.heads.checkpoint import check_class, read_part
+        from pipeline.heads.checkpoint_json import check_class, read_part
 
         check_class(folder, cls.task, cls.model_classes)
         outputs = tuple(name for name in OUTPUTS if name in (options.outputs or OUTPUTS))

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from pipeline.heads.base import JSON, ColumnType, HeadOptions
 from pipeline.heads.flow_inputs import PIXEL_BYTES, FlowInputs, chunks
-from pipeline.heads.latents import check_counts
-from pipeline.heads.tiles import check_points, corners, cover, overlap, total_weights, weights
+from pipeline.heads.flow_tiles import check_points, corners, cover, overlap, total_weights, weights
+from pipeline.heads.head import JSON, ColumnType, HeadOptions
+from pipeline.heads.latent_columns import check_counts
 
 if TYPE_CHECKING:  # load tasks transform without torch
     import torch
@@ -45,8 +45,8 @@ class OpticalFlow(FlowInputs):
         CheckpointError where the checkpoint is of another class, or its config makes no sense. ValueError for options
         that mean nothing to flow.
         """
-        from pipeline.heads.checkpoint import check_class
-        from pipeline.perceiver.checkpoint import read_config
+        from pipeline.heads.checkpoint_json import check_class
+        from pipeline.perceiver.checkpoint_loading import read_config
 
         check_class(folder, cls.task, cls.model_classes)
         options.refuse(cls.task, "logits", "arrays", "frames", "outputs")

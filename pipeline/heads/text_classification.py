@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.base import JSON, ColumnType, HeadOptions
+from pipeline.heads.head import JSON, ColumnType, HeadOptions
 from pipeline.heads.labels import Labels
 from pipeline.heads.text_inputs import TextInputs, read_tokenizer
 
@@ -35,7 +35,7 @@ class TextClassification(TextInputs):
         Without a tokenizer_config.json the tokenizer is transformers' default. CheckpointError where the checkpoint is
         of another class, or one of its files makes no sense.
         """
-        from pipeline.heads.checkpoint import check_class, read_part
+        from pipeline.heads.checkpoint_json import check_class, read_part
 
         check_class(folder, cls.task, cls.model_classes)
         options.refuse(cls.task, "arrays", "points", "frames", "outputs")

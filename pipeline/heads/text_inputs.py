@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.base import JSON
+from pipeline.heads.head import JSON
 from pipeline.heads.tokenizer import MAX_LENGTH, PAD, VOCABULARY, Tokenizer
 
 if TYPE_CHECKING:  # load tasks tokenise without torch
@@ -71,7 +71,7 @@ class TextInputs:
 
 def read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a checkpoint in a local folder; CheckpointError where it is not one of bytes."""
-    from pipeline.heads.checkpoint import read_part
+    from pipeline.heads.checkpoint_json import read_part
 
     positions = read_part(folder, "config.json", _positions)
     return read_part(folder, "tokenizer_config.json", lambda config: Tokenizer.from_config(config, positions), {})

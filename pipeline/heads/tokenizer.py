@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.heads.base import JSON
+from pipeline.heads.head import JSON
 
 SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[MASK]", "[CLS]", "[SEP]")
 """The special tokens; their places are their ids."""

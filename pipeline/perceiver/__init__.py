@@ -7,7 +7,7 @@ logits = model.decode(latents)     # all output queries, or only the points aske
 `ShardedPerceiverIO` is the same over several devices, where a unit is too large or too slow for one.
 """
 
-from pipeline.perceiver.fetch import CheckpointError
+from pipeline.checkpoints import CheckpointError
 from pipeline.perceiver.model import PerceiverIO
 from pipeline.perceiver.sharded import ShardedPerceiverIO
 

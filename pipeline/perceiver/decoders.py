@@ -9,10 +9,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from pipeline.perceiver.answers import Answer
-from pipeline.perceiver.attention import CrossLayer
-from pipeline.perceiver.lanes import lanes, side_by_side
-from pipeline.perceiver.linear import Linear
+from pipeline.perceiver.attention_layers import CrossLayer
+from pipeline.perceiver.cpu_parallel import lanes, side_by_side
+from pipeline.perceiver.folded_decoder import Answer
+from pipeline.perceiver.onednn_linear import Linear
 from pipeline.perceiver.postprocessors import Postprocessor
 from pipeline.perceiver.preprocessors import Placed
 from pipeline.perceiver.queries import InputQueries, PositionQueries, batched

@@ -5,11 +5,11 @@ from collections.abc import Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.perceiver.attend import Gathered, attend_part, merged
-from pipeline.perceiver.attention import CrossLayer, SelfLayer
-from pipeline.perceiver.constants import Constant
-from pipeline.perceiver.folding import AbsorbedAttention
+from pipeline.perceiver.attention_kernels import Gathered, attend_part, merged
+from pipeline.perceiver.attention_layers import CrossLayer, SelfLayer
 from pipeline.perceiver.preprocessors import Piece, whole
+from pipeline.perceiver.tensor_cache import Constant
+from pipeline.perceiver.weight_folding import AbsorbedAttention
 
 
 class Encoder(nn.Module):

@@ -6,19 +6,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pipeline.perceiver.attend import Gathered
+from pipeline.perceiver.attention_kernels import Gathered
+from pipeline.perceiver.cpu_parallel import by_units, joined
 from pipeline.perceiver.decoders import Decoder, ProjectionDecoder
 from pipeline.perceiver.encoder import Encoder
-from pipeline.perceiver.lanes import by_units, joined
-from pipeline.perceiver.linear import Linear, keep_freed_memory
-from pipeline.perceiver.preprocessors import (
-    ALL,
-    ConvStem,
-    MultimodalPreprocessor,
-    Piece,
-    Preprocessor,
-    Share,
-)
+from pipeline.perceiver.onednn_linear import Linear, keep_freed_memory
+from pipeline.perceiver.preprocessors import ALL, ConvStem, MultimodalPreprocessor, Piece, Preprocessor, Share
 
 if TYPE_CHECKING:
     from transformers import PerceiverConfig
@@ -61,7 +54,7 @@ class PerceiverIO(nn.Module):
     @classmethod
     def from_config(cls, config: "PerceiverConfig", model_class: str) -> Self:
         """A model of `model_class` (such as "PerceiverForMaskedLM"), its weights not yet set."""
-        from pipeline.perceiver.classes import build
+        from pipeline.perceiver.architectures import build
 
         return build(cls, config, model_class)
 
@@ -75,7 +68,7 @@ class PerceiverIO(nn.Module):
         was trained.
         Raises CheckpointError, naming the file or tensor, where the checkpoint is not one of Perceiver's.
         """
-        from pipeline.perceiver.checkpoint import load
+        from pipeline.perceiver.checkpoint_loading import load
 
         model: Self = load(cls, ref, fold=fold)
         model = model.to(device=device, dtype=dtype)

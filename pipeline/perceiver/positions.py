@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.perceiver.linear import Linear
+from pipeline.perceiver.onednn_linear import Linear
 
 
 class Positions(Protocol):

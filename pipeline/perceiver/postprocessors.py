@@ -8,8 +8,8 @@ from typing import Protocol
 
 from torch import Tensor, nn
 
-from pipeline.perceiver.folding import Affine
-from pipeline.perceiver.linear import Linear
+from pipeline.perceiver.onednn_linear import Linear
+from pipeline.perceiver.weight_folding import Affine
 
 
 class Postprocessor(Protocol):

@@ -14,11 +14,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.perceiver.constants import Constant
-from pipeline.perceiver.grids import Grid
-from pipeline.perceiver.lanes import joined
-from pipeline.perceiver.linear import Linear
+from pipeline.perceiver.cpu_parallel import joined
+from pipeline.perceiver.grid_factorization import Grid
+from pipeline.perceiver.onednn_linear import Linear
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
+from pipeline.perceiver.tensor_cache import Constant
 
 
 class Share(NamedTuple):

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.perceiver.attention import CrossLayer
-from pipeline.perceiver.constants import Constant
+from pipeline.perceiver.attention_layers import CrossLayer
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
 from pipeline.perceiver.preprocessors import Placed
+from pipeline.perceiver.tensor_cache import Constant
 
 # Queries made of positions alone are projected once and kept, where all of them fit in this.
 CACHE_BYTES = 64 << 20

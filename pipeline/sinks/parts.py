@@ -12,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.points import reached
+from pipeline.faultpoints import reached
 from pipeline.sinks.ownership import owned
 from pipeline.sinks.schema import plain, with_features
 from pipeline.storage import StorageError, Store

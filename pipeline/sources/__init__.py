@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pipeline.sources.auto import Auto
-from pipeline.sources.base import BadMedium, ClipSpec, Piece, Source, SourceOptions, Unit
-from pipeline.sources.csv_files import CSV
-from pipeline.sources.dataset import DATASET
-from pipeline.sources.find import Found, find
-from pipeline.sources.images import IMAGES
-from pipeline.sources.parquet import PARQUET
-from pipeline.sources.text import JSONL, TEXT
-from pipeline.sources.video import VIDEO
-from pipeline.sources.webdataset import WEBDATASET
+from pipeline.sources.auto_source import Auto
+from pipeline.sources.csv_source import CSV
+from pipeline.sources.discovery import Found, find
+from pipeline.sources.image_source import IMAGES
+from pipeline.sources.parquet_source import PARQUET
+from pipeline.sources.saved_dataset_source import DATASET
+from pipeline.sources.source import BadMedium, ClipSpec, Piece, Source, SourceOptions, Unit
+from pipeline.sources.text_source import JSONL, TEXT
+from pipeline.sources.video_source import VIDEO
+from pipeline.sources.webdataset_source import WEBDATASET
 
 __all__ = [
     "SOURCES",

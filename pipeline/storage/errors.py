@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.storage.uris import AccessError, redact
-from pipeline.storage.waiting import waiting
+from pipeline.storage.wait_hook import waiting
 
 
 class StorageError(OSError):

@@ -10,10 +10,10 @@ from typing import BinaryIO, TypeVar
 
 import fsspec
 
-from pipeline.storage.base import TEMPORARY, Entry, Folder
 from pipeline.storage.errors import Missing, StorageError, explained
-from pipeline.storage.local import LocalFolder
-from pipeline.storage.objects import ObjectFolder
+from pipeline.storage.folder import TEMPORARY, Entry, Folder
+from pipeline.storage.fsspec_folder import ObjectFolder
+from pipeline.storage.local_folder import LocalFolder
 from pipeline.storage.uris import AccessError, normalise, redact, split_scheme
 
 __all__ = ["Entry", "Store"]
@@ -157,7 +157,7 @@ def _connect(uri: str) -> Folder:
         raise AccessError(f"{redact(uri)}: fsspec knows no {scheme}://") from None
     fs = kind(use_listings_cache=False, skip_instance_cache=True, **kind._get_kwargs_from_urls(uri))
     if scheme == "s3":
-        from pipeline.storage.s3 import S3Folder
+        from pipeline.storage.s3_folder import S3Folder
 
         return S3Folder(fs, kind._strip_protocol(uri), uri)
     return ObjectFolder(fs, kind._strip_protocol(uri), uri)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 
-from pipeline.storage.held import secrets
+from pipeline.storage.known_secrets import secrets
 
 LOCAL = frozenset({"file", "local"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)

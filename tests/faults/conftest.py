@@ -13,12 +13,13 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from pipeline.reference.shapes import small
-from pipeline.reference.weights import make_checkpoint
-from pipeline.runtime import RunOptions, prepare
-from pipeline.runtime.run import Summary, execute
+from pipeline.reference.published_configs import small
+from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.runtime import RunOptions
+from pipeline.runtime.driver import prepare
+from pipeline.runtime.driver.run import Summary, execute
 from pipeline.storage import Store
-from tests.faults.kills import Job, Points
+from tests.faults.killed_runs import Job, Points
 from tests.faults.slow_heads import Slow
 
 

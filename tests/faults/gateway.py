@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable
 
-from tests.faults.canaries import canary
-from tests.faults.proxy import Answer, Connection, Proxy, Request
+from tests.faults.canary_secrets import canary
+from tests.faults.faulty_proxy import Answer, Connection, Proxy, Request
 
 
 class Gateway(Proxy):

@@ -25,17 +25,17 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
-from pipeline.reference.shapes import FOURIER, small
-from pipeline.reference.weights import make_checkpoint
+from pipeline.reference.published_configs import FOURIER, small
+from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunOptions
-from pipeline.runtime.prepare import Prepared, prepared
-from pipeline.runtime.receipts import Ledger, receipt_of
+from pipeline.runtime.driver.prepare import Prepared, prepared
+from pipeline.runtime.records.receipts import Ledger, receipt_of
 from pipeline.sinks.parts import Footer, encode_part, part_key
 from pipeline.sinks.schema import output_schema
-from tests.faults.kills import Points, wait_for
+from tests.faults.killed_runs import Points, wait_for
 from tests.faults.memory import Watch
-from tests.faults.million import FOLDER, key_of
-from tests.faults.servers import listing_server
+from tests.faults.million_objects import FOLDER, key_of
+from tests.faults.object_store_servers import listing_server
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "scale", "AWS_SECRET_ACCESS_KEY": "scale", "AWS_DEFAULT_REGION": "us-east-1"}
 DIFFERENT = 100  # pictures on the disk, each under many names: a file has 65,000 of them at most
@@ -72,7 +72,7 @@ def plan(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
 
 
 def _planned(folder: Path, uri: str, environment: dict[str, str]) -> dict[str, Any]:
-    command = [sys.executable, "-m", "tests.faults.planning", str(folder), uri]
+    command = [sys.executable, "-m", "tests.faults.planning_memory", str(folder), uri]
     began = time.monotonic()
     with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE) as driver:
         told = json.loads(driver.stdout.readline())

@@ -18,12 +18,12 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipeline.reference.shapes import SEQUENCE
-from tests import references
+from pipeline.reference.published_configs import SEQUENCE
+from tests import reference_outputs
 from tests.faults.conftest import Outcome
-from tests.sources.test_picture import encoded
-from tests.sources.test_picture import png as png_header
-from tests.sources.test_webdataset import tar
+from tests.sources.test_image_decoding import encoded
+from tests.sources.test_image_decoding import png as png_header
+from tests.sources.test_webdataset_source import tar
 
 Run = Callable[..., Outcome]
 
@@ -106,7 +106,9 @@ def test_bad_pictures_cost_themselves_only(run: Run, checkpoint: Path, tmp_path:
     found = run("image-classification", checkpoint, tmp_path / "in", logits=True, shard_size=5)
     assert found.rows.keys() == good.keys()
     assert found.quarantined.keys() == bad.keys()
-    expected = references.picture_logits(checkpoint, [np.ascontiguousarray(picture) for _, picture in good.values()])
+    expected = reference_outputs.picture_logits(
+        checkpoint, [np.ascontiguousarray(picture) for _, picture in good.values()]
+    )
     for name, logits in zip(good, expected, strict=True):
         np.testing.assert_allclose(found.rows[name]["logits"], logits, atol=1e-4 * np.ptp(expected), err_msg=name)
     for name, (_, words) in bad.items():
@@ -246,5 +248,5 @@ def test_bad_texts_cost_themselves_only(run: Run, checkpoints, tmp_path: Path, t
         "long " * 7 + "lon",
         "the last",
     ]  # 38 bytes are what the model has room for
-    expected = references.text_logits(folder, read)
+    expected = reference_outputs.text_logits(folder, read)
     np.testing.assert_allclose([row["logits"] for row in lines], expected, atol=1e-4 * np.ptp(expected))

@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipeline.reference.shapes import SEQUENCE
+from pipeline.reference.published_configs import SEQUENCE
 from pipeline.storage import Store
 from tests.faults.conftest import Outcome
-from tests.runtime.test_every_head import parquet, saved_dataset
-from tests.sources.test_webdataset import tar
+from tests.runtime.test_every_task import parquet, saved_dataset
+from tests.sources.test_webdataset_source import tar
 
 Run = Callable[..., Outcome]
 

@@ -12,9 +12,9 @@ import pytest
 from transformers import PerceiverForOpticalFlow
 
 from pipeline.heads.clip_inputs import reduce_frame
-from pipeline.reference.shapes import FLOW, MULTIMODAL
-from tests import references
-from tests.faults import films
+from pipeline.reference.published_configs import FLOW, MULTIMODAL
+from tests import reference_outputs
+from tests.faults import damaged_videos
 from tests.faults.conftest import Outcome
 from tests.sources.test_video_faults import listener
 
@@ -30,8 +30,8 @@ CLIP = {"num_frames": 16, "audio_samples_per_frame": 1920, "samples_per_patch": 
 def folder(tmp_path: Path, listener: tuple[str, list[str]]) -> Iterator[Path]:
     """Every film there is, and scripts that name a server, which is asked for nothing."""
     address, heard = listener
-    films.make_films(tmp_path / "in")
-    films.make_scripts(tmp_path / "in", address)
+    damaged_videos.make_films(tmp_path / "in")
+    damaged_videos.make_scripts(tmp_path / "in", address)
     yield tmp_path / "in"
     assert heard == []
 
@@ -39,17 +39,19 @@ def folder(tmp_path: Path, listener: tuple[str, list[str]]) -> Iterator[Path]:
 def assert_costs(found: Outcome, folder: Path) -> None:
     """What is bad is one quarantined unit; of what is cut there are rows, and units more; the rest is predicted."""
     scripts = {path.name for path in folder.glob("script-*")}
-    assert len(scripts) == 2 * len(films.SCRIPTS)
-    whole = {"secret.ts", *films.GOOD}
-    assert whole | films.BAD.keys() | films.CUT.keys() | scripts == {path.name for path in folder.iterdir()}
+    assert len(scripts) == 2 * len(damaged_videos.SCRIPTS)
+    whole = {"secret.ts", *damaged_videos.GOOD}
+    assert whole | damaged_videos.BAD.keys() | damaged_videos.CUT.keys() | scripts == {
+        path.name for path in folder.iterdir()
+    }
     for key in whole:
         assert found.predicted(key), key
         assert found.reasons(key) == {}, key
-    for key, words in (films.BAD | dict.fromkeys(scripts, "is no video that is read")).items():
+    for key, words in (damaged_videos.BAD | dict.fromkeys(scripts, "is no video that is read")).items():
         assert found.predicted(key) == [], key
         (message,) = found.reasons(key).values()
         assert words in message, key
-    for key, words in films.CUT.items():
+    for key, words in damaged_videos.CUT.items():
         rows, reasons = found.predicted(key), found.reasons(key)
         assert 1.5 < rows[-1]["start_seconds"] < 3, key
         assert reasons, key
@@ -74,12 +76,12 @@ def test_bad_films_cost_themselves_only_where_pairs_are_asked_for(run: Run, chec
     found = run("optical-flow", model, folder, fps=FPS, array_dtype="float32", shard_size=16)
     assert_costs(found, folder)
     transformer = PerceiverForOpticalFlow.from_pretrained(model).eval()
-    for key, turn in films.GOOD.items():
+    for key, turn in damaged_videos.GOOD.items():
         shown, rows = decoded(folder / key, turn), found.predicted(key)
         assert [row["start_seconds"] for row in rows] == [number / FPS for number in range(6)], key
         pairs = [np.stack([at(shown, number / FPS), at(shown, (number + 1) / FPS)]) for number in range(6)]
         assert {(row["height"], row["width"]) for row in rows} == {pairs[0].shape[1:3]}
-        expected = np.stack([references.flow_in_tiles(transformer, pair, (8, 12)) for pair in pairs[::3]])
+        expected = np.stack([reference_outputs.flow_in_tiles(transformer, pair, (8, 12)) for pair in pairs[::3]])
         flow = np.stack([np.reshape(row["flow"], (row["height"], row["width"], 2)) for row in rows[::3]])
         np.testing.assert_allclose(flow, expected, atol=1e-4 * np.ptp(expected), err_msg=key)
 
@@ -89,7 +91,7 @@ def test_bad_films_cost_themselves_only_where_clips_are_asked_for(run: Run, chec
     model = checkpoints(MULTIMODAL, **CLIP)
     found = run("multimodal-autoencoding", model, folder, logits=True, shard_size=16, outputs="label,audio")
     assert_costs(found, folder)
-    for key in films.GOOD:
+    for key in damaged_videos.GOOD:
         assert [(row["has_audio"], row["clip_index"]) for row in found.predicted(key)] == [
             (key == "sound.mp4", 0),
             (key == "sound.mp4", 1),
@@ -98,7 +100,7 @@ def test_bad_films_cost_themselves_only_where_clips_are_asked_for(run: Run, chec
     shown = decoded(folder / "silent.mp4", 0)
     frames = np.stack([reduce_frame(frame, height=16, width=16) for _, frame in shown[:16]])
     samples = np.zeros(30_720, np.float32)
-    expected = references.clips_in_passes(model, frames[None], samples[None])
+    expected = reference_outputs.clips_in_passes(model, frames[None], samples[None])
     silent, heard = found.predicted("silent.mp4")[0], found.predicted("sound.mp4")[0]
     np.testing.assert_allclose(silent["logits"], expected["label"][0], atol=1e-4 * np.ptp(expected["label"]))
     assert np.abs(np.subtract(heard["logits"], silent["logits"])).max() > 1e-2 * np.ptp(expected["label"])

@@ -21,12 +21,12 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.reference.shapes import BARE, SEQUENCE
+from pipeline.reference.published_configs import BARE, SEQUENCE
 from tests.faults.conftest import Outcome
-from tests.runtime.test_every_head import photograph, png
-from tests.sources.test_picture import chunk, encoded
-from tests.sources.test_picture import png as png_of_rows
-from tests.sources.test_webdataset import tar
+from tests.runtime.test_every_task import photograph, png
+from tests.sources.test_image_decoding import chunk, encoded
+from tests.sources.test_image_decoding import png as png_of_rows
+from tests.sources.test_webdataset_source import tar
 
 Run = Callable[..., Outcome]
 

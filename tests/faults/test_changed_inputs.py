@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.reference.shapes import FLOW, SEQUENCE
+from pipeline.reference.published_configs import FLOW, SEQUENCE
 from pipeline.runtime import RunOptions
-from pipeline.runtime.prepare import prepared
+from pipeline.runtime.driver.prepare import prepared
 from tests.faults.conftest import Outcome
-from tests.films import make_video
-from tests.runtime.test_every_head import parquet, photograph, png
-from tests.sources.test_webdataset import Payload, tar
+from tests.runtime.test_every_task import parquet, photograph, png
+from tests.sample_videos import make_video
+from tests.sources.test_webdataset_source import Payload, tar
 
 Run = Callable[..., Outcome]
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.runtime.resume import recover
+from pipeline.runtime.records.committed import recover
 from pipeline.sinks.ownership import RUN
 from pipeline.sinks.parts import Footer, Quarantined, commit, part_key, quarantine_key, read_footer
 from pipeline.storage import Store

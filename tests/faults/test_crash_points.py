@@ -8,10 +8,10 @@ from collections.abc import Iterable
 
 import pytest
 
-from pipeline.runtime.attempts import read_lost
-from pipeline.runtime.fingerprint import read_run
-from tests.faults.kills import KILLED, SECONDS, Job, ended, start, wait_for
-from tests.faults.whole import assert_whole, rows
+from pipeline.runtime.records.crash_counts import read_lost
+from pipeline.runtime.records.run_file import read_run
+from tests.faults.killed_runs import KILLED, SECONDS, Job, ended, start, wait_for
+from tests.faults.whole_output import assert_whole, rows
 
 PLANNING = ("run.before", "run.claimed", "plan.begin", "plan.file-before", "plan.file-put")
 PLANNING = (*PLANNING, "plan.segment-before", "plan.segment-put")

@@ -17,19 +17,19 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.perceiver.checkpoint import CheckpointError
-from pipeline.reference.shapes import BARE, FLOW, SEQUENCE
+from pipeline.perceiver.checkpoint_loading import CheckpointError
+from pipeline.reference.published_configs import BARE, FLOW, SEQUENCE
 from pipeline.runtime import RunOptions, UsageError
-from pipeline.runtime.estimate import estimate
-from pipeline.runtime.jobfile import read_job
+from pipeline.runtime.driver.estimate import estimate
+from pipeline.runtime.job_file import read_job
 from pipeline.storage import AccessError
 from tests.faults.conftest import Outcome
 from tests.faults.test_changed_inputs import hostile_parquet
-from tests.films import make_video
-from tests.runtime.test_every_head import parquet, photograph, png
-from tests.sources.test_picture import encoded
+from tests.runtime.test_every_task import parquet, photograph, png
+from tests.sample_videos import make_video
+from tests.sources.test_image_decoding import encoded
 from tests.sources.test_video_faults import SCRIPTS, listener
-from tests.sources.test_webdataset import Payload, tar
+from tests.sources.test_webdataset_source import Payload, tar
 
 __all__ = ["listener"]
 

@@ -12,12 +12,12 @@ import pytest
 from rich.console import Console
 
 from pipeline.runtime import RunFailed, RunOptions
-from pipeline.runtime.prepare import prepared
-from pipeline.runtime.run import Driver
+from pipeline.runtime.driver.prepare import prepared
+from pipeline.runtime.driver.run import Driver
 from pipeline.storage import Store
 from tests.faults.conftest import Outcome
-from tests.runtime.test_every_head import parquet, photograph, png
-from tests.sources.test_webdataset import tar
+from tests.runtime.test_every_task import parquet, photograph, png
+from tests.sources.test_webdataset_source import tar
 
 Run = Callable[..., Outcome]
 

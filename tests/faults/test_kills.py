@@ -13,13 +13,14 @@ import pytest
 from PIL import Image
 from ray import cloudpickle
 
-from pipeline.runtime import RunOptions, run
-from pipeline.runtime.fingerprint import read_run
-from pipeline.runtime.receipts import Receipt, read_receipts
+from pipeline.runtime import RunOptions
+from pipeline.runtime.driver import run
+from pipeline.runtime.records.receipts import Receipt, read_receipts
+from pipeline.runtime.records.run_file import read_run
 from pipeline.storage import Store
-from tests.faults.kills import Points, execute, replicas, start, wait_for
+from tests.faults.killed_runs import Points, execute, replicas, start, wait_for
 from tests.faults.slow_heads import Slow
-from tests.faults.whole import assert_whole, ids, parts, rows
+from tests.faults.whole_output import assert_whole, ids, parts, rows
 
 # Workers cannot import this file: what it defines travels with the task.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])

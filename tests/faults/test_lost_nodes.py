@@ -17,10 +17,10 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
-from pipeline.runtime.dataset import CONCURRENT_CALLS
-from pipeline.runtime.draining import POLL_SECONDS
-from pipeline.runtime.stopping import handlers_kept
-from tests.faults.kills import Job, Points, assert_whole, ended, start
+from pipeline.runtime.driver.signals import handlers_kept
+from pipeline.runtime.ray_backend.dataset import CONCURRENT_CALLS
+from pipeline.runtime.ray_backend.drain import POLL_SECONDS
+from tests.faults.killed_runs import Job, Points, assert_whole, ended, start
 
 pytestmark = pytest.mark.slow
 

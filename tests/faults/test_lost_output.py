@@ -15,9 +15,9 @@ import pytest
 from rich.console import Console
 
 from pipeline.runtime import RunFailed, RunOptions
-from pipeline.runtime.fingerprint import read_run
-from pipeline.runtime.resume import listed
-from pipeline.runtime.run import execute
+from pipeline.runtime.driver.run import execute
+from pipeline.runtime.records.committed import listed
+from pipeline.runtime.records.run_file import read_run
 from pipeline.sinks.ownership import RUN, OutputLost
 from pipeline.storage import Store
 

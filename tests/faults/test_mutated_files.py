@@ -18,17 +18,17 @@ import datasets
 import pytest
 from PIL import Image
 
-from pipeline.reference.shapes import FLOW, MULTIMODAL, SEQUENCE
-from pipeline.runtime.load import UNTRUSTED
-from pipeline.runtime.opening import opening
+from pipeline.reference.published_configs import FLOW, MULTIMODAL, SEQUENCE
+from pipeline.runtime.plan.isolated_source import opening
+from pipeline.runtime.stages.load import UNTRUSTED
 from pipeline.sources import Source, SourceOptions, source_for
 from pipeline.storage import AccessError, Entry, Store
 from tests.faults.conftest import Outcome
 from tests.faults.mutations import mutated
-from tests.films import make_video
-from tests.runtime.test_every_head import parquet, photograph
-from tests.sources.test_picture import encoded
-from tests.sources.test_webdataset import tar
+from tests.runtime.test_every_task import parquet, photograph
+from tests.sample_videos import make_video
+from tests.sources.test_image_decoding import encoded
+from tests.sources.test_webdataset_source import tar
 
 Run = Callable[..., Outcome]
 Mutate = Callable[[str, bytes, int], bytes]

@@ -21,10 +21,10 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from tests.faults.canaries import CREDENTIALS, canary, found_in, profile
+from tests.faults.canary_secrets import CREDENTIALS, canary, found_in, profile
 from tests.faults.gateway import Gateway, refusal
-from tests.faults.kills import SECONDS, Points, wait_for
-from tests.runtime.test_every_head import photograph, png
+from tests.faults.killed_runs import SECONDS, Points, wait_for
+from tests.runtime.test_every_task import photograph, png
 
 TASK = "image-classification"
 

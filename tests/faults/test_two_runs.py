@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.segments import read_segments
-from tests.faults.kills import SECONDS, Job, Points, ended, start, wait_for
-from tests.faults.victims import kill_driver, kill_worker
-from tests.faults.whole import assert_nothing_but_parts, assert_whole
+from pipeline.runtime.plan.plan_files import read_segments
+from tests.faults.child_victims import kill_driver, kill_worker
+from tests.faults.killed_runs import SECONDS, Job, Points, ended, start, wait_for
+from tests.faults.whole_output import assert_nothing_but_parts, assert_whole
 
 KINDS = ("driver", "load", "replica", "write")
 

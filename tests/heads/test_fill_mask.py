@@ -13,9 +13,9 @@ from transformers import FillMaskPipeline, PerceiverForMaskedLM, PerceiverTokeni
 
 from pipeline.heads import HeadOptions, head_for
 from pipeline.perceiver import CheckpointError, PerceiverIO
-from pipeline.reference.shapes import MASKED_LM, SEQUENCE, small
-from pipeline.reference.weights import make_checkpoint
-from pipeline.runtime.rows import to_rows
+from pipeline.reference.published_configs import MASKED_LM, SEQUENCE, small
+from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.runtime.stages.output_table import to_rows
 
 TEXTS = [
     "One [MASK] here.",

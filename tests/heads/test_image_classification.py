@@ -20,8 +20,8 @@ from transformers.models.perceiver.image_processing_pil_perceiver import Perceiv
 from pipeline.heads import HEADS, HeadOptions, head_for
 from pipeline.heads.image_classification import ImageClassification
 from pipeline.perceiver import CheckpointError, PerceiverIO
-from pipeline.reference.shapes import BARE, CONV, FOURIER, LEARNED, MASKED_LM, small
-from pipeline.reference.weights import make_checkpoint
+from pipeline.reference.published_configs import BARE, CONV, FOURIER, LEARNED, MASKED_LM, small
+from pipeline.reference.random_checkpoints import make_checkpoint
 
 NAMES = {0: "tabby", 1: "beagle", 2: "emu", 3: "rocket", 4: "espresso"}
 PHOTOGRAPHS = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.rocket(), skimage.data.chelsea()[:, ::-1]]

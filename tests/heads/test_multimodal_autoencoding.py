@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 
 from pipeline.heads import HEADS, HeadOptions, head_for
-from pipeline.heads.base import Head
 from pipeline.heads.clip_inputs import ClipInputs, ClipShape
+from pipeline.heads.head import Head
 from pipeline.heads.multimodal_autoencoding import MultimodalAutoencoding
 from pipeline.perceiver import CheckpointError, PerceiverIO
-from pipeline.reference import oracle
-from pipeline.reference.shapes import FLOW, FOURIER, MULTIMODAL, SHAPES, small
-from pipeline.reference.weights import make_checkpoint
+from pipeline.reference import transformers_model
+from pipeline.reference.published_configs import FLOW, FOURIER, MULTIMODAL, SHAPES, small
+from pipeline.reference.random_checkpoints import make_checkpoint
 
 TASK = "multimodal-autoencoding"
 NAMES = {0: "juggling", 1: "archery", 2: "yoga", 3: "surfing", 4: "welding"}
@@ -109,13 +109,15 @@ def rows_of(
 
 def reference(folder: Path, media: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
     """transformers' audio, image and label, a clip decoded in as many passes as its documentation takes."""
-    model = oracle.load(folder)
+    model = transformers_model.load(folder)
     image = np.stack([medium["frames"] for medium in media]).transpose(0, 1, 4, 2, 3) / np.float32(255)
     audio = np.stack([medium["samples"] for medium in media])[..., None]
     label = torch.zeros(len(media), model.config.num_labels)
     inputs = {"image": torch.from_numpy(image), "audio": torch.from_numpy(audio), "label": label}
-    points = (oracle.chunk_points(model.config, chunk) for chunk in range(oracle.passes(model.config)))
-    joined = oracle.join_chunks(oracle.predict(model, inputs, points=asked) for asked in points)
+    points = (
+        transformers_model.chunk_points(model.config, chunk) for chunk in range(transformers_model.passes(model.config))
+    )
+    joined = transformers_model.join_chunks(transformers_model.predict(model, inputs, points=asked) for asked in points)
     return {name: joined[name].numpy() for name in ("audio", "image", "label", "latents")}
 
 

@@ -21,9 +21,9 @@ from pipeline.heads import HEADS, HeadOptions, head_for
 from pipeline.heads.flow_inputs import FlowInputs
 from pipeline.heads.optical_flow import OpticalFlow
 from pipeline.perceiver import CheckpointError, PerceiverIO
-from pipeline.reference.shapes import CONV, FLOW, small
-from pipeline.reference.weights import make_checkpoint
-from tests.references import flow_in_tiles
+from pipeline.reference.published_configs import CONV, FLOW, small
+from pipeline.reference.random_checkpoints import make_checkpoint
+from tests.reference_outputs import flow_in_tiles
 
 TILE = (16, 24)
 SIZES = {

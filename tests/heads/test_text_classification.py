@@ -16,8 +16,8 @@ from transformers import PerceiverForSequenceClassification, PerceiverTokenizer,
 from pipeline.heads import HeadOptions, head_for
 from pipeline.heads.text_inputs import length_bucket, pad
 from pipeline.perceiver import CheckpointError, PerceiverIO
-from pipeline.reference.shapes import BARE, SEQUENCE, small
-from pipeline.reference.weights import make_checkpoint
+from pipeline.reference.published_configs import BARE, SEQUENCE, small
+from pipeline.reference.random_checkpoints import make_checkpoint
 
 NAMES = {0: "calm", 1: "glad", 2: "sad", 3: "angry", 4: "afraid"}
 TEXTS = ["", "Good.", "größer als 🙂", "a [MASK] and [CLS]", "x" * 38, "x" * 39, "The whole of it is far too long " * 3]

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pipeline.runtime.jobfile import parse_job
+from pipeline.runtime.job_file import parse_job
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 

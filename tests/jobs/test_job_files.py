@@ -11,9 +11,9 @@ import typer
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from jobs.options import from_options
+from jobs.run_command import from_options
 from pipeline.runtime import RunOptions, UsageError
-from pipeline.runtime.jobfile import load_job, read_job
+from pipeline.runtime.job_file import load_job, read_job
 from pipeline.storage import AccessError
 
 JOBS = Path(__file__).parents[2] / "jobs"

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.storage import Store
-from tests.faults.canaries import CREDENTIALS, found_in
+from tests.faults.canary_secrets import CREDENTIALS, found_in
 
 BIN = Path(sys.executable).parent
 
@@ -251,7 +251,7 @@ def test_a_stopped_job_exits_1(head: Head, job: Callable[..., Any]) -> None:
     assert taken.returncode == 0, taken.stderr
     head.tell("ray", "job", "stop", "to-stop", "--address", head.address)
     code = f"""
-from pipeline.runtime.submit import Submitted, follow
+from pipeline.runtime.ray_backend.submit import Submitted, follow
 ended = follow(Submitted(id="to-stop", address="{head.address}"), lambda piece: None)
 print(ended.code, ended.message)
 """
@@ -277,7 +277,7 @@ def test_a_log_heard_twice_is_said_once(head: Head) -> None:
     )  # in pieces
     code = f"""
 import asyncio
-from pipeline.runtime.submit import Log
+from pipeline.runtime.ray_backend.submit import Log
 from ray.job_submission import JobSubmissionClient
 client, said = JobSubmissionClient("{head.address}"), []
 log = Log(say=said.append, heard=100)

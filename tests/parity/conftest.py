@@ -10,10 +10,10 @@ import torch
 from transformers import PerceiverConfig
 
 from pipeline.perceiver import PerceiverIO
-from pipeline.reference import oracle
-from pipeline.reference.compare import engine_predict
-from pipeline.reference.shapes import small
-from pipeline.reference.weights import make_checkpoint
+from pipeline.reference import transformers_model
+from pipeline.reference.parity import engine_predict
+from pipeline.reference.published_configs import small
+from pipeline.reference.random_checkpoints import make_checkpoint
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class Pair:
 
     def assert_equal(self, inputs: Any, mask: torch.Tensor | None = None) -> None:
         """Latents and all outputs, whole: rtol 1e-4, atol 1e-5 of the greatest value that transformers gives."""
-        expected = oracle.predict(self.theirs, inputs, mask)
+        expected = transformers_model.predict(self.theirs, inputs, mask)
         found = engine_predict(self.ours, inputs, mask)
         assert found.keys() == expected.keys()
         for name, theirs in expected.items():
@@ -53,6 +53,6 @@ def pair(tmp_path: Path) -> Callable[..., Pair]:
         config = small(model_class, **changes)
         folder = make_checkpoint(model_class, config, tmp_path / f"{model_class}-{seed}", seed)
         ours = PerceiverIO.from_pretrained(str(folder))
-        return Pair(config=config, folder=folder, theirs=oracle.load(folder), ours=ours)
+        return Pair(config=config, folder=folder, theirs=transformers_model.load(folder), ours=ours)
 
     return make

@@ -12,10 +12,10 @@ from safetensors.torch import load_file, save_file
 from transformers import PerceiverModel
 
 from pipeline.perceiver import CheckpointError, PerceiverIO
-from pipeline.reference import oracle
-from pipeline.reference.inputs import sample_inputs
-from pipeline.reference.shapes import BARE, CONV, FOURIER, MASKED_LM, MODEL_CLASSES, MULTIMODAL, small
-from pipeline.reference.weights import build, draw, make_checkpoint
+from pipeline.reference import transformers_model
+from pipeline.reference.published_configs import BARE, CONV, FOURIER, MASKED_LM, MODEL_CLASSES, MULTIMODAL, small
+from pipeline.reference.random_checkpoints import build, draw, make_checkpoint
+from pipeline.reference.sample_inputs import sample_inputs
 
 WEIGHTS = "model.safetensors"
 BINARY = "pytorch_model.bin"
@@ -48,7 +48,7 @@ def as_binary(folder):
 def assert_loads(ref, folder, close):
     """What `ref` holds predicts what the checkpoint in `folder` does."""
     ids = sample_inputs(small(MASKED_LM), MASKED_LM, batch=2)
-    expected = oracle.predict(oracle.load(folder), ids)
+    expected = transformers_model.predict(transformers_model.load(folder), ids)
     close(PerceiverIO.from_pretrained(ref)(ids), expected["logits"])
 
 
@@ -258,7 +258,7 @@ def test_a_bare_model(tmp_path, close):
     assert not any(name.startswith("perceiver.") for name in load_file(folder / WEIGHTS))
     inputs = sample_inputs(small(BARE), BARE, batch=2)
     model = PerceiverIO.from_pretrained(str(folder))
-    close(model.encode(inputs), oracle.predict(oracle.load(folder), inputs)["latents"])
+    close(model.encode(inputs), transformers_model.predict(transformers_model.load(folder), inputs)["latents"])
 
 
 def test_a_model_that_transformers_saved_and_loaded_again(tmp_path, close):
@@ -269,7 +269,7 @@ def test_a_model_that_transformers_saved_and_loaded_again(tmp_path, close):
     first, second = (PerceiverIO.from_pretrained(str(tmp_path / name)) for name in ("first", "second"))
     inputs = sample_inputs(small(BARE), BARE)
     assert torch.equal(first.encode(inputs), second.encode(inputs))
-    close(first.encode(inputs), oracle.predict(build(BARE, small(BARE), 7), inputs)["latents"])
+    close(first.encode(inputs), transformers_model.predict(build(BARE, small(BARE), 7), inputs)["latents"])
 
 
 def test_a_moved_checkpoint_still_loads(folder, tmp_path, close):

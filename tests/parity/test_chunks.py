@@ -2,9 +2,9 @@
 
 import torch
 
-from pipeline.reference import oracle
-from pipeline.reference.inputs import sample_inputs
-from pipeline.reference.shapes import FLOW, MASKED_LM, MULTIMODAL
+from pipeline.reference import transformers_model
+from pipeline.reference.published_configs import FLOW, MASKED_LM, MULTIMODAL
+from pipeline.reference.sample_inputs import sample_inputs
 
 
 def test_a_large_grid_of_flow(pair):
@@ -26,6 +26,6 @@ def test_many_points_of_each_unit(pair, close):
     both = pair(FLOW, train_size=[90, 101])
     frames = sample_inputs(both.config, FLOW, batch=2)
     points = torch.stack([torch.randperm(9090, generator=torch.Generator().manual_seed(i)) for i in range(2)])
-    whole = oracle.predict(both.theirs, frames)["flow"].flatten(1, 2)
+    whole = transformers_model.predict(both.theirs, frames)["flow"].flatten(1, 2)
     expected = whole.gather(1, points.unsqueeze(-1).expand(-1, -1, 2))
     close(both.ours(frames, points=points), expected, "flow")

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.reference.inputs import sample_inputs, sample_mask
-from pipeline.reference.shapes import MASKED_LM, MODEL_CLASSES, SEQUENCE
+from pipeline.reference.published_configs import MASKED_LM, MODEL_CLASSES, SEQUENCE
+from pipeline.reference.sample_inputs import sample_inputs, sample_mask
 
 
 def encoder_inputs(both, inputs):

@@ -6,8 +6,7 @@ import pytest
 from transformers import PerceiverConfig, PreTrainedConfig
 from transformers.activations import ACT2FN
 
-from pipeline.reference.inputs import sample_inputs
-from pipeline.reference.shapes import (
+from pipeline.reference.published_configs import (
     BARE,
     CONV,
     FLOW,
@@ -20,6 +19,7 @@ from pipeline.reference.shapes import (
     TASKS,
     small,
 )
+from pipeline.reference.sample_inputs import sample_inputs
 
 # What the encoder reads: for every class, beside the row of its own with the same number below.
 ENCODER = [

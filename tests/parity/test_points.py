@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from pipeline.reference import oracle
-from pipeline.reference.inputs import masked_positions, sample_inputs, sample_unit
-from pipeline.reference.shapes import BARE, CONV, FLOW, FOURIER, LEARNED, MASKED_LM, MULTIMODAL, SEQUENCE
+from pipeline.reference import transformers_model
+from pipeline.reference.published_configs import BARE, CONV, FLOW, FOURIER, LEARNED, MASKED_LM, MULTIMODAL, SEQUENCE
+from pipeline.reference.sample_inputs import masked_positions, sample_inputs, sample_unit
 
 SUBSETS = [("audio",), ("image",), ("label",), ("audio", "image"), ("audio", "label"), ("image", "label")]
 
@@ -13,7 +13,7 @@ SUBSETS = [("audio",), ("image",), ("label",), ("audio", "image"), ("audio", "la
 def test_masked_positions_of_each_text(pair, close):
     both = pair(MASKED_LM)
     ids, points = sample_unit(both.config, MASKED_LM, batch=3)
-    whole = oracle.predict(both.theirs, ids)["logits"]
+    whole = transformers_model.predict(both.theirs, ids)["logits"]
     found = both.ours(ids, points=points)
     assert points.shape == (3, 6)
     for row in range(3):
@@ -25,14 +25,14 @@ def test_one_list_of_positions_for_all_texts(pair, close):
     both = pair(MASKED_LM)
     ids = sample_inputs(both.config, MASKED_LM, batch=2)
     points = torch.tensor([39, 0, 7, 7, 12])
-    close(both.ours(ids, points=points), oracle.predict(both.theirs, ids)["logits"][:, points])
+    close(both.ours(ids, points=points), transformers_model.predict(both.theirs, ids)["logits"][:, points])
 
 
 @pytest.mark.parametrize("changes", [{}, {"cross_attention_shape_for_attention": "q"}])
 def test_flow_at_pixels(pair, close, changes):
     both = pair(FLOW, **changes)
     frames = sample_inputs(both.config, FLOW, batch=2)
-    whole = oracle.predict(both.theirs, frames)["flow"].flatten(1, 2)
+    whole = transformers_model.predict(both.theirs, frames)["flow"].flatten(1, 2)
     points = torch.tensor([383, 0, 24, 25, 100, 24])
     close(both.ours(frames, points=points), whole[:, points], "flow")
     each = torch.stack([points, points.flip(0)])
@@ -44,7 +44,7 @@ def test_modalities_at_points(pair, close, asked):
     both = pair(MULTIMODAL)
     clip = sample_inputs(both.config, MULTIMODAL, batch=2)
     points = {"audio": torch.tensor([5, 0, 3]), "image": torch.tensor([511, 17, 18, 0]), "label": None}
-    expected = oracle.predict(both.theirs, clip, points=points)
+    expected = transformers_model.predict(both.theirs, clip, points=points)
     found = both.ours(clip, points={name: points[name] for name in asked})
     assert set(found) == set(asked)
     for name in asked:
@@ -55,7 +55,7 @@ def test_modalities_at_points(pair, close, asked):
 def test_whole_modalities(pair, close, asked):
     both = pair(MULTIMODAL)
     clip = sample_inputs(both.config, MULTIMODAL, batch=2)
-    expected = oracle.predict(both.theirs, clip)
+    expected = transformers_model.predict(both.theirs, clip)
     found = both.ours(clip, points=dict.fromkeys(asked))
     assert set(found) == set(asked)
     for name in asked:
@@ -65,8 +65,10 @@ def test_whole_modalities(pair, close, asked):
 def test_chunks_of_a_clip_join_to_the_whole(pair, close):
     both = pair(MULTIMODAL)
     clip = sample_inputs(both.config, MULTIMODAL)
-    chunks = [oracle.chunk_points(both.config, i) for i in range(oracle.passes(both.config))]
-    joined = oracle.join_chunks(oracle.predict(both.theirs, clip, points=points) for points in chunks)
+    chunks = [transformers_model.chunk_points(both.config, i) for i in range(transformers_model.passes(both.config))]
+    joined = transformers_model.join_chunks(
+        transformers_model.predict(both.theirs, clip, points=points) for points in chunks
+    )
     for name, whole in both.ours(clip).items():
         close(whole, joined[name], name)
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from pipeline.reference.inputs import sample_inputs
-from pipeline.reference.shapes import BARE, CONV, FOURIER, LEARNED, MULTIMODAL
+from pipeline.reference.published_configs import BARE, CONV, FOURIER, LEARNED, MULTIMODAL
+from pipeline.reference.sample_inputs import sample_inputs
 
 SIZES = [(20, 20), (8, 8), (12, 12), (9, 16), (21, 5), (12, 24)]  # of a model trained at 12 × 12
 

@@ -4,12 +4,12 @@ import pytest
 import torch
 from transformers.models.perceiver import modeling_perceiver
 
+from pipeline.benchmark.peak_memory import measure_peak
 from pipeline.perceiver import PerceiverIO
-from pipeline.perceiver.names import NEVER_READ, checkpoint_names
-from pipeline.reference.compare import verify
-from pipeline.reference.peak import measure_peak
-from pipeline.reference.shapes import SHAPES
-from pipeline.reference.weights import make_checkpoint
+from pipeline.perceiver.state_dict_map import NEVER_READ, checkpoint_names
+from pipeline.reference.parity import verify
+from pipeline.reference.published_configs import SHAPES
+from pipeline.reference.random_checkpoints import make_checkpoint
 
 MEMORY = 8 * 2**30
 MILLIONS = {

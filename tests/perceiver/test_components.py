@@ -15,9 +15,8 @@ from transformers import PerceiverConfig
 from transformers.models.perceiver import modeling_perceiver as theirs
 
 from pipeline.perceiver import postprocessors as post
+from pipeline.perceiver.builders import cross_layer
 from pipeline.perceiver.decoders import Decoder, Output, ProjectionDecoder
-from pipeline.perceiver.layers import cross_layer
-from pipeline.perceiver.names import checkpoint_names
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
 from pipeline.perceiver.preprocessors import (
     AudioPatches,
@@ -30,7 +29,8 @@ from pipeline.perceiver.preprocessors import (
     Preprocessor,
 )
 from pipeline.perceiver.queries import PositionQueries
-from pipeline.reference.weights import draw
+from pipeline.perceiver.state_dict_map import checkpoint_names
+from pipeline.reference.random_checkpoints import draw
 
 CONFIG = PerceiverConfig(num_latents=6, d_latents=32, d_model=24, num_labels=5, max_position_embeddings=20)
 FOURIER_2D: dict[str, Any] = {"num_bands": 5, "max_resolution": (8, 12)}

@@ -9,14 +9,14 @@ import pytest
 import torch
 
 from pipeline.perceiver import PerceiverIO
-from pipeline.reference import shapes
-from pipeline.reference.weights import make_checkpoint
+from pipeline.reference import published_configs
+from pipeline.reference.random_checkpoints import make_checkpoint
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    config = shapes.small(shapes.MASKED_LM)
-    return make_checkpoint(shapes.MASKED_LM, config, tmp_path_factory.mktemp("model"))
+    config = published_configs.small(published_configs.MASKED_LM)
+    return make_checkpoint(published_configs.MASKED_LM, config, tmp_path_factory.mktemp("model"))
 
 
 @pytest.fixture(scope="module")
@@ -53,7 +53,9 @@ def test_checkpoint_that_was_overwritten_is_fetched_again(
 ) -> None:
     monkeypatch.setenv("PERCEIVER_CACHE", str(tmp_path / "cache"))
     uri, memory = "memory://models/overwritten", fsspec.filesystem("memory")
-    other = make_checkpoint(shapes.MASKED_LM, shapes.small(shapes.MASKED_LM), tmp_path / "other", seed=1)
+    other = make_checkpoint(
+        published_configs.MASKED_LM, published_configs.small(published_configs.MASKED_LM), tmp_path / "other", seed=1
+    )
     for source in (folder, other):
         memory.put(f"{source}/", "/models/overwritten/", recursive=True)
         expected = PerceiverIO.from_pretrained(str(source)).encoder.latents

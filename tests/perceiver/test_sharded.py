@@ -10,17 +10,17 @@ import torch
 
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.perceiver.preprocessors import Share
-from pipeline.reference import shapes
-from pipeline.reference.compare import differences, engine_predict
-from pipeline.reference.inputs import sample_inputs, sample_mask
-from pipeline.reference.weights import make_checkpoint
+from pipeline.reference import published_configs
+from pipeline.reference.parity import differences, engine_predict
+from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.reference.sample_inputs import sample_inputs, sample_mask
 
 ROUNDING = 5e-6  # of an output's range
 
 
 def pair(tmp_path: Path, model_class: str, devices: int, *, fold: bool = True) -> tuple[PerceiverIO, Any, Any]:
     """A model on one device, the same on several, and inputs."""
-    config = shapes.small(model_class)
+    config = published_configs.small(model_class)
     folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))
     one = PerceiverIO.from_pretrained(folder, fold=fold)
     several = ShardedPerceiverIO.from_pretrained(folder, devices=["cpu"] * devices, fold=fold)
@@ -29,7 +29,7 @@ def pair(tmp_path: Path, model_class: str, devices: int, *, fold: bool = True) -
 
 @pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize("devices", [2, 7])
-@pytest.mark.parametrize("model_class", shapes.MODEL_CLASSES)
+@pytest.mark.parametrize("model_class", published_configs.MODEL_CLASSES)
 def test_outputs_are_those_of_one_device(model_class: str, devices: int, fold: bool, tmp_path: Path) -> None:
     one, several, inputs = pair(tmp_path, model_class, devices, fold=fold)
     mask = sample_mask(inputs)
@@ -41,11 +41,11 @@ def test_outputs_are_those_of_one_device(model_class: str, devices: int, fold: b
 @pytest.mark.parametrize(
     ("model_class", "points"),
     [
-        (shapes.MASKED_LM, torch.tensor([[5, 0], [1, 1], [7, 2]])),
-        (shapes.FLOW, torch.tensor([3, 100, 7])),
-        (shapes.FLOW, torch.zeros(0, dtype=torch.int64)),
-        (shapes.MULTIMODAL, {"image": torch.tensor([9, 1]), "label": None}),
-        (shapes.MULTIMODAL, {"audio": torch.tensor([2])}),
+        (published_configs.MASKED_LM, torch.tensor([[5, 0], [1, 1], [7, 2]])),
+        (published_configs.FLOW, torch.tensor([3, 100, 7])),
+        (published_configs.FLOW, torch.zeros(0, dtype=torch.int64)),
+        (published_configs.MULTIMODAL, {"image": torch.tensor([9, 1]), "label": None}),
+        (published_configs.MULTIMODAL, {"audio": torch.tensor([2])}),
     ],
 )
 def test_points_are_those_of_one_device(model_class: str, points: Any, tmp_path: Path) -> None:
@@ -61,16 +61,16 @@ def test_points_are_those_of_one_device(model_class: str, points: Any, tmp_path:
 
 
 def test_devices_of_a_kind_share_one_copy(tmp_path: Path) -> None:
-    _, several, _ = pair(tmp_path, shapes.FOURIER, 3)
+    _, several, _ = pair(tmp_path, published_configs.FOURIER, 3)
     assert several.models == [several.first] * 3
     assert (several.device, several.dtype) == (torch.device("cpu"), torch.float32)
 
 
 def test_a_mask_of_another_length_or_over_several_modalities_is_refused(tmp_path: Path) -> None:
-    _, text, ids = pair(tmp_path / "text", shapes.MASKED_LM, 2)
+    _, text, ids = pair(tmp_path / "text", published_configs.MASKED_LM, 2)
     with pytest.raises(ValueError, match=r"must be \[B, M\]"):
         text.encode(ids, torch.ones(3, ids.shape[1] + 2))
-    _, several, clip = pair(tmp_path / "clip", shapes.MULTIMODAL, 2)
+    _, several, clip = pair(tmp_path / "clip", published_configs.MULTIMODAL, 2)
     with pytest.raises(ValueError, match="several modalities"):
         several.encode(clip, torch.ones(3, 7))
 
@@ -89,9 +89,9 @@ def test_shares_cover_every_place_once_and_evenly(count: int) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
-@pytest.mark.parametrize("model_class", shapes.MODEL_CLASSES)
+@pytest.mark.parametrize("model_class", published_configs.MODEL_CLASSES)
 def test_gpus_give_what_one_gives(model_class: str, tmp_path: Path) -> None:
-    config = shapes.small(model_class)
+    config = published_configs.small(model_class)
     folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))
     inputs = sample_inputs(config, model_class, 2, 0)
     expected = engine_predict(PerceiverIO.from_pretrained(folder, device="cuda:0"), inputs)

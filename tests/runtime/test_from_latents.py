@@ -14,12 +14,12 @@ import skimage.data
 from PIL import Image
 from rich.console import Console
 
-from pipeline.reference.shapes import CONV, FLOW, MASKED_LM, MULTIMODAL, SEQUENCE, small
-from pipeline.reference.weights import make_checkpoint
+from pipeline.reference.published_configs import CONV, FLOW, MASKED_LM, MULTIMODAL, SEQUENCE, small
+from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunOptions, UsageError
-from pipeline.runtime.run import execute
+from pipeline.runtime.driver.run import execute
 from pipeline.storage import AccessError, Store
-from tests.films import make_video
+from tests.sample_videos import make_video
 
 TEXTS = ["a [MASK] b", "no mask", "", "[MASK]" + "x" * 90 + "[MASK]", "größer [MASK]"]
 

@@ -22,10 +22,10 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.reference.shapes import FLOW, MULTIMODAL, small
-from pipeline.reference.weights import make_checkpoint
+from pipeline.reference.published_configs import FLOW, MULTIMODAL, small
+from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.storage import Store
-from tests.films import make_video, number_of
+from tests.sample_videos import make_video, number_of
 
 SIZE, RATE, MINUTE = (1920, 1080), 25, 60
 CLIP = {"num_frames": 16, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 16, 32, 32]}
@@ -36,7 +36,7 @@ _DRIVER = """
 import json, sys
 import ray
 from pipeline.runtime import RunOptions
-from pipeline.runtime.run import execute
+from pipeline.runtime.driver.run import execute
 ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=400 << 20, log_to_driver=False)
 print(execute(RunOptions(**json.loads(sys.argv[1]))).rows, flush=True)
 """

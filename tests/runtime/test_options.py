@@ -41,7 +41,7 @@ def test_importing_the_options_loads_no_ray():
     import subprocess
     import sys
 
-    code = "import sys, pipeline.runtime, pipeline.runtime.status; assert 'ray' not in sys.modules"
+    code = "import sys, pipeline.runtime, pipeline.runtime.driver.status; assert 'ray' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

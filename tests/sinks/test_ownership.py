@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline import points
+from pipeline import faultpoints
 from pipeline.sinks.ownership import RUN, OutputLost, check_owner, owned
 from pipeline.sinks.parts import commit, part_key, quarantine_key
 from pipeline.storage import AccessError, Store
@@ -72,7 +72,7 @@ def test_output_lost_within_a_commit_is_left_as_it_is(
     stops, ended = tmp_path / "points", []
     stops.mkdir()
     (stops / point).write_text("stop")
-    monkeypatch.setenv(points.VARIABLE, str(stops))
+    monkeypatch.setenv(faultpoints.VARIABLE, str(stops))
 
     def attempt() -> None:
         with pytest.raises(OutputLost):

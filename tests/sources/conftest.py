@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline.sources import Unit, find, source_for
-from pipeline.sources.base import SourceOptions
+from pipeline.sources.source import SourceOptions
 from pipeline.storage import Store
 
 

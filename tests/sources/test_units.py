@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.sources import IMAGES, PARQUET, WEBDATASET, BadMedium, SourceOptions, Unit, values
-from pipeline.sources import images as images_module
+from pipeline.sources import IMAGES, PARQUET, WEBDATASET, BadMedium, SourceOptions, Unit, record_media
+from pipeline.sources import image_source as images_module
 from pipeline.storage import AccessError, Store
 
 
@@ -83,7 +83,7 @@ def test_sources_decode_nothing_until_they_are_asked(
             member.size = len(picture)
             archive.addfile(member, io.BytesIO(picture))
     decoded: list[int] = []
-    for module in (images_module, values):
+    for module in (images_module, record_media):
         real = module.read_picture  # type: ignore[attr-defined]
         monkeypatch.setattr(module, "read_picture", lambda data, real=real: decoded.append(len(data)) or real(data))
     store = Store(str(folder))

@@ -13,10 +13,10 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.sources.base import BadMedium, Unit
-from tests.films import make_video
-from tests.sources.test_clips import SPEC
-from tests.sources.test_video import noise, numbers, planned, units
+from pipeline.sources.source import BadMedium, Unit
+from tests.sample_videos import make_video
+from tests.sources.test_clip_reader import SPEC
+from tests.sources.test_video_source import noise, numbers, planned, units
 
 CUT_INDEX_FIRST = {"movflags": "faststart"}
 
@@ -124,10 +124,10 @@ def test_a_video_without_frames_says_so(tmp_path: Path) -> None:
 
 
 def test_a_huge_frame_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from pipeline.sources.film import opening
+    from pipeline.sources.video import container
 
     path = make_video(tmp_path / "a.mp4", 0.2, (640, 480))
-    monkeypatch.setattr(opening, "MAX_PIXELS", 640 * 480 - 1)
+    monkeypatch.setattr(container, "MAX_PIXELS", 640 * 480 - 1)
     assert "640 by 480 pixels are too many" in str(one_error(path).error)
 
 

@@ -10,16 +10,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from pipeline.storage import Missing, Store, patience
-from tests.faults.proxy import COUNTS, KINDS
+from pipeline.storage import Missing, Store, retry
+from tests.faults.faulty_proxy import COUNTS, KINDS
 
 THREADS = 8
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PAUSE", 0.01)
-    monkeypatch.setattr(patience, "LONGEST", 0.05)
+    monkeypatch.setattr(retry, "PAUSE", 0.01)
+    monkeypatch.setattr(retry, "LONGEST", 0.05)
 
 
 def operate(store: Store, thread: int, operations: int) -> dict[str, bytes]:
@@ -102,7 +102,17 @@ def test_probe_passes(faulty, s3) -> None:
 
 
 def test_the_proxy_runs_by_itself_and_counts(s3, monkeypatch: pytest.MonkeyPatch) -> None:
-    command = [sys.executable, "-m", "tests.faults.proxy", "--upstream", s3.endpoint, "--rate", "0.3", "--seed", "7"]
+    command = [
+        sys.executable,
+        "-m",
+        "tests.faults.faulty_proxy",
+        "--upstream",
+        s3.endpoint,
+        "--rate",
+        "0.3",
+        "--seed",
+        "7",
+    ]
     with subprocess.Popen(
         [*command, "--stall", "0.1"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as proxy:

@@ -8,7 +8,7 @@ import pytest
 from botocore.utils import parse_timestamp
 
 from pipeline.storage import AccessError, Store
-from pipeline.storage.s3 import time_of
+from pipeline.storage.s3_folder import time_of
 
 TIMES = ["2025-05-17T10:20:30.000Z", "2025-05-17T10:20:30+02:00", "Sat, 17 May 2025 10:20:30 GMT", 1747477230.0]
 ODD = [

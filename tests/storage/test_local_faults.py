@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import StorageError, StorageFull, Store, patience
+from pipeline.storage import StorageError, StorageFull, Store, retry
 
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(patience, "PAUSE", 0.01)
+    monkeypatch.setattr(retry, "PAUSE", 0.01)
 
 
 class Failing:
@@ -58,7 +58,7 @@ def test_local_file_is_read_on_after_an_error_that_passes(tmp_path: Path, monkey
     content = os.urandom(1 << 20)
     (tmp_path / "file").write_bytes(content)
     store, failures = Store(str(tmp_path)), [OSError(errno.EIO, "I/O error"), OSError(errno.EAGAIN, "again")] * 3
-    asked = patience.patiently
+    asked = retry.patiently
 
     def sometimes(call):
         def fails():
@@ -68,7 +68,7 @@ def test_local_file_is_read_on_after_an_error_that_passes(tmp_path: Path, monkey
 
         return asked(fails)
 
-    monkeypatch.setattr("pipeline.storage.local.patiently", sometimes)
+    monkeypatch.setattr("pipeline.storage.local_folder.patiently", sometimes)
     with store.open("file") as file:
         assert failures == []
         failures.extend([OSError(errno.EIO, "I/O error")] * 2)
@@ -84,7 +84,7 @@ def test_local_file_is_read_on_after_an_error_that_passes(tmp_path: Path, monkey
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
 def test_local_file_that_cannot_be_read_says_which(monkeypatch) -> None:
-    monkeypatch.setattr(patience, "TRYING", 0)
+    monkeypatch.setattr(retry, "TRYING", 0)
     with Store("/proc/self").open("mem") as file:
         with pytest.raises(StorageError, match=r"reading /proc/self/mem: Input/output error \(asked 3 times") as caught:
             file.read(1)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import AccessError, StorageError, StorageFull, Store, patience
+from pipeline.storage import AccessError, StorageError, StorageFull, Store, retry
 
 RACER = """
 import sys, threading
@@ -104,7 +104,7 @@ def test_lost_acknowledgement_is_still_ours(wire, s3) -> None:
 
 @pytest.mark.parametrize("status", [409, 429, 500, 503])
 def test_refused_for_now_is_transient(wire, s3, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    monkeypatch.setattr(patience, "TRYING", 0)
+    monkeypatch.setattr(retry, "TRYING", 0)
     store = Store(s3.bucket("refused"))
     wire.statuses = [status] * 40
     with pytest.raises(StorageError, match=r"writing 4 bytes to s3://refused.*\(asked 3 times in \d s\)") as caught:
@@ -116,8 +116,8 @@ def test_refused_for_now_is_transient(wire, s3, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_stalled_store_does_not_hold_for_ever(wire, s3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.storage.objects.ANSWER", 0.3)
-    monkeypatch.setattr(patience, "TRYING", 0)
+    monkeypatch.setattr("pipeline.storage.fsspec_folder.ANSWER", 0.3)
+    monkeypatch.setattr(retry, "TRYING", 0)
     store = Store(s3.bucket("stalled"))
     wire.stalled = threading.Event()
     with pytest.raises(StorageError, match=r"s3://stalled.*: no answer in time \(asked 3 times") as caught:

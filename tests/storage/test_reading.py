@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import AccessError, Changed, Missing, StorageError, Store, patience
-from pipeline.storage.local import WHOLE
+from pipeline.storage import AccessError, Changed, Missing, StorageError, Store, retry
+from pipeline.storage.local_folder import WHOLE
 
 
 def version(store: Store, key: str) -> str:
@@ -189,7 +189,7 @@ def test_bad_request_without_a_reason_is_access(wire, s3) -> None:
 
 def test_nobody_there_is_transient(s3, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = s3.bucket("down")
-    monkeypatch.setattr(patience, "TRYING", 0)
+    monkeypatch.setattr(retry, "TRYING", 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:canary-password@127.0.0.1:9")
     with pytest.raises(StorageError, match=uri) as caught:
         Store(uri).read("key")

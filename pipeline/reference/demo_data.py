@@ -1,0 +1,117 @@
+"""What `perceiver demo` runs on: photographs, texts and a video with sound made on the spot, and small checkpoints."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.reference import published_configs, random_checkpoints
+from pipeline.reference.sample_media import make_film
+
+PICTURES = (".png", ".jpg", ".tif", ".gif")
+TEXTS = (
+    "The encoder reads all inputs [MASK], into few latents.",
+    "Every output query asks the [MASK] for one answer.",
+    "Größere Bilder, längere Texte: alles sind [MASK].",
+    "A text without a mask is left as it is.",
+)
+_CLIP: Mapping[str, Any] = {
+    "num_frames": 16,
+    "audio_samples_per_frame": 1920,
+    "samples_per_patch": 16,
+    "output_shape": [1, 16, 32, 32],
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """One run: a head over a folder of samples with a checkpoint of a class, made small, and what else is asked."""
+
+    task: str
+    samples: str
+    model_class: str
+    changes: Mapping[str, Any]
+    asked: Mapping[str, Any]
+
+    def checkpoint(self, folder: Path) -> Path:
+        """Its checkpoint, made where it is not there yet. Random weights: what is predicted means nothing."""
+        target = folder / self.model_class
+        if not (target / "config.json").exists():
+            random_checkpoints.make_checkpoint(
+                self.model_class, published_configs.small(self.model_class, **self.changes), target
+            )
+        return target
+
+
+DEMOS = (
+    Demo(
+        task="image-classification",
+        samples="pictures",
+        model_class=published_configs.FOURIER,
+        changes={"num_labels": 10},
+        asked={"max_quarantine": 0.2},
+    ),
+    Demo(
+        task="fill-mask",
+        samples="texts",
+        model_class=published_configs.MASKED_LM,
+        changes={"max_position_embeddings": 128},
+        asked={},
+    ),
+    Demo(
+        task="text-classification",
+        samples="texts",
+        model_class=published_configs.SEQUENCE,
+        changes={"max_position_embeddings": 128},
+        asked={},
+    ),
+    Demo(
+        task="optical-flow",
+        samples="videos",
+        model_class=published_configs.FLOW,
+        changes={"train_size": [48, 64]},
+        asked={"fps": 5},
+    ),
+    Demo(
+        task="multimodal-autoencoding",
+        samples="videos",
+        model_class=published_configs.MULTIMODAL,
+        changes=_CLIP,
+        asked={},
+    ),
+    Demo(
+        task="feature-extraction",
+        samples="pictures",
+        model_class=published_configs.FOURIER,
+        changes={"num_labels": 10},
+        asked={"max_quarantine": 0.2},
+    ),
+)
+
+
+def make_samples(folder: Path) -> None:
+    """`pictures/` (scikit-image's own, and one cut short), `texts/` and `videos/` in a folder. ImportError without
+    scikit-image."""
+    import skimage.data
+
+    pictures = folder / "pictures"
+    pictures.mkdir(parents=True, exist_ok=True)
+    for path in sorted(Path(skimage.data.__file__).parent.iterdir()):
+        if path.suffix in PICTURES:
+            shutil.copyfile(path, pictures / path.name)
+    (pictures / "damaged.jpg").write_bytes((pictures / "rocket.jpg").read_bytes()[:5000])
+    (folder / "texts").mkdir(exist_ok=True)
+    (folder / "texts" / "lines.txt").write_text("\n".join(TEXTS))
+    (folder / "videos").mkdir(exist_ok=True)
+    make_film(folder / "videos" / "drift.mp4", _drift(skimage.data.chelsea()), size=(72, 96), sound=2)
+
+
+def _drift(picture: np.ndarray, seconds: int = 2) -> Iterator[np.ndarray]:
+    """A photograph that drifts by two pixels a frame: 96 × 72, 25 frames a second."""
+    for number in range(25 * seconds):
+        yield picture[60 : 60 + 144 : 2, 100 + 2 * number : 292 + 2 * number : 2]

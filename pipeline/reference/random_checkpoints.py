@@ -1,0 +1,91 @@
+"""Random weights that parity can be measured with, and real checkpoints of them.
+
+At transformers' own initialisation the outputs are so small that an absolute difference proves nothing, and with large
+weights float32 itself strays. Drawn as below, every activation has about unit variance, and no bias, scale or
+statistic is neutral.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from transformers import PerceiverConfig
+from transformers.models.perceiver import modeling_perceiver
+
+from pipeline.reference.published_configs import MODEL_CLASSES, TASKS
+
+
+@torch.no_grad()
+def draw(model: nn.Module, seed: int) -> None:
+    """Fills `model` in place: weights N(0, 1 / fan in), norms' scales 1 ± 0.2, biases ± 0.1, BatchNorm statistics too.
+
+    ± is one standard deviation. The fan in is the last dimension, for a convolution times its kernel; scales and
+    variances are kept positive. The same seed gives the same weights on every machine with the same torch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    for module in model.modules():
+        norm = isinstance(module, nn.LayerNorm | _BatchNorm)
+        for name, parameter in module.named_parameters(recurse=False):
+            _draw_parameter(parameter, norm and name == "weight", generator)
+        if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None:
+            module.running_mean.normal_(0.0, 0.1, generator=generator)
+            module.running_var.uniform_(0.5, 2.0, generator=generator)
+
+
+def _draw_parameter(parameter: torch.Tensor, scale: bool, generator: torch.Generator) -> None:
+    if scale:
+        parameter.normal_(1.0, 0.2, generator=generator).abs_()
+    elif parameter.ndim < 2:
+        parameter.normal_(0.0, 0.1, generator=generator)
+    else:
+        parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
+
+
+def build(model_class: str, config: PerceiverConfig, seed: int) -> Any:
+    """transformers' model of that class with drawn weights, ready to predict: float32, on the CPU."""
+    if model_class not in MODEL_CLASSES:
+        raise ValueError(f"model class {model_class!r} is none of {', '.join(MODEL_CLASSES)}")
+    model = getattr(modeling_perceiver, model_class)(config)
+    draw(model, seed)
+    return model.eval()
+
+
+def make_checkpoint(
+    model_class: str, config: PerceiverConfig, folder: Path, seed: int = 0, *, max_shard_size: str = "5GB"
+) -> Path:
+    """Saves a random checkpoint as transformers does: config.json with its class, safetensors, the image processor.
+
+    Weights larger than `max_shard_size` become several files and an index. Returns `folder`, created where missing.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    build(model_class, config, seed).save_pretrained(folder, max_shard_size=max_shard_size)
+    if model_class in TASKS["image-classification"]:
+        text = json.dumps(_image_processor(config.image_size), indent=2)
+        (folder / "preprocessor_config.json").write_text(text + "\n")
+    return folder
+
+
+def _image_processor(size: int) -> dict[str, Any]:
+    """What the published vision checkpoints' preprocessor_config.json says at 224, for images of `size` pixels.
+
+    Written out, because transformers' own class for it needs torchvision in some of its releases.
+    """
+    crop = round(size * 256 / 224)
+    return {
+        "crop_size": {"height": crop, "width": crop},
+        "do_center_crop": True,
+        "do_normalize": True,
+        "do_rescale": True,
+        "do_resize": True,
+        "image_mean": [0.485, 0.456, 0.406],
+        "image_processor_type": "PerceiverImageProcessor",
+        "image_std": [0.229, 0.224, 0.225],
+        "resample": 3,
+        "rescale_factor": 1 / 255,
+        "size": {"height": size, "width": size},
+    }

@@ -1,0 +1,68 @@
+"""Files to measure whole runs on: photographs, and films with and without sound, made on the spot."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+from PIL import Image
+
+from pipeline.reference.sample_inputs import pictures
+
+FPS, SAMPLE_RATE = 25, 48_000
+_CHORD = (220, 277, 330)  # Hz
+_DRIFT = 64  # frames until a drifting picture is back where it was
+
+
+def put_photographs(folder: Path, count: int, *, size: tuple[int, int] = (480, 640), seed: int = 0) -> None:
+    """JPEG files of (height, width), all of them different, with detail as photographs have."""
+    folder.mkdir(parents=True, exist_ok=True)
+    generator = torch.Generator().manual_seed(seed)
+    for number in range(count):
+        Image.fromarray(_picture(*size, generator)).save(folder / f"{number:06d}.jpg", quality=90)
+
+
+def drifting(count: int, size: tuple[int, int], seed: int = 0) -> Iterator[np.ndarray]:
+    """So many frames uint8 [H, W, 3] of a picture that drifts by a pixel a frame."""
+    height, width = size
+    picture = _picture(height + _DRIFT, width + _DRIFT, torch.Generator().manual_seed(seed))
+    for number in range(count):
+        place = number % _DRIFT
+        yield picture[place : place + height, place : place + width]
+
+
+def make_film(path: Path, frames: Iterable[np.ndarray], *, size: tuple[int, int], sound: float | None = None) -> None:
+    """An H.264 film of frames uint8 [H, W, 3] at 25 a second; `sound`: seconds of a chord under it.
+
+    size: (height, width), both even.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        video = container.add_stream("libx264", rate=FPS)
+        video.height, video.width = size
+        video.pix_fmt = "yuv420p"
+        # Before anything is written: a container's head names all of its streams.
+        audio = None if sound is None else container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        for frame in frames:
+            container.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
+        container.mux(video.encode(None))
+        if audio is not None and sound is not None:
+            container.mux(audio.encode(_chord(sound)))
+            container.mux(audio.encode(None))
+
+
+def _chord(seconds: float) -> av.AudioFrame:
+    times = np.arange(round(SAMPLE_RATE * seconds)) / SAMPLE_RATE
+    waves = sum(0.2 * np.sin(2 * np.pi * pitch * times) for pitch in _CHORD)
+    frame = av.AudioFrame.from_ndarray(np.asarray(waves, np.float32)[None], format="fltp", layout="mono")
+    frame.sample_rate = SAMPLE_RATE
+    return frame
+
+
+def _picture(height: int, width: int, generator: torch.Generator) -> np.ndarray:
+    """uint8 [H, W, 3]"""
+    picture = pictures((1, 3), height, width, generator)[0]
+    return (picture * 255).round().byte().permute(1, 2, 0).contiguous().numpy()

@@ -1,0 +1,1 @@
+"""The driver of a run: from options to a manifest."""

@@ -1,0 +1,164 @@
+"""What a run would do and take: the plan frozen, a few of its units tried on the cluster, the rest reckoned."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import pyarrow as pa
+import ray
+
+from pipeline.runtime.driver.prepare import prepared
+from pipeline.runtime.options import RunOptions
+from pipeline.runtime.plan.plan_files import pieces_of, read_plan_file
+from pipeline.runtime.plan.planner import Plan
+from pipeline.runtime.ray_backend.dataset import Stages
+from pipeline.runtime.records.committed import committed
+from pipeline.runtime.records.quarantine import from_table
+from pipeline.runtime.stages.load import Loaded, Loader, read, to_tables
+from pipeline.runtime.stages.predict import Replica
+from pipeline.runtime.stages.shard_format import pack, unpack
+from pipeline.sinks.parts import Footer, Quarantined, encode_part
+from pipeline.sources.source import Piece
+from pipeline.storage import Store
+
+BATCHES = 3  # measured; one more fills up
+SECONDS = 30.0  # that predicting the sample may take, about
+MOST_UNITS = 64
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A frozen plan and what it takes. `units` is None where only opening the inputs tells; `about` is then a guess at
+    them by what is known of the inputs, 0 where there is none, and `seconds` and `bytes` follow from it, or are None.
+
+    `load_seconds`, `predict_seconds`: of one unit in one task and one replica, measured on `sample` units;
+    `seconds`: of the shards that are left, on the cluster as it is; `bytes`: of all parts.
+    """
+
+    run: str
+    segments: int
+    shards: int
+    shards_done: int
+    units: int | None
+    about: int
+    changed: int
+    device: str
+    dtype: str
+    replicas: int
+    sample: int
+    sample_quarantined: int
+    load_seconds: float
+    predict_seconds: float
+    seconds: float | None
+    bytes: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sample:
+    """What a few units took: seconds and bytes of one."""
+
+    units: int
+    quarantined: int
+    load_seconds: float
+    predict_seconds: float
+    bytes: float
+
+
+def estimate(options: RunOptions) -> Estimate:
+    """Freeze the plan of a run and say what it takes. Raises what a run would raise before any work."""
+    with prepared(options) as ready:
+        plan, resources = ready.plan, ready.stages.resources
+        done = len(committed(ready.output, ready.run.run))
+        pieces = list(_pieces(ready.output, plan))
+        task = ray.remote(measure).options(num_cpus=resources.replica_cpus, num_gpus=resources.replica_gpus)
+        sample: Sample = ray.get(task.remote(ready.stages, pieces))
+        loads = max(1.0, (resources.cpus - resources.replicas * resources.replica_cpus) / resources.load_cpus)
+        a_unit = max(sample.load_seconds / loads, sample.predict_seconds / resources.replicas)
+        units = plan.units if plan.units is not None else plan.about or None
+        left = None if units is None else units * (plan.shards - done) / plan.shards
+        return Estimate(
+            run=ready.run.run,
+            segments=len(plan.segments),
+            shards=plan.shards,
+            shards_done=done,
+            units=plan.units,
+            about=plan.about,
+            changed=plan.changed,
+            device=resources.device,
+            dtype=resources.dtype,
+            replicas=resources.replicas,
+            sample=sample.units,
+            sample_quarantined=sample.quarantined,
+            load_seconds=sample.load_seconds,
+            predict_seconds=sample.predict_seconds,
+            seconds=None if left is None else left * a_unit,
+            bytes=None if units is None else round(units * sample.bytes),
+        )
+
+
+def _pieces(output: Store, plan: Plan) -> Iterator[Piece]:
+    """The first pieces of the plan's middle file: listings often start with what is unlike the rest."""
+    file = plan.files[len(plan.files) // 2]
+    table = read_plan_file(output, file.name, file.sha256)
+    rows = itertools.chain(range(table.num_rows // 2, table.num_rows), range(table.num_rows // 2))
+    pieces = (piece for row in rows for piece in pieces_of(table.slice(row, 1).to_pylist()[0]))
+    yield from itertools.islice(pieces, MOST_UNITS)
+
+
+def measure(stages: Stages, pieces: list[Piece]) -> Sample:
+    """Load and predict some units in this process: some micro-batches, or what fits in half a minute.
+
+    The first unit warms up, and says how many more will be tried.
+    """
+    replica = Replica(**stages.replica())
+    started = time.perf_counter()
+    _, shard = _load(stages.loader, pieces, 1)
+    replica(shard)
+    each = time.perf_counter() - started
+    load_seconds, shard = _load(stages.loader, pieces, _units(each, (1 + BATCHES) * replica.batch_size))
+    started = time.perf_counter()
+    rows, failed, _ = unpack(replica(shard))
+    predict_seconds = time.perf_counter() - started
+    count = max(1, rows.num_rows + failed.num_rows)
+    return Sample(
+        units=count,
+        quarantined=failed.num_rows,
+        load_seconds=load_seconds,
+        predict_seconds=predict_seconds / max(1, rows.num_rows),
+        bytes=_part_bytes(stages, rows, failed) / count,
+    )
+
+
+def _units(each: float, wanted: int) -> int:
+    """How many units to try, where one took so many seconds."""
+    return max(1, min(wanted, int(SECONDS / each)))
+
+
+def _load(loader: Loader, pieces: list[Piece], most: int) -> tuple[float, pa.Table]:
+    """Seconds of one unit, and the shard of the first `most` of them: a piece of text holds thousands."""
+    started = time.perf_counter()
+    results: list[Loaded | Quarantined] = []
+    for piece in pieces:
+        left = most - len(results)
+        if left <= 0:
+            break
+        results += read(loader, [replace(piece, units=min(piece.units, left) if piece.units else None, most=left)])
+    seconds = time.perf_counter() - started
+    units, failed = to_tables(results, loader.kept)
+    return seconds / max(1, len(results)), pack(units, failed, {"segment": 0})
+
+
+def _part_bytes(stages: Stages, rows: pa.Table, failed: pa.Table) -> int:
+    footer = Footer(
+        run=stages.writer.run,
+        shard=0,
+        segment=0,
+        plan="",
+        rows=rows.num_rows,
+        quarantined=from_table(failed),
+        seconds={},
+    )
+    return len(encode_part(stages.writer.rows(rows), footer))

@@ -1,0 +1,1 @@
+"""Planning: from a listing of INPUT to frozen shards."""

@@ -1,0 +1,83 @@
+"""A limit on the units of a plan: the input that it cuts, and what a later plan takes of the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from itertools import islice
+
+from pipeline.runtime.plan.plan_files import Segment, last_piece, planned_pieces
+from pipeline.sources.source import Piece, Source
+from pipeline.storage import Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """An input that a limit may have cut: its version, and how many of its units are planned, the first ones."""
+
+    version: str
+    units: int
+
+
+def begun(output: Store, segments: Iterable[Segment]) -> dict[str, Begun]:
+    """By key, the inputs that were the last of a segment with a limit, and of which no later one planned the rest."""
+    found: dict[str, Begun] = {}
+    for segment in (segment for segment in segments if not segment.again):
+        last = last_piece(output, segment)
+        cut = {last.key} if last.most is not None else set()
+        pieces: dict[str, list[Piece]] = {}
+        for piece in planned_pieces(output, segment, found.keys() | cut):
+            pieces.setdefault(piece.key, []).append(piece)
+        for key, some in pieces.items():
+            before = found.pop(key, None)
+            if key in cut:
+                units = sum(piece.units or piece.about or 0 for piece in some)
+                goes_on = before is not None and some[0].skip is not None
+                found[key] = Begun(version=last.version, units=units + (before.units if before and goes_on else 0))
+    return found
+
+
+def rest(pieces: Iterable[Piece], begun: Mapping[str, Begun], source: Source, store: Store) -> Iterator[Piece]:
+    """The pieces without the units that are planned already; of inputs that were not begun all of them."""
+    left: dict[str, int | None] = {}
+    for piece in pieces:
+        planned = begun.get(piece.key)
+        skip = left.get(piece.key, planned.units) if planned and planned.version == piece.version else None
+        if skip is None:
+            yield piece
+            continue
+        count = piece.units if piece.units is not None else count_units(source, store, piece, skip + 1)
+        if count <= skip:
+            left[piece.key] = skip - count
+        else:
+            left[piece.key] = None
+            yield _without(piece, skip)
+
+
+def limited(pieces: Iterable[Piece], left: int | None, source: Source, store: Store) -> Iterator[Piece]:
+    """The pieces of the first `left` units, at least 1, or all where it is None. What it cuts is counted by opening."""
+    if left is None:
+        yield from pieces
+        return
+    for piece in pieces:
+        if piece.units is None:
+            count = count_units(source, store, piece, left)
+            yield replace(piece, about=count, most=left)
+        else:
+            count = min(piece.units, left)
+            yield replace(piece, units=count, most=count)
+        left -= count
+        if left <= 0:
+            return
+
+
+def count_units(source: Source, store: Store, piece: Piece, most: int) -> int:
+    """How many units a piece gives, counted up to `most`."""
+    skip = piece.skip or 0
+    return sum(1 for _ in islice(source.units(store, piece), skip, skip + most))
+
+
+def _without(piece: Piece, skip: int) -> Piece:
+    """The piece without its first units."""
+    known = {name: getattr(piece, name) for name in ("units", "about")}
+    return replace(piece, skip=skip, **{name: max(1, n - skip) for name, n in known.items() if n is not None})

@@ -1,0 +1,1 @@
+"""Ray as the back end: the only package of the runtime that imports ray."""

@@ -1,0 +1,136 @@
+"""Receipts: what a driver has heard of committed shards, kept in OUTPUT for status, reports and the next resume."""
+
+from __future__ import annotations
+
+import io
+import time
+import uuid
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field, replace
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.faultpoints import reached
+from pipeline.sinks.ownership import owned
+from pipeline.sinks.parts import Footer
+from pipeline.storage import Store
+
+RECEIPTS = "_run/receipts/"
+FLUSH_SECONDS = 30.0
+SCHEMA = pa.schema(
+    [
+        ("run", pa.string()),
+        ("shard", pa.int64()),
+        ("segment", pa.int32()),
+        ("rows", pa.int64()),
+        ("quarantined", pa.int64()),
+        ("replaced", pa.int64()),
+        ("bytes", pa.int64()),
+        ("seconds_load", pa.float64()),
+        ("seconds_predict", pa.float64()),
+        ("seconds_write", pa.float64()),
+        ("fatal", pa.string()),
+        ("heard", pa.float64()),
+        ("driver", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Receipt:
+    """One committed shard of a run: its part and its quarantine part exist. `bytes` are the part's.
+
+    `fatal` is set instead where the shard could not be tried, and ends the run. `heard` is when, in seconds since 1970;
+    `driver` names the driver that scheduled the shard, and is empty where a driver found the part and read its footer.
+    `replaced`: quarantined units of other shards that it is a second chance of, and which no longer count.
+    """
+
+    shard: int
+    segment: int
+    rows: int
+    quarantined: int
+    bytes: int
+    seconds_load: float
+    seconds_predict: float
+    seconds_write: float
+    fatal: str = ""
+    heard: float = 0.0
+    driver: str = ""
+    run: str = ""
+    replaced: int = 0
+
+    @property
+    def units(self) -> int:
+        """Units that it adds to those of the run: none, where it is in place of as many."""
+        return self.rows + self.quarantined - self.replaced
+
+
+def receipt_of(footer: Footer, *, size: int, seconds_write: float = 0.0) -> Receipt:
+    """The receipt of a part with this footer and of `size` bytes."""
+    return Receipt(
+        run=footer.run,
+        shard=footer.shard,
+        segment=footer.segment,
+        rows=footer.rows,
+        quarantined=len(footer.quarantined),
+        replaced=footer.replaced,
+        bytes=size,
+        seconds_load=footer.seconds.get("load", 0.0),
+        seconds_predict=footer.seconds.get("predict", 0.0),
+        seconds_write=seconds_write,
+    )
+
+
+def to_table(receipts: Iterable[Receipt]) -> pa.Table:
+    return pa.Table.from_pylist([asdict(receipt) for receipt in receipts], SCHEMA)
+
+
+def read_receipts(output: Store, run: str) -> dict[int, Receipt]:
+    """The last receipt of each shard of a run, by shard; a fresh listing.
+
+    A driver that outlived its OUTPUT may have left receipts of another run there.
+    """
+    heard: dict[int, Receipt] = {}
+    for key in output.names(RECEIPTS):
+        for row in pq.ParquetFile(io.BytesIO(output.read(key))).read(columns=SCHEMA.names).to_pylist():
+            receipt = Receipt(**row)
+            known = heard.get(receipt.shard)
+            if receipt.run == run and (known is None or known.heard < receipt.heard):
+                heard[receipt.shard] = receipt
+    return heard
+
+
+@dataclass(kw_only=True)
+class Ledger:
+    """Receipts of one run as they come in, flushed to OUTPUT every now and then, each flush under a name of its own.
+
+    A receipt that a killed driver did not flush is made again from the part's footer.
+    """
+
+    output: Store
+    driver: str = field(default_factory=lambda: uuid.uuid4().hex[:12])
+    by_shard: dict[int, Receipt] = field(default_factory=dict)
+    _unflushed: list[Receipt] = field(default_factory=list)
+    _flushed: float = field(default_factory=time.monotonic)
+
+    def add(self, receipt: Receipt, *, scheduled: bool) -> None:
+        """Hear of a shard: one that this driver scheduled, or one that it found committed."""
+        heard = replace(receipt, heard=time.time(), driver=self.driver if scheduled else "")
+        self.by_shard[heard.shard] = heard
+        self._unflushed.append(heard)
+        if time.monotonic() - self._flushed > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write down what was heard since the last time. OutputLost where OUTPUT is no longer that run's."""
+        self._flushed = time.monotonic()
+        if not self._unflushed:
+            return
+        key, sink = f"{RECEIPTS}{uuid.uuid4().hex}.parquet", io.BytesIO()
+        pq.write_table(to_table(self._unflushed), sink, compression="zstd")
+        with owned(self.output, self._unflushed[0].run, key):
+            reached("receipts.before")
+            self.output.put_if_absent(key, sink.getvalue())
+            reached("receipts.put")
+        self._unflushed.clear()

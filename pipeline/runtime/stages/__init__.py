@@ -1,0 +1,1 @@
+"""The stages of a shard: load, predict, write."""

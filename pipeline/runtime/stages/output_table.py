@@ -1,0 +1,103 @@
+"""A head's columns, lists or arrays of one value a unit, as an Arrow table on its way to `write`.
+
+On its way everything is large (2³¹ elements would overflow a plain list), and a medium is its values and their shape:
+it becomes a file's bytes only when it is written, on another CPU than the replica's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.heads.head import ColumnType
+from pipeline.sinks.media import MEDIA
+from pipeline.sinks.schema import arrow_type
+
+_LARGE = {"string": pa.large_string(), "binary": pa.large_binary()}
+_MEDIUM = pa.struct([("data", pa.large_binary()), ("shape", pa.large_list(pa.int32()))])
+_DTYPES = {"mp4": np.uint8, "png": np.uint8, "wav": np.float32}
+
+
+def to_rows(
+    values: Mapping[str, Sequence[Any] | np.ndarray], columns: Mapping[str, ColumnType], units: int
+) -> pa.Table:
+    """A table with exactly `columns`, one row a unit; ValueError where one is missing, extra, or of another length.
+
+    OverflowError where an array has values that its column's type does not hold.
+    """
+    if values.keys() != columns.keys():
+        raise ValueError(f"the head gave the columns {sorted(values)}, it declares {sorted(columns)}")
+    for name, column in values.items():
+        if len(column) != units:
+            raise ValueError(f"column {name!r} has {len(column)} values for {units} units")
+    table = pa.table({name: to_array(values[name], kind) for name, kind in columns.items()})
+    for name, column in zip(table.column_names, table.columns, strict=True):
+        _check_range(name, column.chunk(0))
+    return table
+
+
+def empty_rows(columns: Mapping[str, ColumnType]) -> pa.Table:
+    """The table of no units."""
+    return pa.table({name: pa.array([], transit_type(kind)) for name, kind in columns.items()})
+
+
+def transit_type(column: ColumnType) -> pa.DataType:
+    """The Arrow type of a column on its way."""
+    if isinstance(column, list):
+        return pa.large_list(transit_type(column[0]))
+    if isinstance(column, dict):
+        return pa.struct([(name, transit_type(part)) for name, part in column.items()])
+    return _MEDIUM if column in MEDIA else _LARGE.get(column, arrow_type(column))
+
+
+def to_array(values: Sequence[Any] | np.ndarray, column: ColumnType) -> pa.Array:
+    """One column. Arrays become lists of their elements, or media, without going through Python objects."""
+    if isinstance(column, str) and column in MEDIA:
+        return pa.array([_medium(value, column) for value in values], _MEDIUM)
+    if isinstance(column, list) and isinstance(column[0], str):
+        if column[0] in MEDIA:
+            return pa.array([[_medium(one, column[0]) for one in value] for value in values], pa.large_list(_MEDIUM))
+        if len(values) and all(isinstance(value, np.ndarray) for value in values):
+            return _lists([np.asarray(value) for value in values], transit_type(column[0]))
+    return pa.array(values, transit_type(column))
+
+
+def array_of(medium: pa.StructScalar, kind: str) -> np.ndarray:
+    """The values of a medium on its way, as the head gave them; a view."""
+    return np.frombuffer(medium["data"].as_buffer(), _DTYPES[kind]).reshape(medium["shape"].as_py())
+
+
+def _check_range(name: str, array: pa.Array) -> None:
+    """OverflowError where lists of floats hold one that is not finite: in the model they all were."""
+    if not pa.types.is_large_list(array.type) or not pa.types.is_floating(array.type.value_type):
+        return
+    values = array.values.to_numpy()
+    if not len(values) or _finite(values):
+        return
+    advice = ": --array-dtype float32 keeps them" if values.dtype == np.float16 else ""
+    greatest = f"{float(np.finfo(values.dtype).max):,.5g}, the greatest of {values.dtype}"
+    raise OverflowError(f"column {name!r} has values beyond {greatest}{advice}")
+
+
+def _finite(values: np.ndarray) -> bool:
+    """Whether floats are neither infinite nor NaN, by their bits: as integers these come behind all other numbers.
+
+    numpy computes with float16 by way of float32, and looks at one in the time of fifteen of these.
+    """
+    signed, unsigned = f"i{values.itemsize}", f"u{values.itemsize}"
+    plus, minus = np.array([np.inf, -np.inf], values.dtype)
+    return bool(values.view(signed).max() < plus.view(signed) and values.view(unsigned).max() < minus.view(unsigned))
+
+
+def _lists(arrays: Sequence[np.ndarray], element: pa.DataType) -> pa.Array:
+    offsets = np.concatenate([[0], np.cumsum([array.size for array in arrays], dtype=np.int64)])
+    flat = np.concatenate([array.reshape(-1) for array in arrays])
+    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(flat, element))
+
+
+def _medium(value: np.ndarray, kind: str) -> dict[str, Any]:
+    array = np.ascontiguousarray(value, _DTYPES[kind])
+    return {"data": array.tobytes(), "shape": list(array.shape)}

@@ -1,0 +1,193 @@
+"""Columns of Arrow tables: whether they hold what is asked of them, and their values as records have them.
+
+No value is ever unpickled: columns whose type would do so are refused before a row is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+from pyarrow import types
+
+from pipeline.sources.record_source import missing_column
+from pipeline.sources.source import Medium
+from pipeline.storage import AccessError
+
+_PICKLED = frozenset({"ray.data.arrow_pickled_object", "arrow.py_extension_type"})
+"""Extension types whose values are pickles: reading one runs what its writer wanted."""
+
+_PLAIN = ("arrow.", "datasets.features.")
+"""Extension types that are read as what they are stored as start like these."""
+
+_BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+_EXTENSION = b"ARROW:extension:name"
+
+
+def check_safe(uri: str, schema: pa.Schema) -> None:
+    """AccessError where any column, to any depth, is of a type whose values are pickles."""
+    for column in schema:
+        pickled = next((name for field in _all(column) if (name := _extension(field)) in _PICKLED), None)
+        if pickled is not None:
+            raise AccessError(
+                f"{uri}: column {column.name!r} is of the type {pickled}: its values are pickles, which run code "
+                "when they are read. Write the table again without it"
+            )
+
+
+def check_column(uri: str, schema: pa.Schema, name: str) -> pa.DataType:
+    """The type that a column is read as; AccessError where there is none of the name, or two, or of no plain type."""
+    found = schema.get_all_field_indices(name)
+    if not found:
+        raise missing_column(uri, name, schema.names)
+    if len(found) > 1:
+        raise AccessError(f"{uri}: {len(found)} columns are called {name!r}")
+    extension = _extension(schema.field(found[0]))
+    if extension is not None and not extension.startswith(_PLAIN):
+        raise AccessError(f"{uri}: column {name!r} is of the type {extension}, which is not read: write a plain one")
+    return stored_type(schema.field(found[0]).type)
+
+
+def check_medium(uri: str, name: str, kind: pa.DataType, medium: Medium) -> None:
+    """AccessError where a column of that type cannot hold the medium."""
+    fits = {"text": _is_text, "array": _is_matrix}.get(medium, _is_picture)
+    if not types.is_null(kind) and not fits(kind):
+        word = {"text": "text", "array": "array of two dimensions"}.get(medium, "picture")
+        raise AccessError(f"{uri}: column {name!r} holds no {word} but {kind}")
+
+
+def check_id(uri: str, name: str, kind: pa.DataType) -> None:
+    """AccessError where a column of that type holds no ids."""
+    if types.is_nested(kind):
+        raise AccessError(f"{uri}: column {name!r} holds no ids but {kind}")
+
+
+def check_kept(uri: str, name: str, kind: pa.DataType) -> None:
+    """AccessError where a column of that type cannot be written again as Parquet."""
+    try:
+        pq.write_table(pa.schema([(name, kind)]).empty_table(), pa.BufferOutputStream())
+    except pa.ArrowException:
+        raise AccessError(f"{uri}: column {name!r} holds {kind}, which Parquet does not have: do not keep it") from None
+
+
+def stored_type(kind: pa.DataType) -> pa.DataType:
+    """The type that values of a type are stored as."""
+    while isinstance(kind, pa.BaseExtensionType) or types.is_dictionary(kind):
+        kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
+    return kind
+
+
+def stored(column: pa.Array) -> pa.Array:
+    """A column as it is stored, each value in its place."""
+    while isinstance(column.type, pa.BaseExtensionType) or types.is_dictionary(column.type):
+        column = column.storage if isinstance(column.type, pa.BaseExtensionType) else column.dictionary_decode()
+    return column
+
+
+def check_whole(column: pa.Array) -> None:
+    """ValueError where a damaged column's offsets lead out of its memory: Arrow would follow them."""
+    as_bytes = _BYTES.get(column.type)  # a text that is no UTF-8 is no such damage
+    (column if as_bytes is None else column.view(as_bytes)).validate(full=True)
+
+
+def has_dictionary(schema: pa.Schema) -> bool:
+    """Whether a column, to any depth, has its values in a dictionary beside the batches."""
+    return any(types.is_dictionary(field.type) for column in schema for field in _all(column))
+
+
+def to_value(scalar: pa.Scalar) -> Any:
+    """A value as Python has it; what is no UTF-8 as surrogates, and as one array lists of numbers or of equal lists of
+    them."""
+    if scalar.is_valid and _is_string(scalar.type):
+        return scalar.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
+    if scalar.is_valid and _is_matrix(scalar.type):
+        rows = scalar.values
+        values, lengths = rows.flatten(), pc.list_value_length(rows).unique()
+        if len(lengths) == 1 and not values.null_count and not rows.null_count:
+            return values.to_numpy(zero_copy_only=False).reshape(len(rows), -1)
+    if scalar.is_valid and _is_vector(scalar.type) and not scalar.values.null_count:
+        return scalar.values.to_numpy(zero_copy_only=False)
+    return scalar.as_py()
+
+
+def to_kept(scalar: pa.Scalar) -> Any:
+    """A value as Python has it, or the scalar itself where Python's is another: its times are those of the years 1 to
+    9999, in microseconds."""
+    if not _holds_times(scalar.type):
+        return to_value(scalar) if _is_string(scalar.type) else scalar.as_py()
+    try:
+        value = scalar.as_py()
+        return value if pa.scalar(value, scalar.type).equals(scalar) else scalar
+    except (ValueError, OverflowError, pa.ArrowException):
+        return scalar
+
+
+def is_named(path: str, names: Iterable[str]) -> bool:
+    """Whether a leaf of a schema, by the path that Parquet gives it, belongs to one of the columns."""
+    return any(path == name or path.startswith(f"{name}.") for name in names)
+
+
+def _extension(field: pa.Field) -> str | None:
+    """The extension type of a field, known to this process or not."""
+    if isinstance(field.type, pa.BaseExtensionType):
+        return str(field.type.extension_name)
+    name = (field.metadata or {}).get(_EXTENSION)
+    return name.decode(errors="replace") if name is not None else None
+
+
+def _all(field: pa.Field) -> Iterator[pa.Field]:
+    """A field and those inside of it."""
+    yield field
+    kind = field.type
+    if isinstance(kind, pa.BaseExtensionType):
+        yield from _all(pa.field("", kind.storage_type))
+    elif types.is_dictionary(kind):
+        yield from _all(pa.field("", kind.value_type))
+    else:
+        for at in range(kind.num_fields):
+            yield from _all(kind.field(at))
+
+
+def _holds_times(kind: pa.DataType) -> bool:
+    return any(types.is_temporal(field.type) for field in _all(pa.field("", kind)))
+
+
+def _is_string(kind: pa.DataType) -> bool:
+    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+
+
+def _is_bytes(kind: pa.DataType) -> bool:
+    return any(
+        test(kind)
+        for test in (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
+    )
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return _is_string(kind) or _is_bytes(kind)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
+
+
+def _is_vector(kind: pa.DataType) -> bool:
+    """Lists of numbers."""
+    return _is_list(kind) and (types.is_integer(kind.value_type) or types.is_floating(kind.value_type))
+
+
+def _is_matrix(kind: pa.DataType) -> bool:
+    """Lists of lists of numbers."""
+    return _is_list(kind) and _is_vector(kind.value_type)
+
+
+def _is_picture(kind: pa.DataType) -> bool:
+    """Bytes, a path, or a struct of both, as `datasets` has it."""
+    if not types.is_struct(kind):
+        return _is_text(kind)
+    inner = {kind.field(at).name: kind.field(at).type for at in range(kind.num_fields)}
+    fits = {"bytes": _is_bytes, "path": _is_string}
+    return any(name in inner and (fits[name](inner[name]) or types.is_null(inner[name])) for name in fits)

@@ -1,0 +1,108 @@
+"""A folder of films that are good and odd, cut short, none, or hostile."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import av
+import numpy as np
+
+from tests.sample_videos import make_video
+from tests.sources.test_video_faults import SCRIPTS
+from tests.sources.test_video_source import noise
+
+SIZE = (24, 16)
+SECONDS = 1.3  # two clips, the second one a frame too long for the first and padded
+TIMES = (0.0, 0.03, 0.11, 0.35, 0.42, 0.7, 0.71, 0.95, 1.2)
+
+GOOD = {
+    "large.mp4": 0,
+    "mp4-named.avi": 0,
+    "odd.mp4": 0,
+    "one-pixel.mov": 0,
+    "silent.mp4": 0,
+    "sound.mp4": 0,
+    "turned.mp4": 90,
+    "variable.mkv": 0,
+    "webm-named.mp4": 0,
+}
+"""Films that are predicted whole, and the degrees by which a player turns their frames."""
+
+CUT = {"cut-index-first.mp4": "declares 6.0 s", "cut.mkv": "declares 6.0 s", "cut.ts": "inside a packet"}
+"""Films of 6 s of which about half is there, and what is said of the rest."""
+
+BAD = {
+    "cut-index-last.mp4": "truncated or damaged MP4",
+    "empty.mp4": "an empty file (0 bytes) is no video that is read",
+    "huge.mov": "8300 by 8300 pixels are too many",
+    "no-frames.mkv": "0 frames: the video stream is empty",
+    "only-sound.mp4": "no video stream, only audio",
+    "page.mp4": "an HTML file is no video that is read",
+    "picture.mp4": "is no video that is read",
+}
+"""Films that are one quarantined unit, and what is said of each."""
+
+
+def make_films(folder: Path) -> None:
+    """Every film of `GOOD`, `CUT` and `BAD`."""
+    folder.mkdir()
+    _make_good(folder)
+    faststart = {"movflags": "faststart"}
+    _cut(make_video(folder / "cut-index-first.mp4", 6, SIZE, picture=noise, format_options=faststart), 0.5)
+    _cut(make_video(folder / "cut.mkv", 6, SIZE, picture=noise), 0.5)
+    _cut(make_video(folder / "cut.ts", 6, SIZE, picture=noise), 0.5)
+    _cut(make_video(folder / "cut-index-last.mp4", 2, SIZE, picture=noise), 0.6)
+    (folder / "empty.mp4").write_bytes(b"")
+    (folder / "page.mp4").write_bytes(b"<html>moved</html>")
+    (folder / "picture.mp4").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    make_video(folder / "no-frames.mkv", 0.0, SIZE, sound=48_000, sound_seconds=1.0)
+    _make_huge(folder / "huge.mov")
+    _make_only_sound(folder / "only-sound.mp4")
+
+
+def make_scripts(folder: Path, address: str) -> dict[str, Path]:
+    """Files that would make FFmpeg open `secret.ts` beside them, or ask a server at the address; by what they are."""
+    make_video(folder / "secret.ts", 1.0, SIZE)
+    made = {}
+    for number, (name, words) in enumerate(SCRIPTS.items()):
+        for extension in (".mp4", ".mkv"):
+            path = folder / f"script-{number}{extension}"
+            path.write_text(words.format(address=address, folder=folder))
+            made[f"{name}{extension}"] = path
+    return made
+
+
+def _make_good(folder: Path) -> None:
+    make_video(folder / "silent.mp4", SECONDS, SIZE)
+    make_video(folder / "sound.mp4", SECONDS, SIZE, sound=48_000)
+    make_video(folder / "large.mp4", SECONDS, (61, 40), pixels="yuv444p")
+    make_video(folder / "odd.mp4", SECONDS, (23, 17), pixels="yuv444p")
+    make_video(folder / "one-pixel.mov", SECONDS, (1, 1), codec="png", pixels="rgb24")
+    make_video(folder / "turned.mp4", SECONDS, SIZE, rotation=90)
+    make_video(folder / "variable.mkv", size=SIZE, times=TIMES)
+    make_video(folder / "a.mp4", SECONDS, SIZE).rename(folder / "mp4-named.avi")
+    make_video(folder / "a.webm", SECONDS, SIZE).rename(folder / "webm-named.mp4")
+
+
+def _make_huge(path: Path) -> None:
+    """A film of 300 × 260 pixels whose headers, those of its frames too, say that it has 8300 × 8300."""
+    data = make_video(path, 0.2, (300, 260), codec="png", pixels="rgb24").read_bytes()
+    for size in (2, 4):
+        told = (300).to_bytes(size) + (260).to_bytes(size)
+        assert told in data
+        data = data.replace(told, (8300).to_bytes(size) * 2)
+    path.write_bytes(data)
+
+
+def _make_only_sound(path: Path) -> None:
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=44_100, layout="mono")
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 44_100), np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 44_100
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def _cut(path: Path, part: float) -> None:
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * part)])

@@ -1,0 +1,83 @@
+"""What must hold of an OUTPUT whatever was killed: at each moment, and at the end."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections import Counter
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from pipeline.runtime import RunOptions
+from pipeline.runtime.plan.plan_files import Segment, read_segments
+from pipeline.runtime.records.run_file import read_run
+from pipeline.sinks.parts import part_key, quarantine_key, read_footer
+from pipeline.storage import Store
+
+
+def parts(options: RunOptions) -> dict[str, tuple[int, int]]:
+    """The parts there are on a disk, and what would tell that one was written again."""
+    folder = Path(options.output, "predictions")
+    found = {path.name: path.stat() for path in folder.glob("*.parquet")} if folder.exists() else {}
+    return {name: (status.st_ino, status.st_mtime_ns) for name, status in found.items()}
+
+
+def rows(output: Store, folder: str) -> list[dict[str, Any]]:
+    """All rows of what lies in a folder of OUTPUT; each file must be whole."""
+    return rows_of(output, output.names(folder))
+
+
+def rows_of(output: Store, keys: Iterable[str]) -> list[dict[str, Any]]:
+    """All rows of some files."""
+    return [row for key in keys for row in pq.read_table(io.BytesIO(output.read(key))).to_pylist()]
+
+
+def ids(options: RunOptions) -> list[str]:
+    """The ids of all predictions."""
+    return sorted(row["id"] for row in rows(Store(options.output), "predictions/"))
+
+
+def assert_nothing_but_parts(output: Store) -> None:
+    """What a glob shows at any moment: whole parts of this run's plan, each once, and quarantined units that a part's
+    footer names."""
+    names = _listed(output)
+    if not names:
+        return
+    run, segments = read_run(output).run, read_segments(output)
+    keys = {shard: part_key(run, shard) for segment in segments for shard in _shards(segment)}
+    footers = {shard: read_footer(output, key) for shard, key in keys.items() if key in names}
+    assert {(footer.run, footer.shard) for footer in footers.values()} == {(run, shard) for shard in footers}
+    assert {footer.plan for footer in footers.values()} <= {file.sha256 for each in segments for file in each.files}
+    with_bad = {quarantine_key(run, shard) for shard, footer in footers.items() if footer.quarantined}
+    assert names <= {keys[shard] for shard in footers} | with_bad
+    # Of what was listed: others may be at work, and there are more parts by now.
+    predicted = Counter(row["id"] for row in rows_of(output, (keys[shard] for shard in footers)))
+    assert predicted.total() == len(predicted) == sum(footer.rows for footer in footers.values())
+    assert not predicted.keys() & {row["id"] for row in rows_of(output, names & with_bad)}
+
+
+def assert_whole(output: Store, good: Collection[str], bad: Collection[str]) -> None:
+    """What must be there at the end: every good unit predicted once, every bad one quarantined once, all of it said."""
+    assert_nothing_but_parts(output)
+    assert sorted(row["id"] for row in rows(output, "predictions/")) == sorted(good)
+    assert sorted(row["id"] for row in rows(output, "quarantine/")) == sorted(bad)
+    parts = sum(segment.shards for segment in read_segments(output))
+    assert len(list(output.names("predictions/"))) == parts
+    manifest = json.loads(output.read("_run/manifest.json"))
+    counts = {"parts": parts, "rows": len(good), "quarantined": len(bad), "units": len(good) + len(bad)}
+    assert manifest == manifest | counts
+
+
+def _shards(segment: Segment) -> range:
+    return range(segment.first_shard, segment.first_shard + segment.shards)
+
+
+def _listed(output: Store) -> set[str]:
+    """The keys of all that lies in OUTPUT beside `_run/`; on a disk as a program sees them that knows no stores."""
+    if not output.uri.startswith("s3://"):
+        paths = (path.relative_to(output.uri) for path in Path(output.uri).rglob("*") if path.is_file())
+        return {str(path) for path in paths if path.parts[0] != "_run"}
+    return {key for key in output.names("") if not key.startswith("_run/")}

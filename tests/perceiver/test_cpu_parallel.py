@@ -1,0 +1,142 @@
+"""Lanes give what one thread gives: every class, several units or one, any number of threads."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.perceiver import PerceiverIO, decoders
+from pipeline.perceiver.cpu_parallel import by_units, lanes, side_by_side, threads
+from pipeline.reference import published_configs
+from pipeline.reference.parity import differences, engine_predict
+from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.reference.sample_inputs import sample_inputs, sample_mask
+
+CPU = torch.device("cpu")
+ROUNDING = 5e-6  # of an output's range
+
+
+@pytest.fixture(params=[2, 3, 4])
+def several(request: pytest.FixtureRequest) -> Iterator[int]:
+    with threads(request.param):
+        yield request.param
+
+
+@pytest.mark.parametrize(
+    ("there", "parts", "expected"),
+    [(1, 9, 1), (2, 0, 1), (2, 1, 1), (2, 9, 2), (4, 3, 2), (4, 4, 4), (6, 5, 3), (16, 8, 8), (7, 6, 1)],
+)
+def test_lanes_deal_out_all_threads_and_none_is_without_a_part(there: int, parts: int, expected: int) -> None:
+    with threads(there):
+        assert lanes(parts, CPU) == expected
+        assert lanes(parts, torch.device("cuda")) == 1
+
+
+@pytest.mark.parametrize("there", [1, 2, 3, 4, 6])
+def test_units_are_each_in_one_part_and_in_order(there: int) -> None:
+    with threads(there):
+        for count in range(1, 14):
+            units = torch.arange(count)
+            assert torch.equal(torch.cat(by_units(units.__getitem__, count, CPU)), units)
+        assert by_units(torch.arange(0).__getitem__, 0, CPU)[0].tolist() == []
+
+
+def test_a_lane_has_its_share_of_the_threads_and_whoever_comes_later_all() -> None:
+    begun: list[int] = []
+    with threads(4):
+        found = side_by_side(lambda _: (threading.current_thread().name, torch.get_num_threads()), range(2), CPU)
+        later = threading.Thread(target=lambda: begun.append(torch.get_num_threads()))
+        later.start()
+        later.join()
+        assert torch.get_num_threads() == 4
+    assert {count for _, count in found} == {2}
+    assert all(name.startswith("lane") for name, _ in found)
+    assert begun == [4]
+
+
+def test_a_lane_has_none_of_its_own() -> None:
+    with threads(4):
+        assert side_by_side(lambda _: lanes(2, CPU), range(2), CPU) == [1, 1]
+
+
+@pytest.mark.parametrize("inference", [True, False])
+def test_a_lane_is_in_the_mode_of_who_asks(several: int, inference: bool) -> None:
+    with torch.inference_mode(inference):
+        assert side_by_side(lambda _: torch.is_inference_mode_enabled(), range(several), CPU) == [inference] * several
+
+
+def test_the_first_error_is_raised_once_all_are_done(several: int) -> None:
+    done = []
+
+    def work(part: int) -> None:
+        if part < 2:
+            raise ValueError(f"part {part}")
+        time.sleep(0.05)
+        done.append(part)
+
+    with pytest.raises(ValueError, match="part 0"):
+        side_by_side(work, range(several + 3), CPU)
+    assert sorted(done) == list(range(2, several + 3))
+
+
+@pytest.mark.parametrize("fold", [True, False])
+@pytest.mark.parametrize("units", [1, 5])
+@pytest.mark.parametrize("model_class", published_configs.MODEL_CLASSES)
+def test_outputs_are_those_of_one_thread(
+    model_class: str, units: int, fold: bool, several: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = published_configs.small(model_class)
+    model = PerceiverIO.from_pretrained(str(make_checkpoint(model_class, config, tmp_path / "checkpoint")), fold=fold)
+    inputs = sample_inputs(config, model_class, units, 0, padded=True)
+    mask = sample_mask(inputs)
+    with threads(1):
+        expected = engine_predict(model, inputs, mask)
+    monkeypatch.setitem(decoders.CHUNK_BYTES, "cpu", 1 << 10)  # 256 queries a chunk
+    for row in differences(engine_predict(model, inputs, mask), expected, "float32"):
+        assert row.relative < ROUNDING, row
+
+
+def test_points_of_each_unit_and_of_all_alike(several: int, tmp_path: Path) -> None:
+    config = published_configs.small(published_configs.MASKED_LM)
+    model = PerceiverIO.from_pretrained(
+        str(make_checkpoint(published_configs.MASKED_LM, config, tmp_path / "checkpoint"))
+    )
+    latents = model.encode(sample_inputs(config, published_configs.MASKED_LM, 3, 0, padded=True))
+    whole = model.decode(latents)
+    own = torch.tensor([[5, 0], [1, 1], [7, 2]])
+    found = model.decode(latents, own)
+    torch.testing.assert_close(found, torch.stack([whole[unit, points] for unit, points in enumerate(own)]))
+    torch.testing.assert_close(model.decode(latents, own[0]), whole[:, own[0]])
+
+
+@pytest.mark.parametrize("there", [1, 2])
+def test_what_is_of_another_number_of_units_is_refused(there: int, tmp_path: Path) -> None:
+    config: Any = published_configs.small(published_configs.FLOW)
+    model = PerceiverIO.from_pretrained(str(make_checkpoint(published_configs.FLOW, config, tmp_path / "checkpoint")))
+    inputs = sample_inputs(config, published_configs.FLOW, 3, 0)
+    with threads(there), pytest.raises(ValueError, match="is of 3 units, the others are of 2"):
+        model.decode(model.encode(inputs)[:2], inputs=inputs)
+
+
+FORKED = """
+import os, torch
+from pipeline.perceiver.cpu_parallel import side_by_side, threads
+with threads(2):
+    assert side_by_side(abs, [-1, -2], torch.device("cpu")) == [1, 2]
+    child = os.fork()
+    if not child:
+        os._exit(side_by_side(abs, [-3, -4], torch.device("cpu")) != [3, 4])
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+"""
+
+
+def test_a_forked_process_has_lanes_of_its_own() -> None:
+    subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60)

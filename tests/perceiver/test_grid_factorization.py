@@ -1,0 +1,164 @@
+"""Attention along the rows of a grid is attention to inputs with their positions beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO, folded_decoder, grid_factorization, weight_folding
+from pipeline.perceiver.grid_factorization import Channels, Grid
+from pipeline.perceiver.positions import FourierPositions
+from pipeline.perceiver.preprocessors import Pixels, Placed, Preprocessor, Share
+from pipeline.reference import published_configs
+from pipeline.reference.parity import differences, engine_predict
+from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.reference.sample_inputs import sample_inputs
+
+EPS = 1e-5
+ON_GRIDS = (published_configs.FOURIER, published_configs.CONV, published_configs.FLOW, published_configs.MULTIMODAL)
+
+
+def preprocessor(dims: int, sine_only: bool = False) -> Preprocessor:
+    resolution = (9, 14, 5)[:dims]
+    positions = FourierPositions(num_bands=3, max_resolution=resolution, sine_only=sine_only)
+    return Preprocessor(Pixels() if dims > 1 else torch.nn.Identity(), positions, feature_channels=4)
+
+
+def placed(dims: int, share: Share, *, padding: torch.Tensor | None = None, sine_only: bool = False) -> Placed:
+    torch.manual_seed(0)
+    units = torch.randn(2, *{1: (30, 4), 2: (4, 7, 11), 3: (3, 4, 6, 5)}[dims], dtype=torch.float64)
+    return preprocessor(dims, sine_only).placed(units, share, padding)
+
+
+@pytest.mark.parametrize("share", [Share(0, 1), Share(1, 3), Share(2, 3)])
+@pytest.mark.parametrize("group_places", [1, 20, 2048])
+@pytest.mark.parametrize("padded", [False, True])
+@pytest.mark.parametrize("sine_only", [False, True])
+@pytest.mark.parametrize("dims", [1, 2, 3])
+def test_scores_are_those_of_normalised_inputs(
+    dims: int, sine_only: bool, padded: bool, group_places: int, share: Share, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(grid_factorization.PLACES, "cpu", group_places)
+    padding = torch.randn(1, 6, dtype=torch.float64) if padded else None
+    some = placed(dims, share, padding=padding, sine_only=sine_only)
+    x = weight_folding.normalised(some.inputs(), EPS)
+    queries = torch.randn(8, x.shape[-1], dtype=torch.float64)
+    centred = queries - queries.mean(dim=-1, keepdim=True)
+    grid = some.grid(EPS)
+    assert grid is not None
+    found, done = torch.empty(2, 8, x.shape[1], dtype=torch.float64), 0
+    ordered = centred[:, [*grid.channels.column, *grid.channels.row]]
+    for group, q in grid.against(ordered, some.begin, some.begin + x.shape[1]):
+        assert group.end > group.begin
+        here = slice(group.begin - some.begin, group.end - some.begin)
+        keys = grid.places(group, some.features[:, here], q)
+        assert keys.shape[-1] % grid_factorization.ALIGN == 0
+        found[..., here] = q @ keys.mT
+        done += keys.shape[1]
+    assert done == x.shape[1]
+    # Positions are computed in float32, one by one or side by side.
+    torch.testing.assert_close(found, queries @ x.mT, rtol=1e-5, atol=1e-5)
+
+
+def test_every_channel_is_of_a_column_or_of_a_row() -> None:
+    positions = FourierPositions(num_bands=3, max_resolution=(4, 5, 6))
+    channels = Channels.of(positions, features=2, channels=2 + positions.channels + 3)
+    assert sorted([*channels.column, *channels.row]) == list(range(2 + 21 + 3))
+    assert channels.column[:3] == [0, 1, 4]
+    grid = torch.stack([torch.arange(2 * 3 * 4)] * 1)
+    table = positions.at(grid, (2, 3, 4), torch.zeros(()))[0].unflatten(0, (6, 4))
+    along = [channel - 2 for channel in channels.column if channel >= 2]
+    across = [channel - 2 for channel in channels.row if channel < 2 + 21]
+    assert torch.equal(table[..., along], table[:1, :, along].expand(6, -1, -1))
+    assert torch.equal(table[..., across], table[:, :1, across].expand(-1, 4, -1))
+
+
+def test_places_without_features_are_those_that_are_asked_for() -> None:
+    positions = FourierPositions(num_bands=3, max_resolution=(9, 14))
+    padding = torch.randn(1, 5, dtype=torch.float64)
+    arguments: dict[str, Any] = {"whole": False, "padding": padding, "eps": EPS}
+    grid = Grid(positions, (6, 8), torch.zeros((), dtype=torch.float64), **arguments)
+    points = torch.tensor([0, 47, 13, 13])
+    at = torch.cat([positions.at(points, (6, 8), padding), padding.expand(4, -1)], dim=-1)
+    expected = at * torch.rsqrt(at.var(dim=-1, correction=0, keepdim=True) + EPS)
+    found = grid.at(points)[:, torch.tensor([*grid.channels.column, *grid.channels.row]).argsort()]
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("model_class", ON_GRIDS)
+@pytest.mark.parametrize(("group_places", "at_once"), [(8, False), (8, True), (1 << 15, True)])
+def test_groups_of_rows_and_units_at_once_change_nothing(
+    model_class: str, group_places: int, at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a GPU takes them: all units in one product, and larger groups."""
+    config = published_configs.small(model_class)
+    folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))
+    inputs = sample_inputs(config, model_class, 3, 0)
+    expected = engine_predict(PerceiverIO.from_pretrained(folder, fold=False), inputs)
+    monkeypatch.setitem(grid_factorization.PLACES, "cpu", group_places)
+    if at_once:
+        monkeypatch.setattr(weight_folding, "_units", lambda _: [slice(None)])
+    several: Any = ShardedPerceiverIO.from_pretrained(folder, devices=["cpu"] * 3)
+    for model in (PerceiverIO.from_pretrained(folder), several):
+        for row in differences(engine_predict(model, inputs), expected, "float32"):
+            assert row.relative < 5e-6, row
+
+
+def test_a_mask_hides_places_of_a_grid(tmp_path: Path) -> None:
+    config = published_configs.small(published_configs.FOURIER)
+    folder = str(make_checkpoint(published_configs.FOURIER, config, tmp_path / "checkpoint"))
+    images = torch.as_tensor(sample_inputs(config, published_configs.FOURIER, 3, 0))
+    mask = torch.rand(3, 400, generator=torch.Generator().manual_seed(0)) < 0.5
+    mask[2] = False  # all hidden: finite, whatever it is
+    plain, folded = (PerceiverIO.from_pretrained(folder, fold=fold) for fold in (False, True))
+    found, expected = folded.encode(images, mask), plain.encode(images, mask)
+    torch.testing.assert_close(found[:2], expected[:2], rtol=1e-4, atol=1e-5)
+    assert found.isfinite().all()
+
+
+def test_a_place_that_is_not_finite_shows(tmp_path: Path) -> None:
+    config = published_configs.small(published_configs.FLOW)
+    folder = str(make_checkpoint(published_configs.FLOW, config, tmp_path / "checkpoint"))
+    frames = torch.as_tensor(sample_inputs(config, published_configs.FLOW, 2, 0)).clone()
+    frames[1, 0, 3, 5, 7] = float("nan")
+    flow = PerceiverIO.from_pretrained(folder)(frames)
+    assert flow[0].isfinite().all()
+    assert flow[1].isnan().all()
+
+
+@pytest.mark.parametrize(
+    ("points", "runs"),
+    [
+        ([*range(5, 305)], [(5, 305)]),
+        ([*range(300), *range(700, 1000)], [(0, 300), (700, 1000)]),
+        ([*range(700, 1000), *range(300)], [(700, 1000), (0, 300)]),
+        ([*range(255)], []),  # too few
+        ([*range(0, 600, 2)], []),  # none follows another
+        ([], []),
+    ],
+)
+def test_runs_of_points(points: list[int], runs: list[tuple[int, int]]) -> None:
+    assert folded_decoder._runs(torch.tensor(points, dtype=torch.int64)) == runs
+    assert folded_decoder._runs(torch.tensor([points], dtype=torch.int64)) == []
+
+
+@pytest.mark.parametrize("model_class", [published_configs.FLOW, published_configs.MULTIMODAL])
+def test_runs_are_decoded_as_points_are(model_class: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = published_configs.small(
+        model_class, **({"d_latents": 256} if model_class == published_configs.MULTIMODAL else {})
+    )
+    folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))
+    inputs = sample_inputs(config, model_class, 2, 0)
+    model = PerceiverIO.from_pretrained(folder)
+    latents, run = model.encode(inputs), torch.tensor([*range(200, 330), *range(3, 160)])
+    points: Any = {"image": run} if model_class == published_configs.MULTIMODAL else run
+    monkeypatch.setattr(folded_decoder, "RUN", 100)
+    rows = model.decode(latents, points, inputs=inputs)
+    monkeypatch.setattr(folded_decoder, "RUN", 1 << 30)
+    scattered = model.decode(latents, points, inputs=inputs)
+    if model_class == published_configs.MULTIMODAL:
+        rows, scattered = rows["image"], scattered["image"]
+    torch.testing.assert_close(rows, scattered, rtol=1e-4, atol=1e-6)

@@ -1,0 +1,52 @@
+"""What a run would take, from a few units that were tried."""
+
+import pytest
+
+from pipeline.reference.published_configs import FLOW, small
+from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.runtime.driver.estimate import _units, estimate
+from pipeline.runtime.options import RunOptions
+from pipeline.storage import Store
+from tests.sample_videos import make_video
+
+
+def test_an_estimate_freezes_the_plan_and_predicts_nothing_for_good(pictures, checkpoint, tmp_path, cluster):
+    options = RunOptions(
+        task="image-classification",
+        input=str(pictures),
+        output=str(tmp_path / "out"),
+        checkpoint=str(checkpoint),
+        shard_size=8,
+        batch_size=4,
+        replicas=2,
+    )
+    known = estimate(options)
+    output = Store(options.output)
+    assert (known.units, known.shards, known.segments, known.shards_done) == (60, 8, 1, 0)
+    assert (known.device, known.dtype, known.replicas) == ("cpu", "float32", 2)
+    assert known.sample == 16, "four micro-batches"
+    assert known.sample_quarantined == 1, "the sample is from the middle of the plan, 32 to 47, of which 42 is damaged"
+    assert 0 < known.load_seconds < 5
+    assert 0 < known.predict_seconds < 5
+    slowest = max(known.load_seconds / 2, known.predict_seconds / 2)
+    assert known.seconds == pytest.approx(60 * slowest)
+    assert 60 * 20 < known.bytes < 60 * 5000
+    assert list(output.names("predictions/")) == []
+    assert len(list(output.names("_run/plan/"))) == 2
+
+
+def test_units_that_take_long_are_tried_one_by_one_and_quick_ones_by_the_micro_batch():
+    assert [_units(each, 32) for each in (0.001, 1.0, 29.0, 200.0)] == [32, 30, 1, 1]
+
+
+def test_containers_are_estimated_by_what_they_may_hold(tmp_path, cluster):
+    (tmp_path / "in").mkdir()
+    make_video(tmp_path / "in/film.mp4", seconds=4, size=(36, 28))
+    folder = make_checkpoint(FLOW, small(FLOW), tmp_path / "model")
+    values = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "checkpoint": str(folder)}
+    known = estimate(RunOptions(task="optical-flow", batch_size=2, **values))
+    assert known.units is None
+    assert 95 <= known.about <= 100
+    assert (known.sample, known.sample_quarantined) == (8, 0)
+    assert known.seconds is not None
+    assert known.bytes > 95 * 36 * 28

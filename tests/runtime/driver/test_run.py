@@ -1,0 +1,237 @@
+"""Runs from end to end: real pictures, a real checkpoint, the real parts, on a local disk and on S3."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from pipeline.perceiver import CheckpointError
+from pipeline.reference.published_configs import small
+from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.runtime import RunFailed, RunOptions, TooMuchQuarantined, UsageError
+from pipeline.runtime.driver import prepare
+from pipeline.runtime.driver.run import execute
+from pipeline.runtime.driver.status import status
+from pipeline.runtime.records.receipts import read_receipts
+from pipeline.runtime.records.run_file import read_run
+from pipeline.sinks.parts import encode_part, part_key, read_footer
+from pipeline.storage import AccessError, Store
+
+DAMAGED = [5, 17, 18, 42, 59]
+
+
+@pytest.fixture
+def options(pictures: Path, checkpoint: Path, tmp_path: Path, cluster: None) -> Callable[..., RunOptions]:
+    def make(**changes: object) -> RunOptions:
+        values = {"input": str(pictures), "output": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
+        defaults = {"task": "image-classification", "shard_size": 8, "max_quarantine": 0.2}
+        return RunOptions(**(values | defaults | changes))
+
+    return make
+
+
+def rows_of(output: Store) -> list[dict]:
+    """Every row of every part, in order of parts."""
+    parts = list(output.names("predictions/"))
+    return [row for key in parts for row in pq.read_table(io.BytesIO(output.read(key))).to_pylist()]
+
+
+def quarantined_of(output: Store) -> list[dict]:
+    parts = list(output.names("quarantine/"))
+    return [row for key in parts for row in pq.read_table(io.BytesIO(output.read(key))).to_pylist()]
+
+
+def run(options: RunOptions) -> tuple[object, str]:
+    """The summary, and what was said."""
+    sink = io.StringIO()
+    return execute(options, console=Console(file=sink, width=300)), sink.getvalue()
+
+
+def reference(checkpoint: Path, path: Path) -> np.ndarray:
+    """Probabilities by transformers alone."""
+    from transformers import PerceiverForImageClassificationFourier, PerceiverImageProcessorPil
+
+    model = PerceiverForImageClassificationFourier.from_pretrained(checkpoint).eval()
+    processor = PerceiverImageProcessorPil.from_pretrained(checkpoint)
+    with torch.inference_mode():
+        pixels = processor(Image.open(path).convert("RGB"), return_tensors="pt").pixel_values
+        return model(pixels).logits.softmax(-1)[0].numpy()
+
+
+def test_pictures_in_parquet_out(options, pictures, checkpoint, tmp_path):
+    summary, _ = run(options(replicas=2))
+    output = Store(str(tmp_path / "out"))
+    assert (summary.units, summary.rows, summary.quarantined, summary.shards) == (60, 55, 5, 8)
+    rows, failed = rows_of(output), quarantined_of(output)
+    assert [int(row["id"][:4]) for row in rows] == [n for n in range(60) if n not in DAMAGED], "plan order, each once"
+    assert [int(unit["id"][:4]) for unit in failed] == DAMAGED
+    for row in rows[::9]:
+        scores = reference(checkpoint, pictures / row["id"])
+        assert row["label_id"] == int(scores.argmax())
+        assert row["score"] == pytest.approx(float(scores.max()), abs=1e-4)
+        assert row["uri"] == str(pictures / row["id"])
+        assert row["segment"] == 0
+    part = pq.read_schema(tmp_path / "out" / part_key(summary.run, 0))
+    assert part.names == ["id", "uri", "version", "segment", "label_id", "label", "score", "topk"]
+    assert b"huggingface" in part.metadata
+    manifest = json.loads(output.read("_run/manifest.json"))
+    assert {name: manifest[name] for name in ("parts", "units", "rows", "quarantined")} == {
+        "parts": 8,
+        "units": 60,
+        "rows": 55,
+        "quarantined": 5,
+    }
+    assert manifest["seconds"]["predict"] > 0
+    known = status(output)
+    assert (known.shards_done, known.shards, known.rows, known.quarantined) == (8, 8, 55, 5)
+    assert (known.units, known.finished, known.bytes) == (60, True, summary.bytes)
+    assert known.units_per_second > 0
+
+
+def test_the_same_command_goes_on_with_what_is_new(options, pictures, tmp_path, put_pictures):
+    output = Store(str(tmp_path / "out"))
+    first, _ = run(options(limit=16))
+    assert (first.units, first.shards) == (16, 2)
+    nothing, said = run(options(limit=16))
+    assert (nothing.resumed, nothing.rows) == (2, first.rows)
+    assert "resuming: 2 of 2 shards done" in said
+    drivers = {receipt.driver for receipt in read_receipts(output, read_run(output).run).values()}
+    put_pictures(pictures, [100, 101])
+    Image.new("RGB", (40, 40)).save(pictures / "0000.jpg")
+    grown, said = run(options())
+    assert "1 inputs changed since they were planned" in said
+    assert (grown.segments, grown.units, grown.changed, grown.resumed) == (2, 62, 1, 2)
+    rows = rows_of(output)
+    assert len({row["id"] for row in rows}) == len(rows) == 57
+    assert {row["segment"] for row in rows if row["id"] in ("0100.jpg", "0101.png")} == {1}
+    heard = read_receipts(output, read_run(output).run)
+    assert {shard for shard, receipt in heard.items() if receipt.driver in drivers} == {0, 1}, "none of them ran again"
+
+
+def test_changed_inputs_are_predicted_again_where_asked(options, pictures, tmp_path):
+    run(options(limit=8))
+    Image.new("RGB", (40, 40), "red").save(pictures / "0000.jpg")
+    summary, _ = run(options(limit=9, changed="redo"))
+    rows = [row for row in rows_of(Store(str(tmp_path / "out"))) if row["id"] == "0000.jpg"]
+    assert summary.segments == 2
+    assert [row["segment"] for row in rows] == [0, 1]
+    assert rows[0]["version"] != rows[1]["version"]
+
+
+def test_from_s3_to_s3(options, pictures, checkpoint, s3):
+    bucket = s3.bucket("runs")
+    inputs, output = Store(f"{bucket}/my pictures"), Store(f"{bucket}/out")
+    for path in sorted(pictures.iterdir()):
+        inputs.put(f"été #1/{path.name}", path.read_bytes())
+    summary, _ = run(options(input=inputs.uri, output=output.uri))
+    assert (summary.rows, summary.quarantined) == (55, 5)
+    rows = rows_of(output)
+    assert len({row["id"] for row in rows}) == 55
+    assert rows[0]["id"] == "été #1/0000.jpg"
+    scores = reference(checkpoint, pictures / "0000.jpg")
+    assert rows[0]["score"] == pytest.approx(float(scores.max()), abs=1e-4)
+    assert len(quarantined_of(output)) == 5
+    again, said = run(options(input=inputs.uri, output=output.uri))
+    assert (again.rows, again.resumed) == (55, 8)
+    written = "".join(output.read(key).decode("latin1") for key in output.names("_run/") if key.endswith(".json"))
+    assert "testing-secret-canary" not in written + said
+
+
+def test_a_store_without_conditional_puts_needs_a_single_writer(options, s3, wire):
+    output = Store(f"{s3.bucket('unconditional')}/out")
+    wire.without_header = "If-None-Match"
+    with pytest.raises(AccessError, match=rf"{output.uri} has no conditional put.*single-writer"):
+        run(options(output=output.uri))
+    assert list(Store(output.uri, single_writer=True).names("")) == []
+    summary, _ = run(options(output=output.uri, single_writer=True))
+    assert (summary.rows, summary.quarantined) == (55, 5)
+    again, _ = run(options(output=output.uri, single_writer=True))
+    assert (again.rows, again.resumed) == (55, 8)
+
+
+def test_too_much_quarantined_stops_and_a_higher_value_goes_on(options, tmp_path):
+    with pytest.raises(TooMuchQuarantined, match=r"of 60 units.*max_quarantine \(0\.02\)"):
+        run(options(max_quarantine=0.02))
+    output = Store(str(tmp_path / "out"))
+    done = list(output.names("predictions/"))
+    assert "_run/manifest.json" not in output.names("_run/")
+    summary, _ = run(options(max_quarantine=0.1))
+    assert summary.rows == 55
+    assert summary.resumed >= len(done) > 0, "what was committed stays"
+    with pytest.raises(TooMuchQuarantined):
+        run(options(max_quarantine=0.02))
+
+
+def test_another_run_s_output_is_refused_before_any_work(options, pictures, tmp_path, put_pictures):
+    output = Store(str(tmp_path / "out"))
+    run(options(limit=8))
+    before = sorted(output.names())
+    put_pictures(tmp_path / "others", [1])
+    with pytest.raises(UsageError, match=rf"INPUT {pictures}, this run's INPUT is {tmp_path}/others"):
+        run(options(input=str(tmp_path / "others")))
+    with pytest.raises(UsageError, match=r'dtype was "float32", this run has "bfloat16"'):
+        run(options(dtype="bfloat16"))
+    with pytest.raises(UsageError, match=r"options\.top_k was 5, this run has 2"):
+        run(options(top_k=2))
+    assert sorted(output.names()) == before
+
+
+def test_what_cannot_be_run_is_refused_before_any_work(options, checkpoint, tmp_path):
+    name = "PerceiverForMaskedLM"
+    language = make_checkpoint(name, small(name), tmp_path / "language")
+    with pytest.raises(CheckpointError, match=rf"is a {name}; image-classification needs a PerceiverForImageClass"):
+        run(options(checkpoint=str(language)))
+    with pytest.raises(CheckpointError, match="nowhere"):
+        run(options(checkpoint=str(tmp_path / "nowhere")))
+    with pytest.raises(AccessError, match=r"no images or .* there"):
+        run(options(input=str(checkpoint)))
+    with pytest.raises(UsageError, match=r"task 'image-clasification' is none of .*image-classification"):
+        run(options(task="image-clasification"))
+    with pytest.raises(UsageError, match=r"input_format .pictures. is none of auto, .*images"):
+        run(options(input_format="pictures"))
+    with pytest.raises(UsageError, match="room for 0"):
+        run(options(device="cuda"))
+    assert not (tmp_path / "out/_run/run.json").exists()
+
+
+def test_replicas_that_cannot_start_end_the_run_with_the_reason(options, monkeypatch):
+    monkeypatch.setattr(prepare, "digest", lambda _folder: "0ff")
+    with pytest.raises(RunFailed, match=r"planned with 0ff.*8 of 8 shards are left; the same command resumes"):
+        run(options())
+
+
+def test_parts_that_no_driver_wrote_down_are_heard_from_their_footers(options, tmp_path):
+    output = Store(str(tmp_path / "out"))
+    first, _ = run(options())
+    for key in [*output.names("_run/receipts/"), *output.names("quarantine/")]:
+        output.delete(key)
+    lost = part_key(first.run, 3)
+    output.delete(lost)
+    summary, said = run(options())
+    assert "resuming: 7 of 8 shards done" in said
+    assert (summary.rows, summary.quarantined, summary.resumed) == (55, 5, 7)
+    assert len(quarantined_of(output)) == 5
+    heard = read_receipts(output, read_run(output).run)
+    assert [shard for shard, receipt in heard.items() if receipt.driver] == [3]
+
+
+def test_parts_that_others_changed_are_noticed(options, tmp_path):
+    output = Store(str(tmp_path / "out"))
+    first, _ = run(options(limit=8))
+    key = part_key(first.run, 0)
+    table = pq.read_table(io.BytesIO(output.read(key)))
+    footer = read_footer(output, key)
+    output.put(key, encode_part(table.slice(1), type(footer)(**(vars(footer) | {"rows": footer.rows - 1}))))
+    for name in output.names("_run/receipts/"):
+        output.delete(name)
+    with pytest.raises(RunFailed, match=r"8 units were planned, but 6 rows and 1 quarantined"):
+        run(options(limit=8, max_quarantine=0.2))

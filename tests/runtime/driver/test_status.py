@@ -1,0 +1,58 @@
+"""How far a run is, told from what lies in OUTPUT."""
+
+import time
+
+import pytest
+
+from pipeline.heads import HeadOptions, head_for
+from pipeline.runtime import UsageError
+from pipeline.runtime.driver.status import status
+from pipeline.runtime.options import RunOptions
+from pipeline.runtime.plan.planner import Cut, freeze
+from pipeline.runtime.records.receipts import Ledger, receipt_of
+from pipeline.runtime.records.run_file import claim, new_run
+from pipeline.sinks.parts import Footer, Quarantined, commit
+from pipeline.sinks.schema import output_schema
+from pipeline.sources import IMAGES, find
+from pipeline.storage import Store
+
+
+@pytest.fixture
+def output(tmp_path, pictures, checkpoint) -> Store:
+    """A run of 15 shards whose driver heard of two and was killed after a third."""
+    store = Store(str(tmp_path / "out"))
+    options = RunOptions(task="image-classification", input=str(pictures), output=store.uri, checkpoint=str(checkpoint))
+    head = head_for(options.task, checkpoint, HeadOptions())
+    run = claim(store, new_run(options, input_uri=str(pictures), head=head, digest="d", dtype="float32"))
+    freeze(store, IMAGES, lambda: find(str(pictures), IMAGES), Cut(unit_bytes=1, shard_size=4))
+    ledger = Ledger(output=store)
+    for shard in range(3):
+        bad = tuple(Quarantined(id=f"{n}", uri="", stage="load", error="E", message="", attempts=1) for n in range(4))
+        footer = Footer(run=run.run, shard=shard, segment=0, plan="", rows=0, quarantined=bad, seconds={})
+        _, _, size = commit(store, output_schema(head.columns).empty_table(), footer)
+        if shard < 2:
+            ledger.add(receipt_of(footer, size=size), scheduled=True)
+            time.sleep(0.05)
+    ledger.flush()
+    return store
+
+
+def test_status_of_a_run_in_the_middle(output, pictures):
+    before = sorted(output.names())
+    known = status(output)
+    assert (known.shards_done, known.shards, known.segments) == (3, 15, 1)
+    assert (known.rows, known.quarantined, known.units) == (0, 12, 60)
+    assert known.bytes == sum(output.size(key) for key in output.names("predictions/"))
+    assert (known.task, known.input, known.finished) == ("image-classification", str(pictures), False)
+    assert 0 < known.units_per_second < 4 / 0.05
+    assert known.seconds_left == pytest.approx(48 / known.units_per_second)
+    assert sorted(output.names()) == before, "looking changes nothing"
+
+
+def test_status_before_the_first_part_and_of_no_run(output, tmp_path):
+    for key in [*output.names("predictions/"), *output.names("_run/receipts/")]:
+        output.delete(key)
+    known = status(output)
+    assert (known.shards_done, known.units_per_second, known.seconds_left) == (0, None, None)
+    with pytest.raises(UsageError, match="elsewhere is not the OUTPUT of a run"):
+        status(Store(str(tmp_path / "elsewhere")))

@@ -1,0 +1,153 @@
+"""How shards travel through Ray: one a block, without a copy, and never stalled."""
+
+import itertools
+import os
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import ray
+import ray.data
+from ray import cloudpickle
+
+from pipeline.runtime.driver.prepare import prepared
+from pipeline.runtime.options import RunOptions
+from pipeline.runtime.plan.plan_files import PlanFile
+from pipeline.runtime.ray_backend import dataset
+from pipeline.runtime.ray_backend.dataset import Pool, block_size, build, plan_blocks, receipts
+
+# Workers cannot import this file: what it defines travels with the task.
+cloudpickle.register_pickle_by_value(sys.modules[__name__])
+
+
+@pytest.fixture
+def options(pictures, checkpoint, tmp_path, cluster):
+    return RunOptions(
+        task="image-classification",
+        input=str(pictures),
+        output=str(tmp_path / "out"),
+        checkpoint=str(checkpoint),
+        shard_size=4,
+        replicas=2,
+    )
+
+
+class Witness:
+    """The real head, with arrays of 200 kB: what is below 100 kB Ray sends along with its messages.
+
+    It writes down which tasks there are, and for each micro-batch where the arrays lie.
+    """
+
+    def __init__(self, head, folder: Path):
+        self.head, self.folder = head, folder
+        self.columns, self.encode, self.decode = head.columns, head.encode, head.decode
+        self.rows, self.counts = head.rows, head.counts
+
+    def bucket(self, shapes):
+        """Asked in the thread of the task; what follows is not."""
+        (self.folder / f"task-{ray.get_runtime_context().get_task_id()}").touch()
+        return self.head.bucket(shapes)
+
+    def transform(self, medium):
+        return {name: array.repeat(8, 1).repeat(8, 2) for name, array in self.head.transform(medium).items()}
+
+    def collate(self, arrays, device):
+        images = arrays["image"]
+        step = {int(b.ctypes.data - a.ctypes.data) for a, b in itertools.pairwise(images)}
+        lines = [f"{mapping_of(image)} {image.flags.writeable} {step <= {image.nbytes}}" for image in images]
+        with (self.folder / f"arrays-{os.getpid()}").open("a") as file:
+            file.write("\n".join(lines) + "\n")
+        return self.head.collate({"image": [image[:, ::8, ::8] for image in images]}, device)
+
+
+def mapping_of(array: np.ndarray) -> str:
+    """What is mapped into this process at the array's address, as the kernel calls it."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        begin, end = (int(address, 16) for address in line.split()[0].split("-"))
+        if begin <= array.ctypes.data < end:
+            return "".join(line.split()[5:]) or "anonymous"
+    raise AssertionError("an array lies nowhere")
+
+
+def test_a_block_is_one_shard_and_its_arrays_lie_in_shared_memory(options, tmp_path):
+    seen = tmp_path / "seen"
+    seen.mkdir()
+    with prepared(options) as ready:
+        witness = Witness(ready.stages.head, seen)
+        stages = replace(ready.stages, head=witness, loader=replace(ready.stages.loader, head=witness))
+        blocks = list(plan_blocks(ready.plan.files, set(), size=8))
+        assert [block.num_rows for block in blocks] == [8, 7], "several plan rows a load task"
+        bundles = list(build(stages, blocks, Pool()).iter_internal_ref_bundles())
+        sizes = [entry.metadata.num_rows for bundle in bundles for entry in bundle.blocks]
+    assert sizes == [1] * 15
+    assert len(list(seen.glob("task-*"))) == 15, "a task of a replica gets one block, and that is one shard"
+    lines = [line.split() for path in seen.glob("arrays-*") for line in path.read_text().splitlines()]
+    assert len(lines) == 55
+    for mapping, writeable, adjacent in lines:
+        assert "plasma" in mapping
+        assert (writeable, adjacent) == ("False", "True"), "views on the one buffer that load wrote"
+
+
+def test_a_run_leaves_the_caller_s_settings_alone(options):
+    before = ray.data.DataContext.get_current().target_max_block_size
+    with prepared(options) as ready:
+        made = build(ready.stages, list(plan_blocks(ready.plan.files, set(), size=1)), Pool())
+    assert made.context.target_max_block_size == 1
+    assert 0 < made.context.max_errored_blocks < 1000
+    assert ray.data.DataContext.get_current().target_max_block_size == before > 1
+
+
+def test_closing_the_receipts_stops_the_work_and_frees_the_cluster(options):
+    with prepared(options.model_copy(update={"replicas": 1})) as ready:
+        stream = receipts(ready.stages, ready.plan.files, set())
+        first = next(stream)
+        assert first.rows + first.quarantined == 4
+        stream.close()
+        done = {first.shard}
+        rest = {receipt.shard for receipt in receipts(ready.stages, ready.plan.files, done)}
+    assert rest == set(range(15)) - done
+
+
+def test_many_shards_are_run_by_several_datasets_one_after_another(options, monkeypatch):
+    """Ray Data keeps something of each shard until its Dataset has ended."""
+    built = []
+    monkeypatch.setattr(dataset, "DATASET_SHARDS", 7)
+    monkeypatch.setattr(
+        dataset, "build", lambda stages, blocks, *rest: built.append(blocks) or build(stages, blocks, *rest)
+    )
+    with prepared(options) as ready:
+        heard = [receipt.shard for receipt in receipts(ready.stages, ready.plan.files, {0, 9})]
+    assert sorted(heard) == [shard for shard in range(15) if shard not in (0, 9)]
+    assert [sum(map(len, blocks)) for blocks in built] == [7, 6]
+
+
+def test_nothing_to_run_starts_nothing(options):
+    with prepared(options) as ready:
+        assert list(receipts(ready.stages, ready.plan.files, set(range(15)))) == []
+
+
+def file(first: int, shards: int) -> PlanFile:
+    return PlanFile(name=f"plan-{first}", sha256="0f", first_shard=first, shards=shards, units=None, about=0)
+
+
+@pytest.mark.parametrize(
+    ("shards", "cpus", "longest"), [(1, 2, 1), (7, 2, 1), (64, 2, 8), (10_000, 2, 32), (10_000, 10_000, 1)]
+)
+def test_blocks_hold_a_few_plan_rows(shards, cpus, longest):
+    size = block_size([file(0, shards)], set(), cpus)
+    assert size == longest
+    blocks = list(plan_blocks([file(0, shards)], set(), size))
+    assert max(block.num_rows for block in blocks) == longest
+    assert [shard for block in blocks for shard in block.column("shard").to_pylist()] == list(range(shards))
+
+
+def test_blocks_name_each_shard_s_place_and_leave_out_what_is_done():
+    blocks = list(plan_blocks([file(0, 3), file(3, 2)], {0, 4}, 32))
+    rows = [row for block in blocks for row in block.to_pylist()]
+    assert [(row["file"], row["row"], row["shard"]) for row in rows] == [
+        ("plan-0", 1, 1),
+        ("plan-0", 2, 2),
+        ("plan-3", 0, 3),
+    ]

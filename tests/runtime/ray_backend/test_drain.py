@@ -1,0 +1,46 @@
+"""A replica on a node that is to go. Nodes that are drained for real are in tests/faults/test_lost_nodes.py."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from pipeline.runtime.ray_backend.drain import node_is_drained
+
+# One call is inside when the head says that the node is to go, and another one comes: it never gets in.
+PROGRAM = """
+import threading
+from pipeline.runtime import draining
+
+told, waits = threading.Event(), threading.Event()
+draining.POLL_SECONDS, draining.LAST_WORDS = -1.0, 0.0
+
+def drained():
+    if told.is_set():
+        waits.set()
+    return told.is_set()
+
+draining.node_is_drained = drained
+gate = draining.Gate()
+
+def second():
+    with gate.passed():
+        print("second", flush=True)
+
+with gate.passed():
+    told.set()
+    other = threading.Thread(target=second)
+    other.start()
+    assert waits.wait(30)
+    print("first", flush=True)
+other.join(30)
+"""
+
+
+def test_a_call_that_is_inside_ends_before_the_process_does_and_the_next_one_is_made_elsewhere():
+    ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
+    assert (ended.stdout, ended.stderr, ended.returncode) == ("first\n", "", 1)
+
+
+def test_a_node_that_nobody_drains_is_not_drained(cluster):
+    assert not node_is_drained()

@@ -1,0 +1,52 @@
+"""The manifest is put when a run is finished, into the OUTPUT of that run and no other."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline.runtime.records.manifest import MANIFEST, Summary, put_manifest
+from pipeline.sinks.ownership import RUN, OutputLost
+from pipeline.storage import Store
+
+COUNTS = {"segments": 1, "shards": 2, "units": 7, "rows": 6, "quarantined": 1, "bytes": 100, "changed": 0, "resumed": 0}
+
+
+def summary(output: Store, run: str) -> Summary:
+    return Summary(run=run, output=output.uri, seconds=1.0, **COUNTS)
+
+
+@pytest.fixture
+def output(tmp_path: Path) -> Store:
+    """An OUTPUT of the run aaaa0000."""
+    store = Store(str(tmp_path))
+    store.put(RUN, json.dumps({"run": "aaaa0000"}).encode())
+    return store
+
+
+def test_a_finished_run_has_a_manifest(output):
+    put_manifest(output, summary(output, "aaaa0000"), [])
+    manifest = json.loads(output.read(MANIFEST))
+    assert {name: manifest[name] for name in ("run", "parts", "rows")} == {"run": "aaaa0000", "parts": 2, "rows": 6}
+
+
+def test_no_manifest_is_put_into_another_run_s_output(output):
+    with pytest.raises(OutputLost, match="no longer the OUTPUT of run bbbb0000"):
+        put_manifest(output, summary(output, "bbbb0000"), [])
+    assert list(output.names()) == [RUN]
+
+
+@pytest.mark.parametrize("finished", [False, True])
+def test_a_manifest_that_came_too_late_is_taken_back(output, monkeypatch, finished):
+    put = Store.put
+
+    def late(store: Store, key: str, data: bytes) -> None:
+        put(store, key, data)
+        put(store, RUN, json.dumps({"run": "bbbb0000"}).encode())
+        if finished:  # the new run, over it
+            put(store, MANIFEST, b'{"run": "bbbb0000"}')
+
+    monkeypatch.setattr(Store, "put", late)
+    with pytest.raises(OutputLost, match="it belongs to run bbbb0000"):
+        put_manifest(output, summary(output, "aaaa0000"), [])
+    assert list(output.names()) == ([MANIFEST, RUN] if finished else [RUN])

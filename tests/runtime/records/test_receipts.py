@@ -1,0 +1,136 @@
+"""What drivers have heard is kept, and what they have not is found again."""
+
+import dataclasses
+import io
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.runtime.records import receipts
+from pipeline.runtime.records.committed import committed, heard_of, listed, recover, told
+from pipeline.runtime.records.receipts import Ledger, Receipt, read_receipts
+from pipeline.sinks.ownership import RUN, OutputLost
+from pipeline.sinks.parts import Footer, Quarantined, commit, part_key, quarantine_key
+from pipeline.sinks.schema import output_schema
+from pipeline.storage import Store
+
+RUN_NAME = "aaaa0000"
+
+
+def receipt(shard: int, rows: int = 4) -> Receipt:
+    seconds = {"seconds_load": 0.1, "seconds_predict": 0.2, "seconds_write": 0.3}
+    return Receipt(run=RUN_NAME, shard=shard, segment=0, rows=rows, quarantined=1, bytes=100, **seconds)
+
+
+def claim(output: Store, run: str) -> None:
+    output.put(RUN, json.dumps({"run": run}).encode())
+
+
+@pytest.fixture
+def output(tmp_path) -> Store:
+    """An OUTPUT of the run aaaa0000."""
+    store = Store(str(tmp_path))
+    claim(store, RUN_NAME)
+    return store
+
+
+def put_part(output: Store, run: str, shard: int, bad: tuple[str, ...] = ()) -> int:
+    lost = tuple(Quarantined(id=name, uri=name, stage="load", error="E", message="m", attempts=1) for name in bad)
+    footer = Footer(
+        run=run, shard=shard, segment=0, plan="0f", rows=0, quarantined=lost, seconds={"load": 0.5, "predict": 1.5}
+    )
+    return commit(output, output_schema({"label": "string"}).empty_table(), footer)[2]
+
+
+def test_receipts_are_flushed_now_and_then_and_at_the_end(output, monkeypatch):
+    ledger = Ledger(output=output)
+    ledger.add(receipt(0), scheduled=True)
+    assert read_receipts(output, RUN_NAME) == {}
+    monkeypatch.setattr(receipts, "FLUSH_SECONDS", 0)
+    ledger.add(receipt(1), scheduled=True)
+    assert set(read_receipts(output, RUN_NAME)) == {0, 1}
+    monkeypatch.setattr(receipts, "FLUSH_SECONDS", 1000)
+    ledger.add(receipt(2), scheduled=False)
+    ledger.flush()
+    ledger.flush()
+    assert len(list(output.names("_run/receipts/"))) == 2, "an empty flush writes nothing"
+    heard = read_receipts(output, RUN_NAME)
+    assert {shard: bool(found.driver) for shard, found in heard.items()} == {0: True, 1: True, 2: False}
+    assert heard[0] == ledger.by_shard[0]
+    assert heard[0].units == 5
+
+
+def test_of_several_receipts_of_a_shard_the_last_counts(output):
+    for rows in (4, 3, 2):
+        ledger = Ledger(output=output)
+        ledger.add(receipt(0, rows), scheduled=True)
+        ledger.flush()
+    assert read_receipts(output, RUN_NAME)[0].rows == 2
+
+
+def test_receipts_of_another_run_are_not_heard(output):
+    """As a driver leaves them that outlived its OUTPUT, between its last look and its put."""
+    other = dataclasses.replace(receipt(0, rows=9), run="bbbb0000")
+    sink = io.BytesIO()
+    pq.write_table(receipts.to_table([other]), sink)
+    output.put("_run/receipts/other.parquet", sink.getvalue())
+    assert read_receipts(output, RUN_NAME) == {}
+    ledger = Ledger(output=output)
+    ledger.add(receipt(0), scheduled=True)
+    ledger.flush()
+    assert read_receipts(output, RUN_NAME)[0].rows == 4
+    assert read_receipts(output, "bbbb0000")[0].rows == 9
+
+
+def test_receipts_are_not_put_into_another_run_s_output(output):
+    ledger = Ledger(output=output)
+    ledger.add(receipt(0), scheduled=True)
+    claim(output, "bbbb0000")
+    with pytest.raises(OutputLost, match=r"no longer the OUTPUT of run aaaa0000: it belongs to run bbbb0000"):
+        ledger.flush()
+    assert list(output.names("_run/receipts/")) == []
+
+
+def test_parts_of_other_runs_are_named(output):
+    put_part(output, RUN_NAME, 0)
+    assert listed(output, RUN_NAME).foreign == []
+    output.put("predictions/notes.txt", b"")
+    keys = [part_key("bbbb0000", shard) for shard in range(5)]
+    for key in keys:
+        output.put(key, b"")
+    assert listed(output, RUN_NAME).foreign == keys
+    words = told(output, keys)
+    assert words.startswith(
+        f"{output.uri}/predictions/ holds 5 parts of another run (predictions/part-bbbb0000-00000000"
+    )
+    assert words.count("part-bbbb0000") == 3
+    assert "holds a part of another run (predictions/part-bbbb0000-00000000.parquet)" in told(output, keys[:1])
+
+
+def test_done_are_the_parts_of_this_run_and_nothing_else(output):
+    for shard in (0, 3):
+        put_part(output, "aaaa0000", shard)
+    output.put(part_key("bbbb0000", 1), b"")
+    output.put("predictions/notes.txt", b"")
+    assert committed(output, "aaaa0000") == {0, 3}
+    ledger = Ledger(output=output)
+    for shard in (0, 1):
+        ledger.add(receipt(shard), scheduled=True)
+    ledger.flush()
+    assert set(heard_of(output, RUN_NAME, {0, 3})) == {0}, (
+        "a part that was deleted is not done, whatever was heard of it"
+    )
+
+
+def test_parts_nobody_heard_of_tell_of_themselves_and_are_made_whole(output):
+    size = put_part(output, "aaaa0000", 0, bad=("x", "y"))
+    put_part(output, "aaaa0000", 7)
+    output.delete(quarantine_key("aaaa0000", 0))
+    assert [found.quarantined for found in recover(output, "aaaa0000", {7, 0}, heal=False)] == [2, 0]
+    assert list(output.names("quarantine/")) == []
+    first, second = recover(output, "aaaa0000", {7, 0})
+    assert (first.shard, first.quarantined, first.bytes, first.seconds_predict) == (0, 2, size, 1.5)
+    assert second.shard == 7
+    assert list(output.names("quarantine/")) == [quarantine_key("aaaa0000", 0)]
+    assert output.size(part_key("aaaa0000", 0)) == size

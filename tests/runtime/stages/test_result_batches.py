@@ -1,0 +1,75 @@
+"""Results on their way out of a child process: what arrives is what was sent, in order."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from pipeline.runtime.records.quarantine import quarantined
+from pipeline.runtime.stages.result_batches import Parcel
+from pipeline.runtime.stages.unit_reader import Found, Loaded, Trouble
+from pipeline.sources import Unit
+
+
+def loaded(name: str, **arrays: np.ndarray) -> Found:
+    unit = Unit(id=name, uri=f"/in/{name}", version=f"v{name}", kept={"number": len(name)})
+    return Found(Loaded(unit=unit, arrays=arrays))
+
+
+def lost(name: str, trouble: Trouble | None = None) -> Found:
+    return Found(quarantined(name, f"/in/{name}", "load", ValueError("cut")), trouble)
+
+
+def sent(results: Sequence[Found]) -> list[Found]:
+    """Those that arrive; the numbers of their pieces stay with them."""
+    numbers = [3 * number for number in range(len(results))]
+    opened = list(pickle.loads(pickle.dumps(Parcel.of(numbers, results))).opened())
+    assert [number for number, _ in opened] == numbers
+    return [found for _, found in opened]
+
+
+SHAPES = {
+    "of one shape": [(3, 4)] * 5,
+    "of several shapes": [(2, 2), (7,), (0,), (1, 1, 1), ()],
+    "large": [(300, 300)] * 5,
+    "one of them large": [(3,), (3,), (300, 300), (3,), (3,)],
+    "without any value": [(0, 3)] * 5,
+}
+
+
+@pytest.mark.parametrize("kind", SHAPES)
+def test_units_arrive_as_they_were(kind: str) -> None:
+    colours = np.random.default_rng(0)
+    arrays = [{"a": colours.normal(size=shape), "b": np.arange(at)} for at, shape in enumerate(SHAPES[kind])]
+    results = [loaded("u" * at, **each) for at, each in enumerate(arrays)]
+    for found, given in zip(sent(results), results, strict=True):
+        assert isinstance(found.result, Loaded)
+        assert isinstance(given.result, Loaded)
+        for name in ("id", "uri", "version", "kept"):
+            assert getattr(found.result.unit, name) == getattr(given.result.unit, name)
+        assert found.result.arrays.keys() == {"a", "b"}
+        for name, array in given.result.arrays.items():
+            np.testing.assert_array_equal(found.result.arrays[name], array, strict=True)
+
+
+def test_units_of_several_types_keep_them() -> None:
+    results = [loaded("a", x=np.zeros(3, np.uint8)), loaded("b", x=np.zeros(3, np.float32))]
+    types = [found.result.arrays["x"].dtype for found in sent(results) if isinstance(found.result, Loaded)]
+    assert types == [np.uint8, np.float32]
+
+
+def test_what_was_not_loaded_keeps_its_place() -> None:
+    results = [lost("a", Trouble.PASSING), loaded("b"), Found(None), lost("c"), loaded("d"), lost("e", Trouble.MEMORY)]
+    found = sent(results)
+    names = [
+        each.result.unit.id if isinstance(each.result, Loaded) else each.result and each.result.id for each in found
+    ]
+    assert names == ["a", "b", None, "c", "d", "e"]
+    assert [each.trouble for each in found] == [each.trouble for each in results]
+
+
+def test_nothing_arrives_as_nothing() -> None:
+    assert sent([]) == []

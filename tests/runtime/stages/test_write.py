@@ -1,0 +1,157 @@
+"""Who commits first is right; everyone else goes on with the winner's numbers."""
+
+import io
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.runtime.records.quarantine import quarantined, to_table
+from pipeline.runtime.stages import putting
+from pipeline.runtime.stages.shard_format import pack, unpack
+from pipeline.runtime.stages.write import Writer, write
+from pipeline.sinks.parts import part_key, quarantine_key, read_footer
+from pipeline.storage import AccessError, Missing, StorageError, StorageFull, Store
+
+COLUMNS = {"label": "string", "score": "float32"}
+
+
+def shard(good: list[str], bad: list[str], fatal: str = "") -> pa.Table:
+    names = pa.array(good, pa.large_string())
+    units = pa.table(
+        {
+            "id": names,
+            "uri": names,
+            "version": names,
+            "label": names,
+            "score": pa.array([0.5] * len(good), pa.float32()),
+            "segment": pa.array([1] * len(good), pa.int32()),
+        }
+    )
+    failed = to_table([quarantined(name, name, "load", OSError("cut short")) for name in bad])
+    seconds = {"seconds_load": 1.5, "seconds_predict": 2.5}
+    return pack(units, failed, {"shard": 12, "segment": 1, "plan": "0f", "fatal": fatal} | seconds)
+
+
+@pytest.fixture
+def writer(tmp_path) -> Writer:
+    return writer_of(tmp_path, "abcd0123")
+
+
+def writer_of(folder: Path, run: str) -> Writer:
+    """A writer into an OUTPUT of that run."""
+    output = Store(str(folder))
+    output.put_if_absent("_run/run.json", json.dumps({"run": run}).encode())
+    return Writer(output=output, run=run, columns=COLUMNS)
+
+
+def test_a_part_and_its_quarantine_and_a_receipt(writer):
+    receipt = write(shard(["a", "b"], ["c"]), writer=writer).to_pylist()[0]
+    data = writer.output.read(part_key("abcd0123", 12))
+    table = pq.read_table(io.BytesIO(data))
+    assert table.column_names == ["id", "uri", "version", "segment", "label", "score"]
+    assert table.column("id").to_pylist() == ["a", "b"]
+    assert b"huggingface" in table.schema.metadata
+    lost = pq.read_table(io.BytesIO(writer.output.read(quarantine_key("abcd0123", 12)))).to_pylist()
+    assert [(unit["id"], unit["error"], unit["message"]) for unit in lost] == [("c", "OSError", "cut short")]
+    footer = read_footer(writer.output, part_key("abcd0123", 12))
+    assert (footer.plan, footer.segment, footer.seconds) == ("0f", 1, {"load": 1.5, "predict": 2.5})
+    assert (receipt["shard"], receipt["rows"], receipt["quarantined"], receipt["bytes"]) == (12, 2, 1, len(data))
+    assert (receipt["seconds_load"], receipt["seconds_predict"], receipt["fatal"]) == (1.5, 2.5, "")
+    assert receipt["seconds_write"] > 0
+
+
+def test_the_loser_of_a_race_reports_the_winner(writer):
+    write(shard(["a", "b", "c"], []), writer=writer)
+    before = writer.output.read(part_key("abcd0123", 12))
+    receipt = write(shard(["a"], ["b", "c"]), writer=writer).to_pylist()[0]
+    assert (receipt["rows"], receipt["quarantined"]) == (3, 0)
+    assert writer.output.read(part_key("abcd0123", 12)) == before
+    assert list(writer.output.names("quarantine/")) == [], "no mix of two attempts"
+
+
+def test_a_quarantine_part_that_the_winner_did_not_get_to_is_put_from_its_footer(writer):
+    write(shard(["a", "b"], ["c"]), writer=writer)
+    writer.output.delete(quarantine_key("abcd0123", 12))
+    write(shard(["a", "b", "c"], []), writer=writer)
+    lost = pq.read_table(io.BytesIO(writer.output.read(quarantine_key("abcd0123", 12))))
+    assert lost.column("id").to_pylist() == ["c"]
+
+
+def test_what_ended_the_load_goes_on_to_the_driver(writer):
+    receipt = write(shard([], [], fatal="no access"), writer=writer).to_pylist()[0]
+    assert (receipt["fatal"], receipt["shard"]) == ("no access", 12)
+    assert list(writer.output.names("predictions/")) == []
+
+
+@pytest.mark.parametrize("error", [AccessError("no permission"), StorageFull("no room for 12 bytes in /data")])
+def test_a_store_that_takes_nothing_ends_the_run(writer, monkeypatch, error):
+    def refuse(*_):
+        raise error
+
+    monkeypatch.setattr(Store, "put_if_absent", refuse)
+    assert write(shard(["a"], []), writer=writer).to_pylist()[0]["fatal"] == str(error)
+
+
+def test_errors_that_pass_leave_the_shard_to_another_attempt(writer, monkeypatch):
+    def refuse(*_):
+        raise StorageError("503", transient=True)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "put_if_absent", refuse)
+        with pytest.raises(StorageError, match="503"):
+            write(shard(["a"], []), writer=writer)
+    assert write(shard(["a"], []), writer=writer).to_pylist()[0]["rows"] == 1
+
+
+def test_what_lies_under_the_shard_s_name_and_is_no_part_of_it_ends_the_run(writer, tmp_path):
+    writer.output.put_if_absent(part_key("abcd0123", 12), b"a letter")
+    receipt = write(shard(["a"], []), writer=writer).to_pylist()[0]
+    assert "is not a part that this project wrote" in receipt["fatal"]
+    other = writer_of(tmp_path / "other", "ef")
+    write(shard(["a"], []), writer=other)
+    units, failed, scalars = unpack(shard(["a"], []))
+    receipt = write(pack(units, failed, scalars | {"plan": "another"}), writer=other).to_pylist()[0]
+    assert "is of the plan file 0f, not of another" in receipt["fatal"]
+
+
+def test_a_part_that_is_gone_when_it_is_read_is_another_attempt_s_to_put(writer, monkeypatch):
+    monkeypatch.setattr(Store, "put_if_absent", lambda *_: False)
+    with pytest.raises(Missing):
+        write(shard(["a"], []), writer=writer)
+
+
+def test_a_row_that_parquet_cannot_hold_is_quarantined(writer):
+    seconds = pa.array([0, 2**62, 5], pa.timestamp("s"))  # Parquet counts thousandths
+    units, failed, scalars = unpack(shard(["a", "b", "c"], ["d"]))
+    row = pack(units.append_column("kept.when", seconds), failed, scalars)
+    receipt = write(row, writer=replace(writer, kept=pa.schema([("when", pa.timestamp("s"))]))).to_pylist()[0]
+    assert (receipt["rows"], receipt["quarantined"]) == (2, 2)
+    footer = read_footer(writer.output, part_key("abcd0123", 12))
+    assert [(unit.id, unit.stage, unit.error) for unit in footer.quarantined] == [
+        ("d", "load", "OSError"),
+        ("b", "write", "ArrowInvalid"),
+    ]
+    table = pq.read_table(io.BytesIO(writer.output.read(part_key("abcd0123", 12))))
+    assert table.column("id").to_pylist() == ["a", "c"]
+
+
+def test_an_error_that_is_no_row_s_is_raised(writer, monkeypatch):
+    def broken(*_):
+        raise ZeroDivisionError("of the program itself")
+
+    monkeypatch.setattr(putting, "commit", broken)
+    with pytest.raises(ZeroDivisionError):
+        write(shard(["a", "b"], []), writer=writer)
+    assert list(writer.output.names("predictions/")) == []
+
+
+def test_reasons_of_half_characters_or_no_words_are_written(writer):
+    failed = [quarantined("a", "a", "load", OSError("no file caf\udce9")), quarantined("b", "b", "load", MemoryError())]
+    units, _, scalars = unpack(shard([], []))
+    assert write(pack(units, to_table(failed), scalars), writer=writer).to_pylist()[0]["quarantined"] == 2
+    lost = pq.read_table(io.BytesIO(writer.output.read(quarantine_key("abcd0123", 12))))
+    assert lost.column("message").to_pylist() == ["no file caf\\udce9", "no reason was given"]

@@ -1,0 +1,138 @@
+"""Columns that rows carry along: exactly as they were, whoever wrote the table; a damaged file costs no column."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import datasets
+import duckdb
+import polars
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.reference.published_configs import SEQUENCE, small
+from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.runtime import RunOptions
+from pipeline.runtime.driver.prepare import Checked, check
+from pipeline.runtime.plan.planner import Cut, Plan, freeze
+from pipeline.runtime.stages.load import Loaded, to_tables
+from pipeline.runtime.stages.write import Writer
+from pipeline.sinks.parts import Footer, encode_part
+from pipeline.sources import SourceOptions, find, source_for
+from pipeline.storage import AccessError, Store
+
+
+@pytest.fixture(scope="module")
+def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small checkpoint that labels texts."""
+    return make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path_factory.mktemp("checkpoint"))
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """INPUT, empty."""
+    (tmp_path / "in").mkdir()
+    return tmp_path / "in"
+
+
+def checked(folder: Path, texts: Path, *keep: str) -> Checked:
+    output = str(folder.parent / "out")
+    options = {"task": "text-classification", "input": str(folder), "output": output, "checkpoint": str(texts)}
+    return check(RunOptions(**options, keep_columns=keep))
+
+
+def frozen(one: Checked) -> Plan:
+    return freeze(one.output, one.source, lambda: find(one.input, one.source), Cut(unit_bytes=1), kept=one.kept)
+
+
+def written(folder: Path, name: str, **options: Any) -> pa.ChunkedArray:
+    """A column as it stands in a part, by the way of a run without its model."""
+    source = source_for("auto", SourceOptions(keep=(name,), **options))
+    found = find(str(folder), source)
+    entries = list(found.entries)
+    kept = source.kept(found.store, entries[0])
+    units = [unit for entry in entries for piece in source.pieces(found.store, entry)
+             for unit in source.units(found.store, piece)]  # fmt: skip
+    assert [unit.error for unit in units if unit.error] == []
+    table, _ = to_tables([Loaded(unit=unit, arrays={}) for unit in units], kept)
+    table = table.append_column("segment", pa.array([0] * len(units), pa.int32()))
+    rows = Writer(output=found.store, run="x", columns={}, kept=kept).rows(table)
+    part = folder.parent / "part.parquet"
+    footer = Footer(run="x", shard=0, segment=0, plan="", rows=len(units), quarantined=(), seconds={})
+    part.write_bytes(encode_part(rows, footer))
+    polars.read_parquet(part)
+    assert duckdb.read_parquet(str(part)).to_arrow_table().num_rows == len(units)
+    return pq.ParquetFile(part).read().column(name)
+
+
+FAR, FINE = 2**60, 1_700_000_000_123_456_789
+EXACT = {
+    "a time far away": pa.array([FAR, None, 0], pa.timestamp("us")),
+    "a day far away": pa.array([2**30, None, 0], pa.date32()),
+    "nanoseconds of a day": pa.array([2001, None, 0], pa.time64("ns")),
+    "nested times": pa.array([[{"at": FINE}], None, []], pa.list_(pa.struct([("at", pa.timestamp("ns", "UTC"))]))),
+    "a matrix": pa.array([[[1.5, 2], [3, 4]], None, [[5, 6]]], pa.list_(pa.list_(pa.float32()))),
+    "a view of lists": pa.array([[1, 2], None, []], pa.list_view(pa.int32())),
+    "text": pa.array(["größer", "", "x"], pa.large_string()),
+}
+
+
+@pytest.mark.parametrize("name", EXACT)
+def test_values_are_kept_exactly(folder: Path, name: str) -> None:
+    pq.write_table(pa.table({"text": ["a", "b", "c"]} | {name: EXACT[name]}), folder / "a.parquet")
+    found = written(folder, name).combine_chunks()
+    expected = EXACT[name]
+    if pa.types.is_list_view(expected.type):  # which readers of Parquet do not know
+        expected = pa.array(expected.to_pylist(), pa.list_(expected.type.value_type))
+    assert found.cast(expected.type).equals(expected)
+
+
+def test_the_medium_can_be_kept_too(folder: Path) -> None:
+    matrices = pa.array([[[1.5, 2], [3, 4]], [[5, 6]]], pa.list_(pa.list_(pa.float32())))
+    pq.write_table(pa.table({"inputs": matrices}), folder / "a.parquet")
+    assert written(folder, "inputs", medium="array").to_pylist() == matrices.to_pylist()
+
+
+def test_strings_of_polars_and_lists_of_views_are_planned(folder: Path, texts: Path) -> None:
+    frame = polars.DataFrame({"text": ["a", "b"], "name": ["x", None], "tags": [["p", "q"], []]})
+    frame.write_parquet(folder / "a.parquet")
+    views = {"text": ["c"], "name": pa.array(["y"], pa.string_view()), "tags": pa.array([["r"]])}
+    pq.write_table(pa.table(views), folder / "b.parquet")
+    one = checked(folder, texts, "name", "tags")
+    assert one.kept.types == [pa.string(), pa.list_(pa.string())]
+    assert frozen(one).units == 3
+
+
+@pytest.mark.parametrize("damaged", ["a.parquet", "c.parquet"])
+def test_a_damaged_file_costs_no_column(folder: Path, texts: Path, damaged: str) -> None:
+    pq.write_table(pa.table({"text": ["a", "b"], "n": [1, 2]}), folder / "b.parquet")
+    (folder / damaged).write_bytes(b"PAR1 cut short")
+    one = checked(folder, texts, "n")
+    assert one.kept == pa.schema([("n", pa.int64())])
+    assert frozen(one).units == 3
+
+
+def test_a_file_may_hold_nothing_but_nulls_in_a_column_and_no_other_type(folder: Path, texts: Path) -> None:
+    pq.write_table(pa.table({"text": ["a"], "n": [1]}), folder / "a.parquet")
+    pq.write_table(pa.table({"text": ["b"], "n": pa.nulls(1)}), folder / "b.parquet")
+    one = checked(folder, texts, "n")
+    assert frozen(one).units == 2
+    assert written(folder, "n").to_pylist() == [1, None]
+    pq.write_table(pa.table({"text": ["c"], "n": [1.5]}), folder / "c.parquet")
+    with pytest.raises(AccessError, match=r"c\.parquet: column 'n' is double, in the first file it is int64"):
+        frozen(one)
+
+
+def test_a_type_that_parquet_has_not_is_refused_before_any_work(folder: Path, texts: Path) -> None:
+    column = pc.run_end_encode(pa.array(["a", "a"]))
+    datasets.Dataset.from_dict({"text": ["a", "b"]}).save_to_disk(str(folder))
+    (data,) = folder.glob("data-*.arrow")
+    table = pa.table({"text": ["a", "b"], "runs": column})
+    with pa.OSFile(str(data), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_table(table)
+    with pytest.raises(AccessError, match=r"arrow: column 'runs' holds run_end_encoded<.*which Parquet does not have"):
+        checked(folder, texts, "runs")
+    assert list(Store(str(folder.parent / "out")).names()) == []

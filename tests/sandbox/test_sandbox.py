@@ -1,0 +1,177 @@
+"""Calls in a process of its own: what they give, and what of them comes back when they fail."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.sandbox import Child, Limits, NotStarted
+from pipeline.storage import StorageError
+from tests.sandbox import child_functions
+
+
+@pytest.fixture(scope="module")
+def child() -> Iterator[Child]:
+    with Child(Limits(60.0), threads=4) as child:
+        yield child
+
+
+def test_results_come_in_order_from_one_process_that_is_not_ours(child: Child) -> None:
+    assert list(child.run(child_functions.echo, 1, "two", None, (3, {"four": 4.0}))) == [
+        1,
+        "two",
+        None,
+        (3, {"four": 4.0}),
+    ]
+    assert list(child.run(child_functions.echo)) == []
+    first, second = set(child.run(child_functions.process_ids, 3)), set(child.run(child_functions.process_ids, 3))
+    assert first == second != {os.getpid()}
+
+
+def test_results_are_made_when_they_are_asked_for(child: Child, tmp_path: Path) -> None:
+    results = child.run(child_functions.noted, tmp_path, 10)
+    assert not list(tmp_path.iterdir())
+    assert (next(results), (tmp_path / "made").read_text()) == (0, "0")
+    assert (next(results), (tmp_path / "made").read_text()) == (1, "1")
+    results.close()
+    assert (tmp_path / "closed").exists()
+    assert (tmp_path / "made").read_text() == "1"
+    assert list(child.run(child_functions.echo, "next call")) == ["next call"]
+
+
+def test_calls_of_several_threads_run_at_once(child: Child, tmp_path: Path) -> None:
+    with ThreadPoolExecutor(4) as pool:
+        met = [
+            pool.submit(lambda name=name: list(child.run(child_functions.meet, tmp_path, name, 3))) for name in "abcd"
+        ]
+        assert [future.result(60) for future in met] == [["a"], ["b"], ["c"], ["d"]]
+
+
+def test_more_calls_than_threads_wait_for_their_turn() -> None:
+    with Child(Limits(60.0), threads=2) as child, ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(lambda number: list(child.run(child_functions.echo, number)), range(40)))
+    assert found == [[number] for number in range(40)]
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 5000, 300_000])
+def test_arrays_come_back_as_they_were(child: Child, size: int) -> None:
+    numbers = np.random.default_rng(size)
+    plain = numbers.integers(0, 256, (size, 3), np.uint8)
+    arrays = {
+        "plain": plain,
+        "floats": numbers.normal(size=(2, size)).astype(np.float32),
+        "columns": np.asfortranarray(plain.astype(np.int64)),
+        "every second": plain[::2],
+        "scalar": np.float64(0.5),
+        "words": np.array(["a", "bcd"] * size),
+    }
+    (found,) = child.run(child_functions.echo, arrays)
+    assert found.keys() == arrays.keys()
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(found[name], array, strict=True)
+    found["plain"] += 1  # it is the receiver's own
+
+
+def test_functions_and_classes_that_no_module_has_are_taken_along(child: Child) -> None:
+    class Medium:
+        def __init__(self, value: int) -> None:
+            self.value = value
+
+    class Refused(Exception):  # noqa: N818
+        pass
+
+    def halves(base: int, *media: Medium) -> Iterator[Medium]:
+        for medium in media:
+            if medium.value % 2:
+                raise Refused(f"{medium.value} is odd")
+            yield Medium(base + medium.value // 2)
+
+    results = child.run(partial(halves, 100), Medium(4), Medium(8), Medium(3))
+    found = [next(results), next(results)]
+    assert [(type(medium), medium.value) for medium in found] == [(Medium, 102), (Medium, 104)]
+    with pytest.raises(Refused, match="3 is odd"):
+        next(results)
+
+
+def test_what_a_call_raises_comes_out_of_it(child: Child) -> None:
+    results = child.run(child_functions.fail, "storage")
+    assert next(results) == "begun"
+    with pytest.raises(StorageError, match="503") as error:
+        next(results)
+    assert error.value.transient
+    assert "in its own process" in error.value.__notes__[0]
+    assert "work.py" in error.value.__notes__[0]
+    with pytest.raises(EOFError, match="the file's end"):
+        list(child.run(child_functions.fail, "otherwise"))
+
+
+@pytest.mark.parametrize(
+    ("how", "name", "words"),
+    [
+        ("two", "NeedsTwo", "this and that"),
+        ("lambda", "ValueError", "with what cannot be pickled"),
+        ("exit", "SystemExit", "3"),
+        ("result", "TypeError", "cannot pickle"),
+    ],
+)
+def test_an_error_that_cannot_leave_its_process_keeps_its_name(child: Child, how: str, name: str, words: str) -> None:
+    with pytest.raises(Exception, match=words) as error:
+        list(child.run(child_functions.fail, how))
+    assert type(error.value).__name__ == name
+    assert list(child.run(child_functions.echo, "next call")) == ["next call"]
+
+
+def test_it_outlives_the_thread_that_started_it() -> None:
+    with Child(Limits(60.0)) as child:
+        found: list[int] = []
+        thread = threading.Thread(target=lambda: found.extend(child.run(child_functions.process_ids, 1)))
+        thread.start()
+        thread.join()
+        assert list(child.run(child_functions.process_ids, 1)) == found
+
+
+def test_closed_it_is_gone_and_starts_again_when_asked() -> None:
+    child = Child(Limits(60.0))
+    child.close()  # nothing was started
+    (first,) = child.run(child_functions.process_ids, 1)
+    child.close()
+    with pytest.raises(ProcessLookupError):
+        os.kill(first, 0)
+    (second,) = child.run(child_functions.process_ids, 1)
+    child.close()
+    assert first != second
+
+
+def test_it_finds_the_modules_that_this_process_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "only_here.py").write_text("def give():\n    yield __file__\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    import only_here  # type: ignore[import-not-found]
+
+    with Child(Limits(60.0)) as child:
+        assert list(child.run(only_here.give)) == [str(tmp_path / "only_here.py")]
+
+
+def test_one_that_cannot_start_is_no_fault_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "path", [])
+    with Child(Limits(60.0)) as child, pytest.raises(NotStarted, match="exit code 1: ModuleNotFoundError"):
+        list(child.run(child_functions.echo, 1))
+
+
+def test_nothing_it_says_reaches_the_console(capfd: pytest.CaptureFixture[str]) -> None:
+    with Child(Limits(60.0)) as child:
+        assert list(child.run(child_functions.chatter)) == ["said"]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("threads", [0, -1])
+def test_it_has_at_least_one_thread(threads: int) -> None:
+    with pytest.raises(ValueError, match=rf"threads \({threads}\) must be at least 1"):
+        Child(Limits(60.0), threads=threads)

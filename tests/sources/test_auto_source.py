@@ -1,0 +1,81 @@
+"""A folder that holds files of several kinds: each is read by the source of its extension."""
+
+from __future__ import annotations
+
+import io
+import pickle
+from pathlib import Path
+
+import datasets
+import pytest
+from PIL import Image
+
+from pipeline.sources import SOURCES, SourceOptions, Unit, find, source_for
+from pipeline.sources.auto_source import Auto
+from pipeline.storage import AccessError
+
+
+def units(folder: Path, **options: object) -> dict[str, Unit]:
+    """The units of a folder by their id."""
+    source = source_for("auto", SourceOptions(**options))  # type: ignore[arg-type]
+    found = find(str(folder), pickle.loads(pickle.dumps(source)))
+    pieces = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
+    return {unit.id: unit for piece in pieces for unit in source.units(found.store, piece)}
+
+
+def png(size: tuple[int, int] = (4, 3)) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", size, "red").save(file, "PNG")
+    return file.getvalue()
+
+
+def test_each_file_is_read_by_the_source_of_its_extension(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("one\ntwo")
+    (tmp_path / "b.jsonl").write_text('{"text": "three"}')
+    (tmp_path / "c.csv").write_text("text\nfour\n")
+    (tmp_path / "picture.png").write_bytes(png())
+    found = units(tmp_path, medium="text")
+    assert {name: unit.medium for name, unit in found.items()} == {
+        "a.txt#0": b"one",
+        "a.txt#4": b"two",
+        "b.jsonl#0": "three",
+        "c.csv#5": "four",
+    }
+
+
+def test_of_a_saved_data_set_its_caches_are_not_read(tmp_path: Path) -> None:
+    datasets.Dataset.from_dict({"text": ["a", "b"]}).save_to_disk(tmp_path / "saved")
+    data = next((tmp_path / "saved").glob("data-*.arrow"))
+    (tmp_path / "saved/cache-0123456789abcdef.arrow").write_bytes(data.read_bytes())
+    assert [unit.medium for unit in units(tmp_path, medium="text").values()] == ["a", "b"]
+    data.unlink()
+    with pytest.raises(AccessError, match=r"1 files there, but .* of a saved data set only data-\*\.arrow"):
+        units(tmp_path, medium="text")
+
+
+def test_frames_are_paired_beside_files_that_are_not(tmp_path: Path) -> None:
+    for name in ("1.png", "3.png"):
+        (tmp_path / name).write_bytes(png())
+    (tmp_path / "2.csv").write_text("left,right\n1.png,3.png\n")
+    with pytest.raises(AccessError, match=r"\.png: column \('left,right'\) means nothing to images"):
+        units(tmp_path, medium="pair", column="left,right")
+    (tmp_path / "tables").mkdir()
+    (tmp_path / "2.csv").rename(tmp_path / "tables/2.csv")
+    with pytest.raises(ValueError, match="two"):
+        source_for("csv", SourceOptions(medium="pair"))
+    (tmp_path / "tables/2.csv").unlink()
+    assert list(units(tmp_path, medium="pair")) == ["1.png"]
+
+
+def test_a_file_that_no_extension_tells_of_is_read_by_the_first(tmp_path: Path) -> None:
+    (tmp_path / "photo.dat").write_bytes(png())
+    source = source_for("auto", SourceOptions(medium="picture"))
+    found = find(f"{tmp_path}/*.dat", source)
+    (piece,) = source.pieces(found.store, next(found.entries))
+    (unit,) = source.units(found.store, piece)
+    assert unit.medium.shape == (3, 4, 3)
+
+
+def test_an_option_that_means_nothing_to_any_source_is_refused() -> None:
+    with pytest.raises(ValueError, match="fps"):
+        Auto.of([SOURCES["images"], SOURCES["csv"]], SourceOptions(medium="pair", column="a,b", fps=5))

@@ -1,0 +1,234 @@
+"""CSV and TSV files, against Python's csv module: every row once, wherever they are cut."""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from pipeline.sources import SOURCES, Unit, csv_parser, csv_source, find, source_for
+from pipeline.sources import line_reader as lines_module
+from pipeline.sources.image_decoding import read_picture
+from pipeline.sources.source import SourceOptions
+from pipeline.storage import AccessError, Changed, Missing, Store
+
+UnitsOf = Callable[..., list[Unit]]
+PACK: dict[str, Callable[[bytes], bytes]] = {
+    "": lambda data: data,
+    ".gz": gzip.compress,
+    ".zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+}
+
+
+def table(rows: list[list[str]], *, delimiter: str = ",", end: str = "\r\n") -> bytes:
+    file = io.StringIO()
+    csv.writer(file, delimiter=delimiter, lineterminator=end).writerows(rows)
+    return file.getvalue().encode()
+
+
+def some_rows(count: int) -> list[list[str]]:
+    """Fields with quotes, delimiters, line breaks of both kinds, nothing at all."""
+    draw = np.random.default_rng(count)
+    pieces = ["a", "ö", '"', ",", "\n", "\r\n", "\t", " ", "text", ""]
+    fields = ["".join(draw.choice(pieces, size)) for size in draw.integers(0, 9, 3 * count)]
+    return [["label", "text", "note"], *(fields[at : at + 3] for at in range(0, len(fields), 3))]
+
+
+@pytest.mark.parametrize("packed", PACK)
+@pytest.mark.parametrize("cut", [1, 50, 1000, 1 << 20])
+@pytest.mark.parametrize(("name", "delimiter", "end"), [("a.csv", ",", "\n"), ("a.tsv", "\t", "\r\n")])
+def test_rows_are_those_of_the_csv_module_wherever_the_file_is_cut(
+    tmp_path: Path,
+    units_of: UnitsOf,
+    monkeypatch: pytest.MonkeyPatch,
+    packed: str,
+    cut: int,
+    name: str,
+    delimiter: str,
+    end: str,
+) -> None:
+    monkeypatch.setattr(lines_module, "PIECE_BYTES", cut)
+    monkeypatch.setattr(csv_parser, "_BLOCK", 64)
+    rows = some_rows(100)
+    data = table(rows, delimiter=delimiter, end=end)
+    (tmp_path / (name + packed)).write_bytes(PACK[packed](data))
+    units = units_of(Store(str(tmp_path)), "csv", keep=("note", "label"))
+    assert [[unit.kept["label"], unit.medium, unit.kept["note"]] for unit in units] == rows[1:]
+    for unit, row in zip(units, rows[1:], strict=True):
+        at = int(unit.id.removeprefix(f"{name}{packed}#"))
+        assert data[at:].startswith(table([row], delimiter=delimiter, end=end))
+
+
+@pytest.mark.parametrize("packed", PACK)
+def test_rows_are_read_from_local_disk_and_s3(
+    folder: Store, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch, packed: str
+) -> None:
+    monkeypatch.setattr(lines_module, "PIECE_BYTES", 100)
+    rows = some_rows(40)
+    folder.put(f"in/#1?/ä.csv{packed}", PACK[packed](table(rows)))
+    units = units_of(folder, "csv", piece_units=2)
+    assert [unit.medium for unit in units] == [row[1] for row in rows[1:]]
+    assert {unit.uri for unit in units} == {folder.uri_of(f"in/#1?/ä.csv{packed}")}
+
+
+def test_stray_quotes_are_read_as_the_csv_module_reads_them(
+    tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines_module, "PIECE_BYTES", 20)
+    data = b'text,size\nfloppy,3" disk\n"two\nlines",1\nan "odd" one,"2"\n"a"b",7\nlast,5" disk'
+    (tmp_path / "a.csv").write_bytes(data)
+    units = units_of(Store(str(tmp_path)), "csv", keep=("size",))
+    expected = list(csv.reader(io.StringIO(data.decode())))[1:]
+    assert [[unit.medium, unit.kept["size"]] for unit in units] == expected
+
+
+def test_pieces_hold_no_more_rows_than_asked(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_bytes(table([["text"], *([str(number)] for number in range(100))]))
+    source = source_for("csv", SourceOptions(piece_units=7))
+    found = find(str(tmp_path), source)
+    pieces = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
+    assert [piece.about for piece in pieces] == [7] * 14 + [2]
+    assert [len(list(source.units(found.store, piece))) for piece in pieces] == [7] * 14 + [2]
+    assert [a.end for a in pieces[:-1]] == [b.begin for b in pieces[1:]]
+
+
+def test_marks_empty_lines_and_files_without_rows(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbf"text",n\r\n\r\none,1\r\n\ntwo,2')
+    (tmp_path / "b.csv").write_bytes(b"")
+    (tmp_path / "c.csv").write_bytes(b"text,n\n")
+    (tmp_path / "d.csv.gz").write_bytes(gzip.compress(b""))
+    units = units_of(Store(str(tmp_path)), "csv", keep=("n",))
+    assert [(unit.id, unit.medium, unit.kept["n"]) for unit in units] == [
+        ("a.csv#15", "one", "1"),
+        ("a.csv#23", "two", "2"),
+    ]
+
+
+def test_a_bad_row_costs_itself_only(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,n\none,1\ntwo\nthree,3,3\nfo\rur,4\nfive,5\n")
+    units = units_of(Store(str(tmp_path)), "csv")
+    assert [unit.medium for unit in units] == ["one", None, None, None, "five"]
+    assert [str(unit.error) for unit in units[1:3]] == [
+        "a row of 1 fields, the header has 2",
+        "a row of 3 fields, the header has 2",
+    ]
+    assert "no row that can be read" in str(units[3].error)
+
+
+@pytest.mark.parametrize("packed", PACK)
+def test_a_row_that_is_too_long_costs_itself_only(
+    tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch, packed: str
+) -> None:
+    monkeypatch.setattr(lines_module, "PIECE_BYTES", 30)
+    monkeypatch.setattr(csv_parser, "_BLOCK", 32)
+    for module in (csv_parser, csv_source):
+        monkeypatch.setattr(module, "MAX_LINE", 100)
+    rows = [["text"], ["before"], ["x\n" * 100], ["y" * 300], ["behind"]]
+    (tmp_path / f"a.csv{packed}").write_bytes(PACK[packed](table(rows)))
+    units = units_of(Store(str(tmp_path)), "csv")
+    assert [unit.medium for unit in units] == ["before", None, None, "behind"]
+    assert all("a record of more than 100 bytes" in str(unit.error) for unit in units[1:3])
+
+
+def test_a_field_of_megabytes_is_read(tmp_path: Path, units_of: UnitsOf) -> None:
+    text = 'a "long" one\n' * 300_000
+    (tmp_path / "a.csv").write_bytes(table([["text"], ["one"], [text], ["two"]]))
+    assert [unit.medium for unit in units_of(Store(str(tmp_path)), "csv")] == ["one", text, "two"]
+
+
+def test_invalid_utf8_reaches_the_tokenizer_and_is_replaced_in_rows(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,name\nb\xffd,n\xe4me\n")
+    (unit,) = units_of(Store(str(tmp_path)), "csv", keep=("name",), id_column="name")
+    assert unit.medium.encode("utf-8", "surrogateescape") == b"b\xffd"
+    assert (unit.id, unit.kept) == ("n\ufffdme", {"name": "n\ufffdme"})
+
+
+def test_ids_come_from_their_column(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.csv").write_bytes(b'text,key\none,"k,1"\ntwo,k2\n')
+    assert [unit.id for unit in units_of(Store(str(tmp_path)), "csv", id_column="key")] == ["k,1", "k2"]
+    source = source_for("csv", SourceOptions(id_column="key"))
+    found = find(str(tmp_path), source)
+    assert [unit_id for entry in found.entries for unit_id in source.ids(found.store, entry)] == ["k,1", "k2"]
+
+
+def test_an_empty_field_is_no_id(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,key\none,\ntwo,k2\nthree,\n")
+    units = units_of(Store(str(tmp_path)), "csv", id_column="key")
+    assert [unit.id for unit in units] == ["a.csv#9", "k2", "a.csv#21"]
+    assert [unit.medium for unit in units] == [None, "two", None]
+    assert "column 'key' holds no id" in str(units[0].error)
+    source = source_for("csv", SourceOptions(id_column="key"))
+    found = find(str(tmp_path), source)
+    assert [unit_id for entry in found.entries for unit_id in source.ids(found.store, entry)] == ["k2"]
+
+
+def test_columns_of_paths_are_pictures(folder: Store, units_of: UnitsOf, png: Callable[..., bytes]) -> None:
+    folder.put("t/a.csv", b"image,other\nimages/1.png,images/2.png\n../out.png,images/1.png\n")
+    for number in (1, 2):
+        folder.put(f"t/images/{number}.png", png(number))
+    one, two = read_picture(png(1)), read_picture(png(2))
+    picture, outside = units_of(folder, "csv", medium="picture")
+    np.testing.assert_array_equal(picture.medium, one)
+    assert "'../out.png' is no path" in str(outside.error)
+    pair, _ = units_of(folder, "csv", medium="pair", column="image, other")
+    np.testing.assert_array_equal(pair.medium["frames"], [one, two])
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"column": "body"}, r"a\.csv: no column 'body'; there is text, n"),
+        ({"id_column": "key"}, r"a\.csv: no column 'key'"),
+        ({"keep": ("label",)}, r"a\.csv: no column 'label'"),
+        ({"keep": ("n",)}, r"a\.csv: 2 columns are called 'n'"),
+    ],
+)
+def test_a_column_that_is_missing_ends_the_plan(
+    tmp_path: Path, units_of: UnitsOf, options: dict[str, str], words: str
+) -> None:
+    (tmp_path / "a.csv").write_bytes(b"text,n,n\none,1,2\n")
+    with pytest.raises(AccessError, match=words):
+        units_of(Store(str(tmp_path)), "csv", **options)
+    if "keep" in options:
+        source = source_for("csv", SourceOptions(**options))  # type: ignore[arg-type]
+        found = find(str(tmp_path), source)
+        with pytest.raises(AccessError, match=words):
+            source.kept(found.store, next(found.entries))
+
+
+@pytest.mark.parametrize("packed", [".gz", ".zst"])
+def test_a_damaged_compressed_file_is_one_unit(tmp_path: Path, units_of: UnitsOf, packed: str) -> None:
+    whole = PACK[packed](table(some_rows(500)))
+    (tmp_path / f"a.csv{packed}").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / f"b.csv{packed}").write_bytes(b"not compressed at all")
+    damaged, never = units_of(Store(str(tmp_path)), "csv")
+    assert (damaged.id, never.id) == (f"a.csv{packed}", f"b.csv{packed}")
+    assert "could not be uncompressed" in str(damaged.error)
+
+
+def test_a_file_that_changed_or_is_gone_is_an_error_of_each_piece(folder: Store) -> None:
+    folder.put("a.csv", b"text\none\n")
+    source = SOURCES["csv"]
+    found = find(folder.uri, source)
+    (piece,) = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
+    folder.put("a.csv", b"text\ntwo\n")
+    (unit,) = source.units(found.store, piece)
+    assert (unit.id, type(unit.error)) == ("a.csv#5", Changed)
+    folder.delete("a.csv")
+    (unit,) = source.units(found.store, piece)
+    assert type(unit.error) is Missing
+
+
+def test_a_quote_that_is_not_closed_is_said_and_swallows_no_rows_in_silence(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.csv").write_bytes(b'n,text\n1,one\n2,"not closed\n3,three\n4,four')
+    (tmp_path / "b.csv").write_bytes(b'n,text\n1,"closed\nover two lines"')
+    first, lost, whole = units_of(Store(str(tmp_path)), "csv")
+    assert (first.medium, whole.medium) == ("one", "closed\nover two lines")
+    assert lost.id == "a.csv#13"
+    assert "a quote that is not closed: no row behind byte 13" in str(lost.error)

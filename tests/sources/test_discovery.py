@@ -1,0 +1,180 @@
+"""INPUT as people write it: files, folders, globs, on a disk and in a bucket."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from pipeline.sources import find
+from pipeline.sources.glob_pattern import Glob
+from pipeline.sources.image_source import IMAGES
+from pipeline.storage import AccessError, Entry, Store
+
+if TYPE_CHECKING:
+    from conftest import S3
+
+
+def folder(root: Path, *names: str) -> Path:
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"content of " + name.encode())
+    return root
+
+
+def keys(uri: str | Path) -> list[str]:
+    return [entry.key for entry in find(str(uri), IMAGES).entries]
+
+
+def refusal(uri: str | Path) -> str:
+    with pytest.raises(AccessError) as caught:
+        find(str(uri), IMAGES)
+    return str(caught.value)
+
+
+def test_a_folder_gives_its_images_at_any_depth_in_byte_order(tmp_path: Path) -> None:
+    folder(tmp_path, "b.jpg", "a/z.PNG", "a/deep/er/x.webp", "a.jpeg", "ä.tiff", "B.gif")
+    assert keys(tmp_path) == ["B.gif", "a.jpeg", "a/deep/er/x.webp", "a/z.PNG", "b.jpg", "ä.tiff"]
+    assert keys(f"{tmp_path}/") == keys(f"file://{tmp_path}") == keys(tmp_path)
+
+
+def test_entries_carry_size_and_version(tmp_path: Path) -> None:
+    folder(tmp_path, "a.jpg")
+    found = find(str(tmp_path), IMAGES)
+    (entry,) = found.entries
+    assert entry == Entry(key="a.jpg", size=16, version=entry.version)
+    assert found.store.read("a.jpg", version=entry.version) == b"content of a.jpg"
+
+
+def test_other_extensions_and_hidden_files_are_skipped_and_counted(tmp_path: Path) -> None:
+    folder(tmp_path, "a.jpg", "notes.txt", "labels", "_DSC0001.JPG", ".hidden.jpg")
+    folder(tmp_path, ".cache/thumb.jpg", "_run/tmp.png", "out/_temporary/x.jpg", "__MACOSX/b.jpg")
+    found = find(str(tmp_path), IMAGES)
+    assert [entry.key for entry in found.entries] == ["_DSC0001.JPG", "a.jpg"]
+    assert found.skipped == {"extension": 2, "hidden": 5}
+
+
+def test_a_single_file_is_taken_whatever_its_name(tmp_path: Path) -> None:
+    folder(tmp_path, "photo.dat", "photo.dat.bak", ".hidden.jpg", "plain")
+    for name in ("photo.dat", ".hidden.jpg", "plain"):
+        found = find(f"{tmp_path}/{name}", IMAGES)
+        assert found.store.uri == str(tmp_path)
+        assert [entry.key for entry in found.entries] == [name]
+
+
+def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder(tmp_path, "a.jpg", "b/c.jpg"))
+    assert keys(".") == ["a.jpg", "b/c.jpg"]
+    assert keys("a.jpg") == ["a.jpg"]
+    assert keys("b") == ["c.jpg"]
+    assert keys("*/*.jpg") == ["b/c.jpg"]
+    assert keys("./b/../*.jpg") == ["a.jpg"]
+
+
+def test_a_glob_takes_what_it_names_relative_to_its_fixed_folder(tmp_path: Path) -> None:
+    folder(tmp_path, "x/a1.jpg", "x/a2.dat", "x/b1.jpg", "x/deep/a3.jpg", "y/a4.jpg")
+    assert keys(f"{tmp_path}/x/a*") == ["a1.jpg", "a2.dat"]
+    assert keys(f"{tmp_path}/x/?1.jpg") == ["a1.jpg", "b1.jpg"]
+    assert keys(f"{tmp_path}/x/[!b]1.jpg") == ["a1.jpg"]
+    assert keys(f"{tmp_path}/[xy]/a*.jpg") == ["x/a1.jpg", "y/a4.jpg"]
+    assert keys(f"{tmp_path}/**/a*.jpg") == ["x/a1.jpg", "x/deep/a3.jpg", "y/a4.jpg"]
+    assert keys(f"{tmp_path}/x/**") == ["a1.jpg", "a2.dat", "b1.jpg", "deep/a3.jpg"]
+    assert find(f"{tmp_path}/x/a*", IMAGES).store.uri == f"{tmp_path}/x"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "key", "taken"),
+    [
+        ("*.jpg", "a.jpg", True),
+        ("*.jpg", "a.JPG", False),
+        ("*.jpg", "x/a.jpg", False),
+        ("*.jpg", ".a.jpg", False),
+        (".*.jpg", ".a.jpg", True),
+        ("*.jpg", "_DSC1.jpg", True),
+        ("*/a.jpg", "_run/a.jpg", False),
+        ("[_]run/a.jpg", "_run/a.jpg", False),
+        ("_r*/a.jpg", "_run/a.jpg", True),
+        ("**", ".git/a", False),
+        ("**/_run/*", "x/_run/a", True),
+        ("**/*", "_run/a", False),
+        ("**/*", "a", True),
+        ("**/b/**/c", "b/c", True),
+        ("**/b/**/c", "a/b/x/y/c", True),
+        ("**/b/**/c", "a/x/c", False),
+        ("a/**", "a", False),
+        ("*", "", False),
+        ("**", "x/", False),
+        ("*//b", "a//b", True),
+        ("[[]1].jpg", "[1].jpg", True),
+        ("a.b*", "axb", False),
+    ],
+)
+def test_patterns(pattern: str, key: str, taken: bool) -> None:
+    assert Glob.parse(pattern.split("/"), 0).matches(key) is taken
+
+
+def test_what_has_that_very_name_wins_over_the_pattern(tmp_path: Path) -> None:
+    folder(tmp_path, "a[1].jpg", "a1.jpg", "set[2]/b.jpg", "set[2]/c.png", "set2/d.jpg", "why?/e.jpg", "whyx/f.jpg")
+    assert keys(f"{tmp_path}/a[1].jpg") == ["a[1].jpg"]
+    assert keys(f"{tmp_path}/set[2]") == ["b.jpg", "c.png"]
+    assert keys(f"{tmp_path}/set[2]/*.png") == ["c.png"]
+    assert keys(f"{tmp_path}/set[23]/*") == ["set2/d.jpg"]
+    assert keys(f"{tmp_path}/why?") == ["e.jpg"]
+
+
+def test_nothing_found_names_the_input_and_says_why(tmp_path: Path) -> None:
+    folder(tmp_path, "notes.txt", "a.csv", ".b.jpg")
+    assert refusal(tmp_path) == (
+        f"{tmp_path}: no images there; skipped 2 of another extension (a glob such as *.dat takes files by any name), "
+        "1 hidden (a leading . or a folder's leading _)"
+    )
+    for nothing in (f"{tmp_path}/none", f"{tmp_path}/*.png", f"{tmp_path}/notes.txt/*"):
+        assert refusal(nothing) == f"{nothing}: no images there; nothing of that name, or nothing in it"
+
+
+def test_secrets_in_an_input_are_refused_and_not_shown() -> None:
+    for uri in ("s3://key:canary@bucket/x", "s3://bucket/a.jpg?X-Amz-Signature=canary", "https://h/a.jpg?sig=canary"):
+        assert "canary" not in refusal(uri)
+
+
+def test_the_listing_is_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listed = 0
+
+    def endless(self: Store, prefix: str = "") -> Iterator[Entry]:
+        nonlocal listed
+        while True:
+            listed += 1
+            yield Entry(key=f"{listed:09}.jpg", size=1, version="1")
+
+    monkeypatch.setattr(Store, "entries", endless)
+    found = find(str(tmp_path), IMAGES)
+    assert [entry.key for entry in islice(found.entries, 2)] == ["000000001.jpg", "000000002.jpg"]
+    assert listed == 2
+
+
+def test_buckets(s3: S3) -> None:
+    bucket = s3.bucket("images")
+    name = bucket.removeprefix("s3://")
+    for key in ("in/a.jpg", "in/b/c d#?.png", "in/b/e%20.jpg", "in/notes.txt", "in/_run/x.jpg", "in[1]/f.jpg", "in/"):
+        s3.client.put_object(Bucket=name, Key=key, Body=key.encode())
+    assert keys(f"{bucket}/in") == ["a.jpg", "b/c d#?.png", "b/e%20.jpg"]
+    assert keys(bucket) == ["in/a.jpg", "in/b/c d#?.png", "in/b/e%20.jpg", "in[1]/f.jpg"]
+    assert keys(f"{bucket}/in/a.jpg") == ["a.jpg"]
+    assert keys(f"{bucket}/in/b/c d#?.png") == ["c d#?.png"]
+    assert keys(f"{bucket}/in/**/?.jpg") == ["a.jpg"]
+    assert keys(f"{bucket}/in/**") == ["a.jpg", "b/c d#?.png", "b/e%20.jpg", "notes.txt"]
+    assert keys(f"{bucket}/in[1]") == ["f.jpg"]
+    found = find(f"{bucket}/in/b/*", IMAGES)
+    assert [found.store.read(entry.key, version=entry.version) for entry in found.entries] == [
+        b"in/b/c d#?.png",
+        b"in/b/e%20.jpg",
+    ]
+    assert refusal(f"{bucket}/none/*.jpg").startswith(f"{bucket}/none/*.jpg: no images there")
+
+
+def test_a_bucket_that_is_not_there_or_is_a_pattern(s3: S3) -> None:
+    assert "no-such-bucket" in refusal("s3://no-such-bucket/in")
+    assert refusal("s3://imag*/in") == "s3://imag*/in: the name after s3:// cannot be a pattern"

@@ -1,0 +1,71 @@
+"""The way to Google's, Azure's and the hub's files, driven over S3 and over fsspec's store in memory."""
+
+import uuid
+
+import fsspec
+import pytest
+
+from pipeline.storage import Changed, Entry, Missing
+from pipeline.storage.fsspec_folder import ObjectFolder, version_of
+from pipeline.storage.store import Store
+
+KEYS = ["a b#?%é", "a-b", "a/b/c", "a/b/d", "a0", "A"]
+
+
+@pytest.fixture(params=["s3", "memory"])
+def folder(request: pytest.FixtureRequest) -> ObjectFolder:
+    if request.param == "memory":
+        name = uuid.uuid4().hex  # all of a process share that memory
+        return ObjectFolder(fsspec.filesystem("memory", skip_instance_cache=True), f"/{name}", f"memory://{name}")
+    uri = f"{request.getfixturevalue('s3').bucket('objects')}/in"
+    fs = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
+    return ObjectFolder(fs, uri.removeprefix("s3://"), uri)
+
+
+def test_keys_are_put_listed_and_read_in_order(folder: ObjectFolder) -> None:
+    assert list(folder.entries("")) == []
+    for key in KEYS:
+        assert folder.put_if_absent(key, key.encode())
+    entries = list(folder.entries(""))
+    assert [entry.key for entry in entries] == sorted(KEYS, key=str.encode)
+    assert list(folder.names("a/b/")) == ["a/b/c", "a/b/d"]
+    for entry in entries:
+        assert folder.read(entry.key, entry.version) == entry.key.encode()
+        assert folder.size(entry.key) == entry.size
+        with folder.open(entry.key) as file:
+            file.seek(1)
+            assert file.read() == entry.key.encode()[1:]
+        folder.delete(entry.key)
+        folder.delete(entry.key)
+    assert list(folder.names("")) == []
+
+
+def test_second_put_is_refused_and_changes_are_seen(folder: ObjectFolder) -> None:
+    assert folder.put_if_absent("key", b"first")
+    assert not folder.put_if_absent("key", b"second")
+    [before] = folder.entries("")
+    folder.put("key", b"third")
+    assert folder.read("key", None) == b"third"
+    with pytest.raises(Changed, match=before.version):
+        folder.read("key", before.version)
+    folder.put("folder/key", b"")
+    with pytest.raises(Missing):
+        folder.size("folder")
+
+
+def test_version_is_what_the_store_says_of_the_content() -> None:
+    assert version_of({"size": 1, "generation": "17", "etag": "a"}) == "17"
+    assert version_of({"size": 1, "ETag": '"abc"'}) == "abc"
+    assert version_of({"size": 1, "etag": '"0x8D"'}) == "0x8D"
+    assert version_of({"size": 1, "blob_id": "f00"}) == "f00"
+    assert version_of({"size": 1, "mtime": 2.5}) == "1-2.5"
+
+
+def test_store_reads_what_fsspec_knows() -> None:
+    fsspec.filesystem("memory").pipe_file("/known/a", b"content")
+    store = Store("memory://known")
+    [entry] = store.entries()
+    assert entry == Entry(key="a", size=7, version=entry.version)
+    assert store.read("a", version=entry.version) == b"content"
+    with pytest.raises(Missing, match="memory://known/b"):
+        store.read("b")

@@ -1,0 +1,192 @@
+"""What passes is waited for, what does not is told at once, and no answer that was lost is taken for another's."""
+
+import errno
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from pipeline.storage import AccessError, StorageError, Store, retry
+from tests.faults.faulty_proxy import Answer, Connection, Proxy, Request
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "PAUSE", 0.01)
+
+
+def failing(times: int, error: Exception) -> Callable[[], int]:
+    """A call that fails so many times, and then returns how often it was made."""
+    made = []
+
+    def call() -> int:
+        made.append(True)
+        if len(made) <= times:
+            raise error
+        return len(made)
+
+    return call
+
+
+@pytest.mark.parametrize("error", [TimeoutError("stalled"), ConnectionRefusedError(), OSError(errno.EIO, "I/O error")])
+def test_what_passes_is_asked_again_until_it_has(error: Exception) -> None:
+    assert retry.patiently(failing(6, error)) == 7
+
+
+@pytest.mark.parametrize("error", [PermissionError("no"), OSError(errno.ENOSPC, "full"), ValueError("a mistake")])
+def test_what_does_not_pass_is_raised_at_once(error: Exception) -> None:
+    call = failing(1, error)
+    with pytest.raises(type(error)):
+        retry.patiently(call)
+    assert call() == 2, "it was made once before"
+
+
+def test_time_is_up_after_three_tries_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "TRYING", 0)
+    with pytest.raises(TimeoutError) as caught:
+        retry.patiently(failing(3, TimeoutError("stalled")))
+    assert caught.value.__notes__ == ["asked 3 times in 0 s"]
+    assert retry.patiently(failing(2, TimeoutError("stalled"))) == 3
+
+
+def test_pauses_double_up_to_a_quarter_of_a_minute_and_differ() -> None:
+    for tries, seconds in [(1, 0.01), (4, 0.08), (40, 15.0)]:
+        found = {retry.pause(tries) for _ in range(100)}
+        assert seconds / 2 <= min(found) < max(found) <= seconds
+        assert len(found) > 90
+
+
+def test_who_waits_is_told_once_and_no_secret(monkeypatch, caplog) -> None:
+    monkeypatch.setattr(retry, "SAID", 0)
+    retry.patiently(failing(3, TimeoutError("https://host/?X-Amz-Signature=canary-secret")))
+    assert len(caplog.messages) == 1
+    assert "a store failed 1 times, it is asked again" in caplog.text
+    assert "canary-secret" not in caplog.text
+
+
+DENIED = [403, 401, (403, "InvalidAccessKeyId"), (400, "ExpiredToken"), (400, "TokenRefreshRequired")]
+
+
+@pytest.mark.parametrize("denied", DENIED)
+@pytest.mark.parametrize(
+    "access",
+    [
+        lambda store: store.read("key"),
+        lambda store: list(store.names("")),
+        lambda store: store.put("key", b""),
+        lambda store: store.put_if_absent("key", b""),
+        lambda store: store.delete("key"),
+    ],
+)
+def test_denied_is_asked_once(wire, s3, access, denied) -> None:
+    store = Store(s3.bucket("denied"))
+    wire.statuses = [denied] * 5
+    with pytest.raises(AccessError, match=r"no access when .* s3://denied"):
+        access(store)
+    assert len(wire.seen) == 1
+
+
+def test_no_credentials_ask_nothing(wire, s3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    store = Store(s3.bucket("none"))
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    with pytest.raises(AccessError, match="redentials"):
+        store.read("key")
+    assert wire.seen == []
+
+
+def test_every_request_of_an_access_is_asked_again(wire, s3) -> None:
+    store = Store(s3.bucket("again"))
+    content = os.urandom(3 << 20)
+    store.put("key", content)
+    for access, found in [
+        (lambda: store.read("key"), content),
+        (lambda: store.size("key"), len(content)),
+        (lambda: [entry.size for entry in store.entries()], [len(content)]),
+        (lambda: store.put("other", b""), None),
+        (lambda: store.delete("other"), None),
+    ]:
+        wire.statuses = [(503, "SlowDown"), 500, (429, "TooManyRequests"), 502, 504]
+        assert access() == found
+        assert wire.statuses == []
+    with store.open("key") as file:
+        for at in (2 << 20, 0):
+            wire.statuses = [(503, "SlowDown"), 500]
+            file.seek(at)
+            assert file.read(100) == content[at : at + 100]
+            assert wire.statuses == []
+
+
+def test_each_page_of_a_listing_is_asked_again(wire, s3) -> None:
+    uri = s3.bucket("pages")
+    for number in range(110):
+        s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key=f"{number:04d}", Body=b"")
+    names, found = Store(uri).names(), []
+    for number, name in enumerate(names):
+        found.append(name)
+        if number in (0, 50):  # before the second page
+            wire.statuses = [(500, "InternalError")]
+    assert found == [f"{number:04d}" for number in range(110)]
+    assert wire.statuses == []
+
+
+class Forgetful(Proxy):
+    """Does two PUTs without an answer, cuts the first GET short, and fails two HEADs.
+
+    Of two, for aiohttp asks once more by itself where a connection is lost.
+    """
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream)
+        self.left = {"PUT": 2, "GET": 1, "HEAD": 2}
+
+    def handle(self, request: Request, connection: Connection) -> None:
+        fault = self.left.get(request.method, 0) > 0
+        if fault:
+            self.left[request.method] -= 1
+        if fault and request.method == "HEAD":
+            connection.answer(Answer.failed(503))
+            return
+        answer = self.forward(request)
+        if fault and request.method == "PUT":
+            connection.reset()
+        else:
+            connection.answer(answer, cut=fault)
+
+
+@pytest.fixture
+def forgetful(s3, monkeypatch: pytest.MonkeyPatch):
+    with Forgetful(s3.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+
+
+def test_whose_object_it_is_is_asked_until_it_is_known(forgetful, s3) -> None:
+    """The acknowledgement is lost, the next try hears 412, and the look at who was first fails twice."""
+    store = Store(s3.bucket("ours"))
+    assert store.put_if_absent("key", b"ours")
+    assert forgetful.left == {"PUT": 0, "GET": 1, "HEAD": 0}
+    forgetful.left |= {"HEAD": 2}
+    assert not store.put_if_absent("key", b"theirs")
+    assert store.read("key") == b"ours"
+    assert set(forgetful.left.values()) == {0}
+
+
+def test_body_cut_short_is_read_again(forgetful, s3) -> None:
+    store, content = Store(s3.bucket("cut")), os.urandom(2 << 20)
+    store.put("key", content)
+    assert store.read("key") == content
+    forgetful.left["GET"] = 1
+    with store.open("key") as file:
+        assert file.read() == content
+    assert forgetful.left["GET"] == 0
+
+
+def test_object_that_was_there_and_is_gone_is_nobody_s(wire, s3) -> None:
+    wire.statuses = [(412, "PreconditionFailed")]
+    with pytest.raises(StorageError, match=r"s3://gone.*was there and is gone") as caught:
+        Store(s3.bucket("gone")).put_if_absent("key", b"")
+    assert caught.value.transient
