@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 
 from pipeline.heads.head import JSON
+from pipeline.media import MediumKind
 
 if TYPE_CHECKING:  # load tasks check shapes without torch
     import torch
@@ -22,7 +23,7 @@ _PLACES = 1024  # of a unit, for an estimate of its bytes
 class ArrayInputs:
     """Inputs [M, channels] of any length M."""
 
-    medium: ClassVar[str] = "array"
+    medium: ClassVar[MediumKind] = "array"
     growth: ClassVar[float] = 1.0
     clip: ClassVar[None] = None
     channels: int

@@ -12,6 +12,7 @@ import numpy as np
 
 from pipeline.heads.head import JSON
 from pipeline.heads.image_transform import center_crop
+from pipeline.media import Clip, ClipSpec, MediumKind
 
 if TYPE_CHECKING:  # load tasks transform without torch
     import torch
@@ -88,7 +89,7 @@ class ClipInputs:
     The label, the model's third modality, is what it predicts: the engine puts its mask token in the label's place.
     """
 
-    medium: ClassVar[str] = "clip"
+    medium: ClassVar[MediumKind] = "clip"
     shape: ClipShape
 
     @classmethod
@@ -109,32 +110,32 @@ class ClipInputs:
         return 1.0
 
     @property
-    def clip(self) -> Mapping[str, Any]:
+    def clip(self) -> ClipSpec:
         """T frames at 25 a second, made of a video's by `reduce_frame`, and S samples."""
         shape = self.shape
-        return {
-            "frames": shape.frames,
-            "fps": float(FPS),
-            "samples": shape.samples,
-            "sample_rate": shape.sample_rate,
-            "reduce": partial(reduce_frame, height=shape.height, width=shape.width),
-        }
+        return ClipSpec(
+            frames=shape.frames,
+            fps=float(FPS),
+            samples=shape.samples,
+            sample_rate=shape.sample_rate,
+            reduce=partial(reduce_frame, height=shape.height, width=shape.width),
+        )
 
     @property
     def options(self) -> dict[str, JSON]:
         """The shape of a clip."""
         return {"clip": self.shape.options}
 
-    def transform(self, medium: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def transform(self, medium: Clip) -> dict[str, np.ndarray]:
         """{"frames": uint8 [T, h, w, 3], "samples": float32 [S], "times": float64 [3], "flags": int32 [2]}.
 
         times: number of the clip, seconds where it starts and ends; flags: whether it has sound, how many of its frames
         are padding. ValueError where frames or samples are not of the checkpoint's shape.
         """
-        frames, samples, shape = np.asarray(medium["frames"]), np.asarray(medium["samples"]), self.shape
+        frames, samples, shape = np.asarray(medium.frames), np.asarray(medium.samples), self.shape
         _check("frames", frames, (shape.frames, shape.height, shape.width, 3), np.uint8)
         _check("samples", samples, (shape.samples,), np.float32)
-        return {"frames": frames, "samples": samples, **described(medium)}
+        return {"frames": frames, "samples": samples, **times_and_flags(vars(medium))}
 
     def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:  # noqa: ARG002
         """All clips of a checkpoint are of one shape."""
@@ -178,8 +179,8 @@ def reduce_frame(frame: np.ndarray, *, height: int, width: int) -> np.ndarray:
     return np.array(picture.resize((width, height), resample=Image.Resampling.BILINEAR))
 
 
-def described(clip: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """times and flags of a medium, or of a row of an earlier run: which part of its video a clip is."""
+def times_and_flags(clip: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """The arrays "times" and "flags" from the fields of a `Clip`, which are also columns of its row."""
     times = [clip["clip_index"], clip["start_seconds"], clip["end_seconds"]]
     return {
         "times": np.array(times, np.float64),

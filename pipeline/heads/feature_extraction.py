@@ -16,6 +16,7 @@ from pipeline.heads.head import JSON, ColumnType, HeadOptions, Inputs
 from pipeline.heads.image_inputs import ImageInputs
 from pipeline.heads.latent_columns import latents_of
 from pipeline.heads.text_inputs import TextInputs, read_tokenizer
+from pipeline.media import ClipSpec, MediumKind
 
 if TYPE_CHECKING:  # load tasks transform without torch
     import torch
@@ -76,7 +77,7 @@ class FeatureExtraction:
         return cls(inputs=_INPUTS[model_class(folder)](folder))
 
     @property
-    def medium(self) -> str:
+    def medium(self) -> MediumKind:
         """What the checkpoint reads."""
         return self.inputs.medium
 
@@ -91,7 +92,7 @@ class FeatureExtraction:
         return self.inputs.growth
 
     @property
-    def clip(self) -> Mapping[str, Any] | None:
+    def clip(self) -> ClipSpec | None:
         """As the checkpoint reads clips."""
         return self.inputs.clip
 

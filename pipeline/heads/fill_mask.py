@@ -14,6 +14,7 @@ from pipeline.heads.latent_columns import check_counts
 from pipeline.heads.text_inputs import length_bucket, pad, read_tokenizer
 from pipeline.heads.text_windows import windows
 from pipeline.heads.tokenizer import CLS, MASK, SEP, VOCABULARY, Tokenizer, decode
+from pipeline.media import MediumKind
 
 if TYPE_CHECKING:  # load tasks transform without torch
     import torch
@@ -35,7 +36,7 @@ class FillMask:
     task: ClassVar[str] = "fill-mask"
     model_classes: ClassVar[tuple[str, ...]] = ("PerceiverForMaskedLM",)
     stored: ClassVar[tuple[str, ...]] = ("text", "replaced")
-    medium: ClassVar[str] = "text"
+    medium: ClassVar[MediumKind] = "text"
     growth: ClassVar[float] = 0.0
     clip: ClassVar[None] = None
     tokenizer: Tokenizer

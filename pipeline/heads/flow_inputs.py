@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.heads.flow_tiles import corners, overlap
 from pipeline.heads.head import JSON
+from pipeline.media import FramePair, MediumKind
 
 if TYPE_CHECKING:  # load tasks transform without torch
     import torch
@@ -32,7 +33,7 @@ class FlowInputs:
     A frame larger than a tile is covered by several; a smaller one is filled up with the pixels of its edge.
     """
 
-    medium: ClassVar[str] = "pair"
+    medium: ClassVar[MediumKind] = "frame_pair"
     clip: ClassVar[None] = None
     tile: tuple[int, int]
 
@@ -58,12 +59,12 @@ class FlowInputs:
         """How frames are cut."""
         return {"transform": {"tile": list(self.tile), "overlap": [overlap(side) for side in self.tile]}}
 
-    def transform(self, medium: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def transform(self, medium: FramePair) -> dict[str, np.ndarray]:
         """{"frames": uint8 [2, H, W, 3], "index": int64 [1], "start": float64 [1]} of a pair; start is nan for None."""
-        start = medium["start_seconds"]
+        start = medium.start_seconds
         return {
-            "frames": medium["frames"],
-            "index": np.array([medium["frame_index"]], np.int64),
+            "frames": medium.frames,
+            "index": np.array([medium.frame_index], np.int64),
             "start": np.array([np.nan if start is None else start], np.float64),
         }
 

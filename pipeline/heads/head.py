@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
 
 import numpy as np
 
+from pipeline.media import ClipSpec, MediumKind
+
 if TYPE_CHECKING:  # load tasks unpickle heads and never need torch
     import torch
 
@@ -69,8 +71,8 @@ class Inputs(Protocol):
     """
 
     @property
-    def medium(self) -> str:
-        """What it reads of each unit: "text", "picture", "pair", "clip" or "array", as sources give it."""
+    def medium(self) -> MediumKind:
+        """What it reads of each unit: "text", "image", "frame_pair", "clip" or "array", as sources give it."""
 
     @property
     def unit_bytes(self) -> int:
@@ -83,8 +85,8 @@ class Inputs(Protocol):
         they do not follow its size."""
 
     @property
-    def clip(self) -> Mapping[str, Any] | None:
-        """Where it reads clips: {"frames", "fps", "samples", "sample_rate", "reduce"} of one; else None."""
+    def clip(self) -> ClipSpec | None:
+        """The shape of the clips that it reads; None if it reads other media."""
 
     @property
     def options(self) -> dict[str, JSON]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from pipeline.heads.head import JSON
 from pipeline.heads.image_transform import ImageTransform
+from pipeline.media import MediumKind
 
 if TYPE_CHECKING:  # load tasks transform without torch
     import torch
@@ -21,7 +22,7 @@ if TYPE_CHECKING:  # load tasks transform without torch
 class ImageInputs:
     """A picture as the three image models read it."""
 
-    medium: ClassVar[str] = "picture"
+    medium: ClassVar[MediumKind] = "image"
     growth: ClassVar[float] = 0.0
     clip: ClassVar[None] = None
     picture: ImageTransform

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.clip_inputs import ClipInputs, ClipShape, described, in_parts
+from pipeline.heads.clip_inputs import ClipInputs, ClipShape, in_parts, times_and_flags
 from pipeline.heads.head import JSON, OUTPUTS, ColumnType, HeadOptions
 from pipeline.heads.labels import Labels
 
@@ -116,7 +116,7 @@ class MultimodalAutoencoding(ClipInputs):
 
     def restore(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """{"times", "flags"}: all that is needed of a clip whose latents are there. What was read of it is gone."""
-        return described(row)
+        return times_and_flags(row)
 
     def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
         """times, flags, and on the device what is asked for, a few clips at a time so that memory does not grow.

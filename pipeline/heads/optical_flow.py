@@ -14,6 +14,7 @@ from pipeline.heads.flow_inputs import PIXEL_BYTES, FlowInputs, chunks
 from pipeline.heads.flow_tiles import check_points, corners, cover, overlap, total_weights, weights
 from pipeline.heads.head import JSON, ColumnType, HeadOptions
 from pipeline.heads.latent_columns import check_counts
+from pipeline.media import FramePair
 
 if TYPE_CHECKING:  # load tasks transform without torch
     import torch
@@ -84,14 +85,17 @@ class OpticalFlow(FlowInputs):
         points = [list(point) for point in self.points]
         return {**super().options, "points": points, "array_dtype": self.array_dtype}
 
-    def transform(self, medium: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def transform(self, medium: FramePair) -> dict[str, np.ndarray]:
         """As `FlowInputs` does; ValueError where a point lies outside the frames."""
-        check_points(self.points, medium["frames"].shape[1:3])
+        check_points(self.points, medium.frames.shape[1:3])
         return super().transform(medium)
 
     def restore(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """What `transform` gave, from the frames in the row: queries are made of them. ValueError as there."""
-        return self.transform({**row, "frames": np.stack([_read_png(frame["bytes"]) for frame in row["frames"]])})
+        frames = np.stack([_read_png(frame["bytes"]) for frame in row["frames"]])
+        return self.transform(
+            FramePair(frames=frames, frame_index=row["frame_index"], start_seconds=row["start_seconds"])
+        )
 
     def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
         """{"flow": [B, H, W, 2], or [B, P, 2] of points, in pixels and of the rows' type} and the inputs."""

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.heads.head import JSON
 from pipeline.heads.tokenizer import MAX_LENGTH, PAD, VOCABULARY, Tokenizer
+from pipeline.media import MediumKind
 
 if TYPE_CHECKING:  # load tasks tokenise without torch
     import torch
@@ -27,7 +28,7 @@ _MULTIPLE = 64  # padded lengths are few, so that memory is used again
 class TextInputs:
     """A text as the models read it whole: cut where it is longer than the model, and flagged."""
 
-    medium: ClassVar[str] = "text"
+    medium: ClassVar[MediumKind] = "text"
     growth: ClassVar[float] = 0.0
     clip: ClassVar[None] = None
     tokenizer: Tokenizer

@@ -8,15 +8,13 @@ from pipeline.sources.discovery import Found, find
 from pipeline.sources.image_source import IMAGES
 from pipeline.sources.parquet_source import PARQUET
 from pipeline.sources.saved_dataset_source import DATASET
-from pipeline.sources.source import BadMedium, ClipSpec, Piece, Source, SourceOptions, Unit
+from pipeline.sources.source import Piece, Source, SourceOptions, Unit
 from pipeline.sources.text_source import JSONL, TEXT
 from pipeline.sources.video_source import VIDEO
 from pipeline.sources.webdataset_source import WEBDATASET
 
 __all__ = [
     "SOURCES",
-    "BadMedium",
-    "ClipSpec",
     "Found",
     "Piece",
     "Source",

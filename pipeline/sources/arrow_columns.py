@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyarrow import types
 
+from pipeline.media import MediumKind
 from pipeline.sources.record_source import missing_column
-from pipeline.sources.source import Medium
 from pipeline.storage import AccessError
 
 _PICKLED = frozenset({"ray.data.arrow_pickled_object", "arrow.py_extension_type"})
@@ -51,7 +51,7 @@ def check_column(uri: str, schema: pa.Schema, name: str) -> pa.DataType:
     return stored_type(schema.field(found[0]).type)
 
 
-def check_medium(uri: str, name: str, kind: pa.DataType, medium: Medium) -> None:
+def check_medium(uri: str, name: str, kind: pa.DataType, medium: MediumKind) -> None:
     """AccessError where a column of that type cannot hold the medium."""
     fits = {"text": _is_text, "array": _is_matrix}.get(medium, _is_picture)
     if not types.is_null(kind) and not fits(kind):

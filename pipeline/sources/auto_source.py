@@ -9,8 +9,9 @@ from itertools import chain
 
 import pyarrow as pa
 
+from pipeline.media import MediumKind
 from pipeline.sources.frame_pairs import in_pairs
-from pipeline.sources.source import Medium, Piece, Source, SourceOptions, Unit
+from pipeline.sources.source import Piece, Source, SourceOptions, Unit
 from pipeline.storage import AccessError, Entry, Store
 
 
@@ -55,7 +56,7 @@ class Auto:
         return frozenset().union(*(source.extensions for source in self.sources))
 
     @property
-    def media(self) -> frozenset[Medium]:
+    def media(self) -> frozenset[MediumKind]:
         """What each of them gives."""
         return frozenset.intersection(*(source.media for source in self.sources))
 

@@ -13,8 +13,8 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
+from pipeline.media import BadMedium
 from pipeline.sources.line_reader import MAX_LINE
-from pipeline.sources.source import BadMedium
 
 MARK = b"\xef\xbb\xbf"
 _BLOCK = 1 << 20

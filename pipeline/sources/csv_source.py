@@ -7,11 +7,12 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
 
+from pipeline.media import BadMedium
 from pipeline.sources import line_reader
 from pipeline.sources.csv_parser import Row, StrayQuote, ends, ends_by_rows, ranges, rows
 from pipeline.sources.line_reader import DAMAGE, MAX_LINE, advance, fewer, is_compressed, opened, packed, unpacked
 from pipeline.sources.record_source import Record, RecordSource, missing_column
-from pipeline.sources.source import BadMedium, Piece
+from pipeline.sources.source import Piece
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
 
@@ -120,4 +121,4 @@ def _delimiter(key: str) -> str:
     return "\t" if unpacked(key).endswith(".tsv") else ","
 
 
-CSV = Csv("csv", packed(".csv", ".tsv"), frozenset({"text", "picture", "pair"}))
+CSV = Csv("csv", packed(".csv", ".tsv"), frozenset({"text", "image", "frame_pair"}))

@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.sources.source import BadMedium
+from pipeline.media import BadMedium, FramePair
 from pipeline.storage import AccessError, Entry
 
 _NUMBERS = re.compile(r"(\d+)")
 
 
 @dataclass(frozen=True, kw_only=True)
-class FramePair(Entry):
+class FramePairEntry(Entry):
     """Two frames as one entry, under the first one's key; `version` is both versions, `size` both sizes.
 
     other: the second one's key. number: of the first in its folder.
@@ -66,15 +66,15 @@ def in_pairs(entries: Iterator[Entry], is_frame: Callable[[str], bool]) -> Itera
         yield heapq.heappop(ready)[1]
 
 
-def pair_of(first: np.ndarray, second: np.ndarray, *, number: int) -> dict[str, Any]:
+def pair_of(first: np.ndarray, second: np.ndarray, *, number: int) -> FramePair:
     """The medium of two pictures uint8 [H, W, 3] of one size, without times."""
     if first.shape != second.shape:
         sizes = [f"{height} by {width}" for height, width, _ in (first.shape, second.shape)]
         raise BadMedium(f"the frames of a pair must have one size, these have {' and '.join(sizes)} pixels")
-    return {"frames": np.stack([first, second]), "frame_index": number, "start_seconds": None}
+    return FramePair(frames=np.stack([first, second]), frame_index=number, start_seconds=None)
 
 
-def _pair(first: _Last, second: Entry) -> FramePair:
+def _pair(first: _Last, second: Entry) -> FramePairEntry:
     one = first.entry
     if _natural(second.key) < _natural(one.key):
         raise AccessError(
@@ -82,7 +82,7 @@ def _pair(first: _Last, second: Entry) -> FramePair:
             "zeros, or give a table with two columns"
         )
     version, size = f"{one.version}+{second.version}", one.size + second.size
-    return FramePair(key=one.key, size=size, version=version, other=second.key, number=first.number)
+    return FramePairEntry(key=one.key, size=size, version=version, other=second.key, number=first.number)
 
 
 def _natural(key: str) -> list[tuple[int, str]]:

@@ -17,8 +17,8 @@ from functools import cache
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.media import BadMedium
 from pipeline.sources.file_signatures import describe, image_format
-from pipeline.sources.source import BadMedium
 
 MAX_DECODED_BYTES = 2**29
 """Memory that decoding one picture may take: 0.5 GiB. In megapixels: 76 for JPEG, PNG, GIF, BMP, PPM; 67 for TIFF;

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
-from pipeline.sources.frame_pairs import FramePair, in_pairs, pair_of
+from pipeline.media import BadMedium, MediumKind
+from pipeline.sources.frame_pairs import FramePairEntry, in_pairs, pair_of
 from pipeline.sources.image_decoding import read_picture
-from pipeline.sources.source import BadMedium, FileSource, Medium, Piece, SourceOptions, Unit, refuse_columns
+from pipeline.sources.source import FileSource, Piece, SourceOptions, Unit, refuse_columns
 from pipeline.storage import AccessError, Entry, Store
 
 MAX_FILE_BYTES = 2**29
@@ -31,7 +32,7 @@ class Images(FileSource):
 
     name: str = "images"
     extensions: frozenset[str] = frozenset(_EXTENSIONS.split())
-    media: frozenset[Medium] = frozenset({"picture", "pair"})
+    media: frozenset[MediumKind] = frozenset({"image", "frame_pair"})
     pairs: bool = False
 
     def configured(self, options: SourceOptions) -> Images:
@@ -39,7 +40,7 @@ class Images(FileSource):
         refuse_columns(self.name, options)
         if options.fps is not None:
             raise ValueError(f"fps ({options.fps:g}) means nothing to {self.name}: a folder of frames has no times")
-        return replace(self, pairs=options.medium == "pair")
+        return replace(self, pairs=options.medium == "frame_pair")
 
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Every file, or every pair of neighbours in a folder."""
@@ -47,7 +48,7 @@ class Images(FileSource):
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:  # noqa: ARG002  nothing is read for it
         """The file or pair itself, one unit."""
-        if isinstance(entry, FramePair):
+        if isinstance(entry, FramePairEntry):
             weight = _DECODED * entry.size
             yield Piece(**entry.planned(), first=entry.number, units=1, weight=weight)
         else:

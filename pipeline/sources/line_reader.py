@@ -17,8 +17,9 @@ from typing import BinaryIO, NamedTuple, cast
 
 import pyarrow as pa
 
+from pipeline.media import BadMedium
 from pipeline.sources.open_version import open_planned
-from pipeline.sources.source import BadMedium, Piece
+from pipeline.sources.source import Piece
 from pipeline.storage import Entry, StorageError, Store
 
 PIECE_BYTES = 1 << 18

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.frame_pairs import pair_of
 from pipeline.sources.image_decoding import read_picture
 from pipeline.sources.image_source import MAX_FILE_BYTES
-from pipeline.sources.source import BadMedium, Medium
 from pipeline.storage import Store
 from pipeline.storage.uris import split_scheme
 
@@ -26,14 +26,14 @@ class Table:
     number: int = 0
 
 
-def medium_of(record: Mapping[str, Any], medium: Medium, columns: tuple[str, ...], table: Table) -> Any:
-    """The medium of one record, as `Medium` says, from its `columns`; BadMedium where it holds none."""
+def medium_of(record: Mapping[str, Any], medium: MediumKind, columns: tuple[str, ...], table: Table) -> Any:
+    """The medium of one record, as `MediumKind` says, from its `columns`; BadMedium where it holds none."""
     values = [value_of(record, name) for name in columns]
     if medium == "text":
         return text_of(values[0], columns[0])
-    if medium == "picture":
+    if medium == "image":
         return picture_of(values[0], columns[0], table)
-    if medium == "pair":
+    if medium == "frame_pair":
         first, second = (picture_of(value, name, table) for value, name in zip(values, columns, strict=True))
         return pair_of(first, second, number=table.number)
     return array_of(values[0], columns[0])

@@ -12,11 +12,12 @@ from typing import Any, ClassVar, NamedTuple
 
 import pyarrow as pa
 
+from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.record_media import Table, medium_of
-from pipeline.sources.source import BadMedium, FileSource, Medium, Piece, SourceOptions, Unit
+from pipeline.sources.source import FileSource, Piece, SourceOptions, Unit
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
-DEFAULT_COLUMN: Mapping[Medium, tuple[str, ...]] = {"text": ("text",), "picture": ("image",), "array": ("inputs",)}
+DEFAULT_COLUMN: Mapping[MediumKind, tuple[str, ...]] = {"text": ("text",), "image": ("image",), "array": ("inputs",)}
 """With the medium, where the user names none."""
 
 _SHOWN = 20  # names of columns in an error
@@ -43,7 +44,7 @@ class RecordSource(FileSource, ABC):
 
     name: str
     extensions: frozenset[str]
-    media: frozenset[Medium]
+    media: frozenset[MediumKind]
     options: SourceOptions = field(default_factory=SourceOptions)
 
     opens = True
@@ -160,14 +161,14 @@ def medium_columns(options: SourceOptions) -> tuple[str, ...]:
     """The columns with the medium: those that the user names, else the usual one."""
     if options.column is None:
         return DEFAULT_COLUMN.get(options.medium, ())
-    if options.medium == "pair":
+    if options.medium == "frame_pair":
         return tuple(name.strip() for name in options.column.split(","))
     return (options.column,)
 
 
 def refuse_others(name: str, options: SourceOptions) -> None:
     """ValueError where the options ask for what records of this source do not have."""
-    if options.medium == "pair" and (len(names := medium_columns(options)) != 2 or not all(names)):
+    if options.medium == "frame_pair" and (len(names := medium_columns(options)) != 2 or not all(names)):
         raise ValueError(f"column ({options.column!r}) must name the two columns of a pair, with a comma between: a,b")
     for option in ("fps", "clip_stride"):
         if value := getattr(options, option):

@@ -6,27 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
-import numpy as np
 import pyarrow as pa
 
+from pipeline.media import ClipSpec, MediumKind
 from pipeline.storage import AccessError, Entry, Store
-
-Medium = Literal["text", "picture", "pair", "clip", "array", "latents"]
-"""What a head reads of one unit, and a source gives:
-
-- text: a str, or bytes that should be UTF-8.
-- picture: uint8 [H, W, 3], RGB, upright.
-- pair: {"frames": uint8 [2, H, W, 3], "frame_index": int, "start_seconds": float or None}. frame_index: of the first
-  frame among those of its video or folder; start_seconds: of the first frame, None where frames are single images.
-- clip: {"frames": uint8 [T, H, W, 3], "samples": float32 [S] in [-1, 1], "has_audio": bool, "clip_index": int,
-  "start_seconds": float, "end_seconds": float, "padded_frames": int}. T, H, W and S are those of a `ClipSpec`.
-- array: float32 [M, C].
-- latents: {column: value} of a row of an earlier run, see `SourceOptions.columns`.
-"""
-
-
-class BadMedium(ValueError):  # noqa: N818  what it names is the medium, and a quarantine row shows the name
-    """A medium that cannot be predicted, with the reason for a person: its unit goes to quarantine."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +69,7 @@ class Unit:
 
     @property
     def medium(self) -> Any:
-        """As `Medium` says, None where there is an error."""
+        """As `MediumKind` says, None where there is an error."""
         self._decoded()
         return self._medium
 
@@ -125,23 +108,6 @@ class Unit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipSpec:
-    """A clip as its head reads it: `frames` pictures at `fps`, each made of an upright RGB frame uint8 [H, W, 3] by
-    `reduce`, and `samples` of mono sound at `sample_rate`."""
-
-    frames: int
-    fps: float
-    samples: int
-    sample_rate: int
-    reduce: Callable[[np.ndarray], np.ndarray]
-
-    @property
-    def seconds(self) -> float:
-        """How long it lasts."""
-        return self.frames / self.fps
-
-
-@dataclass(frozen=True, kw_only=True)
 class SourceOptions:
     """What the head needs of a source, and what a user may ask of it.
 
@@ -153,7 +119,7 @@ class SourceOptions:
     video is too short for is padded by its last frame or left out.
     """
 
-    medium: Medium = "text"
+    medium: MediumKind = "text"
     clip: ClipSpec | None = None
     piece_units: int | None = None
     column: str | None = None
@@ -178,7 +144,7 @@ class Source(Protocol):
         """Of the files that it takes from a folder: lower case, with the dot."""
 
     @property
-    def media(self) -> frozenset[Medium]:
+    def media(self) -> frozenset[MediumKind]:
         """What its units can hold."""
 
     @property

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pyarrow as pa
 
+from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.arrow_columns import (
     check_column,
     check_id,
@@ -24,14 +25,14 @@ from pipeline.sources.arrow_columns import (
 from pipeline.sources.file_signatures import describe
 from pipeline.sources.line_reader import opened
 from pipeline.sources.record_source import Record, RecordSource, as_text
-from pipeline.sources.source import BadMedium, Medium, Piece, Unit
+from pipeline.sources.source import Piece, Unit
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
-MEDIA: frozenset[Medium] = frozenset({"text", "picture", "pair", "array"})
+MEDIA: frozenset[MediumKind] = frozenset({"text", "image", "frame_pair", "array"})
 PIECE_BYTES = 16 << 20
 PIECE_ROWS = 4096
 
-_DECODED: dict[Medium, int] = {"picture": 8, "pair": 8}  # bytes of a picture over those of its JPEG, as most are
+_DECODED: dict[MediumKind, int] = {"image": 8, "frame_pair": 8}  # decoded bytes per byte of a typical JPEG
 _START = 512  # bytes by which a file is described
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
-from pipeline.sources.source import BadMedium
+from pipeline.media import BadMedium
 
 _BLOCK = 512
 

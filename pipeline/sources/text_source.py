@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
+from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.line_reader import (
     DAMAGE,
     MAX_LINE,
@@ -22,7 +23,7 @@ from pipeline.sources.line_reader import (
 )
 from pipeline.sources.record_media import text_of, value_of
 from pipeline.sources.record_source import DEFAULT_COLUMN, Record, RecordSource, missing_column
-from pipeline.sources.source import BadMedium, Medium, Piece, Unit
+from pipeline.sources.source import Piece, Unit
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
 _JSONL = (".jsonl", ".ndjson")
@@ -167,6 +168,6 @@ def _is_record(line: Line) -> bool:
     return line.content is None or bool(line.content.strip())
 
 
-_ANY: frozenset[Medium] = frozenset({"text", "picture", "pair", "array"})
+_ANY: frozenset[MediumKind] = frozenset({"text", "image", "frame_pair", "array"})
 TEXT = Text("text", packed(".txt", *_JSONL), frozenset({"text"}))
 JSONL = Text("jsonl", packed(*_JSONL), _ANY, all_jsonl=True)

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.sources.source import BadMedium, FileSource, Medium, Piece, SourceOptions, Unit, refuse_columns
+from pipeline.media import BadMedium, MediumKind
+from pipeline.sources.source import FileSource, Piece, SourceOptions, Unit, refuse_columns
 from pipeline.sources.video import piece_planning
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
@@ -31,9 +32,9 @@ class Video(FileSource):
 
     name: str = "video"
     extensions: frozenset[str] = frozenset(_EXTENSIONS.split())
-    media: frozenset[Medium] = frozenset({"pair", "clip"})
+    media: frozenset[MediumKind] = frozenset({"frame_pair", "clip"})
     opens: bool = True
-    options: SourceOptions = field(default_factory=lambda: SourceOptions(medium="pair"))
+    options: SourceOptions = field(default_factory=lambda: SourceOptions(medium="frame_pair"))
 
     def configured(self, options: SourceOptions) -> Video:
         """For pairs or for clips; video files have no columns."""
@@ -127,8 +128,9 @@ class Video(FileSource):
             return
         if player.end is None:
             raise BadMedium("0 frames: the video stream is empty")
-        if self.options.medium == "pair" or self.options.short_clip == "pad":
-            raise BadMedium(f"{player.end:.3f} s long: too short for a {self.options.medium}")
+        if self.options.medium == "frame_pair" or self.options.short_clip == "pad":
+            what = "pair" if self.options.medium == "frame_pair" else "clip"
+            raise BadMedium(f"{player.end:.3f} s long: too short for a {what}")
 
     def _found(self, store: Store, film: Film, player: Player, piece: Piece) -> Iterator[tuple[float, Any, float]]:
         from pipeline.sources.video.audio import Sound

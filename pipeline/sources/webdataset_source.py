@@ -13,17 +13,18 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.image_source import MAX_FILE_BYTES
 from pipeline.sources.line_reader import fewer, is_compressed, opened
 from pipeline.sources.record_source import DEFAULT_COLUMN, Record, RecordSource, missing_column, refuse_others
-from pipeline.sources.source import BadMedium, Medium, Piece, SourceOptions
+from pipeline.sources.source import Piece, SourceOptions
 from pipeline.sources.tar_samples import Sample, Twice, each_once, samples
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
 PIECE_BYTES = 4 << 20
 
-_USUAL: Mapping[Medium, tuple[str, ...]] = {
-    "picture": ("jpg", "jpeg", "png", "webp", "avif", "jp2", "gif", "bmp", "tif", "tiff", "ppm", "pgm"),
+_USUAL: Mapping[MediumKind, tuple[str, ...]] = {
+    "image": ("jpg", "jpeg", "png", "webp", "avif", "jp2", "gif", "bmp", "tif", "tiff", "ppm", "pgm"),
     "text": ("txt", "text"),
     "array": ("npy",),
 }
@@ -153,5 +154,5 @@ def _unreadable(member: str, error: Exception) -> BadMedium:
 
 
 WEBDATASET = WebDataset(
-    "webdataset", frozenset({".tar", ".tar.gz", ".tgz"}), frozenset({"text", "picture", "pair", "array"})
+    "webdataset", frozenset({".tar", ".tar.gz", ".tgz"}), frozenset({"text", "image", "frame_pair", "array"})
 )

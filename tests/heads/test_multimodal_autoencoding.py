@@ -7,6 +7,7 @@ import pickle
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from pipeline.heads import HEADS, HeadOptions, head_for
 from pipeline.heads.clip_inputs import ClipInputs, ClipShape
 from pipeline.heads.head import Head
 from pipeline.heads.multimodal_autoencoding import MultimodalAutoencoding
+from pipeline.media import Clip
 from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference import transformers_model
 from pipeline.reference.published_configs import FLOW, FOURIER, MULTIMODAL, SHAPES, small
@@ -55,33 +57,33 @@ def head_of(folder: Path, **asked: Any) -> Head:
     return head_for(TASK, folder, HeadOptions(**asked))
 
 
-def clips(head: Head, count: int = 3) -> list[dict[str, Any]]:
+def clips(head: Head, count: int = 3) -> list[Clip]:
     """Clips as a source gives them: photographs that drift, with a chord; the last one is silent and padded."""
     spec = head.clip
     assert spec is not None
     made = []
     for number in range(count):
         picture = PHOTOGRAPHS[number % len(PHOTOGRAPHS)]
-        moved = [np.roll(picture, 9 * at, axis=1) for at in range(spec["frames"])]
-        seconds = np.arange(spec["samples"]) / spec["sample_rate"]
+        moved = [np.roll(picture, 9 * at, axis=1) for at in range(spec.frames)]
+        seconds = np.arange(spec.samples) / spec.sample_rate
         chord = sum(np.sin(2 * np.pi * pitch * (1 + number) * seconds) for pitch in (300, 470)) / 2
         silent = number == count - 1
         made.append(
-            {
-                "frames": np.stack([spec["reduce"](frame) for frame in moved]),
-                "samples": (np.zeros_like(seconds) if silent else chord).astype(np.float32),
-                "has_audio": not silent,
-                "clip_index": 7 + number,
-                "start_seconds": 0.64 * number,
-                "end_seconds": 0.64 * (number + 1),
-                "padded_frames": int(silent),
-            }
+            Clip(
+                frames=np.stack([spec.reduce(frame) for frame in moved]),
+                samples=(np.zeros_like(seconds) if silent else chord).astype(np.float32),
+                has_audio=not silent,
+                clip_index=7 + number,
+                start_seconds=0.64 * number,
+                end_seconds=0.64 * (number + 1),
+                padded_frames=int(silent),
+            )
         )
     return made
 
 
 def predicted(
-    head: Head, folder: Path, media: Sequence[Mapping[str, Any]], dtype: torch.dtype = torch.float32
+    head: Head, folder: Path, media: Sequence[Clip], dtype: torch.dtype = torch.float32
 ) -> dict[str, list[Any]]:
     """The columns of the clips, as a replica computes them."""
     return rows_of(head, folder, [head.transform(medium) for medium in media], dtype)[0]
@@ -107,11 +109,11 @@ def rows_of(
     return {name: list(column) for name, column in rows.items()}, latents
 
 
-def reference(folder: Path, media: Sequence[Mapping[str, Any]]) -> dict[str, np.ndarray]:
+def reference(folder: Path, media: Sequence[Clip]) -> dict[str, np.ndarray]:
     """transformers' audio, image and label, a clip decoded in as many passes as its documentation takes."""
     model = transformers_model.load(folder)
-    image = np.stack([medium["frames"] for medium in media]).transpose(0, 1, 4, 2, 3) / np.float32(255)
-    audio = np.stack([medium["samples"] for medium in media])[..., None]
+    image = np.stack([medium.frames for medium in media]).transpose(0, 1, 4, 2, 3) / np.float32(255)
+    audio = np.stack([medium.samples for medium in media])[..., None]
     label = torch.zeros(len(media), model.config.num_labels)
     inputs = {"image": torch.from_numpy(image), "audio": torch.from_numpy(audio), "label": label}
     points = (
@@ -182,10 +184,10 @@ def test_quality_is_what_the_arrays_say(folders: dict[str, Path]) -> None:
     media = clips(head)
     rows = predicted(head, folders["wide"], media)
     for at, medium in enumerate(media):
-        frames = rows["frames"][at].reshape(medium["frames"].shape)
-        assert rows["video_psnr_db"][at] == pytest.approx(psnr(frames, medium["frames"] / 255, 1), abs=1e-4)
+        frames = rows["frames"][at].reshape(medium.frames.shape)
+        assert rows["video_psnr_db"][at] == pytest.approx(psnr(frames, medium.frames / 255, 1), abs=1e-4)
     for at, medium in enumerate(media[:2]):
-        assert rows["audio_psnr_db"][at] == pytest.approx(psnr(rows["samples"][at], medium["samples"], 2), abs=1e-4)
+        assert rows["audio_psnr_db"][at] == pytest.approx(psnr(rows["samples"][at], medium.samples, 2), abs=1e-4)
     assert len(set(rows["video_psnr_db"])) == 3
 
 
@@ -202,7 +204,7 @@ def test_a_perfect_reconstruction_is_infinitely_good(folders: dict[str, Path]) -
     """Black clips of a model whose pixels come out negative: cut off, they are black too."""
     head = head_of(folders["tiny"], outputs=("video",))
     model = PerceiverIO.from_pretrained(str(folders["tiny"]), fold=False)
-    black = {**clips(head, 1)[0], "frames": np.zeros((2, 16, 16, 3), np.uint8)}
+    black = replace(clips(head, 1)[0], frames=np.zeros((2, 16, 16, 3), np.uint8))
     with torch.inference_mode():
         inputs = head.collate({name: [array] for name, array in head.transform(black).items()}, "cpu")
         latents = head.encode(model, inputs)
@@ -242,7 +244,7 @@ def test_frames_asked_for_are_those_of_the_whole_clip(folders: dict[str, Path]) 
     assert_near(np.stack(rows["frames"]).reshape(frames.shape), frames)
     assert np.stack(rows["video"]).shape == frames.shape
     for at, medium in enumerate(media):
-        expected = psnr(frames[at], medium["frames"][[2, 0]] / 255, 1)
+        expected = psnr(frames[at], medium.frames[[2, 0]] / 255, 1)
         assert rows["video_psnr_db"][at] == pytest.approx(expected, abs=1e-4)
     assert rows["score"] == everything["score"]
 
@@ -261,7 +263,7 @@ def test_pixels_asked_for_are_those_of_the_whole_clip(folders: dict[str, Path], 
     assert_near(np.stack(rows["pixels"]).reshape(expected.shape), expected)
     assert some.columns["pixels"] == ["float32"]
     for at, medium in enumerate(media):
-        original = medium["frames"][kept][:, list(lines), list(columns)] / 255
+        original = medium.frames[kept][:, list(lines), list(columns)] / 255
         assert rows["video_psnr_db"][at] == pytest.approx(psnr(expected[at], original, 1), abs=1e-4)
 
 
@@ -317,7 +319,7 @@ def test_a_frame_is_cut_to_its_middle_and_resized_by_pillow(
 ) -> None:
     picture = Image.fromarray(PHOTOGRAPHS[0]).resize(size)
     expected = np.asarray(picture.crop(box).resize((16, 16), Image.Resampling.BILINEAR))
-    reduce = head_of(folders["tiny"]).clip["reduce"]
+    reduce = head_of(folders["tiny"]).clip.reduce
     frame = np.asarray(picture)
     np.testing.assert_array_equal(reduce(frame), expected)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(reduce))(frame), expected)
@@ -330,20 +332,21 @@ def test_a_frame_is_cut_to_the_aspect_of_the_output(
 ) -> None:
     picture = Image.fromarray(PHOTOGRAPHS[0]).resize(size)
     expected = np.asarray(picture.crop(box).resize((20, 12), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(head_of(folders["wide"]).clip["reduce"](np.asarray(picture)), expected)
+    np.testing.assert_array_equal(head_of(folders["wide"]).clip.reduce(np.asarray(picture)), expected)
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1)])
 def test_a_frame_of_any_size_becomes_one_of_the_models(folders: dict[str, Path], size: tuple[int, int]) -> None:
-    assert head_of(folders["wide"]).clip["reduce"](np.zeros((*size, 3), np.uint8)).shape == (12, 20, 3)
+    assert head_of(folders["wide"]).clip.reduce(np.zeros((*size, 3), np.uint8)).shape == (12, 20, 3)
 
 
 def test_a_config_that_says_nothing_is_the_published_models(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [MULTIMODAL]}))
-    spec = dict(head_of(tmp_path).clip or {})
+    spec = head_of(tmp_path).clip
+    assert spec is not None
     published = SHAPES["multimodal-perceiver"].config()
-    assert spec.pop("reduce")(np.zeros((300, 500, 3), np.uint8)).shape == (*published.output_shape[2:], 3)
-    assert spec == {"frames": 16, "fps": 25.0, "samples": 30_720, "sample_rate": 48_000}
+    assert spec.reduce(np.zeros((300, 500, 3), np.uint8)).shape == (*published.output_shape[2:], 3)
+    assert (spec.frames, spec.fps, spec.samples, spec.sample_rate) == (16, 25.0, 30_720, 48_000)
     assert published.num_frames * published.audio_samples_per_frame == 30_720
 
 
@@ -359,7 +362,7 @@ def test_a_config_that_says_nothing_is_the_published_models(tmp_path: Path) -> N
 def test_a_clip_of_another_shape_is_refused(folders: dict[str, Path], name: str, value: np.ndarray, said: str) -> None:
     head = head_of(folders["tiny"])
     with pytest.raises(ValueError, match=said):
-        head.transform({**clips(head, 1)[0], name: value})
+        head.transform(replace(clips(head, 1)[0], **{name: value}))
 
 
 @pytest.mark.parametrize(
@@ -440,7 +443,7 @@ def test_the_fingerprint_changes_with_what_changes_a_row(folders: dict[str, Path
 def test_bytes_of_a_unit_are_those_of_its_arrays(folders: dict[str, Path], asked: dict[str, Any]) -> None:
     head = head_of(folders["tiny"], **asked)
     medium = clips(head, 1)[0]
-    given = medium["frames"].nbytes + medium["samples"].nbytes
+    given = medium.frames.nbytes + medium.samples.nbytes
     rows = predicted(head, folders["tiny"], [medium])
     left = sum(np.asarray(rows[name][0]).nbytes for name in ARRAYS if name in rows)
     assert head.unit_bytes == max(given, left)
@@ -459,7 +462,7 @@ def test_its_inputs_alone_are_the_same_inputs(folders: dict[str, Path]) -> None:
     torch.testing.assert_close(latents[0], latents[1], rtol=0, atol=0)
     assert_near(latents[0], reference(folders["tiny"], [medium])["latents"])
     assert (inputs.medium, inputs.growth) == ("clip", 1.0)
-    assert inputs.unit_bytes == medium["frames"].nbytes + medium["samples"].nbytes
+    assert inputs.unit_bytes == medium.frames.nbytes + medium.samples.nbytes
 
 
 def test_it_travels_small(folders: dict[str, Path]) -> None:
@@ -473,11 +476,12 @@ _LOAD_TASK = """
 import pickle, sys
 import numpy as np
 head = pickle.loads(bytes.fromhex(sys.argv[1]))
+from pipeline.media import Clip
 clip = head.clip
-frames = np.stack([clip["reduce"](np.zeros((9, 30, 3), np.uint8))] * clip["frames"])
-samples = np.zeros(clip["samples"], np.float32)
+frames = np.stack([clip.reduce(np.zeros((9, 30, 3), np.uint8))] * clip.frames)
+samples = np.zeros(clip.samples, np.float32)
 times = {"clip_index": 0, "start_seconds": 0.0, "end_seconds": 0.64, "has_audio": False, "padded_frames": 0}
-head.transform({"frames": frames, "samples": samples, **times})
+head.transform(Clip(frames=frames, samples=samples, **times))
 print(sorted({"torch", "transformers", "ray", "pyarrow", "av"} & set(sys.modules)))
 """
 

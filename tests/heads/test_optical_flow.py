@@ -7,6 +7,7 @@ import json
 import pickle
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers import PerceiverForOpticalFlow
 from pipeline.heads import HEADS, HeadOptions, head_for
 from pipeline.heads.flow_inputs import FlowInputs
 from pipeline.heads.optical_flow import OpticalFlow
+from pipeline.media import FramePair
 from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference.published_configs import CONV, FLOW, small
 from pipeline.reference.random_checkpoints import make_checkpoint
@@ -44,12 +46,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_checkpoint(FLOW, small(FLOW), tmp_path_factory.mktemp("model"))
 
 
-def pair(size: tuple[int, int], number: int = 0, start: float | None = None) -> dict[str, Any]:
+def pair(size: tuple[int, int], number: int = 0, start: float | None = None) -> FramePair:
     """Two frames of a photograph, the second moved by (2, 1) pixels."""
     picture = skimage.data.astronaut()[60 + 40 * number :, 150 + 10 * number :]
     height, width = size
     frames = np.stack([picture[1 : 1 + height, 2 : 2 + width], picture[:height, :width]])
-    return {"frames": frames, "frame_index": 7 + number, "start_seconds": start}
+    return FramePair(frames=frames, frame_index=7 + number, start_seconds=start)
 
 
 def predicted(
@@ -84,7 +86,7 @@ def test_flow_equals_transformers_tile_by_tile(folder: Path, size: tuple[int, in
     model = PerceiverForOpticalFlow.from_pretrained(folder).eval()
     for at, medium in enumerate(media):
         assert rows["flow"][at].dtype == np.float32
-        assert_close(rows["flow"][at].reshape(*size, 2), flow_in_tiles(model, medium["frames"], (8, 12)), 1e-5)
+        assert_close(rows["flow"][at].reshape(*size, 2), flow_in_tiles(model, medium.frames, (8, 12)), 1e-5)
     assert rows["frame_index"] == [7, 8]
     assert rows["start_seconds"] == [0.5, None]
     assert (rows["height"], rows["width"]) == ([size[0]] * 2, [size[1]] * 2)
@@ -96,7 +98,7 @@ def test_tiles_of_the_published_size_overlap_by_twenty(tmp_path: Path) -> None:
     rows, latents = predicted(folder, [medium])
     assert len(latents) == len([0, 24, 48, 56]) * len([0, 32, 64, 78])
     model = PerceiverForOpticalFlow.from_pretrained(folder).eval()
-    assert_close(rows["flow"][0].reshape(100, 130, 2), flow_in_tiles(model, medium["frames"], (20, 20)), 1e-5)
+    assert_close(rows["flow"][0].reshape(100, 130, 2), flow_in_tiles(model, medium.frames, (20, 20)), 1e-5)
 
 
 @pytest.mark.parametrize("at_once", [3, 100])
@@ -185,9 +187,9 @@ def test_flow_is_decoded_again_from_latents_without_the_video(folder: Path, size
 
 def test_frames_cross_over_as_bytes_even_where_they_cannot_be_written(folder: Path) -> None:
     head = head_for("optical-flow", folder, HeadOptions())
-    frames = pair((50, 70))["frames"]
+    frames = pair((50, 70)).frames
     read_only = np.frombuffer(frames.tobytes(), np.uint8).reshape(frames.shape)  # as Arrow gives it back
-    arrays = {name: [array] * 2 for name, array in head.transform({**pair((50, 70)), "frames": read_only}).items()}
+    arrays = {name: [array] * 2 for name, array in head.transform(replace(pair((50, 70)), frames=read_only)).items()}
     inputs = head.collate(arrays, "cpu")
     assert (inputs["frames"].dtype, tuple(inputs["frames"].shape)) == (torch.uint8, (2, 2, 50, 70, 3))
     assert head.counts(inputs) == [6 * 5] * 2
@@ -212,7 +214,7 @@ def test_growth_is_what_comes_out_over_what_goes_in(folder: Path) -> None:
     medium = pair((208, 180))
     rows, latents = predicted(folder, [medium], latents=True)
     out = rows["flow"][0].nbytes + latents.nbytes + sum(frame.nbytes for frame in rows["frames"][0])
-    assert growth(array_dtype="float32", latents=True) == pytest.approx(out / medium["frames"].nbytes, rel=0.15)
+    assert growth(array_dtype="float32", latents=True) == pytest.approx(out / medium.frames.nbytes, rel=0.15)
 
 
 @pytest.mark.parametrize("asked", [{"logits": True}, {"arrays": True}, {"outputs": ("video",)}, {"frames": (1,)}])
@@ -263,7 +265,8 @@ _LOAD_TASK = """
 import pickle, sys
 import numpy as np
 head = pickle.loads(bytes.fromhex(sys.argv[1]))
-head.transform({"frames": np.zeros((2, 9, 9, 3), np.uint8), "frame_index": 0, "start_seconds": None})
+from pipeline.media import FramePair
+head.transform(FramePair(frames=np.zeros((2, 9, 9, 3), np.uint8), frame_index=0, start_seconds=None))
 print(sorted({"torch", "transformers", "ray", "pyarrow", "PIL"} & set(sys.modules)))
 """
 

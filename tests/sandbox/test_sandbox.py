@@ -81,22 +81,22 @@ def test_arrays_come_back_as_they_were(child: Child, size: int) -> None:
 
 
 def test_functions_and_classes_that_no_module_has_are_taken_along(child: Child) -> None:
-    class Medium:
+    class MediumKind:
         def __init__(self, value: int) -> None:
             self.value = value
 
     class Refused(Exception):  # noqa: N818
         pass
 
-    def halves(base: int, *media: Medium) -> Iterator[Medium]:
+    def halves(base: int, *media: MediumKind) -> Iterator[MediumKind]:
         for medium in media:
             if medium.value % 2:
                 raise Refused(f"{medium.value} is odd")
-            yield Medium(base + medium.value // 2)
+            yield MediumKind(base + medium.value // 2)
 
-    results = child.run(partial(halves, 100), Medium(4), Medium(8), Medium(3))
+    results = child.run(partial(halves, 100), MediumKind(4), MediumKind(8), MediumKind(3))
     found = [next(results), next(results)]
-    assert [(type(medium), medium.value) for medium in found] == [(Medium, 102), (Medium, 104)]
+    assert [(type(medium), medium.value) for medium in found] == [(MediumKind, 102), (MediumKind, 104)]
     with pytest.raises(Refused, match="3 is odd"):
         next(results)
 

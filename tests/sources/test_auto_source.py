@@ -58,18 +58,18 @@ def test_frames_are_paired_beside_files_that_are_not(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(png())
     (tmp_path / "2.csv").write_text("left,right\n1.png,3.png\n")
     with pytest.raises(AccessError, match=r"\.png: column \('left,right'\) means nothing to images"):
-        units(tmp_path, medium="pair", column="left,right")
+        units(tmp_path, medium="frame_pair", column="left,right")
     (tmp_path / "tables").mkdir()
     (tmp_path / "2.csv").rename(tmp_path / "tables/2.csv")
     with pytest.raises(ValueError, match="two"):
-        source_for("csv", SourceOptions(medium="pair"))
+        source_for("csv", SourceOptions(medium="frame_pair"))
     (tmp_path / "tables/2.csv").unlink()
-    assert list(units(tmp_path, medium="pair")) == ["1.png"]
+    assert list(units(tmp_path, medium="frame_pair")) == ["1.png"]
 
 
 def test_a_file_that_no_extension_tells_of_is_read_by_the_first(tmp_path: Path) -> None:
     (tmp_path / "photo.dat").write_bytes(png())
-    source = source_for("auto", SourceOptions(medium="picture"))
+    source = source_for("auto", SourceOptions(medium="image"))
     found = find(f"{tmp_path}/*.dat", source)
     (piece,) = source.pieces(found.store, next(found.entries))
     (unit,) = source.units(found.store, piece)
@@ -78,4 +78,4 @@ def test_a_file_that_no_extension_tells_of_is_read_by_the_first(tmp_path: Path) 
 
 def test_an_option_that_means_nothing_to_any_source_is_refused() -> None:
     with pytest.raises(ValueError, match="fps"):
-        Auto.of([SOURCES["images"], SOURCES["csv"]], SourceOptions(medium="pair", column="a,b", fps=5))
+        Auto.of([SOURCES["images"], SOURCES["csv"]], SourceOptions(medium="frame_pair", column="a,b", fps=5))

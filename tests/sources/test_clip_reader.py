@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.sources.source import BadMedium, ClipSpec, SourceOptions, Unit
+from pipeline.media import BadMedium, ClipSpec
+from pipeline.sources.source import SourceOptions, Unit
 from tests.sample_videos import make_video, number_of, tone
 from tests.sources.test_video_source import Counting, noise, planned
 
@@ -36,7 +37,7 @@ def media(path: Path, clip: ClipSpec = SPEC, **asked: Any) -> list[dict[str, Any
 
 
 def shown(medium: dict[str, Any]) -> list[int]:
-    return [number_of(frame) for frame in medium["frames"]]
+    return [number_of(frame) for frame in medium.frames]
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm", "a.avi", "a.ts"])
@@ -45,15 +46,15 @@ def test_clips_follow_one_another_and_the_last_is_padded(tmp_path: Path, name: s
     path = make_video(tmp_path / name, 2.0, rate=rate, sound=48000)
     for piece_units in (None, 1):
         found = media(path, piece_units=piece_units)
-        assert [medium["clip_index"] for medium in found] == [0, 1, 2, 3]
-        assert [medium["padded_frames"] for medium in found] == [0, 0, 0, 14]
-        assert [medium["start_seconds"] for medium in found] == pytest.approx([0, 0.64, 1.28, 1.92])
-        assert [medium["end_seconds"] for medium in found] == pytest.approx([0.64, 1.28, 1.92, 2.0], abs=2e-3)
+        assert [medium.clip_index for medium in found] == [0, 1, 2, 3]
+        assert [medium.padded_frames for medium in found] == [0, 0, 0, 14]
+        assert [medium.start_seconds for medium in found] == pytest.approx([0, 0.64, 1.28, 1.92])
+        assert [medium.end_seconds for medium in found] == pytest.approx([0.64, 1.28, 1.92, 2.0], abs=2e-3)
         frames = np.concatenate([shown(medium) for medium in found])[:50]
         assert frames.tolist() == [int(i / 25 * rate + rate * 1e-3) for i in range(50)]
         assert set(shown(found[3])[2:]) == {shown(found[3])[1]}
-        assert found[0]["frames"].shape == (16, 24, 32, 3)
-        assert all(medium["has_audio"] and medium["samples"].shape == (30720,) for medium in found)
+        assert found[0].frames.shape == (16, 24, 32, 3)
+        assert all(medium.has_audio and medium.samples.shape == (30720,) for medium in found)
     assert [unit.id for unit in clips(path)] == [f"{name}#{start}" for start in ("0.000", "0.640", "1.280", "1.920")]
     assert len(media(path, short_clip="drop")) == 3
 
@@ -61,15 +62,15 @@ def test_clips_follow_one_another_and_the_last_is_padded(tmp_path: Path, name: s
 def test_a_video_shorter_than_a_clip_is_one_padded_clip(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 0.2)
     (medium,) = media(path)
-    assert (medium["padded_frames"], medium["end_seconds"]) == (11, pytest.approx(0.2))
+    assert (medium.padded_frames, medium.end_seconds) == (11, pytest.approx(0.2))
     assert shown(medium) == [0, 1, 2, 3, *[4] * 12]
-    assert not medium["has_audio"]
-    assert not medium["samples"].any()
+    assert not medium.has_audio
+    assert not medium.samples.any()
     assert clips(path, short_clip="drop") == []
 
 
 def test_a_video_of_whole_clips_has_no_padded_one(tmp_path: Path) -> None:
-    assert [medium["padded_frames"] for medium in media(make_video(tmp_path / "a.mp4", 1.92))] == [0, 0, 0]
+    assert [medium.padded_frames for medium in media(make_video(tmp_path / "a.mp4", 1.92))] == [0, 0, 0]
 
 
 def test_overlapping_clips_decode_each_frame_once(tmp_path: Path) -> None:
@@ -86,10 +87,10 @@ def test_overlapping_clips_decode_each_frame_once(tmp_path: Path) -> None:
     found = [unit.medium for unit in source.units(store, piece)]
     assert seen == list(range(50))
     assert [shown(medium)[0] for medium in found] == list(range(0, 37, 3))
-    assert [medium["padded_frames"] for medium in found] == [0] * 12 + [2]  # the first that reaches the end is the last
+    assert [medium.padded_frames for medium in found] == [0] * 12 + [2]  # the first that reaches the end is the last
     assert len(media(path, clip_stride=0.12, short_clip="drop")) == 12
     for medium in found:
-        first = medium["clip_index"] * 3
+        first = medium.clip_index * 3
         assert shown(medium) == [min(49, first + i) for i in range(16)]
 
 
@@ -118,11 +119,11 @@ def test_sound_is_heard_when_it_was_made(tmp_path: Path, name: str, asked: dict[
     path = make_video(tmp_path / name, 4.0, **asked)
     whole = media(path)
     for medium in whole[:6]:
-        times = medium["start_seconds"] + np.arange(30720) / 48000
-        edge = 100 if medium["clip_index"] == 0 else 0  # the filter rings where the sound begins
-        assert np.abs(medium["samples"] - tone(times))[edge:].max() < 2e-3
+        times = medium.start_seconds + np.arange(30720) / 48000
+        edge = 100 if medium.clip_index == 0 else 0  # the filter rings where the sound begins
+        assert np.abs(medium.samples - tone(times))[edge:].max() < 2e-3
     for medium, alone in zip(whole, media(path, piece_units=1), strict=True):
-        np.testing.assert_array_equal(medium["samples"], alone["samples"])
+        np.testing.assert_array_equal(medium.samples, alone.samples)
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts", "o.webm", "m.avi"])
@@ -132,10 +133,10 @@ def test_compressed_sound_is_the_same_from_whatever_piece(tmp_path: Path, name: 
     path = make_video(tmp_path / name, 4.0, sound=rate, channels=2, sound_codec=codec)
     whole = media(path)
     for medium, alone in zip(whole, media(path, piece_units=1), strict=True):
-        np.testing.assert_allclose(medium["samples"], alone["samples"], atol=5e-3)  # AAC fills bands with random noise
+        np.testing.assert_allclose(medium.samples, alone.samples, atol=5e-3)  # AAC fills bands with random noise
     for medium in whole[1:6]:
-        times = medium["start_seconds"] + np.arange(30720) / 48000
-        assert _lag(medium["samples"], tone(times)) <= 48 * 1.2  # samples: containers round to a millisecond
+        times = medium.start_seconds + np.arange(30720) / 48000
+        assert _lag(medium.samples, tone(times)) <= 48 * 1.2  # samples: containers round to a millisecond
 
 
 def _lag(heard: np.ndarray, made: np.ndarray) -> int:
@@ -147,7 +148,7 @@ def _lag(heard: np.ndarray, made: np.ndarray) -> int:
 
 def test_sound_that_starts_late_and_ends_early_is_silent_elsewhere(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mkv", 3.0, sound=48000, sound_start=1.0, sound_seconds=1.0, sound_codec="pcm_s16le")
-    samples = np.concatenate([medium["samples"] for medium in media(path)])
+    samples = np.concatenate([medium.samples for medium in media(path)])
     times = np.arange(len(samples)) / 48000
     heard = (times >= 1.0) & (times < 2.0)
     assert not samples[~heard].any()
@@ -158,7 +159,7 @@ def test_sound_before_the_picture_is_not_heard(tmp_path: Path) -> None:
     path = make_video(
         tmp_path / "a.mkv", 1.28, start=1.0, sound=48000, sound_start=0.0, sound_seconds=3.0, sound_codec="pcm_s16le"
     )
-    samples = np.concatenate([medium["samples"] for medium in media(path)])
+    samples = np.concatenate([medium.samples for medium in media(path)])
     assert np.abs(samples - tone(np.arange(61440) / 48000)).max() < 1e-3
 
 
@@ -166,8 +167,8 @@ def test_other_specs_are_held_to(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 1.0, sound=48000)
     first, second, third = media(path, SMALL)
     assert (shown(first), shown(second), shown(third)) == ([0, 2, 5, 7], [10, 12, 15, 17], [20, 22, 22, 22])
-    assert first["samples"].shape == (3200,)
-    assert first["samples"].dtype == np.float32
+    assert first.samples.shape == (3200,)
+    assert first.samples.dtype == np.float32
 
 
 def test_loud_sound_stays_within_one(tmp_path: Path) -> None:
@@ -175,7 +176,7 @@ def test_loud_sound_stays_within_one(tmp_path: Path) -> None:
         return np.sign(np.sin(2 * np.pi * 300 * times))
 
     path = make_video(tmp_path / "a.mov", 1.0, sound=44100, channels=2, sound_codec="pcm_s16le", heard=square)
-    samples = media(path)[0]["samples"]
+    samples = media(path)[0].samples
     assert np.abs(samples).max() == 1
     assert np.abs(samples).mean() > 0.9
 
@@ -194,7 +195,7 @@ def test_a_damaged_sound_costs_the_clips_that_lie_there(tmp_path: Path) -> None:
     for unit in bad:
         assert isinstance(unit.error, BadMedium)
         assert "the sound is damaged at 2." in str(unit.error) or "the sound is damaged at 1." in str(unit.error)
-    assert [unit.medium["clip_index"] for unit in found if unit.error is None and unit.id < "a.mkv#1.2"] == [0, 1]
+    assert [unit.medium.clip_index for unit in found if unit.error is None and unit.id < "a.mkv#1.2"] == [0, 1]
 
 
 def test_what_reduces_a_frame_may_fail_for_one_clip(tmp_path: Path) -> None:

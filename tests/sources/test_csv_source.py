@@ -173,11 +173,11 @@ def test_columns_of_paths_are_pictures(folder: Store, units_of: UnitsOf, png: Ca
     for number in (1, 2):
         folder.put(f"t/images/{number}.png", png(number))
     one, two = read_picture(png(1)), read_picture(png(2))
-    picture, outside = units_of(folder, "csv", medium="picture")
+    picture, outside = units_of(folder, "csv", medium="image")
     np.testing.assert_array_equal(picture.medium, one)
     assert "'../out.png' is no path" in str(outside.error)
-    pair, _ = units_of(folder, "csv", medium="pair", column="image, other")
-    np.testing.assert_array_equal(pair.medium["frames"], [one, two])
+    pair, _ = units_of(folder, "csv", medium="frame_pair", column="image, other")
+    np.testing.assert_array_equal(pair.medium.frames, [one, two])
 
 
 @pytest.mark.parametrize(

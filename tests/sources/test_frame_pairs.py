@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from pipeline.sources import BadMedium, SourceOptions, Unit, find, source_for
-from pipeline.sources.frame_pairs import FramePair, in_pairs
+from pipeline.media import BadMedium
+from pipeline.sources import SourceOptions, Unit, find, source_for
+from pipeline.sources.frame_pairs import FramePairEntry, in_pairs
 from pipeline.storage import AccessError, Entry, Store
 
-PAIRS = source_for("images", SourceOptions(medium="pair"))
+PAIRS = source_for("images", SourceOptions(medium="frame_pair"))
 
 
 def entries(*keys: str) -> list[Entry]:
@@ -20,7 +21,7 @@ def entries(*keys: str) -> list[Entry]:
 
 def pairs(*keys: str) -> list[tuple[str, str, int]]:
     found = list(in_pairs(iter(entries(*keys)), lambda _: True))
-    assert all(isinstance(pair, FramePair) for pair in found)
+    assert all(isinstance(pair, FramePairEntry) for pair in found)
     return [(pair.key, pair.other, pair.number) for pair in found]  # type: ignore[attr-defined]
 
 
@@ -66,9 +67,9 @@ def test_a_pair_is_both_frames_and_its_number(tmp_path: Path) -> None:
     put(tmp_path, {"x/00.png": (7, 5), "x/01.png": (7, 5), "x/02.png": (7, 5)})
     first, second = read(str(tmp_path))
     assert [first.id, second.id] == ["x/00.png", "x/01.png"]
-    assert (second.medium["frame_index"], second.medium["start_seconds"]) == (1, None)
-    assert second.medium["frames"].shape == (2, 5, 7, 3)
-    assert second.medium["frames"][:, 0, 0].tolist() == [[1, 2, 0], [2, 4, 0]]
+    assert (second.medium.frame_index, second.medium.start_seconds) == (1, None)
+    assert second.medium.frames.shape == (2, 5, 7, 3)
+    assert second.medium.frames[:, 0, 0].tolist() == [[1, 2, 0], [2, 4, 0]]
     assert second.uri == f"{tmp_path}/x/01.png"
 
 
@@ -99,9 +100,9 @@ def test_one_frame_alone_is_no_pair_and_no_match(tmp_path: Path) -> None:
     put(tmp_path, {"1.png": (7, 5), "x/1.png": (7, 5)})
     with pytest.raises(AccessError, match="2 files there, but a pair is two frames in one folder"):
         find(str(tmp_path), PAIRS)
-    assert len(list(find(Store(str(tmp_path)).uri, source_for("images", SourceOptions(medium="picture"))).entries)) == 2
+    assert len(list(find(Store(str(tmp_path)).uri, source_for("images", SourceOptions(medium="image"))).entries)) == 2
 
 
 def test_a_rate_means_nothing_to_images() -> None:
     with pytest.raises(ValueError, match=r"fps \(5\) means nothing to images"):
-        source_for("images", SourceOptions(medium="pair", fps=5))
+        source_for("images", SourceOptions(medium="frame_pair", fps=5))

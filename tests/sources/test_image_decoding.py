@@ -19,8 +19,8 @@ import skimage.data
 from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
 from sklearn.datasets import load_sample_images
 
+from pipeline.media import BadMedium
 from pipeline.sources.image_decoding import read_picture
-from pipeline.sources.source import BadMedium
 
 # Imported while pytest collects, the module's own filter ends with the collection.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.sources import SOURCES, BadMedium, Piece, SourceOptions, Unit, find, source_for
+from pipeline.media import BadMedium
+from pipeline.sources import SOURCES, Piece, SourceOptions, Unit, find, source_for
 from pipeline.sources.image_source import IMAGES, MAX_FILE_BYTES
 from pipeline.storage import AccessError, Changed, Missing, Store
 
@@ -89,6 +90,6 @@ def test_lost_access_is_raised_and_not_quarantined(tmp_path: Path) -> None:
 
 def test_sources_travel_and_have_names() -> None:
     assert pickle.loads(pickle.dumps(IMAGES)) == IMAGES
-    assert source_for("images", SourceOptions(medium="picture")) == SOURCES["images"] == IMAGES
+    assert source_for("images", SourceOptions(medium="image")) == SOURCES["images"] == IMAGES
     with pytest.raises(ValueError, match=r"'jpegs' is none of auto, .*images"):
         source_for("jpegs")

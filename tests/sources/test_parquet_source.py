@@ -18,7 +18,8 @@ import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
-from pipeline.sources import BadMedium, Piece, Source, Unit, find, source_for
+from pipeline.media import BadMedium
+from pipeline.sources import Piece, Source, Unit, find, source_for
 from pipeline.sources import table_source as tables_module
 from pipeline.sources.image_decoding import read_picture
 from pipeline.sources.source import SourceOptions
@@ -90,14 +91,14 @@ def test_pictures_as_datasets_stores_them(folder: Store, units_of: UnitsOf, png:
     images = [{"bytes": png(0), "path": "0.png"}, {"bytes": None, "path": "1.png"}, {"bytes": b"<html>", "path": None}]
     folder.put("t/1.png", png(1))
     folder.put("t/a.parquet", encode(pa.table({"image": [*images, None], "raw": [png(2)] * 4})))
-    first, second, page, nothing = units_of(folder, "parquet", medium="picture")
+    first, second, page, nothing = units_of(folder, "parquet", medium="image")
     np.testing.assert_array_equal(first.medium, read_picture(png(0)))
     np.testing.assert_array_equal(second.medium, read_picture(png(1)))
     assert "an HTML file is no image" in str(page.error)
     assert "column 'image' holds no picture but null" in str(nothing.error)
-    pairs = units_of(folder, "parquet", medium="pair", column="image,raw")
-    np.testing.assert_array_equal(pairs[1].medium["frames"], [read_picture(png(1)), read_picture(png(2))])
-    assert [unit.medium and unit.medium["frame_index"] for unit in pairs] == [0, 1, None, None]
+    pairs = units_of(folder, "parquet", medium="frame_pair", column="image,raw")
+    np.testing.assert_array_equal(pairs[1].medium.frames, [read_picture(png(1)), read_picture(png(2))])
+    assert [unit.medium and unit.medium.frame_index for unit in pairs] == [0, 1, None, None]
 
 
 @pytest.mark.parametrize(
@@ -152,7 +153,7 @@ def test_ids_come_from_their_column(tmp_path: Path, units_of: UnitsOf) -> None:
     [
         ({"column": "body"}, r"a\.parquet: no column 'body'; there is text, n, l, l"),
         ({"column": "n"}, r"a\.parquet: column 'n' holds no text but int64"),
-        ({"medium": "picture", "column": "n"}, r"a\.parquet: column 'n' holds no picture but int64"),
+        ({"medium": "image", "column": "n"}, r"a\.parquet: column 'n' holds no picture but int64"),
         ({"medium": "array", "column": "n"}, r"a\.parquet: column 'n' holds no array of two dimensions but int64"),
         ({"id_column": "key"}, r"a\.parquet: no column 'key'"),
         ({"keep": ("key",)}, r"a\.parquet: no column 'key'"),
@@ -301,7 +302,7 @@ def test_data_sets_of_the_hub_are_read_by_their_uri(hub: Hub, units_of: UnitsOf,
     table = pa.table({"image": images, "label": list(range(10))})
     hub.pipe_file(f"datasets/{name}/data/train-00000-of-00001.parquet", encode(table, row_group_size=4))
     for uri in (f"hf://datasets/{name}", f"hf://datasets/{name}/data"):
-        units = units_of(Store(uri), "parquet", medium="picture", keep=("label",))
+        units = units_of(Store(uri), "parquet", medium="image", keep=("label",))
         for number, unit in enumerate(units):
             np.testing.assert_array_equal(unit.medium, read_picture(png(number)))
         assert [unit.kept["label"] for unit in units] == list(range(10))

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.sources import SOURCES, BadMedium, SourceOptions
+from pipeline.media import BadMedium
+from pipeline.sources import SOURCES, SourceOptions
 from pipeline.sources import record_media as values_module
 from pipeline.sources.image_decoding import read_picture
 from pipeline.sources.record_media import Table, key_of, medium_of
@@ -29,16 +30,16 @@ def table(folder: Store, png: Png) -> Table:
 def test_a_picture_is_bytes_or_a_struct_or_a_path(table: Table, png: Png) -> None:
     beside, below = read_picture(png(0)), read_picture(png(1))
     for value in (png(0), {"bytes": png(0), "path": None}, {"bytes": None, "path": "a b.png"}, "a b.png", "./a b.png"):
-        picture = medium_of({"image": value}, "picture", ("image",), table)
+        picture = medium_of({"image": value}, "image", ("image",), table)
         np.testing.assert_array_equal(picture, beside)
-    np.testing.assert_array_equal(medium_of({"x": "images/#1?.png"}, "picture", ("x",), table), below)
+    np.testing.assert_array_equal(medium_of({"x": "images/#1?.png"}, "image", ("x",), table), below)
     struct = {"bytes": png(1), "path": "/somewhere/else.png"}  # as `datasets` stores what it has embedded
-    np.testing.assert_array_equal(medium_of({"x": struct}, "picture", ("x",), table), below)
+    np.testing.assert_array_equal(medium_of({"x": struct}, "image", ("x",), table), below)
 
 
 def test_a_path_may_start_with_the_uri_of_the_input(table: Table, png: Png) -> None:
     path = f"{table.store.uri}/top.png"
-    np.testing.assert_array_equal(medium_of({"x": path}, "picture", ("x",), table), read_picture(png(2)))
+    np.testing.assert_array_equal(medium_of({"x": path}, "image", ("x",), table), read_picture(png(2)))
 
 
 @pytest.mark.parametrize(
@@ -57,17 +58,17 @@ def test_a_path_may_start_with_the_uri_of_the_input(table: Table, png: Png) -> N
 )
 def test_no_path_leads_out_of_the_input(table: Table, path: str, words: str) -> None:
     with pytest.raises(BadMedium, match=words):
-        medium_of({"image": path}, "picture", ("image",), table)
+        medium_of({"image": path}, "image", ("image",), table)
     with pytest.raises(BadMedium, match="no path"):
-        medium_of({"image": f"{table.store.uri}/../top.png"}, "picture", ("image",), table)
+        medium_of({"image": f"{table.store.uri}/../top.png"}, "image", ("image",), table)
 
 
 def test_a_path_of_no_file_and_of_a_file_too_large(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Missing):
-        medium_of({"image": "b.png"}, "picture", ("image",), table)
+        medium_of({"image": "b.png"}, "image", ("image",), table)
     monkeypatch.setattr(values_module, "MAX_FILE_BYTES", 10)
     with pytest.raises(BadMedium, match=r"'a b\.png' is a file of \d+ bytes: an image file may have 10"):
-        medium_of({"image": "a b.png"}, "picture", ("image",), table)
+        medium_of({"image": "a b.png"}, "image", ("image",), table)
 
 
 def test_keys_of_a_bucket_may_have_empty_names(tmp_path: Path) -> None:
@@ -76,11 +77,11 @@ def test_keys_of_a_bucket_may_have_empty_names(tmp_path: Path) -> None:
 
 
 def test_a_pair_is_two_columns_of_one_size(table: Table, png: Png) -> None:
-    pair = medium_of({"a": png(4), "b": "a b.png"}, "pair", ("a", "b"), table)
-    np.testing.assert_array_equal(pair["frames"], [read_picture(png(4)), read_picture(png(0))])
-    assert (pair["frame_index"], pair["start_seconds"]) == (17, None)
+    pair = medium_of({"a": png(4), "b": "a b.png"}, "frame_pair", ("a", "b"), table)
+    np.testing.assert_array_equal(pair.frames, [read_picture(png(4)), read_picture(png(0))])
+    assert (pair.frame_index, pair.start_seconds) == (17, None)
     with pytest.raises(BadMedium, match="one size"):
-        medium_of({"a": png(4), "b": png(5, (9, 6))}, "pair", ("a", "b"), table)
+        medium_of({"a": png(4), "b": png(5, (9, 6))}, "frame_pair", ("a", "b"), table)
 
 
 def test_an_array_is_lists_of_numbers(table: Table) -> None:
@@ -113,7 +114,7 @@ def test_values_of_another_kind_say_so(tmp_path: Path) -> None:
     with pytest.raises(BadMedium, match="column 'text' holds no text but null"):
         medium_of({"text": None}, "text", ("text",), table)
     with pytest.raises(BadMedium, match="column 'image' holds no picture but a int"):
-        medium_of({"image": 3}, "picture", ("image",), table)
+        medium_of({"image": 3}, "image", ("image",), table)
     with pytest.raises(BadMedium, match="no column 'text'; the record has a, b"):
         medium_of({"a": 1, "b": 2}, "text", ("text",), table)
 
@@ -122,6 +123,6 @@ def test_values_of_another_kind_say_so(tmp_path: Path) -> None:
 @pytest.mark.parametrize("column", [None, "a", "a,", "a,b,c"])
 def test_pairs_need_two_columns(name: str, column: str | None) -> None:
     with pytest.raises(ValueError, match="must name the two columns of a pair"):
-        SOURCES[name].configured(SourceOptions(medium="pair", column=column))
+        SOURCES[name].configured(SourceOptions(medium="frame_pair", column=column))
     with pytest.raises(ValueError, match=r"fps \(2.0\) means nothing"):
-        SOURCES[name].configured(SourceOptions(medium="pair", column="a,b", fps=2.0))
+        SOURCES[name].configured(SourceOptions(medium="frame_pair", column="a,b", fps=2.0))

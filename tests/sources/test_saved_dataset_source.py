@@ -85,7 +85,7 @@ def test_pictures_of_a_data_set(tmp_path: Path, folder: Store, units_of: UnitsOf
     paths = [str(tmp_path / f"{number}.png") for number in range(6)]
     datasets.Dataset.from_dict({"image": paths}).cast_column("image", datasets.Image()).save_to_disk(tmp_path / "saved")
     copied(tmp_path / "saved", folder)
-    units = units_of(folder, "dataset", medium="picture", piece_units=2)
+    units = units_of(folder, "dataset", medium="image", piece_units=2)
     for number, unit in enumerate(units):
         np.testing.assert_array_equal(unit.medium, read_picture(png(number)))
     assert len(units) == 6

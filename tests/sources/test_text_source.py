@@ -149,7 +149,7 @@ def test_a_column_that_is_missing_ends_the_plan(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match=r"a\.txt holds lines of text, which have no column 'body'"):
         read(tmp_path, source_for("text", SourceOptions(column="body")))
     with pytest.raises(ValueError, match="such a file has no columns"):
-        source_for(IMAGES.name, SourceOptions(medium="picture", column="body"))
+        source_for(IMAGES.name, SourceOptions(medium="image", column="body"))
 
 
 def test_a_first_record_without_the_text_costs_itself_only(tmp_path: Path) -> None:
@@ -283,12 +283,12 @@ def test_records_hold_pictures_pairs_and_arrays(
     other = {"image": base64.b64encode(png(1)).decode(), "next": "../x.png", "inputs": [1, 2]}
     folder.put("in/a.jsonl", f"{json.dumps(record)}\n{json.dumps(other)}\n".encode())
     one, two = read_picture(png(1)), read_picture(png(2))
-    picture, no_picture = units_of(folder, "jsonl", medium="picture")
+    picture, no_picture = units_of(folder, "jsonl", medium="image")
     np.testing.assert_array_equal(picture.medium, one)
     assert no_picture.error is not None
-    pair, no_pair = units_of(folder, "jsonl", medium="pair", column="image,next")
-    np.testing.assert_array_equal(pair.medium["frames"], [one, two])
-    assert (pair.medium["frame_index"], pair.medium["start_seconds"]) == (0, None)
+    pair, no_pair = units_of(folder, "jsonl", medium="frame_pair", column="image,next")
+    np.testing.assert_array_equal(pair.medium.frames, [one, two])
+    assert (pair.medium.frame_index, pair.medium.start_seconds) == (0, None)
     assert no_pair.error is not None
     array, flat = units_of(folder, "jsonl", medium="array")
     np.testing.assert_array_equal(array.medium, np.array([[1, 2], [3, 4.5]], np.float32))

@@ -13,7 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.sources import IMAGES, PARQUET, WEBDATASET, BadMedium, SourceOptions, Unit, record_media
+from pipeline.media import BadMedium
+from pipeline.sources import IMAGES, PARQUET, WEBDATASET, SourceOptions, Unit, record_media
 from pipeline.sources import image_source as images_module
 from pipeline.storage import AccessError, Store
 
@@ -87,7 +88,7 @@ def test_sources_decode_nothing_until_they_are_asked(
         real = module.read_picture  # type: ignore[attr-defined]
         monkeypatch.setattr(module, "read_picture", lambda data, real=real: decoded.append(len(data)) or real(data))
     store = Store(str(folder))
-    options = SourceOptions(medium="picture", id_column="name" if kind == "parquet" else None)
+    options = SourceOptions(medium="image", id_column="name" if kind == "parquet" else None)
     source = {"images": IMAGES, "parquet": PARQUET, "webdataset": WEBDATASET}[kind].configured(options)
     (piece,) = source.pieces(store, next(store.entries()))
     (found,) = source.units(store, piece)

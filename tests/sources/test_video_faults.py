@@ -13,7 +13,8 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.sources.source import BadMedium, Unit
+from pipeline.media import BadMedium
+from pipeline.sources.source import Unit
 from tests.sample_videos import make_video
 from tests.sources.test_clip_reader import SPEC
 from tests.sources.test_video_source import noise, numbers, planned, units
@@ -151,7 +152,7 @@ def test_a_video_cut_short_gives_what_it_has_and_one_error(tmp_path: Path, name:
     found = units(cut(path, 0.4), piece_units=piece_units)
     good = [unit for unit in found if unit.error is None]
     assert 80 < len(good) < 105
-    assert [unit.medium["frame_index"] for unit in good] == list(range(len(good)))
+    assert [unit.medium.frame_index for unit in good] == list(range(len(good)))
     bad = found[len(good) :]
     if name in ("a.mp4", "a.mov"):  # whose index says up to when the frames lie in the file
         assert len(bad) == 1
@@ -169,7 +170,7 @@ def test_spaced_pairs_and_clips_of_a_video_cut_short_say_so(tmp_path: Path, aske
     *good, bad = units(cut(path, 0.4), **asked)
     assert len(good) > 3
     assert all(unit.error is None for unit in good)
-    assert all(unit.medium.get("padded_frames", 0) == 0 for unit in good)
+    assert all(getattr(unit.medium, "padded_frames", 0) == 0 for unit in good)
     assert "declares 10.0 s" in str(bad.error)
     assert bad.id not in {unit.id for unit in good}
 

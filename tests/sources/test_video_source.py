@@ -16,7 +16,8 @@ import av
 import numpy as np
 import pytest
 
-from pipeline.sources.source import BadMedium, ClipSpec, Piece, SourceOptions, Unit
+from pipeline.media import BadMedium, ClipSpec
+from pipeline.sources.source import Piece, SourceOptions, Unit
 from pipeline.sources.video_source import VIDEO, Video
 from pipeline.storage import AccessError, Changed, Missing, StorageError, Store
 from tests.sample_videos import make_video, number_of
@@ -61,7 +62,7 @@ VARIABLE = [0.0, 0.1, 0.15, 0.5, 1.2, 1.24, 1.9]
 def planned(path: Path, store: Store | None = None, **asked: Any) -> tuple[Video, Store, list[Piece]]:
     """The source as it is asked, and what a plan of the file holds."""
     store = store or Store(str(path.parent))
-    source = VIDEO.configured(SourceOptions(**({"medium": "pair"} | asked)))
+    source = VIDEO.configured(SourceOptions(**({"medium": "frame_pair"} | asked)))
     (entry,) = (entry for entry in store.entries(path.name) if entry.key == path.name)
     return source, store, list(source.pieces(store, entry))
 
@@ -74,7 +75,7 @@ def units(path: Path, **asked: Any) -> list[Unit]:
 def numbers(unit: Unit) -> tuple[int, int]:
     """What the frames of a pair show."""
     assert unit.error is None, unit.error
-    first, second = unit.medium["frames"]
+    first, second = unit.medium.frames
     return number_of(first), number_of(second)
 
 
@@ -88,12 +89,12 @@ def test_every_pair_is_there_with_its_time_from_whatever_pieces(film: Path) -> N
         found = units(film, piece_units=piece_units)
         assert [numbers(unit) for unit in found] == list(pairwise(range(50)))
         assert [unit.id for unit in found] == [f"{film.name}#{number / RATE:.3f}" for number in range(49)]
-        assert [unit.medium["frame_index"] for unit in found] == list(range(49))
+        assert [unit.medium.frame_index for unit in found] == list(range(49))
         for unit in found:
-            start = unit.medium["start_seconds"]
-            assert start == pytest.approx(unit.medium["frame_index"] / RATE, abs=6e-4)  # Matroska's milliseconds
-            assert unit.medium["frames"].dtype == np.uint8
-            assert unit.medium["frames"].shape == (2, 48, 64, 3)
+            start = unit.medium.start_seconds
+            assert start == pytest.approx(unit.medium.frame_index / RATE, abs=6e-4)  # Matroska's milliseconds
+            assert unit.medium.frames.dtype == np.uint8
+            assert unit.medium.frames.shape == (2, 48, 64, 3)
 
 
 @pytest.mark.parametrize("fps", [10.0, 3.0, 60.0, 0.9])
@@ -101,8 +102,8 @@ def test_pairs_at_a_rate_are_of_the_frames_shown_then(film: Path, fps: float) ->
     expected = [(k / fps, (k + 1) / fps) for k in range(200) if (k + 1) / fps < SECONDS - 1e-3]
     for piece_units in (None, 4):
         found = units(film, fps=fps, piece_units=piece_units)
-        assert [unit.medium["start_seconds"] for unit in found] == [first for first, _ in expected]
-        assert [unit.medium["frame_index"] for unit in found] == list(range(len(expected)))
+        assert [unit.medium.start_seconds for unit in found] == [first for first, _ in expected]
+        assert [unit.medium.frame_index for unit in found] == list(range(len(expected)))
         assert [numbers(unit) for unit in found] == [
             (int(first * RATE + 0.025), int(second * RATE + 0.025)) for first, second in expected
         ]
@@ -114,9 +115,9 @@ def test_frames_that_come_at_any_time_keep_their_times(tmp_path: Path, name: str
     for piece_units in (None, 1):
         found = units(path, piece_units=piece_units)
         assert [numbers(unit) for unit in found] == list(pairwise(range(7)))
-        assert [unit.medium["start_seconds"] for unit in found] == pytest.approx(VARIABLE[:-1], abs=1e-3)
+        assert [unit.medium.start_seconds for unit in found] == pytest.approx(VARIABLE[:-1], abs=1e-3)
     if name != "v.mkv" and name != "v.ts":  # which list no frames: their numbers are estimates
-        assert [unit.medium["frame_index"] for unit in found] == list(range(6))
+        assert [unit.medium.frame_index for unit in found] == list(range(6))
     path = make_video(tmp_path / name, times=VARIABLE)  # without B-frames MP4 tells how long the last frame is shown
     shown = [sum(time <= k / 4 + 1e-3 for time in VARIABLE) - 1 for k in range(8)]
     assert [numbers(unit) for unit in units(path, fps=4.0)] == list(pairwise(shown))
@@ -127,7 +128,7 @@ def test_frames_that_come_at_any_time_keep_their_times(tmp_path: Path, name: str
 def test_turned_videos_are_upright(tmp_path: Path, name: str, rotation: int) -> None:
     found = units(make_video(tmp_path / name, 0.4, (64, 48), rotation=rotation))
     assert [numbers(unit) for unit in found] == list(pairwise(range(10)))
-    assert found[0].medium["frames"].shape == (2, 48, 64, 3)
+    assert found[0].medium.frames.shape == (2, 48, 64, 3)
 
 
 def test_a_mirrored_video_is_upright(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_a_mirrored_video_is_upright(tmp_path: Path) -> None:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     (first, _) = units(tmp_path / "m.mp4")
-    picture = first.medium["frames"][0]
+    picture = first.medium.frames[0]
     turned = np.fliplr(np.rot90(gray))  # counter-clockwise, then mirrored
     assert picture.shape == (64, 48, 3)
     assert np.abs(picture.astype(int) - turned).mean() < 10
@@ -154,7 +155,7 @@ def test_colours_are_red_green_blue(tmp_path: Path) -> None:
         return np.full((size[1], size[0], 3), (200, 60, 20), np.uint8)
 
     (unit, *_) = units(make_video(tmp_path / "red.mp4", 0.2, picture=red))
-    assert np.abs(unit.medium["frames"][0].reshape(-1, 3).mean(axis=0) - (200, 60, 20)).max() < 6
+    assert np.abs(unit.medium.frames[0].reshape(-1, 3).mean(axis=0) - (200, 60, 20)).max() < 6
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (17, 31), (63, 49)])
@@ -162,7 +163,7 @@ def test_odd_and_tiny_sizes_work(tmp_path: Path, size: tuple[int, int]) -> None:
     path = make_video(tmp_path / "odd.mov", 0.4, size, codec="png", pixels="rgb24")
     found = units(path)
     assert len(found) == 9
-    assert {unit.medium["frames"].shape for unit in found} == {(2, size[1], size[0], 3)}
+    assert {unit.medium.frames.shape for unit in found} == {(2, size[1], size[0], 3)}
     if min(size) > 4:
         assert [numbers(unit) for unit in found] == list(pairwise(range(10)))
 
@@ -269,7 +270,7 @@ def test_a_piece_in_the_middle_does_not_read_the_whole_file(tmp_path: Path, name
     store.bytes = 0
     found = list(source.units(store, pieces[len(pieces) // 2]))
     assert len(found) == 10
-    assert found[0].medium["frame_index"] == len(pieces) // 2 * 10
+    assert found[0].medium.frame_index == len(pieces) // 2 * 10
     assert store.bytes < size / 4
 
 
@@ -336,11 +337,11 @@ def test_lost_access_is_raised_and_not_quarantined(tmp_path: Path) -> None:
 
 def test_options_that_mean_nothing_are_refused() -> None:
     for options, words in (
-        (SourceOptions(medium="pair", column="a"), "such a file has no columns"),
-        (SourceOptions(medium="pair", fps=0.0), r"fps \(0\) must be greater than 0"),
-        (SourceOptions(medium="pair", clip_stride=1.0), r"clip_stride \(1\) means nothing to pairs"),
-        (SourceOptions(medium="pair", short_clip="drop"), r"short_clip \(drop\) means nothing to pairs"),
-        (SourceOptions(medium="pair", fps=1e9), r"fps \(1e\+09\) must be at most 1000"),
+        (SourceOptions(medium="frame_pair", column="a"), "such a file has no columns"),
+        (SourceOptions(medium="frame_pair", fps=0.0), r"fps \(0\) must be greater than 0"),
+        (SourceOptions(medium="frame_pair", clip_stride=1.0), r"clip_stride \(1\) means nothing to pairs"),
+        (SourceOptions(medium="frame_pair", short_clip="drop"), r"short_clip \(drop\) means nothing to pairs"),
+        (SourceOptions(medium="frame_pair", fps=1e9), r"fps \(1e\+09\) must be at most 1000"),
         (SourceOptions(medium="clip", clip=SPEC, clip_stride=1e-9), r"clip_stride \(1e-09\) must be at least 0.001"),
         (SourceOptions(medium="clip"), "how a clip is made is not said"),
     ):

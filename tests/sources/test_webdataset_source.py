@@ -66,7 +66,7 @@ def test_archives_are_read_from_local_disk_and_s3(
     monkeypatch.setattr(webdataset_module, "PIECE_BYTES", 2000)
     members = [(f"{number}.{'png' if number % 2 else 'jpg'}", png(number)) for number in range(12)]
     folder.put("s/shard #1?.tar", tar(members))
-    units = units_of(folder, "webdataset", medium="picture")
+    units = units_of(folder, "webdataset", medium="image")
     for number, unit in enumerate(units):
         np.testing.assert_array_equal(unit.medium, read_picture(png(number)))
     assert [unit.id for unit in units] == [f"s/shard #1?.tar#{number}" for number in range(12)]
@@ -90,8 +90,8 @@ def test_pairs_and_arrays(tmp_path: Path, units_of: UnitsOf, png: Png) -> None:
     members = [("0.a.png", png(0)), ("0.b.png", png(1)), ("0.npy", npy(array)), ("0.json", b"[[1, 2], [3, 4]]")]
     members += [("1.a.png", png(0)), ("1.npy", npy(array[0])), ("1.json", b"{")]
     (tmp_path / "a.tar").write_bytes(tar(members))
-    pair, single = units_of(Store(str(tmp_path)), "webdataset", medium="pair", column="a.png,b.png")
-    np.testing.assert_array_equal(pair.medium["frames"], [read_picture(png(0)), read_picture(png(1))])
+    pair, single = units_of(Store(str(tmp_path)), "webdataset", medium="frame_pair", column="a.png,b.png")
+    np.testing.assert_array_equal(pair.medium.frames, [read_picture(png(0)), read_picture(png(1))])
     assert "no column b.png; the sample has a.png, npy, json" in str(single.error)
     good, flat = units_of(Store(str(tmp_path)), "webdataset", medium="array")
     np.testing.assert_array_equal(good.medium, array)
@@ -172,7 +172,7 @@ def test_a_sample_that_lacks_its_column_or_is_too_large_costs_itself_only(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"medium": "picture"}, r"a\.tar: no column 'jpg or jpeg or .*'; there is cls, txt"),
+        ({"medium": "image"}, r"a\.tar: no column 'jpg or jpeg or .*'; there is cls, txt"),
         ({"column": "body"}, r"a\.tar: no column 'body'; there is cls, txt"),
         ({"id_column": "key"}, r"a\.tar: no column 'key'"),
         ({"keep": ("json",)}, r"a\.tar: no column 'json'"),

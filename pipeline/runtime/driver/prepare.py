@@ -30,7 +30,7 @@ from pipeline.runtime.stages.predict import ModelRef, columns_of
 from pipeline.runtime.stages.write import Writer
 from pipeline.sandbox import Limits
 from pipeline.sinks.schema import output_schema, plain
-from pipeline.sources import ClipSpec, Found, Source, SourceOptions, find, source_for
+from pipeline.sources import Found, Source, SourceOptions, find, source_for
 from pipeline.sources.stored_latents_source import LATENTS
 from pipeline.storage import Entry, Store
 from pipeline.storage.uris import check_uri
@@ -226,8 +226,7 @@ def _head(options: RunOptions, folder: Path) -> Head:
 
 def _source(options: RunOptions, head: Head) -> Source:
     """The source of INPUT, or of stored latents, made ready for the head; UsageError where an option does not fit."""
-    clip = None if head.clip is None else ClipSpec(**head.clip)
-    asked = {"medium": head.medium, "clip": clip, "piece_units": options.shard_size, **options.asked_of_source}
+    asked = {"medium": head.medium, "clip": head.clip, "piece_units": options.shard_size, **options.asked_of_source}
     try:
         if options.from_latents is None:
             return source_for(options.input_format, SourceOptions(**asked))

@@ -11,9 +11,10 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.media import MediumKind
 from pipeline.runtime.stages.isolated_reader import PACE
 from pipeline.sandbox import Child, Died, Limits, memory_was_short, short_of_memory
-from pipeline.sources.source import Medium, Piece, Source, SourceOptions, Unit
+from pipeline.sources.source import Piece, Source, SourceOptions, Unit
 from pipeline.storage import Entry, Store
 
 OPENED = 16  # at a time: opening waits for the store
@@ -55,7 +56,7 @@ class Opening:
         return self.source.extensions
 
     @property
-    def media(self) -> frozenset[Medium]:
+    def media(self) -> frozenset[MediumKind]:
         """The source's."""
         return self.source.media
 

@@ -14,10 +14,11 @@ import pyarrow as pa
 from pipeline.faultpoints import reached
 from pipeline.heads.head import Head
 from pipeline.heads.latent_columns import latents_of
+from pipeline.media import BadMedium
 from pipeline.runtime.records.quarantine import quarantined
 from pipeline.sandbox import Limits, short_of_memory
 from pipeline.sinks.parts import Quarantined
-from pipeline.sources.source import BadMedium, Piece, Source, Unit
+from pipeline.sources.source import Piece, Source, Unit
 from pipeline.storage import AccessError, StorageError, Store
 
 LATENTS = "latents"  # the array of a unit that was encoded before

@@ -14,7 +14,7 @@ import av
 import numpy as np
 from av.audio.frame import AudioFrame
 
-from pipeline.sources.source import BadMedium
+from pipeline.media import BadMedium
 from pipeline.sources.video.audio_track import Track, joined
 from pipeline.sources.video.video_file import Film
 

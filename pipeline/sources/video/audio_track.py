@@ -13,7 +13,7 @@ from av.audio.frame import AudioFrame
 from av.packet import Packet
 from av.stream import Stream
 
-from pipeline.sources.source import BadMedium
+from pipeline.media import BadMedium
 from pipeline.sources.video.container import decode, reason
 from pipeline.sources.video.video_file import Film
 

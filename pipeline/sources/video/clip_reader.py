@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.sources.source import ClipSpec
+from pipeline.media import Clip, ClipSpec
 from pipeline.sources.video.audio import Sound
 from pipeline.sources.video.frame import Shot
 from pipeline.sources.video.frame_lookup import Player
@@ -72,15 +72,19 @@ class Clips:
         try:
             sound = self._sound()
             samples = sound.samples(start, self._clip.samples)
-            return {
-                "frames": np.stack([*frames, *[frames[-1]] * padded]),
-                "samples": samples,
-                "has_audio": sound.has_track,
-                "clip_index": number,
-                "start_seconds": start,
-                "end_seconds": self._player.end if padded else start + self._clip.seconds,
-                "padded_frames": padded,
-            }
+            end = start + self._clip.seconds
+            if padded:  # the video has ended, so its end is known
+                assert self._player.end is not None
+                end = self._player.end
+            return Clip(
+                frames=np.stack([*frames, *[frames[-1]] * padded]),
+                samples=samples,
+                has_audio=sound.has_track,
+                clip_index=number,
+                start_seconds=start,
+                end_seconds=end,
+                padded_frames=padded,
+            )
         except AccessError:
             raise
         except Exception as error:  # noqa: BLE001  what reads sound raises anything at all: it costs this clip

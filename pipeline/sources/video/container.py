@@ -18,8 +18,8 @@ from av.packet import Packet
 from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
+from pipeline.media import BadMedium
 from pipeline.sources.file_signatures import describe, video_format
-from pipeline.sources.source import BadMedium
 
 MAX_PIXELS = 2**26
 """Of a frame: 67 megapixels, twice what 8K has. A header of 100 bytes can ask for 268 million."""

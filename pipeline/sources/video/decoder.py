@@ -12,7 +12,7 @@ from av.packet import Packet
 from av.stream import Stream
 from av.video.frame import VideoFrame
 
-from pipeline.sources.source import BadMedium
+from pipeline.media import BadMedium
 from pipeline.sources.video.container import decode, reason
 from pipeline.sources.video.frame import Matrix, Shot, display_matrix
 from pipeline.sources.video.frame_counter import Counter

@@ -10,7 +10,7 @@ import numpy as np
 from av.sidedata.sidedata import SideData
 from av.video.frame import VideoFrame
 
-from pipeline.sources.source import BadMedium
+from pipeline.media import BadMedium
 
 Matrix: TypeAlias = tuple[int, int, int, int]
 """a, b, c, d: of a stored pixel (x, y) the player shows x' = a·x + c·y and y' = b·x + d·y."""

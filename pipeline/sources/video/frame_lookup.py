@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
-from pipeline.sources.source import BadMedium
+from pipeline.media import BadMedium
 from pipeline.sources.video.decoder import Decoding
 from pipeline.sources.video.frame import Shot
 from pipeline.sources.video.video_file import Film

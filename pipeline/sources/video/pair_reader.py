@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.sources.source import BadMedium
+from pipeline.media import BadMedium, FramePair
 from pipeline.sources.video.frame import Shot
 from pipeline.sources.video.frame_lookup import Player
 from pipeline.sources.video.piece_planning import microseconds
@@ -65,4 +65,4 @@ def _pair(first: Shot, second: Shot, number: int, seconds: float | None = None) 
         sizes = [f"{height} by {width}" for height, width, _ in (frame.shape for frame in frames)]
         return BadMedium(f"the film changes its size here, from {' to '.join(sizes)} pixels")
     start = first.time if seconds is None else seconds
-    return {"frames": np.stack(frames), "frame_index": number, "start_seconds": start}
+    return FramePair(frames=np.stack(frames), frame_index=number, start_seconds=start)

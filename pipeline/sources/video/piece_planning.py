@@ -10,7 +10,8 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pipeline.sources.source import ClipSpec, SourceOptions
+from pipeline.media import ClipSpec
+from pipeline.sources.source import SourceOptions
 
 PIECE_BYTES = 16 << 20
 """Of the decoded pairs of a piece."""

@@ -82,7 +82,7 @@ def test_a_file_that_does_harm_when_it_is_opened_is_one_unit_of_the_plan(tables:
 
 def test_a_film_that_its_player_dies_of_is_counted_as_it_will_be_loaded(tmp_path: Path) -> None:
     make_video(tmp_path / "play-crash.mp4", seconds=0.4)
-    store, source = Store(str(tmp_path)), harmful_units.HARMFUL_VIDEO.configured(SourceOptions(medium="pair"))
+    store, source = Store(str(tmp_path)), harmful_units.HARMFUL_VIDEO.configured(SourceOptions(medium="frame_pair"))
     with opening(source, LIMITS) as opened:
         (piece,) = opened.pieces(store, next(store.entries()))
         assert count_units(opened, store, piece, 100) == 4, "three that it gives, and what stands for the others"
@@ -137,7 +137,7 @@ def test_of_several_kinds_of_files_a_child_has_only_those_that_must_be_opened(
 
     monkeypatch.setattr(Child, "run", noted)
     store = Store(str(tmp_path))
-    with opening(source_for("auto", SourceOptions(medium="picture")), LIMITS) as opened:
+    with opening(source_for("auto", SourceOptions(medium="image")), LIMITS) as opened:
         pieces = list(pieces_of_all(opened, store, store.entries()))
         assert {opened.kept(store, entry) for entry in store.entries() if entry.key != "b.tar"} == {pa.schema([])}
     assert [piece.key for piece in pieces] == ["a.jpg", "b.tar", "c.jpg", "d.jpg"]

@@ -22,7 +22,7 @@ class Containers(FileSource):
 
     name: str = "containers"
     extensions: frozenset[str] = IMAGES.extensions
-    media: frozenset[str] = frozenset({"picture"})
+    media: frozenset[str] = frozenset({"image"})
     opens: bool = True
 
     def configured(self, options):  # noqa: ARG002

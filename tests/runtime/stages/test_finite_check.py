@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.heads import HeadOptions, head_for
+from pipeline.media import Clip, FramePair
 from pipeline.perceiver import PerceiverIO
 from pipeline.reference.published_configs import BARE, FLOW, MULTIMODAL, small
 from pipeline.reference.random_checkpoints import make_checkpoint
@@ -125,7 +126,7 @@ def test_what_a_head_rounds_to_bytes_is_found_before(tmp_path):
     name = "perceiver.output_postprocessor.modalities.image.classifier.bias"
     folder = damaged(original, tmp_path / "nan", name, float("nan"))
     clip = {"clip_index": 0, "start_seconds": 0.0, "end_seconds": 1.0, "has_audio": True, "padded_frames": 0}
-    clip |= {"frames": np.zeros((2, 16, 16, 3), np.uint8), "samples": np.zeros(64, np.float32)}
+    clip = Clip(**clip, frames=np.zeros((2, 16, 16, 3), np.uint8), samples=np.zeros(64, np.float32))
     unit = head_for("multimodal-autoencoding", folder, HeadOptions()).transform(clip)
     table, failed = predicted("multimodal-autoencoding", folder, [unit, unit])
     assert (table.num_rows, [one["error"] for one in failed]) == (0, ["NotFinite"] * 2)
@@ -158,7 +159,7 @@ def test_latents_beyond_float16_are_kept_as_float32_or_not_at_all(checkpoint, tm
 def test_flow_beyond_float16_is_kept_as_float32_or_not_at_all(tmp_path):
     original = make_checkpoint(FLOW, small(FLOW), tmp_path / "model")
     folder = damaged(original, tmp_path / "far", LOGITS, 1e6)  # in units of a fifth of a pixel
-    pair = {"frames": np.zeros((2, 16, 24, 3), np.uint8), "start_seconds": None, "frame_index": 0}
+    pair = FramePair(frames=np.zeros((2, 16, 24, 3), np.uint8), start_seconds=None, frame_index=0)
     unit = head_for("optical-flow", folder, HeadOptions()).transform(pair)
     table, failed = predicted("optical-flow", folder, [unit])
     assert (table.num_rows, failed[0]["error"]) == (0, "OverflowError")

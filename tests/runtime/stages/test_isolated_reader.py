@@ -149,7 +149,7 @@ def _tar(path: Path, names: Iterable[str], picture: bytes) -> None:
 def test_what_its_parser_dies_of_costs_the_rest_of_an_archive(put: Any, head: Head, tmp_path: Path) -> None:
     _tar(tmp_path / "tars/x.tar", ["a", "b", "before-crash", "d"], (put() / "0001.png").read_bytes())
     _tar(tmp_path / "tars/y.tar", ["a", "b"], (put() / "0001.png").read_bytes())
-    source = harmful_units.HARMFUL_TAR.configured(SourceOptions(medium="picture"))
+    source = harmful_units.HARMFUL_TAR.configured(SourceOptions(medium="image"))
     units, quarantined = loaded(tmp_path / "tars", head, source)
     assert ids(units) == ["x.tar#a", "x.tar#b", "y.tar#a", "y.tar#b"]
     assert [(unit["id"], unit["error"]) for unit in quarantined] == [("x.tar#0+2", "Crashed")]
@@ -160,7 +160,7 @@ def test_of_a_table_every_row_is_accounted_for(put: Any, head: Head, tmp_path: P
     names = ["before-crash" if number == 5 else f"n{number}" for number in range(50)]
     (tmp_path / "tables").mkdir()
     pq.write_table(pa.table({"image": [picture] * 50, "name": names}), tmp_path / "tables/a.parquet")
-    source = harmful_units.HARMFUL_PARQUET.configured(SourceOptions(medium="picture", id_column="name"))
+    source = harmful_units.HARMFUL_PARQUET.configured(SourceOptions(medium="image", id_column="name"))
     units, quarantined = loaded(tmp_path / "tables", head, source)
     assert ids(units) == [f"n{number}" for number in range(5)]
     assert [unit["id"] for unit in quarantined] == [f"a.parquet#{number}" for number in range(5, 50)]
@@ -171,7 +171,7 @@ class Pair:
     """A head of pairs of frames as they are."""
 
     def transform(self, medium: Any) -> dict[str, np.ndarray]:
-        return {"frames": medium["frames"]}
+        return {"frames": medium.frames}
 
 
 def test_a_film_that_says_it_lasts_a_second_and_goes_on_for_an_hour_has_an_end(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_a_film_that_says_it_lasts_a_second_and_goes_on_for_an_hour_has_an_end(t
     assert struct.unpack_from(">d", data, at + 3)[0] > 3_500_000
     struct.pack_into(">d", data, at + 3, 1000.0)
     path.write_bytes(data)
-    source = VIDEO.configured(SourceOptions(medium="pair", fps=25.0))
+    source = VIDEO.configured(SourceOptions(medium="frame_pair", fps=25.0))
     units, (beyond,) = loaded(tmp_path / "films", Pair(), source, limits=None)
     pair = 2 * 48 * 64 * 3
     assert len(units) == unit_reader.LEAST_ROOM // pair + 1
@@ -203,7 +203,7 @@ def test_many_small_pictures_in_one_archive_are_all_read(tmp_path: Path, limits:
     drawn = io.BytesIO()
     Image.new("RGB", (32, 32), (200, 30, 30)).save(drawn, "PNG")
     _tar(tmp_path / "tars/x.tar", [f"{number:05d}" for number in range(600)], drawn.getvalue())
-    source = WEBDATASET.configured(SourceOptions(medium="picture"))
+    source = WEBDATASET.configured(SourceOptions(medium="image"))
     units, quarantined = loaded(tmp_path / "tars", Enlarged(), source, limits=limits)
     assert (len(units), quarantined) == (600, [])
 
@@ -220,7 +220,7 @@ def test_there_is_an_end_to_finding_out(put: Any, head: Head, tmp_path: Path, mo
     names = [f"n{number}" if number < 3 else f"crash{number}" for number in range(30)]
     (tmp_path / "tables").mkdir()
     pq.write_table(pa.table({"image": [picture] * 30, "name": names}), tmp_path / "tables/a.parquet")
-    source = harmful_units.HARMFUL_PARQUET.configured(SourceOptions(medium="picture", id_column="name"))
+    source = harmful_units.HARMFUL_PARQUET.configured(SourceOptions(medium="image", id_column="name"))
     units, quarantined = loaded(tmp_path / "tables", head, source)
     assert (units.num_rows, len(quarantined)) == (3, 27)
     assert [unit["id"] for unit in quarantined[:4]] == ["crash3", "crash4", "a.parquet#5", "a.parquet#6"]

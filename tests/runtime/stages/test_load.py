@@ -176,12 +176,12 @@ def test_media_do_not_pile_up(loader):
     """At most as many media as threads are alive at a time, however many units a shard has."""
     alive, most, lock = set(), [0], threading.Lock()
 
-    class Medium(np.ndarray):
+    class MediumKind(np.ndarray):
         def __del__(self):
             alive.discard(self.name) if getattr(self, "name", None) else None
 
     def script(source, piece, unit):
-        medium = np.zeros((40, 40, 3), np.uint8).view(Medium)
+        medium = np.zeros((40, 40, 3), np.uint8).view(MediumKind)
         medium.name = piece.key
         with lock:
             alive.add(piece.key)
