@@ -21,6 +21,14 @@ class TooMuchQuarantined(Exception):  # noqa: N818
     """More units were quarantined than `max_quarantine` allows. A higher value goes on where it stopped. Exit 3."""
 
 
+class Stalled(Exception):  # noqa: N818
+    """No stage produced output for `stall_timeout` seconds; the message says what each stage was doing."""
+
+
+class TooManyCrashes(Exception):  # noqa: N818
+    """More worker processes died in one pass than it tolerates, so nobody knows which shards caused it."""
+
+
 def reason(error: BaseException | None) -> str:
     """An error in one line without secrets. Ray's errors hold whole traces, whose first one ends with the cause."""
     lines = _COLOURS.sub("", redact(str(error))).partition(_NEXT)[0].splitlines()

@@ -15,7 +15,7 @@ from tests.faults.killed_runs import Points
 # By kind: what stands in the titles of its processes, and the points that these pass.
 STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "load": ("MapBatches(load)", ("load.begin", "load.unit", "load.end")),
-    "replica": ("Replica)", ("predict.begin", "predict.end")),
+    "replica": ("ReplicaActor)", ("predict.begin", "predict.end")),
     "write": (
         "MapBatches(write)",
         ("write.begin", "commit.part-before", "commit.part-put", "commit.quarantine-put", "write.end"),

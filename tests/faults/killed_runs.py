@@ -140,7 +140,7 @@ def replicas() -> Iterator[psutil.Process]:
     """The replicas' processes of this session's cluster, by their titles."""
     for process in psutil.Process().children(recursive=True):
         try:
-            if "MapWorker(MapBatches(Replica))" in " ".join(process.cmdline()):
+            if "MapWorker(MapBatches(ReplicaActor))" in " ".join(process.cmdline()):
                 yield process
         except psutil.Error:
             continue

@@ -8,13 +8,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import pyarrow as pa
-import ray
 
 from pipeline.runtime.driver.prepare import prepared
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.plan_files import pieces_of, read_plan_file
 from pipeline.runtime.plan.planner import Plan
 from pipeline.runtime.ray_backend.dataset import Stages
+from pipeline.runtime.ray_backend.remote_call import call_with_replica_resources
 from pipeline.runtime.records.committed import committed
 from pipeline.runtime.records.quarantine import from_table
 from pipeline.runtime.stages.load import Loaded, Loader, read, to_tables
@@ -73,8 +73,7 @@ def estimate(options: RunOptions) -> Estimate:
         plan, resources = ready.plan, ready.stages.resources
         done = len(committed(ready.output, ready.run.run))
         pieces = list(_pieces(ready.output, plan))
-        task = ray.remote(measure).options(num_cpus=resources.replica_cpus, num_gpus=resources.replica_gpus)
-        sample: Sample = ray.get(task.remote(ready.stages, pieces))
+        sample = call_with_replica_resources(resources, measure, ready.stages, pieces)
         loads = max(1.0, (resources.cpus - resources.replicas * resources.replica_cpus) / resources.load_cpus)
         a_unit = max(sample.load_seconds / loads, sample.predict_seconds / resources.replicas)
         units = plan.units if plan.units is not None else plan.about or None

@@ -5,16 +5,14 @@ from __future__ import annotations
 import time
 from collections import Counter
 
-from ray.data.exceptions import ExecutionTimeoutError
 from rich.console import Console
 
 from pipeline.runtime.driver.prepare import Prepared, prepared
 from pipeline.runtime.driver.progress import Counts, Progress
 from pipeline.runtime.driver.signals import Stopped, stoppable
-from pipeline.runtime.errors import RunFailed, TooMuchQuarantined, UsageError, reason
+from pipeline.runtime.errors import RunFailed, Stalled, TooManyCrashes, TooMuchQuarantined, UsageError, reason
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.ray_backend.dataset import ERRORED_BLOCKS, Mode, receipts
-from pipeline.runtime.ray_backend.failures import is_crash, stalled
 from pipeline.runtime.records.committed import Listed, heard_of, listed, recover, told
 from pipeline.runtime.records.crash_counts import put_lost, read_lost
 from pipeline.runtime.records.manifest import Summary, put_manifest
@@ -135,12 +133,12 @@ class Driver:
         except Stopped as error:
             self.ledger.flush()  # first: what follows may take longer than whoever stops the run waits
             raise Stopped(f"{error}; {self.what_is_left}") from None
-        except ExecutionTimeoutError as error:
-            raise RunFailed(f"{stalled(error)}; {self.what_is_left}; {RESUME}") from error
+        except Stalled as error:
+            raise RunFailed(f"{error}; {self.what_is_left}; {RESUME}") from error
+        except TooManyCrashes as error:
+            self._say(f"too many processes died: {error}")
+            return False
         except Exception as error:
-            if is_crash(error):
-                self._say(f"too many processes died: {reason(error)}")
-                return False
             raise RunFailed(f"{reason(error)}; {self.what_is_left}; {RESUME}") from error
         finally:
             try:

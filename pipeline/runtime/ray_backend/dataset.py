@@ -19,11 +19,13 @@ from ray.util.annotations import RayDeprecationWarning
 from pipeline.heads.head import Head
 from pipeline.runtime.plan.plan_files import PlanFile
 from pipeline.runtime.ray_backend.cluster import Resources
+from pipeline.runtime.ray_backend.failures import translated
+from pipeline.runtime.ray_backend.replica_actors import IsolatedReplicaActor, ReplicaActor
 from pipeline.runtime.records.receipts import Receipt
 from pipeline.runtime.stages.given_up import without_rows
-from pipeline.runtime.stages.isolated_replica import SECONDS, IsolatedReplica
+from pipeline.runtime.stages.isolated_replica import SECONDS
 from pipeline.runtime.stages.load import UNTRUSTED, Loader, load
-from pipeline.runtime.stages.predict import ModelRef, Replica
+from pipeline.runtime.stages.predict import ModelRef
 from pipeline.runtime.stages.write import Writer, write
 
 BLOCK_SHARDS = 32
@@ -84,8 +86,9 @@ def _receipts(stages: Stages, blocks: Sequence[pa.Table], mode: Mode) -> Generat
     pool = Pool()
     rows = iter(build(stages, blocks, pool, mode).iter_rows())
     try:
-        for row in rows:
-            yield Receipt(**row)
+        with translated():
+            for row in rows:
+                yield Receipt(**row)
     finally:
         rows.close()
         pool.kill()
@@ -157,7 +160,7 @@ def _predict(stages: Stages, loaded: Dataset, plan: Dataset, pool: Pool, mode: M
         enable_true_multi_threading=True,
     )
     return loaded.map_batches(
-        IsolatedReplica if apart else Replica,
+        IsolatedReplicaActor if apart else ReplicaActor,
         fn_constructor_kwargs=stages.replica() | ({"attempts": ATTEMPTS} if apart else {}),
         compute=replicas,
         num_cpus=resources.replica_cpus,

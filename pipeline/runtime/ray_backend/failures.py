@@ -1,17 +1,33 @@
-"""A run that gets nowhere, told in words: what each stage was at, and what the cluster has."""
+"""Ray's errors translated to the runtime's own: stalls, with what each stage was doing, and crashes."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import ray
 from ray.data.exceptions import ExecutionTimeoutError
 
+from pipeline.runtime.errors import Stalled, TooManyCrashes, reason
+
 _OPERATOR = re.compile(r"- (?P<name>.+): (?P<running>\d+) active task\(s\), (?P<finished>\d+) finished")
 _SECONDS = re.compile(r"at least (\d+)s")
 _STAGES = {"load": "load", "write": "write"}
-_STAGES |= dict.fromkeys(("Replica", "IsolatedReplica", "without_rows"), "predict")
+_STAGES |= dict.fromkeys(("ReplicaActor", "IsolatedReplicaActor", "without_rows"), "predict")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Raise `Stalled` or `TooManyCrashes` in place of Ray's errors of those kinds; other errors pass unchanged."""
+    try:
+        yield
+    except ExecutionTimeoutError as error:
+        raise Stalled(stalled(error)) from error
+    except Exception as error:
+        if is_crash(error):
+            raise TooManyCrashes(reason(error)) from error
+        raise
 
 
 def stalled(error: ExecutionTimeoutError) -> str:

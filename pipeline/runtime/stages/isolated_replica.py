@@ -12,7 +12,6 @@ import pyarrow as pa
 
 from pipeline.heads.head import Head
 from pipeline.runtime.errors import reason
-from pipeline.runtime.ray_backend.drain import Gate
 from pipeline.runtime.records.quarantine import from_table, quarantined, to_table
 from pipeline.runtime.stages.micro_batches import rows_of
 from pipeline.runtime.stages.predict import ModelRef, Replica, columns_of
@@ -49,7 +48,6 @@ class IsolatedReplica:
         self.columns = columns_of(head, keep_latents)
         self.attempts = attempts
         self.child = Child(Limits(seconds=SECONDS))
-        self.gate = Gate()
         self.lock = threading.Lock()  # one run at a time, so that the child's death tells which shard was its end
 
     def __call__(self, row: pa.Table) -> pa.Table:
@@ -57,7 +55,7 @@ class IsolatedReplica:
 
         Where the model cannot be loaded, which no unit has to do with, it comes out with the scalar `fatal`.
         """
-        with self.gate.passed(), self.lock:
+        with self.lock:
             try:
                 found = self._run(row)
                 return self._one_by_one(row) if isinstance(found, Died) else found

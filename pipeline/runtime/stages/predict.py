@@ -22,7 +22,6 @@ from pipeline.heads.head import ColumnType, Head
 from pipeline.heads.latent_columns import latent_columns, latent_rows
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.perceiver.checkpoint_loading import digest, fetch
-from pipeline.runtime.ray_backend.drain import Gate
 from pipeline.runtime.records.quarantine import from_table, to_table
 from pipeline.runtime.stages.batch_size_tuner import Sizes
 from pipeline.runtime.stages.compute_thread import compute_on
@@ -81,15 +80,13 @@ class Replica:
         self.model = self.compute(ref.load)
         self.dtype = self.model.dtype
         self.turns = Turns()
-        self.gate = Gate()
         self.lock = threading.Lock()  # of who computes
         self._float32: PerceiverIO | ShardedPerceiverIO | None = None  # for units that are not finite otherwise
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """The packed shard of rows in plan order from a packed shard of arrays."""
-        with self.gate.passed():
-            *_, done = self.steps(row)
-            return done
+        *_, done = self.steps(row)
+        return done
 
     def steps(self, row: pa.Table) -> Iterator[pa.Table | None]:
         """The same in steps: None after each micro-batch, the packed shard at last."""

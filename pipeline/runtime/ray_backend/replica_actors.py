@@ -1,0 +1,39 @@
+"""Replicas as Ray actors: they stop taking shards when their node is drained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pyarrow as pa
+
+from pipeline.runtime.ray_backend.drain import Gate
+from pipeline.runtime.stages.isolated_replica import IsolatedReplica
+from pipeline.runtime.stages.predict import Replica
+
+
+class ReplicaActor(Replica):
+    """A `Replica` for `map_batches` that exits between shards when its node is drained."""
+
+    def __init__(self, **arguments: Any) -> None:
+        """Load the model; the arguments are those of `Replica`."""
+        super().__init__(**arguments)
+        self.gate = Gate()
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        """Predict one packed shard."""
+        with self.gate.passed():
+            return super().__call__(row)
+
+
+class IsolatedReplicaActor(IsolatedReplica):
+    """An `IsolatedReplica` for `map_batches` that exits between shards when its node is drained."""
+
+    def __init__(self, **arguments: Any) -> None:
+        """Prepare the child process; the arguments are those of `IsolatedReplica`."""
+        super().__init__(**arguments)
+        self.gate = Gate()
+
+    def __call__(self, row: pa.Table) -> pa.Table:
+        """Predict one packed shard."""
+        with self.gate.passed():
+            return super().__call__(row)
