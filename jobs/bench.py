@@ -13,7 +13,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 
 from jobs.cli_support import Device, Dtype, app, with_exit_code
-from jobs.formatting import size
+from pipeline.formatting import size
 
 TOKENIZER = "tokenizer"
 

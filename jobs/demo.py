@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.cli_support import app, with_exit_code
-from jobs.formatting import count, duration
+from pipeline.formatting import count, duration
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 from pipeline.storage.uris import normalise, split_scheme

@@ -6,8 +6,8 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.cli_support import app
-from jobs.formatting import count, duration, millis, size
 from jobs.run_command import from_options
+from pipeline.formatting import count, duration, size, unit_duration
 from pipeline.runtime.options import RunOptions
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ def _table(options: RunOptions, known: "Estimate") -> Table:
     table.add_row("replicas", f"{known.replicas} on {known.device}, {known.dtype}")
     quarantined = f", {known.sample_quarantined} quarantined" if known.sample_quarantined else ""
     table.add_row("sample", f"{known.sample} units{quarantined}")
-    table.add_row("to load a unit", millis(known.load_seconds))
-    table.add_row("to predict a unit", millis(known.predict_seconds))
+    table.add_row("to load a unit", unit_duration(known.load_seconds))
+    table.add_row("to predict a unit", unit_duration(known.predict_seconds))
     if known.seconds is not None and known.bytes is not None:
         table.add_row("time left", duration(known.seconds))
         table.add_row("size of all parts", size(known.bytes))

@@ -3,8 +3,8 @@
 from rich.console import Console
 
 from jobs.cli_support import app
-from jobs.formatting import count, duration, size
 from jobs.run_command import from_options
+from pipeline.formatting import count, duration, size
 from pipeline.runtime.options import RunOptions
 
 

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from jobs.cli_support import app, with_exit_code
-from jobs.formatting import count, duration, size
+from pipeline.formatting import count, duration, size
 
 if TYPE_CHECKING:
     from pipeline.runtime.driver.status import Status

@@ -62,7 +62,11 @@ class RunOptions(BaseModel):
     short_clip: Literal["pad", "drop"] = Field(
         "pad", description="A last clip that is too short: padded by its last frame, or left out."
     )
-    replicas: Count = Field(1, description="Models that predict at the same time.")
+    replicas: Literal["auto"] | Count = Field(
+        "auto",
+        description="Number of model replicas that predict in parallel, each with its own copy of the weights; auto "
+        "uses every GPU, or one replica without GPUs.",
+    )
     devices_per_replica: Count = Field(
         1, description="Devices that one replica takes; it splits each unit between them."
     )

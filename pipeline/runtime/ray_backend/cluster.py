@@ -97,6 +97,7 @@ def nodes() -> list[Node]:
 
 def resolve(options: RunOptions, found: list[Node]) -> Resources:
     """Devices, precision and shares of a run on these nodes; UsageError where a replica could never be placed."""
+    replicas = 1 if options.replicas == "auto" else options.replicas
     gpus = sum(node.gpus for node in found)
     device = options.device if options.device != "auto" else "cuda" if gpus else "cpu"
     dtype = options.dtype if options.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
@@ -104,16 +105,16 @@ def resolve(options: RunOptions, found: list[Node]) -> Resources:
     widest = max((node.cpus for node in found), default=0.0)
     # Half of the CPUs at most, even without the widest node: replicas of a node that dies are started on the others,
     # and a pool that holds all CPUs while load and write have none stalls without an error.
-    share = min((cpus - widest or cpus) / (2 * options.replicas), widest / 2)
+    share = min((cpus - widest or cpus) / (2 * replicas), widest / 2)
     replica = Resources(
         device=device,
         dtype=dtype,
-        replicas=options.replicas,
+        replicas=replicas,
         replica_cpus=_floor(share if device == "cpu" else min(1.0, share)),
         replica_gpus=options.devices_per_replica if device == "cuda" else 0,
         load_cpus=LOAD_CPUS if cpus >= 2 else LOAD_CPUS / 2,
         write_cpus=WRITE_CPUS,
-        threads=max(1, int(widest / math.ceil(options.replicas / max(1, len(found))))),
+        threads=max(1, int(widest / math.ceil(replicas / max(1, len(found))))),
         cpus=cpus,
     )
     _check_placement(replica, found)

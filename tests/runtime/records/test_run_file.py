@@ -39,7 +39,7 @@ def test_what_is_recorded_is_not_compared(tmp_path, wanted):
     other = replace(other, record=other.record | {"checkpoint": "elsewhere", "versions": {}})
     assert claim(Store(str(tmp_path)), other).run == first.run
     record = json.loads((tmp_path / RUN).read_text())
-    assert record["options"]["replicas"] == 1
+    assert record["options"]["replicas"] == "auto"
     assert record["versions"]["ray"]
 
 

@@ -1,0 +1,34 @@
+"""Format counts, sizes and durations for people."""
+
+
+def count(n: int) -> str:
+    """Return a number with thousands separators: 1,234,567."""
+    return f"{n:,}"
+
+
+def size(n_bytes: float) -> str:
+    """Return a number of bytes in decimal units: 17.5 MB."""
+    if n_bytes < 1000:
+        return f"{n_bytes:,.0f} bytes"
+    for unit in ("kB", "MB", "GB"):
+        n_bytes /= 1000
+        if n_bytes < 1000:
+            return f"{n_bytes:.3g} {unit}"
+    return f"{n_bytes / 1000:,.3g} TB"
+
+
+def duration(seconds: float) -> str:
+    """Return a duration to about two digits: 0.4 s, 12 s, 3 min 05 s, 4 h 12 min."""
+    if seconds < 10:
+        return f"{seconds:.2g} s"
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600:,} h {whole % 3600 // 60:02d} min"
+
+
+def unit_duration(seconds: float) -> str:
+    """Return the duration of one unit to three digits: 3.2 ms, 1.5 s."""
+    return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
