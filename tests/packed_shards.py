@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.perceiver.checkpoint_loading import digest
+from pipeline.checkpoints import digest
 from pipeline.runtime.records.quarantine import quarantined, to_table
 from pipeline.runtime.stages.predict import ModelRef
 from pipeline.runtime.stages.shard_format import array_columns, pack

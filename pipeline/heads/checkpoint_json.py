@@ -6,14 +6,15 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.perceiver.checkpoint_loading import CheckpointError, model_class, read_json
+from pipeline.checkpoints import CheckpointError, read_json
+from pipeline.perceiver.checkpoint_loading import read_model_class
 
 _Part = TypeVar("_Part")
 
 
 def check_class(folder: Path, task: str, model_classes: tuple[str, ...]) -> None:
     """CheckpointError, naming the class that is and those that fit, where a checkpoint is none of `model_classes`."""
-    found = model_class(folder)
+    found = read_model_class(folder)
     if found not in model_classes:
         raise CheckpointError(f"{folder} is a {found}; {task} needs a {' or '.join(model_classes)}")
 

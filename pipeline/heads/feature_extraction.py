@@ -70,11 +70,11 @@ class FeatureExtraction:
         CheckpointError where the checkpoint is of no class of Perceiver's, or one of its files makes no sense.
         """
         from pipeline.heads.checkpoint_json import check_class
-        from pipeline.perceiver.checkpoint_loading import model_class
+        from pipeline.perceiver.checkpoint_loading import read_model_class
 
         check_class(folder, cls.task, cls.model_classes)
         options.refuse(cls.task, "logits", "arrays", "points", "frames", "outputs")
-        return cls(inputs=_INPUTS[model_class(folder)](folder))
+        return cls(inputs=_INPUTS[read_model_class(folder)](folder))
 
     @property
     def medium(self) -> MediumKind:

@@ -6,14 +6,14 @@ Constants without a comment are transformers' own, written in its constructors r
 
 import dataclasses
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 from torch import nn
 
 from pipeline.perceiver import postprocessors as post
-from pipeline.perceiver.builders import cross_layer, decoder_layer, encoder
-from pipeline.perceiver.decoders import Decoder, Output, ProjectionDecoder
-from pipeline.perceiver.model import ONLY, PerceiverIO
+from pipeline.perceiver.builders import build_encoder, cross_layer, decoder_layer
+from pipeline.perceiver.decoders import LOGITS, Decoder, Output, ProjectionDecoder
+from pipeline.perceiver.encoder import Encoder
 from pipeline.perceiver.onednn_linear import Linear
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
 from pipeline.perceiver.preprocessors import (
@@ -35,7 +35,10 @@ if TYPE_CHECKING:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Parts:
-    """What a class adds to the encoder that all share."""
+    """Modules of one model class, without the encoder, which all classes share.
+
+    names: prefixes of our tensor names and the checkpoint's names for them, see `state_dict_map`.
+    """
 
     preprocessor: Preprocessor | MultimodalPreprocessor | None
     decoder: Decoder | ProjectionDecoder | None
@@ -43,23 +46,18 @@ class Parts:
 
 
 Builder = Callable[["Config"], Parts]
-M = TypeVar("M", bound=PerceiverIO)
 
 
-def build(kind: type[M], config: "Config", model_class: str) -> M:
-    """A model of `model_class` with the shapes of `config`; ValueError where there is no such class or shape."""
+def build_parts(config: "Config", model_class: str) -> tuple[Parts, Encoder]:
+    """Build the modules of `model_class` with the shapes of `config`, weights not initialised.
+
+    Raises ValueError if the class or a shape is not supported.
+    """
     if model_class not in BUILDERS:
         raise ValueError(f"{model_class!r} is not a Perceiver class: {', '.join(BUILDERS)}")
     parts = BUILDERS[model_class](config)
     input_channels = config.d_model if parts.preprocessor is None else parts.preprocessor.channels
-    return kind(
-        config=config,
-        model_class=model_class,
-        preprocessor=parts.preprocessor,
-        encoder=encoder(config, input_channels),
-        decoder=parts.decoder,
-        names=parts.names,
-    )
+    return parts, build_encoder(config, input_channels)
 
 
 def text_preprocessor(config: "Config") -> Preprocessor:
@@ -77,7 +75,7 @@ def classification_decoder(config: "Config") -> Decoder:
     channels = config.d_latents
     queries = PositionQueries(TrainedPositions(places=1, channels=channels), index_dims=(1,))
     layer = decoder_layer(config, channels, query_residual=True)
-    return Decoder(layer, Linear(channels, config.num_labels), {ONLY: Output(queries, post.Classification())})
+    return Decoder(layer, Linear(channels, config.num_labels), {LOGITS: Output(queries, post.Classification())})
 
 
 def base_model(config: "Config") -> Parts:  # noqa: ARG001
@@ -103,15 +101,15 @@ def masked_lm(config: "Config") -> Parts:
     assert isinstance(preprocessor.features, nn.Embedding)
     logits = Output(queries, post.EmbeddingDecoder(preprocessor.features))
     names = {
-        **decoder_names("perceiver.decoder.", ONLY),
-        f"decoder.outputs.{ONLY}.postprocessor.bias": "embedding_decoder.bias",
+        **decoder_names("perceiver.decoder.", LOGITS),
+        f"decoder.outputs.{LOGITS}.postprocessor.bias": "embedding_decoder.bias",
     }
-    return Parts(preprocessor=preprocessor, decoder=Decoder(layer, None, {ONLY: logits}), names=TEXT_NAMES | names)
+    return Parts(preprocessor=preprocessor, decoder=Decoder(layer, None, {LOGITS: logits}), names=TEXT_NAMES | names)
 
 
 def sequence_classification(config: "Config") -> Parts:
     """PerceiverForSequenceClassification."""
-    names = TEXT_NAMES | decoder_names("perceiver.decoder.decoder.", ONLY)
+    names = TEXT_NAMES | decoder_names("perceiver.decoder.decoder.", LOGITS)
     return Parts(preprocessor=text_preprocessor(config), decoder=classification_decoder(config), names=names)
 
 
@@ -143,7 +141,7 @@ def image_classification_conv(config: "Config") -> Parts:
 
 def image_classification(config: "Config", preprocessor: Preprocessor) -> Parts:
     """What the three image classes share."""
-    names = IMAGE_NAMES | decoder_names("perceiver.decoder.decoder.", ONLY)
+    names = IMAGE_NAMES | decoder_names("perceiver.decoder.decoder.", LOGITS)
     return Parts(preprocessor=preprocessor, decoder=classification_decoder(config), names=names)
 
 
@@ -156,8 +154,8 @@ def optical_flow(config: "Config") -> Parts:
     queries = InputQueries(positions, index_dims=config.train_size, features=64)
     flow = Output(queries, post.Grid(index_dims=config.train_size, divisor=100.0))
     layer = decoder_layer(config, preprocessor.channels)
-    decoder = Decoder(layer, Linear(preprocessor.channels, 2), {ONLY: flow})
-    names = IMAGE_NAMES | decoder_names("perceiver.decoder.decoder.", ONLY)
+    decoder = Decoder(layer, Linear(preprocessor.channels, 2), {LOGITS: flow})
+    names = IMAGE_NAMES | decoder_names("perceiver.decoder.decoder.", LOGITS)
     return Parts(preprocessor=preprocessor, decoder=decoder, names=names)
 
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from transformers import PerceiverConfig as Config
 
 
-def encoder(config: "Config", input_channels: int) -> Encoder:
+def build_encoder(config: "Config", input_channels: int) -> Encoder:
     """The encoder that every class shares, over inputs of `input_channels`."""
     channels = config.d_latents
     default = {"q": channels, "kv": input_channels}[config.cross_attention_shape_for_attention]

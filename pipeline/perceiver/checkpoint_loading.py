@@ -5,31 +5,14 @@ import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar, cast
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import Tensor
+from torch import Tensor, nn
 
-from pipeline.checkpoints import CheckpointError, digest, fetch, read_json, weight_files
+from pipeline.checkpoints import CheckpointError, read_json, weight_files
 from pipeline.perceiver.state_dict_map import NEVER_READ, checkpoint_names
-
-if TYPE_CHECKING:
-    from pipeline.perceiver.model import PerceiverIO
-
-__all__ = [
-    "CheckpointError",
-    "check_weights",
-    "digest",
-    "fetch",
-    "fill",
-    "load",
-    "model_class",
-    "read_config",
-    "read_json",
-]
-
-M = TypeVar("M", bound="PerceiverIO")
 
 
 class Tensors(Mapping[str, Callable[[], Tensor]]):
@@ -55,23 +38,6 @@ def check_weights(folder: Path) -> None:
     Tensors(weight_files(folder))
 
 
-def load(kind: type[M], ref: str | Path, *, fold: bool = True) -> M:
-    """The model of a checkpoint, in float32 on the CPU; CheckpointError names whatever does not fit."""
-    folder = fetch(ref)
-    config, name = read_config(folder), model_class(folder)
-    try:
-        with torch.device("meta"):
-            model = kind.from_config(config, name)
-    except ValueError as error:
-        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
-    # As `to_empty` does, by which torch loads its symbolic shapes and sympy with them: half of a small model's loading.
-    model._apply(lambda weight: torch.empty(weight.shape, dtype=weight.dtype))
-    fill(model, Tensors(weight_files(folder)), str(folder))
-    if fold:
-        model.fold()
-    return model
-
-
 def read_config(folder: Path) -> Any:
     """transformers' PerceiverConfig of the checkpoint in `folder`."""
     from transformers import PerceiverConfig
@@ -85,7 +51,7 @@ def read_config(folder: Path) -> Any:
         raise CheckpointError(f"{folder / 'config.json'} is not a Perceiver configuration: {error}") from error
 
 
-def model_class(folder: Path) -> str:
+def read_model_class(folder: Path) -> str:
     """The class a checkpoint was saved from, such as "PerceiverForOpticalFlow"."""
     names = read_json(folder, "config.json").get("architectures") or []
     if len(names) != 1 or not isinstance(names[0], str):
@@ -94,36 +60,40 @@ def model_class(folder: Path) -> str:
 
 
 @torch.no_grad()
-def fill(model: "PerceiverIO", tensors: Mapping[str, Callable[[], Tensor]], where: str) -> None:
-    """Copy a checkpoint's tensors into a model, in place.
+def load_weights(model: nn.Module, folder: Path, *, names: Mapping[str, str], model_class: str) -> None:
+    """Allocate the tensors of a model on the CPU and copy those of the checkpoint in `folder` into them.
 
+    names: the checkpoint's names for prefixes of the model's, see `state_dict_map`.
     Raises CheckpointError naming the first tensor that is missing, misshapen or unexpected.
     """
+    # `to_empty` does the same, but imports sympy: half of the time to load a small model.
+    model._apply(lambda weight: torch.empty(weight.shape, dtype=weight.dtype))
+    tensors = Tensors(weight_files(folder))
     unread = {name for name in tensors if not name.endswith(NEVER_READ)}
     for ours, target in model.state_dict(keep_vars=True).items():
         if ours.endswith(NEVER_READ):
             continue
-        names = checkpoint_names(ours, model.names)
-        if missing := [name for name in names if name not in tensors]:
-            raise CheckpointError(f"{where} lacks tensor {missing[0]}, which {model.model_class} needs")
+        parts = checkpoint_names(ours, names)
+        if missing := [name for name in parts if name not in tensors]:
+            raise CheckpointError(f"{folder} lacks tensor {missing[0]}, which {model_class} needs")
         row = 0
-        for name, shape in zip(names, _shapes(model, ours, target), strict=True):
+        for name, shape in zip(parts, _shapes(model, ours, target), strict=True):
             part = tensors[name]()
             if tuple(part.shape) != shape:
                 raise CheckpointError(
-                    f"{where}: tensor {name} is {tuple(part.shape)} and must be {shape} by its config.json"
+                    f"{folder}: tensor {name} is {tuple(part.shape)} and must be {shape} by its config.json"
                 )
-            (target.data if len(names) == 1 else target.data[row : row + shape[0]]).copy_(part)
+            (target.data if len(parts) == 1 else target.data[row : row + shape[0]]).copy_(part)
             row += shape[0] if shape else 0
-        unread.difference_update(names)
+        unread.difference_update(parts)
     if unread:
         raise CheckpointError(
-            f"{where} holds tensor {min(unread)}, which {model.model_class} does not have"
+            f"{folder} holds tensor {min(unread)}, which {model_class} does not have"
             + (f", and {len(unread) - 1} more" if len(unread) > 1 else "")
         )
 
 
-def _shapes(model: "PerceiverIO", ours: str, target: Tensor) -> list[tuple[int, ...]]:
+def _shapes(model: nn.Module, ours: str, target: Tensor) -> list[tuple[int, ...]]:
     """The shapes of the checkpoint's tensors that make up our tensor `ours`: of a fused one, its parts."""
     parent, _, fused = ours.rpartition(".")[0].rpartition(".")
     if fused not in ("qkv", "kv"):

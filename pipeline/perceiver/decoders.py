@@ -17,6 +17,9 @@ from pipeline.perceiver.postprocessors import Postprocessor
 from pipeline.perceiver.preprocessors import Placed
 from pipeline.perceiver.queries import InputQueries, PositionQueries, batched
 
+# Name of the output of models that have only one.
+LOGITS = "logits"
+
 # Activations of the queries that are decoded at a time, on a CPU of those of a lane, in bytes.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 
@@ -44,8 +47,9 @@ class Decoder(nn.Module):
     def fold(self) -> None:
         """Form what products of weights can be formed once."""
         for output in self._outputs().values():
-            if Answer.pays(self.layer, self.final, output):
-                output.answer = Answer(self.layer, self.final, output)
+            arguments = self.layer, self.final, output.queries, output.postprocessor
+            if Answer.pays(*arguments):
+                output.answer = Answer(*arguments)
 
     def counts(self) -> dict[str, int]:
         """How many queries each output has."""
@@ -131,8 +135,8 @@ class ProjectionDecoder(nn.Module):
         self.needs_inputs = False
 
     def counts(self) -> dict[str, int]:
-        """One answer a unit."""
-        return {"logits": 1}
+        """Return {"logits": 1}: one output per unit."""
+        return {LOGITS: 1}
 
     def forward(
         self, latents: Tensor, points: Mapping[str, Tensor | None], placed: Placed | None = None
@@ -147,7 +151,7 @@ class ProjectionDecoder(nn.Module):
         placed: Placed | None = None,  # noqa: ARG002
     ) -> dict[str, Tensor]:
         """The same: there is one answer, and no part of it."""
-        return {"logits": self.linear(latents.mean(dim=1))}
+        return {LOGITS: self.linear(latents.mean(dim=1))}
 
     def form(self, projected: Mapping[str, Tensor], points: Mapping[str, Tensor | None]) -> dict[str, Tensor]:  # noqa: ARG002
         """As it is."""

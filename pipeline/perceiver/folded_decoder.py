@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,13 +18,11 @@ from pipeline.perceiver.attention_kernels import attend
 from pipeline.perceiver.attention_layers import CrossAttention, CrossLayer
 from pipeline.perceiver.grid_factorization import Channels, Grid, filling
 from pipeline.perceiver.positions import FourierPositions
+from pipeline.perceiver.postprocessors import Postprocessor
 from pipeline.perceiver.preprocessors import Placed
 from pipeline.perceiver.queries import InputQueries, PositionQueries, batched
 from pipeline.perceiver.tensor_cache import Constant
 from pipeline.perceiver.weight_folding import Affine, NarrowTail, Tail, normalised, with_direct, with_one
-
-if TYPE_CHECKING:
-    from pipeline.perceiver.decoders import Output
 
 RUN = 256  # queries that follow each other, on average, for which it pays to go along the rows of their grid
 
@@ -122,18 +120,24 @@ class Positional(OnGrid):
 class Answer(nn.Module):
     """One output from the latents, with as few products a query as its shape allows."""
 
-    def __init__(self, layer: CrossLayer, final: nn.Linear | None, output: Output) -> None:
+    def __init__(
+        self,
+        layer: CrossLayer,
+        final: nn.Linear | None,
+        queries: PositionQueries | InputQueries,
+        postprocessor: Postprocessor,
+    ) -> None:
         super().__init__()
         attention, like = layer.attention, layer.attention.kv.weight
         self.num_heads, self.eps = attention.num_heads, attention.norm_inputs.eps
         kv = Affine.of(attention.kv).after(Affine.scale_of(attention.norm_inputs))
         keys, values = kv.rows(0, attention.split[0]), kv.rows(attention.split[0])
-        self.asked = _asked(layer, output)
+        self.asked = _asked(layer, queries)
         if not isinstance(self.asked, Projected):
             keys = _scored_by(self.asked, attention).after(keys)
-        after = output.postprocessor.affine(layer.mlp.down.out_features)
+        after = postprocessor.affine(layer.mlp.down.out_features)
         if final is not None:
-            after = output.postprocessor.affine(final.out_features).after(Affine.of(final))
+            after = postprocessor.affine(final.out_features).after(Affine.of(final))
         out = Affine.of(attention.out)
         width, gathered = out.weight.shape
         self.tail: nn.Module
@@ -148,12 +152,17 @@ class Answer(nn.Module):
         self.keys, self.values = keys.linear(like), values.linear(like)
 
     @staticmethod
-    def pays(layer: CrossLayer, final: nn.Linear | None, output: Output) -> bool:
+    def pays(
+        layer: CrossLayer,
+        final: nn.Linear | None,
+        queries: PositionQueries | InputQueries,
+        postprocessor: Postprocessor,
+    ) -> bool:
         """Whether there is no residual past the tail, and what follows it is narrower than the query."""
         channels = layer.mlp.down.out_features
-        width = output.postprocessor.affine(channels if final is None else final.out_features).weight.shape[0]
-        known = layer.attention.num_heads == 1 or isinstance(output.queries, PositionQueries)
-        return known and not layer.attention.query_residual and width < channels and output.queries.count > 1
+        width = postprocessor.affine(channels if final is None else final.out_features).weight.shape[0]
+        known = layer.attention.num_heads == 1 or isinstance(queries, PositionQueries)
+        return known and not layer.attention.query_residual and width < channels and queries.count > 1
 
     def forward(self, latents: Tensor) -> tuple[Tensor, Tensor]:
         """Keys [B, N, F] and values [B, N, V] of latents [B, N, D]."""
@@ -197,8 +206,8 @@ def _runs(points: Tensor) -> list[tuple[int, int]]:
     return [(first, first + length) for first, length in zip(firsts, lengths, strict=True)]
 
 
-def _asked(layer: CrossLayer, output: Output) -> Projected | Normalised | Positional:
-    source, eps = output.queries, layer.attention.norm_queries.eps
+def _asked(layer: CrossLayer, source: PositionQueries | InputQueries) -> Projected | Normalised | Positional:
+    eps = layer.attention.norm_queries.eps
     if isinstance(source, InputQueries):
         return Normalised(source, eps)
     if layer.attention.num_heads == 1 and isinstance(source.positions, FourierPositions):

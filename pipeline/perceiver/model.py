@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
+from pipeline.checkpoints import CheckpointError, fetch
+from pipeline.perceiver.architectures import build_parts
 from pipeline.perceiver.attention_kernels import Gathered
+from pipeline.perceiver.checkpoint_loading import load_weights, read_config, read_model_class
 from pipeline.perceiver.cpu_parallel import by_units, joined
-from pipeline.perceiver.decoders import Decoder, ProjectionDecoder
-from pipeline.perceiver.encoder import Encoder
+from pipeline.perceiver.decoders import LOGITS, Decoder, ProjectionDecoder
 from pipeline.perceiver.onednn_linear import Linear, keep_freed_memory
 from pipeline.perceiver.preprocessors import ALL, ConvStem, MultimodalPreprocessor, Piece, Preprocessor, Share
 
@@ -21,9 +23,6 @@ Points = Tensor | Mapping[str, Tensor | None] | None
 
 R = TypeVar("R")
 
-# The name of the output of models that have only one.
-ONLY = "logits"
-
 
 class PerceiverIO(nn.Module):
     """A preprocessor, an encoder and a decoder; which ones is what a checkpoint's class says (`classes.py`).
@@ -31,32 +30,25 @@ class PerceiverIO(nn.Module):
     Inference only: no dropout, no gradients, weights that do not change once they are loaded.
     """
 
-    def __init__(
-        self,
-        *,
-        config: "PerceiverConfig",
-        model_class: str,
-        preprocessor: Preprocessor | MultimodalPreprocessor | None,
-        encoder: Encoder,
-        decoder: Decoder | ProjectionDecoder | None,
-        names: Mapping[str, str],
-    ) -> None:
+    def __init__(self, config: "PerceiverConfig", model_class: str) -> None:
         super().__init__()
+        parts, encoder = build_parts(config, model_class)
         self.config = config
         self.model_class = model_class
-        self.preprocessor = preprocessor
+        self.preprocessor = parts.preprocessor
         self.encoder = encoder
-        self.decoder = decoder
-        self.names = dict(names)
+        self.decoder = parts.decoder
+        self.names = dict(parts.names)
         self.requires_grad_(False)
         self.eval()
 
     @classmethod
     def from_config(cls, config: "PerceiverConfig", model_class: str) -> Self:
-        """A model of `model_class` (such as "PerceiverForMaskedLM"), its weights not yet set."""
-        from pipeline.perceiver.architectures import build
+        """Build a model of `model_class`, such as "PerceiverForMaskedLM", with uninitialised weights.
 
-        return build(cls, config, model_class)
+        Raises ValueError if the class or a shape in `config` is not supported.
+        """
+        return cls(config, model_class)
 
     @classmethod
     def from_pretrained(
@@ -68,9 +60,16 @@ class PerceiverIO(nn.Module):
         was trained.
         Raises CheckpointError, naming the file or tensor, where the checkpoint is not one of Perceiver's.
         """
-        from pipeline.perceiver.checkpoint_loading import load
-
-        model: Self = load(cls, ref, fold=fold)
+        folder = fetch(ref)
+        config, name = read_config(folder), read_model_class(folder)
+        try:
+            with torch.device("meta"):
+                model = cls.from_config(config, name)
+        except ValueError as error:
+            raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+        load_weights(model, folder, names=model.names, model_class=name)
+        if fold:
+            model.fold()
         model = model.to(device=device, dtype=dtype)
         if fold:
             model.pack()
@@ -176,7 +175,7 @@ class PerceiverIO(nn.Module):
     def form(self, projected: Mapping[str, Tensor], asked: Mapping[str, Tensor | None]) -> Any:
         """What `decode` gives, from `project` of all of the queries."""
         outputs = self._decoder().form(projected, asked)
-        return outputs.get(ONLY, outputs)
+        return outputs.get(LOGITS, outputs)
 
     def forward(self, inputs: Inputs, mask: Tensor | None = None, points: Points = None) -> Any:
         """`decode(encode(inputs, mask), points)`."""
@@ -203,7 +202,7 @@ class PerceiverIO(nn.Module):
         counts = self.outputs
         if points is None:
             return dict.fromkeys(counts)
-        asked: dict[str, Tensor | None] = dict(points) if isinstance(points, Mapping) else {ONLY: points}
+        asked: dict[str, Tensor | None] = dict(points) if isinstance(points, Mapping) else {LOGITS: points}
         for name, indices in asked.items():
             if name not in counts:
                 raise ValueError(f"no output {name!r} to decode points of: this model has {sorted(counts)}")

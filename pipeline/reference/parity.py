@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from transformers import PerceiverConfig
 
+from pipeline.checkpoints import fetch
 from pipeline.perceiver import CheckpointError, PerceiverIO
-from pipeline.perceiver.checkpoint_loading import fetch
 from pipeline.reference import published_configs, transformers_model
 from pipeline.reference.sample_inputs import Inputs, sample_inputs, sample_mask, to_device
 from pipeline.reference.transformers_model import Outputs

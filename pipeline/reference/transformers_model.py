@@ -11,8 +11,7 @@ from torch import Tensor
 from transformers import PerceiverConfig
 from transformers.models.perceiver import modeling_perceiver
 
-from pipeline.perceiver import CheckpointError
-from pipeline.perceiver.checkpoint_loading import read_json
+from pipeline.checkpoints import CheckpointError, read_json
 from pipeline.reference import published_configs
 from pipeline.reference.sample_inputs import Inputs
 

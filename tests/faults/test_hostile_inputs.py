@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from pipeline.perceiver.checkpoint_loading import CheckpointError
+from pipeline.checkpoints import CheckpointError
 from pipeline.reference.published_configs import BARE, FLOW, SEQUENCE
 from pipeline.runtime import RunOptions, UsageError
 from pipeline.runtime.driver.estimate import estimate

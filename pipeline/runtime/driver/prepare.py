@@ -11,9 +11,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from pipeline.checkpoints import CheckpointError, digest, fetch
 from pipeline.heads import HEADS, Head, head_for
 from pipeline.heads.latent_columns import COLUMNS
-from pipeline.perceiver.checkpoint_loading import CheckpointError, check_weights, digest, fetch, read_config
+from pipeline.perceiver.checkpoint_loading import check_weights, read_config
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions, near
 from pipeline.runtime.plan.duplicate_ids import check_ids

@@ -18,10 +18,10 @@ import pyarrow as pa
 import torch
 
 from pipeline import faultpoints
+from pipeline.checkpoints import digest, fetch
 from pipeline.heads.head import ColumnType, Head
 from pipeline.heads.latent_columns import latent_columns, latent_rows
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
-from pipeline.perceiver.checkpoint_loading import digest, fetch
 from pipeline.runtime.records.quarantine import from_table, to_table
 from pipeline.runtime.stages.batch_size_tuner import Sizes
 from pipeline.runtime.stages.compute_thread import compute_on
