@@ -15,7 +15,7 @@ import pyarrow as pa
 from pipeline.sources import IMAGES, PARQUET, VIDEO, WEBDATASET, Piece, SourceOptions, Unit
 from pipeline.sources.image_source import Images
 from pipeline.sources.parquet_source import Parquet
-from pipeline.sources.video_source import Video
+from pipeline.sources.video_source import VideoSource
 from pipeline.sources.webdataset_source import WebDataset
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
@@ -83,7 +83,7 @@ class HarmfulParquet(Parquet):
 
 
 @dataclass(frozen=True)
-class HarmfulVideo(Video):
+class HarmfulVideo(VideoSource):
     """`open-…` does its harm when it is opened, `play-…` behind the third unit of each piece."""
 
     def configured(self, options: SourceOptions) -> HarmfulVideo:

@@ -61,8 +61,8 @@ class Watched:
         time.sleep(self.wait)
         return self.head.encode(model, inputs)
 
-    def counts(self, inputs):
-        return self.head.counts(inputs)
+    def latents_per_unit(self, inputs):
+        return self.head.latents_per_unit(inputs)
 
     def decode(self, model, latents, inputs):
         return self.head.decode(model, latents, inputs)

@@ -16,9 +16,9 @@ import numpy as np
 GRID = 4
 """Blocks a side. The first is white, so that a turned frame is told from an upright one; 15 are the number's bits."""
 
-_SOUND_BLOCK = 1024
+_AUDIO_BLOCK = 1024
 _VIDEO = {".webm": "libvpx", ".avi": "mpeg4"}
-_SOUND = {".webm": "libopus", ".avi": "pcm_s16le", ".mkv": "flac"}
+_AUDIO = {".webm": "libopus", ".avi": "pcm_s16le", ".mkv": "flac"}
 _CODEC_OPTIONS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "veryfast", "crf": "16", "x264-params": "log-level=none:scenecut=0"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
@@ -69,35 +69,42 @@ def make_video(
     rotation: int = 0,
     gop: int = 12,
     b_frames: int = 0,
-    sound: int | None = None,
+    audio_rate: int | None = None,
     channels: int = 1,
-    sound_codec: str | None = None,
-    sound_start: float | None = None,
-    sound_seconds: float | None = None,
-    heard: Callable[[np.ndarray], np.ndarray] = tone,
-    picture: Callable[[int, tuple[int, int]], np.ndarray] = numbered,
+    audio_codec: str | None = None,
+    audio_start: float | None = None,
+    audio_seconds: float | None = None,
+    waveform: Callable[[np.ndarray], np.ndarray] = tone,
+    draw: Callable[[int, tuple[int, int]], np.ndarray] = numbered,
     options: Mapping[str, str] | None = None,
     format_options: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write a film, its container chosen by the extension, and return its path.
+    """Write a video whose container is chosen by the extension, and return its path.
 
-    size: (width, height) as it is shown. rate: frames a second, unless `times` says, in seconds from `start`, when each
-    is shown. start: time stamp of the first frame, in seconds. rotation: degrees, counter-clockwise and in quarters,
-    by which a player turns the stored frames. sound: samples a second, None is no sound track; it begins at
-    `sound_start` (`start` by default) and lasts `sound_seconds` (`seconds` by default). heard: what it sounds like at
-    times in seconds from `start`, float32 in [-1, 1]. picture: the frame of a number and a size.
+    Args:
+        seconds: duration, unless `times` is given.
+        size: (width, height) of an upright frame.
+        rate: frames per second, unless `times` is given.
+        times: presentation time of each frame in seconds after `start`.
+        start: time stamp of the first frame in seconds.
+        rotation: degrees, a multiple of 90, by which a player rotates the stored frames counter-clockwise.
+        audio_rate: audio samples per second; None for no audio track.
+        audio_start: time stamp of the first sample in seconds; `start` by default.
+        audio_seconds: duration of the audio; `seconds` by default.
+        waveform: samples in [-1, 1] at times in seconds after `start`, the same in each of the `channels`.
+        draw: uint8 [H, W, 3] from the index and the size of a frame.
     """
     shown = [number / rate for number in range(round(seconds * rate))] if times is None else list(times)
     with av.open(str(path), "w", options=dict(format_options or {})) as container:
         video = _video_stream(container, path, codec, size, rate, rotation, pixels, gop, b_frames, options)
-        audio = None if sound is None else _sound_stream(container, path, sound_codec, sound, channels)
-        packets = _video_packets(video, shown, size, start, rotation, picture)
-        heard_packets: Iterator[tuple[float, av.Packet]] = iter(())
+        audio = None if audio_rate is None else _audio_stream(container, path, audio_codec, audio_rate, channels)
+        packets = _video_packets(video, shown, size, start, rotation, draw)
+        audio_packets: Iterator[tuple[float, av.Packet]] = iter(())
         if audio is not None:
-            begin = start if sound_start is None else sound_start
-            length = seconds if sound_seconds is None else sound_seconds
-            heard_packets = _sound_packets(audio, begin, length, start, heard)
-        for _, packet in _by_time(packets, heard_packets):
+            begin = start if audio_start is None else audio_start
+            length = seconds if audio_seconds is None else audio_seconds
+            audio_packets = _audio_packets(audio, begin, length, start, waveform)
+        for _, packet in _by_time(packets, audio_packets):
             container.mux(packet)
     return path
 
@@ -118,16 +125,16 @@ def _video_stream(container, path, codec, size, rate, rotation, pixels, gop, b_f
     return stream
 
 
-def _sound_stream(container, path, codec, rate, channels):  # type: ignore[no-untyped-def]
+def _audio_stream(container, path, codec, rate, channels):  # type: ignore[no-untyped-def]
     layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
-    return container.add_stream(codec or _SOUND.get(path.suffix, "aac"), rate=rate, layout=layout)
+    return container.add_stream(codec or _AUDIO.get(path.suffix, "aac"), rate=rate, layout=layout)
 
 
-def _video_packets(stream, shown, size, start, rotation, picture):  # type: ignore[no-untyped-def]
+def _video_packets(stream, shown, size, start, rotation, draw):  # type: ignore[no-untyped-def]
     """(seconds, packet) of the frames."""
     base = stream.codec_context.time_base
     for number, time in enumerate(shown):
-        stored = np.ascontiguousarray(np.rot90(picture(number, size), -rotation // 90))
+        stored = np.ascontiguousarray(np.rot90(draw(number, size), -rotation // 90))
         frame = av.VideoFrame.from_ndarray(stored, format="rgb24")
         frame.pts, frame.time_base = round(start / base) + round(time / base), base
         for packet in stream.encode(frame):
@@ -136,12 +143,12 @@ def _video_packets(stream, shown, size, start, rotation, picture):  # type: igno
         yield shown[-1] if shown else 0.0, packet
 
 
-def _sound_packets(stream, begin, seconds, start, heard):  # type: ignore[no-untyped-def]
+def _audio_packets(stream, begin, seconds, start, waveform):  # type: ignore[no-untyped-def]
     """(seconds, packet) of the sound, the same in every channel."""
     rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout
-    for at in range(0, round(seconds * rate), _SOUND_BLOCK):
-        count = min(_SOUND_BLOCK, round(seconds * rate) - at)
-        values = heard(begin - start + (at + np.arange(count)) / rate).astype(np.float32)
+    for at in range(0, round(seconds * rate), _AUDIO_BLOCK):
+        count = min(_AUDIO_BLOCK, round(seconds * rate) - at)
+        values = waveform(begin - start + (at + np.arange(count)) / rate).astype(np.float32)
         frame = av.AudioFrame.from_ndarray(np.tile(values, (layout.nb_channels, 1)), format="fltp", layout=layout.name)
         frame.sample_rate, frame.time_base = rate, Fraction(1, rate)
         frame.pts = round(begin * rate) + at

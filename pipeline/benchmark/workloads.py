@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from pipeline.benchmark.turns import Turn, pipeline_turn, replica_threads
-from pipeline.heads.clip_inputs import CLIPS_AT_ONCE
-from pipeline.heads.flow_inputs import TILES_AT_ONCE
+from pipeline.heads.clip_inputs import CLIPS_PER_BATCH
+from pipeline.heads.flow_inputs import TILES_PER_BATCH
 from pipeline.perceiver.cpu_parallel import threads
 from pipeline.reference import random_checkpoints, sample_media
 from pipeline.reference.published_configs import SHAPES, Shape
@@ -66,7 +66,7 @@ class Work:
         device = self.options.device
         if self.shape.task == IMAGES:
             return min(self.units, self.options.batch or BATCH[device])
-        return min(self.units, (TILES_AT_ONCE if self.shape.task == FLOW else CLIPS_AT_ONCE)[device])
+        return min(self.units, (TILES_PER_BATCH if self.shape.task == FLOW else CLIPS_PER_BATCH)[device])
 
     @property
     def shard_size(self) -> int:

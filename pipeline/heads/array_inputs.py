@@ -24,8 +24,8 @@ class ArrayInputs:
     """Inputs [M, channels] of any length M."""
 
     medium: ClassVar[MediumKind] = "array"
-    growth: ClassVar[float] = 1.0
-    clip: ClassVar[None] = None
+    bytes_per_medium_byte: ClassVar[float] = 1.0
+    clip_spec: ClassVar[None] = None
     channels: int
 
     @property
@@ -34,7 +34,7 @@ class ArrayInputs:
         return 4 * _PLACES * self.channels
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """None: an array is read as it is."""
         return {}
 
@@ -58,6 +58,6 @@ class ArrayInputs:
         """Latents [B, N, D]."""
         return model.encode(inputs)
 
-    def counts(self, inputs: torch.Tensor) -> list[int]:
+    def latents_per_unit(self, inputs: torch.Tensor) -> list[int]:
         """One an array."""
         return [1] * len(inputs)

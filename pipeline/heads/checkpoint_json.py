@@ -19,7 +19,7 @@ def check_class(folder: Path, task: str, model_classes: tuple[str, ...]) -> None
         raise CheckpointError(f"{folder} is a {found}; {task} needs a {' or '.join(model_classes)}")
 
 
-def read_part(
+def read_checkpoint_json(
     folder: Path, name: str, read: Callable[[dict[str, Any]], _Part], default: dict[str, Any] | None = None
 ) -> _Part:
     """What `read` makes of one json file, or of `default` where the file is missing; its ValueError names the file."""

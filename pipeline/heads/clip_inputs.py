@@ -24,7 +24,7 @@ PATCH = 4  # pixels a side of what the model reads as one place
 
 # Clips encoded or decoded at a time. One of the published size is 52,000 inputs, 0.15 GB of them before any projection,
 # and enough to fill a CPU; a GPU takes a few.
-CLIPS_AT_ONCE = {"cpu": 1, "cuda": 4}
+CLIPS_PER_BATCH = {"cpu": 1, "cuda": 4}
 # transformers' PerceiverConfig, where config.json says nothing.
 _DEFAULTS: Mapping[str, Any] = {
     "num_frames": 16,
@@ -76,7 +76,7 @@ class ClipShape:
         return self.height * self.width
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """Everything, in the types that json gives back."""
         sides: dict[str, JSON] = {"frames": self.frames, "height": self.height, "width": self.width}
         return {**sides, "fps": FPS, "samples": self.samples, "sample_rate": self.sample_rate}
@@ -95,9 +95,9 @@ class ClipInputs:
     @classmethod
     def from_folder(cls, folder: Path) -> ClipInputs:
         """As the checkpoint in a local folder reads clips; CheckpointError where its config.json makes no sense."""
-        from pipeline.heads.checkpoint_json import read_part
+        from pipeline.heads.checkpoint_json import read_checkpoint_json
 
-        return ClipInputs(shape=read_part(folder, "config.json", ClipShape.from_config))
+        return ClipInputs(shape=read_checkpoint_json(folder, "config.json", ClipShape.from_config))
 
     @property
     def unit_bytes(self) -> int:
@@ -105,12 +105,12 @@ class ClipInputs:
         return 3 * self.shape.frames * self.shape.pixels + 4 * self.shape.samples
 
     @property
-    def growth(self) -> float:
+    def bytes_per_medium_byte(self) -> float:
         """Clips are given as they travel."""
         return 1.0
 
     @property
-    def clip(self) -> ClipSpec:
+    def clip_spec(self) -> ClipSpec:
         """T frames at 25 a second, made of a video's by `reduce_frame`, and S samples."""
         shape = self.shape
         return ClipSpec(
@@ -122,9 +122,9 @@ class ClipInputs:
         )
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """The shape of a clip."""
-        return {"clip": self.shape.options}
+        return {"clip": self.shape.fingerprint_options}
 
     def transform(self, medium: Clip) -> dict[str, np.ndarray]:
         """{"frames": uint8 [T, h, w, 3], "samples": float32 [S], "times": float64 [3], "flags": int32 [2]}.
@@ -158,7 +158,7 @@ class ClipInputs:
 
         return torch.cat([_encode(model, part) for part in in_parts(inputs, len(inputs["times"]), model.device)])
 
-    def counts(self, inputs: dict[str, Any]) -> list[int]:
+    def latents_per_unit(self, inputs: dict[str, Any]) -> list[int]:
         """One for each clip."""
         return [1] * len(inputs["times"])
 
@@ -190,7 +190,7 @@ def times_and_flags(clip: Mapping[str, Any]) -> dict[str, np.ndarray]:
 
 def in_parts(arrays: Mapping[str, Any], count: int, device: torch.device) -> Iterator[dict[str, Any]]:
     """The arrays [B, …] of B clips, as many at a time as the device shall hold."""
-    step = CLIPS_AT_ONCE.get(device.type, 1)
+    step = CLIPS_PER_BATCH.get(device.type, 1)
     for at in range(0, count, step):
         yield {name: array[at : at + step] for name, array in arrays.items()}
 

@@ -12,9 +12,9 @@ import numpy as np
 from pipeline.heads.array_inputs import ArrayInputs
 from pipeline.heads.clip_inputs import ClipInputs
 from pipeline.heads.flow_inputs import FlowInputs
-from pipeline.heads.head import JSON, ColumnType, HeadOptions, Inputs
+from pipeline.heads.head import JSON, ColumnType, HeadOptions, InputTransform
 from pipeline.heads.image_inputs import ImageInputs
-from pipeline.heads.latent_columns import latents_of
+from pipeline.heads.latent_columns import latents_from_row
 from pipeline.heads.text_inputs import TextInputs, read_tokenizer
 from pipeline.media import ClipSpec, MediumKind
 
@@ -24,24 +24,26 @@ if TYPE_CHECKING:  # load tasks transform without torch
     from pipeline.perceiver import PerceiverIO
 
 
-def _text(folder: Path) -> Inputs:
+def _text(folder: Path) -> InputTransform:
     return TextInputs(tokenizer=read_tokenizer(folder))
 
 
-def _image(folder: Path) -> Inputs:
-    from pipeline.heads.checkpoint_json import read_part
+def _image(folder: Path) -> InputTransform:
+    from pipeline.heads.checkpoint_json import read_checkpoint_json
     from pipeline.heads.image_config import read_transform
 
-    return ImageInputs(picture=read_part(folder, "preprocessor_config.json", read_transform, default={}))
+    return ImageInputs(
+        image_transform=read_checkpoint_json(folder, "preprocessor_config.json", read_transform, default={})
+    )
 
 
-def _array(folder: Path) -> Inputs:
+def _array(folder: Path) -> InputTransform:
     from pipeline.perceiver.checkpoint_loading import read_config
 
     return ArrayInputs(channels=read_config(folder).d_model)
 
 
-_INPUTS: Mapping[str, Callable[[Path], Inputs]] = {
+_INPUTS: Mapping[str, Callable[[Path], InputTransform]] = {
     "PerceiverModel": _array,
     "PerceiverForMaskedLM": _text,
     "PerceiverForSequenceClassification": _text,
@@ -60,8 +62,8 @@ class FeatureExtraction:
 
     task: ClassVar[str] = "feature-extraction"
     model_classes: ClassVar[tuple[str, ...]] = tuple(_INPUTS)
-    stored: ClassVar[tuple[str, ...]] = ()
-    inputs: Inputs
+    stored_columns: ClassVar[tuple[str, ...]] = ()
+    inputs: InputTransform
 
     @classmethod
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> FeatureExtraction:
@@ -73,7 +75,7 @@ class FeatureExtraction:
         from pipeline.perceiver.checkpoint_loading import read_model_class
 
         check_class(folder, cls.task, cls.model_classes)
-        options.refuse(cls.task, "logits", "arrays", "points", "frames", "outputs")
+        options.reject_unsupported(cls.task, "logits", "arrays", "points", "frames", "outputs")
         return cls(inputs=_INPUTS[read_model_class(folder)](folder))
 
     @property
@@ -87,14 +89,14 @@ class FeatureExtraction:
         return self.inputs.unit_bytes
 
     @property
-    def growth(self) -> float:
+    def bytes_per_medium_byte(self) -> float:
         """Of what goes in."""
-        return self.inputs.growth
+        return self.inputs.bytes_per_medium_byte
 
     @property
-    def clip(self) -> ClipSpec | None:
+    def clip_spec(self) -> ClipSpec | None:
         """As the checkpoint reads clips."""
-        return self.inputs.clip
+        return self.inputs.clip_spec
 
     @property
     def columns(self) -> dict[str, ColumnType]:
@@ -102,17 +104,17 @@ class FeatureExtraction:
         return {"embedding": ["float32"]}
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """The transform's."""
-        return self.inputs.options
+        return self.inputs.fingerprint_options
 
     def transform(self, medium: Any) -> dict[str, np.ndarray]:
         """As the checkpoint's own task."""
         return self.inputs.transform(medium)
 
-    def restore(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """{"count": int32 [1]}: how many latents [N, D] the row has."""
-        count = len(latents_of(row))
+        count = len(latents_from_row(row))
         if not count:
             raise ValueError("the row has no latents: its text had no masks, so nothing was encoded")
         return {"count": np.array([count], np.int32)}
@@ -126,13 +128,13 @@ class FeatureExtraction:
         if "count" in arrays:
             return {"inputs": None, "counts": [int(count[0]) for count in arrays["count"]]}
         inputs = self.inputs.collate(arrays, device)
-        return {"inputs": inputs, "counts": self.inputs.counts(inputs)}
+        return {"inputs": inputs, "counts": self.inputs.latents_per_unit(inputs)}
 
     def encode(self, model: PerceiverIO, inputs: dict[str, Any]) -> torch.Tensor:
         """Latents [T, N, D]."""
         return self.inputs.encode(model, inputs["inputs"])
 
-    def counts(self, inputs: dict[str, Any]) -> list[int]:
+    def latents_per_unit(self, inputs: dict[str, Any]) -> list[int]:
         """How many of the T belong to each unit."""
         return list(inputs["counts"])
 

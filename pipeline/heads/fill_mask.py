@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from pipeline.heads.head import JSON, ColumnType, HeadOptions
-from pipeline.heads.latent_columns import check_counts
+from pipeline.heads.latent_columns import check_latent_count
 from pipeline.heads.text_inputs import length_bucket, pad, read_tokenizer
-from pipeline.heads.text_windows import windows
+from pipeline.heads.text_windows import mask_windows
 from pipeline.heads.tokenizer import CLS, MASK, SEP, VOCABULARY, Tokenizer, decode
 from pipeline.media import MediumKind
 
@@ -35,10 +35,10 @@ class FillMask:
 
     task: ClassVar[str] = "fill-mask"
     model_classes: ClassVar[tuple[str, ...]] = ("PerceiverForMaskedLM",)
-    stored: ClassVar[tuple[str, ...]] = ("text", "replaced")
+    stored_columns: ClassVar[tuple[str, ...]] = ("text", "replaced")
     medium: ClassVar[MediumKind] = "text"
-    growth: ClassVar[float] = 0.0
-    clip: ClassVar[None] = None
+    bytes_per_medium_byte: ClassVar[float] = 0.0
+    clip_spec: ClassVar[None] = None
     tokenizer: Tokenizer
     top_k: int
 
@@ -54,7 +54,7 @@ class FillMask:
         check_class(folder, cls.task, cls.model_classes)
         if options.logits:
             raise ValueError(f"{cls.task} keeps no logits: top_k {VOCABULARY} keeps every token's score")
-        options.refuse(cls.task, "arrays", "points", "frames", "outputs")
+        options.reject_unsupported(cls.task, "arrays", "points", "frames", "outputs")
         return cls(tokenizer=read_tokenizer(folder), top_k=min(options.top_k, VOCABULARY))
 
     @property
@@ -70,9 +70,9 @@ class FillMask:
         return {"text": "string", "filled": "string", "masks": masks, "replaced": "bool"}
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """Transform and output options."""
-        return {"transform": self.tokenizer.options, "top_k": self.top_k}
+        return {"transform": self.tokenizer.fingerprint_options, "top_k": self.top_k}
 
     def transform(self, medium: str | bytes) -> dict[str, np.ndarray]:
         """{"ids": int16 [tokens], "masks": int32 [masks], "replaced": uint8 [1]} of a whole text, however long."""
@@ -91,7 +91,7 @@ class FillMask:
         asked: list[tuple[int, np.ndarray]] = []
         cut: list[tuple[np.ndarray, np.ndarray]] = []
         for unit, (ids, masks) in enumerate(zip(arrays["ids"], arrays["masks"], strict=True)):
-            for window in windows(len(ids) - 2, masks - 1, self.tokenizer.max_length - 2) if len(masks) else ():
+            for window in mask_windows(len(ids) - 2, masks - 1, self.tokenizer.max_length - 2) if len(masks) else ():
                 asked.append((unit, window.places))
                 inside = np.concatenate([[CLS], ids[1 + window.begin : 1 + window.end], [SEP]])
                 cut.append((inside, masks[window.places] - window.begin))
@@ -108,18 +108,18 @@ class FillMask:
             return latents.new_empty(0, *latents.shape)
         return torch.cat([model.encode(batch["ids"], batch["mask"]) for batch in inputs["batches"]])
 
-    def counts(self, inputs: dict[str, Any]) -> list[int]:
+    def latents_per_unit(self, inputs: dict[str, Any]) -> list[int]:
         """How many windows each text has."""
         units = np.array([unit for unit, _ in inputs["asked"]], np.int64)
         return [int(count) for count in np.bincount(units, minlength=len(inputs["texts"]["ids"]))]
 
-    def restore(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """What the text gave: where its masks are says which latents were made for which."""
         return {**self.transform(row["text"]), "replaced": np.array([row["replaced"]], np.uint8)}
 
     def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
         """{"texts", "asked", "best": (token ids, scores), [B, P, top_k] each, of every batch}."""
-        check_counts(latents, self.counts(inputs))
+        check_latent_count(latents, self.latents_per_unit(inputs))
         best, begin = [], 0
         for batch in inputs["batches"]:
             end = begin + len(batch["ids"])

@@ -20,7 +20,7 @@ if TYPE_CHECKING:  # load tasks transform without torch
 
 # Tiles that go through the model at a time, so that memory does not grow with frames or their number. One published
 # tile is 182,528 inputs: on the CPU more at a time would only take more memory.
-TILES_AT_ONCE = {"cpu": 1, "cuda": 8}
+TILES_PER_BATCH = {"cpu": 1, "cuda": 8}
 PIXEL_BYTES = 6  # of a pair: three colours of two frames
 _UNKNOWN_SIDE = 1024  # pixels, where nothing is known of the frames: only an estimate hangs on it
 _TRAIN_SIZE = (368, 496)  # PerceiverConfig's default
@@ -34,28 +34,28 @@ class FlowInputs:
     """
 
     medium: ClassVar[MediumKind] = "frame_pair"
-    clip: ClassVar[None] = None
+    clip_spec: ClassVar[None] = None
     tile: tuple[int, int]
 
     @classmethod
     def from_folder(cls, folder: Path) -> FlowInputs:
         """As the checkpoint in a local folder reads pairs; CheckpointError where its config.json makes no sense."""
-        from pipeline.heads.checkpoint_json import read_part
+        from pipeline.heads.checkpoint_json import read_checkpoint_json
 
-        return FlowInputs(tile=read_part(folder, "config.json", _tile))
+        return FlowInputs(tile=read_checkpoint_json(folder, "config.json", _tile))
 
     @property
     def unit_bytes(self) -> int:
         """Bytes of one unit of frames of 1024 × 1024."""
-        return round(PIXEL_BYTES * _UNKNOWN_SIDE**2 * self.growth)
+        return round(PIXEL_BYTES * _UNKNOWN_SIDE**2 * self.bytes_per_medium_byte)
 
     @property
-    def growth(self) -> float:
+    def bytes_per_medium_byte(self) -> float:
         """1: the frames travel as they are decoded."""
         return 1.0
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """How frames are cut."""
         return {"transform": {"tile": list(self.tile), "overlap": [overlap(side) for side in self.tile]}}
 
@@ -83,7 +83,7 @@ class FlowInputs:
             "start": np.concatenate(arrays["start"]),
         }
 
-    def counts(self, inputs: dict[str, Any]) -> list[int]:
+    def latents_per_unit(self, inputs: dict[str, Any]) -> list[int]:
         """How many tiles each pair has."""
         units, _, height, width, _ = inputs["frames"].shape
         return [len(corners(height, width, self.tile))] * units
@@ -93,7 +93,7 @@ class FlowInputs:
         import torch
 
         frames = inputs["frames"]
-        tiles = np.arange(sum(self.counts(inputs)))
+        tiles = np.arange(sum(self.latents_per_unit(inputs)))
         return torch.cat([model.encode(self.patches(frames, some, model.dtype)) for some in chunks(tiles, frames)])
 
     def patches(self, frames: torch.Tensor, tiles: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
@@ -131,7 +131,7 @@ class FlowInputs:
 
 def chunks(tiles: np.ndarray, frames: torch.Tensor) -> list[np.ndarray]:
     """The numbers of tiles, as many at a time as go through the model at once where the frames are."""
-    size = TILES_AT_ONCE[frames.device.type]
+    size = TILES_PER_BATCH[frames.device.type]
     return [tiles[begin : begin + size] for begin in range(0, len(tiles), size)]
 
 

@@ -57,14 +57,14 @@ class HeadOptions:
         if unknown := sorted(set(self.outputs) - set(OUTPUTS)):
             raise ValueError(f"outputs has {unknown[0]!r}, which is none of {', '.join(OUTPUTS)}")
 
-    def refuse(self, task: str, *names: str) -> None:
+    def reject_unsupported(self, task: str, *names: str) -> None:
         """ValueError where one of the options is asked for, which mean nothing to the task."""
         for name in names:
             if value := getattr(self, name):
-                raise ValueError(f"{name} ({value}) means nothing to {task}")
+                raise ValueError(f"{name} ({value}) is not supported for {task}")
 
 
-class Inputs(Protocol):
+class InputTransform(Protocol):
     """The way of one kind of medium into the latents. Small and picklable: the weights do not travel with it.
 
     In order: `transform` (CPU, one unit), `collate` and `encode` (the device, one micro-batch of one bucket).
@@ -80,16 +80,16 @@ class Inputs(Protocol):
         the medium's size: sizes shards."""
 
     @property
-    def growth(self) -> float:
+    def bytes_per_medium_byte(self) -> float:
         """Bytes of one unit, the larger of what goes in and what comes out, over those of its decoded medium; 0 where
         they do not follow its size."""
 
     @property
-    def clip(self) -> ClipSpec | None:
+    def clip_spec(self) -> ClipSpec | None:
         """The shape of the clips that it reads; None if it reads other media."""
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """What changes a prediction beside the checkpoint's weights, as json gives it back: for the fingerprint."""
 
     def transform(self, medium: Any) -> dict[str, np.ndarray]:
@@ -104,18 +104,18 @@ class Inputs(Protocol):
     def encode(self, model: PerceiverIO, inputs: Any) -> torch.Tensor:
         """Latents [T, N, D] of one micro-batch, those of each unit one after another."""
 
-    def counts(self, inputs: Any) -> list[int]:
+    def latents_per_unit(self, inputs: Any) -> list[int]:
         """How many of the T latents belong to each unit: 1, but for tiles of a frame and windows of a text."""
 
 
-class Head(Inputs, Protocol):
+class Head(InputTransform, Protocol):
     """One task. After `encode` come `decode` and `rows`. One with stored latents has `restore` in place of `transform`,
     and `collate` works on what that gave."""
 
     task: ClassVar[str]
     model_classes: ClassVar[tuple[str, ...]]
     """The classes of checkpoint that fit, by transformers' names."""
-    stored: ClassVar[tuple[str, ...]]
+    stored_columns: ClassVar[tuple[str, ...]]
     """Columns of its rows, beside the latents, that `restore` needs."""
 
     @classmethod
@@ -126,7 +126,7 @@ class Head(Inputs, Protocol):
     def columns(self) -> dict[str, ColumnType]:
         """The head's own output columns, in order; the latents' come behind them where they are kept."""
 
-    def restore(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """What `transform` gave for the unit of a row of an earlier run, as far as `collate` and `decode` need it."""
 
     def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: Any) -> Any:

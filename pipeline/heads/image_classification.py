@@ -29,7 +29,7 @@ class ImageClassification(ImageInputs):
         "PerceiverForImageClassificationFourier",
         "PerceiverForImageClassificationConvProcessing",
     )
-    stored: ClassVar[tuple[str, ...]] = ()
+    stored_columns: ClassVar[tuple[str, ...]] = ()
     labels: Labels
 
     @classmethod
@@ -39,14 +39,14 @@ class ImageClassification(ImageInputs):
         Without a preprocessor_config.json the transform is transformers' default. CheckpointError where the checkpoint
         is of another class, or one of its files makes no sense.
         """
-        from pipeline.heads.checkpoint_json import check_class, read_part
+        from pipeline.heads.checkpoint_json import check_class, read_checkpoint_json
         from pipeline.heads.image_config import read_transform
 
         check_class(folder, cls.task, cls.model_classes)
-        options.refuse(cls.task, "arrays", "points", "frames", "outputs")
+        options.reject_unsupported(cls.task, "arrays", "points", "frames", "outputs")
         return cls(
-            picture=read_part(folder, "preprocessor_config.json", read_transform, default={}),
-            labels=read_part(folder, "config.json", lambda config: Labels.from_config(config, options)),
+            image_transform=read_checkpoint_json(folder, "preprocessor_config.json", read_transform, default={}),
+            labels=read_checkpoint_json(folder, "config.json", lambda config: Labels.from_config(config, options)),
         )
 
     @property
@@ -55,11 +55,11 @@ class ImageClassification(ImageInputs):
         return self.labels.columns
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """Transform and output options."""
-        return {**super().options, **self.labels.options}
+        return {**super().fingerprint_options, **self.labels.fingerprint_options}
 
-    def restore(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:  # noqa: ARG002
+    def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:  # noqa: ARG002
         """Nothing: logits need no more than latents."""
         return {}
 

@@ -23,23 +23,23 @@ class ImageInputs:
     """A picture as the three image models read it."""
 
     medium: ClassVar[MediumKind] = "image"
-    growth: ClassVar[float] = 0.0
-    clip: ClassVar[None] = None
-    picture: ImageTransform
+    bytes_per_medium_byte: ClassVar[float] = 0.0
+    clip_spec: ClassVar[None] = None
+    image_transform: ImageTransform
 
     @property
     def unit_bytes(self) -> int:
         """Bytes of one unit's pixels."""
-        return self.picture.unit_bytes
+        return self.image_transform.unit_bytes
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """The transform's options."""
-        return {"transform": self.picture.options}
+        return {"transform": self.image_transform.fingerprint_options}
 
     def transform(self, medium: np.ndarray) -> dict[str, np.ndarray]:
         """{"image": uint8 [3, height, width]}, cropped and resized, from an RGB picture uint8 [H, W, 3]."""
-        return {"image": self.picture.apply(medium)}
+        return {"image": self.image_transform.apply(medium)}
 
     def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
         """Pictures of one size."""
@@ -54,8 +54,8 @@ class ImageInputs:
 
     def encode(self, model: PerceiverIO, inputs: torch.Tensor) -> torch.Tensor:
         """Latents [B, N, D] of pixels uint8 [B, 3, H, W]: rescaled, normalised, encoded."""
-        return model.encode(self.picture.normalise(inputs, model.dtype))
+        return model.encode(self.image_transform.normalise(inputs, model.dtype))
 
-    def counts(self, inputs: torch.Tensor) -> list[int]:
+    def latents_per_unit(self, inputs: torch.Tensor) -> list[int]:
         """One a picture."""
         return [1] * len(inputs)

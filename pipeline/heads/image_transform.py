@@ -45,7 +45,7 @@ class ImageTransform:
         return 3 * size.get("height", side) * size.get("width", side)
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """Every step, in the types that json gives back."""
         return {
             "crop": None if self.crop is None else list(self.crop),

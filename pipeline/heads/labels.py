@@ -46,7 +46,7 @@ class Labels:
         return {**_LABEL, "topk": [dict(_LABEL)], **kept}
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """What of it the weights and config.json do not say."""
         return {"top_k": self.top_k, "logits": self.logits}
 

@@ -12,16 +12,18 @@ from pipeline.heads.head import ColumnType
 if TYPE_CHECKING:
     import torch
 
-COLUMNS = ("latents", "num_latents", "d_latents")
+LATENT_COLUMNS = ("latents", "num_latents", "d_latents")
 
 
-def latent_columns(dtype: str) -> dict[str, ColumnType]:
+def latent_column_types(dtype: str) -> dict[str, ColumnType]:
     """The columns: the latents [T, N, D] of a unit flattened, their number N and width D. T is 1, but for a frame in
     tiles and a text in windows."""
     return {"latents": [dtype], "num_latents": "int32", "d_latents": "int32"}
 
 
-def latent_rows(latents: torch.Tensor, counts: Sequence[int], dtype: str) -> dict[str, Sequence[Any] | np.ndarray]:
+def latent_column_values(
+    latents: torch.Tensor, counts: Sequence[int], dtype: str
+) -> dict[str, Sequence[Any] | np.ndarray]:
     """The columns of one micro-batch from latents [T, N, D], of which each unit has as many as `counts` says.
 
     What `dtype` does not hold becomes infinite, which no row may be.
@@ -37,14 +39,14 @@ def latent_rows(latents: torch.Tensor, counts: Sequence[int], dtype: str) -> dic
     }
 
 
-def check_counts(latents: torch.Tensor, counts: Sequence[int]) -> None:
+def check_latent_count(latents: torch.Tensor, counts: Sequence[int]) -> None:
     """ValueError where the units have not as many latents [T, N, D] together as they need: those of a row may be of
     another task or another size."""
     if len(latents) != sum(counts):
         raise ValueError(f"there are {len(latents)} latents for units that need {list(counts)}")
 
 
-def latents_of(row: Mapping[str, Any]) -> np.ndarray:
+def latents_from_row(row: Mapping[str, Any]) -> np.ndarray:
     """[T, N, D] of a row; ValueError where the row's numbers do not fit together."""
     flat, number, width = np.asarray(row["latents"]), row["num_latents"], row["d_latents"]
     if not number or not width or flat.size % (number * width):

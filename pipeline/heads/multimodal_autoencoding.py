@@ -38,7 +38,7 @@ class MultimodalAutoencoding(ClipInputs):
 
     task: ClassVar[str] = "multimodal-autoencoding"
     model_classes: ClassVar[tuple[str, ...]] = ("PerceiverForMultimodalAutoencoding",)
-    stored: ClassVar[tuple[str, ...]] = tuple(_CLIP)
+    stored_columns: ClassVar[tuple[str, ...]] = tuple(_CLIP)
     labels: Labels
     outputs: tuple[str, ...]
     frames: tuple[int, ...]
@@ -52,7 +52,7 @@ class MultimodalAutoencoding(ClipInputs):
         CheckpointError where the checkpoint is of another class, or its config.json makes no sense. ValueError where a
         frame or point lies outside a clip, or an option has no meaning for the outputs that are asked for.
         """
-        from pipeline.heads.checkpoint_json import check_class, read_part
+        from pipeline.heads.checkpoint_json import check_class, read_checkpoint_json
 
         check_class(folder, cls.task, cls.model_classes)
         outputs = tuple(name for name in OUTPUTS if name in (options.outputs or OUTPUTS))
@@ -61,7 +61,7 @@ class MultimodalAutoencoding(ClipInputs):
         _check_places(options, shape)
         return cls(
             shape=shape,
-            labels=read_part(folder, "config.json", lambda config: Labels.from_config(config, options)),
+            labels=read_checkpoint_json(folder, "config.json", lambda config: Labels.from_config(config, options)),
             outputs=outputs,
             frames=options.frames,
             points=options.points,
@@ -98,23 +98,23 @@ class MultimodalAutoencoding(ClipInputs):
         return max(super().unit_bytes, sum(size for name, size in sizes.items() if name in columns))
 
     @property
-    def growth(self) -> float:
+    def bytes_per_medium_byte(self) -> float:
         """Bytes of one clip over those of its frames and samples."""
         return self.unit_bytes / super().unit_bytes
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """Shape of a clip and output options."""
         return {
-            **super().options,
+            **super().fingerprint_options,
             "outputs": list(self.outputs),
             "frames": list(self.frames),
             "points": [list(point) for point in self.points],
             "arrays": self.arrays,
-            **(self.labels.options if "label" in self.outputs else {}),
+            **(self.labels.fingerprint_options if "label" in self.outputs else {}),
         }
 
-    def restore(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """{"times", "flags"}: all that is needed of a clip whose latents are there. What was read of it is gone."""
         return times_and_flags(row)
 
@@ -217,11 +217,11 @@ def _check_options(options: HeadOptions, outputs: tuple[str, ...]) -> None:
     """ValueError where an option is about an output that is not asked for."""
     task = MultimodalAutoencoding.task
     if "label" not in outputs:
-        options.refuse(f"{task} without its label", "logits")
+        options.reject_unsupported(f"{task} without its label", "logits")
     if "video" not in outputs:
-        options.refuse(f"{task} without its video", "frames", "points")
+        options.reject_unsupported(f"{task} without its video", "frames", "points")
         if "audio" not in outputs:
-            options.refuse(f"{task} without its video and audio", "arrays")
+            options.reject_unsupported(f"{task} without its video and audio", "arrays")
 
 
 def _check_places(options: HeadOptions, shape: ClipShape) -> None:

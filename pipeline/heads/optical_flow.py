@@ -13,7 +13,7 @@ import numpy as np
 from pipeline.heads.flow_inputs import PIXEL_BYTES, FlowInputs, chunks
 from pipeline.heads.flow_tiles import check_points, corners, cover, overlap, total_weights, weights
 from pipeline.heads.head import JSON, ColumnType, HeadOptions
-from pipeline.heads.latent_columns import check_counts
+from pipeline.heads.latent_columns import check_latent_count
 from pipeline.media import FramePair
 
 if TYPE_CHECKING:  # load tasks transform without torch
@@ -34,7 +34,7 @@ class OpticalFlow(FlowInputs):
 
     task: ClassVar[str] = "optical-flow"
     model_classes: ClassVar[tuple[str, ...]] = ("PerceiverForOpticalFlow",)
-    stored: ClassVar[tuple[str, ...]] = ("frames", "frame_index", "start_seconds")
+    stored_columns: ClassVar[tuple[str, ...]] = ("frames", "frame_index", "start_seconds")
     points: tuple[tuple[int, int], ...]
     array_dtype: Literal["float16", "float32"]
     latent_shape: tuple[int, int] | None
@@ -50,7 +50,7 @@ class OpticalFlow(FlowInputs):
         from pipeline.perceiver.checkpoint_loading import read_config
 
         check_class(folder, cls.task, cls.model_classes)
-        options.refuse(cls.task, "logits", "arrays", "frames", "outputs")
+        options.reject_unsupported(cls.task, "logits", "arrays", "frames", "outputs")
         config = read_config(folder)
         return cls(
             tile=FlowInputs.from_folder(folder).tile,
@@ -60,7 +60,7 @@ class OpticalFlow(FlowInputs):
         )
 
     @property
-    def growth(self) -> float:
+    def bytes_per_medium_byte(self) -> float:
         """Of frames larger than a tile: the flow, and the latents with the frames where they are kept."""
         itemsize = np.dtype(self.array_dtype).itemsize
         out = 0.0 if self.points else 2.0 * itemsize  # bytes a pixel
@@ -80,17 +80,17 @@ class OpticalFlow(FlowInputs):
         return columns | ({"frames": ["png"]} if self.latent_shape is not None else {})
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """Transform and output options."""
         points = [list(point) for point in self.points]
-        return {**super().options, "points": points, "array_dtype": self.array_dtype}
+        return {**super().fingerprint_options, "points": points, "array_dtype": self.array_dtype}
 
     def transform(self, medium: FramePair) -> dict[str, np.ndarray]:
         """As `FlowInputs` does; ValueError where a point lies outside the frames."""
         check_points(self.points, medium.frames.shape[1:3])
         return super().transform(medium)
 
-    def restore(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """What `transform` gave, from the frames in the row: queries are made of them. ValueError as there."""
         frames = np.stack([_read_png(frame["bytes"]) for frame in row["frames"]])
         return self.transform(
@@ -101,7 +101,7 @@ class OpticalFlow(FlowInputs):
         """{"flow": [B, H, W, 2], or [B, P, 2] of points, in pixels and of the rows' type} and the inputs."""
         import torch
 
-        check_counts(latents, self.counts(inputs))
+        check_latent_count(latents, self.latents_per_unit(inputs))
         frames = inputs["frames"]
         flow = (self._at_points if self.points else self._everywhere)(model, latents, frames)
         return {"flow": flow.mul_(_PIXELS).to(getattr(torch, self.array_dtype)), **inputs}

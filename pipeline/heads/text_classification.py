@@ -25,7 +25,7 @@ class TextClassification(TextInputs):
 
     task: ClassVar[str] = "text-classification"
     model_classes: ClassVar[tuple[str, ...]] = ("PerceiverForSequenceClassification",)
-    stored: ClassVar[tuple[str, ...]] = ("truncated", "replaced")
+    stored_columns: ClassVar[tuple[str, ...]] = ("truncated", "replaced")
     labels: Labels
 
     @classmethod
@@ -35,13 +35,13 @@ class TextClassification(TextInputs):
         Without a tokenizer_config.json the tokenizer is transformers' default. CheckpointError where the checkpoint is
         of another class, or one of its files makes no sense.
         """
-        from pipeline.heads.checkpoint_json import check_class, read_part
+        from pipeline.heads.checkpoint_json import check_class, read_checkpoint_json
 
         check_class(folder, cls.task, cls.model_classes)
-        options.refuse(cls.task, "arrays", "points", "frames", "outputs")
+        options.reject_unsupported(cls.task, "arrays", "points", "frames", "outputs")
         return cls(
             tokenizer=read_tokenizer(folder),
-            labels=read_part(folder, "config.json", lambda config: Labels.from_config(config, options)),
+            labels=read_checkpoint_json(folder, "config.json", lambda config: Labels.from_config(config, options)),
         )
 
     @property
@@ -50,11 +50,11 @@ class TextClassification(TextInputs):
         return {**self.labels.columns, "truncated": "bool", "replaced": "bool"}
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """Transform and output options."""
-        return {**super().options, **self.labels.options}
+        return {**super().fingerprint_options, **self.labels.fingerprint_options}
 
-    def restore(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """{"flags": uint8 [2]}, truncated and replaced: logits need no more than latents."""
         return {"flags": np.array([row["truncated"], row["replaced"]], np.uint8)}
 

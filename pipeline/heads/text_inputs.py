@@ -29,8 +29,8 @@ class TextInputs:
     """A text as the models read it whole: cut where it is longer than the model, and flagged."""
 
     medium: ClassVar[MediumKind] = "text"
-    growth: ClassVar[float] = 0.0
-    clip: ClassVar[None] = None
+    bytes_per_medium_byte: ClassVar[float] = 0.0
+    clip_spec: ClassVar[None] = None
     tokenizer: Tokenizer
 
     @property
@@ -39,9 +39,9 @@ class TextInputs:
         return 2 * self.tokenizer.max_length
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """The transform's options."""
-        return {"transform": self.tokenizer.options}
+        return {"transform": self.tokenizer.fingerprint_options}
 
     def transform(self, medium: str | bytes) -> dict[str, np.ndarray]:
         """{"ids": int16 [tokens], "flags": uint8 [2]}, truncated and replaced, from a text."""
@@ -65,17 +65,19 @@ class TextInputs:
         """Latents [B, N, D]."""
         return model.encode(inputs["ids"], inputs["mask"])
 
-    def counts(self, inputs: dict[str, Any]) -> list[int]:
+    def latents_per_unit(self, inputs: dict[str, Any]) -> list[int]:
         """One a text."""
         return [1] * len(inputs["flags"])
 
 
 def read_tokenizer(folder: Path) -> Tokenizer:
     """The tokenizer of a checkpoint in a local folder; CheckpointError where it is not one of bytes."""
-    from pipeline.heads.checkpoint_json import read_part
+    from pipeline.heads.checkpoint_json import read_checkpoint_json
 
-    positions = read_part(folder, "config.json", _positions)
-    return read_part(folder, "tokenizer_config.json", lambda config: Tokenizer.from_config(config, positions), {})
+    positions = read_checkpoint_json(folder, "config.json", _positions)
+    return read_checkpoint_json(
+        folder, "tokenizer_config.json", lambda config: Tokenizer.from_config(config, positions), {}
+    )
 
 
 def _positions(config: Mapping[str, Any]) -> int:

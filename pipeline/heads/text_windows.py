@@ -16,7 +16,7 @@ class Window:
     places: np.ndarray
 
 
-def windows(tokens: int, places: np.ndarray, room: int) -> list[Window]:
+def mask_windows(tokens: int, places: np.ndarray, room: int) -> list[Window]:
     """The windows of at most `room` tokens in which the places, sorted indices of tokens, are predicted.
 
     A place belongs to the window whose middle is nearest, where its context to the shorter side is longest. Windows

@@ -63,7 +63,7 @@ class Tokenizer:
         return cls(max_length=int(min(length, positions)), keep="first" if side == "right" else "last")
 
     @property
-    def options(self) -> dict[str, JSON]:
+    def fingerprint_options(self) -> dict[str, JSON]:
         """What changes the ids of a text."""
         return {"max_length": self.max_length, "keep": self.keep}
 

@@ -24,7 +24,7 @@ _EXTENSIONS = ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts"
 
 
 @dataclass(frozen=True)
-class Video(FileSource):
+class VideoSource(FileSource):
     """Reads video files. What a file is, its content says; its name only says whether a folder offers it.
 
     The id is the key and the second at which the unit starts, `drive.mp4#12.480`. Second 0 is the first frame.
@@ -36,7 +36,7 @@ class Video(FileSource):
     opens: bool = True
     options: SourceOptions = field(default_factory=lambda: SourceOptions(medium="frame_pair"))
 
-    def configured(self, options: SourceOptions) -> Video:
+    def configured(self, options: SourceOptions) -> VideoSource:
         """For pairs or for clips; video files have no columns."""
         refuse_columns(self.name, options)
         if options.medium == "clip" and options.clip is None:
@@ -54,7 +54,7 @@ class Video(FileSource):
             raise ValueError(f"fps ({options.fps:g}) must be at most {_MOST_FPS}")
         if options.clip_stride is not None and options.clip_stride < 1 / _MOST_FPS:
             raise ValueError(f"clip_stride ({options.clip_stride:g}) must be at least {1 / _MOST_FPS} seconds")
-        return Video(options=options)
+        return VideoSource(options=options)
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
         """Parts of the film by time, from its headers alone; the last one has no end. A file that is no film is one
@@ -172,4 +172,4 @@ class Video(FileSource):
         return begin / (self.options.fps or 1_000_000)
 
 
-VIDEO = Video()
+VIDEO = VideoSource()

@@ -48,14 +48,14 @@ def make_films(folder: Path) -> None:
     folder.mkdir()
     _make_good(folder)
     faststart = {"movflags": "faststart"}
-    _cut(make_video(folder / "cut-index-first.mp4", 6, SIZE, picture=noise, format_options=faststart), 0.5)
-    _cut(make_video(folder / "cut.mkv", 6, SIZE, picture=noise), 0.5)
-    _cut(make_video(folder / "cut.ts", 6, SIZE, picture=noise), 0.5)
-    _cut(make_video(folder / "cut-index-last.mp4", 2, SIZE, picture=noise), 0.6)
+    _cut(make_video(folder / "cut-index-first.mp4", 6, SIZE, draw=noise, format_options=faststart), 0.5)
+    _cut(make_video(folder / "cut.mkv", 6, SIZE, draw=noise), 0.5)
+    _cut(make_video(folder / "cut.ts", 6, SIZE, draw=noise), 0.5)
+    _cut(make_video(folder / "cut-index-last.mp4", 2, SIZE, draw=noise), 0.6)
     (folder / "empty.mp4").write_bytes(b"")
     (folder / "page.mp4").write_bytes(b"<html>moved</html>")
     (folder / "picture.mp4").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
-    make_video(folder / "no-frames.mkv", 0.0, SIZE, sound=48_000, sound_seconds=1.0)
+    make_video(folder / "no-frames.mkv", 0.0, SIZE, audio_rate=48_000, audio_seconds=1.0)
     _make_huge(folder / "huge.mov")
     _make_only_sound(folder / "only-sound.mp4")
 
@@ -74,7 +74,7 @@ def make_scripts(folder: Path, address: str) -> dict[str, Path]:
 
 def _make_good(folder: Path) -> None:
     make_video(folder / "silent.mp4", SECONDS, SIZE)
-    make_video(folder / "sound.mp4", SECONDS, SIZE, sound=48_000)
+    make_video(folder / "sound.mp4", SECONDS, SIZE, audio_rate=48_000)
     make_video(folder / "large.mp4", SECONDS, (61, 40), pixels="yuv444p")
     make_video(folder / "odd.mp4", SECONDS, (23, 17), pixels="yuv444p")
     make_video(folder / "one-pixel.mov", SECONDS, (1, 1), codec="png", pixels="rgb24")

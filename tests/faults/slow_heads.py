@@ -16,10 +16,19 @@ class Slow:
 
     def __init__(self, head):
         self.head = head
-        self.columns, self.options, self.unit_bytes = head.columns, head.options, head.unit_bytes
+        self.columns, self.fingerprint_options, self.unit_bytes = (
+            head.columns,
+            head.fingerprint_options,
+            head.unit_bytes,
+        )
         self.task, self.transform, self.collate, self.rows = head.task, head.transform, head.collate, head.rows
-        self.bucket, self.counts, self.decode = head.bucket, head.counts, head.decode
-        self.medium, self.growth, self.clip, self.stored = head.medium, head.growth, head.clip, head.stored
+        self.bucket, self.latents_per_unit, self.decode = head.bucket, head.latents_per_unit, head.decode
+        self.medium, self.bytes_per_medium_byte, self.clip_spec, self.stored_columns = (
+            head.medium,
+            head.bytes_per_medium_byte,
+            head.clip_spec,
+            head.stored_columns,
+        )
 
     def encode(self, model, inputs):
         time.sleep(0.1)

@@ -122,7 +122,7 @@ def with_mutated_sound(data: bytes, seed: int) -> bytes:
 @some_or_many
 def test_mutated_sound_tracks(run: Run, checkpoints, tmp_path: Path, count: int) -> None:
     films = {
-        kind: make_video(tmp_path / f"film.{kind}", 0.6, (24, 16), sound=48_000, sound_codec=codec).read_bytes()
+        kind: make_video(tmp_path / f"film.{kind}", 0.6, (24, 16), audio_rate=48_000, audio_codec=codec).read_bytes()
         for kind, codec in SOUND.items()
     }
     anywhere = mutate_from(films)

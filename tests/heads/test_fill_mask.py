@@ -158,7 +158,10 @@ def test_texts_of_about_one_length_and_number_of_masks_share_a_micro_batch(folde
 
 def test_its_options_are_those_that_change_a_prediction(folder: Path) -> None:
     head = head_for("fill-mask", folder, HeadOptions(top_k=3))
-    assert json.loads(json.dumps(head.options)) == {"transform": {"max_length": 40, "keep": "first"}, "top_k": 3}
+    assert json.loads(json.dumps(head.fingerprint_options)) == {
+        "transform": {"max_length": 40, "keep": "first"},
+        "top_k": 3,
+    }
 
 
 def test_logits_and_another_class_are_refused(folder: Path, tmp_path: Path) -> None:

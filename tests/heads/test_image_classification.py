@@ -122,17 +122,17 @@ def test_a_task_without_a_head_names_those_there_are(tmp_path: Path) -> None:
 def test_the_fingerprint_changes_with_what_changes_a_row(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, LEARNED)
 
-    def options(**asked: object) -> object:
-        found = head_for("image-classification", folder, HeadOptions(**asked)).options
+    def fingerprint_options(**asked: object) -> object:
+        found = head_for("image-classification", folder, HeadOptions(**asked)).fingerprint_options
         assert json.loads(json.dumps(found)) == found
         return found
 
-    assert options() == options(top_k=5)
-    assert options() != options(top_k=4)
-    assert options() != options(logits=True)
-    before = options()
+    assert fingerprint_options() == fingerprint_options(top_k=5)
+    assert fingerprint_options() != fingerprint_options(top_k=4)
+    assert fingerprint_options() != fingerprint_options(logits=True)
+    before = fingerprint_options()
     (folder / "preprocessor_config.json").write_text(json.dumps({"size": 12, "crop_size": 12}))
-    assert options() != before
+    assert fingerprint_options() != before
 
 
 def test_it_travels_small(tmp_path: Path) -> None:

@@ -148,10 +148,10 @@ def test_a_config_that_makes_no_sense_names_the_key(config: dict[str, Any], mess
 
 
 def test_options_are_what_json_gives_back_and_tell_transforms_apart() -> None:
-    options = [read_transform(config).options for config in CONFIGS.values()]
+    options = [read_transform(config).fingerprint_options for config in CONFIGS.values()]
     assert [json.loads(json.dumps(option)) for option in options] == options
-    assert read_transform(CONFIGS["no file"]).options == read_transform(ON_THE_HUB).options
-    assert read_transform(CONFIGS["tiny"]).options != read_transform(ON_THE_HUB).options
+    assert read_transform(CONFIGS["no file"]).fingerprint_options == read_transform(ON_THE_HUB).fingerprint_options
+    assert read_transform(CONFIGS["tiny"]).fingerprint_options != read_transform(ON_THE_HUB).fingerprint_options
 
 
 def test_it_travels_and_knows_its_bytes() -> None:

@@ -51,7 +51,9 @@ def test_logits_are_kept_in_the_order_of_the_labels() -> None:
 
 def test_more_than_there_are_labels_is_all_of_them() -> None:
     assert len(labels(top_k=50).rows(torch.zeros(1, 3))["topk"][0]) == 3
-    assert labels(top_k=50).options == labels(top_k=3).options  # the same predictions, so the same run
+    assert (
+        labels(top_k=50).fingerprint_options == labels(top_k=3).fingerprint_options
+    )  # the same predictions, so the same run
 
 
 def test_of_equal_logits_the_lower_id_comes_first() -> None:

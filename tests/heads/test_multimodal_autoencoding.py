@@ -59,7 +59,7 @@ def head_of(folder: Path, **asked: Any) -> Head:
 
 def clips(head: Head, count: int = 3) -> list[Clip]:
     """Clips as a source gives them: photographs that drift, with a chord; the last one is silent and padded."""
-    spec = head.clip
+    spec = head.clip_spec
     assert spec is not None
     made = []
     for number in range(count):
@@ -100,7 +100,7 @@ def rows_of(
     model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
     with torch.inference_mode():
         inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]}, "cpu")
-        assert head.counts(inputs) == [1] * len(units)
+        assert head.latents_per_unit(inputs) == [1] * len(units)
         if latents is None:
             latents = head.encode(model, inputs)
         rows = head.rows(head.decode(model, latents, inputs))
@@ -163,7 +163,7 @@ def test_the_video_is_the_frames_in_bytes(folders: dict[str, Path]) -> None:
 def test_a_row_says_which_part_of_its_video_it_is(folders: dict[str, Path]) -> None:
     head = head_of(folders["tiny"])
     rows = predicted(head, folders["tiny"], clips(head))
-    assert head.stored == CLIP_COLUMNS
+    assert head.stored_columns == CLIP_COLUMNS
     assert tuple(rows)[:5] == CLIP_COLUMNS
     assert rows["clip_index"] == [7, 8, 9]
     assert rows["start_seconds"] == [0.0, 0.64, 1.28]
@@ -270,8 +270,8 @@ def test_pixels_asked_for_are_those_of_the_whole_clip(folders: dict[str, Path], 
 def test_clips_restored_from_latents_are_the_same_but_have_no_quality(folders: dict[str, Path]) -> None:
     head = head_of(folders["tiny"], arrays=True, logits=True)
     first, latents = rows_of(head, folders["tiny"], [head.transform(medium) for medium in clips(head)])
-    stored = [{name: first[name][at] for name in head.stored} for at in range(3)]
-    restored = [head.restore(row) for row in stored]
+    stored = [{name: first[name][at] for name in head.stored_columns} for at in range(3)]
+    restored = [head.arrays_from_row(row) for row in stored]
     assert set(restored[0]) == {"times", "flags"}
     again, _ = rows_of(head, folders["tiny"], restored, latents=latents)
     assert again.pop("video_psnr_db") == again.pop("audio_psnr_db") == [None] * 3
@@ -319,7 +319,7 @@ def test_a_frame_is_cut_to_its_middle_and_resized_by_pillow(
 ) -> None:
     picture = Image.fromarray(PHOTOGRAPHS[0]).resize(size)
     expected = np.asarray(picture.crop(box).resize((16, 16), Image.Resampling.BILINEAR))
-    reduce = head_of(folders["tiny"]).clip.reduce
+    reduce = head_of(folders["tiny"]).clip_spec.reduce
     frame = np.asarray(picture)
     np.testing.assert_array_equal(reduce(frame), expected)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(reduce))(frame), expected)
@@ -332,17 +332,17 @@ def test_a_frame_is_cut_to_the_aspect_of_the_output(
 ) -> None:
     picture = Image.fromarray(PHOTOGRAPHS[0]).resize(size)
     expected = np.asarray(picture.crop(box).resize((20, 12), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(head_of(folders["wide"]).clip.reduce(np.asarray(picture)), expected)
+    np.testing.assert_array_equal(head_of(folders["wide"]).clip_spec.reduce(np.asarray(picture)), expected)
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1)])
 def test_a_frame_of_any_size_becomes_one_of_the_models(folders: dict[str, Path], size: tuple[int, int]) -> None:
-    assert head_of(folders["wide"]).clip.reduce(np.zeros((*size, 3), np.uint8)).shape == (12, 20, 3)
+    assert head_of(folders["wide"]).clip_spec.reduce(np.zeros((*size, 3), np.uint8)).shape == (12, 20, 3)
 
 
 def test_a_config_that_says_nothing_is_the_published_models(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [MULTIMODAL]}))
-    spec = head_of(tmp_path).clip
+    spec = head_of(tmp_path).clip_spec
     assert spec is not None
     published = SHAPES["multimodal-perceiver"].config()
     assert spec.reduce(np.zeros((300, 500, 3), np.uint8)).shape == (*published.output_shape[2:], 3)
@@ -373,7 +373,7 @@ def test_a_clip_of_another_shape_is_refused(folders: dict[str, Path], name: str,
         ({"points": ((0, 0), (16, 3))}, r"points has 16,3, a frame has the pixels 0,0 to 15,15"),
         ({"points": ((3, 16),)}, r"points has 3,16"),
         ({"points": ((-1, 0),)}, r"points has -1,0"),
-        ({"outputs": ("label",), "frames": (0,)}, r"frames .* means nothing to .* without its video"),
+        ({"outputs": ("label",), "frames": (0,)}, r"frames .* is not supported for .* without its video"),
         ({"outputs": ("audio",), "points": ((0, 0),)}, r"points .* without its video"),
         ({"outputs": ("video", "audio"), "logits": True}, r"logits .* without its label"),
         ({"outputs": ("label",), "arrays": True}, r"arrays .* without its video and audio"),
@@ -416,8 +416,8 @@ def test_a_config_that_makes_no_sense_is_named(tmp_path: Path, config: dict[str,
 
 
 def test_the_fingerprint_changes_with_what_changes_a_row(folders: dict[str, Path]) -> None:
-    def options(name: str = "tiny", **asked: Any) -> object:
-        found = head_of(folders[name], **asked).options
+    def fingerprint_options(name: str = "tiny", **asked: Any) -> object:
+        found = head_of(folders[name], **asked).fingerprint_options
         assert json.loads(json.dumps(found)) == found
         return found
 
@@ -429,11 +429,11 @@ def test_the_fingerprint_changes_with_what_changes_a_row(folders: dict[str, Path
         {"top_k": 4},
         {"logits": True},
     ]
-    found = [options(), options("wide"), *(options(**change) for change in changes)]
+    found = [fingerprint_options(), fingerprint_options("wide"), *(fingerprint_options(**change) for change in changes)]
     assert all(one != other for at, one in enumerate(found) for other in found[:at])
-    assert options(outputs=("label", "video")) == options(outputs=("video", "label"))
-    assert options(outputs=("video", "audio", "label")) == options()
-    assert options(outputs=("audio",)) == options(outputs=("audio",), top_k=1)
+    assert fingerprint_options(outputs=("label", "video")) == fingerprint_options(outputs=("video", "label"))
+    assert fingerprint_options(outputs=("video", "audio", "label")) == fingerprint_options()
+    assert fingerprint_options(outputs=("audio",)) == fingerprint_options(outputs=("audio",), top_k=1)
 
 
 @pytest.mark.parametrize(
@@ -447,7 +447,7 @@ def test_bytes_of_a_unit_are_those_of_its_arrays(folders: dict[str, Path], asked
     rows = predicted(head, folders["tiny"], [medium])
     left = sum(np.asarray(rows[name][0]).nbytes for name in ARRAYS if name in rows)
     assert head.unit_bytes == max(given, left)
-    assert head.growth == max(given, left) / given
+    assert head.bytes_per_medium_byte == max(given, left) / given
 
 
 def test_its_inputs_alone_are_the_same_inputs(folders: dict[str, Path]) -> None:
@@ -461,7 +461,7 @@ def test_its_inputs_alone_are_the_same_inputs(folders: dict[str, Path]) -> None:
     ]
     torch.testing.assert_close(latents[0], latents[1], rtol=0, atol=0)
     assert_near(latents[0], reference(folders["tiny"], [medium])["latents"])
-    assert (inputs.medium, inputs.growth) == ("clip", 1.0)
+    assert (inputs.medium, inputs.bytes_per_medium_byte) == ("clip", 1.0)
     assert inputs.unit_bytes == medium.frames.nbytes + medium.samples.nbytes
 
 
@@ -477,7 +477,7 @@ import pickle, sys
 import numpy as np
 head = pickle.loads(bytes.fromhex(sys.argv[1]))
 from pipeline.media import Clip
-clip = head.clip
+clip = head.clip_spec
 frames = np.stack([clip.reduce(np.zeros((9, 30, 3), np.uint8))] * clip.frames)
 samples = np.zeros(clip.samples, np.float32)
 times = {"clip_index": 0, "start_seconds": 0.0, "end_seconds": 0.64, "has_audio": False, "padded_frames": 0}

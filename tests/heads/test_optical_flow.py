@@ -65,7 +65,7 @@ def predicted(
     with torch.inference_mode():
         inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]}, "cpu")
         latents = head.encode(model, inputs)
-        assert sum(head.counts(inputs)) == len(latents)
+        assert sum(head.latents_per_unit(inputs)) == len(latents)
         rows = head.rows(head.decode(model, latents, inputs))
     assert list(rows) == list(head.columns)
     assert {len(column) for column in rows.values()} == {len(media)}
@@ -106,7 +106,7 @@ def test_chunks_of_tiles_change_nothing(folder: Path, monkeypatch: pytest.Monkey
     media = [pair((50, 70), number) for number in range(3)]
     alone = [predicted(folder, [medium])[0]["flow"][0] for medium in media]
     some = [predicted(folder, [medium], points=POINTS)[0]["flow"][0] for medium in media]
-    monkeypatch.setitem(sys.modules["pipeline.heads.flow_inputs"].TILES_AT_ONCE, "cpu", at_once)
+    monkeypatch.setitem(sys.modules["pipeline.heads.flow_inputs"].TILES_PER_BATCH, "cpu", at_once)
     np.testing.assert_allclose(predicted(folder, media)[0]["flow"], alone, atol=1e-5)
     np.testing.assert_allclose(predicted(folder, media, points=POINTS)[0]["flow"], some, atol=1e-5)
 
@@ -170,7 +170,7 @@ def test_flow_is_decoded_again_from_latents_without_the_video(folder: Path, size
     rows, latents = predicted(folder, media, latents=True)
     assert list(rows)[-1] == "frames"
     head = head_for("optical-flow", folder, HeadOptions(array_dtype="float32", points=((3, 2),)))
-    units = [head.restore({name: as_stored(rows, at)[name] for name in head.stored}) for at in range(2)]
+    units = [head.arrays_from_row({name: as_stored(rows, at)[name] for name in head.stored_columns}) for at in range(2)]
     for unit, medium in zip(units, media, strict=True):
         transformed = head.transform(medium)
         assert list(unit) == list(transformed)
@@ -192,7 +192,7 @@ def test_frames_cross_over_as_bytes_even_where_they_cannot_be_written(folder: Pa
     arrays = {name: [array] * 2 for name, array in head.transform(replace(pair((50, 70)), frames=read_only)).items()}
     inputs = head.collate(arrays, "cpu")
     assert (inputs["frames"].dtype, tuple(inputs["frames"].shape)) == (torch.uint8, (2, 2, 50, 70, 3))
-    assert head.counts(inputs) == [6 * 5] * 2
+    assert head.latents_per_unit(inputs) == [6 * 5] * 2
 
 
 def test_frames_of_another_size_are_in_another_micro_batch(folder: Path) -> None:
@@ -206,8 +206,8 @@ def test_frames_of_another_size_are_in_another_micro_batch(folder: Path) -> None
 def test_growth_is_what_comes_out_over_what_goes_in(folder: Path) -> None:
     def growth(**asked: Any) -> float:
         head = head_for("optical-flow", folder, HeadOptions(**asked))
-        assert head.unit_bytes == pytest.approx(6 * 1024**2 * head.growth, abs=1)
-        return head.growth
+        assert head.unit_bytes == pytest.approx(6 * 1024**2 * head.bytes_per_medium_byte, abs=1)
+        return head.bytes_per_medium_byte
 
     assert growth() == growth(points=((0, 0),)) == 1
     assert growth(array_dtype="float32") == pytest.approx(8 / 6)
@@ -219,7 +219,7 @@ def test_growth_is_what_comes_out_over_what_goes_in(folder: Path) -> None:
 
 @pytest.mark.parametrize("asked", [{"logits": True}, {"arrays": True}, {"outputs": ("video",)}, {"frames": (1,)}])
 def test_what_means_nothing_to_flow_is_refused(folder: Path, asked: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(asked))} .* means nothing to optical-flow"):
+    with pytest.raises(ValueError, match=f"{next(iter(asked))} .* is not supported for optical-flow"):
         head_for("optical-flow", folder, HeadOptions(**asked))
 
 
@@ -242,16 +242,18 @@ def test_the_published_tile_is_the_default(tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_changes_with_what_changes_a_row(folder: Path, tmp_path: Path) -> None:
-    def options(at: Path = folder, **asked: Any) -> object:
-        found = head_for("optical-flow", at, HeadOptions(**asked)).options
+    def fingerprint_options(at: Path = folder, **asked: Any) -> object:
+        found = head_for("optical-flow", at, HeadOptions(**asked)).fingerprint_options
         assert json.loads(json.dumps(found)) == found
         return found
 
-    assert options() == options(array_dtype="float16")
-    assert options() != options(array_dtype="float32")
-    assert options() != options(points=((1, 2),))
-    assert options(points=((1, 2),)) != options(points=((2, 1),))
-    assert options() != options(make_checkpoint(FLOW, small(FLOW, train_size=[24, 16]), tmp_path))
+    assert fingerprint_options() == fingerprint_options(array_dtype="float16")
+    assert fingerprint_options() != fingerprint_options(array_dtype="float32")
+    assert fingerprint_options() != fingerprint_options(points=((1, 2),))
+    assert fingerprint_options(points=((1, 2),)) != fingerprint_options(points=((2, 1),))
+    assert fingerprint_options() != fingerprint_options(
+        make_checkpoint(FLOW, small(FLOW, train_size=[24, 16]), tmp_path)
+    )
 
 
 def test_it_travels_small(folder: Path) -> None:

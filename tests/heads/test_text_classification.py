@@ -99,7 +99,7 @@ def test_its_length_and_options_are_those_that_change_a_prediction(folder: Path)
     head = head_for("text-classification", folder, HeadOptions(top_k=9))
     assert head.unit_bytes == 80
     expected = {"transform": {"max_length": 40, "keep": "first"}, "top_k": 5, "logits": False}
-    assert json.loads(json.dumps(head.options)) == expected
+    assert json.loads(json.dumps(head.fingerprint_options)) == expected
 
 
 def test_another_class_and_another_tokenizer_are_refused(tmp_path: Path, folder: Path) -> None:

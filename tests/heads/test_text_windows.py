@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.heads.text_windows import windows
+from pipeline.heads.text_windows import mask_windows
 
 
 @pytest.mark.parametrize("room", [1, 2, 3, 7, 38])
@@ -13,7 +13,7 @@ from pipeline.heads.text_windows import windows
 def test_each_place_lies_where_its_shorter_side_is_longest(tokens: int, room: int) -> None:
     last = max(0, tokens - room)
     begins = [*range(0, last, max(1, room // 2)), last]
-    found = windows(tokens, np.arange(tokens), room)
+    found = mask_windows(tokens, np.arange(tokens), room)
     assert np.concatenate([window.places for window in found]).tolist() == list(range(tokens))
     for window in found:
         assert window.begin in begins
@@ -24,6 +24,6 @@ def test_each_place_lies_where_its_shorter_side_is_longest(tokens: int, room: in
 
 
 def test_windows_without_a_place_are_left_out() -> None:
-    found = windows(1000, np.array([3, 5, 700]), 100)
+    found = mask_windows(1000, np.array([3, 5, 700]), 100)
     assert [window.places.tolist() for window in found] == [[0, 1], [2]]
     assert [(window.begin, window.end) for window in found] == [(0, 100), (650, 750)]

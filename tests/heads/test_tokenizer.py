@@ -124,7 +124,7 @@ def test_its_length_is_the_shorter_of_tokenizer_and_model() -> None:
     assert Tokenizer.from_config({"model_max_length": 512}, 2048).max_length == 512
     assert Tokenizer.from_config({"model_max_length": 1e30}, 40) == Tokenizer(max_length=40)
     assert Tokenizer.from_config({"truncation_side": "left"}, 40) == Tokenizer(max_length=40, keep="last")
-    assert Tokenizer(max_length=7).options == {"max_length": 7, "keep": "first"}
+    assert Tokenizer(max_length=7).fingerprint_options == {"max_length": 7, "keep": "first"}
 
 
 @pytest.mark.parametrize(

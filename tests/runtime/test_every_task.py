@@ -288,7 +288,7 @@ def test_optical_flow_of_tables_with_two_columns(place: Place, checkpoints, tmp_
 def clips(checkpoints, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, np.ndarray]]:
     """A video of twenty clips, and what transformers makes of them in 128 passes."""
     path = tmp_path_factory.mktemp("clips") / "m.mkv"
-    movie = make_video(path, seconds=UNITS * 0.64, size=(32, 24), sound=4_000).read_bytes()
+    movie = make_video(path, seconds=UNITS * 0.64, size=(32, 24), audio_rate=4_000).read_bytes()
     frames = np.stack([reduce_frame(frame, height=16, width=16) for frame in decoded(movie)])
     with av.open(io.BytesIO(movie)) as container:
         heard = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
@@ -329,7 +329,7 @@ def test_feature_extraction_of_texts_and_pictures(place: Place, checkpoints, tmp
 @long_on_disk
 def test_feature_extraction_of_videos(place: Place, checkpoints, tmp_path: Path) -> None:
     flow, multimodal = checkpoints(FLOW), checkpoints(MULTIMODAL, **CLIP)
-    movie = make_video(tmp_path / "m.mp4", seconds=3.2, size=(24, 16), sound=48_000).read_bytes()
+    movie = make_video(tmp_path / "m.mp4", seconds=3.2, size=(24, 16), audio_rate=48_000).read_bytes()
     source = place.put({"m.mp4": movie})
     frames = decoded(movie)
     model = getattr(modeling_perceiver, FLOW).from_pretrained(flow).eval()

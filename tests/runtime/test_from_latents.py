@@ -128,7 +128,7 @@ def test_flow_at_other_points(desk: Desk, tmp_path: Path) -> None:
 
 def test_other_frames_of_clips_and_the_label_only(desk: Desk, tmp_path: Path) -> None:
     shape = {"num_frames": 4, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 4, 16, 16]}
-    make_video(desk.input / "m.mp4", seconds=0.5, size=(32, 24), sound=48_000)
+    make_video(desk.input / "m.mp4", seconds=0.5, size=(32, 24), audio_rate=48_000)
     task, model = "multimodal-autoencoding", checkpoint(tmp_path, MULTIMODAL, **shape)
     before = desk.run(task, model, "one", latents=True, array_dtype="float32", arrays=True, logits=True)
     desk.without_inputs()

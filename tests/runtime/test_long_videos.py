@@ -47,7 +47,7 @@ def minute(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A minute of numbered frames with a tone."""
     folder = tmp_path_factory.mktemp("minute")
     fast = {"preset": "ultrafast", "crf": "30", "x264-params": "log-level=none"}
-    return make_video(folder / "m.mp4", seconds=MINUTE, size=SIZE, rate=RATE, gop=50, sound=48_000, options=fast)
+    return make_video(folder / "m.mp4", seconds=MINUTE, size=SIZE, rate=RATE, gop=50, audio_rate=48_000, options=fast)
 
 
 def repeated(path: Path, times: int, target: Path) -> Path:
@@ -190,7 +190,7 @@ def test_dense_flow_of_1080p_and_of_small_frames_reads_back_everywhere(tmp_path:
 
 def test_reconstructions_open_again_and_their_quality_is_that_of_the_arrays(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    film = make_video(tmp_path / "in/m.mp4", seconds=1.28, size=(64, 64), sound=48_000)
+    film = make_video(tmp_path / "in/m.mp4", seconds=1.28, size=(64, 64), audio_rate=48_000)
     with av.open(str(film)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert [number_of(frame) for frame in frames] == list(range(32))

@@ -43,7 +43,7 @@ def shown(medium: dict[str, Any]) -> list[int]:
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm", "a.avi", "a.ts"])
 @pytest.mark.parametrize("rate", [25, 30, 12])
 def test_clips_follow_one_another_and_the_last_is_padded(tmp_path: Path, name: str, rate: int) -> None:
-    path = make_video(tmp_path / name, 2.0, rate=rate, sound=48000)
+    path = make_video(tmp_path / name, 2.0, rate=rate, audio_rate=48000)
     for piece_units in (None, 1):
         found = media(path, piece_units=piece_units)
         assert [medium.clip_index for medium in found] == [0, 1, 2, 3]
@@ -74,7 +74,7 @@ def test_a_video_of_whole_clips_has_no_padded_one(tmp_path: Path) -> None:
 
 
 def test_overlapping_clips_decode_each_frame_once(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", 2.0, sound=8000, sound_codec="aac")
+    path = make_video(tmp_path / "a.mp4", 2.0, audio_rate=8000, audio_codec="aac")
     seen: list[int] = []
 
     def reduce(frame: np.ndarray) -> np.ndarray:
@@ -95,7 +95,7 @@ def test_overlapping_clips_decode_each_frame_once(tmp_path: Path) -> None:
 
 
 def test_clips_far_apart_leave_out_what_lies_between(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", 20, (96, 64), picture=noise, sound=48000)
+    path = make_video(tmp_path / "a.mp4", 20, (96, 64), draw=noise, audio_rate=48000)
     store = Counting(str(tmp_path))
     source, _, (piece,) = planned(path, store, medium="clip", clip=SPEC, clip_stride=8.0)
     store.bytes = 0
@@ -107,12 +107,12 @@ def test_clips_far_apart_leave_out_what_lies_between(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "asked"),
     [
-        ("pcm.mov", {"sound_codec": "pcm_s16le", "sound": 48000}),
-        ("pcm.mkv", {"sound_codec": "pcm_s16le", "sound": 44100, "channels": 2}),
-        ("flac.mkv", {"sound": 44100, "channels": 2}),
-        ("pcm.avi", {"sound": 22050, "channels": 2}),
-        ("late.mov", {"sound_codec": "pcm_s16le", "sound": 44100, "start": 2.5}),
-        ("surround.mov", {"sound_codec": "pcm_s16le", "sound": 48000, "channels": 6}),
+        ("pcm.mov", {"audio_codec": "pcm_s16le", "audio_rate": 48000}),
+        ("pcm.mkv", {"audio_codec": "pcm_s16le", "audio_rate": 44100, "channels": 2}),
+        ("flac.mkv", {"audio_rate": 44100, "channels": 2}),
+        ("pcm.avi", {"audio_rate": 22050, "channels": 2}),
+        ("late.mov", {"audio_codec": "pcm_s16le", "audio_rate": 44100, "start": 2.5}),
+        ("surround.mov", {"audio_codec": "pcm_s16le", "audio_rate": 48000, "channels": 6}),
     ],
 )
 def test_sound_is_heard_when_it_was_made(tmp_path: Path, name: str, asked: dict[str, Any]) -> None:
@@ -130,7 +130,7 @@ def test_sound_is_heard_when_it_was_made(tmp_path: Path, name: str, asked: dict[
 def test_compressed_sound_is_the_same_from_whatever_piece(tmp_path: Path, name: str) -> None:
     codec = {"o.webm": "libopus", "m.avi": "libmp3lame"}.get(name, "aac")
     rate = 48000 if codec == "libopus" else 44100
-    path = make_video(tmp_path / name, 4.0, sound=rate, channels=2, sound_codec=codec)
+    path = make_video(tmp_path / name, 4.0, audio_rate=rate, channels=2, audio_codec=codec)
     whole = media(path)
     for medium, alone in zip(whole, media(path, piece_units=1), strict=True):
         np.testing.assert_allclose(medium.samples, alone.samples, atol=5e-3)  # AAC fills bands with random noise
@@ -147,7 +147,9 @@ def _lag(heard: np.ndarray, made: np.ndarray) -> int:
 
 
 def test_sound_that_starts_late_and_ends_early_is_silent_elsewhere(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mkv", 3.0, sound=48000, sound_start=1.0, sound_seconds=1.0, sound_codec="pcm_s16le")
+    path = make_video(
+        tmp_path / "a.mkv", 3.0, audio_rate=48000, audio_start=1.0, audio_seconds=1.0, audio_codec="pcm_s16le"
+    )
     samples = np.concatenate([medium.samples for medium in media(path)])
     times = np.arange(len(samples)) / 48000
     heard = (times >= 1.0) & (times < 2.0)
@@ -157,14 +159,20 @@ def test_sound_that_starts_late_and_ends_early_is_silent_elsewhere(tmp_path: Pat
 
 def test_sound_before_the_picture_is_not_heard(tmp_path: Path) -> None:
     path = make_video(
-        tmp_path / "a.mkv", 1.28, start=1.0, sound=48000, sound_start=0.0, sound_seconds=3.0, sound_codec="pcm_s16le"
+        tmp_path / "a.mkv",
+        1.28,
+        start=1.0,
+        audio_rate=48000,
+        audio_start=0.0,
+        audio_seconds=3.0,
+        audio_codec="pcm_s16le",
     )
     samples = np.concatenate([medium.samples for medium in media(path)])
     assert np.abs(samples - tone(np.arange(61440) / 48000)).max() < 1e-3
 
 
 def test_other_specs_are_held_to(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", 1.0, sound=48000)
+    path = make_video(tmp_path / "a.mp4", 1.0, audio_rate=48000)
     first, second, third = media(path, SMALL)
     assert (shown(first), shown(second), shown(third)) == ([0, 2, 5, 7], [10, 12, 15, 17], [20, 22, 22, 22])
     assert first.samples.shape == (3200,)
@@ -175,14 +183,14 @@ def test_loud_sound_stays_within_one(tmp_path: Path) -> None:
     def square(times: np.ndarray) -> np.ndarray:
         return np.sign(np.sin(2 * np.pi * 300 * times))
 
-    path = make_video(tmp_path / "a.mov", 1.0, sound=44100, channels=2, sound_codec="pcm_s16le", heard=square)
+    path = make_video(tmp_path / "a.mov", 1.0, audio_rate=44100, channels=2, audio_codec="pcm_s16le", waveform=square)
     samples = media(path)[0].samples
     assert np.abs(samples).max() == 1
     assert np.abs(samples).mean() > 0.9
 
 
 def test_a_damaged_sound_costs_the_clips_that_lie_there(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mkv", 4.0, sound=48000, sound_codec="flac")
+    path = make_video(tmp_path / "a.mkv", 4.0, audio_rate=48000, audio_codec="flac")
     data = bytearray(path.read_bytes())
     frames = [at for at in range(len(data) - 1) if data[at : at + 2] == b"\xff\xf8"]  # where a FLAC frame begins
     assert len(frames) > 20
@@ -210,7 +218,7 @@ def test_what_reduces_a_frame_may_fail_for_one_clip(tmp_path: Path) -> None:
 
 
 def test_a_plan_of_clips_counts_them(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", 30, sound=48000)
+    path = make_video(tmp_path / "a.mp4", 30, audio_rate=48000)
     pieces = planned(path, medium="clip", clip=SPEC)[2]
     assert [(piece.begin, piece.end, piece.first, piece.about) for piece in pieces] == [
         (0, 32, 0, 32),

@@ -118,7 +118,7 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
 
 
 def test_a_video_without_frames_says_so(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mkv", 0.0, sound=48000, sound_seconds=1.0)
+    path = make_video(tmp_path / "a.mkv", 0.0, audio_rate=48000, audio_seconds=1.0)
     (unit,) = units(path)
     assert isinstance(unit.error, BadMedium)
     assert "0 frames" in str(unit.error)
@@ -139,7 +139,7 @@ def cut(path: Path, part: float) -> Path:
 
 
 def test_an_mp4_cut_before_its_index_is_one_unit(tmp_path: Path) -> None:
-    path = cut(make_video(tmp_path / "a.mp4", 4, picture=noise), 0.6)
+    path = cut(make_video(tmp_path / "a.mp4", 4, draw=noise), 0.6)
     assert "truncated or damaged MP4" in str(one_error(path).error)
     assert one_error(path, medium="clip", clip=SPEC).id == "a.mp4"
 
@@ -148,7 +148,7 @@ def test_an_mp4_cut_before_its_index_is_one_unit(tmp_path: Path) -> None:
 @pytest.mark.parametrize("piece_units", [None, 10])
 def test_a_video_cut_short_gives_what_it_has_and_one_error(tmp_path: Path, name: str, piece_units: int | None) -> None:
     options = CUT_INDEX_FIRST if name in ("a.mp4", "a.mov") else None
-    path = make_video(tmp_path / name, 10, picture=noise, format_options=options, sound=48000)
+    path = make_video(tmp_path / name, 10, draw=noise, format_options=options, audio_rate=48000)
     found = units(cut(path, 0.4), piece_units=piece_units)
     good = [unit for unit in found if unit.error is None]
     assert 80 < len(good) < 105
@@ -166,7 +166,7 @@ def test_a_video_cut_short_gives_what_it_has_and_one_error(tmp_path: Path, name:
 
 @pytest.mark.parametrize("asked", [{"fps": 5.0}, {"medium": "clip", "clip": SPEC}])
 def test_spaced_pairs_and_clips_of_a_video_cut_short_say_so(tmp_path: Path, asked: dict[str, object]) -> None:
-    path = make_video(tmp_path / "a.mp4", 10, (96, 64), picture=noise, format_options=CUT_INDEX_FIRST, sound=48000)
+    path = make_video(tmp_path / "a.mp4", 10, (96, 64), draw=noise, format_options=CUT_INDEX_FIRST, audio_rate=48000)
     *good, bad = units(cut(path, 0.4), **asked)
     assert len(good) > 3
     assert all(unit.error is None for unit in good)
@@ -178,7 +178,7 @@ def test_spaced_pairs_and_clips_of_a_video_cut_short_say_so(tmp_path: Path, aske
 @pytest.mark.parametrize("piece_units", [None, 10])
 def test_a_ts_cut_inside_a_packet_gives_what_it_has_and_one_error(tmp_path: Path, piece_units: int | None) -> None:
     """A transport stream declares no length, but its packets have one."""
-    path = make_video(tmp_path / "a.ts", 10, picture=noise)
+    path = make_video(tmp_path / "a.ts", 10, draw=noise)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * 0.4) // 188 * 188 + 100])
     *good, bad = units(path, piece_units=piece_units)
@@ -211,7 +211,7 @@ def test_damage_in_the_middle_costs_up_to_the_next_key_frame(tmp_path: Path) -> 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm", "a.avi", "a.ts"])
 def test_mutated_files_never_raise(tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]) -> None:
-    whole = make_video(tmp_path / name, 1.0, sound=48000, sound_codec="libopus" if name == "a.webm" else None)
+    whole = make_video(tmp_path / name, 1.0, audio_rate=48000, audio_codec="libopus" if name == "a.webm" else None)
     data, path = whole.read_bytes(), tmp_path / f"mutated{whole.suffix}"
     failed = 0
     for seed in range(12):

@@ -18,7 +18,7 @@ import pytest
 
 from pipeline.media import BadMedium, ClipSpec
 from pipeline.sources.source import Piece, SourceOptions, Unit
-from pipeline.sources.video_source import VIDEO, Video
+from pipeline.sources.video_source import VIDEO, VideoSource
 from pipeline.storage import AccessError, Changed, Missing, StorageError, Store
 from tests.sample_videos import make_video, number_of
 
@@ -27,19 +27,19 @@ OPEN_GOP = {"x264-params": "log-level=none:scenecut=0:open-gop=1"}
 
 FILMS: dict[str, dict[str, Any]] = {
     "plain.mp4": {},
-    "b_frames_and_sound.mp4": {"b_frames": 2, "sound": 44100, "channels": 2},
-    "pcm.mov": {"b_frames": 2, "sound": 48000, "sound_codec": "pcm_s16le"},
-    "flac.mkv": {"b_frames": 2, "sound": 48000},
-    "vp8_opus.webm": {"sound": 48000},
+    "b_frames_and_sound.mp4": {"b_frames": 2, "audio_rate": 44100, "channels": 2},
+    "pcm.mov": {"b_frames": 2, "audio_rate": 48000, "audio_codec": "pcm_s16le"},
+    "flac.mkv": {"b_frames": 2, "audio_rate": 48000},
+    "vp8_opus.webm": {"audio_rate": 48000},
     "vp9.webm": {"codec": "libvpx-vp9"},
     "live.webm": {"format_options": {"live": "1"}},
-    "mpeg4.avi": {"sound": 44100},
+    "mpeg4.avi": {"audio_rate": 44100},
     "xvid_b_frames.avi": {"b_frames": 3},
     "h264_open.avi": {"codec": "libx264", "b_frames": 2, "options": OPEN_GOP},
     "mjpeg.avi": {"codec": "mjpeg", "pixels": "yuvj420p"},
-    "h264.ts": {"b_frames": 2, "sound": 48000},
+    "h264.ts": {"b_frames": 2, "audio_rate": 48000},
     "late.ts": {"codec": "mpeg2video", "b_frames": 2, "start": 7.32},
-    "late.mp4": {"start": 3.0, "sound": 48000},
+    "late.mp4": {"start": 3.0, "audio_rate": 48000},
     "late.mkv": {"start": 3.0},
     "open.mp4": {"b_frames": 2, "options": OPEN_GOP},
     "open.mkv": {"b_frames": 2, "options": OPEN_GOP},
@@ -50,16 +50,16 @@ FILMS: dict[str, dict[str, Any]] = {
     "one_keyframe.ts": {"gop": 1000, "b_frames": 3},
     "fragmented.mp4": {"format_options": {"movflags": "frag_keyframe+empty_moov"}},
     "dash.mp4": {"format_options": {"movflags": "dash+frag_keyframe"}},
-    "long_sound.mkv": {"sound": 44100, "sound_seconds": 4.0},
-    "long_sound.mp4": {"sound": 44100, "sound_seconds": 4.0},
-    "short_sound.mkv": {"sound": 48000, "sound_seconds": 0.5},
+    "long_sound.mkv": {"audio_rate": 44100, "audio_seconds": 4.0},
+    "long_sound.mp4": {"audio_rate": 44100, "audio_seconds": 4.0},
+    "short_sound.mkv": {"audio_rate": 48000, "audio_seconds": 0.5},
 }
 SECONDS, RATE = 2.0, 25
 SPEC = ClipSpec(frames=16, fps=25, samples=30_720, sample_rate=48_000, reduce=lambda frame: frame)
 VARIABLE = [0.0, 0.1, 0.15, 0.5, 1.2, 1.24, 1.9]
 
 
-def planned(path: Path, store: Store | None = None, **asked: Any) -> tuple[Video, Store, list[Piece]]:
+def planned(path: Path, store: Store | None = None, **asked: Any) -> tuple[VideoSource, Store, list[Piece]]:
     """The source as it is asked, and what a plan of the file holds."""
     store = store or Store(str(path.parent))
     source = VIDEO.configured(SourceOptions(**({"medium": "frame_pair"} | asked)))
@@ -154,7 +154,7 @@ def test_colours_are_red_green_blue(tmp_path: Path) -> None:
     def red(number: int, size: tuple[int, int]) -> np.ndarray:
         return np.full((size[1], size[0], 3), (200, 60, 20), np.uint8)
 
-    (unit, *_) = units(make_video(tmp_path / "red.mp4", 0.2, picture=red))
+    (unit, *_) = units(make_video(tmp_path / "red.mp4", 0.2, draw=red))
     assert np.abs(unit.medium.frames[0].reshape(-1, 3).mean(axis=0) - (200, 60, 20)).max() < 6
 
 
@@ -220,7 +220,7 @@ def test_large_frames_make_small_pieces_but_not_single_frames(tmp_path: Path) ->
     def black(number: int, size: tuple[int, int]) -> np.ndarray:
         return np.zeros((size[1], size[0], 3), np.uint8)
 
-    path = make_video(tmp_path / "hd.mp4", 2, (1920, 1080), picture=black, options={"preset": "ultrafast"})
+    path = make_video(tmp_path / "hd.mp4", 2, (1920, 1080), draw=black, options={"preset": "ultrafast"})
     own = planned(path)[2]
     assert [piece.about for piece in own[:-1]] == [5] * (len(own) - 1)  # 62 MB
     assert own[1].begin == 200_000
@@ -262,7 +262,7 @@ def noise(number: int, size: tuple[int, int]) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["big.mp4", "big.mkv", "big.avi"])
 def test_a_piece_in_the_middle_does_not_read_the_whole_file(tmp_path: Path, name: str) -> None:
-    path = make_video(tmp_path / name, 20, (96, 64), picture=noise, sound=48000)
+    path = make_video(tmp_path / name, 20, (96, 64), draw=noise, audio_rate=48000)
     size = path.stat().st_size
     store = Counting(str(tmp_path))
     source, _, pieces = planned(path, store, piece_units=10)
@@ -276,7 +276,7 @@ def test_a_piece_in_the_middle_does_not_read_the_whole_file(tmp_path: Path, name
 
 def test_frames_far_apart_are_reached_by_seeking(tmp_path: Path) -> None:
     for name in ("far.mp4", "far.mkv"):
-        path = make_video(tmp_path / name, 20, (96, 64), picture=noise)
+        path = make_video(tmp_path / name, 20, (96, 64), draw=noise)
         store = Counting(str(tmp_path))
         source, _, (piece,) = planned(path, store, fps=0.1)
         store.bytes = 0
@@ -287,7 +287,7 @@ def test_frames_far_apart_are_reached_by_seeking(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_frames_are_let_go_of_as_they_are_played(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", 4, sound=48000)
+    path = make_video(tmp_path / "a.mp4", 4, audio_rate=48000)
     source, store, (piece,) = planned(path)
     gc.collect()
     gc.disable()
@@ -301,7 +301,7 @@ def test_frames_are_let_go_of_as_they_are_played(tmp_path: Path) -> None:
 
 
 def test_what_a_store_raises_is_the_error_and_not_a_short_video(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", 10, (96, 64), picture=noise)
+    path = make_video(tmp_path / "a.mp4", 10, (96, 64), draw=noise)
     source, _, (piece, *_) = planned(path)
     failing = Counting(str(tmp_path), fail_after=path.stat().st_size // 2)
     *good, last = source.units(failing, piece)
@@ -362,7 +362,7 @@ def test_the_source_travels_and_is_light() -> None:
 
 
 def test_a_video_in_s3_is_read(s3, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
-    path = make_video(tmp_path / "a b#1.mp4", sound=48000)
+    path = make_video(tmp_path / "a b#1.mp4", audio_rate=48000)
     uri = s3.bucket("films")
     s3.client.upload_file(str(path), uri.removeprefix("s3://"), f"drive/{path.name}")
     store = Store(f"{uri}/drive")

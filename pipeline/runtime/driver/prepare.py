@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.checkpoints import CheckpointError, digest, fetch
 from pipeline.heads import HEADS, Head, head_for
-from pipeline.heads.latent_columns import COLUMNS
+from pipeline.heads.latent_columns import LATENT_COLUMNS
 from pipeline.perceiver.checkpoint_loading import check_weights, read_config
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions, near
@@ -133,7 +133,7 @@ def _plan(options: RunOptions, checked: Checked, run: Run) -> Plan:
     """The frozen plan, with what INPUT has beyond it, and where asked with what is quarantined."""
     cut = Cut(
         unit_bytes=checked.head.unit_bytes + checked.latent_bytes,
-        growth=checked.head.growth,
+        growth=checked.head.bytes_per_medium_byte,
         shard_size=options.shard_size,
         limit=options.limit,
     )
@@ -227,11 +227,16 @@ def _head(options: RunOptions, folder: Path) -> Head:
 
 def _source(options: RunOptions, head: Head) -> Source:
     """The source of INPUT, or of stored latents, made ready for the head; UsageError where an option does not fit."""
-    asked = {"medium": head.medium, "clip": head.clip, "piece_units": options.shard_size, **options.asked_of_source}
+    asked = {
+        "medium": head.medium,
+        "clip": head.clip_spec,
+        "piece_units": options.shard_size,
+        **options.asked_of_source,
+    }
     try:
         if options.from_latents is None:
             return source_for(options.input_format, SourceOptions(**asked))
-        return LATENTS.configured(SourceOptions(**{**asked, "columns": (*COLUMNS, *head.stored)}))
+        return LATENTS.configured(SourceOptions(**{**asked, "columns": (*LATENT_COLUMNS, *head.stored_columns)}))
     except ValueError as error:
         raise UsageError(str(error)) from error
 

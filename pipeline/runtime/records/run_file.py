@@ -55,7 +55,7 @@ def new_run(
             "checkpoint": digest,
             "dtype": dtype,
             **(asked or {}),
-            "options": json.loads(json.dumps(head.options)),  # as it will read back, tuples as lists
+            "options": json.loads(json.dumps(head.fingerprint_options)),  # as it will read back, tuples as lists
         },
         record={
             "created": datetime.now(UTC).isoformat(timespec="seconds"),

@@ -20,7 +20,7 @@ import torch
 from pipeline import faultpoints
 from pipeline.checkpoints import digest, fetch
 from pipeline.heads.head import ColumnType, Head
-from pipeline.heads.latent_columns import latent_columns, latent_rows
+from pipeline.heads.latent_columns import latent_column_types, latent_column_values
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.runtime.records.quarantine import from_table, to_table
 from pipeline.runtime.stages.batch_size_tuner import Sizes
@@ -135,11 +135,11 @@ class Replica:
             guarded.check()
             rows = dict(self.head.rows(outputs))
             if self.keep_latents is not None:
-                rows |= latent_rows(latents, counts, self.keep_latents)
+                rows |= latent_column_values(latents, counts, self.keep_latents)
             return rows, waited
 
     def _encoded(self, model: PerceiverIO, inputs: Any) -> tuple[torch.Tensor, list[int]]:
-        return self.head.encode(model, inputs), self.head.counts(inputs)
+        return self.head.encode(model, inputs), self.head.latents_per_unit(inputs)
 
     def _restored(self, model: Guarded, stored: list[np.ndarray]) -> tuple[torch.Tensor, list[int]]:
         """Latents [T, N, D] of an earlier run, and how many each unit has."""
@@ -161,4 +161,4 @@ class Replica:
 
 def columns_of(head: Head, keep_latents: str | None) -> dict[str, ColumnType]:
     """All columns of a row behind those that say which unit it is."""
-    return head.columns if keep_latents is None else {**head.columns, **latent_columns(keep_latents)}
+    return head.columns if keep_latents is None else {**head.columns, **latent_column_types(keep_latents)}

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.faultpoints import reached
 from pipeline.heads.head import Head
-from pipeline.heads.latent_columns import latents_of
+from pipeline.heads.latent_columns import latents_from_row
 from pipeline.media import BadMedium
 from pipeline.runtime.records.quarantine import quarantined
 from pipeline.sandbox import Limits, short_of_memory
@@ -50,7 +50,7 @@ class Loader:
         """What travels of a medium; of a row with latents, those and what decoding them needs beside."""
         if not self.stored:
             return self.head.transform(medium)
-        return {LATENTS: latents_of(medium), **self.head.restore(medium)}
+        return {LATENTS: latents_from_row(medium), **self.head.arrays_from_row(medium)}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,7 +43,7 @@ class Witness:
     def __init__(self, head, folder: Path):
         self.head, self.folder = head, folder
         self.columns, self.encode, self.decode = head.columns, head.encode, head.decode
-        self.rows, self.counts = head.rows, head.counts
+        self.rows, self.latents_per_unit = head.rows, head.latents_per_unit
 
     def bucket(self, shapes):
         """Asked in the thread of the task; what follows is not."""
