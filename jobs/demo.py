@@ -13,7 +13,7 @@ from jobs.cli_support import app, with_exit_code
 from pipeline.formatting import count, duration
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
-from pipeline.storage.uris import normalise, split_scheme
+from pipeline.storage.uris import normalise_uri, split_scheme
 
 if TYPE_CHECKING:
     from pipeline.reference.demo_data import Demo
@@ -29,7 +29,7 @@ def command(
 
 
 def _folder(output: str) -> Path:
-    scheme, path = split_scheme(normalise(output))
+    scheme, path = split_scheme(normalise_uri(output))
     if scheme is not None:
         raise UsageError(f"the demo writes to a folder of this machine, and {output} is none")
     return Path(path)

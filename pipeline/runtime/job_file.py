@@ -12,12 +12,12 @@ from pydantic import ValidationError
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions, near
 from pipeline.storage import StorageError, Store, check_uri, redact
-from pipeline.storage.uris import normalise
+from pipeline.storage.uris import normalise_uri
 
 
 def read_bytes(uri: str) -> bytes:
     """What lies at a path or URI. UsageError or AccessError, naming it, where nothing does or it cannot be read."""
-    folder, _, name = normalise(check_uri(uri)).rpartition("/")
+    folder, _, name = normalise_uri(check_uri(uri)).rpartition("/")
     if not name or folder.endswith("/"):
         raise UsageError(f"{redact(uri)} is not the path of a job file")
     try:

@@ -17,7 +17,7 @@ from pipeline.sandbox.call_timer import Clock, shared_clocks
 from pipeline.sandbox.exception_pickling import failure
 from pipeline.sandbox.resource_limits import limit_memory
 from pipeline.sandbox.transport import Kind, Message, Wire, dumped
-from pipeline.storage.wait_hook import watch
+from pipeline.storage.wait_hook import set_wait_hook
 
 _PR_SET_PDEATHSIG = 1
 
@@ -59,7 +59,7 @@ class Functions:
 
 def _serve(wire: Wire, clock: Clock, functions: Functions) -> None:
     """Take calls, one after another."""
-    watch(clock.wait)
+    set_wait_hook(clock.wait)
     try:
         while True:
             call = wire.receive()

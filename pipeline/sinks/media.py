@@ -76,7 +76,7 @@ def encode_png(picture: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-MEDIA: Mapping[str, Callable[[np.ndarray], bytes]] = {"mp4": encode_mp4, "wav": encode_wav, "png": encode_png}
+MEDIA_ENCODERS: Mapping[str, Callable[[np.ndarray], bytes]] = {"mp4": encode_mp4, "wav": encode_wav, "png": encode_png}
 """How each of the columns that hold media is written, by the name that heads give its type."""
 
 

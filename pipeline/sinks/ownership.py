@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 from pipeline.storage import AccessError, Missing, Store
 
-RUN = "_run/run.json"
+RUN_FILE = "_run/run.json"
 
 
 class OutputLost(AccessError):  # noqa: N818 - it says what happened
@@ -19,15 +19,15 @@ class OutputLost(AccessError):  # noqa: N818 - it says what happened
 def check_owner(output: Store, run: str) -> None:
     """OutputLost unless OUTPUT is that of the run with this name; one small request."""
     try:
-        found = json.loads(output.read(RUN))["run"]
+        found = json.loads(output.read(RUN_FILE))["run"]
     except Missing:
-        raise OutputLost(f"{output.uri} is no longer the OUTPUT of run {run}: {RUN} was deleted") from None
+        raise OutputLost(f"{output.uri} is no longer the OUTPUT of run {run}: {RUN_FILE} was deleted") from None
     if found != run:
         raise OutputLost(f"{output.uri} is no longer the OUTPUT of run {run}: it belongs to run {found}")
 
 
 @contextmanager
-def owned(output: Store, run: str, *keys: str) -> Iterator[None]:
+def checking_ownership(output: Store, run: str, *keys: str) -> Iterator[None]:
     """A block that puts these keys, whose names or contents no other run has. OutputLost where OUTPUT is not this run's
     before, or no longer is after: then they are deleted again, with what the block did not come to put."""
     check_owner(output, run)

@@ -13,8 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.faultpoints import reached
-from pipeline.sinks.ownership import owned
-from pipeline.sinks.schema import plain, with_features
+from pipeline.sinks.ownership import checking_ownership
+from pipeline.sinks.schema import with_features, with_plain_types
 from pipeline.storage import StorageError, Store
 
 FOOTER = b"perceiver"  # the key of our footer among the Parquet file's metadata
@@ -74,7 +74,7 @@ def quarantine_key(run: str, shard: int) -> str:
     return f"quarantine/part-{run}-{shard:08d}.parquet"
 
 
-def shard_of(key: str) -> tuple[str, int] | None:
+def parse_part_key(key: str) -> tuple[str, int] | None:
     """The run and shard of a part's key; None for what is no part."""
     found = _PART.fullmatch(key)
     return (found[1], int(found[2])) if found else None
@@ -88,7 +88,7 @@ def commit(store: Store, table: pa.Table, footer: Footer) -> tuple[Footer, bool,
     and then nothing of this one is left in it.
     """
     key, data = part_key(footer.run, footer.shard), encode_part(table, footer)
-    with owned(store, footer.run, key, quarantine_key(footer.run, footer.shard)):
+    with checking_ownership(store, footer.run, key, quarantine_key(footer.run, footer.shard)):
         reached("commit.part-before")
         ours = store.put_if_absent(key, data)
         reached("commit.part-put")
@@ -147,7 +147,7 @@ def encode_quarantine(footer: Footer) -> bytes:
 
 
 def _encode(table: pa.Table, footer: bytes) -> bytes:
-    schema = with_features(plain(table.schema))
+    schema = with_features(with_plain_types(table.schema))
     split, others = _leaves(schema)
     buffer = io.BytesIO()
     with pq.ParquetWriter(

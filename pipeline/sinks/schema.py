@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from pipeline.sinks.media import MEDIA
+from pipeline.sinks.media import MEDIA_ENCODERS
 
 FEATURES = b"huggingface"  # the key under which `datasets` looks for its features
 
 # As heads declare them: a scalar's name, [type] for a list of it, {name: type} for a struct.
 ColumnType: TypeAlias = Any
 
-SCALARS: Mapping[str, pa.DataType] = {
+SCALAR_TYPES: Mapping[str, pa.DataType] = {
     "string": pa.string(),
     "binary": pa.binary(),
     "bool": pa.bool_(),
@@ -28,20 +28,20 @@ SCALARS: Mapping[str, pa.DataType] = {
 }
 
 # A picture, video or sound in its file format, as `datasets` has them too.
-MEDIUM = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+MEDIA_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 # What every row starts with: who it is, where it was, in which version, and of which segment of the plan.
-IDENTITY: Mapping[str, str] = {"id": "string", "uri": "string", "version": "string", "segment": "int32"}
+IDENTITY_COLUMNS: Mapping[str, str] = {"id": "string", "uri": "string", "version": "string", "segment": "int32"}
 
 
 def arrow_type(column: ColumnType) -> pa.DataType:
     """The Arrow type of a column's type: plain lists and strings, which every reader of Parquet knows."""
     if isinstance(column, str):
-        if column in MEDIA:
-            return MEDIUM
-        if column not in SCALARS:
-            raise ValueError(f"column type {column!r} is none of {', '.join([*SCALARS, *MEDIA])}")
-        return SCALARS[column]
+        if column in MEDIA_ENCODERS:
+            return MEDIA_STRUCT
+        if column not in SCALAR_TYPES:
+            raise ValueError(f"column type {column!r} is none of {', '.join([*SCALAR_TYPES, *MEDIA_ENCODERS])}")
+        return SCALAR_TYPES[column]
     if isinstance(column, list):
         return pa.list_(arrow_type(_element(column)))
     return pa.struct([pa.field(name, arrow_type(part)) for name, part in column.items()])
@@ -52,7 +52,7 @@ def output_schema(columns: Mapping[str, ColumnType], kept: pa.Schema | None = No
 
     ValueError where a kept column has a name that is taken.
     """
-    fields = [pa.field(name, arrow_type(kind)) for name, kind in IDENTITY.items()]
+    fields = [pa.field(name, arrow_type(kind)) for name, kind in IDENTITY_COLUMNS.items()]
     fields += list(kept) if kept is not None else []
     fields += [pa.field(name, arrow_type(kind)) for name, kind in columns.items()]
     names = [field.name for field in fields]
@@ -73,18 +73,18 @@ def with_features(schema: pa.Schema) -> pa.Schema:
     return schema.with_metadata(metadata | {FEATURES: json.dumps({"info": {"features": features}}).encode()})
 
 
-def plain(schema: pa.Schema) -> pa.Schema:
+def with_plain_types(schema: pa.Schema) -> pa.Schema:
     """The schema with lists, strings and binary of the plain kinds, all the way down."""
     fields = [field.with_type(_plain(field.type)) for field in schema]
     return pa.schema(fields, metadata=schema.metadata)
 
 
-def large(kind: pa.DataType) -> pa.DataType:
+def to_large_type(kind: pa.DataType) -> pa.DataType:
     """The type with lists, strings and binary of the large kinds, all the way down: a shard may outgrow the others."""
     if _is_list(kind):
-        return pa.large_list(kind.value_field.with_type(large(kind.value_type)))
+        return pa.large_list(kind.value_field.with_type(to_large_type(kind.value_type)))
     if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(large(field.type)) for field in kind])
+        return pa.struct([field.with_type(to_large_type(field.type)) for field in kind])
     if pa.types.is_string(kind):
         return pa.large_string()
     return pa.large_binary() if pa.types.is_binary(kind) else kind

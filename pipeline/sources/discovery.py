@@ -81,7 +81,7 @@ def _glob(whole: Store) -> Found | None:
 
 def _is_folder(names: list[str]) -> bool:
     """Whether something lies in the folder of that very name."""
-    return next(Store("/".join(names)).names(), None) is not None
+    return next(Store("/".join(names)).keys(), None) is not None
 
 
 def _folder(whole: Store, source: Source) -> Found:

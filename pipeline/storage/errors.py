@@ -8,8 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from pipeline.storage.uris import AccessError, redact
-from pipeline.storage.wait_hook import waiting
+from pipeline.storage.redaction import redact
+from pipeline.storage.wait_hook import waiting_for_storage
+
+
+class AccessError(Exception):
+    """What the user named cannot be used: a wrong URI, nothing there, no permission. The message names the URI."""
 
 
 class StorageError(OSError):
@@ -104,17 +108,17 @@ def translate(error: Exception, uri: str, doing: str) -> Exception:
     return error
 
 
-def passing(error: Exception) -> bool:
+def is_transient(error: Exception) -> bool:
     """Whether the same call may succeed when it is made again."""
     found = translate(error, "", "")
     return isinstance(found, StorageError) and found.transient
 
 
 @contextmanager
-def explained(uri: str, doing: str) -> Iterator[None]:
+def translated_errors(uri: str, doing: str) -> Iterator[None]:
     """Raise what goes wrong inside as `translate` says. The original is dropped: its text is not redacted."""
     try:
-        with waiting():
+        with waiting_for_storage():
             yield
     except Exception as error:
         explanation = translate(error, uri, doing)

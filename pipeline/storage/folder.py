@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-TEMPORARY = "_run/tmp/"
+TEMPORARY_PREFIX = "_run/tmp/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,12 +22,12 @@ class Entry:
 class Folder(Protocol):
     """One folder of one kind of store. Raises what its file system raises: `Store` explains it.
 
-    Each request is made `patiently`, so a method may do its work, or a part of it, several times; what it put in an
+    Each request is made `with_retry`, so a method may do its work, or a part of it, several times; what it put in an
     earlier try is its own.
     """
 
     def entries(self, prefix: str) -> Iterator[Entry]: ...
-    def names(self, prefix: str) -> Iterator[str]: ...
+    def keys(self, prefix: str) -> Iterator[str]: ...
     def read(self, key: str, version: str | None) -> bytes: ...
     def open(self, key: str) -> BinaryIO: ...
     def size(self, key: str) -> int: ...

@@ -8,18 +8,18 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Any, BinaryIO, cast
 
-from pipeline.storage.errors import Changed, Missing, explained
+from pipeline.storage.errors import Changed, Missing, translated_errors
 from pipeline.storage.folder import Entry, RangedFile
-from pipeline.storage.retry import patiently
+from pipeline.storage.retry import with_retry
 
-READ_AHEAD = 1 << 20  # bytes of the smallest ranged request
+READ_AHEAD_BYTES = 1 << 20  # bytes of the smallest ranged request
 # Seconds that a request may take until its answer begins, and bytes a second that it may be slow by: a client may ask
 # again by itself for minutes, and S3's PUT that waits for a "100 Continue" has no other end.
-ANSWER = 40.0
-SLOWEST = 1 << 17
+MAX_LATENCY_SECONDS = 40.0
+MIN_BYTES_PER_SECOND = 1 << 17
 
 
-class ObjectFolder:
+class FsspecFolder:
     """A folder `root` of the fsspec file system `fs`, whose `mode="create"` must be atomic for `put_if_absent` to be.
 
     It is listed folder by folder, each in memory while it is listed.
@@ -32,7 +32,7 @@ class ObjectFolder:
         for key, info in self._files(self.root, prefix):
             yield Entry(key=key, size=int(info["size"]), version=version_of(info))
 
-    def names(self, prefix: str) -> Iterator[str]:
+    def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self._files(self.root, prefix))
 
     def read(self, key: str, version: str | None) -> bytes:
@@ -53,7 +53,7 @@ class ObjectFolder:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         path = self._path(key)
         try:
-            patiently(lambda: self.fs.pipe_file(path, data, mode="create", **self._within(len(data))))
+            with_retry(lambda: self.fs.pipe_file(path, data, mode="create", **self._within(len(data))))
         except FileExistsError:
             # An earlier try may have put it, its acknowledgement lost: then the content is ours. So it is where another
             # puts the same, but all that is put here names who made it.
@@ -61,44 +61,44 @@ class ObjectFolder:
         return True
 
     def put(self, key: str, data: bytes) -> None:
-        patiently(lambda: self.fs.pipe_file(self._path(key), data, **self._within(len(data))))
+        with_retry(lambda: self.fs.pipe_file(self._path(key), data, **self._within(len(data))))
 
     def delete(self, key: str) -> None:
         try:
-            patiently(lambda: self.fs.rm_file(self._path(key), **self._within()))
+            with_retry(lambda: self.fs.rm_file(self._path(key), **self._within()))
         except FileNotFoundError:
             return  # which is what was asked for
 
     def _fetch(self, path: str, begin: int | None = None, end: int | None = None) -> bytes:
         """A file's content, for as long as it comes, or a range of it."""
         within = {} if begin is None or end is None else self._within(end - begin)
-        return patiently(lambda: bytes(self.fs.cat_file(path, start=begin, end=end, **within)))
+        return with_retry(lambda: bytes(self.fs.cat_file(path, start=begin, end=end, **within)))
 
     def _within(self, size: int = 0) -> dict[str, float]:
         """How long a call that carries so many bytes may take, for the file systems that can be told."""
-        return {"timeout": allowed(size)} if self.fs.async_impl else {}
+        return {"timeout": timeout_seconds(size)} if self.fs.async_impl else {}
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"
 
     def _info(self, key: str) -> dict[str, Any]:
         self.fs.invalidate_cache()  # the hub's file system keeps listings whatever it is told
-        info: dict[str, Any] = patiently(lambda: self.fs.info(self._path(key), **self._within()))
+        info: dict[str, Any] = with_retry(lambda: self.fs.info(self._path(key), **self._within()))
         if info["type"] != "file":
             raise Missing(f"{self.uri}/{key} is not a file")
         return info
 
     def _ranged(self, key: str, size: int, fetch: Callable[[int, int], bytes]) -> BinaryIO:
         def explain(begin: int, end: int) -> bytes:
-            with explained(f"{self.uri}/{key}", "reading"):
+            with translated_errors(f"{self.uri}/{key}", "reading"):
                 return fetch(begin, end)
 
-        return cast(BinaryIO, io.BufferedReader(RangedFile(size, explain), READ_AHEAD))
+        return cast(BinaryIO, io.BufferedReader(RangedFile(size, explain), READ_AHEAD_BYTES))
 
     def _files(self, folder: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         self.fs.invalidate_cache()
         try:
-            found = patiently(lambda: self.fs.ls(folder, detail=True))
+            found = with_retry(lambda: self.fs.ls(folder, detail=True))
         except FileNotFoundError:
             return  # an empty folder
         children = [(self._key(info), info) for info in found if info["name"].rstrip("/") != folder.rstrip("/")]
@@ -114,9 +114,9 @@ class ObjectFolder:
         return key + "/" if info["type"] == "directory" else key
 
 
-def allowed(size: int) -> float:
+def timeout_seconds(size: int) -> float:
     """Seconds that a request which carries so many bytes may take."""
-    return ANSWER + size / SLOWEST
+    return MAX_LATENCY_SECONDS + size / MIN_BYTES_PER_SECOND
 
 
 def version_of(info: dict[str, Any]) -> str:

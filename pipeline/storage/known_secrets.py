@@ -16,7 +16,7 @@ _NAMED = re.compile(
 _IN_URL = re.compile(r"://[^\s/@:]*:([^\s/@]+)@")
 
 
-def secrets() -> list[str]:
+def known_secrets() -> list[str]:
     """All of them, the longest first, so that none is left in part where another is the beginning of it."""
     return sorted({value for value in _all() if len(value) >= _LEAST}, key=len, reverse=True)
 

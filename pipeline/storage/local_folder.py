@@ -15,25 +15,24 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from pipeline.faultpoints import reached
-from pipeline.storage.errors import Changed, Missing, explained
-from pipeline.storage.folder import TEMPORARY, Entry
-from pipeline.storage.local_listing import walk
-from pipeline.storage.retry import patiently
-from pipeline.storage.uris import AccessError
+from pipeline.storage.errors import AccessError, Changed, Missing, translated_errors
+from pipeline.storage.folder import TEMPORARY_PREFIX, Entry
+from pipeline.storage.local_listing import list_files
+from pipeline.storage.retry import with_retry
 
-WHOLE = 4 << 20  # bytes up to which all of a file counts for its version
-BUFFER = 128 << 10  # bytes that an open file reads ahead
-BLOCK, SAMPLES = 64 << 10, 16  # beyond: so many blocks of so many bytes, the first and the last among them
+FULL_DIGEST_MAX_BYTES = 4 << 20  # bytes up to which all of a file counts for its version
+READ_BUFFER_BYTES = 128 << 10  # bytes that an open file reads ahead
+SAMPLE_BYTES, SAMPLE_COUNT = 64 << 10, 16  # beyond: so many blocks of so many bytes, the first and the last among them
 
 
 def content_version(size: int, read_at: Callable[[int, int], bytes]) -> str:
     """`<size>-<digest>` of what `read_at(offset, bytes)` reads. Times do not count: a copy is the same version."""
     digest = hashlib.blake2b(digest_size=16)
-    if size <= WHOLE:
+    if size <= FULL_DIGEST_MAX_BYTES:
         digest.update(read_at(0, size))
     else:
-        for sample in range(SAMPLES):
-            digest.update(read_at((size - BLOCK) * sample // (SAMPLES - 1), BLOCK))
+        for sample in range(SAMPLE_COUNT):
+            digest.update(read_at((size - SAMPLE_BYTES) * sample // (SAMPLE_COUNT - 1), SAMPLE_BYTES))
     return f"{size}-{digest.hexdigest()}"
 
 
@@ -55,12 +54,12 @@ class _File(io.FileIO):
         self._path = path
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        with explained(str(self._path), "reading"):
-            return patiently(lambda: super(_File, self).readinto(buffer))
+        with translated_errors(str(self._path), "reading"):
+            return with_retry(lambda: super(_File, self).readinto(buffer))
 
     def readall(self) -> bytes:
-        with explained(str(self._path), "reading"):
-            return patiently(super().readall)
+        with translated_errors(str(self._path), "reading"):
+            return with_retry(super().readall)
 
 
 class LocalFolder:
@@ -72,13 +71,13 @@ class LocalFolder:
     def entries(self, prefix: str) -> Iterator[Entry]:
         for key, path in self._files(prefix):
             with suppress(FileNotFoundError):  # deleted since it was listed
-                yield patiently(functools.partial(_entry, key, path))
+                yield with_retry(functools.partial(_entry, key, path))
 
-    def names(self, prefix: str) -> Iterator[str]:
+    def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self._files(prefix))
 
     def read(self, key: str, version: str | None) -> bytes:
-        data = patiently(self._path(key).read_bytes)
+        data = with_retry(self._path(key).read_bytes)
         found = version and content_version(len(data), lambda at, count: data[at : at + count])
         if found != version:
             raise Changed(f"{self._path(key)} is now {found}, not {version}")
@@ -86,10 +85,10 @@ class LocalFolder:
 
     def open(self, key: str) -> BinaryIO:
         path = self._path(key)
-        return cast(BinaryIO, io.BufferedReader(patiently(lambda: _File(path)), BUFFER))
+        return cast(BinaryIO, io.BufferedReader(with_retry(lambda: _File(path)), READ_BUFFER_BYTES))
 
     def size(self, key: str) -> int:
-        status = patiently(self._path(key).stat)
+        status = with_retry(self._path(key).stat)
         if not stat.S_ISREG(status.st_mode):
             raise Missing(f"{self._path(key)} is not a file")
         return status.st_size
@@ -97,18 +96,18 @@ class LocalFolder:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         target = self._path(key)
         with self._written(data) as temporary:
-            return patiently(lambda: _link(temporary, target))
+            return with_retry(lambda: _link(temporary, target))
 
     def put(self, key: str, data: bytes) -> None:
         target = self._path(key)
         with self._written(data) as temporary:
-            patiently(lambda: _make_folder(target.parent))
-            patiently(lambda: temporary.replace(target))
-            patiently(lambda: _sync_folder(target.parent))
+            with_retry(lambda: _make_folder(target.parent))
+            with_retry(lambda: temporary.replace(target))
+            with_retry(lambda: _sync_folder(target.parent))
 
     def delete(self, key: str) -> None:
         path = self._path(key)
-        patiently(lambda: path.unlink(missing_ok=True))
+        with_retry(lambda: path.unlink(missing_ok=True))
 
     def _path(self, key: str) -> Path:
         """Where the key lies: below the root, links aside."""
@@ -119,9 +118,9 @@ class LocalFolder:
     @contextmanager
     def _written(self, data: bytes) -> Iterator[Path]:
         """A temporary file with the data, on disk, gone afterwards as far as it can be deleted: it is never listed."""
-        temporary = Path(self.root, TEMPORARY, uuid.uuid4().hex)
+        temporary = Path(self.root, TEMPORARY_PREFIX, uuid.uuid4().hex)
         try:
-            patiently(lambda: _write(temporary, data))
+            with_retry(lambda: _write(temporary, data))
             reached("store.written")
             yield temporary
         finally:
@@ -130,7 +129,7 @@ class LocalFolder:
 
     def _files(self, prefix: str) -> Iterator[tuple[str, str]]:
         """(key, path) of the files whose keys start with the prefix, in byte order of keys."""
-        return walk(self.root, "", prefix, (os.path.realpath(self.root),))
+        return list_files(self.root, "", prefix, (os.path.realpath(self.root),))
 
 
 def _write(temporary: Path, data: bytes) -> None:

@@ -8,17 +8,17 @@ import os
 import stat
 from collections.abc import Iterator
 
-from pipeline.storage.retry import patiently
-from pipeline.storage.uris import AccessError
+from pipeline.storage.errors import AccessError
+from pipeline.storage.retry import with_retry
 
 
-def walk(folder: str, above: str, prefix: str, listed: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+def list_files(folder: str, above: str, prefix: str, listed: tuple[str, ...]) -> Iterator[tuple[str, str]]:
     """(key, path) of the files below a folder whose key, with its slash, is `above`.
 
     `listed`: the real folders whose listing led here. A link to a folder inside or above one of them is not followed:
     the files there have a key already, and this is what ends loops. Links to files and other folders are followed.
     """
-    for name in patiently(functools.partial(_children, folder)):
+    for name in with_retry(functools.partial(_children, folder)):
         child = name.decode()
         key, path = above + child, os.path.join(folder, child.rstrip("/"))  # noqa: PTH118  once for every file
         if not child.endswith("/"):
@@ -31,7 +31,7 @@ def walk(folder: str, above: str, prefix: str, listed: tuple[str, ...]) -> Itera
                 if any(_holds(one, target) or _holds(target, one) for one in listed):
                     continue
                 inner = (*listed, target)
-            yield from walk(path, key, prefix, inner)
+            yield from list_files(path, key, prefix, inner)
 
 
 def _children(folder: str) -> list[bytes]:

@@ -1,6 +1,6 @@
 """Patience with stores: what may succeed when it is asked again is asked again, some time apart, until a deadline.
 
-Every request of every folder is made through `patiently`. The clients below ask once where they can be told to, and
+Every request of every folder is made through `with_retry`. The clients below ask once where they can be told to, and
 are cut short where they cannot, so that pauses do not multiply.
 """
 
@@ -12,39 +12,39 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipeline.storage.errors import passing
-from pipeline.storage.uris import redact
+from pipeline.storage.errors import is_transient
+from pipeline.storage.redaction import redact
 
 T = TypeVar("T")
-TRYING = 120.0  # seconds of trying, after which the error comes out
-LEAST = 3  # tries in any case: a large object may take longer than that by itself
-PAUSE, LONGEST = 0.2, 15.0  # seconds of the first pause, and of the longest
-SAID = 10.0  # seconds after which somebody who watches is told why nothing happens
+RETRY_SECONDS = 120.0  # seconds of trying, after which the error comes out
+MIN_ATTEMPTS = 3  # attempts in any case: a large object may take longer than that by itself
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 15.0  # seconds of the first pause, and of the longest
+WARN_AFTER_SECONDS = 10.0  # seconds after which somebody who watches is told why nothing happens
 _log = logging.getLogger(__name__)
 
 
-def patiently(call: Callable[[], T]) -> T:
+def with_retry(call: Callable[[], T]) -> T:
     """What `call` returns, made again after errors that pass; the last of them, with a note of it, once time is up.
 
     What `call` does it must be able to do twice: its answer may have been lost.
     """
-    began, tries, said = time.monotonic(), 0, False
+    began, attempts, warned = time.monotonic(), 0, False
     while True:
         try:
             return call()
         except Exception as error:
-            if not passing(error):
+            if not is_transient(error):
                 raise
-            tries, waited = tries + 1, time.monotonic() - began
-            if tries >= LEAST and waited >= TRYING:
-                error.add_note(f"asked {tries} times in {waited:.0f} s")
+            attempts, waited = attempts + 1, time.monotonic() - began
+            if attempts >= MIN_ATTEMPTS and waited >= RETRY_SECONDS:
+                error.add_note(f"asked {attempts} times in {waited:.0f} s")
                 raise
-            if waited >= SAID and not said:
-                said = True
-                _log.warning("a store failed %d times, it is asked again: %s", tries, redact(repr(error)))
-        time.sleep(pause(tries))
+            if waited >= WARN_AFTER_SECONDS and not warned:
+                warned = True
+                _log.warning("a store failed %d times, it is asked again: %s", attempts, redact(repr(error)))
+        time.sleep(pause_seconds(attempts))
 
 
-def pause(tries: int) -> float:
+def pause_seconds(attempts: int) -> float:
     """Seconds before the next try, longer after each; with jitter, for a store refuses many callers at once."""
-    return random.uniform(0.5, 1.0) * min(LONGEST, PAUSE * 2 ** (tries - 1))  # noqa: S311 - not a secret
+    return random.uniform(0.5, 1.0) * min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (attempts - 1))  # noqa: S311 - not a secret

@@ -14,26 +14,26 @@ from fsspec.asyn import sync
 
 from pipeline.storage.errors import Changed, StorageError, http_status
 from pipeline.storage.folder import Entry
-from pipeline.storage.fsspec_folder import ObjectFolder, allowed
-from pipeline.storage.retry import patiently
+from pipeline.storage.fsspec_folder import FsspecFolder, timeout_seconds
+from pipeline.storage.retry import with_retry
 
-CONNECT, READ = 10.0, 30.0  # seconds to connect, and between two signs of life of an answer
+CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # seconds to connect, and between two signs of life of an answer
 
 
-class S3Folder(ObjectFolder):
+class S3Folder(FsspecFolder):
     """A folder of a bucket by s3fs: listed by pages, read by ETag, written by one conditional PUT (5 GiB at most)."""
 
     def __init__(self, fs: Any, root: str, uri: str) -> None:
         super().__init__(fs, root, uri)
         self.bucket, prefix, _ = fs.split_path(root)
         self.prefix = f"{prefix}/" if prefix else ""
-        # They ask once: `patiently` asks again. Only aiohttp does too, once and at once, where a connection is lost.
+        # They ask once: `with_retry` asks again. Only aiohttp does too, once and at once, where a connection is lost.
         fs.retries = 1
-        once = {"connect_timeout": CONNECT, "read_timeout": READ, "retries": {"total_max_attempts": 1}}
+        once = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS, "retries": {"total_max_attempts": 1}}
         fs.config_kwargs = once | fs.config_kwargs  # what the user configured for fsspec is theirs to choose
         fs.session = fs.session or AioSession(**fs.kwargs)  # as s3fs makes one when it connects
         answers = fs.session.get_component("response_parser_factory")
-        answers.set_parser_defaults(timestamp_parser=time_of)
+        answers.set_parser_defaults(timestamp_parser=parse_time)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         for item in self._items(prefix):
@@ -41,7 +41,7 @@ class S3Folder(ObjectFolder):
             if item["Size"] or not (key.endswith("/") or key == ""):  # consoles mark empty folders so
                 yield Entry(key=key, size=item["Size"], version=item["ETag"].strip('"'))
 
-    def names(self, prefix: str) -> Iterator[str]:
+    def keys(self, prefix: str) -> Iterator[str]:
         return (entry.key for entry in self.entries(prefix))
 
     def read(self, key: str, version: str | None) -> bytes:
@@ -103,17 +103,17 @@ class S3Folder(ObjectFolder):
             answer = self._once("get_object", self._object(key) | conditions)
             return sync(self.fs.loop, _whole, answer["Body"]), answer["ETag"].strip('"')
 
-        return patiently(get)
+        return with_retry(get)
 
     def _call(self, method: str, key: str, **arguments: Any) -> dict[str, Any]:
-        return patiently(lambda: self._once(method, self._object(key) | arguments))
+        return with_retry(lambda: self._once(method, self._object(key) | arguments))
 
     def _object(self, key: str) -> dict[str, Any]:
         return {"Bucket": self.bucket, "Key": self.prefix + key}
 
     def _once(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
         """The answer to one request, without its body."""
-        seconds = allowed(len(arguments.get("Body", b"")))
+        seconds = timeout_seconds(len(arguments.get("Body", b"")))
         answer: dict[str, Any] = self.fs.call_s3(method, timeout=seconds, **arguments)
         return answer
 
@@ -122,14 +122,14 @@ class S3Folder(ObjectFolder):
         following: dict[str, str] = {}
         while True:
             arguments = {"Bucket": self.bucket, "Prefix": self.prefix + prefix, **following}
-            page = patiently(functools.partial(self._once, "list_objects_v2", arguments))
+            page = with_retry(functools.partial(self._once, "list_objects_v2", arguments))
             yield from page.get("Contents", ())
             if not page.get("IsTruncated"):
                 return
             following = {"ContinuationToken": page["NextContinuationToken"]}
 
 
-def time_of(text: Any) -> datetime:
+def parse_time(text: Any) -> datetime:
     """What botocore makes of a time in an answer; of one as in listings at once, where it tries every way that there is
     to write times, which is most of what a listing takes."""
     try:

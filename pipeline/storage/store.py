@@ -10,16 +10,18 @@ from typing import BinaryIO, TypeVar
 
 import fsspec
 
-from pipeline.storage.errors import Missing, StorageError, explained
-from pipeline.storage.folder import TEMPORARY, Entry, Folder
-from pipeline.storage.fsspec_folder import ObjectFolder
+from pipeline.storage.errors import AccessError, Missing, StorageError, translated_errors
+from pipeline.storage.folder import TEMPORARY_PREFIX, Entry, Folder
+from pipeline.storage.fsspec_folder import FsspecFolder
 from pipeline.storage.local_folder import LocalFolder
-from pipeline.storage.uris import AccessError, normalise, redact, split_scheme
+from pipeline.storage.redaction import redact
+from pipeline.storage.uris import normalise_uri, split_scheme
 
 __all__ = ["Entry", "Store"]
 
 T = TypeVar("T")
-CONDITIONAL = frozenset({"s3", "gs", "az", "abfs", "abfss"})  # stores whose clients put if absent, atomically
+# Stores whose clients have an atomic put-if-absent.
+CONDITIONAL_PUT_SCHEMES = frozenset({"s3", "gs", "az", "abfs", "abfss"})
 _PACKAGES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}
 _PACKAGES |= {"abfs": _PACKAGES["az"], "abfss": _PACKAGES["az"]}
 
@@ -33,7 +35,7 @@ class Store:
     """
 
     def __init__(self, uri: str, *, single_writer: bool = False) -> None:
-        self.uri = normalise(uri)
+        self.uri = normalise_uri(uri)
         self.single_writer = single_writer
         self._connected: tuple[int, Folder] | None = None
 
@@ -56,18 +58,18 @@ class Store:
     def entries(self, prefix: str = "") -> Iterator[Entry]:
         """Everything stored whose key starts with the prefix, in byte order of keys, listed anew."""
         listed = self._listed(prefix, lambda: self._folder.entries(prefix))
-        return (entry for entry in listed if not entry.key.startswith(TEMPORARY))
+        return (entry for entry in listed if not entry.key.startswith(TEMPORARY_PREFIX))
 
-    def names(self, prefix: str = "") -> Iterator[str]:
+    def keys(self, prefix: str = "") -> Iterator[str]:
         """The keys that start with the prefix, in byte order, listed anew."""
-        listed = self._listed(prefix, lambda: self._folder.names(prefix))
-        return (key for key in listed if not key.startswith(TEMPORARY))
+        listed = self._listed(prefix, lambda: self._folder.keys(prefix))
+        return (key for key in listed if not key.startswith(TEMPORARY_PREFIX))
 
     def _listed(self, prefix: str, listing: Callable[[], Iterator[T]]) -> Iterator[T]:
         """What is listed, one by one: what is done between two of them is not the store's."""
         found: Iterator[T] | None = None
         while True:
-            with explained(self.uri_of(prefix), "listing"):
+            with translated_errors(self.uri_of(prefix), "listing"):
                 found = found or listing()
                 item = next(found, None)
             if item is None:
@@ -76,22 +78,22 @@ class Store:
 
     def read(self, key: str, *, version: str | None = None) -> bytes:
         """The whole content. Missing if it is not there, Changed if `version` is given and is not what was read."""
-        with explained(self.uri_of(key), "reading"):
+        with translated_errors(self.uri_of(key), "reading"):
             return self._folder.read(key, version)
 
     def open(self, key: str) -> BinaryIO:
         """A seekable file, read by ranges; Changed where the store sees that the content was replaced meanwhile."""
-        with explained(self.uri_of(key), "opening"):
+        with translated_errors(self.uri_of(key), "opening"):
             return self._folder.open(key)
 
     def size(self, key: str) -> int:
         """The size in bytes; Missing if there is no file."""
-        with explained(self.uri_of(key), "looking up"):
+        with translated_errors(self.uri_of(key), "looking up"):
             return self._folder.size(key)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Put the content unless there is one, whole and at once. True: this call created it; False: it was there."""
-        with explained(self.uri_of(key), f"writing {len(data)} bytes to"):
+        with translated_errors(self.uri_of(key), f"writing {len(data)} bytes to"):
             if not self.single_writer:
                 return self._folder.put_if_absent(key, data)
             return self._put_alone(key, data)
@@ -106,20 +108,20 @@ class Store:
 
     def put(self, key: str, data: bytes) -> None:
         """Put the content in place of any other: a reader sees the old one or the new one."""
-        with explained(self.uri_of(key), f"writing {len(data)} bytes to"):
+        with translated_errors(self.uri_of(key), f"writing {len(data)} bytes to"):
             self._folder.put(key, data)
 
     def delete(self, key: str) -> None:
         """Delete the content, if there is one."""
-        with explained(self.uri_of(key), "deleting"):
+        with translated_errors(self.uri_of(key), "deleting"):
             self._folder.delete(key)
 
-    def probe(self) -> None:
+    def check_writable(self) -> None:
         """AccessError unless this can be an OUTPUT: it can be written, and a second put if absent is refused."""
         scheme = split_scheme(self.uri)[0]
-        if scheme is not None and scheme not in CONDITIONAL:
+        if scheme is not None and scheme not in CONDITIONAL_PUT_SCHEMES:
             raise AccessError(f"{self.uri}: {scheme}:// cannot be written to; use a folder, s3://, gs:// or az://")
-        key = f"{TEMPORARY}probe-{uuid.uuid4().hex}"
+        key = f"{TEMPORARY_PREFIX}probe-{uuid.uuid4().hex}"
         try:
             try:
                 created = self.put_if_absent(key, b"first"), self.put_if_absent(key, b"second")
@@ -160,4 +162,4 @@ def _connect(uri: str) -> Folder:
         from pipeline.storage.s3_folder import S3Folder
 
         return S3Folder(fs, kind._strip_protocol(uri), uri)
-    return ObjectFolder(fs, kind._strip_protocol(uri), uri)
+    return FsspecFolder(fs, kind._strip_protocol(uri), uri)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import re
 
-from pipeline.storage.known_secrets import secrets
+from pipeline.storage.errors import AccessError
+from pipeline.storage.redaction import redact
 
 LOCAL = frozenset({"file", "local"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
@@ -13,10 +14,6 @@ _ALIASES = {"s3a": "s3", "gcs": "gs"}
 _WITH_AT = frozenset({"abfs", "abfss", "az", "hf"})  # container@account, repository@revision
 _WITH_PORT = frozenset({"http", "https", "ftp", "sftp", "ssh", "hdfs", "webhdfs", "smb"})
 _QUERY = re.compile(r"\?[^/?=]+=")
-
-
-class AccessError(Exception):
-    """What the user named cannot be used: a wrong URI, nothing there, no permission. The message names the URI."""
 
 
 def check_uri(uri: str) -> str:
@@ -51,7 +48,7 @@ def split_scheme(uri: str) -> tuple[str | None, str]:
     return _ALIASES.get(scheme, scheme), match[2]
 
 
-def normalise(uri: str) -> str:
+def normalise_uri(uri: str) -> str:
     """An absolute path for a local folder, else `scheme://…`, without a trailing slash. AccessError for none."""
     scheme, rest = split_scheme(check_uri(uri))
     if not rest.strip("/") and not (rest and (scheme is None or scheme in LOCAL)):
@@ -66,33 +63,3 @@ def _without_secrets(scheme: str, rest: str) -> str:
     if ":" in path.split("/", 1)[0] or "@" in path.split("/", 1)[0]:
         path = "***@" + path.rpartition("@")[2] if "@" in path else "***"
     return redact(f"{scheme}://{path}{'?***' if mark else ''}")
-
-
-_VALUE = r"""[^\s"'&,;<>]+"""
-_NAME = (
-    r"signature|token|secret|passw(?:or)?d|pwd|credentials?|api[_-]?key|secret[_-]?key|sig"
-    r"|access[_-]?key(?:[_-]?id)?|account[_-]?key|shared[_-]?access[_-]?signature"
-)
-_RULES = (
-    (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), "***"),
-    (re.compile(r"""(://)[^\s/@:"']*:(?!\d+(?:[/\s"']|$))[^\s"'<>]*@"""), r"\1***@"),
-    (re.compile(r"\b(bearer|sharedkey)\s+[\w.~+/:=-]{12,}", re.IGNORECASE), r"\1 ***"),
-    (re.compile(r"""(authorization["']?\s*[=:]\s*["']?basic)\s+\S+""", re.IGNORECASE), r"\1 ***"),
-    (
-        re.compile(rf"""(?<![A-Za-z0-9])([\w.-]*?(?:{_NAME})["']?\s*[=:]\s*["']?)(?!\d+\b){_VALUE}""", re.IGNORECASE),
-        r"\1***",
-    ),
-    (re.compile(r"\b(?:A3T[A-Z0-9]|AKIA|ASIA|AGPA|AIDA|AROA|ANPA|ANVA|ABIA|ACCA)[A-Z0-9]{12,}\b"), "***"),
-    (re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|gh[pousr]_\w{20,}|ya29\.[\w-]{10,}|AIza[\w-]{30,})"), "***"),
-    (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "***"),
-)
-
-
-def redact(text: str) -> str:
-    """The text with passwords, tokens, signatures and keys as `***`: by their names, their forms, and by value where
-    this process holds them."""
-    for value in secrets():
-        text = text.replace(value, "***")
-    for pattern, replacement in _RULES:
-        text = pattern.sub(replacement, text)
-    return text

@@ -9,14 +9,14 @@ from contextlib import contextmanager
 _thread = threading.local()
 
 
-def watch(watcher: Callable[[bool], None] | None) -> None:
+def set_wait_hook(watcher: Callable[[bool], None] | None) -> None:
     """Have `watcher` called in this thread with True whenever it begins to wait for a store, with False when it no
     longer does. Both may be nested, and every True has its False."""
     _thread.watcher = watcher
 
 
 @contextmanager
-def waiting() -> Iterator[None]:
+def waiting_for_storage() -> Iterator[None]:
     """For the time of the block this thread waits for a store."""
     watcher: Callable[[bool], None] | None = getattr(_thread, "watcher", None)
     if watcher is None:

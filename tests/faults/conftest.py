@@ -64,7 +64,7 @@ def outcome(summary: Summary) -> Outcome:
     output = Store(summary.output)
     found: dict[str, list[dict[str, Any]]] = {}
     for folder in ("predictions/", "quarantine/"):
-        tables = [pq.read_table(io.BytesIO(output.read(key))) for key in output.names(folder)]
+        tables = [pq.read_table(io.BytesIO(output.read(key))) for key in output.keys(folder)]
         found[folder] = [row for table in tables for row in table.to_pylist()]
     rows, quarantined = ({row["id"]: row for row in units} for units in found.values())
     assert summary.units == summary.rows + summary.quarantined

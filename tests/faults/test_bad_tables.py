@@ -117,7 +117,7 @@ def test_a_second_file_that_does_not_fit_ends_the_run_before_any_work(
     put(tmp_path / "in", {"a.parquet": GOOD, **files})
     code, told = typed(tmp_path / "in", checkpoints(SEQUENCE), *flags)
     assert (code, words in told) == (2, True), told
-    assert not list(Store(str(tmp_path / "out")).names("predictions/"))
+    assert not list(Store(str(tmp_path / "out")).keys("predictions/"))
 
 
 def test_a_second_data_set_that_does_not_fit_ends_the_run_before_any_work(

@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.runtime.records.committed import recover
-from pipeline.sinks.ownership import RUN
+from pipeline.sinks.ownership import RUN_FILE
 from pipeline.sinks.parts import Footer, Quarantined, commit, part_key, quarantine_key, read_footer
 from pipeline.storage import Store
 
@@ -115,7 +115,7 @@ def rows(store: Store, key: str) -> list[dict[str, object]]:
 
 def check_moment(store: Store) -> None:
     """What anyone may see at any time: one attempt's part or none, and with it that attempt's quarantine or none."""
-    there = set(store.names("predictions/")) | set(store.names("quarantine/"))
+    there = set(store.keys("predictions/")) | set(store.keys("quarantine/"))
     if not there:
         return
     assert there <= {PART, QUARANTINE}
@@ -130,7 +130,7 @@ def check_moment(store: Store) -> None:
 def check_whole(store: Store) -> None:
     """Every unit is there once, as a row or in quarantine."""
     check_moment(store)
-    there = set(store.names("quarantine/"))
+    there = set(store.keys("quarantine/"))
     quarantined = [row["id"] for row in rows(store, QUARANTINE)] if there else []
     assert sorted([*(row["id"] for row in rows(store, PART)), *quarantined]) == list(UNITS)
 
@@ -146,7 +146,7 @@ def test_two_attempts_that_end_differently_are_never_mixed_in_any_order(
 
     def follow(told: Sequence[Choice]) -> list[tuple[Choice, list[Choice]]]:
         store = Store(str(tmp_path / str(next(outputs))))
-        store.put(RUN, json.dumps({"run": NAME}).encode())
+        store.put(RUN_FILE, json.dumps({"run": NAME}).encode())
         attempts[:] = [Attempt(store.uri, bad) for bad in (first, second)]
         went: list[tuple[Choice, list[Choice]]] = []
         while able := [(who, how) for who in (0, 1) if attempts[who].at for how in ("go on", "die")]:

@@ -58,7 +58,7 @@ def test_any_key_is_read_and_names_no_output(run: Run, s3: Any, checkpoint: Path
     assert list(found.quarantined) == ["b//c%.parquet#1"]
     assert len({row["score"] for row in found.rows.values()}) == 1, "the same picture each time"
     name = re.compile(r"(predictions|quarantine)/part-[0-9a-f]+-\d{8}\.parquet|_run/[\w./-]+")
-    assert all(name.fullmatch(key) for key in output.names())
+    assert all(name.fullmatch(key) for key in output.keys(""))
 
 
 def test_a_bucket_that_is_taken_away_ends_the_run_which_goes_on_once_it_is_back(
@@ -75,7 +75,7 @@ def test_a_bucket_that_is_taken_away_ends_the_run_which_goes_on_once_it_is_back(
         words = rf"no access when reading s3://{bucket}/in put/\d\.png: .*; 3 of 3 shards are left; the same command"
         with pytest.raises(RunFailed, match=words):
             driver.work()
-    assert not list(Store(str(tmp_path / "out")).names("quarantine/")), "no unit is blamed for it"
+    assert not list(Store(str(tmp_path / "out")).keys("quarantine/")), "no unit is blamed for it"
     put(s3.client, bucket, files)
     found = run("image-classification", checkpoint, f"s3://{bucket}/in put", shard_size=2)
     assert found.rows.keys() == files.keys()

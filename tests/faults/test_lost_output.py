@@ -18,20 +18,20 @@ from pipeline.runtime import RunFailed, RunOptions
 from pipeline.runtime.driver.run import execute
 from pipeline.runtime.records.committed import listed
 from pipeline.runtime.records.run_file import read_run
-from pipeline.sinks.ownership import RUN, OutputLost
+from pipeline.sinks.ownership import RUN_FILE, OutputLost
 from pipeline.storage import Store
 
 
 def use_again(output: Store) -> None:
     """Once there is a part: OUTPUT deleted as often as it takes, and then another run's, of the same command."""
     deadline = time.monotonic() + 60
-    while not any(output.names("predictions/")):
+    while not any(output.keys("predictions/")):
         assert time.monotonic() < deadline, "no part came"
         time.sleep(0.01)
-    values = json.loads(output.read(RUN))
+    values = json.loads(output.read(RUN_FILE))
     while Path(output.uri).exists():
         shutil.rmtree(output.uri, ignore_errors=True)
-    output.put(RUN, json.dumps(values | {"run": "bbbb0000"}).encode())
+    output.put(RUN_FILE, json.dumps(values | {"run": "bbbb0000"}).encode())
 
 
 def test_output_that_is_deleted_under_a_run_and_used_again_holds_the_new_run_only(
@@ -50,11 +50,11 @@ def test_output_that_is_deleted_under_a_run_and_used_again_holds_the_new_run_onl
         execute(options, console=Console(file=io.StringIO()))
     somebody.join()
     assert read_run(output).run == "bbbb0000"
-    assert "_run/manifest.json" not in output.names("_run/")
+    assert "_run/manifest.json" not in output.keys("_run/")
     summary = execute(options, console=Console(file=io.StringIO()))
     assert (summary.run, summary.resumed, summary.rows, summary.quarantined) == ("bbbb0000", 0, 78, 2)
     assert listed(output, "bbbb0000").foreign == []
     parts = sorted(Path(output.uri, "predictions").glob("*.parquet"))
     rows = [name for part in parts for name in pq.read_table(part)["id"].to_pylist()]
     assert len(rows) == len(set(rows)) == 78
-    assert all(key.startswith("quarantine/part-bbbb0000-") for key in output.names("quarantine/"))
+    assert all(key.startswith("quarantine/part-bbbb0000-") for key in output.keys("quarantine/"))

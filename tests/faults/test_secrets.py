@@ -117,7 +117,7 @@ REFUSED = {
 def test_a_store_s_refusal_repeats_no_secret(
     told, s3, checkpoint: Path, tmp_path: Path, elsewhere: Path, monkeypatch, refused: str, from_file: bool
 ) -> None:
-    monkeypatch.setattr(retry, "TRYING", 0)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     refuse, code = REFUSED[refused], 1 if "down" in refused else 2
     with Gateway(s3.endpoint, refuse) as gateway:
         words = ("run", TASK, "s3://bucket/*.png", tmp_path / "out", "--checkpoint", checkpoint)
@@ -131,6 +131,6 @@ def test_a_store_s_refusal_repeats_no_secret(
 def test_a_proxy_that_is_not_there_is_told_without_its_password(
     told, s3, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(retry, "TRYING", 0)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     words = ("run", TASK, "s3://bucket/in", tmp_path / "out", "--checkpoint", checkpoint)
     assert "s3://bucket/in" in told(1, *words, HTTP_PROXY=f"http://user:{canary('proxy')}@127.0.0.1:9")

@@ -27,7 +27,7 @@ from pipeline.reference.published_configs import FOURIER, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime.records.receipts import read_receipts
 from pipeline.runtime.records.run_file import read_run
-from pipeline.sinks.parts import shard_of
+from pipeline.sinks.parts import parse_part_key
 from pipeline.storage import Store
 
 pytestmark = pytest.mark.slow
@@ -174,7 +174,7 @@ def _rows(output: Store, kind: str) -> list[dict[str, Any]]:
 
     import pyarrow.parquet as pq
 
-    tables = [pq.read_table(io.BytesIO(output.read(key))) for key in output.names(f"{kind}/")]
+    tables = [pq.read_table(io.BytesIO(output.read(key))) for key in output.keys(f"{kind}/")]
     return [row for table in tables for row in duckdb.from_arrow(table).to_arrow_table().to_pylist()]
 
 
@@ -183,7 +183,7 @@ def _quarantined(output: Store) -> set[str]:
 
 
 def _parts(output: Store) -> set[int]:
-    return {found[1] for key in output.names("predictions/") if (found := shard_of(key)) is not None}
+    return {found[1] for key in output.keys("predictions/") if (found := parse_part_key(key)) is not None}
 
 
 def _wait(until: Callable[[], bool], *, seconds: float) -> None:

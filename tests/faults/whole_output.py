@@ -27,7 +27,7 @@ def parts(options: RunOptions) -> dict[str, tuple[int, int]]:
 
 def rows(output: Store, folder: str) -> list[dict[str, Any]]:
     """All rows of what lies in a folder of OUTPUT; each file must be whole."""
-    return rows_of(output, output.names(folder))
+    return rows_of(output, output.keys(folder))
 
 
 def rows_of(output: Store, keys: Iterable[str]) -> list[dict[str, Any]]:
@@ -65,7 +65,7 @@ def assert_whole(output: Store, good: Collection[str], bad: Collection[str]) -> 
     assert sorted(row["id"] for row in rows(output, "predictions/")) == sorted(good)
     assert sorted(row["id"] for row in rows(output, "quarantine/")) == sorted(bad)
     parts = sum(segment.shards for segment in read_segments(output))
-    assert len(list(output.names("predictions/"))) == parts
+    assert len(list(output.keys("predictions/"))) == parts
     manifest = json.loads(output.read("_run/manifest.json"))
     counts = {"parts": parts, "rows": len(good), "quarantined": len(bad), "units": len(good) + len(bad)}
     assert manifest == manifest | counts
@@ -80,4 +80,4 @@ def _listed(output: Store) -> set[str]:
     if not output.uri.startswith("s3://"):
         paths = (path.relative_to(output.uri) for path in Path(output.uri).rglob("*") if path.is_file())
         return {str(path) for path in paths if path.parts[0] != "_run"}
-    return {key for key in output.names("") if not key.startswith("_run/")}
+    return {key for key in output.keys("") if not key.startswith("_run/")}

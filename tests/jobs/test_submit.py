@@ -144,7 +144,7 @@ def job(tmp_path: Path, checkpoint: Path, s3: Any, put_pictures: Callable[..., N
 
 def rows(output: str) -> int:
     store = Store(output)
-    return sum(pq.read_metadata(store.open(key)).num_rows for key in store.names("predictions/"))
+    return sum(pq.read_metadata(store.open(key)).num_rows for key in store.keys("predictions/"))
 
 
 def test_a_submitted_job_runs_there_and_its_log_and_end_come_back(head: Head, job: Callable[..., Any]) -> None:

@@ -66,7 +66,7 @@ class Place:
         asked |= {"task": task, "checkpoint": str(checkpoint), "devices_per_replica": self.devices}
         options = RunOptions(input=source, output=output.uri, **asked)
         summary = execute(options, console=Console(file=io.StringIO()))
-        tables = [pq.read_table(io.BytesIO(output.read(key))) for key in output.names("predictions/")]
+        tables = [pq.read_table(io.BytesIO(output.read(key))) for key in output.keys("predictions/")]
         rows = [row for table in tables for row in table.to_pylist()]
         assert (summary.rows, summary.quarantined) == (len(rows), 0)
         assert len({row["id"] for row in rows}) == len(rows)

@@ -40,8 +40,8 @@ class Desk:
         options = RunOptions(task=task, output=str(self.folder / name), checkpoint=str(checkpoint), **asked)
         execute(options, console=Console(file=io.StringIO()))
         output = Store(options.output)
-        assert list(output.names("quarantine/")) == []
-        tables = [pq.read_table(io.BytesIO(output.read(key))) for key in output.names("predictions/")]
+        assert list(output.keys("quarantine/")) == []
+        tables = [pq.read_table(io.BytesIO(output.read(key))) for key in output.keys("predictions/")]
         return [row for table in tables for row in table.to_pylist()]
 
     def without_inputs(self) -> None:

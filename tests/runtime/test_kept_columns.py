@@ -135,4 +135,4 @@ def test_a_type_that_parquet_has_not_is_refused_before_any_work(folder: Path, te
         stream.write_table(table)
     with pytest.raises(AccessError, match=r"arrow: column 'runs' holds run_end_encoded<.*which Parquet does not have"):
         checked(folder, texts, "runs")
-    assert list(Store(str(folder.parent / "out")).names()) == []
+    assert list(Store(str(folder.parent / "out")).keys()) == []

@@ -103,9 +103,9 @@ def run(output: Path, **asked: Any) -> tuple[list[dict], dict[str, int]]:
     with Watch() as watch:
         subprocess.run([sys.executable, "-c", _DRIVER, json.dumps(options)], check=True, capture_output=True)
     store = Store(str(output))
-    assert list(store.names("quarantine/")) == []
+    assert list(store.keys("quarantine/")) == []
     columns = asked.pop("columns", None)
-    tables = [pq.read_table(io.BytesIO(store.read(key)), columns=columns) for key in store.names("predictions/")]
+    tables = [pq.read_table(io.BytesIO(store.read(key)), columns=columns) for key in store.keys("predictions/")]
     return [row for table in tables for row in table.to_pylist()], watch.most
 
 

@@ -41,10 +41,8 @@ def rows(task: str, source: str, output: str, checkpoint: Path, **changes: objec
     options = RunOptions(task=task, input=source, output=output, checkpoint=str(checkpoint), **changes)
     execute(options, console=Console(file=io.StringIO()))
     store = Store(output)
-    assert list(store.names("quarantine/")) == []
-    return [
-        row for key in store.names("predictions/") for row in pq.read_table(io.BytesIO(store.read(key))).to_pylist()
-    ]
+    assert list(store.keys("quarantine/")) == []
+    return [row for key in store.keys("predictions/") for row in pq.read_table(io.BytesIO(store.read(key))).to_pylist()]
 
 
 def test_masks_in_lines_are_filled_as_transformers_fills_them(texts: str, tmp_path: Path, cluster: None) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.storage import StorageError
-from pipeline.storage.errors import explained
+from pipeline.storage.errors import translated_errors
 
 
 def echo(*values: Any) -> Iterator[Any]:
@@ -56,13 +56,13 @@ def sleep(seconds: float, *, hold: bool = False) -> Iterator[str]:
 
 def sleep_in_storage(seconds: float, times: int) -> Iterator[str]:
     for _ in range(times):
-        with explained("s3://bucket", "listing"), explained("s3://bucket/key", "reading"):
+        with translated_errors("s3://bucket", "listing"), translated_errors("s3://bucket/key", "reading"):
             time.sleep(seconds)
     yield "slept"
 
 
 def fail_in_storage() -> Iterator[str]:
-    with explained("s3://bucket/key", "reading"):
+    with translated_errors("s3://bucket/key", "reading"):
         raise TimeoutError("no answer")
     yield "never"
 

@@ -13,7 +13,7 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipeline.sinks.media import MEDIA, encode_mp4, encode_png, encode_wav
+from pipeline.sinks.media import MEDIA_ENCODERS, encode_mp4, encode_png, encode_wav
 
 ASTRONAUT = np.asarray(Image.fromarray(skimage.data.astronaut()).resize((256, 240)))
 
@@ -136,9 +136,9 @@ def test_a_picture_is_kept_exactly(picture: np.ndarray) -> None:
 def test_every_medium_of_a_column_has_a_writer() -> None:
     starts = {"mp4": (moving(2, 8, 8), 4, b"ftyp"), "wav": (np.zeros(9, np.float32), 0, b"RIFF")}
     starts["png"] = (ASTRONAUT, 1, b"PNG")
-    assert starts.keys() == MEDIA.keys()
+    assert starts.keys() == MEDIA_ENCODERS.keys()
     for name, (values, at, word) in starts.items():
-        assert MEDIA[name](values)[at:].startswith(word)
+        assert MEDIA_ENCODERS[name](values)[at:].startswith(word)
 
 
 @pytest.mark.parametrize(

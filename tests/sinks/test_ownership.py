@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline import faultpoints
-from pipeline.sinks.ownership import RUN, OutputLost, check_owner, owned
+from pipeline.sinks.ownership import RUN_FILE, OutputLost, check_owner, checking_ownership
 from pipeline.sinks.parts import commit, part_key, quarantine_key
 from pipeline.storage import AccessError, Store
 from tests.sinks.test_parts import make_footer, make_table
@@ -19,7 +19,7 @@ OURS, THEIRS = "0a1b2c", "f00f00"
 
 
 def claim(store: Store, run: str) -> None:
-    store.put(RUN, json.dumps({"run": run}).encode())
+    store.put(RUN_FILE, json.dumps({"run": run}).encode())
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -34,7 +34,7 @@ def delete(store: Store) -> None:
     if not store.uri.startswith("s3:"):
         shutil.rmtree(store.uri)
         return
-    for key in list(store.names()):
+    for key in list(store.keys()):
         store.delete(key)
 
 
@@ -57,10 +57,10 @@ def test_the_owner_is_the_run_that_run_json_names(store: Store) -> None:
 @pytest.mark.parametrize("lose", [delete, used_again])
 def test_nothing_is_put_into_an_output_that_is_lost(store: Store, lose: Callable[[Store], None]) -> None:
     lose(store)
-    before = list(store.names())
+    before = list(store.keys())
     with pytest.raises(OutputLost):
         commit(store, make_table(3), make_footer(3, failed=1))
-    assert list(store.names()) == before
+    assert list(store.keys()) == before
 
 
 @pytest.mark.parametrize("lose", [delete, used_again])
@@ -87,18 +87,18 @@ def test_output_lost_within_a_commit_is_left_as_it_is(
     taken[0].unlink()
     writer.join()
     assert ended
-    assert list(store.names()) == ([RUN] if lose is used_again else [])
+    assert list(store.keys()) == ([RUN_FILE] if lose is used_again else [])
 
 
 def test_a_part_of_the_new_run_is_not_deleted(store: Store) -> None:
     """It has one of the same number by then."""
 
     def put_late() -> None:
-        with owned(store, OURS, part_key(OURS, 7), quarantine_key(OURS, 7)):
+        with checking_ownership(store, OURS, part_key(OURS, 7), quarantine_key(OURS, 7)):
             used_again(store)
             commit(store, make_table(3), dataclasses.replace(make_footer(3), run=THEIRS))
             store.put(part_key(OURS, 7), b"late")
 
     with pytest.raises(OutputLost):
         put_late()
-    assert list(store.names()) == [RUN, part_key(THEIRS, 7)]
+    assert list(store.keys()) == [RUN_FILE, part_key(THEIRS, 7)]

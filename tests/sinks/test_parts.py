@@ -17,17 +17,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.sinks import parts
-from pipeline.sinks.ownership import RUN
+from pipeline.sinks.ownership import RUN_FILE
 from pipeline.sinks.parts import (
     Footer,
     Quarantined,
     commit,
     encode_part,
     encode_quarantine,
+    parse_part_key,
     part_key,
     quarantine_key,
     read_footer,
-    shard_of,
 )
 from pipeline.sinks.schema import output_schema
 from pipeline.storage import Missing, StorageError, Store
@@ -86,7 +86,7 @@ def make_footer(rows: int, *, failed: int = 0, attempt: str = "first", shard: in
 def claimed(uri: str, run: str = "0a1b2c") -> Store:
     """An OUTPUT of that run."""
     store = Store(uri)
-    store.put(RUN, json.dumps({"run": run}).encode())
+    store.put(RUN_FILE, json.dumps({"run": run}).encode())
     return store
 
 
@@ -98,14 +98,14 @@ def test_names_come_from_run_and_shard_only() -> None:
     assert part_key("0a1b2c", 7) == "predictions/part-0a1b2c-00000007.parquet"
     assert quarantine_key("0a1b2c", 7) == "quarantine/part-0a1b2c-00000007.parquet"
     for shard in (0, 7, 10**9):
-        assert shard_of(part_key("0a1b2c", shard)) == ("0a1b2c", shard)
+        assert parse_part_key(part_key("0a1b2c", shard)) == ("0a1b2c", shard)
     for key in (
         "predictions/other.parquet",
         "predictions/part-0a1b2c-7.parquet",
         "x/predictions/part-a-00000007.parquet",
     ):
-        assert shard_of(key) is None
-    assert shard_of("quarantine/part-0a1b2c-00000007.parquet") is None
+        assert parse_part_key(key) is None
+    assert parse_part_key("quarantine/part-0a1b2c-00000007.parquet") is None
 
 
 def test_part_gives_back_its_rows_and_footer() -> None:
@@ -303,7 +303,7 @@ def test_attempt_killed_between_part_and_quarantine_is_healed_by_the_next(store:
 
 def test_no_quarantined_unit_no_file(store: Store) -> None:
     commit(store, make_table(3), make_footer(3))
-    assert list(store.names("")) == [RUN, part_key("0a1b2c", 7)]
+    assert list(store.keys("")) == [RUN_FILE, part_key("0a1b2c", 7)]
 
 
 def test_part_of_another_plan_is_not_taken_for_ours(store: Store) -> None:

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from datasets import Features
 
-from pipeline.sinks.schema import arrow_type, output_schema, plain, with_features
+from pipeline.sinks.schema import arrow_type, output_schema, with_features, with_plain_types
 
 TOPK = [{"label_id": "int32", "label": "string", "score": "float32"}]
 COLUMNS = {"label": "string", "score": "float32", "topk": TOPK, "flow": ["float16"], "video": {"bytes": "binary"}}
@@ -55,7 +55,7 @@ def test_type_without_a_word_leaves_datasets_to_find_its_own() -> None:
 
 def test_large_types_are_plain_all_the_way_down() -> None:
     inner = pa.struct([("a", pa.large_list(pa.large_string())), ("b", pa.large_binary())])
-    schema = plain(pa.schema([("x", pa.large_list(inner)), ("n", pa.int32())], metadata={"kept": "too"}))
+    schema = with_plain_types(pa.schema([("x", pa.large_list(inner)), ("n", pa.int32())], metadata={"kept": "too"}))
     expected = pa.struct([("a", pa.list_(pa.string())), ("b", pa.binary())])
     assert schema.types == [pa.list_(expected), pa.int32()]
     assert schema.metadata == {b"kept": b"too"}

@@ -6,7 +6,7 @@ import pickle
 import pytest
 
 from pipeline.storage import AccessError, Changed, Missing, StorageError, StorageFull
-from pipeline.storage.errors import explained, passing, translate
+from pipeline.storage.errors import is_transient, translate, translated_errors
 
 
 class HttpError(Exception):
@@ -57,17 +57,17 @@ def test_client_error_that_a_client_has_no_word_for_does_not_pass() -> None:
     """s3fs has EIO for it, which a disk's error of that name would have, and pass."""
     error = OSError(errno.EIO, "no such method here")
     error.__cause__ = HttpError(405)
-    assert not passing(error)
-    assert passing(OSError(errno.EIO, "Input/output error"))
+    assert not is_transient(error)
+    assert is_transient(OSError(errno.EIO, "Input/output error"))
 
 
 def test_errors_of_the_program_are_not_the_store_s() -> None:
-    with pytest.raises(TypeError, match="a mistake"), explained("s3://bucket/key", "reading"):
+    with pytest.raises(TypeError, match="a mistake"), translated_errors("s3://bucket/key", "reading"):
         raise TypeError("a mistake")
 
 
 def test_original_is_dropped_for_what_it_may_say() -> None:
-    with pytest.raises(StorageError) as caught, explained("s3://bucket/key", "reading"):
+    with pytest.raises(StorageError) as caught, translated_errors("s3://bucket/key", "reading"):
         raise TimeoutError("https://host/?X-Amz-Signature=canary-secret")
     assert "canary-secret" not in str(caught.value)
     assert caught.value.__cause__ is None

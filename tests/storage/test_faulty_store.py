@@ -18,8 +18,8 @@ THREADS = 8
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "PAUSE", 0.01)
-    monkeypatch.setattr(retry, "LONGEST", 0.05)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(retry, "MAX_PAUSE_SECONDS", 0.05)
 
 
 def operate(store: Store, thread: int, operations: int) -> dict[str, bytes]:
@@ -96,7 +96,7 @@ def test_probe_passes(faulty, s3) -> None:
     uri = s3.bucket("probe")
     proxy = faulty(rate=0.4, seed=3, kinds=("lost", 500, "reset"))
     for _ in range(5):
-        Store(f"{uri}/out").probe()
+        Store(f"{uri}/out").check_writable()
     assert proxy.counts["lost"]
     assert "Contents" not in s3.client.list_objects_v2(Bucket=uri.removeprefix("s3://"))
 

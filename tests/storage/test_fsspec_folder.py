@@ -6,29 +6,29 @@ import fsspec
 import pytest
 
 from pipeline.storage import Changed, Entry, Missing
-from pipeline.storage.fsspec_folder import ObjectFolder, version_of
+from pipeline.storage.fsspec_folder import FsspecFolder, version_of
 from pipeline.storage.store import Store
 
 KEYS = ["a b#?%é", "a-b", "a/b/c", "a/b/d", "a0", "A"]
 
 
 @pytest.fixture(params=["s3", "memory"])
-def folder(request: pytest.FixtureRequest) -> ObjectFolder:
+def folder(request: pytest.FixtureRequest) -> FsspecFolder:
     if request.param == "memory":
         name = uuid.uuid4().hex  # all of a process share that memory
-        return ObjectFolder(fsspec.filesystem("memory", skip_instance_cache=True), f"/{name}", f"memory://{name}")
+        return FsspecFolder(fsspec.filesystem("memory", skip_instance_cache=True), f"/{name}", f"memory://{name}")
     uri = f"{request.getfixturevalue('s3').bucket('objects')}/in"
     fs = fsspec.filesystem("s3", use_listings_cache=False, skip_instance_cache=True)
-    return ObjectFolder(fs, uri.removeprefix("s3://"), uri)
+    return FsspecFolder(fs, uri.removeprefix("s3://"), uri)
 
 
-def test_keys_are_put_listed_and_read_in_order(folder: ObjectFolder) -> None:
+def test_keys_are_put_listed_and_read_in_order(folder: FsspecFolder) -> None:
     assert list(folder.entries("")) == []
     for key in KEYS:
         assert folder.put_if_absent(key, key.encode())
     entries = list(folder.entries(""))
     assert [entry.key for entry in entries] == sorted(KEYS, key=str.encode)
-    assert list(folder.names("a/b/")) == ["a/b/c", "a/b/d"]
+    assert list(folder.keys("a/b/")) == ["a/b/c", "a/b/d"]
     for entry in entries:
         assert folder.read(entry.key, entry.version) == entry.key.encode()
         assert folder.size(entry.key) == entry.size
@@ -37,10 +37,10 @@ def test_keys_are_put_listed_and_read_in_order(folder: ObjectFolder) -> None:
             assert file.read() == entry.key.encode()[1:]
         folder.delete(entry.key)
         folder.delete(entry.key)
-    assert list(folder.names("")) == []
+    assert list(folder.keys("")) == []
 
 
-def test_second_put_is_refused_and_changes_are_seen(folder: ObjectFolder) -> None:
+def test_second_put_is_refused_and_changes_are_seen(folder: FsspecFolder) -> None:
     assert folder.put_if_absent("key", b"first")
     assert not folder.put_if_absent("key", b"second")
     [before] = folder.entries("")

@@ -8,7 +8,7 @@ import pytest
 from botocore.utils import parse_timestamp
 
 from pipeline.storage import AccessError, Store
-from pipeline.storage.s3_folder import time_of
+from pipeline.storage.s3_folder import parse_time
 
 TIMES = ["2025-05-17T10:20:30.000Z", "2025-05-17T10:20:30+02:00", "Sat, 17 May 2025 10:20:30 GMT", 1747477230.0]
 ODD = [
@@ -20,7 +20,7 @@ S3_ONLY = ["a//b", "/leading slash", "trailing slash/", "a/../b", "./c", "C:/d"]
 
 @pytest.mark.parametrize("text", TIMES)
 def test_times_of_answers_are_those_that_botocore_reads(text: str | float) -> None:
-    found = time_of(text)
+    found = parse_time(text)
     assert found == parse_timestamp(text)
     assert found.tzinfo is not None
 
@@ -36,14 +36,14 @@ def test_odd_keys_are_put_listed_and_read_as_they_are(uri: str, odd_keys: list[s
     for key in odd_keys:
         assert store.put_if_absent(key, key.encode())
     listed = list(store.entries())
-    assert [entry.key for entry in listed] == sorted(odd_keys, key=str.encode) == list(store.names(""))
+    assert [entry.key for entry in listed] == sorted(odd_keys, key=str.encode) == list(store.keys(""))
     for entry in listed:
         assert store.read(entry.key, version=entry.version) == entry.key.encode()
         assert store.size(entry.key) == entry.size == len(entry.key.encode())
         with store.open(entry.key) as file:
             assert file.read() == entry.key.encode()
         store.delete(entry.key)
-    assert list(store.names("")) == []
+    assert list(store.keys("")) == []
 
 
 def test_order_is_that_of_the_bytes_of_whole_keys(uri: str) -> None:
@@ -53,36 +53,36 @@ def test_order_is_that_of_the_bytes_of_whole_keys(uri: str) -> None:
     store = Store(uri)
     for key in keys:
         store.put(key, b"")
-    assert list(store.names("")) == sorted(keys, key=str.encode)
+    assert list(store.keys("")) == sorted(keys, key=str.encode)
 
 
 def test_prefix_is_of_the_key_and_not_of_a_folder(uri: str) -> None:
     store = Store(uri)
     for key in ["cats/a", "cats/b/c", "cats2/a", "cat", "dogs/a"]:
         store.put(key, b"")
-    assert list(store.names("cat")) == ["cat", "cats/a", "cats/b/c", "cats2/a"]
-    assert list(store.names("cats/")) == ["cats/a", "cats/b/c"]
-    assert list(store.names("cats/b")) == ["cats/b/c"]
+    assert list(store.keys("cat")) == ["cat", "cats/a", "cats/b/c", "cats2/a"]
+    assert list(store.keys("cats/")) == ["cats/a", "cats/b/c"]
+    assert list(store.keys("cats/b")) == ["cats/b/c"]
     assert [entry.key for entry in store.entries("cats/b/c")] == ["cats/b/c"]
-    assert list(store.names("none/")) == []
+    assert list(store.keys("none/")) == []
 
 
 def test_neighbours_of_the_folder_are_not_listed(uri: str) -> None:
     Store(f"{uri}-more").put("key", b"")
     Store(uri).put("key", b"")
-    assert list(Store(uri).names("")) == ["key"]
+    assert list(Store(uri).keys("")) == ["key"]
 
 
 def test_listing_is_always_anew(uri: str, s3) -> None:
     store = Store(uri)
-    assert list(store.names("predictions/")) == []
+    assert list(store.keys("predictions/")) == []
     if uri.startswith("s3:"):
         bucket, _, folder = uri.removeprefix("s3://").partition("/")
         s3.client.put_object(Bucket=bucket, Key=f"{folder}/predictions/theirs", Body=b"theirs")
     else:
         Path(uri, "predictions").mkdir(parents=True)
         Path(uri, "predictions/theirs").write_bytes(b"theirs")
-    assert list(store.names("predictions/")) == ["predictions/theirs"]
+    assert list(store.keys("predictions/")) == ["predictions/theirs"]
     assert not store.put_if_absent("predictions/theirs", b"ours")
 
 
@@ -90,7 +90,7 @@ def test_s3_is_listed_by_pages(wire, s3) -> None:
     uri = s3.bucket("pages")
     for number in range(110):
         s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key=f"in/{number:04d}", Body=b"")
-    names = Store(f"{uri}/in").names("")
+    names = Store(f"{uri}/in").keys("")
     assert list(itertools.islice(names, 100)) == [f"{number:04d}" for number in range(100)]
     assert len(wire.seen) == 1  # the second page is asked for when it is wanted
     assert len(list(names)) == 10
@@ -105,15 +105,15 @@ def test_temporary_files_and_folder_marks_are_not_listed(uri: str, s3) -> None:
         bucket, _, folder = uri.removeprefix("s3://").partition("/")
         for mark in (f"{folder}/", f"{folder}/empty/"):
             s3.client.put_object(Bucket=bucket, Key=mark, Body=b"")
-    assert list(store.names("")) == ["_run/tmp2/whole"]
+    assert list(store.keys("")) == ["_run/tmp2/whole"]
     assert [entry.key for entry in store.entries()] == ["_run/tmp2/whole"]
 
 
 def test_no_folder_yet_is_an_empty_one_but_no_bucket_is_an_error(tmp_path: Path, s3) -> None:
-    assert list(Store(str(tmp_path / "none")).names("")) == []
-    assert list(Store(f"{s3.bucket('there')}/none").names("")) == []
+    assert list(Store(str(tmp_path / "none")).keys("")) == []
+    assert list(Store(f"{s3.bucket('there')}/none").keys("")) == []
     with pytest.raises(AccessError, match="s3://no-such-bucket-here"):
-        list(Store("s3://no-such-bucket-here/in").names(""))
+        list(Store("s3://no-such-bucket-here/in").keys(""))
 
 
 def test_links_out_are_followed_and_loops_end(tmp_path: Path) -> None:
@@ -132,17 +132,17 @@ def test_links_out_are_followed_and_loops_end(tmp_path: Path) -> None:
     (elsewhere / "below/up").symlink_to(elsewhere)
     os.mkfifo(root / "pipe")
     store = Store(str(root))
-    assert list(store.names("")) == ["file", "out/below/file", "real/file"]
+    assert list(store.keys("")) == ["file", "out/below/file", "real/file"]
     assert [entry.key for entry in store.entries("out/")] == ["out/below/file"]
     assert store.read("out/below/file") == b"content"
     (tmp_path / "linked").symlink_to(root)
-    assert list(Store(str(tmp_path / "linked")).names("")) == ["file", "out/below/file", "real/file"]
+    assert list(Store(str(tmp_path / "linked")).keys("")) == ["file", "out/below/file", "real/file"]
 
 
 def test_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     os.close(os.open(os.fsencode(tmp_path) + b"/caf\xe9.jpg", os.O_CREAT))
     with pytest.raises(AccessError, match=r"caf\\xe9.jpg.*not UTF-8"):
-        list(Store(str(tmp_path)).names(""))
+        list(Store(str(tmp_path)).keys(""))
 
 
 @pytest.mark.parametrize("key", ["../outside", "a/../../outside", "/etc/passwd", "a/./b", "", "nul\0"])

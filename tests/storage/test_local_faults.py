@@ -12,7 +12,7 @@ from pipeline.storage import StorageError, StorageFull, Store, retry
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "PAUSE", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
 
 
 class Failing:
@@ -51,14 +51,14 @@ def test_local_disk_that_is_full_is_full_at_once(tmp_path: Path, monkeypatch) ->
     with pytest.raises(StorageFull, match=f"{tmp_path}/key: No space left"):
         store.put_if_absent("key", b"content")
     assert fsync.left == 8
-    assert list(store.names()) == []
+    assert list(store.keys()) == []
 
 
 def test_local_file_is_read_on_after_an_error_that_passes(tmp_path: Path, monkeypatch) -> None:
     content = os.urandom(1 << 20)
     (tmp_path / "file").write_bytes(content)
     store, failures = Store(str(tmp_path)), [OSError(errno.EIO, "I/O error"), OSError(errno.EAGAIN, "again")] * 3
-    asked = retry.patiently
+    asked = retry.with_retry
 
     def sometimes(call):
         def fails():
@@ -68,7 +68,7 @@ def test_local_file_is_read_on_after_an_error_that_passes(tmp_path: Path, monkey
 
         return asked(fails)
 
-    monkeypatch.setattr("pipeline.storage.local_folder.patiently", sometimes)
+    monkeypatch.setattr("pipeline.storage.local_folder.with_retry", sometimes)
     with store.open("file") as file:
         assert failures == []
         failures.extend([OSError(errno.EIO, "I/O error")] * 2)
@@ -84,7 +84,7 @@ def test_local_file_is_read_on_after_an_error_that_passes(tmp_path: Path, monkey
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
 def test_local_file_that_cannot_be_read_says_which(monkeypatch) -> None:
-    monkeypatch.setattr(retry, "TRYING", 0)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     with Store("/proc/self").open("mem") as file:
         with pytest.raises(StorageError, match=r"reading /proc/self/mem: Input/output error \(asked 3 times") as caught:
             file.read(1)

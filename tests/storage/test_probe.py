@@ -10,17 +10,17 @@ from pipeline.storage import AccessError, Store
 
 def test_probe_passes_and_leaves_nothing(uri: str, s3) -> None:
     store = Store(uri)
-    store.probe()
-    store.probe()
-    assert list(store._folder.names("")) == []
+    store.check_writable()
+    store.check_writable()
+    assert list(store._folder.keys("")) == []
 
 
 def test_store_that_ignores_the_condition_is_refused_unless_alone(wire, s3) -> None:
     uri = s3.bucket("unconditional")
     wire.without_header = "If-None-Match"
     with pytest.raises(AccessError, match=f"{uri} has no conditional put"):
-        Store(uri).probe()
-    Store(uri, single_writer=True).probe()
+        Store(uri).check_writable()
+    Store(uri, single_writer=True).check_writable()
     assert s3.client.list_objects_v2(Bucket=uri.removeprefix("s3://"))["KeyCount"] == 0
 
 
@@ -28,15 +28,15 @@ def test_store_that_ignores_the_condition_is_refused_unless_alone(wire, s3) -> N
 @pytest.mark.parametrize("alone", [False, True])
 def test_what_is_only_read_is_refused(uri: str, alone: bool) -> None:
     with pytest.raises(AccessError, match=f"{uri}.*cannot be written to"):
-        Store(uri, single_writer=alone).probe()
+        Store(uri, single_writer=alone).check_writable()
 
 
 def test_no_bucket_and_no_folder_are_refused(s3, tmp_path) -> None:
     with pytest.raises(AccessError, match="s3://no-such-bucket-here"):
-        Store("s3://no-such-bucket-here/out").probe()
+        Store("s3://no-such-bucket-here/out").check_writable()
     (tmp_path / "file").touch()
     with pytest.raises(AccessError, match=f"{tmp_path}/file/below"):
-        Store(str(tmp_path / "file/below")).probe()
+        Store(str(tmp_path / "file/below")).check_writable()
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ from pipeline.storage import Store
 uri, name = sys.argv[1:]
 stores = [Store(uri) for _ in range(4)]
 for store in stores:
-    assert list(store.names("")) == []
+    assert list(store.keys("")) == []
 start = threading.Barrier(4)
 
 def put(number):
@@ -104,7 +104,7 @@ def test_lost_acknowledgement_is_still_ours(wire, s3) -> None:
 
 @pytest.mark.parametrize("status", [409, 429, 500, 503])
 def test_refused_for_now_is_transient(wire, s3, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
-    monkeypatch.setattr(retry, "TRYING", 0)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     store = Store(s3.bucket("refused"))
     wire.statuses = [status] * 40
     with pytest.raises(StorageError, match=r"writing 4 bytes to s3://refused.*\(asked 3 times in \d s\)") as caught:
@@ -116,8 +116,8 @@ def test_refused_for_now_is_transient(wire, s3, monkeypatch: pytest.MonkeyPatch,
 
 
 def test_stalled_store_does_not_hold_for_ever(wire, s3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.storage.fsspec_folder.ANSWER", 0.3)
-    monkeypatch.setattr(retry, "TRYING", 0)
+    monkeypatch.setattr("pipeline.storage.fsspec_folder.MAX_LATENCY_SECONDS", 0.3)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     store = Store(s3.bucket("stalled"))
     wire.stalled = threading.Event()
     with pytest.raises(StorageError, match=r"s3://stalled.*: no answer in time \(asked 3 times") as caught:
@@ -147,7 +147,7 @@ def test_disk_full_names_path_and_bytes_and_leaves_nothing(tmp_path: Path) -> No
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not caught.value.transient
     assert list((tmp_path / "_run/tmp").iterdir()) == []
-    assert list(store.names("")) == []
+    assert list(store.keys("")) == []
 
 
 def test_half_a_file_is_never_visible(tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_half_a_file_is_never_visible(tmp_path: Path) -> None:
     killed = subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False)
     assert killed.returncode < 0
     assert len(list((tmp_path / "_run/tmp").iterdir())) == 1
-    assert list(Store(str(tmp_path)).names("")) == []
+    assert list(Store(str(tmp_path)).keys("")) == []
     assert Store(str(tmp_path)).put_if_absent("predictions/part", b"whole")
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.storage import AccessError, Changed, Missing, StorageError, Store, retry
-from pipeline.storage.local_folder import WHOLE
+from pipeline.storage.local_folder import FULL_DIGEST_MAX_BYTES
 
 
 def version(store: Store, key: str) -> str:
@@ -66,7 +66,7 @@ def test_content_read_is_always_of_the_version_asked(uri: str) -> None:
 
 def test_touch_and_copy_do_not_change_a_local_version(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"content")
-    (tmp_path / "large").write_bytes(os.urandom(WHOLE + 1))
+    (tmp_path / "large").write_bytes(os.urandom(FULL_DIGEST_MAX_BYTES + 1))
     store = Store(str(tmp_path))
     before = {entry.key: entry.version for entry in store.entries()}
     for name in ("small", "large"):
@@ -75,12 +75,12 @@ def test_touch_and_copy_do_not_change_a_local_version(tmp_path: Path) -> None:
         os.replace(tmp_path / "copy", tmp_path / name)  # noqa: PTH105
     assert {entry.key: entry.version for entry in store.entries()} == before
     assert before["small"].startswith("7-")
-    assert before["large"].startswith(f"{WHOLE + 1}-")
+    assert before["large"].startswith(f"{FULL_DIGEST_MAX_BYTES + 1}-")
 
 
-@pytest.mark.parametrize("at", [0, WHOLE // 2, WHOLE - 1])
+@pytest.mark.parametrize("at", [0, FULL_DIGEST_MAX_BYTES // 2, FULL_DIGEST_MAX_BYTES - 1])
 def test_any_byte_of_a_small_local_file_counts(tmp_path: Path, at: int) -> None:
-    content = bytearray(WHOLE)
+    content = bytearray(FULL_DIGEST_MAX_BYTES)
     store = Store(str(tmp_path))
     store.put("file", bytes(content))
     before = version(store, "file")
@@ -91,7 +91,7 @@ def test_any_byte_of_a_small_local_file_counts(tmp_path: Path, at: int) -> None:
 
 @pytest.mark.parametrize("at", [0, -1])
 def test_large_local_file_is_sampled_at_both_ends(tmp_path: Path, at: int) -> None:
-    content = bytearray(WHOLE + 100)
+    content = bytearray(FULL_DIGEST_MAX_BYTES + 100)
     store = Store(str(tmp_path))
     store.put("file", bytes(content))
     before = version(store, "file")
@@ -154,9 +154,9 @@ def test_local_file_without_permission_is_named(forbidden: Path) -> None:
         store.read("file")
     with pytest.raises(AccessError, match=f"{forbidden}/file"):
         list(store.entries())
-    assert list(store.names()) == ["file"]
+    assert list(store.keys()) == ["file"]
     with pytest.raises(AccessError, match=f"{forbidden}"):
-        store.probe()
+        store.check_writable()
 
 
 def test_no_credentials_names_the_uri(s3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -165,13 +165,13 @@ def test_no_credentials_names_the_uri(s3, monkeypatch: pytest.MonkeyPatch, tmp_p
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    for access in (lambda store: store.read("key"), lambda store: list(store.entries()), Store.probe):
+    for access in (lambda store: store.read("key"), lambda store: list(store.entries()), Store.check_writable):
         with pytest.raises(AccessError, match=f"{uri}.*redentials"):
             access(Store(uri))
 
 
 @pytest.mark.parametrize(
-    "access", [lambda store: store.read("key"), lambda store: store.size("key"), lambda store: list(store.names(""))]
+    "access", [lambda store: store.read("key"), lambda store: store.size("key"), lambda store: list(store.keys(""))]
 )
 def test_forbidden_names_the_uri_and_no_secret(wire, s3, access) -> None:
     uri = s3.bucket("denied")
@@ -189,7 +189,7 @@ def test_bad_request_without_a_reason_is_access(wire, s3) -> None:
 
 def test_nobody_there_is_transient(s3, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = s3.bucket("down")
-    monkeypatch.setattr(retry, "TRYING", 0)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:canary-password@127.0.0.1:9")
     with pytest.raises(StorageError, match=uri) as caught:
         Store(uri).read("key")

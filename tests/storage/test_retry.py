@@ -13,7 +13,7 @@ from tests.faults.faulty_proxy import Answer, Connection, Proxy, Request
 
 @pytest.fixture(autouse=True)
 def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "PAUSE", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
 
 
 def failing(times: int, error: Exception) -> Callable[[], int]:
@@ -31,35 +31,35 @@ def failing(times: int, error: Exception) -> Callable[[], int]:
 
 @pytest.mark.parametrize("error", [TimeoutError("stalled"), ConnectionRefusedError(), OSError(errno.EIO, "I/O error")])
 def test_what_passes_is_asked_again_until_it_has(error: Exception) -> None:
-    assert retry.patiently(failing(6, error)) == 7
+    assert retry.with_retry(failing(6, error)) == 7
 
 
 @pytest.mark.parametrize("error", [PermissionError("no"), OSError(errno.ENOSPC, "full"), ValueError("a mistake")])
 def test_what_does_not_pass_is_raised_at_once(error: Exception) -> None:
     call = failing(1, error)
     with pytest.raises(type(error)):
-        retry.patiently(call)
+        retry.with_retry(call)
     assert call() == 2, "it was made once before"
 
 
 def test_time_is_up_after_three_tries_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retry, "TRYING", 0)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     with pytest.raises(TimeoutError) as caught:
-        retry.patiently(failing(3, TimeoutError("stalled")))
+        retry.with_retry(failing(3, TimeoutError("stalled")))
     assert caught.value.__notes__ == ["asked 3 times in 0 s"]
-    assert retry.patiently(failing(2, TimeoutError("stalled"))) == 3
+    assert retry.with_retry(failing(2, TimeoutError("stalled"))) == 3
 
 
 def test_pauses_double_up_to_a_quarter_of_a_minute_and_differ() -> None:
     for tries, seconds in [(1, 0.01), (4, 0.08), (40, 15.0)]:
-        found = {retry.pause(tries) for _ in range(100)}
+        found = {retry.pause_seconds(tries) for _ in range(100)}
         assert seconds / 2 <= min(found) < max(found) <= seconds
         assert len(found) > 90
 
 
 def test_who_waits_is_told_once_and_no_secret(monkeypatch, caplog) -> None:
-    monkeypatch.setattr(retry, "SAID", 0)
-    retry.patiently(failing(3, TimeoutError("https://host/?X-Amz-Signature=canary-secret")))
+    monkeypatch.setattr(retry, "WARN_AFTER_SECONDS", 0)
+    retry.with_retry(failing(3, TimeoutError("https://host/?X-Amz-Signature=canary-secret")))
     assert len(caplog.messages) == 1
     assert "a store failed 1 times, it is asked again" in caplog.text
     assert "canary-secret" not in caplog.text
@@ -73,7 +73,7 @@ DENIED = [403, 401, (403, "InvalidAccessKeyId"), (400, "ExpiredToken"), (400, "T
     "access",
     [
         lambda store: store.read("key"),
-        lambda store: list(store.names("")),
+        lambda store: list(store.keys("")),
         lambda store: store.put("key", b""),
         lambda store: store.put_if_absent("key", b""),
         lambda store: store.delete("key"),
@@ -124,7 +124,7 @@ def test_each_page_of_a_listing_is_asked_again(wire, s3) -> None:
     uri = s3.bucket("pages")
     for number in range(110):
         s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key=f"{number:04d}", Body=b"")
-    names, found = Store(uri).names(), []
+    names, found = Store(uri).keys(), []
     for number, name in enumerate(names):
         found.append(name)
         if number in (0, 50):  # before the second page

@@ -30,7 +30,7 @@ from pipeline.runtime.stages.load import Loader
 from pipeline.runtime.stages.predict import ModelRef, columns_of
 from pipeline.runtime.stages.write import Writer
 from pipeline.sandbox import Limits
-from pipeline.sinks.schema import output_schema, plain
+from pipeline.sinks.schema import output_schema, with_plain_types
 from pipeline.sources import Found, Source, SourceOptions, find, source_for
 from pipeline.sources.stored_latents_source import LATENTS
 from pipeline.storage import Entry, Store
@@ -103,7 +103,7 @@ def check(options: RunOptions) -> Checked:
     except ValueError as error:  # a kept column by a name that is taken
         raise UsageError(str(error)) from error
     output = Store(options.output, single_writer=options.single_writer)
-    output.probe()
+    output.check_writable()
     return Checked(
         input=uri,
         source=source,
@@ -123,7 +123,7 @@ def _kept(options: RunOptions, source: Source, store: Store, entries: Iterator[E
     """The columns that rows carry along, as the first file has them that is not damaged."""
     kept = pa.schema([])
     for entry in entries:
-        kept = plain(source.kept(store, entry))
+        kept = with_plain_types(source.kept(store, entry))
         if len(kept) == len(options.keep_columns):
             break
     return kept

@@ -61,7 +61,7 @@ def status(output: Store) -> Status:
         bytes=sum(receipt.bytes for receipt in known),
         units_per_second=rate,
         seconds_left=(units - units_done) / rate if units is not None and rate else None,
-        finished=bool(shards) and len(done) == shards and MANIFEST in output.names(MANIFEST),
+        finished=bool(shards) and len(done) == shards and MANIFEST in output.keys(MANIFEST),
     )
 
 

@@ -131,7 +131,7 @@ def total(counts: Iterable[int | None]) -> int | None:
 
 def read_segments(store: Store) -> list[Segment]:
     """The segments of a run in order; a fresh listing."""
-    keys = sorted(key for key in store.names(PLAN) if key.startswith(f"{PLAN}segment-") and key.endswith(".json"))
+    keys = sorted(key for key in store.keys(PLAN) if key.startswith(f"{PLAN}segment-") and key.endswith(".json"))
     return [Segment.from_json(store.read(key)) for key in keys]
 
 

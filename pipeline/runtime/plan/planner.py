@@ -22,7 +22,7 @@ from pipeline.runtime.plan.plan_files import (
     total,
 )
 from pipeline.runtime.plan.unit_limit import begun, limited, rest
-from pipeline.sinks.schema import plain
+from pipeline.sinks.schema import with_plain_types
 from pipeline.sources.discovery import Found
 from pipeline.sources.source import Piece, Source
 from pipeline.storage import AccessError, Entry, Store
@@ -150,7 +150,7 @@ def pieces_of_all(
 
     def cut(entry: Entry) -> list[Piece]:
         if kept is not None and len(kept):
-            _check_kept(store, entry, kept, plain(source.kept(store, entry)))
+            _check_kept(store, entry, kept, with_plain_types(source.kept(store, entry)))
         return list(source.pieces(store, entry))
 
     with ThreadPoolExecutor(OPENED) as pool:

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from pipeline.faultpoints import reached
 from pipeline.runtime.records.receipts import Receipt, read_receipts, receipt_of
-from pipeline.sinks.parts import part_key, put_quarantine, read_footer, shard_of
+from pipeline.sinks.parts import parse_part_key, part_key, put_quarantine, read_footer
 from pipeline.storage import Store
 
 PREDICTIONS = "predictions/"
@@ -28,8 +28,8 @@ class Listed(NamedTuple):
 def listed(output: Store, run: str) -> Listed:
     """A fresh listing."""
     there = Listed(set(), [])
-    for key in output.names(PREDICTIONS):
-        part = shard_of(key)
+    for key in output.keys(PREDICTIONS):
+        part = parse_part_key(key)
         if part is not None and part[0] == run:
             there.shards.add(part[1])
         elif part is not None:

@@ -16,7 +16,7 @@ ATTEMPTS = "_run/attempts/"
 def read_lost(output: Store, run: str) -> Counter[int]:
     """How many passes of all drivers of this run lost each shard."""
     lost: Counter[int] = Counter()
-    for key in output.names(ATTEMPTS):
+    for key in output.keys(ATTEMPTS):
         noted = json.loads(output.read(key))
         if noted["run"] == run:
             lost.update(noted["lost"])

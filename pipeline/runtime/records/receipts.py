@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.faultpoints import reached
-from pipeline.sinks.ownership import owned
+from pipeline.sinks.ownership import checking_ownership
 from pipeline.sinks.parts import Footer
 from pipeline.storage import Store
 
@@ -92,7 +92,7 @@ def read_receipts(output: Store, run: str) -> dict[int, Receipt]:
     A driver that outlived its OUTPUT may have left receipts of another run there.
     """
     heard: dict[int, Receipt] = {}
-    for key in output.names(RECEIPTS):
+    for key in output.keys(RECEIPTS):
         for row in pq.ParquetFile(io.BytesIO(output.read(key))).read(columns=SCHEMA.names).to_pylist():
             receipt = Receipt(**row)
             known = heard.get(receipt.shard)
@@ -129,7 +129,7 @@ class Ledger:
             return
         key, sink = f"{RECEIPTS}{uuid.uuid4().hex}.parquet", io.BytesIO()
         pq.write_table(to_table(self._unflushed), sink, compression="zstd")
-        with owned(self.output, self._unflushed[0].run, key):
+        with checking_ownership(self.output, self._unflushed[0].run, key):
             reached("receipts.before")
             self.output.put_if_absent(key, sink.getvalue())
             reached("receipts.put")

@@ -15,7 +15,7 @@ from pipeline.faultpoints import reached
 from pipeline.heads.head import Head
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
-from pipeline.sinks.ownership import RUN
+from pipeline.sinks.ownership import RUN_FILE
 from pipeline.storage import Missing, Store, redact
 
 SOFTWARE = ("perceiver-pipeline", "ray", "torch", "transformers", "numpy", "pyarrow", "pillow", "av")
@@ -69,11 +69,11 @@ def new_run(
 def claim(output: Store, wanted: Run) -> Run:
     """Put run.json if it is absent, else adopt the one that is there; UsageError where that one is another run's."""
     reached("run.before")
-    created = output.put_if_absent(RUN, wanted.to_json())
+    created = output.put_if_absent(RUN_FILE, wanted.to_json())
     reached("run.claimed")
     if created:
         return wanted
-    found = Run.from_json(output.read(RUN))
+    found = Run.from_json(output.read(RUN_FILE))
     if found.input != wanted.input:
         raise UsageError(
             f"{output.uri} holds the predictions of INPUT {found.input}, this run's INPUT is {wanted.input}: "
@@ -90,9 +90,9 @@ def claim(output: Store, wanted: Run) -> Run:
 def read_run(output: Store) -> Run:
     """The run of an OUTPUT; UsageError where there is none."""
     try:
-        return Run.from_json(output.read(RUN))
+        return Run.from_json(output.read(RUN_FILE))
     except Missing as error:
-        raise UsageError(f"{output.uri} is not the OUTPUT of a run: it has no {RUN}") from error
+        raise UsageError(f"{output.uri} is not the OUTPUT of a run: it has no {RUN_FILE}") from error
 
 
 def _differences(path: str, found: Any, wanted: Any) -> Iterator[str]:

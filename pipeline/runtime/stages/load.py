@@ -21,7 +21,7 @@ from pipeline.runtime.stages.shard_format import array_columns, pack
 from pipeline.runtime.stages.unit_reader import LATENTS, THREADS, Found, Loaded, Loader, Trouble, found_in
 from pipeline.sandbox import Limits
 from pipeline.sinks.parts import Quarantined, predicted_ids
-from pipeline.sinks.schema import large
+from pipeline.sinks.schema import to_large_type
 from pipeline.sources.source import Piece
 from pipeline.storage import AccessError, Store, redact
 
@@ -75,9 +75,10 @@ def to_tables(results: list[Loaded | Quarantined], kept: pa.Schema) -> tuple[pa.
 def _kept(values: list[Any], kind: pa.DataType) -> pa.Array:
     """A kept column, of Python's values and of Arrow's where Python has none as exact."""
     if not any(isinstance(value, pa.Scalar) for value in values):
-        return pa.array(values, large(kind))
+        return pa.array(values, to_large_type(kind))
+    large = to_large_type(kind)
     arrays = [
-        pa.repeat(value, 1).cast(large(kind)) if isinstance(value, pa.Scalar) else pa.array([value], large(kind))
+        pa.repeat(value, 1).cast(large) if isinstance(value, pa.Scalar) else pa.array([value], large)
         for value in values
     ]
     return pa.concat_arrays(arrays)

@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline.heads.head import ColumnType
 from pipeline.runtime.stages.output_table import array_of
 from pipeline.sandbox import Child, Died, Limits, NotStarted
-from pipeline.sinks.media import MEDIA
+from pipeline.sinks.media import MEDIA_ENCODERS
 from pipeline.sinks.schema import arrow_type
 
 Encode: TypeAlias = Callable[[str, Sequence[np.ndarray]], list[bytes | Exception]]
@@ -32,7 +32,7 @@ def with_files(
     for at, name in enumerate(table.column_names):
         kind = columns.get(name)
         medium = kind[0] if isinstance(kind, list) else kind
-        if isinstance(medium, str) and medium in MEDIA:
+        if isinstance(medium, str) and medium in MEDIA_ENCODERS:
             files = _files(table.column(name), medium, encode, failed)
             values = files if isinstance(kind, list) else [row and row[0] for row in files]
             table = table.set_column(at, name, pa.array(values, arrow_type(kind)))
@@ -44,7 +44,7 @@ def encode_here(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Exceptio
     results: list[bytes | Exception] = []
     for medium in media:
         try:
-            results.append(MEDIA[kind](medium))
+            results.append(MEDIA_ENCODERS[kind](medium))
         except MemoryError:  # others of this machine may have it
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the unit is quarantined for it
@@ -75,7 +75,7 @@ def encode_apart(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Excepti
 def _encoded(kind: str, media: Sequence[np.ndarray]) -> Iterator[bytes]:
     """In the child: file by file."""
     for medium in media:
-        yield MEDIA[kind](medium)
+        yield MEDIA_ENCODERS[kind](medium)
 
 
 def _files(

@@ -21,7 +21,7 @@ from pipeline.runtime.stages.load import KEPT, LATENTS
 from pipeline.runtime.stages.output_table import empty_rows, to_rows
 from pipeline.runtime.stages.shard_format import Ragged, arrays_of
 from pipeline.sinks.parts import Quarantined
-from pipeline.sinks.schema import IDENTITY
+from pipeline.sinks.schema import IDENTITY_COLUMNS
 
 
 class Way(IntEnum):
@@ -187,7 +187,7 @@ def rows_of(units: pa.Table, done: Sequence[tuple[list[int], pa.Table]], columns
     table = pa.concat_tables(tables).combine_chunks()
     if (np.diff(order) < 0).any():  # buckets were mixed: back to plan order
         table = table.take(np.argsort(order))
-    carried = [name for name in units.column_names if name in IDENTITY or name.startswith(KEPT)]
+    carried = [name for name in units.column_names if name in IDENTITY_COLUMNS or name.startswith(KEPT)]
     kept = units.select(carried).take(np.sort(order))
     for name in table.column_names:
         kept = kept.append_column(table.schema.field(name), table.column(name))

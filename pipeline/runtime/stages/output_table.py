@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.heads.head import ColumnType
-from pipeline.sinks.media import MEDIA
+from pipeline.sinks.media import MEDIA_ENCODERS
 from pipeline.sinks.schema import arrow_type
 
 _LARGE = {"string": pa.large_string(), "binary": pa.large_binary()}
@@ -50,15 +50,15 @@ def transit_type(column: ColumnType) -> pa.DataType:
         return pa.large_list(transit_type(column[0]))
     if isinstance(column, dict):
         return pa.struct([(name, transit_type(part)) for name, part in column.items()])
-    return _MEDIUM if column in MEDIA else _LARGE.get(column, arrow_type(column))
+    return _MEDIUM if column in MEDIA_ENCODERS else _LARGE.get(column, arrow_type(column))
 
 
 def to_array(values: Sequence[Any] | np.ndarray, column: ColumnType) -> pa.Array:
     """One column. Arrays become lists of their elements, or media, without going through Python objects."""
-    if isinstance(column, str) and column in MEDIA:
+    if isinstance(column, str) and column in MEDIA_ENCODERS:
         return pa.array([_medium(value, column) for value in values], _MEDIUM)
     if isinstance(column, list) and isinstance(column[0], str):
-        if column[0] in MEDIA:
+        if column[0] in MEDIA_ENCODERS:
             return pa.array([[_medium(one, column[0]) for one in value] for value in values], pa.large_list(_MEDIUM))
         if len(values) and all(isinstance(value, np.ndarray) for value in values):
             return _lists([np.asarray(value) for value in values], transit_type(column[0]))

@@ -31,8 +31,8 @@ def test_an_estimate_freezes_the_plan_and_predicts_nothing_for_good(pictures, ch
     slowest = max(known.load_seconds / 2, known.predict_seconds / 2)
     assert known.seconds == pytest.approx(60 * slowest)
     assert 60 * 20 < known.bytes < 60 * 5000
-    assert list(output.names("predictions/")) == []
-    assert len(list(output.names("_run/plan/"))) == 2
+    assert list(output.keys("predictions/")) == []
+    assert len(list(output.keys("_run/plan/"))) == 2
 
 
 def test_units_that_take_long_are_tried_one_by_one_and_quick_ones_by_the_micro_batch():

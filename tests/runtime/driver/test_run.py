@@ -41,12 +41,12 @@ def options(pictures: Path, checkpoint: Path, tmp_path: Path, cluster: None) -> 
 
 def rows_of(output: Store) -> list[dict]:
     """Every row of every part, in order of parts."""
-    parts = list(output.names("predictions/"))
+    parts = list(output.keys("predictions/"))
     return [row for key in parts for row in pq.read_table(io.BytesIO(output.read(key))).to_pylist()]
 
 
 def quarantined_of(output: Store) -> list[dict]:
-    parts = list(output.names("quarantine/"))
+    parts = list(output.keys("quarantine/"))
     return [row for key in parts for row in pq.read_table(io.BytesIO(output.read(key))).to_pylist()]
 
 
@@ -142,7 +142,7 @@ def test_from_s3_to_s3(options, pictures, checkpoint, s3):
     assert len(quarantined_of(output)) == 5
     again, said = run(options(input=inputs.uri, output=output.uri))
     assert (again.rows, again.resumed) == (55, 8)
-    written = "".join(output.read(key).decode("latin1") for key in output.names("_run/") if key.endswith(".json"))
+    written = "".join(output.read(key).decode("latin1") for key in output.keys("_run/") if key.endswith(".json"))
     assert "testing-secret-canary" not in written + said
 
 
@@ -151,7 +151,7 @@ def test_a_store_without_conditional_puts_needs_a_single_writer(options, s3, wir
     wire.without_header = "If-None-Match"
     with pytest.raises(AccessError, match=rf"{output.uri} has no conditional put.*single-writer"):
         run(options(output=output.uri))
-    assert list(Store(output.uri, single_writer=True).names("")) == []
+    assert list(Store(output.uri, single_writer=True).keys("")) == []
     summary, _ = run(options(output=output.uri, single_writer=True))
     assert (summary.rows, summary.quarantined) == (55, 5)
     again, _ = run(options(output=output.uri, single_writer=True))
@@ -162,8 +162,8 @@ def test_too_much_quarantined_stops_and_a_higher_value_goes_on(options, tmp_path
     with pytest.raises(TooMuchQuarantined, match=r"of 60 units.*max_quarantine \(0\.02\)"):
         run(options(max_quarantine=0.02))
     output = Store(str(tmp_path / "out"))
-    done = list(output.names("predictions/"))
-    assert "_run/manifest.json" not in output.names("_run/")
+    done = list(output.keys("predictions/"))
+    assert "_run/manifest.json" not in output.keys("_run/")
     summary, _ = run(options(max_quarantine=0.1))
     assert summary.rows == 55
     assert summary.resumed >= len(done) > 0, "what was committed stays"
@@ -174,7 +174,7 @@ def test_too_much_quarantined_stops_and_a_higher_value_goes_on(options, tmp_path
 def test_another_run_s_output_is_refused_before_any_work(options, pictures, tmp_path, put_pictures):
     output = Store(str(tmp_path / "out"))
     run(options(limit=8))
-    before = sorted(output.names())
+    before = sorted(output.keys())
     put_pictures(tmp_path / "others", [1])
     with pytest.raises(UsageError, match=rf"INPUT {pictures}, this run's INPUT is {tmp_path}/others"):
         run(options(input=str(tmp_path / "others")))
@@ -182,7 +182,7 @@ def test_another_run_s_output_is_refused_before_any_work(options, pictures, tmp_
         run(options(dtype="bfloat16"))
     with pytest.raises(UsageError, match=r"options\.top_k was 5, this run has 2"):
         run(options(top_k=2))
-    assert sorted(output.names()) == before
+    assert sorted(output.keys()) == before
 
 
 def test_what_cannot_be_run_is_refused_before_any_work(options, checkpoint, tmp_path):
@@ -212,7 +212,7 @@ def test_replicas_that_cannot_start_end_the_run_with_the_reason(options, monkeyp
 def test_parts_that_no_driver_wrote_down_are_heard_from_their_footers(options, tmp_path):
     output = Store(str(tmp_path / "out"))
     first, _ = run(options())
-    for key in [*output.names("_run/receipts/"), *output.names("quarantine/")]:
+    for key in [*output.keys("_run/receipts/"), *output.keys("quarantine/")]:
         output.delete(key)
     lost = part_key(first.run, 3)
     output.delete(lost)
@@ -231,7 +231,7 @@ def test_parts_that_others_changed_are_noticed(options, tmp_path):
     table = pq.read_table(io.BytesIO(output.read(key)))
     footer = read_footer(output, key)
     output.put(key, encode_part(table.slice(1), type(footer)(**(vars(footer) | {"rows": footer.rows - 1}))))
-    for name in output.names("_run/receipts/"):
+    for name in output.keys("_run/receipts/"):
         output.delete(name)
     with pytest.raises(RunFailed, match=r"8 units were planned, but 6 rows and 1 quarantined"):
         run(options(limit=8, max_quarantine=0.2))

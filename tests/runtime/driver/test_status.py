@@ -38,19 +38,19 @@ def output(tmp_path, pictures, checkpoint) -> Store:
 
 
 def test_status_of_a_run_in_the_middle(output, pictures):
-    before = sorted(output.names())
+    before = sorted(output.keys())
     known = status(output)
     assert (known.shards_done, known.shards, known.segments) == (3, 15, 1)
     assert (known.rows, known.quarantined, known.units) == (0, 12, 60)
-    assert known.bytes == sum(output.size(key) for key in output.names("predictions/"))
+    assert known.bytes == sum(output.size(key) for key in output.keys("predictions/"))
     assert (known.task, known.input, known.finished) == ("image-classification", str(pictures), False)
     assert 0 < known.units_per_second < 4 / 0.05
     assert known.seconds_left == pytest.approx(48 / known.units_per_second)
-    assert sorted(output.names()) == before, "looking changes nothing"
+    assert sorted(output.keys()) == before, "looking changes nothing"
 
 
 def test_status_before_the_first_part_and_of_no_run(output, tmp_path):
-    for key in [*output.names("predictions/"), *output.names("_run/receipts/")]:
+    for key in [*output.keys("predictions/"), *output.keys("_run/receipts/")]:
         output.delete(key)
     known = status(output)
     assert (known.shards_done, known.units_per_second, known.seconds_left) == (0, None, None)

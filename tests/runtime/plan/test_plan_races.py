@@ -11,7 +11,7 @@ import pytest
 from pipeline.runtime.plan import plan_files
 from pipeline.runtime.plan.plan_files import read_plan_file, read_segments, segment_key
 from pipeline.runtime.plan.planner import Cut, Plan, freeze
-from pipeline.sinks.ownership import RUN, OutputLost
+from pipeline.sinks.ownership import RUN_FILE, OutputLost
 from pipeline.sources import IMAGES, find
 from pipeline.storage import StorageError, Store, retry
 
@@ -36,11 +36,11 @@ def assert_whole(output: Store, plan: Plan) -> None:
     assert plan.segments == read_segments(output)
     rows = [row for file in plan.files for row in read_plan_file(output, file.name, file.sha256).to_pylist()]
     assert [piece["key"] for row in rows for piece in row["pieces"]] == [f"{number}.jpg" for number in range(6)]
-    assert {key for key in output.names("_run/plan/") if key.endswith(".parquet")} == {file.name for file in plan.files}
+    assert {key for key in output.keys("_run/plan/") if key.endswith(".parquet")} == {file.name for file in plan.files}
 
 
 def test_drivers_that_plan_at_once_agree_whatever_the_store_loses(inputs, faulty, s3, monkeypatch) -> None:
-    monkeypatch.setattr(retry, "PAUSE", 0.01)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
     uris, start = [s3.bucket("plans") for _ in range(4)], threading.Barrier(DRIVERS)
     proxy = faulty(rate=0.3, seed=5, kinds=("lost", "lost", 500, "reset"))
     stores = [Store(uri) for uri in uris]
@@ -91,12 +91,12 @@ def test_planning_that_fails_deletes_nothing_and_is_done_by_the_next(inputs, tmp
 
 def test_nothing_is_planned_in_an_output_that_is_another_run_s_by_now(inputs, tmp_path, monkeypatch) -> None:
     output, put_plan_file = Store(str(tmp_path / "out")), plan_files.put_plan_file
-    output.put(RUN, json.dumps({"run": "aaaa0000"}).encode())
+    output.put(RUN_FILE, json.dumps({"run": "aaaa0000"}).encode())
 
     def used_again(*given):
         """While the plan files are written."""
         shutil.rmtree(output.uri)
-        output.put(RUN, json.dumps({"run": "bbbb0000"}).encode())
+        output.put(RUN_FILE, json.dumps({"run": "bbbb0000"}).encode())
         return put_plan_file(*given)
 
     with monkeypatch.context() as patch:

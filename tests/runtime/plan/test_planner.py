@@ -192,7 +192,7 @@ def test_who_loses_the_race_adopts_the_winner_and_plans_the_rest(tmp_path, monke
     _, plan = run_plan(tmp_path)
     assert plan.segments[0] == won[1].segments[0]
     assert planned(output, plan) == {0: ["a.jpg", "b.jpg", "c.jpg"], 1: ["d.jpg"]}
-    files = {key for key in output.names("_run/plan/") if key.endswith(".parquet")}
+    files = {key for key in output.keys("_run/plan/") if key.endswith(".parquet")}
     assert files == {file.name for file in plan.files}, "the loser's plan files are gone"
 
 

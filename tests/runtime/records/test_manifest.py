@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.runtime.records.manifest import MANIFEST, Summary, put_manifest
-from pipeline.sinks.ownership import RUN, OutputLost
+from pipeline.sinks.ownership import RUN_FILE, OutputLost
 from pipeline.storage import Store
 
 COUNTS = {"segments": 1, "shards": 2, "units": 7, "rows": 6, "quarantined": 1, "bytes": 100, "changed": 0, "resumed": 0}
@@ -20,7 +20,7 @@ def summary(output: Store, run: str) -> Summary:
 def output(tmp_path: Path) -> Store:
     """An OUTPUT of the run aaaa0000."""
     store = Store(str(tmp_path))
-    store.put(RUN, json.dumps({"run": "aaaa0000"}).encode())
+    store.put(RUN_FILE, json.dumps({"run": "aaaa0000"}).encode())
     return store
 
 
@@ -33,7 +33,7 @@ def test_a_finished_run_has_a_manifest(output):
 def test_no_manifest_is_put_into_another_run_s_output(output):
     with pytest.raises(OutputLost, match="no longer the OUTPUT of run bbbb0000"):
         put_manifest(output, summary(output, "bbbb0000"), [])
-    assert list(output.names()) == [RUN]
+    assert list(output.keys()) == [RUN_FILE]
 
 
 @pytest.mark.parametrize("finished", [False, True])
@@ -42,11 +42,11 @@ def test_a_manifest_that_came_too_late_is_taken_back(output, monkeypatch, finish
 
     def late(store: Store, key: str, data: bytes) -> None:
         put(store, key, data)
-        put(store, RUN, json.dumps({"run": "bbbb0000"}).encode())
+        put(store, RUN_FILE, json.dumps({"run": "bbbb0000"}).encode())
         if finished:  # the new run, over it
             put(store, MANIFEST, b'{"run": "bbbb0000"}')
 
     monkeypatch.setattr(Store, "put", late)
     with pytest.raises(OutputLost, match="it belongs to run bbbb0000"):
         put_manifest(output, summary(output, "aaaa0000"), [])
-    assert list(output.names()) == ([MANIFEST, RUN] if finished else [RUN])
+    assert list(output.keys()) == ([MANIFEST, RUN_FILE] if finished else [RUN_FILE])

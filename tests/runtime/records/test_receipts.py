@@ -10,7 +10,7 @@ import pytest
 from pipeline.runtime.records import receipts
 from pipeline.runtime.records.committed import committed, heard_of, listed, recover, told
 from pipeline.runtime.records.receipts import Ledger, Receipt, read_receipts
-from pipeline.sinks.ownership import RUN, OutputLost
+from pipeline.sinks.ownership import RUN_FILE, OutputLost
 from pipeline.sinks.parts import Footer, Quarantined, commit, part_key, quarantine_key
 from pipeline.sinks.schema import output_schema
 from pipeline.storage import Store
@@ -24,7 +24,7 @@ def receipt(shard: int, rows: int = 4) -> Receipt:
 
 
 def claim(output: Store, run: str) -> None:
-    output.put(RUN, json.dumps({"run": run}).encode())
+    output.put(RUN_FILE, json.dumps({"run": run}).encode())
 
 
 @pytest.fixture
@@ -54,7 +54,7 @@ def test_receipts_are_flushed_now_and_then_and_at_the_end(output, monkeypatch):
     ledger.add(receipt(2), scheduled=False)
     ledger.flush()
     ledger.flush()
-    assert len(list(output.names("_run/receipts/"))) == 2, "an empty flush writes nothing"
+    assert len(list(output.keys("_run/receipts/"))) == 2, "an empty flush writes nothing"
     heard = read_receipts(output, RUN_NAME)
     assert {shard: bool(found.driver) for shard, found in heard.items()} == {0: True, 1: True, 2: False}
     assert heard[0] == ledger.by_shard[0]
@@ -89,7 +89,7 @@ def test_receipts_are_not_put_into_another_run_s_output(output):
     claim(output, "bbbb0000")
     with pytest.raises(OutputLost, match=r"no longer the OUTPUT of run aaaa0000: it belongs to run bbbb0000"):
         ledger.flush()
-    assert list(output.names("_run/receipts/")) == []
+    assert list(output.keys("_run/receipts/")) == []
 
 
 def test_parts_of_other_runs_are_named(output):
@@ -128,9 +128,9 @@ def test_parts_nobody_heard_of_tell_of_themselves_and_are_made_whole(output):
     put_part(output, "aaaa0000", 7)
     output.delete(quarantine_key("aaaa0000", 0))
     assert [found.quarantined for found in recover(output, "aaaa0000", {7, 0}, heal=False)] == [2, 0]
-    assert list(output.names("quarantine/")) == []
+    assert list(output.keys("quarantine/")) == []
     first, second = recover(output, "aaaa0000", {7, 0})
     assert (first.shard, first.quarantined, first.bytes, first.seconds_predict) == (0, 2, size, 1.5)
     assert second.shard == 7
-    assert list(output.names("quarantine/")) == [quarantine_key("aaaa0000", 0)]
+    assert list(output.keys("quarantine/")) == [quarantine_key("aaaa0000", 0)]
     assert output.size(part_key("aaaa0000", 0)) == size

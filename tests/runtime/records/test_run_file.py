@@ -8,7 +8,7 @@ import pytest
 from pipeline.heads import HeadOptions, head_for
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.records.run_file import RUN, claim, new_run, read_run
+from pipeline.runtime.records.run_file import RUN_FILE, claim, new_run, read_run
 from pipeline.storage import Store
 
 
@@ -38,7 +38,7 @@ def test_what_is_recorded_is_not_compared(tmp_path, wanted):
     other = wanted()
     other = replace(other, record=other.record | {"checkpoint": "elsewhere", "versions": {}})
     assert claim(Store(str(tmp_path)), other).run == first.run
-    record = json.loads((tmp_path / RUN).read_text())
+    record = json.loads((tmp_path / RUN_FILE).read_text())
     assert record["options"]["replicas"] == "auto"
     assert record["versions"]["ray"]
 
@@ -54,11 +54,11 @@ def test_what_is_recorded_is_not_compared(tmp_path, wanted):
 )
 def test_another_run_s_output_is_refused_with_both_values(tmp_path, wanted, change, told):
     claim(Store(str(tmp_path)), wanted())
-    before = (tmp_path / RUN).read_bytes()
+    before = (tmp_path / RUN_FILE).read_bytes()
     with pytest.raises(UsageError) as error:
         claim(Store(str(tmp_path)), wanted(**change))
     assert told in str(error.value)
-    assert (tmp_path / RUN).read_bytes() == before
+    assert (tmp_path / RUN_FILE).read_bytes() == before
 
 
 def test_no_run_is_an_error_that_names_the_folder(tmp_path):

@@ -22,7 +22,7 @@ from pipeline.runtime.stages.output_table import to_rows
 from pipeline.runtime.stages.shard_format import pack
 from pipeline.runtime.stages.write import Writer, write
 from pipeline.sandbox import Crashed, Died
-from pipeline.sinks.media import MEDIA
+from pipeline.sinks.media import MEDIA_ENCODERS
 from pipeline.sinks.parts import part_key, read_footer
 from pipeline.storage import Store
 
@@ -86,7 +86,7 @@ def test_media_that_cannot_be_made_cost_their_units(tmp_path):
     for row in table.to_pylist():
         with av.open(io.BytesIO(row["video"]["bytes"])) as video:
             assert sum(1 for _ in video.decode(video=0)) == 2
-        assert row["frames"][1]["bytes"] == MEDIA["png"](medium("png", 2))
+        assert row["frames"][1]["bytes"] == MEDIA_ENCODERS["png"](medium("png", 2))
 
 
 def test_a_shard_of_no_rows_or_of_bad_ones_alone_is_written(tmp_path):
@@ -105,7 +105,7 @@ def _deadly(kind: str, media: Sequence[np.ndarray]) -> Iterator[bytes]:
             os.abort()
         if one.flat[0] == RAISE:
             raise av.error.InvalidDataError(1, "no such thing")
-        yield MEDIA[kind](one)
+        yield MEDIA_ENCODERS[kind](one)
 
 
 def test_an_encoder_that_ends_its_process_costs_one_unit(tmp_path, monkeypatch):
@@ -114,7 +114,9 @@ def test_an_encoder_that_ends_its_process_costs_one_unit(tmp_path, monkeypatch):
     row = shard([medium("mp4", first) for first in firsts], [medium("wav")] * 4, [[medium("png", 5)]] * 4)
     table, failed = written(tmp_path, row, isolated=True, attempts=2)
     assert table["id"].to_pylist() == ["id0", "id2"]
-    assert [cell["bytes"] for cell in table["video"].to_pylist()] == [MEDIA["mp4"](medium("mp4", n)) for n in (1, 2)]
+    assert [cell["bytes"] for cell in table["video"].to_pylist()] == [
+        MEDIA_ENCODERS["mp4"](medium("mp4", n)) for n in (1, 2)
+    ]
     assert [unit[:3] + unit[4:] for unit in failed[1:]] == [
         ("id1", "write", "Crashed", 4),
         ("id3", "write", "InvalidDataError", 3),
@@ -136,6 +138,6 @@ def test_a_lack_of_memory_is_the_process_s_own_and_may_pass(monkeypatch):
     def short(array: np.ndarray) -> bytes:
         raise MemoryError
 
-    monkeypatch.setattr(media_encoding, "MEDIA", {"png": short})
+    monkeypatch.setattr(media_encoding, "MEDIA_ENCODERS", {"png": short})
     with pytest.raises(MemoryError):
         encode_here("png", [medium("png")])

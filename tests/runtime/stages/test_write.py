@@ -70,7 +70,7 @@ def test_the_loser_of_a_race_reports_the_winner(writer):
     receipt = write(shard(["a"], ["b", "c"]), writer=writer).to_pylist()[0]
     assert (receipt["rows"], receipt["quarantined"]) == (3, 0)
     assert writer.output.read(part_key("abcd0123", 12)) == before
-    assert list(writer.output.names("quarantine/")) == [], "no mix of two attempts"
+    assert list(writer.output.keys("quarantine/")) == [], "no mix of two attempts"
 
 
 def test_a_quarantine_part_that_the_winner_did_not_get_to_is_put_from_its_footer(writer):
@@ -84,7 +84,7 @@ def test_a_quarantine_part_that_the_winner_did_not_get_to_is_put_from_its_footer
 def test_what_ended_the_load_goes_on_to_the_driver(writer):
     receipt = write(shard([], [], fatal="no access"), writer=writer).to_pylist()[0]
     assert (receipt["fatal"], receipt["shard"]) == ("no access", 12)
-    assert list(writer.output.names("predictions/")) == []
+    assert list(writer.output.keys("predictions/")) == []
 
 
 @pytest.mark.parametrize("error", [AccessError("no permission"), StorageFull("no room for 12 bytes in /data")])
@@ -146,7 +146,7 @@ def test_an_error_that_is_no_row_s_is_raised(writer, monkeypatch):
     monkeypatch.setattr(putting, "commit", broken)
     with pytest.raises(ZeroDivisionError):
         write(shard(["a", "b"], []), writer=writer)
-    assert list(writer.output.names("predictions/")) == []
+    assert list(writer.output.keys("predictions/")) == []
 
 
 def test_reasons_of_half_characters_or_no_words_are_written(writer):
