@@ -13,7 +13,7 @@ import pyarrow as pa
 from pipeline.checkpoints import digest
 from pipeline.runtime.records.quarantine import quarantined, to_table
 from pipeline.runtime.stages.predict import ModelRef
-from pipeline.runtime.stages.shard_format import array_columns, pack
+from pipeline.runtime.stages.shard_format import pack, pack_arrays
 
 
 def model_ref(checkpoint: Path, **changes: Any) -> ModelRef:
@@ -26,7 +26,7 @@ def packed(units: Sequence[Mapping[str, np.ndarray]]) -> pa.Table:
     """A shard of units `id0`, `id1` and so on, by the arrays of each; one more was quarantined before it."""
     names = {name: [f"{name}{number}" for number in range(len(units))] for name in ("id", "uri", "version")}
     strings = {name: pa.array(values, pa.large_string()) for name, values in names.items()}
-    arrays = array_columns({name: [unit[name] for unit in units] for name in units[0]}) if units else {}
+    arrays = pack_arrays({name: [unit[name] for unit in units] for name in units[0]}) if units else {}
     before = to_table([quarantined("early", "uri", "load", ValueError("cut"))])
     scalars = {"shard": 7, "segment": 2, "plan": "f", "fatal": "", "seconds_load": 0.5}
     return pack(pa.table(strings | arrays), before, scalars)

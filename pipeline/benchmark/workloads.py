@@ -16,7 +16,7 @@ from pipeline.reference import random_checkpoints, sample_media
 from pipeline.reference.published_configs import SHAPES, Shape
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.ray_backend.cluster import connected
-from pipeline.runtime.stages.predict import BATCH
+from pipeline.runtime.stages.predict import MAX_BATCH_UNITS
 
 Row: TypeAlias = dict[str, Any]
 
@@ -65,7 +65,7 @@ class Work:
         """Units that a replica's engine computes at once."""
         device = self.options.device
         if self.shape.task == IMAGES:
-            return min(self.units, self.options.batch or BATCH[device])
+            return min(self.units, self.options.batch or MAX_BATCH_UNITS[device])
         return min(self.units, (TILES_PER_BATCH if self.shape.task == FLOW else CLIPS_PER_BATCH)[device])
 
     @property

@@ -4,7 +4,16 @@ It bounds what files do to a decoder by accident or on purpose. It is no sandbox
 """
 
 from pipeline.sandbox.errors import Crashed, Died, NotStarted, TimedOut
-from pipeline.sandbox.resource_limits import Limits, memory_was_short, short_of_memory
-from pipeline.sandbox.sandbox import Child
+from pipeline.sandbox.resource_limits import ResourceLimits, is_memory_shortage, memory_ran_short
+from pipeline.sandbox.sandbox import Sandbox
 
-__all__ = ["Child", "Crashed", "Died", "Limits", "NotStarted", "TimedOut", "memory_was_short", "short_of_memory"]
+__all__ = [
+    "Crashed",
+    "Died",
+    "NotStarted",
+    "ResourceLimits",
+    "Sandbox",
+    "TimedOut",
+    "is_memory_shortage",
+    "memory_ran_short",
+]

@@ -11,7 +11,7 @@ _EACH = 4  # numbers of a thread: one was begun (0: none is), waiting since (0: 
 _BYTES = 8 * _EACH
 
 
-def shared_file(threads: int) -> int:
+def create_timer_file(threads: int) -> int:
     """The descriptor of a file without a name, for the times of so many threads and of their process."""
     if hasattr(os, "memfd_create"):
         handle = os.memfd_create("times")
@@ -22,15 +22,15 @@ def shared_file(threads: int) -> int:
     return handle
 
 
-def shared_clocks(handle: int, threads: int) -> tuple[Clock, list[Clock]]:
+def map_timers(handle: int, threads: int) -> tuple[CallTimer, list[CallTimer]]:
     """The process's clock and its threads'. In both processes a second is the same: monotonic time is the system's."""
     shared = memoryview(mmap.mmap(handle, _BYTES * (threads + 1)))
     numbers: memoryview[float] = shared.cast("d")
-    clocks = [Clock(numbers[_EACH * at : _EACH * (at + 1)]) for at in range(threads + 1)]
+    clocks = [CallTimer(numbers[_EACH * at : _EACH * (at + 1)]) for at in range(threads + 1)]
     return clocks[0], clocks[1:]
 
 
-class Clock:
+class CallTimer:
     """Runs while an item is made, and stands still meanwhile when storage is waited for.
 
     One thread of the child moves it, the parent reads it. What a reader may see between two writes is at worst too

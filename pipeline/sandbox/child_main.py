@@ -13,10 +13,10 @@ import traceback
 from collections.abc import Callable, Iterator
 from typing import Any, NoReturn
 
-from pipeline.sandbox.call_timer import Clock, shared_clocks
-from pipeline.sandbox.exception_pickling import failure
+from pipeline.sandbox.call_timer import CallTimer, map_timers
+from pipeline.sandbox.exception_pickling import pickle_error
 from pipeline.sandbox.resource_limits import limit_memory
-from pipeline.sandbox.transport import Kind, Message, Wire, dumped
+from pipeline.sandbox.transport import Kind, Message, Transport, dumped
 from pipeline.storage.wait_hook import set_wait_hook
 
 _PR_SET_PDEATHSIG = 1
@@ -28,17 +28,17 @@ def main(*, parent: int, wires: list[int], times: int, memory: int | None) -> No
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a file that crashes a decoder shall not fill the disk as well
     control, *sockets = (socket.socket(fileno=wire) for wire in wires)
-    started, clocks = shared_clocks(times, len(sockets))
-    functions = Functions(memory)
+    started, clocks = map_timers(times, len(sockets))
+    functions = FunctionCache(memory)
     started.begin()
     for end, clock in zip(sockets, clocks, strict=True):
-        threading.Thread(target=_serve, args=(Wire(end), clock, functions), daemon=True).start()
+        threading.Thread(target=_serve, args=(Transport(end), clock, functions), daemon=True).start()
     while control.recv(1):
         pass
     os._exit(0)  # whatever the threads do
 
 
-class Functions:
+class FunctionCache:
     """The functions that calls name, each unpickled once; once the first is there, memory is limited."""
 
     def __init__(self, memory: int | None) -> None:
@@ -57,7 +57,7 @@ class Functions:
             return self._last[1]
 
 
-def _serve(wire: Wire, clock: Clock, functions: Functions) -> None:
+def _serve(wire: Transport, clock: CallTimer, functions: FunctionCache) -> None:
     """Take calls, one after another."""
     set_wait_hook(clock.wait)
     try:
@@ -74,7 +74,7 @@ def _serve(wire: Wire, clock: Clock, functions: Functions) -> None:
         os._exit(1)
 
 
-def _call(wire: Wire, clock: Clock, functions: Functions, call: Message) -> Message:
+def _call(wire: Transport, clock: CallTimer, functions: FunctionCache, call: Message) -> Message:
     """Give the results of a call as they are asked for; how it ended."""
     try:
         pickled, arguments = call.apart()
@@ -95,7 +95,7 @@ def _call(wire: Wire, clock: Clock, functions: Functions, call: Message) -> Mess
             if hasattr(results, "close"):
                 results.close()
     except BaseException as error:  # noqa: BLE001 - even SystemExit: this thread takes the next call
-        return failure(error)
+        return pickle_error(error)
 
 
 def _next(results: Iterator[Any]) -> Message:

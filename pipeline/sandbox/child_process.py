@@ -18,11 +18,11 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipeline.sandbox.call_timer import shared_clocks, shared_file
-from pipeline.sandbox.errors import Crashed, Died, NotStarted, TimedOut, how_it_ended
-from pipeline.sandbox.resource_limits import Limits
-from pipeline.sandbox.stderr_tail import Said
-from pipeline.sandbox.transport import Kind, Message, Wire, dumped
+from pipeline.sandbox.call_timer import create_timer_file, map_timers
+from pipeline.sandbox.errors import Crashed, Died, NotStarted, TimedOut, describe_exit
+from pipeline.sandbox.resource_limits import ResourceLimits
+from pipeline.sandbox.stderr_tail import StderrTail
+from pipeline.sandbox.transport import Kind, Message, Transport, dumped
 
 _STARTING = 120.0  # seconds that the interpreter, or what a function imports, may take
 _ENDING = 2.0  # seconds for a process that has let go of its wires to end
@@ -37,22 +37,22 @@ _BOOT = (
 )
 
 
-class Process:
+class ChildProcess:
     """A fresh interpreter, with a wire and a clock for each of its threads. It ends when its parent does."""
 
-    def __init__(self, limits: Limits, threads: int) -> None:
+    def __init__(self, limits: ResourceLimits, threads: int) -> None:
         self._lock = threading.Lock()
         self._died: Died | None = None
         self._culprits: frozenset[int] = frozenset()
         self._ready = True  # as far as is known
         pairs = [socket.socketpair() for _ in range(threads + 1)]
-        times = shared_file(threads)
-        self._started, self._clocks = shared_clocks(times, threads)
+        times = create_timer_file(threads)
+        self._started, self._clocks = map_timers(times, threads)
         self._control, *wires = (ours for ours, _ in pairs)
-        self._wires = [Wire(wire) for wire in wires]
+        self._wires = [Transport(wire) for wire in wires]
         theirs = [their.fileno() for _, their in pairs]
         self._popen = _start(limits, theirs, times)
-        self._said = Said(self._popen.stderr)
+        self._said = StderrTail(self._popen.stderr)
         os.close(times)
         for _, their in pairs:
             their.close()
@@ -137,7 +137,7 @@ class Process:
         if self._died is None:
             working = frozenset(number for number, clock in enumerate(self._clocks) if clock.runs)
             self._culprits = working if len(working) == 1 else frozenset()
-            self._died = Crashed(how_it_ended(code, self._said.last_line()))
+            self._died = Crashed(describe_exit(code, self._said.last_line()))
 
 
 @cache
@@ -146,7 +146,7 @@ def _starter(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - threads do n
     return ThreadPoolExecutor(1, "child-starter")
 
 
-def _start(limits: Limits, wires: list[int], times: int) -> subprocess.Popen[bytes]:
+def _start(limits: ResourceLimits, wires: list[int], times: int) -> subprocess.Popen[bytes]:
     """The child finds modules where this process does, and nowhere else: not in its working folder by itself."""
     given = {
         "path": [str(Path(folder).absolute()) for folder in sys.path],

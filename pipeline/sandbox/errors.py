@@ -31,7 +31,7 @@ class NotStarted(RuntimeError):  # noqa: N818
     """The process never came so far that it could take a call: no fault of any call."""
 
 
-def how_it_ended(code: int, said: str) -> str:
+def describe_exit(code: int, said: str) -> str:
     """How a process ended, from its return code as `subprocess` has it and the last line that it said."""
     if code < 0:
         number = -code

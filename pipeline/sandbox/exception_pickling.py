@@ -21,7 +21,7 @@ def stand_in(name: str, message: str) -> StandIn:
     return kind(message)
 
 
-def failure(error: BaseException) -> Message:
+def pickle_error(error: BaseException) -> Message:
     """The message of an error, with the lines of code that it came by as a note.
 
     What is no Exception, as SystemExit, would end the parent's thread too: a stand-in goes in its place.

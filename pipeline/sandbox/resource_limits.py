@@ -17,7 +17,7 @@ _NEAR = 0.75  # of the limit
 
 
 @dataclass(frozen=True)
-class Limits:
+class ResourceLimits:
     """Of one item of work.
 
     seconds: from one result of a call to its next, without what is spent waiting for storage. memory_bytes: of address
@@ -48,7 +48,7 @@ def limit_memory(extra: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
-def memory_was_short() -> bool:
+def memory_ran_short() -> bool:
     """Whether this process has come so near to the limit of its memory that any of its calls may have lacked some."""
     import resource
 
@@ -61,7 +61,7 @@ def memory_was_short() -> bool:
     return most != resource.RLIM_INFINITY and peak > _NEAR * most
 
 
-def short_of_memory(error: BaseException | None) -> bool:
+def is_memory_shortage(error: BaseException | None) -> bool:
     """Whether an error, or what caused it, is a lack of memory: MemoryError, ENOMEM, or a library's words for it.
 
     Calls that run side by side share the memory: such a call may have failed for its neighbour's need, and succeed

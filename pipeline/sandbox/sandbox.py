@@ -9,18 +9,18 @@ from typing import Any, Self
 
 import cloudpickle
 
-from pipeline.sandbox.child_process import Process
-from pipeline.sandbox.resource_limits import Limits
+from pipeline.sandbox.child_process import ChildProcess
+from pipeline.sandbox.resource_limits import ResourceLimits
 
 
-class Child:
+class Sandbox:
     """Runs calls in a process of its own, up to `threads` at once; a further one waits for one of them to end.
 
     What a function leaves in its module stays there for the next call, until the process dies. Use it as a context
     manager, or close it: it takes memory as long as it is there. It ends when this process does in any case.
     """
 
-    def __init__(self, limits: Limits, threads: int = 1) -> None:
+    def __init__(self, limits: ResourceLimits, threads: int = 1) -> None:
         if threads < 1:
             raise ValueError(f"threads ({threads}) must be at least 1")
         self.limits, self.threads = limits, threads
@@ -28,7 +28,7 @@ class Child:
         for thread in range(threads):
             self._free.put(thread)
         self._lock = threading.Lock()
-        self._process: Process | None = None
+        self._process: ChildProcess | None = None
         self._last: tuple[Callable[..., Any], bytes] | None = None
 
     def run(
@@ -69,7 +69,7 @@ class Child:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _ready(self, function: Callable[..., Any]) -> tuple[Process, bytes]:
+    def _ready(self, function: Callable[..., Any]) -> tuple[ChildProcess, bytes]:
         """A living process, and the function as it takes it."""
         with self._lock:
             if self._last is None or self._last[0] is not function:
@@ -77,5 +77,5 @@ class Child:
             if self._process is None or not self._process.alive:
                 if self._process is not None:
                     self._process.end()
-                self._process = Process(self.limits, self.threads)
+                self._process = ChildProcess(self.limits, self.threads)
             return self._process, self._last[1]

@@ -13,7 +13,7 @@ _SHOWN = 200  # characters
 _ENDING = 1.0  # seconds that a process which has ended takes to say its last
 
 
-class Said:
+class StderrTail:
     """Reads a pipe to its end, however much is written to it."""
 
     def __init__(self, pipe: IO[bytes] | None) -> None:

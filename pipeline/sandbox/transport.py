@@ -73,7 +73,7 @@ def dumped(kind: Kind, value: Any) -> Message:
     return Message(kind, pickled, tuple(buffers))
 
 
-class Wire:
+class Transport:
     """One end of a pair of sockets, over which messages go to and fro: each side waits for the other's answer."""
 
     def __init__(self, end: socket.socket) -> None:

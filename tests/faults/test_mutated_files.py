@@ -19,8 +19,8 @@ import pytest
 from PIL import Image
 
 from pipeline.reference.published_configs import FLOW, MULTIMODAL, SEQUENCE
-from pipeline.runtime.plan.isolated_source import opening
-from pipeline.runtime.stages.load import UNTRUSTED
+from pipeline.runtime.plan.isolated_source import isolated
+from pipeline.runtime.stages.load import DEFAULT_UNIT_LIMITS
 from pipeline.sources import Source, SourceOptions, source_for
 from pipeline.storage import AccessError, Entry, Store
 from tests.faults.conftest import Outcome
@@ -170,7 +170,7 @@ def test_mutated_texts(run: Run, checkpoints, tmp_path: Path, count: int) -> Non
     files, folder = texts(tmp_path), tmp_path / "in"
     keys = put_mutated(folder, files, count, mutate_from(files, {"csv": len("n,text\n"), "parquet": 4}))
     store = Store(str(folder))
-    with opening(source_for("auto", SourceOptions()), UNTRUSTED) as source:  # some footers end their process
+    with isolated(source_for("auto", SourceOptions()), DEFAULT_UNIT_LIMITS) as source:  # some footers end their process
         refused = {entry.key: words for entry in store.entries() if (words := ends_the_plan(source, store, entry))}
     assert len(refused) < count / 20
     for key, words in refused.items():

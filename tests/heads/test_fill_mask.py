@@ -15,7 +15,7 @@ from pipeline.heads import HeadOptions, head_for
 from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference.published_configs import MASKED_LM, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime.stages.output_table import to_rows
+from pipeline.runtime.stages.output_table import output_table
 
 TEXTS = [
     "One [MASK] here.",
@@ -66,7 +66,7 @@ def predicted(
         inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]}, "cpu")
         latents = head.encode(model, inputs)  # type: ignore[arg-type]
         rows = head.rows(head.decode(model, latents, inputs))  # type: ignore[arg-type]
-    return to_rows(rows, head.columns, len(texts)).to_pylist(), model.points
+    return output_table(rows, head.columns, len(texts)).to_pylist(), model.points
 
 
 def assert_same(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sandbox import Child, Crashed, Died, Limits, TimedOut, short_of_memory
+from pipeline.sandbox import Crashed, Died, ResourceLimits, Sandbox, TimedOut, is_memory_shortage
 from pipeline.storage import StorageError
 from tests.sandbox import child_functions
 
@@ -31,7 +31,7 @@ from tests.sandbox import child_functions
     ],
 )
 def test_how_a_process_died_is_said_in_words(how: str, words: str) -> None:
-    with Child(Limits(60.0)) as child:
+    with Sandbox(ResourceLimits(60.0)) as child:
         results = child.run(child_functions.die, how)
         assert next(results) == "alive"
         with pytest.raises(Crashed, match=f"^{words}$") as error:
@@ -41,13 +41,13 @@ def test_how_a_process_died_is_said_in_words(how: str, words: str) -> None:
 
 
 def test_a_process_that_lets_go_of_its_wires_is_ended() -> None:
-    with Child(Limits(60.0)) as child, pytest.raises(Died):
+    with Sandbox(ResourceLimits(60.0)) as child, pytest.raises(Died):
         list(child.run(child_functions.die, "close"))
 
 
 @pytest.mark.parametrize("hold", [False, True], ids=["sleeping", "with every thread held"])
 def test_a_call_that_hangs_is_ended_when_its_time_is_up(hold: bool) -> None:
-    with Child(Limits(0.5)) as child:
+    with Sandbox(ResourceLimits(0.5)) as child:
         (process,) = child.run(child_functions.process_ids, 1)
         with pytest.raises(TimedOut, match=r"^no result within 0\.5 s$") as error:
             list(child.run(lambda: child_functions.sleep(60, hold=hold)))
@@ -58,7 +58,7 @@ def test_a_call_that_hangs_is_ended_when_its_time_is_up(hold: bool) -> None:
 
 
 def test_neighbours_of_a_call_that_dies_are_told_that_it_was_not_them(tmp_path: Path) -> None:
-    with Child(Limits(60.0), threads=3) as child, ThreadPoolExecutor(3) as pool:
+    with Sandbox(ResourceLimits(60.0), threads=3) as child, ThreadPoolExecutor(3) as pool:
         suspended = child.run(child_functions.echo, 1, 2)
         assert next(suspended) == 1
         waiting = pool.submit(lambda: list(child.run(child_functions.meet, tmp_path, "waiting", 9)))
@@ -73,7 +73,7 @@ def test_neighbours_of_a_call_that_dies_are_told_that_it_was_not_them(tmp_path: 
 
 
 def test_a_call_that_nobody_asks_for_more_is_not_at_work() -> None:
-    with Child(Limits(60.0), threads=2) as child:
+    with Sandbox(ResourceLimits(60.0), threads=2) as child:
         suspended = child.run(child_functions.echo, 1, 2)
         assert next(suspended) == 1
         with pytest.raises(Crashed) as error:
@@ -82,7 +82,7 @@ def test_a_call_that_nobody_asks_for_more_is_not_at_work() -> None:
 
 
 def test_of_several_calls_the_one_whose_time_is_up_is_named(tmp_path: Path) -> None:
-    with Child(Limits(1.0), threads=2) as child, ThreadPoolExecutor(2) as pool:
+    with Sandbox(ResourceLimits(1.0), threads=2) as child, ThreadPoolExecutor(2) as pool:
         list(child.run(child_functions.echo, 1))
         hung = pool.submit(lambda: list(child.run(child_functions.sleep, 60)))
         time.sleep(0.5)
@@ -96,7 +96,7 @@ def test_of_several_calls_the_one_whose_time_is_up_is_named(tmp_path: Path) -> N
 
 
 def test_each_result_has_its_own_time_and_none_passes_while_nobody_asks() -> None:
-    with Child(Limits(1.0)) as child:
+    with Sandbox(ResourceLimits(1.0)) as child:
         results = child.run(lambda: (next(iter(child_functions.sleep(0.4))) for _ in range(4)))
         assert next(results) == "slept"
         time.sleep(1.2)
@@ -104,7 +104,7 @@ def test_each_result_has_its_own_time_and_none_passes_while_nobody_asks() -> Non
 
 
 def test_waiting_for_storage_takes_no_time() -> None:
-    with Child(Limits(1.0)) as child:
+    with Sandbox(ResourceLimits(1.0)) as child:
         assert list(child.run(child_functions.sleep_in_storage, 0.8, 2)) == ["slept"]
         with pytest.raises(StorageError, match="no answer"):
             list(child.run(child_functions.fail_in_storage))
@@ -114,13 +114,13 @@ def test_waiting_for_storage_takes_no_time() -> None:
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the memory of a process")
 def test_memory_has_its_limit() -> None:
-    with Child(Limits(60.0, memory_bytes=200 << 20), threads=8) as child:
+    with Sandbox(ResourceLimits(60.0, memory_bytes=200 << 20), threads=8) as child:
         assert list(child.run(child_functions.allocate, 100 << 20)) == [100 << 20]
         with pytest.raises(MemoryError) as error:
             list(child.run(child_functions.allocate, 300 << 20))
-        assert short_of_memory(error.value)
+        assert is_memory_shortage(error.value)
         assert list(child.run(child_functions.allocate, 100 << 20)) == [100 << 20]
-    with Child(Limits(60.0)) as child:
+    with Sandbox(ResourceLimits(60.0)) as child:
         assert list(child.run(child_functions.allocate, 300 << 20)) == [300 << 20]
 
 
@@ -144,16 +144,16 @@ def _raised(error: Exception, cause: Exception) -> Exception:
     ],
 )
 def test_a_lack_of_memory_is_known_in_every_form(error: Exception | None, short: bool) -> None:
-    assert short_of_memory(error) is short
+    assert is_memory_shortage(error) is short
 
 
 _PARENT = """
 import sys, threading
 from functools import partial
-from pipeline.sandbox import Child, Limits
-from tests.sandbox import work
+from pipeline.sandbox import Sandbox, ResourceLimits
+from tests.sandbox import child_functions as work
 
-child = Child(Limits(600.0), threads=2)
+child = Sandbox(ResourceLimits(600.0), threads=2)
 print(*child.run(work.process_ids, 1), flush=True)
 if sys.argv[1] != "idle":
     threading.Thread(target=lambda: list(child.run(partial(work.sleep, 600, hold=sys.argv[1] == "held")))).start()

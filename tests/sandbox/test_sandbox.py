@@ -13,18 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.sandbox import Child, Limits, NotStarted
+from pipeline.sandbox import NotStarted, ResourceLimits, Sandbox
 from pipeline.storage import StorageError
 from tests.sandbox import child_functions
 
 
 @pytest.fixture(scope="module")
-def child() -> Iterator[Child]:
-    with Child(Limits(60.0), threads=4) as child:
+def child() -> Iterator[Sandbox]:
+    with Sandbox(ResourceLimits(60.0), threads=4) as child:
         yield child
 
 
-def test_results_come_in_order_from_one_process_that_is_not_ours(child: Child) -> None:
+def test_results_come_in_order_from_one_process_that_is_not_ours(child: Sandbox) -> None:
     assert list(child.run(child_functions.echo, 1, "two", None, (3, {"four": 4.0}))) == [
         1,
         "two",
@@ -36,7 +36,7 @@ def test_results_come_in_order_from_one_process_that_is_not_ours(child: Child) -
     assert first == second != {os.getpid()}
 
 
-def test_results_are_made_when_they_are_asked_for(child: Child, tmp_path: Path) -> None:
+def test_results_are_made_when_they_are_asked_for(child: Sandbox, tmp_path: Path) -> None:
     results = child.run(child_functions.noted, tmp_path, 10)
     assert not list(tmp_path.iterdir())
     assert (next(results), (tmp_path / "made").read_text()) == (0, "0")
@@ -47,7 +47,7 @@ def test_results_are_made_when_they_are_asked_for(child: Child, tmp_path: Path) 
     assert list(child.run(child_functions.echo, "next call")) == ["next call"]
 
 
-def test_calls_of_several_threads_run_at_once(child: Child, tmp_path: Path) -> None:
+def test_calls_of_several_threads_run_at_once(child: Sandbox, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         met = [
             pool.submit(lambda name=name: list(child.run(child_functions.meet, tmp_path, name, 3))) for name in "abcd"
@@ -56,13 +56,13 @@ def test_calls_of_several_threads_run_at_once(child: Child, tmp_path: Path) -> N
 
 
 def test_more_calls_than_threads_wait_for_their_turn() -> None:
-    with Child(Limits(60.0), threads=2) as child, ThreadPoolExecutor(8) as pool:
+    with Sandbox(ResourceLimits(60.0), threads=2) as child, ThreadPoolExecutor(8) as pool:
         found = list(pool.map(lambda number: list(child.run(child_functions.echo, number)), range(40)))
     assert found == [[number] for number in range(40)]
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 5000, 300_000])
-def test_arrays_come_back_as_they_were(child: Child, size: int) -> None:
+def test_arrays_come_back_as_they_were(child: Sandbox, size: int) -> None:
     numbers = np.random.default_rng(size)
     plain = numbers.integers(0, 256, (size, 3), np.uint8)
     arrays = {
@@ -80,7 +80,7 @@ def test_arrays_come_back_as_they_were(child: Child, size: int) -> None:
     found["plain"] += 1  # it is the receiver's own
 
 
-def test_functions_and_classes_that_no_module_has_are_taken_along(child: Child) -> None:
+def test_functions_and_classes_that_no_module_has_are_taken_along(child: Sandbox) -> None:
     class MediumKind:
         def __init__(self, value: int) -> None:
             self.value = value
@@ -101,14 +101,14 @@ def test_functions_and_classes_that_no_module_has_are_taken_along(child: Child) 
         next(results)
 
 
-def test_what_a_call_raises_comes_out_of_it(child: Child) -> None:
+def test_what_a_call_raises_comes_out_of_it(child: Sandbox) -> None:
     results = child.run(child_functions.fail, "storage")
     assert next(results) == "begun"
     with pytest.raises(StorageError, match="503") as error:
         next(results)
     assert error.value.transient
     assert "in its own process" in error.value.__notes__[0]
-    assert "work.py" in error.value.__notes__[0]
+    assert "child_functions.py" in error.value.__notes__[0]
     with pytest.raises(EOFError, match="the file's end"):
         list(child.run(child_functions.fail, "otherwise"))
 
@@ -122,7 +122,7 @@ def test_what_a_call_raises_comes_out_of_it(child: Child) -> None:
         ("result", "TypeError", "cannot pickle"),
     ],
 )
-def test_an_error_that_cannot_leave_its_process_keeps_its_name(child: Child, how: str, name: str, words: str) -> None:
+def test_an_error_that_cannot_leave_its_process_keeps_its_name(child: Sandbox, how: str, name: str, words: str) -> None:
     with pytest.raises(Exception, match=words) as error:
         list(child.run(child_functions.fail, how))
     assert type(error.value).__name__ == name
@@ -130,7 +130,7 @@ def test_an_error_that_cannot_leave_its_process_keeps_its_name(child: Child, how
 
 
 def test_it_outlives_the_thread_that_started_it() -> None:
-    with Child(Limits(60.0)) as child:
+    with Sandbox(ResourceLimits(60.0)) as child:
         found: list[int] = []
         thread = threading.Thread(target=lambda: found.extend(child.run(child_functions.process_ids, 1)))
         thread.start()
@@ -139,7 +139,7 @@ def test_it_outlives_the_thread_that_started_it() -> None:
 
 
 def test_closed_it_is_gone_and_starts_again_when_asked() -> None:
-    child = Child(Limits(60.0))
+    child = Sandbox(ResourceLimits(60.0))
     child.close()  # nothing was started
     (first,) = child.run(child_functions.process_ids, 1)
     child.close()
@@ -155,18 +155,18 @@ def test_it_finds_the_modules_that_this_process_finds(tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(tmp_path)
     import only_here  # type: ignore[import-not-found]
 
-    with Child(Limits(60.0)) as child:
+    with Sandbox(ResourceLimits(60.0)) as child:
         assert list(child.run(only_here.give)) == [str(tmp_path / "only_here.py")]
 
 
 def test_one_that_cannot_start_is_no_fault_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
-    with Child(Limits(60.0)) as child, pytest.raises(NotStarted, match="exit code 1: ModuleNotFoundError"):
+    with Sandbox(ResourceLimits(60.0)) as child, pytest.raises(NotStarted, match="exit code 1: ModuleNotFoundError"):
         list(child.run(child_functions.echo, 1))
 
 
 def test_nothing_it_says_reaches_the_console(capfd: pytest.CaptureFixture[str]) -> None:
-    with Child(Limits(60.0)) as child:
+    with Sandbox(ResourceLimits(60.0)) as child:
         assert list(child.run(child_functions.chatter)) == ["said"]
     assert capfd.readouterr() == ("", "")
 
@@ -174,4 +174,4 @@ def test_nothing_it_says_reaches_the_console(capfd: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("threads", [0, -1])
 def test_it_has_at_least_one_thread(threads: int) -> None:
     with pytest.raises(ValueError, match=rf"threads \({threads}\) must be at least 1"):
-        Child(Limits(60.0), threads=threads)
+        Sandbox(ResourceLimits(60.0), threads=threads)

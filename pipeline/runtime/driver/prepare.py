@@ -18,7 +18,7 @@ from pipeline.perceiver.checkpoint_loading import check_weights, read_config
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions, near
 from pipeline.runtime.plan.duplicate_ids import check_ids
-from pipeline.runtime.plan.isolated_source import opening
+from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.plan_files import read_segments
 from pipeline.runtime.plan.planner import Cut, Plan, freeze
 from pipeline.runtime.plan.retry_quarantined import freeze_again
@@ -27,9 +27,9 @@ from pipeline.runtime.ray_backend.dataset import Stages
 from pipeline.runtime.records.committed import PREDICTIONS
 from pipeline.runtime.records.run_file import Run, claim, new_run, read_run
 from pipeline.runtime.stages.load import Loader
-from pipeline.runtime.stages.predict import ModelRef, columns_of
+from pipeline.runtime.stages.predict import ModelRef, output_columns
 from pipeline.runtime.stages.write import Writer
-from pipeline.sandbox import Limits
+from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.schema import output_schema, with_plain_types
 from pipeline.sources import Found, Source, SourceOptions, find, source_for
 from pipeline.sources.stored_latents_source import LATENTS
@@ -94,10 +94,10 @@ def check(options: RunOptions) -> Checked:
     uri = options.input if options.from_latents is None else f"{options.from_latents.rstrip('/')}/{PREDICTIONS}"
     found = find(uri, source)
     first = next(found.entries)
-    with opening(source, _limits(options)) as opened:
+    with isolated(source, _limits(options)) as opened:
         kept = _kept(options, opened, found.store, chain([first], found.entries))
         next(iter(opened.pieces(found.store, first)), None)  # so that nothing is written where it lacks the column
-    columns = columns_of(head, options.array_dtype if options.latents else None)
+    columns = output_columns(head, options.array_dtype if options.latents else None)
     try:
         output_schema(columns, kept)
     except ValueError as error:  # a kept column by a name that is taken
@@ -138,7 +138,7 @@ def _plan(options: RunOptions, checked: Checked, run: Run) -> Plan:
         limit=options.limit,
     )
     output, redo, kept = checked.output, options.changed == "redo", checked.kept
-    with opening(checked.source, _limits(options)) as source:
+    with isolated(checked.source, _limits(options)) as source:
         plan = freeze(output, source, lambda: _found(checked, source), cut, redo=redo, kept=kept, run=run.run)
         if options.retry_quarantined:
             plan = freeze_again(output, run.run, plan, source, lambda: find(checked.input, source), cut)
@@ -152,11 +152,11 @@ def _found(checked: Checked, source: Source) -> Found:
     return find(checked.input, source)
 
 
-def _limits(options: RunOptions) -> Limits | None:
+def _limits(options: RunOptions) -> ResourceLimits | None:
     """Of reading one unit, or of opening one file; None where inputs are trusted."""
     if options.trusted_inputs:
         return None
-    return Limits(seconds=options.unit_seconds, memory_bytes=int(options.unit_memory * 2**30))
+    return ResourceLimits(seconds=options.unit_seconds, memory_bytes=int(options.unit_memory * 2**30))
 
 
 def _latent_bytes(folder: Path, dtype: str) -> int:
@@ -208,7 +208,7 @@ def _stages(checked: Checked, run: Run, resources: Resources, options: RunOption
             devices=options.devices_per_replica,
         ),
         head=head,
-        writer=Writer(output=output, run=run.run, columns=columns_of(head, keep_latents), kept=checked.kept),
+        writer=Writer(output=output, run=run.run, columns=output_columns(head, keep_latents), kept=checked.kept),
         batch_size=options.batch_size,
         resources=resources,
         keep_latents=keep_latents,

@@ -12,17 +12,17 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.media import MediumKind
-from pipeline.runtime.stages.isolated_reader import PACE
-from pipeline.sandbox import Child, Died, Limits, memory_was_short, short_of_memory
+from pipeline.runtime.stages.isolated_reader import MIN_BYTES_PER_SECOND
+from pipeline.sandbox import Died, ResourceLimits, Sandbox, is_memory_shortage, memory_ran_short
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit
 from pipeline.storage import Entry, Store
 
-OPENED = 16  # at a time: opening waits for the store
+OPEN_THREADS = 16  # files opened at a time: opening waits for the store
 _BATCH = 4096  # ids or units that leave the child at once
 
 
 @contextmanager
-def opening(source: Source, limits: Limits | None) -> Iterator[Source]:
+def isolated(source: Source, limits: ResourceLimits | None) -> Iterator[Source]:
     """For the time of the block, a source that does as the given one, but opens files in a child process.
 
     It is the given one itself where there are no limits, or where it opens nothing.
@@ -30,19 +30,19 @@ def opening(source: Source, limits: Limits | None) -> Iterator[Source]:
     if limits is None or not source.opens:
         yield source
         return
-    with Child(limits, OPENED) as child, Child(limits) as alone:
-        yield Opening(source, child, alone)
+    with Sandbox(limits, OPEN_THREADS) as child, Sandbox(limits) as alone:
+        yield IsolatedSource(source, child, alone)
 
 
 @dataclass(frozen=True)
-class Opening:
+class IsolatedSource:
     """A source as a plan uses it. A file at which the child dies, or is short of memory, is opened again in another one
     with nothing beside it. Where that is of no use, the file is taken for a damaged one: it is one piece, whose unit
     says so when it is loaded."""
 
     source: Source
-    child: Child
-    alone: Child
+    child: Sandbox
+    alone: Sandbox
     lock: threading.Lock = field(default_factory=threading.Lock)  # one file at a time is alone
 
     @property
@@ -69,7 +69,7 @@ class Opening:
         """Whether the source does."""
         return self.source.opens_file(key)
 
-    def configured(self, options: SourceOptions) -> Opening:
+    def configured(self, options: SourceOptions) -> IsolatedSource:
         """The source with what is asked of it, in the same child."""
         return replace(self, source=self.source.configured(options))
 
@@ -133,13 +133,13 @@ class Opening:
                 return None
 
     def _try(
-        self, child: Child, size: int, function: Callable[..., Iterator[Any]], *arguments: Any
+        self, child: Sandbox, size: int, function: Callable[..., Iterator[Any]], *arguments: Any
     ) -> tuple[list[Any], bool]:
         """The results, and whether memory was short in the meantime: then a sound file may have seemed damaged."""
         try:
             *results, short = child.run(_watched, function, *arguments, seconds=self._seconds(size))
         except Exception as error:
-            if not short_of_memory(error):
+            if not is_memory_shortage(error):
                 raise
             child.renew()
             raise MemoryError(str(error)) from error
@@ -149,13 +149,13 @@ class Opening:
 
     def _seconds(self, size: int) -> float:
         """That a call may take about a file which it may have to read from its beginning to its end."""
-        return self.child.limits.seconds + size / PACE
+        return self.child.limits.seconds + size / MIN_BYTES_PER_SECOND
 
 
 def _watched(function: Callable[..., Iterator[Any]], *arguments: Any) -> Generator[Any, None, bool]:
     """In the child: the results, and at last whether memory was short."""
     yield from function(*arguments)
-    return memory_was_short()
+    return memory_ran_short()
 
 
 def _kept(source: Source, store: Store, entry: Entry) -> Iterator[pa.Schema]:

@@ -18,12 +18,12 @@ from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.ray_backend.auth import require_token
 from pipeline.runtime.ray_backend.ray_logging import quiet_ray_data, quiet_start
-from pipeline.runtime.stages.compute_thread import OPENMP
+from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
 
 LOAD_CPUS, WRITE_CPUS = 0.5, 0.25
 _SETTINGS = {
     "RAY_task_oom_retries": "4",  # of tasks that Ray's memory monitor ends; Ray's own default is for ever
-    **OPENMP,
+    **OPENMP_ENVIRONMENT,
 }
 
 

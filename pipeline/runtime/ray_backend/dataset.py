@@ -22,9 +22,9 @@ from pipeline.runtime.ray_backend.cluster import Resources
 from pipeline.runtime.ray_backend.failures import translated
 from pipeline.runtime.ray_backend.replica_actors import IsolatedReplicaActor, ReplicaActor
 from pipeline.runtime.records.receipts import Receipt
-from pipeline.runtime.stages.given_up import without_rows
-from pipeline.runtime.stages.isolated_replica import SECONDS
-from pipeline.runtime.stages.load import UNTRUSTED, Loader, load
+from pipeline.runtime.stages.given_up import skip_predict
+from pipeline.runtime.stages.isolated_replica import MICRO_BATCH_SECONDS
+from pipeline.runtime.stages.load import DEFAULT_UNIT_LIMITS, Loader, load
 from pipeline.runtime.stages.predict import ModelRef
 from pipeline.runtime.stages.write import Writer, write
 
@@ -124,7 +124,7 @@ def build(stages: Stages, blocks: Sequence[pa.Table], pool: Pool, mode: Mode = M
         warnings.simplefilter("ignore", RayDeprecationWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         # Apart, a unit that hangs is found by its child's limits, one try after another: nothing comes out until then.
-        stall = stages.stall_timeout if mode is Mode.TOGETHER else max(stages.stall_timeout, 4 * SECONDS)
+        stall = stages.stall_timeout if mode is Mode.TOGETHER else max(stages.stall_timeout, 4 * MICRO_BATCH_SECONDS)
         with DataContext.current(_context(stall)):
             plan = ray.data.from_arrow(list(blocks))
             loaded = _load(stages, plan, mode)
@@ -139,7 +139,7 @@ _BATCHES = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
 def _load(stages: Stages, plan: Dataset, mode: Mode) -> Dataset:
     loader = stages.loader
     if mode is not Mode.TOGETHER:
-        loader = replace(loader, limits=loader.limits or UNTRUSTED, given_up=mode is Mode.GIVEN_UP)
+        loader = replace(loader, limits=loader.limits or DEFAULT_UNIT_LIMITS, abandoned=mode is Mode.GIVEN_UP)
     return plan.map_batches(
         load,
         fn_kwargs={"loader": loader},
@@ -175,7 +175,7 @@ def _predict(stages: Stages, loaded: Dataset, plan: Dataset, pool: Pool, mode: M
 def _give_up(stages: Stages, loaded: Dataset) -> Dataset:
     """Shards without units, and with the columns that predicted ones have."""
     return loaded.map_batches(
-        without_rows,
+        skip_predict,
         fn_kwargs={"columns": stages.writer.columns},
         num_cpus=stages.resources.write_cpus,
         max_retries=ATTEMPTS - 1,

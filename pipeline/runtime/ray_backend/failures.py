@@ -14,7 +14,7 @@ from pipeline.runtime.errors import Stalled, TooManyCrashes, reason
 _OPERATOR = re.compile(r"- (?P<name>.+): (?P<running>\d+) active task\(s\), (?P<finished>\d+) finished")
 _SECONDS = re.compile(r"at least (\d+)s")
 _STAGES = {"load": "load", "write": "write"}
-_STAGES |= dict.fromkeys(("ReplicaActor", "IsolatedReplicaActor", "without_rows"), "predict")
+_STAGES |= dict.fromkeys(("ReplicaActor", "IsolatedReplicaActor", "skip_predict"), "predict")
 
 
 @contextmanager

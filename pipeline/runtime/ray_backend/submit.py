@@ -20,7 +20,7 @@ from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.job_file import parse_job, read_bytes
 from pipeline.runtime.options import RunOptions, near
 from pipeline.runtime.ray_backend.auth import require_token
-from pipeline.runtime.stages.compute_thread import OPENMP
+from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
 from pipeline.storage import check_uri, redact
 from pipeline.storage.uris import split_scheme
 
@@ -77,7 +77,7 @@ def submit(job: str, address: str, submission_id: str | None = None) -> Submitte
     client = _client(address)
     with tempfile.TemporaryDirectory(prefix="perceiver-job-") as folder, _explained(f"{address} took no job"):
         (Path(folder) / "job.yaml").write_bytes(text)
-        environment = {"working_dir": folder, "env_vars": OPENMP}
+        environment = {"working_dir": folder, "env_vars": OPENMP_ENVIRONMENT}
         client.submit_job(entrypoint=ENTRYPOINT, submission_id=name, runtime_env=environment)
     return Submitted(id=name, address=address)
 

@@ -15,7 +15,7 @@ R = TypeVar("R")
 # How often an OpenMP thread looks for work before it sleeps; by itself 300,000 times, which is 6 ms. One that looks
 # keeps a CPU from the one that it waits for: with one other process on two CPUs the engine took up to four times as
 # long. So few looks bridge the time between two kernels, and cost a few hundredths where nobody else is at work.
-OPENMP = {"GOMP_SPINCOUNT": "3000"}
+OPENMP_ENVIRONMENT = {"GOMP_SPINCOUNT": "3000"}
 """What has to be in a process's environment before torch is."""
 
 
@@ -26,7 +26,7 @@ class Compute(Protocol):
         """In the thread that kernels are started from."""
 
 
-class OneThread:
+class ComputeThread:
     """One thread of the process, whoever calls. Each thread that computes gets OpenMP threads of its own, and where
     they are more than CPUs all of them sleep between any two kernels: a fifth of the time of a small model."""
 
@@ -41,11 +41,11 @@ class OneThread:
         return self._pool.submit(function, *args, **kwargs).result()
 
 
-def in_place(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
+def call_directly(function: Callable[P, R], /, *args: P.args, **kwargs: P.kwargs) -> R:
     """In the thread that calls, where the kernels are a GPU's: what goes to it and comes from it then overlaps."""
     return function(*args, **kwargs)
 
 
-def compute_on(device: torch.device, threads: int) -> Compute:
+def compute_runner(device: torch.device, threads: int) -> Compute:
     """What a replica on that device computes by."""
-    return OneThread(threads) if device.type == "cpu" else in_place
+    return ComputeThread(threads) if device.type == "cpu" else call_directly

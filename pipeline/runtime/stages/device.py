@@ -19,7 +19,7 @@ class DoesNotFit(Exception):  # noqa: N818 - it says what happened, and its name
     """A unit needs more of the device's memory than there is, with nothing else on it."""
 
 
-class Turns:
+class DeviceLock:
     """Who is on the device: the micro-batches of several calls together, or one of them alone."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Turns:
         self._alone = False
 
     @contextmanager
-    def together(self) -> Iterator[None]:
+    def shared(self) -> Iterator[None]:
         """Be on the device with others; whoever is there alone, or waits to be, goes first."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone)
@@ -41,7 +41,7 @@ class Turns:
                 self._changed.notify_all()
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Be on the device alone. Not from inside of `together`: it would wait for itself."""
         with self._changed:
             self._changed.wait_for(lambda: not self._alone)
@@ -77,14 +77,14 @@ def empty_cache(device: torch.device) -> None:
         torch.cuda.empty_cache()
 
 
-def require_room(units: int) -> None:
+def apply_test_memory_limit(units: int) -> None:
     """A test's device: OutOfMemoryError for more units at once than it wants there to be room for."""
     room = faultpoints.armed("predict.memory")
     if room is not None and units > int(room):
         raise torch.OutOfMemoryError(f"no room for {units} units at once, a test has left room for {room}")
 
 
-def require_device(device: torch.device, error: BaseException) -> None:
+def exit_if_gpu_is_lost(device: torch.device, error: BaseException) -> None:
     """End the process where the GPU is past use: its errors would be laid to units. Ray starts another replica."""
     if device.type != "cuda":
         return

@@ -14,7 +14,7 @@ class NotFinite(ArithmeticError):  # noqa: N818 - it says what happened, and its
     """NaN or infinity came out of a model for some unit of a micro-batch."""
 
 
-class Guarded:
+class FiniteCheckedModel:
     """A model as heads use it, for one micro-batch: what goes in and comes out is looked at on the device.
 
     Nothing waits for the device until `check`. Everything but `encode` and `decode` is the model's own.

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pyarrow as pa
 
 from pipeline.heads.head import ColumnType
-from pipeline.runtime.stages.output_table import empty_rows
+from pipeline.runtime.stages.output_table import empty_output_table
 from pipeline.runtime.stages.shard_format import pack, unpack
 
 
@@ -18,10 +18,10 @@ class GivenUp(Exception):  # noqa: N818 - it says what happened
         super().__init__("one of the units of its shard ended the process each time, and it is not known which")
 
 
-def without_rows(row: pa.Table, *, columns: Mapping[str, ColumnType]) -> pa.Table:
+def skip_predict(row: pa.Table, *, columns: Mapping[str, ColumnType]) -> pa.Table:
     """A packed shard of which nothing is predicted, from one of which nothing was loaded, as `write` takes it."""
     units, failed, scalars = unpack(row)
-    for name, column in zip(columns, empty_rows(columns).columns, strict=True):
+    for name, column in zip(columns, empty_output_table(columns).columns, strict=True):
         units = units.append_column(name, column)
     units = units.append_column("segment", pa.array([], pa.int32()))
     return pack(units, failed, scalars | {"seconds_predict": 0.0})

@@ -7,19 +7,19 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 
 from pipeline.runtime.records.quarantine import quarantined
-from pipeline.runtime.stages.result_batches import parcels
-from pipeline.runtime.stages.unit_reader import Begun, Found, Loader, Trouble, step_by_step
-from pipeline.sandbox import Child, Died, Limits
+from pipeline.runtime.stages.result_batches import read_batches
+from pipeline.runtime.stages.unit_reader import Loader, RetryReason, UnitResult, UnitStarted, read_steps
+from pipeline.sandbox import Died, ResourceLimits, Sandbox
 from pipeline.sources.line_reader import is_compressed
 from pipeline.sources.source import Piece
 
-TRIES = 2  # of a unit, before it is quarantined for what it does to its process
-KILLERS = 8  # units of one piece that are found out so; what follows them is given up
-PACE = 4 << 20  # bytes a second at which a file is at least read that must be read from its beginning
-SMALL, TOGETHER = 1 << 18, 8  # bytes of a small file, and how many of them are read by one call
+MAX_ATTEMPTS = 2  # of a unit, before it is quarantined for what it does to its process
+MAX_FATAL_UNITS = 8  # units of one piece that are found out so; what follows them is given up
+MIN_BYTES_PER_SECOND = 4 << 20  # bytes a second at which a file is at least read that must be read from its beginning
+SMALL_FILE_BYTES, MAX_FILES_PER_CALL = 1 << 18, 8  # bytes of a small file, and how many of them are read by one call
 
 
-class Careful:
+class IsolatedReader:
     """Reads pieces side by side in one child process; those in flight when it dies again in another one, one by one.
 
     All but one of them are innocent: alone they succeed. In the one that does not, the unit at whose decoding the
@@ -30,13 +30,13 @@ class Careful:
     def __init__(self, loader: Loader) -> None:
         assert loader.limits is not None
         self.limits, self._threads = loader.limits, loader.threads
-        self._child, self._alone = _child(loader.limits, loader.threads), Child(loader.limits)
+        self._child, self._alone = _child(loader.limits, loader.threads), Sandbox(loader.limits)
         self._lock = threading.Lock()  # one piece at a time is alone
-        self._parcels = partial(parcels, loader)
-        self._step_by_step = partial(step_by_step, loader)
+        self._parcels = partial(read_batches, loader)
+        self._step_by_step = partial(read_steps, loader)
         self._loader = loader
 
-    def __enter__(self) -> Careful:
+    def __enter__(self) -> IsolatedReader:
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -44,9 +44,9 @@ class Careful:
 
     def groups(self, pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
         """The pieces in their order, small files a few at a time: a call takes as long as reading one of them."""
-        most, group = min(TOGETHER, len(pieces) // (4 * self._threads)), list[Piece]()
+        most, group = min(MAX_FILES_PER_CALL, len(pieces) // (4 * self._threads)), list[Piece]()
         for piece in pieces:
-            small = piece.begin is None and piece.size <= SMALL
+            small = piece.begin is None and piece.size <= SMALL_FILE_BYTES
             if group and (not small or len(group) >= most):
                 yield group
                 group = []
@@ -57,15 +57,15 @@ class Careful:
         if group:
             yield group
 
-    def read(self, pieces: Sequence[Piece], attempt: int) -> list[list[Found]]:
+    def read(self, pieces: Sequence[Piece], attempt: int) -> list[list[UnitResult]]:
         """What becomes of each unit of the pieces, of those too that only end their process."""
-        results: list[list[Found]] = [[] for _ in pieces]
-        seconds, tries = max(time_for(self.limits, piece) for piece in pieces), 0
+        results: list[list[UnitResult]] = [[] for _ in pieces]
+        seconds, tries = max(seconds_per_unit(self.limits, piece) for piece in pieces), 0
         try:
             for parcel in self._child.run(self._parcels, pieces, attempt, seconds=seconds):
                 for number, found in parcel.opened():
                     results[number].append(found)
-            again = [any(found.trouble is Trouble.MEMORY for found in some) for some in results]
+            again = [any(found.trouble is RetryReason.MEMORY for found in some) for some in results]
             if any(again):
                 self._child.renew()  # what was imported in it just then may be there by halves
         except Died as death:
@@ -76,38 +76,38 @@ class Careful:
                     results[number] = list(self._read_alone(piece, attempt, tries))
         return results
 
-    def _read_alone(self, piece: Piece, attempt: int, tries: int) -> Iterator[Found]:
+    def _read_alone(self, piece: Piece, attempt: int, tries: int) -> Iterator[UnitResult]:
         """The same, with nothing beside it; `tries` that its first unit has had before."""
         given = killers = 0
         while True:
-            begun: Begun | None = None
+            begun: UnitStarted | None = None
             failure: Exception | None = None
             for step in self._steps(piece, attempt, given):
-                if isinstance(step, Found):
+                if isinstance(step, UnitResult):
                     yield step
                     given, tries, begun = given + 1, 0, None
-                elif isinstance(step, Begun):
+                elif isinstance(step, UnitStarted):
                     begun = step
                 else:
                     failure = step
             if failure is None:
                 return
             tries += 1
-            if tries < TRIES:
+            if tries < MAX_ATTEMPTS:
                 continue
-            if begun is None or killers == KILLERS:
-                yield from rest_of(self._loader, piece, given, failure)
+            if begun is None or killers == MAX_FATAL_UNITS:
+                yield from quarantine_rest(self._loader, piece, given, failure)
                 return
-            yield Found(quarantined(begun.id, begun.uri, "load", failure, attempts=TRIES))
+            yield UnitResult(quarantined(begun.id, begun.uri, "load", failure, attempts=MAX_ATTEMPTS))
             given, killers, tries = given + 1, killers + 1, 0
 
-    def _steps(self, piece: Piece, attempt: int, first: int) -> Iterator[Begun | Found | Exception]:
+    def _steps(self, piece: Piece, attempt: int, first: int) -> Iterator[UnitStarted | UnitResult | Exception]:
         """The steps, with nothing beside them. The last is an error where the process died, or was short of memory."""
-        seconds = time_for(self.limits, piece)
+        seconds = seconds_per_unit(self.limits, piece)
         steps = self._alone.run(self._step_by_step, piece, attempt, first, seconds=seconds)
         try:
             for step in steps:
-                if isinstance(step, Found) and step.trouble is Trouble.MEMORY:
+                if isinstance(step, UnitResult) and step.trouble is RetryReason.MEMORY:
                     self._alone.renew()
                     yield self._too_large()
                     return
@@ -121,7 +121,7 @@ class Careful:
         return MemoryError(f"needs more memory than {limit}")
 
 
-def rest_of(loader: Loader, piece: Piece, given: int, error: Exception) -> Iterator[Found]:
+def quarantine_rest(loader: Loader, piece: Piece, given: int, error: Exception) -> Iterator[UnitResult]:
     """What becomes of the units of a piece after the first `given` when they cannot be read: each of them is
     quarantined where their number is known, else one for all."""
     uri = loader.inputs.uri_of(piece.key)
@@ -131,12 +131,12 @@ def rest_of(loader: Loader, piece: Piece, given: int, error: Exception) -> Itera
     for number in range(given, most):
         name = _name(piece, number)
         done = name in loader.done
-        yield Found(None if done else quarantined(name, uri, "load", error, attempts=TRIES))
+        yield UnitResult(None if done else quarantined(name, uri, "load", error, attempts=MAX_ATTEMPTS))
 
 
-def time_for(limits: Limits, piece: Piece) -> float:
+def seconds_per_unit(limits: ResourceLimits, piece: Piece) -> float:
     """Seconds that reading a unit may take; of a compressed file all that lies before it must be read, too."""
-    return limits.seconds + (piece.size / PACE if is_compressed(piece.key) else 0.0)
+    return limits.seconds + (piece.size / MIN_BYTES_PER_SECOND if is_compressed(piece.key) else 0.0)
 
 
 def _name(piece: Piece, number: int) -> str:
@@ -148,6 +148,6 @@ def _name(piece: Piece, number: int) -> str:
 
 
 @lru_cache(maxsize=1)
-def _child(limits: Limits, threads: int) -> Child:
+def _child(limits: ResourceLimits, threads: int) -> Sandbox:
     """The one of this process, for all its tasks: it takes half a second to start."""
-    return Child(limits, threads)
+    return Sandbox(limits, threads)

@@ -13,15 +13,15 @@ import pyarrow as pa
 from pipeline.heads.head import Head
 from pipeline.runtime.errors import reason
 from pipeline.runtime.records.quarantine import from_table, quarantined, to_table
-from pipeline.runtime.stages.micro_batches import rows_of
-from pipeline.runtime.stages.predict import ModelRef, Replica, columns_of
+from pipeline.runtime.stages.micro_batches import assemble_rows
+from pipeline.runtime.stages.predict import ModelRef, Replica, output_columns
 from pipeline.runtime.stages.shard_format import pack, unpack
-from pipeline.sandbox import Child, Died, Limits
+from pipeline.sandbox import Died, ResourceLimits, Sandbox
 from pipeline.sinks.parts import Quarantined
 
 # Of a micro-batch, or of loading the model: a clip takes minutes on a slow CPU, and a model that hangs takes for ever.
-SECONDS = 900.0
-TRIES = 2  # of a unit alone, where its process ends
+MICRO_BATCH_SECONDS = 900.0
+MAX_ATTEMPTS = 2  # of a unit alone, where its process ends
 
 _replicas: list[Replica] = []  # the one of a child, once it is loaded
 
@@ -45,9 +45,9 @@ class IsolatedReplica:
         """`attempts`: how often a shard was tried before. The other arguments are a `Replica`'s."""
         arguments = {"ref": ref, "head": head, "batch_size": batch_size, "keep_latents": keep_latents}
         self.predict = partial(_predict, arguments)
-        self.columns = columns_of(head, keep_latents)
+        self.columns = output_columns(head, keep_latents)
         self.attempts = attempts
-        self.child = Child(Limits(seconds=SECONDS))
+        self.child = Sandbox(ResourceLimits(seconds=MICRO_BATCH_SECONDS))
         self.lock = threading.Lock()  # one run at a time, so that the child's death tells which shard was its end
 
     def __call__(self, row: pa.Table) -> pa.Table:
@@ -66,7 +66,7 @@ class IsolatedReplica:
         """The same, each unit in a run of its own."""
         started = time.perf_counter()
         units, before, scalars = unpack(row)
-        tries = TRIES if units.num_rows > 1 else TRIES - 1  # a unit that is a shard was alone before
+        tries = MAX_ATTEMPTS if units.num_rows > 1 else MAX_ATTEMPTS - 1  # a unit that is a shard was alone before
         done: list[tuple[list[int], pa.Table]] = []
         failed: list[Quarantined] = []
         for index in range(units.num_rows):
@@ -78,7 +78,7 @@ class IsolatedReplica:
             rows, lost, _ = unpack(found)
             done += [([index], rows.select(list(self.columns)))] if rows.num_rows else []
             failed += from_table(lost)
-        table = rows_of(units, done, self.columns)
+        table = assemble_rows(units, done, self.columns)
         table = table.append_column("segment", pa.array([scalars["segment"]] * table.num_rows, pa.int32()))
         scalars["seconds_predict"] = time.perf_counter() - started
         return pack(table, to_table([*from_table(before), *failed]), scalars)

@@ -16,19 +16,37 @@ from pipeline import faultpoints
 from pipeline.runtime.plan.plan_files import pieces_of, read_plan_file
 from pipeline.runtime.records.quarantine import to_table
 from pipeline.runtime.stages.given_up import GivenUp
-from pipeline.runtime.stages.isolated_reader import Careful, rest_of
-from pipeline.runtime.stages.shard_format import array_columns, pack
-from pipeline.runtime.stages.unit_reader import LATENTS, THREADS, Found, Loaded, Loader, Trouble, found_in
-from pipeline.sandbox import Limits
+from pipeline.runtime.stages.isolated_reader import IsolatedReader, quarantine_rest
+from pipeline.runtime.stages.shard_format import pack, pack_arrays
+from pipeline.runtime.stages.unit_reader import (
+    LATENTS_ARRAY,
+    READ_THREADS,
+    Loaded,
+    Loader,
+    RetryReason,
+    UnitResult,
+    unit_results,
+)
+from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.parts import Quarantined, predicted_ids
 from pipeline.sinks.schema import to_large_type
 from pipeline.sources.source import Piece
 from pipeline.storage import AccessError, Store, redact
 
-__all__ = ["KEPT", "LATENTS", "THREADS", "UNTRUSTED", "Loaded", "Loader", "load", "read", "to_tables"]
+__all__ = [
+    "DEFAULT_UNIT_LIMITS",
+    "KEPT_PREFIX",
+    "LATENTS_ARRAY",
+    "READ_THREADS",
+    "Loaded",
+    "Loader",
+    "load",
+    "read",
+    "to_tables",
+]
 
-KEPT = "kept."  # prefix of the columns that rows carry along
-UNTRUSTED = Limits(seconds=300.0, memory_bytes=4 << 30)  # of a unit, where nobody says otherwise
+KEPT_PREFIX = "kept."  # prefix of the columns that rows carry along
+DEFAULT_UNIT_LIMITS = ResourceLimits(seconds=300.0, memory_bytes=4 << 30)  # of a unit, where nobody says otherwise
 
 
 def load(table: pa.Table, *, loader: Loader) -> pa.Table:
@@ -66,9 +84,9 @@ def to_tables(results: list[Loaded | Quarantined], kept: pa.Schema) -> tuple[pa.
     strings = {name: pa.array(values, pa.large_string()) for name, values in columns.items()}
     for column in kept:
         values = [loaded.unit.kept.get(column.name) for loaded in units]
-        strings[KEPT + column.name] = _kept(values, column.type)
+        strings[KEPT_PREFIX + column.name] = _kept(values, column.type)
     names = units[0].arrays if units else ()
-    arrays = array_columns({name: [loaded.arrays[name] for loaded in units] for name in names})
+    arrays = pack_arrays({name: [loaded.arrays[name] for loaded in units] for name in names})
     return pa.table(strings | arrays), to_table(failed)
 
 
@@ -99,17 +117,17 @@ class Reader(Protocol):
     def groups(self, pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
         """The pieces in their order, those together that are best read one after another."""
 
-    def read(self, pieces: Sequence[Piece], attempt: int) -> list[list[Found]]:
+    def read(self, pieces: Sequence[Piece], attempt: int) -> list[list[UnitResult]]:
         """What becomes of the units of each piece, in an attempt of that number."""
 
 
 def _reader(loader: Loader) -> AbstractContextManager[Reader]:
-    careful = loader.limits is not None and not loader.given_up
-    return Careful(loader) if careful else nullcontext(Plain(loader))
+    careful = loader.limits is not None and not loader.abandoned
+    return IsolatedReader(loader) if careful else nullcontext(DirectReader(loader))
 
 
 @dataclass(frozen=True)
-class Plain:
+class DirectReader:
     """Reads in this process, or not at all where that is given up."""
 
     loader: Loader
@@ -118,11 +136,11 @@ class Plain:
         """Each by itself."""
         return ([piece] for piece in pieces)
 
-    def read(self, pieces: Sequence[Piece], attempt: int) -> list[list[Found]]:
+    def read(self, pieces: Sequence[Piece], attempt: int) -> list[list[UnitResult]]:
         """What becomes of the units of each piece."""
-        if self.loader.given_up:
-            return [list(rest_of(self.loader, piece, 0, GivenUp())) for piece in pieces]
-        return [list(found_in(self.loader, piece, attempt)) for piece in pieces]
+        if self.loader.abandoned:
+            return [list(quarantine_rest(self.loader, piece, 0, GivenUp())) for piece in pieces]
+        return [list(unit_results(self.loader, piece, attempt)) for piece in pieces]
 
 
 def _insist(reader: Reader, group: Sequence[Piece]) -> list[Loaded | Quarantined]:
@@ -130,7 +148,7 @@ def _insist(reader: Reader, group: Sequence[Piece]) -> list[Loaded | Quarantined
     did not outlast."""
     results: list[Loaded | Quarantined] = []
     for piece, found in zip(group, reader.read(group, 1), strict=True):
-        if any(each.trouble is Trouble.PASSING for each in found):
+        if any(each.trouble is RetryReason.TRANSIENT for each in found):
             (found,) = reader.read([piece], 2)
         if piece.units is not None and len(found) != piece.units:
             raise RuntimeError(f"{piece.key}: {piece.units} units were planned, the source gave {len(found)}")

@@ -9,19 +9,19 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.heads.head import ColumnType
-from pipeline.runtime.stages.output_table import array_of
-from pipeline.sandbox import Child, Died, Limits, NotStarted
+from pipeline.runtime.stages.output_table import medium_array
+from pipeline.sandbox import Died, NotStarted, ResourceLimits, Sandbox
 from pipeline.sinks.media import MEDIA_ENCODERS
 from pipeline.sinks.schema import arrow_type
 
 Encode: TypeAlias = Callable[[str, Sequence[np.ndarray]], list[bytes | Exception]]
 """The file of each medium of a kind, or what went wrong with it."""
 
-SECONDS = 300.0  # of one medium: a clip's video takes tenths of one, an encoder that hangs takes for ever
-TRIES = 2  # of a medium whose making ends a process
+MEDIUM_SECONDS = 300.0  # of one medium: a clip's video takes tenths of one, an encoder that hangs takes for ever
+MAX_ATTEMPTS = 2  # of a medium whose making ends a process
 
 
-def with_files(
+def encode_media(
     table: pa.Table, columns: Mapping[str, ColumnType], encode: Encode
 ) -> tuple[pa.Table, dict[int, Exception]]:
     """The table with each medium as its file, a struct of bytes and path; and what went wrong, by row.
@@ -39,7 +39,7 @@ def with_files(
     return table, failed
 
 
-def encode_here(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Exception]:
+def encode_directly(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Exception]:
     """By this process: what an encoder raises is the medium's. MemoryError is raised: another attempt may succeed."""
     results: list[bytes | Exception] = []
     for medium in media:
@@ -52,11 +52,11 @@ def encode_here(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Exceptio
     return results
 
 
-def encode_apart(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Exception]:
+def encode_in_sandbox(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Exception]:
     """By a child process: a medium on which it ends twice has that for its error. NotStarted where there is none."""
     results: list[bytes | Exception] = []
     deaths = 0  # on the medium that is next
-    with Child(Limits(seconds=SECONDS)) as child:
+    with Sandbox(ResourceLimits(seconds=MEDIUM_SECONDS)) as child:
         while len(results) < len(media):
             before = len(results)
             try:
@@ -66,7 +66,7 @@ def encode_apart(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Excepti
                 raise
             except Exception as error:  # noqa: BLE001 - of the encoder, which raised it or ended the child
                 deaths = deaths + 1 if len(results) == before else 1
-                if not isinstance(error, Died) or deaths == TRIES:
+                if not isinstance(error, Died) or deaths == MAX_ATTEMPTS:
                     results.append(error)
                     deaths = 0
     return results
@@ -83,7 +83,7 @@ def _files(
 ) -> list[list[dict[str, Any]] | None]:
     """The files of each row's media; None where one of them has an error, which is entered."""
     rows = [list(value.values) if pa.types.is_large_list(column.type) else [value] for value in column]
-    results = iter(encode(kind, [array_of(medium, kind) for media in rows for medium in media]))
+    results = iter(encode(kind, [medium_array(medium, kind) for media in rows for medium in media]))
     files: list[list[dict[str, Any]] | None] = []
     for row, media in enumerate(rows):
         made = [next(results) for _ in media]

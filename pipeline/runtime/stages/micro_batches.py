@@ -14,21 +14,21 @@ import torch
 
 from pipeline.heads.head import ColumnType, Head
 from pipeline.runtime.records.quarantine import quarantined
-from pipeline.runtime.stages.batch_size_tuner import Sizes
-from pipeline.runtime.stages.device import DoesNotFit, is_out_of_memory, require_device
+from pipeline.runtime.stages.batch_size_tuner import BatchSizeTuner
+from pipeline.runtime.stages.device import DoesNotFit, exit_if_gpu_is_lost, is_out_of_memory
 from pipeline.runtime.stages.finite_check import NotFinite
-from pipeline.runtime.stages.load import KEPT, LATENTS
-from pipeline.runtime.stages.output_table import empty_rows, to_rows
-from pipeline.runtime.stages.shard_format import Ragged, arrays_of
+from pipeline.runtime.stages.load import KEPT_PREFIX, LATENTS_ARRAY
+from pipeline.runtime.stages.output_table import empty_output_table, output_table
+from pipeline.runtime.stages.shard_format import RaggedArrays, unpack_arrays
 from pipeline.sinks.parts import Quarantined
 from pipeline.sinks.schema import IDENTITY_COLUMNS
 
 
-class Way(IntEnum):
+class DeviceMode(IntEnum):
     """How a micro-batch is predicted: beside those of other calls, alone on the device, or alone and in float32."""
 
-    TOGETHER = 0
-    ALONE = 1
+    SHARED = 0
+    EXCLUSIVE = 1
     FLOAT32 = 2
 
 
@@ -47,10 +47,10 @@ class Predictor(Protocol):
     batch_bytes: int | None
     held: dict[Hashable, int]
     """The size that the device had room for, by bucket, where it had none for a larger one."""
-    sizes: Sizes | None
+    sizes: BatchSizeTuner | None
     """Where the size of a batch is found while predicting."""
 
-    def outputs(self, arrays: dict[str, list[np.ndarray]], way: Way) -> tuple[dict[str, Any], float]:
+    def outputs(self, arrays: dict[str, list[np.ndarray]], way: DeviceMode) -> tuple[dict[str, Any], float]:
         """Columns of one micro-batch, and the seconds that it waited for other calls."""
 
     def release(self) -> bool:
@@ -63,7 +63,7 @@ class Prediction:
     def __init__(self, replica: Predictor, units: pa.Table) -> None:
         self.replica = replica
         self.units = units
-        self.arrays: dict[str, Ragged] = arrays_of(units)
+        self.arrays: dict[str, RaggedArrays] = unpack_arrays(units)
         self.done: list[tuple[list[int], pa.Table]] = []
         self.failed: dict[int, Quarantined] = {}
         self.waited = 0.0  # seconds, for other calls of the replica
@@ -90,14 +90,14 @@ class Prediction:
 
     def result(self) -> tuple[pa.Table, list[Quarantined]]:
         """The rows of the units that were predicted, and those that were not, both in plan order."""
-        rows = rows_of(self.units, self.done, self.replica.columns)
+        rows = assemble_rows(self.units, self.done, self.replica.columns)
         return rows, [self.failed[index] for index in sorted(self.failed)]
 
     def _buckets(self) -> dict[Hashable, list[int]]:
         """Indices of units by the head's buckets."""
         by_bucket: dict[Hashable, list[int]] = defaultdict(list)
         for index in range(self.units.num_rows):
-            shapes = {name: array.shapes[index] for name, array in self.arrays.items() if name != LATENTS}
+            shapes = {name: array.shapes[index] for name, array in self.arrays.items() if name != LATENTS_ARRAY}
             by_bucket[self.replica.head.bucket(shapes)].append(index)
         return by_bucket
 
@@ -113,7 +113,7 @@ class Prediction:
         Where the device had no room the size is remembered; not where a size is no reason to fail.
         """
         began, waited = time.perf_counter(), self.waited
-        error = self._attempt(indices, Way.TOGETHER)
+        error = self._attempt(indices, DeviceMode.SHARED)
         if error is None:
             if self.replica.sizes is not None:
                 self.replica.sizes.note(bucket, len(indices), time.perf_counter() - began - (self.waited - waited))
@@ -128,24 +128,24 @@ class Prediction:
             self.replica.held[bucket] = min(half, self.replica.held.get(bucket, half))
         return _cut(indices, half)
 
-    def _attempt(self, indices: list[int], way: Way) -> Exception | None:
+    def _attempt(self, indices: list[int], way: DeviceMode) -> Exception | None:
         """Predict these units, or say what went wrong: the error without the frames, which hold tensors."""
         arrays = {name: [ragged[index] for index in indices] for name, ragged in self.arrays.items()}
         try:
             outputs, waited = self.replica.outputs(arrays, way)
             self.waited += waited
-            self.done.append((indices, to_rows(outputs, self.replica.columns, len(indices))))
+            self.done.append((indices, output_table(outputs, self.replica.columns, len(indices))))
         except NotLoaded:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it raises: a single unit is quarantined, more are halved
-            require_device(self.replica.device, error)
+            exit_if_gpu_is_lost(self.replica.device, error)
             error.__cause__ = error.__context__ = None
             return error.with_traceback(None)
         return None
 
     def _insist(self, index: int, error: Exception) -> None:
         """Predict a unit that failed by itself in another way, where what went wrong has one; else quarantine it."""
-        way, attempts = Way.TOGETHER, 1
+        way, attempts = DeviceMode.SHARED, 1
         while (another := self._another(way, error)) is not None:
             way, attempts = another, attempts + 1
             found = self._attempt([index], way)
@@ -156,19 +156,19 @@ class Prediction:
                 self.replica.release()
         self._quarantine(index, self._in_words(error, way), attempts)
 
-    def _another(self, way: Way, error: Exception) -> Way | None:
+    def _another(self, way: DeviceMode, error: Exception) -> DeviceMode | None:
         """How a unit alone may succeed that did not this way; None where it will not."""
-        if isinstance(error, NotFinite) and way < Way.FLOAT32 and self.replica.dtype != torch.float32:
-            return Way.FLOAT32
-        return Way.ALONE if is_out_of_memory(error) and way is Way.TOGETHER else None
+        if isinstance(error, NotFinite) and way < DeviceMode.FLOAT32 and self.replica.dtype != torch.float32:
+            return DeviceMode.FLOAT32
+        return DeviceMode.EXCLUSIVE if is_out_of_memory(error) and way is DeviceMode.SHARED else None
 
-    def _in_words(self, error: Exception, way: Way) -> Exception:
+    def _in_words(self, error: Exception, way: DeviceMode) -> Exception:
         """The last error of a unit, which says why float32 was tried where it was."""
         dtype = str(self.replica.dtype).removeprefix("torch.")
         if is_out_of_memory(error):
-            before = f" in float32; in {dtype} it is not finite" if way is Way.FLOAT32 else ""
+            before = f" in float32; in {dtype} it is not finite" if way is DeviceMode.FLOAT32 else ""
             return DoesNotFit(f"the unit alone does not fit in the device's memory{before}")
-        if isinstance(error, NotFinite) and way is Way.FLOAT32:
+        if isinstance(error, NotFinite) and way is DeviceMode.FLOAT32:
             return NotFinite(f"{error} and in {dtype}")
         return error
 
@@ -177,17 +177,19 @@ class Prediction:
         self.failed[index] = quarantined(unit["id"], unit["uri"], "predict", error, attempts=attempts)
 
 
-def rows_of(units: pa.Table, done: Sequence[tuple[list[int], pa.Table]], columns: Mapping[str, ColumnType]) -> pa.Table:
+def assemble_rows(
+    units: pa.Table, done: Sequence[tuple[list[int], pa.Table]], columns: Mapping[str, ColumnType]
+) -> pa.Table:
     """The rows of those units that are done, in plan order: what says which unit it is, kept columns, `columns`.
 
     done: tables of `columns`, each with the indices of its units.
     """
     order = np.array([index for indices, _ in done for index in indices], np.int64)
-    tables = [table for _, table in done] or [empty_rows(columns)]
+    tables = [table for _, table in done] or [empty_output_table(columns)]
     table = pa.concat_tables(tables).combine_chunks()
     if (np.diff(order) < 0).any():  # buckets were mixed: back to plan order
         table = table.take(np.argsort(order))
-    carried = [name for name in units.column_names if name in IDENTITY_COLUMNS or name.startswith(KEPT)]
+    carried = [name for name in units.column_names if name in IDENTITY_COLUMNS or name.startswith(KEPT_PREFIX)]
     kept = units.select(carried).take(np.sort(order))
     for name in table.column_names:
         kept = kept.append_column(table.schema.field(name), table.column(name))

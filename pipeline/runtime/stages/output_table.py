@@ -21,7 +21,7 @@ _MEDIUM = pa.struct([("data", pa.large_binary()), ("shape", pa.large_list(pa.int
 _DTYPES = {"mp4": np.uint8, "png": np.uint8, "wav": np.float32}
 
 
-def to_rows(
+def output_table(
     values: Mapping[str, Sequence[Any] | np.ndarray], columns: Mapping[str, ColumnType], units: int
 ) -> pa.Table:
     """A table with exactly `columns`, one row a unit; ValueError where one is missing, extra, or of another length.
@@ -39,7 +39,7 @@ def to_rows(
     return table
 
 
-def empty_rows(columns: Mapping[str, ColumnType]) -> pa.Table:
+def empty_output_table(columns: Mapping[str, ColumnType]) -> pa.Table:
     """The table of no units."""
     return pa.table({name: pa.array([], transit_type(kind)) for name, kind in columns.items()})
 
@@ -65,7 +65,7 @@ def to_array(values: Sequence[Any] | np.ndarray, column: ColumnType) -> pa.Array
     return pa.array(values, transit_type(column))
 
 
-def array_of(medium: pa.StructScalar, kind: str) -> np.ndarray:
+def medium_array(medium: pa.StructScalar, kind: str) -> np.ndarray:
     """The values of a medium on its way, as the head gave them; a view."""
     return np.frombuffer(medium["data"].as_buffer(), _DTYPES[kind]).reshape(medium["shape"].as_py())
 

@@ -23,16 +23,16 @@ from pipeline.heads.head import ColumnType, Head
 from pipeline.heads.latent_columns import latent_column_types, latent_column_values
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.runtime.records.quarantine import from_table, to_table
-from pipeline.runtime.stages.batch_size_tuner import Sizes
-from pipeline.runtime.stages.compute_thread import compute_on
-from pipeline.runtime.stages.device import Turns, empty_cache, require_room, to_device
-from pipeline.runtime.stages.finite_check import Guarded
-from pipeline.runtime.stages.load import LATENTS
-from pipeline.runtime.stages.micro_batches import NotLoaded, Prediction, Way
+from pipeline.runtime.stages.batch_size_tuner import BatchSizeTuner
+from pipeline.runtime.stages.compute_thread import compute_runner
+from pipeline.runtime.stages.device import DeviceLock, apply_test_memory_limit, empty_cache, to_device
+from pipeline.runtime.stages.finite_check import FiniteCheckedModel
+from pipeline.runtime.stages.load import LATENTS_ARRAY
+from pipeline.runtime.stages.micro_batches import DeviceMode, NotLoaded, Prediction
 from pipeline.runtime.stages.shard_format import pack, unpack
 
-BATCH = {"cpu": 8, "cuda": 256}  # units at most, where the size is found while predicting
-BATCH_BYTES = 64 << 20  # of arrays, where the size of a batch is ours: large frames have gigabytes of latents together
+MAX_BATCH_UNITS = {"cpu": 8, "cuda": 256}  # units at most, where the size is found while predicting
+MAX_BATCH_BYTES = 64 << 20  # of arrays, if the batch size is automatic: large frames have gigabytes of latents
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,16 +70,16 @@ class Replica:
         self.ref = ref
         self.head = head
         self.keep_latents = keep_latents
-        self.columns = columns_of(head, keep_latents)
+        self.columns = output_columns(head, keep_latents)
         self.device = torch.device(ref.device)
-        self.batch_size = BATCH[self.device.type] if batch_size == "auto" else int(batch_size)
-        self.batch_bytes = BATCH_BYTES if batch_size == "auto" else None
+        self.batch_size = MAX_BATCH_UNITS[self.device.type] if batch_size == "auto" else int(batch_size)
+        self.batch_bytes = MAX_BATCH_BYTES if batch_size == "auto" else None
         self.held: dict[Hashable, int] = {}
-        self.sizes = Sizes() if batch_size == "auto" else None
-        self.compute = compute_on(self.device, ref.threads)
+        self.sizes = BatchSizeTuner() if batch_size == "auto" else None
+        self.compute = compute_runner(self.device, ref.threads)
         self.model = self.compute(ref.load)
         self.dtype = self.model.dtype
-        self.turns = Turns()
+        self.turns = DeviceLock()
         self.lock = threading.Lock()  # of who computes
         self._float32: PerceiverIO | ShardedPerceiverIO | None = None  # for units that are not finite otherwise
 
@@ -102,13 +102,13 @@ class Replica:
         faultpoints.reached("predict.end")
         yield done
 
-    def outputs(self, arrays: dict[str, list[np.ndarray]], way: Way) -> tuple[dict[str, Any], float]:
+    def outputs(self, arrays: dict[str, list[np.ndarray]], way: DeviceMode) -> tuple[dict[str, Any], float]:
         """Columns of one micro-batch, and the seconds that it waited for other calls.
 
         NotFinite where something in it is not; OutOfMemoryError where the device has no room for it.
         """
         asked = time.perf_counter()
-        with self.turns.together() if way is Way.TOGETHER else self.turns.alone():
+        with self.turns.shared() if way is DeviceMode.SHARED else self.turns.exclusive():
             return self.compute(self._outputs, arrays, way, asked)
 
     def release(self) -> bool:
@@ -117,18 +117,20 @@ class Replica:
         empty_cache(self.device)
         return had
 
-    def _outputs(self, arrays: dict[str, list[np.ndarray]], way: Way, asked: float) -> tuple[dict[str, Any], float]:
+    def _outputs(
+        self, arrays: dict[str, list[np.ndarray]], way: DeviceMode, asked: float
+    ) -> tuple[dict[str, Any], float]:
         """`outputs`, asked for at that time. Its tensors are gone from the device when it returns."""
         waited = time.perf_counter() - asked
-        model = self._float32_model() if way is Way.FLOAT32 else self.model
-        units, stored = len(next(iter(arrays.values()))), arrays.pop(LATENTS, None)
+        model = self._float32_model() if way is DeviceMode.FLOAT32 else self.model
+        units, stored = len(next(iter(arrays.values()))), arrays.pop(LATENTS_ARRAY, None)
         with torch.inference_mode():
             inputs = to_device(self.head.collate(arrays, "cpu"), self.device)
             ready = time.perf_counter()
             with self.lock:
                 waited += time.perf_counter() - ready
-                require_room(units)
-                guarded = Guarded(model)
+                apply_test_memory_limit(units)
+                guarded = FiniteCheckedModel(model)
                 seen = cast("PerceiverIO", guarded)
                 latents, counts = self._encoded(seen, inputs) if stored is None else self._restored(guarded, stored)
                 outputs = self.head.decode(seen, latents, inputs)
@@ -141,7 +143,7 @@ class Replica:
     def _encoded(self, model: PerceiverIO, inputs: Any) -> tuple[torch.Tensor, list[int]]:
         return self.head.encode(model, inputs), self.head.latents_per_unit(inputs)
 
-    def _restored(self, model: Guarded, stored: list[np.ndarray]) -> tuple[torch.Tensor, list[int]]:
+    def _restored(self, model: FiniteCheckedModel, stored: list[np.ndarray]) -> tuple[torch.Tensor, list[int]]:
         """Latents [T, N, D] of an earlier run, and how many each unit has."""
         latents = torch.from_numpy(np.concatenate(stored)).to(self.device, model.dtype)
         model.note("stored latents", latents)
@@ -159,6 +161,6 @@ class Replica:
         return self._float32
 
 
-def columns_of(head: Head, keep_latents: str | None) -> dict[str, ColumnType]:
+def output_columns(head: Head, keep_latents: str | None) -> dict[str, ColumnType]:
     """All columns of a row behind those that say which unit it is."""
     return head.columns if keep_latents is None else {**head.columns, **latent_column_types(keep_latents)}

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.runtime.records.quarantine import quarantined
-from pipeline.runtime.stages.media_encoding import TRIES
+from pipeline.runtime.stages.media_encoding import MAX_ATTEMPTS
 from pipeline.sandbox import Died
 from pipeline.sinks.parts import Footer, Quarantined, commit, encode_part
 from pipeline.storage import AccessError, StorageError, Store
@@ -41,7 +41,7 @@ class Shard:
     def _quarantined(self, table: pa.Table, errors: Mapping[int, Exception]) -> Iterator[Quarantined]:
         for row in sorted(errors):
             unit = table.select(["id", "uri"]).slice(row, 1).to_pylist()[0]
-            attempts = self.attempts + (TRIES if isinstance(errors[row], Died) else 1)
+            attempts = self.attempts + (MAX_ATTEMPTS if isinstance(errors[row], Died) else 1)
             yield quarantined(unit["id"], unit["uri"], "write", errors[row], attempts=attempts)
 
 

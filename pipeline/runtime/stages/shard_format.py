@@ -59,7 +59,7 @@ def _unwrap(column: pa.ChunkedArray) -> pa.Array:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ragged:
+class RaggedArrays:
     """Arrays of one dtype and any shapes, one after another in one flat buffer. `ragged[i]` is a view on it."""
 
     values: np.ndarray  # [sum of sizes]
@@ -81,7 +81,7 @@ class Ragged:
         return self.values[self.offsets[begin] : self.offsets[end]].reshape(end - begin, *self.shapes[begin])
 
 
-def array_columns(arrays: Mapping[str, Sequence[np.ndarray]]) -> dict[str, pa.Array]:
+def pack_arrays(arrays: Mapping[str, Sequence[np.ndarray]]) -> dict[str, pa.Array]:
     """Columns that hold one array a unit under each name: its elements, and its shape beside them."""
     columns: dict[str, pa.Array] = {}
     for name, items in arrays.items():
@@ -92,8 +92,8 @@ def array_columns(arrays: Mapping[str, Sequence[np.ndarray]]) -> dict[str, pa.Ar
     return columns
 
 
-def arrays_of(units: pa.Table) -> dict[str, Ragged]:
-    """The arrays that `array_columns` stored, as read-only views on the table's buffers."""
+def unpack_arrays(units: pa.Table) -> dict[str, RaggedArrays]:
+    """The arrays that `pack_arrays` stored, as read-only views on the table's buffers."""
     names = [name.removesuffix(SHAPE) for name in units.column_names if name.endswith(SHAPE)]
     return {name: _ragged(units.column(name), units.column(name + SHAPE)) for name in names}
 
@@ -113,11 +113,11 @@ def _offsets(sizes: np.ndarray) -> pa.Array:
     return pa.array(np.concatenate([[0], np.cumsum(sizes, dtype=np.int64)]).astype(np.int64))
 
 
-def _ragged(column: pa.ChunkedArray, shapes: pa.ChunkedArray) -> Ragged:
+def _ragged(column: pa.ChunkedArray, shapes: pa.ChunkedArray) -> RaggedArrays:
     if column.num_chunks != 1:
         raise ValueError(f"an unpacked column is one chunk, got {column.num_chunks}")
     elements = column.chunk(0)
-    return Ragged(
+    return RaggedArrays(
         values=elements.values.to_numpy(zero_copy_only=True),
         offsets=elements.offsets.to_numpy(),
         shapes=tuple(tuple(shape) for shape in shapes.to_pylist()),

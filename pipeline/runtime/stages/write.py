@@ -12,8 +12,8 @@ from pipeline import faultpoints
 from pipeline.heads.head import ColumnType
 from pipeline.runtime.records.quarantine import from_table
 from pipeline.runtime.records.receipts import Receipt, receipt_of, to_table
-from pipeline.runtime.stages.load import KEPT
-from pipeline.runtime.stages.media_encoding import Encode, encode_apart, encode_here, with_files
+from pipeline.runtime.stages.load import KEPT_PREFIX
+from pipeline.runtime.stages.media_encoding import Encode, encode_directly, encode_in_sandbox, encode_media
 from pipeline.runtime.stages.putting import Shard, put
 from pipeline.runtime.stages.shard_format import unpack
 from pipeline.sinks.schema import output_schema
@@ -32,14 +32,16 @@ class Writer:
     def rows(self, units: pa.Table) -> pa.Table:
         """The table of a part from predicted units: its columns in order, kept ones under their own names, media as
         files. The types are still the large ones, which `encode_part` makes plain group by group."""
-        return self.made(units, encode_here)[0]
+        return self.made(units, encode_directly)[0]
 
     def made(self, units: pa.Table, encode: Encode) -> tuple[pa.Table, dict[int, Exception]]:
         """`rows`, and by row what went wrong with its media, which then are not there."""
         wanted = output_schema(self.columns, self.kept).names
-        names = [KEPT + name if name in self.kept.names else name for name in wanted]
+        names = [KEPT_PREFIX + name if name in self.kept.names else name for name in wanted]
         table = units.select(names)
-        return with_files(table.rename_columns([name.removeprefix(KEPT) for name in names]), self.columns, encode)
+        return encode_media(
+            table.rename_columns([name.removeprefix(KEPT_PREFIX) for name in names]), self.columns, encode
+        )
 
 
 def write(row: pa.Table, *, writer: Writer, isolated: bool = False, attempts: int = 0) -> pa.Table:
@@ -54,7 +56,7 @@ def write(row: pa.Table, *, writer: Writer, isolated: bool = False, attempts: in
     units, before, scalars = unpack(row)
     if scalars["fatal"]:
         return to_table([_fatal(scalars, scalars["fatal"])])
-    table, errors = writer.made(units, encode_apart if isolated else encode_here)
+    table, errors = writer.made(units, encode_in_sandbox if isolated else encode_directly)
     shard = Shard(run=writer.run, before=from_table(before), scalars=scalars, attempts=attempts)
     try:
         committed, size = put(writer.output, shard, table, errors)

@@ -13,17 +13,17 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.runtime.plan.duplicate_ids import check_ids
-from pipeline.runtime.plan.isolated_source import opening
+from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.planner import pieces_of_all
 from pipeline.runtime.plan.unit_limit import count_units
-from pipeline.sandbox import Child, Limits
+from pipeline.sandbox import ResourceLimits, Sandbox
 from pipeline.sources import IMAGES, PARQUET, TEXT, Piece, SourceOptions, find, source_for
 from pipeline.sources.parquet_source import Parquet
 from pipeline.storage import AccessError, Entry, Store
 from tests import harmful_units
 from tests.sample_videos import make_video
 
-LIMITS = Limits(60.0, 1 << 30)
+LIMITS = ResourceLimits(60.0, 1 << 30)
 OPTIONS = SourceOptions(column="text", id_column="name", keep=("number",))
 
 
@@ -47,7 +47,7 @@ def test_a_plan_is_the_same_as_without_a_child(tables: Store) -> None:
     source = PARQUET.configured(OPTIONS)
     (Path(tables.uri) / "damaged.parquet").write_bytes(b"PAR1 but no more")
     entries = list(tables.entries())
-    with opening(source, LIMITS) as opened:
+    with isolated(source, LIMITS) as opened:
         assert list(pieces_of_all(opened, tables, entries)) == list(pieces_of_all(source, tables, entries))
         for entry in entries:
             assert opened.kept(tables, entry) == source.kept(tables, entry)
@@ -67,7 +67,7 @@ def test_a_file_that_does_harm_when_it_is_opened_is_one_unit_of_the_plan(tables:
     source = harmful_units.HARMFUL_PARQUET.configured(OPTIONS)
     sound = PARQUET.configured(OPTIONS)
     entries = list(tables.entries())
-    with opening(source, Limits(3.0, 1 << 30) if harm == "hang" else LIMITS) as opened:
+    with isolated(source, ResourceLimits(3.0, 1 << 30) if harm == "hang" else LIMITS) as opened:
         pieces = list(pieces_of_all(opened, tables, entries))
         assert [piece for piece in pieces if piece.key != key] == list(pieces_of_all(sound, tables, entries[:3]))
         assert [piece for piece in pieces if piece.key == key] == [
@@ -83,14 +83,14 @@ def test_a_file_that_does_harm_when_it_is_opened_is_one_unit_of_the_plan(tables:
 def test_a_film_that_its_player_dies_of_is_counted_as_it_will_be_loaded(tmp_path: Path) -> None:
     make_video(tmp_path / "play-crash.mp4", seconds=0.4)
     store, source = Store(str(tmp_path)), harmful_units.HARMFUL_VIDEO.configured(SourceOptions(medium="frame_pair"))
-    with opening(source, LIMITS) as opened:
+    with isolated(source, LIMITS) as opened:
         (piece,) = opened.pieces(store, next(store.entries()))
         assert count_units(opened, store, piece, 100) == 4, "three that it gives, and what stands for the others"
         assert count_units(opened, store, piece, 2) == 2
 
 
 def test_what_ends_a_plan_ends_it_from_a_child_too(tables: Store) -> None:
-    with opening(PARQUET.configured(SourceOptions(column="words")), LIMITS) as opened:
+    with isolated(PARQUET.configured(SourceOptions(column="words")), LIMITS) as opened:
         with pytest.raises(AccessError, match=r"a\.parquet.*no column 'words'.*text, name, number"):
             list(pieces_of_all(opened, tables, tables.entries()))
         with pytest.raises(ValueError, match="fps"):
@@ -117,7 +117,7 @@ def test_a_file_that_seemed_damaged_when_memory_was_short_is_opened_again(
     monkeypatch.setenv("SEEMS_DAMAGED", str(tmp_path / "once"))
     source = harmful_units.of(Greedy, PARQUET.configured(SourceOptions(column="text")))
     entries = [entry for entry in tables.entries() if entry.key == "b.parquet"]
-    with opening(source, LIMITS) as opened:
+    with isolated(source, LIMITS) as opened:
         (piece,) = pieces_of_all(opened, tables, entries)
     assert piece.units == 10
 
@@ -129,15 +129,15 @@ def test_of_several_kinds_of_files_a_child_has_only_those_that_must_be_opened(
     for name in ("a.jpg", "b.tar", "c.jpg", "d.jpg"):
         (tmp_path / name).write_bytes(b"something else")
     asked: list[str] = []
-    run = Child.run
+    run = Sandbox.run
 
-    def noted(child: Child, *given: Any, **more: Any) -> Iterator[Any]:
+    def noted(child: Sandbox, *given: Any, **more: Any) -> Iterator[Any]:
         asked.append(given[-1].key)
         return run(child, *given, **more)
 
-    monkeypatch.setattr(Child, "run", noted)
+    monkeypatch.setattr(Sandbox, "run", noted)
     store = Store(str(tmp_path))
-    with opening(source_for("auto", SourceOptions(medium="image")), LIMITS) as opened:
+    with isolated(source_for("auto", SourceOptions(medium="image")), LIMITS) as opened:
         pieces = list(pieces_of_all(opened, store, store.entries()))
         assert {opened.kept(store, entry) for entry in store.entries() if entry.key != "b.tar"} == {pa.schema([])}
     assert [piece.key for piece in pieces] == ["a.jpg", "b.tar", "c.jpg", "d.jpg"]
@@ -145,6 +145,6 @@ def test_of_several_kinds_of_files_a_child_has_only_those_that_must_be_opened(
 
 
 @pytest.mark.parametrize(("source", "limits"), [(IMAGES, LIMITS), (TEXT, None)])
-def test_what_opens_nothing_or_is_trusted_needs_no_child(source: Any, limits: Limits | None) -> None:
-    with opening(source, limits) as opened:
+def test_what_opens_nothing_or_is_trusted_needs_no_child(source: Any, limits: ResourceLimits | None) -> None:
+    with isolated(source, limits) as opened:
         assert opened is source

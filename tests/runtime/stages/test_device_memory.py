@@ -18,7 +18,7 @@ import torch
 from pipeline import faultpoints
 from pipeline.heads import HeadOptions, head_for
 from pipeline.perceiver import PerceiverIO
-from pipeline.runtime.stages.device import Turns, is_out_of_memory
+from pipeline.runtime.stages.device import DeviceLock, is_out_of_memory
 from pipeline.runtime.stages.predict import ModelRef, Replica
 from pipeline.runtime.stages.shard_format import unpack
 from tests.packed_shards import Watched, images, model_ref, packed
@@ -148,21 +148,21 @@ def test_no_room_for_the_float32_model_is_said(checkpoint, watched, monkeypatch)
 
 
 def test_who_is_alone_on_the_device_waits_for_the_others_and_holds_them_off():
-    turns, events = Turns(), []
+    turns, events = DeviceLock(), []
     inside, leave = threading.Event(), threading.Event()
 
     def beside() -> None:
-        with turns.together():
+        with turns.shared():
             inside.set()
             leave.wait()
             events.append("first left")
 
     def alone() -> None:
-        with turns.alone():
+        with turns.exclusive():
             events.append("alone")
 
     def later() -> None:
-        with turns.together():
+        with turns.shared():
             events.append("later")
 
     threads = [threading.Thread(target=beside)]

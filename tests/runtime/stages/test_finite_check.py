@@ -18,7 +18,7 @@ from pipeline.media import Clip, FramePair
 from pipeline.perceiver import PerceiverIO
 from pipeline.reference.published_configs import BARE, FLOW, MULTIMODAL, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime.stages.finite_check import Guarded, NotFinite
+from pipeline.runtime.stages.finite_check import FiniteCheckedModel, NotFinite
 from pipeline.runtime.stages.predict import ModelRef, Replica
 from pipeline.runtime.stages.shard_format import unpack
 from tests.packed_shards import images, model_ref, packed
@@ -172,7 +172,7 @@ def test_flow_beyond_float16_is_kept_as_float32_or_not_at_all(tmp_path):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"a": [x]}, lambda x: ({"b": (x,)}, 1)])
 def test_nested_outputs_are_looked_at_whatever_else_is_in_them(checkpoint, wrap: Callable[[Any], Any], bad: float):
-    guarded = Guarded(PerceiverIO.from_pretrained(str(checkpoint)))
+    guarded = FiniteCheckedModel(PerceiverIO.from_pretrained(str(checkpoint)))
     assert guarded.dtype is torch.float32, "the rest is the model's"
     guarded.check()
     fine = torch.arange(6, dtype=torch.bfloat16).reshape(2, 3)

@@ -21,15 +21,15 @@ from PIL import Image
 from pipeline.heads import Head, HeadOptions, head_for
 from pipeline.runtime.plan.planner import Cut, freeze
 from pipeline.runtime.stages import isolated_reader, unit_reader
-from pipeline.runtime.stages.load import KEPT, Loader, load
-from pipeline.runtime.stages.shard_format import arrays_of, unpack
-from pipeline.sandbox import Limits
+from pipeline.runtime.stages.load import KEPT_PREFIX, Loader, load
+from pipeline.runtime.stages.shard_format import unpack, unpack_arrays
+from pipeline.sandbox import ResourceLimits
 from pipeline.sources import IMAGES, PARQUET, VIDEO, WEBDATASET, Piece, Source, SourceOptions, find
 from pipeline.storage import Store
 from tests import harmful_units
 from tests.sample_videos import make_video
 
-LIMITS = Limits(60.0, 1 << 30)
+LIMITS = ResourceLimits(60.0, 1 << 30)
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def ids(units: pa.Table) -> list[str]:
 def assert_same(one: tuple[pa.Table, list[Any]], other: tuple[pa.Table, list[Any]]) -> None:
     """Units equal in every column, and quarantined ones too."""
     assert one[0].schema.equals(other[0].schema)
-    for name in set(one[0].column_names) - set(arrays_of(one[0])):
+    for name in set(one[0].column_names) - set(unpack_arrays(one[0])):
         assert one[0].column(name).to_pylist() == other[0].column(name).to_pylist()
-    for name, arrays in arrays_of(one[0]).items():
-        for first, second in zip(arrays, arrays_of(other[0])[name], strict=True):
+    for name, arrays in unpack_arrays(one[0]).items():
+        for first, second in zip(arrays, unpack_arrays(other[0])[name], strict=True):
             np.testing.assert_array_equal(first, second, strict=True)
     assert one[1] == other[1]
 
@@ -109,7 +109,7 @@ def test_kept_columns_and_texts_of_every_length_are_the_same(tmp_path: Path) -> 
     kept = table.schema.empty_table().select(["number", "time", "date", "more"]).schema
     found = loaded(tmp_path / "in", Words(), source, kept=kept)
     assert (found[0].num_rows, len(found[1])) == (599, 1)
-    assert found[0].column(KEPT + "time").combine_chunks().equals(pa.concat_arrays([times[:300], times[301:]]))
+    assert found[0].column(KEPT_PREFIX + "time").combine_chunks().equals(pa.concat_arrays([times[:300], times[301:]]))
     assert_same(found, loaded(tmp_path / "in", Words(), source, kept=kept, limits=None))
 
 
@@ -129,7 +129,9 @@ def _groups(folder: Path, head: Head, threads: int) -> list[Any]:
     store = Store(str(folder))
     loader = Loader(inputs=store, output=store, source=IMAGES, head=head, limits=LIMITS, threads=threads)
     pieces = [piece for entry in store.entries() for piece in IMAGES.pieces(store, entry)]
-    groups = list(isolated_reader.Careful(loader).groups([*pieces, replace(pieces[0], size=1 << 20), *pieces[:3]]))
+    groups = list(
+        isolated_reader.IsolatedReader(loader).groups([*pieces, replace(pieces[0], size=1 << 20), *pieces[:3]])
+    )
     assert [piece.key for group in groups for piece in group] == [
         piece.key for piece in [*pieces, pieces[0], *pieces[:3]]
     ]
@@ -186,14 +188,14 @@ def test_a_film_that_says_it_lasts_a_second_and_goes_on_for_an_hour_has_an_end(t
     source = VIDEO.configured(SourceOptions(medium="frame_pair", fps=25.0))
     units, (beyond,) = loaded(tmp_path / "films", Pair(), source, limits=None)
     pair = 2 * 48 * 64 * 3
-    assert len(units) == unit_reader.LEAST_ROOM // pair + 1
+    assert len(units) == unit_reader.MIN_PIECE_BUDGET_BYTES // pair + 1
     assert (beyond["error"], beyond["stage"]) == ("TooMuch", "load")
     assert "more than 64 MiB of units" in beyond["message"]
     assert beyond["id"] not in ids(units)
 
 
 @pytest.mark.parametrize("limits", [None, LIMITS])
-def test_many_small_pictures_in_one_archive_are_all_read(tmp_path: Path, limits: Limits | None) -> None:
+def test_many_small_pictures_in_one_archive_are_all_read(tmp_path: Path, limits: ResourceLimits | None) -> None:
     """Their arrays take hundreds of times their bytes."""
 
     class Enlarged:
@@ -209,13 +211,15 @@ def test_many_small_pictures_in_one_archive_are_all_read(tmp_path: Path, limits:
 
 
 def test_what_must_be_read_from_its_beginning_has_its_time() -> None:
-    piece = Piece(key="logs.jsonl.gz", version="1", size=10 * isolated_reader.PACE, begin=1 << 30, end=2 << 30)
-    assert isolated_reader.time_for(LIMITS, piece) == LIMITS.seconds + 10
-    assert isolated_reader.time_for(LIMITS, replace(piece, key="logs.jsonl")) == LIMITS.seconds
+    piece = Piece(
+        key="logs.jsonl.gz", version="1", size=10 * isolated_reader.MIN_BYTES_PER_SECOND, begin=1 << 30, end=2 << 30
+    )
+    assert isolated_reader.seconds_per_unit(LIMITS, piece) == LIMITS.seconds + 10
+    assert isolated_reader.seconds_per_unit(LIMITS, replace(piece, key="logs.jsonl")) == LIMITS.seconds
 
 
 def test_there_is_an_end_to_finding_out(put: Any, head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(isolated_reader, "KILLERS", 2)
+    monkeypatch.setattr(isolated_reader, "MAX_FATAL_UNITS", 2)
     picture = (put() / "0001.png").read_bytes()
     names = [f"n{number}" if number < 3 else f"crash{number}" for number in range(30)]
     (tmp_path / "tables").mkdir()
@@ -246,6 +250,6 @@ def test_lost_access_ends_the_run_from_a_child_too(put: Any, head: Head, tmp_pat
 
 def test_what_is_given_up_is_not_read(put: Any, head: Head, tmp_path: Path) -> None:
     folder = put("0010-crash.png")
-    units, quarantined = loaded(folder, head, harmful_units.HARMFUL_IMAGES, given_up=True)
+    units, quarantined = loaded(folder, head, harmful_units.HARMFUL_IMAGES, abandoned=True)
     assert (units.num_rows, len(quarantined)) == (0, 21)
     assert {unit["error"] for unit in quarantined} == {"GivenUp"}

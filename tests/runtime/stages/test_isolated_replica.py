@@ -91,7 +91,7 @@ def test_a_unit_that_kills_costs_itself_and_no_other(checkpoint, head, close, re
 
 @pytest.mark.slow
 def test_several_units_that_kill_are_found_one_by_one(checkpoint, head, close, monkeypatch):
-    monkeypatch.setattr(isolated_replica, "SECONDS", 10.0)  # loading the model takes some of them
+    monkeypatch.setattr(isolated_replica, "MICRO_BATCH_SECONDS", 10.0)  # loading the model takes some of them
     row = packed([{"image": image} for image in images([32] * 9)])
     expected = Replica(ref=model_ref(checkpoint), head=Watched(head, bad=[SEGFAULT, EXIT, HANG]), batch_size=4)(row)
     replica = IsolatedReplica(ref=model_ref(checkpoint), head=Deadly(head), batch_size=4, attempts=0)

@@ -13,7 +13,7 @@ from pipeline.heads import HeadOptions, head_for
 from pipeline.runtime.plan.planner import Cut, freeze
 from pipeline.runtime.stages import load as load_module
 from pipeline.runtime.stages.load import Loader, load
-from pipeline.runtime.stages.shard_format import arrays_of, unpack
+from pipeline.runtime.stages.shard_format import unpack, unpack_arrays
 from pipeline.sources import IMAGES, Unit, find
 from pipeline.storage import AccessError, StorageError, Store
 
@@ -43,7 +43,7 @@ def test_good_units_come_in_plan_order_with_their_arrays(loader, pictures):
     units, _, scalars = load_all(loader)
     numbers = [number for number in range(60) if number not in DAMAGED]
     assert [int(name[:4]) for name in units.column("id").to_pylist()] == numbers
-    images = arrays_of(units)["image"]
+    images = unpack_arrays(units)["image"]
     head = loader.head
     for index in (0, 30, 54):
         unit_id = units.column("id")[index].as_py()
@@ -161,11 +161,11 @@ def test_a_source_that_raises_costs_its_piece_only(loader):
 
 
 def test_pieces_are_read_in_parallel(loader):
-    meeting = threading.Barrier(load_module.THREADS, timeout=20)
+    meeting = threading.Barrier(load_module.READ_THREADS, timeout=20)
 
     def script(source, piece, unit):
         picture(source, piece, unit)
-        if int(piece.key[:4]) < load_module.THREADS:
+        if int(piece.key[:4]) < load_module.READ_THREADS:
             meeting.wait()
 
     units, _, _ = load_all(replace(loader, source=Scripted(script)))
@@ -190,4 +190,4 @@ def test_media_do_not_pile_up(loader):
         unit.medium = medium
 
     load_all(replace(loader, source=Scripted(script)))
-    assert most[0] <= load_module.THREADS + 1
+    assert most[0] <= load_module.READ_THREADS + 1

@@ -17,8 +17,8 @@ from cloudpickle import register_pickle_by_value
 
 from pipeline.runtime.records.quarantine import quarantined, to_table
 from pipeline.runtime.stages import media_encoding
-from pipeline.runtime.stages.media_encoding import encode_apart, encode_here
-from pipeline.runtime.stages.output_table import to_rows
+from pipeline.runtime.stages.media_encoding import encode_directly, encode_in_sandbox
+from pipeline.runtime.stages.output_table import output_table
 from pipeline.runtime.stages.shard_format import pack
 from pipeline.runtime.stages.write import Writer, write
 from pipeline.sandbox import Crashed, Died
@@ -44,7 +44,7 @@ def shard(videos: Sequence[np.ndarray], sounds: Sequence[np.ndarray], frames: Se
     """A packed shard of rows of `COLUMNS`; one unit was quarantined before."""
     names = pa.array([f"id{number}" for number in range(len(videos))], pa.large_string())
     units = pa.table({"id": names, "uri": names, "version": names, "segment": pa.array([0] * len(videos), pa.int32())})
-    rows = to_rows({"video": videos, "audio": sounds, "frames": frames}, COLUMNS, len(videos))
+    rows = output_table({"video": videos, "audio": sounds, "frames": frames}, COLUMNS, len(videos))
     for name in COLUMNS:
         units = units.append_column(name, rows[name])
     before = to_table([quarantined("early", "uri", "load", ValueError("cut"))])
@@ -126,10 +126,10 @@ def test_an_encoder_that_ends_its_process_costs_one_unit(tmp_path, monkeypatch):
 
 def test_in_a_child_media_are_the_same_and_a_death_is_the_last_one_s(monkeypatch):
     media = [medium("png", first) for first in (4, 5, KILL)]
-    assert encode_apart("png", media) == encode_here("png", media)
+    assert encode_in_sandbox("png", media) == encode_directly("png", media)
     monkeypatch.setattr(media_encoding, "_encoded", _deadly)
-    *made, died = encode_apart("png", media)
-    assert made == encode_here("png", media)[:2]
+    *made, died = encode_in_sandbox("png", media)
+    assert made == encode_directly("png", media)[:2]
     assert isinstance(died, Crashed)
     assert isinstance(died, Died)
 
@@ -140,4 +140,4 @@ def test_a_lack_of_memory_is_the_process_s_own_and_may_pass(monkeypatch):
 
     monkeypatch.setattr(media_encoding, "MEDIA_ENCODERS", {"png": short})
     with pytest.raises(MemoryError):
-        encode_here("png", [medium("png")])
+        encode_directly("png", [medium("png")])

@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.runtime.stages.output_table import empty_rows, to_rows
+from pipeline.runtime.stages.output_table import empty_output_table, output_table
 
 COLUMNS = {
     "label": "string",
@@ -22,8 +22,8 @@ def test_lists_and_arrays_become_columns():
         "flow": flow,
         "topk": [[{"label_id": 1, "score": 0.5}], []],
     }
-    table = to_rows(values, COLUMNS, 2)
-    assert table.schema.equals(empty_rows(COLUMNS).schema)
+    table = output_table(values, COLUMNS, 2)
+    assert table.schema.equals(empty_output_table(COLUMNS).schema)
     assert table.column("flow").to_pylist() == flow.reshape(2, 6).tolist()
     assert table.column("score").to_pylist() == [0.5, 0.25]
     assert table.column("topk").to_pylist() == values["topk"]
@@ -32,6 +32,6 @@ def test_lists_and_arrays_become_columns():
 
 def test_a_missing_column_and_a_wrong_length_are_errors():
     with pytest.raises(ValueError, match=r"gave the columns \['score'\], it declares \['label', 'score'\]"):
-        to_rows({"score": [1.0]}, {"label": "string", "score": "float32"}, 1)
+        output_table({"score": [1.0]}, {"label": "string", "score": "float32"}, 1)
     with pytest.raises(ValueError, match="'score' has 1 values for 2 units"):
-        to_rows({"score": [1.0]}, {"score": "float32"}, 2)
+        output_table({"score": [1.0]}, {"score": "float32"}, 2)

@@ -15,7 +15,7 @@ from pipeline.perceiver import PerceiverIO
 from pipeline.perceiver.cpu_parallel import threads
 from pipeline.reference.published_configs import SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime.stages.compute_thread import in_place
+from pipeline.runtime.stages.compute_thread import call_directly
 from pipeline.runtime.stages.predict import Replica
 from pipeline.runtime.stages.shard_format import unpack
 from tests.packed_shards import Watched, images, model_ref, packed
@@ -82,7 +82,7 @@ def test_units_of_different_lengths_share_a_micro_batch_and_come_back_in_plan_or
 
 
 def test_large_units_go_in_smaller_batches_unless_a_size_is_asked_for(checkpoint, head, monkeypatch):
-    monkeypatch.setattr("pipeline.runtime.stages.predict.BATCH_BYTES", 3 * 3 * 32 * 32 + 10)  # three images
+    monkeypatch.setattr("pipeline.runtime.stages.predict.MAX_BATCH_BYTES", 3 * 3 * 32 * 32 + 10)  # three images
     row, images = shard([32] * 12)
     found = {}
     for size in ("auto", 12):
@@ -153,7 +153,7 @@ def test_calls_compute_one_at_a_time_and_collate_meanwhile_only_beside_a_gpu(che
             return super().rows(outputs)
 
     if beside:
-        monkeypatch.setattr("pipeline.runtime.stages.predict.compute_on", lambda *_: in_place)
+        monkeypatch.setattr("pipeline.runtime.stages.predict.compute_runner", lambda *_: call_directly)
     counting = Counting(head, wait=0.05)
     replica = Replica(ref=model_ref(checkpoint), head=counting, batch_size=2)
     done, row = [], shard([32] * 6)[0]

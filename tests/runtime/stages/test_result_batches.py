@@ -9,24 +9,24 @@ import numpy as np
 import pytest
 
 from pipeline.runtime.records.quarantine import quarantined
-from pipeline.runtime.stages.result_batches import Parcel
-from pipeline.runtime.stages.unit_reader import Found, Loaded, Trouble
+from pipeline.runtime.stages.result_batches import ResultBatch
+from pipeline.runtime.stages.unit_reader import Loaded, RetryReason, UnitResult
 from pipeline.sources import Unit
 
 
-def loaded(name: str, **arrays: np.ndarray) -> Found:
+def loaded(name: str, **arrays: np.ndarray) -> UnitResult:
     unit = Unit(id=name, uri=f"/in/{name}", version=f"v{name}", kept={"number": len(name)})
-    return Found(Loaded(unit=unit, arrays=arrays))
+    return UnitResult(Loaded(unit=unit, arrays=arrays))
 
 
-def lost(name: str, trouble: Trouble | None = None) -> Found:
-    return Found(quarantined(name, f"/in/{name}", "load", ValueError("cut")), trouble)
+def lost(name: str, trouble: RetryReason | None = None) -> UnitResult:
+    return UnitResult(quarantined(name, f"/in/{name}", "load", ValueError("cut")), trouble)
 
 
-def sent(results: Sequence[Found]) -> list[Found]:
+def sent(results: Sequence[UnitResult]) -> list[UnitResult]:
     """Those that arrive; the numbers of their pieces stay with them."""
     numbers = [3 * number for number in range(len(results))]
-    opened = list(pickle.loads(pickle.dumps(Parcel.of(numbers, results))).opened())
+    opened = list(pickle.loads(pickle.dumps(ResultBatch.of(numbers, results))).opened())
     assert [number for number, _ in opened] == numbers
     return [found for _, found in opened]
 
@@ -62,7 +62,14 @@ def test_units_of_several_types_keep_them() -> None:
 
 
 def test_what_was_not_loaded_keeps_its_place() -> None:
-    results = [lost("a", Trouble.PASSING), loaded("b"), Found(None), lost("c"), loaded("d"), lost("e", Trouble.MEMORY)]
+    results = [
+        lost("a", RetryReason.TRANSIENT),
+        loaded("b"),
+        UnitResult(None),
+        lost("c"),
+        loaded("d"),
+        lost("e", RetryReason.MEMORY),
+    ]
     found = sent(results)
     names = [
         each.result.unit.id if isinstance(each.result, Loaded) else each.result and each.result.id for each in found
