@@ -52,7 +52,7 @@ def text_latents(folder: Path, texts: list[str]) -> np.ndarray:
 
 def picture_logits(folder: Path, pictures: list[np.ndarray]) -> np.ndarray:
     """[pictures, labels]"""
-    model = getattr(modeling_perceiver, transformers_model.class_of(folder)).from_pretrained(folder).eval()
+    model = getattr(modeling_perceiver, transformers_model.model_class_of(folder)).from_pretrained(folder).eval()
     processor = PerceiverImageProcessorPil.from_pretrained(folder)
     with torch.no_grad():
         pixels = [processor(picture, return_tensors="pt").pixel_values for picture in pictures]
@@ -67,7 +67,8 @@ def clips_in_passes(folder: Path, frames: np.ndarray, samples: np.ndarray) -> di
     inputs = {"image": image, "audio": torch.from_numpy(samples)[..., None]}
     inputs["label"] = torch.zeros(len(frames), model.config.num_labels)
     points = (
-        transformers_model.chunk_points(model.config, chunk) for chunk in range(transformers_model.passes(model.config))
+        transformers_model.chunk_points(model.config, chunk)
+        for chunk in range(transformers_model.num_chunks(model.config))
     )
     joined: dict[str, Any] = transformers_model.join_chunks(
         transformers_model.predict(model, inputs, points=asked) for asked in points
@@ -110,7 +111,7 @@ def flow_in_tiles(model: PerceiverForOpticalFlow, frames: np.ndarray, overlap: t
 
 def picture_latents(folder: Path, pictures: list[np.ndarray]) -> np.ndarray:
     """[pictures, N, D]"""
-    model = getattr(modeling_perceiver, transformers_model.class_of(folder)).from_pretrained(folder).eval()
+    model = getattr(modeling_perceiver, transformers_model.model_class_of(folder)).from_pretrained(folder).eval()
     processor = PerceiverImageProcessorPil.from_pretrained(folder)
     with torch.no_grad():
         pixels = [processor(picture, return_tensors="pt").pixel_values for picture in pictures]

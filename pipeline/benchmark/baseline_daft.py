@@ -39,7 +39,7 @@ class Model:
         else:
             self.parts = partial(preprocess_clips, config=config)
 
-    def pictures(self, path: Series, image: Series) -> list[dict[str, Any]]:
+    def classify_images(self, path: Series, image: Series) -> list[dict[str, Any]]:
         """The best label of each picture."""
         batch = {"path": path.to_pylist(), "image": [np.asarray(each) for each in image.to_pylist()]}
         found = self.predictor(preprocess_images(batch, self.processor))
@@ -66,7 +66,7 @@ def write(asked: Asked) -> None:
     content = daft.col("path").download()
     if asked.task == "image-classification":
         pictures = files.with_column("image", content.decode_image(mode="RGB"))
-        predicted = pictures.select("path", model.pictures(pictures["path"], pictures["image"]))
+        predicted = pictures.select("path", model.classify_images(pictures["path"], pictures["image"]))
     else:
         films = files.with_column("content", content)
         predicted = films.select(model.film(films["path"], films["content"]))
@@ -78,7 +78,7 @@ def _served(asked: Asked) -> Any:
     films = DataType.struct(_FLOW if asked.task == "optical-flow" else _CLIP)
     batch = daft.method.batch(return_dtype=DataType.struct(_LABEL), unnest=True, batch_size=asked.batch_size)
     methods = {
-        "pictures": batch(Model.pictures),
+        "classify_images": batch(Model.classify_images),
         "film": daft.method(return_dtype=films, unnest=True)(Model.film),
     }
     served = type("Served", (Model,), methods)

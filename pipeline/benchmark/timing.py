@@ -101,7 +101,7 @@ class Contest:
         model = transformers_model.load(folder, dtype=getattr(torch, dtype), device=self.options.device)
         inputs = to_device(self.inputs, self.options.device, model.dtype)
         self.params = sum(parameter.numel() for parameter in model.parameters())
-        scale = transformers_model.passes(self.config) / len(self.chunks) if self.chunks else 1.0
+        scale = transformers_model.num_chunks(self.config) / len(self.chunks) if self.chunks else 1.0
         return Contender(predict=lambda: parity.reference_outputs(model, inputs, None, self.chunks), scale=scale)
 
     def run(self) -> None:
@@ -128,7 +128,7 @@ class Contest:
             "transformers_failure": theirs.failure,
             **self.theirs["float32"].summary("transformers_float32"),
             "extrapolated_from_chunks": len(chunked)
-            if 0 < len(chunked) < transformers_model.passes(self.config)
+            if 0 < len(chunked) < transformers_model.num_chunks(self.config)
             else None,
             **self._error(engine, dtype),
             "peak_bytes": peak.bytes,
@@ -142,7 +142,7 @@ class Contest:
             return {"worst_output": None, "max_abs_err": None, "output_range": None}
         if self.points is not None:
             expected["logits"] = _at(expected["logits"], self.points)
-        found = parity.only_chunks(engine.outputs, self.config, self.chunks)
+        found = parity.select_chunks(engine.outputs, self.config, self.chunks)
         worst = max(parity.differences(found, expected, dtype), key=lambda row: row.relative)
         return {"worst_output": worst.output, "max_abs_err": worst.max_abs_diff, "output_range": worst.range}
 

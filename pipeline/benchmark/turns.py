@@ -124,7 +124,7 @@ def plain_turn(write: Callable[[], object], output: Path, notes: Path, *, passes
 
 def passes_left_out(config: Any, chunks: int | None) -> float:
     """All of a clip's passes over those that are asked for."""
-    of = transformers_model.passes(config)
+    of = transformers_model.num_chunks(config)
     return of / min(chunks or of, of)
 
 

@@ -139,12 +139,12 @@ def make_inputs(shape: Shape, folder: Path, units: int, seed: int = 0) -> None:
     """So many photographs, or one film of so many pairs or clips."""
     config = shape.config()
     if shape.task == IMAGES:
-        sample_media.put_photographs(folder, units, seed=seed)
+        sample_media.write_photos(folder, units, seed=seed)
     elif shape.task == FLOW:
         size = config.train_size[0], config.train_size[1]
-        sample_media.make_film(folder / "film.mp4", sample_media.drifting(units + 1, size, seed), size=size)
+        sample_media.write_video(folder / "film.mp4", sample_media.drifting_frames(units + 1, size, seed), size=size)
     else:
         height, width = (max(_LEAST_SIDE, side) for side in config.output_shape[2:])
         frames, size = units * config.num_frames, (height, width)
-        drifting = sample_media.drifting(frames, size, seed)
-        sample_media.make_film(folder / "film.mp4", drifting, size=size, sound=frames / sample_media.FPS)
+        drifting = sample_media.drifting_frames(frames, size, seed)
+        sample_media.write_video(folder / "film.mp4", drifting, size=size, audio_seconds=frames / sample_media.FPS)

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.reference import published_configs, random_checkpoints
-from pipeline.reference.sample_media import make_film
+from pipeline.reference.sample_media import write_video
 
-PICTURES = (".png", ".jpg", ".tif", ".gif")
+IMAGE_SUFFIXES = (".png", ".jpg", ".tif", ".gif")
 TEXTS = (
     "The encoder reads all inputs [MASK], into few latents.",
     "Every output query asks the [MASK] for one answer.",
@@ -102,13 +102,13 @@ def make_samples(folder: Path) -> None:
     pictures = folder / "pictures"
     pictures.mkdir(parents=True, exist_ok=True)
     for path in sorted(Path(skimage.data.__file__).parent.iterdir()):
-        if path.suffix in PICTURES:
+        if path.suffix in IMAGE_SUFFIXES:
             shutil.copyfile(path, pictures / path.name)
     (pictures / "damaged.jpg").write_bytes((pictures / "rocket.jpg").read_bytes()[:5000])
     (folder / "texts").mkdir(exist_ok=True)
     (folder / "texts" / "lines.txt").write_text("\n".join(TEXTS))
     (folder / "videos").mkdir(exist_ok=True)
-    make_film(folder / "videos" / "drift.mp4", _drift(skimage.data.chelsea()), size=(72, 96), sound=2)
+    write_video(folder / "videos" / "drift.mp4", _drift(skimage.data.chelsea()), size=(72, 96), audio_seconds=2)
 
 
 def _drift(picture: np.ndarray, seconds: int = 2) -> Iterator[np.ndarray]:

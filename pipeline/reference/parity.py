@@ -14,7 +14,7 @@ from transformers import PerceiverConfig
 from pipeline.checkpoints import fetch
 from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference import published_configs, transformers_model
-from pipeline.reference.sample_inputs import Inputs, sample_inputs, sample_mask, to_device
+from pipeline.reference.sample_inputs import SampleInputs, sample_inputs, sample_mask, to_device
 from pipeline.reference.transformers_model import Outputs
 from pipeline.storage.uris import check_uri
 
@@ -34,7 +34,9 @@ class Difference:
 
 
 @torch.inference_mode()
-def engine_predict(model: PerceiverIO, inputs: Inputs, mask: Tensor | None = None, *, points: Any = None) -> Outputs:
+def engine_predict(
+    model: PerceiverIO, inputs: SampleInputs, mask: Tensor | None = None, *, points: Any = None
+) -> Outputs:
     """The engine's latents and outputs under the same names as `oracle.predict` gives them."""
     latents = model.encode(inputs, mask)
     if model.model_class == published_configs.BARE:
@@ -68,7 +70,7 @@ def _difference(name: str, ours: Tensor, theirs: Tensor, dtype: str, against: st
 
 def spread_chunks(config: PerceiverConfig, chunks: int | None) -> list[int]:
     """Numbers of `chunks` of a clip's passes, the first and the last among them; all of them for None."""
-    of = transformers_model.passes(config)
+    of = transformers_model.num_chunks(config)
     if chunks is None or chunks >= of:
         return list(range(of))
     if chunks < 1:
@@ -76,7 +78,7 @@ def spread_chunks(config: PerceiverConfig, chunks: int | None) -> list[int]:
     return [round(i * (of - 1) / max(1, chunks - 1)) for i in range(chunks)]
 
 
-def reference_outputs(model: Any, inputs: Inputs, mask: Tensor | None, chunks: Sequence[int]) -> Outputs:
+def reference_outputs(model: Any, inputs: SampleInputs, mask: Tensor | None, chunks: Sequence[int]) -> Outputs:
     """transformers' outputs; of a clip only the numbered chunks, with an encoding for each."""
     if type(model).__name__ != published_configs.MULTIMODAL:
         return transformers_model.predict(model, inputs, mask)
@@ -86,7 +88,7 @@ def reference_outputs(model: Any, inputs: Inputs, mask: Tensor | None, chunks: S
     )
 
 
-def only_chunks(outputs: Outputs, config: PerceiverConfig, chunks: Sequence[int]) -> Outputs:
+def select_chunks(outputs: Outputs, config: PerceiverConfig, chunks: Sequence[int]) -> Outputs:
     """What a whole clip's outputs hold at the numbered chunks; other heads' outputs pass through."""
     if "audio" not in outputs:
         return outputs
@@ -128,7 +130,7 @@ def verify(
     for name in dtypes:
         ours = PerceiverIO.from_pretrained(str(folder), device=device, dtype=getattr(torch, name))
         outputs = engine_predict(ours, to_device(sample, device, ours.dtype), mask)
-        found = only_chunks(outputs, config, numbers)
+        found = select_chunks(outputs, config, numbers)
         rows += differences(found, expected, name)
         if name == "float32":
             plain = _unfolded(folder, sample, mask, device, numbers)
@@ -136,15 +138,15 @@ def verify(
     return rows
 
 
-def _unfolded(folder: Path, sample: Inputs, mask: Tensor | None, device: str, chunks: Sequence[int]) -> Outputs:
+def _unfolded(folder: Path, sample: SampleInputs, mask: Tensor | None, device: str, chunks: Sequence[int]) -> Outputs:
     plain = PerceiverIO.from_pretrained(str(folder), device=device, fold=False)
-    return only_chunks(engine_predict(plain, to_device(sample, device, plain.dtype), mask), plain.config, chunks)
+    return select_chunks(engine_predict(plain, to_device(sample, device, plain.dtype), mask), plain.config, chunks)
 
 
 def _check_task(task: str, folder: Path) -> str:
     if task not in published_configs.TASKS:
         raise ValueError(f"task {task!r} is none of {', '.join(published_configs.TASKS)}")
-    model_class = transformers_model.class_of(folder)
+    model_class = transformers_model.model_class_of(folder)
     if model_class not in published_configs.TASKS[task]:
         needed = " or ".join(published_configs.TASKS[task])
         raise CheckpointError(f"{folder} holds a {model_class}; {task} needs {needed}")

@@ -21,7 +21,7 @@ from pipeline.reference.published_configs import MODEL_CLASSES, TASKS
 
 
 @torch.no_grad()
-def draw(model: nn.Module, seed: int) -> None:
+def draw_weights(model: nn.Module, seed: int) -> None:
     """Fills `model` in place: weights N(0, 1 / fan in), norms' scales 1 ± 0.2, biases ± 0.1, BatchNorm statistics too.
 
     ± is one standard deviation. The fan in is the last dimension, for a convolution times its kernel; scales and
@@ -46,12 +46,12 @@ def _draw_parameter(parameter: torch.Tensor, scale: bool, generator: torch.Gener
         parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
 
 
-def build(model_class: str, config: PerceiverConfig, seed: int) -> Any:
+def build_model(model_class: str, config: PerceiverConfig, seed: int) -> Any:
     """transformers' model of that class with drawn weights, ready to predict: float32, on the CPU."""
     if model_class not in MODEL_CLASSES:
         raise ValueError(f"model class {model_class!r} is none of {', '.join(MODEL_CLASSES)}")
     model = getattr(modeling_perceiver, model_class)(config)
-    draw(model, seed)
+    draw_weights(model, seed)
     return model.eval()
 
 
@@ -63,7 +63,7 @@ def make_checkpoint(
     Weights larger than `max_shard_size` become several files and an index. Returns `folder`, created where missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    build(model_class, config, seed).save_pretrained(folder, max_shard_size=max_shard_size)
+    build_model(model_class, config, seed).save_pretrained(folder, max_shard_size=max_shard_size)
     if model_class in TASKS["image-classification"]:
         text = json.dumps(_image_processor(config.image_size), indent=2)
         (folder / "preprocessor_config.json").write_text(text + "\n")

@@ -11,7 +11,7 @@ from transformers import PerceiverConfig
 
 from pipeline.reference import published_configs
 
-Inputs: TypeAlias = Tensor | dict[str, Tensor]
+SampleInputs: TypeAlias = Tensor | dict[str, Tensor]
 
 PAD, MASK, CLS, SEP = 0, 3, 4, 5
 _SPECIAL = 6  # a byte's id is its value and this
@@ -25,7 +25,7 @@ _BARE_INPUTS = 50
 
 def sample_inputs(
     config: PerceiverConfig, model_class: str, batch: int = 1, seed: int = 0, *, padded: bool = False
-) -> Inputs:
+) -> SampleInputs:
     """`batch` units as transformers takes them, float32 or int64, on the CPU.
 
     ids [B, max_position_embeddings], 15% masked for the masked language model; pixels [B, 3, H, W], normalised; frame
@@ -36,7 +36,7 @@ def sample_inputs(
     if model_class in (published_configs.MASKED_LM, published_configs.SEQUENCE):
         return _ids(config, batch, generator, masked=model_class == published_configs.MASKED_LM, padded=padded)
     if model_class in published_configs.TASKS["image-classification"]:
-        return pictures((batch, 3), config.image_size, config.image_size, generator) * 4 - 2
+        return random_images((batch, 3), config.image_size, config.image_size, generator) * 4 - 2
     if model_class == published_configs.FLOW:
         return _frame_patches(batch, config.train_size, generator)
     if model_class == published_configs.MULTIMODAL:
@@ -46,7 +46,7 @@ def sample_inputs(
     raise ValueError(f"model class {model_class!r} is none of {', '.join(published_configs.MODEL_CLASSES)}")
 
 
-def sample_mask(inputs: Inputs) -> Tensor | None:
+def sample_mask(inputs: SampleInputs) -> Tensor | None:
     """The attention mask [B, L] int64 of ids that hold padding, 1 = attend; None where nothing is padded."""
     if not isinstance(inputs, Tensor) or inputs.is_floating_point() or bool((inputs != PAD).all()):
         return None
@@ -63,7 +63,7 @@ def masked_positions(ids: Tensor) -> Tensor:
 
 def sample_unit(
     config: PerceiverConfig, model_class: str, batch: int = 1, seed: int = 0
-) -> tuple[Inputs, Tensor | None]:
+) -> tuple[SampleInputs, Tensor | None]:
     """Sample inputs and the points that their head asks for: the masked positions of the masked language model."""
     inputs = sample_inputs(config, model_class, batch, seed)
     if model_class == published_configs.MASKED_LM and isinstance(inputs, Tensor):
@@ -71,7 +71,7 @@ def sample_unit(
     return inputs, None
 
 
-def to_device(inputs: Inputs, device: str | torch.device, dtype: torch.dtype) -> Any:
+def to_device(inputs: SampleInputs, device: str | torch.device, dtype: torch.dtype) -> Any:
     """The same inputs on `device`, whatever is not an id in `dtype`."""
     if isinstance(inputs, dict):
         return {name: to_device(value, device, dtype) for name, value in inputs.items()}
@@ -94,7 +94,7 @@ def _ids(config: PerceiverConfig, batch: int, generator: torch.Generator, *, mas
     return ids
 
 
-def pictures(lead: tuple[int, ...], height: int, width: int, generator: torch.Generator) -> Tensor:
+def random_images(lead: tuple[int, ...], height: int, width: int, generator: torch.Generator) -> Tensor:
     """Random pictures [*lead, H, W] in [0, 1]: coarse and fine detail over one another, as photographs have."""
     flat = torch.zeros(1, lead[0] * lead[1], height, width)
     for cells in (3, 12, 48):
@@ -107,7 +107,7 @@ def pictures(lead: tuple[int, ...], height: int, width: int, generator: torch.Ge
 def _frame_patches(batch: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
     """A picture and the same one moved by (3, 2) pixels, as 3x3 patches: kernel row, kernel column, colour."""
     height, width = size
-    picture = pictures((batch, 3), height + 2, width + 3, generator) * 2 - 1
+    picture = random_images((batch, 3), height + 2, width + 3, generator) * 2 - 1
     frames = torch.stack([picture[..., 2:, 3:], picture[..., :height, :width]], dim=1)
     patches = F.unfold(frames.flatten(0, 1), kernel_size=3, padding=1)  # colour, kernel row, kernel column
     patches = patches.reshape(batch, 2, 3, 9, height, width)
@@ -117,7 +117,7 @@ def _frame_patches(batch: int, size: tuple[int, int], generator: torch.Generator
 def _clip(config: PerceiverConfig, batch: int, generator: torch.Generator) -> dict[str, Tensor]:
     """A drifting picture with a chord under it, and zeros for the label, which the model replaces by its mask token."""
     frames, (height, width) = config.num_frames, config.output_shape[2:]
-    picture = pictures((batch, 3), height + frames, width + frames, generator)
+    picture = random_images((batch, 3), height + frames, width + frames, generator)
     image = torch.stack([picture[..., i : i + height, i : i + width] for i in range(frames)], dim=1)
     seconds = torch.arange(frames * config.audio_samples_per_frame) / 48_000
     pitch = 200 + 2_000 * torch.rand(batch, 3, 1, generator=generator)

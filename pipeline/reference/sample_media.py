@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pipeline.reference.sample_inputs import pictures
+from pipeline.reference.sample_inputs import random_images
 
 FPS, SAMPLE_RATE = 25, 48_000
 _CHORD = (220, 277, 330)  # Hz
 _DRIFT = 64  # frames until a drifting picture is back where it was
 
 
-def put_photographs(folder: Path, count: int, *, size: tuple[int, int] = (480, 640), seed: int = 0) -> None:
+def write_photos(folder: Path, count: int, *, size: tuple[int, int] = (480, 640), seed: int = 0) -> None:
     """JPEG files of (height, width), all of them different, with detail as photographs have."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
@@ -25,7 +25,7 @@ def put_photographs(folder: Path, count: int, *, size: tuple[int, int] = (480, 6
         Image.fromarray(_picture(*size, generator)).save(folder / f"{number:06d}.jpg", quality=90)
 
 
-def drifting(count: int, size: tuple[int, int], seed: int = 0) -> Iterator[np.ndarray]:
+def drifting_frames(count: int, size: tuple[int, int], seed: int = 0) -> Iterator[np.ndarray]:
     """So many frames uint8 [H, W, 3] of a picture that drifts by a pixel a frame."""
     height, width = size
     picture = _picture(height + _DRIFT, width + _DRIFT, torch.Generator().manual_seed(seed))
@@ -34,8 +34,10 @@ def drifting(count: int, size: tuple[int, int], seed: int = 0) -> Iterator[np.nd
         yield picture[place : place + height, place : place + width]
 
 
-def make_film(path: Path, frames: Iterable[np.ndarray], *, size: tuple[int, int], sound: float | None = None) -> None:
-    """An H.264 film of frames uint8 [H, W, 3] at 25 a second; `sound`: seconds of a chord under it.
+def write_video(
+    path: Path, frames: Iterable[np.ndarray], *, size: tuple[int, int], audio_seconds: float | None = None
+) -> None:
+    """An H.264 film of frames uint8 [H, W, 3] at 25 a second; `audio_seconds`: seconds of a chord under it.
 
     size: (height, width), both even.
     """
@@ -45,12 +47,12 @@ def make_film(path: Path, frames: Iterable[np.ndarray], *, size: tuple[int, int]
         video.height, video.width = size
         video.pix_fmt = "yuv420p"
         # Before anything is written: a container's head names all of its streams.
-        audio = None if sound is None else container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
+        audio = None if audio_seconds is None else container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         for frame in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
         container.mux(video.encode(None))
-        if audio is not None and sound is not None:
-            container.mux(audio.encode(_chord(sound)))
+        if audio is not None and audio_seconds is not None:
+            container.mux(audio.encode(_chord(audio_seconds)))
             container.mux(audio.encode(None))
 
 
@@ -64,5 +66,5 @@ def _chord(seconds: float) -> av.AudioFrame:
 
 def _picture(height: int, width: int, generator: torch.Generator) -> np.ndarray:
     """uint8 [H, W, 3]"""
-    picture = pictures((1, 3), height, width, generator)[0]
+    picture = random_images((1, 3), height, width, generator)[0]
     return (picture * 255).round().byte().permute(1, 2, 0).contiguous().numpy()

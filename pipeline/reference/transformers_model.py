@@ -13,15 +13,15 @@ from transformers.models.perceiver import modeling_perceiver
 
 from pipeline.checkpoints import CheckpointError, read_json
 from pipeline.reference import published_configs
-from pipeline.reference.sample_inputs import Inputs
+from pipeline.reference.sample_inputs import SampleInputs
 
 Outputs: TypeAlias = dict[str, Tensor]
 Points: TypeAlias = Mapping[str, Tensor | None]
 
-CHUNKS = 128  # in how many passes transformers' documentation decodes a clip
+MAX_CHUNKS = 128  # in how many passes transformers' documentation decodes a clip
 
 
-def class_of(folder: Path) -> str:
+def model_class_of(folder: Path) -> str:
     """The model class that a checkpoint's config.json names."""
     named = read_json(folder, "config.json").get("architectures") or [None]
     if named[0] not in published_configs.MODEL_CLASSES:
@@ -32,12 +32,12 @@ def class_of(folder: Path) -> str:
 
 def load(folder: Path, *, dtype: torch.dtype = torch.float32, device: str | torch.device = "cpu") -> Any:
     """transformers' model from a local checkpoint, ready to predict."""
-    model_class = getattr(modeling_perceiver, class_of(folder))
+    model_class = getattr(modeling_perceiver, model_class_of(folder))
     return model_class.from_pretrained(folder, dtype=dtype).to(device).eval()
 
 
 @torch.inference_mode()
-def predict(model: Any, inputs: Inputs, mask: Tensor | None = None, *, points: Points | None = None) -> Outputs:
+def predict(model: Any, inputs: SampleInputs, mask: Tensor | None = None, *, points: Points | None = None) -> Outputs:
     """Latents [B, N, D] and whatever the class puts out: "logits", "flow", or "audio", "image" and "label".
 
     `points` belongs to the multimodal model, which has no answer without it: flat indices of "audio" patches and
@@ -48,7 +48,7 @@ def predict(model: Any, inputs: Inputs, mask: Tensor | None = None, *, points: P
     if model_class == published_configs.LEARNED:
         extra["interpolate_pos_encoding"] = True
     if model_class == published_configs.MULTIMODAL:
-        extra["subsampled_output_points"] = dict(points or whole(model.config))
+        extra["subsampled_output_points"] = dict(points or all_points(model.config))
     answer = model(inputs=inputs, attention_mask=mask, output_hidden_states=True, **extra)
     return {"latents": answer.hidden_states[-1], **_named(model_class, answer.logits)}
 
@@ -61,20 +61,20 @@ def _named(model_class: str, logits: Any) -> Outputs:
     return {"flow" if model_class == published_configs.FLOW else "logits": logits}
 
 
-def whole(config: PerceiverConfig) -> dict[str, Tensor | None]:
+def all_points(config: PerceiverConfig) -> dict[str, Tensor | None]:
     """The points of every output of the multimodal model, all in one pass: for small configurations."""
     audio, image = _places(config)
     return {"audio": torch.arange(audio), "image": torch.arange(image), "label": None}
 
 
-def passes(config: PerceiverConfig) -> int:
+def num_chunks(config: PerceiverConfig) -> int:
     """In how many passes a clip is decoded: 128, fewer where a small model has fewer patches of audio."""
-    return min(CHUNKS, *_places(config))
+    return min(MAX_CHUNKS, *_places(config))
 
 
 def chunk_points(config: PerceiverConfig, chunk: int) -> dict[str, Tensor | None]:
     """The points of pass number `chunk`, as transformers' documentation cuts a clip."""
-    of = passes(config)
+    of = num_chunks(config)
     if not 0 <= chunk < of:
         raise ValueError(f"chunk ({chunk}) must be between 0 and {of - 1}")
     audio, image = (torch.arange(n * chunk // of, n * (chunk + 1) // of) for n in _places(config))

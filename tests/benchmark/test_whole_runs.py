@@ -1,5 +1,5 @@
 """A row of the pipeline's bench says how fast whole runs are beside the engine and beside a plain script, which does
-the same work: as many rows, and for pictures in float32 the same labels."""
+the same work: as many rows, and for images in float32 the same labels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.benchmark.scaling import scale
 from pipeline.benchmark.whole_runs import bench_pipeline
 from pipeline.benchmark.workloads import MEASURED, ThroughputOptions
 from pipeline.reference.published_configs import FLOW, FOURIER, MULTIMODAL, SHAPES, Shape, small
-from pipeline.reference.sample_media import put_photographs
+from pipeline.reference.sample_media import write_photos
 from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.run import execute
 
@@ -73,14 +73,14 @@ def test_a_row_has_all_of_it(cluster, model_class, units, dtype, chunks):
 
 
 @pytest.fixture(scope="module")
-def pictures(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("pictures")
-    put_photographs(folder, 10, size=(60, 80))
+def images(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("images")
+    write_photos(folder, 10, size=(60, 80))
     return folder
 
 
-def asked_for(pictures: Path, output: Path, checkpoint: Path) -> Asked:
-    return Asked(task="image-classification", input=str(pictures), output=str(output), checkpoint=str(checkpoint))
+def asked_for(images: Path, output: Path, checkpoint: Path) -> Asked:
+    return Asked(task="image-classification", input=str(images), output=str(output), checkpoint=str(checkpoint))
 
 
 def test_a_plain_script_is_asked_for_in_words(checkpoint, tmp_path):
@@ -93,11 +93,11 @@ def labels(parts: Path) -> dict[str, dict[str, Any]]:
     return {Path(row["path"]).name: row for row in ds.dataset(parts).to_table().to_pylist()}
 
 
-def test_plain_ray_gives_the_same_labels(cluster, checkpoint, pictures, tmp_path):
-    baseline_ray.write(asked_for(pictures, tmp_path / "plain", checkpoint))
+def test_plain_ray_gives_the_same_labels(cluster, checkpoint, images, tmp_path):
+    baseline_ray.write(asked_for(images, tmp_path / "plain", checkpoint))
     options = RunOptions(
         task="image-classification",
-        input=str(pictures),
+        input=str(images),
         output=str(tmp_path / "out"),
         checkpoint=str(checkpoint),
         dtype="float32",
@@ -115,11 +115,11 @@ def assert_same_labels(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[s
         assert row["score"] == pytest.approx(theirs[name]["score"], abs=1e-5)
 
 
-def test_plain_daft_gives_the_same_labels_as_plain_ray(cluster, checkpoint, pictures, tmp_path):
+def test_plain_daft_gives_the_same_labels_as_plain_ray(cluster, checkpoint, images, tmp_path):
     pytest.importorskip("daft", reason="the extra `daft`, which wants an older pyarrow than the other tests")
     exact = tmp_path / "png"  # of a JPEG each decoder makes pixels of its own
     exact.mkdir()
-    for path in pictures.iterdir():
+    for path in images.iterdir():
         Image.open(path).save(exact / f"{path.stem}.png")
     baseline_ray.write(asked_for(exact, tmp_path / "ray", checkpoint))
     asked = replace(asked_for(exact, tmp_path / "daft", checkpoint), batch_size=4, notes=str(tmp_path / "notes"))
@@ -152,7 +152,7 @@ def test_replicas_are_scaled_as_far_as_there_are_cpus(cluster):
 
 def test_a_lost_unit_is_noticed(cluster, monkeypatch):
     monkeypatch.setattr(
-        workloads.media, "put_photographs", lambda folder, units, **_: put_photographs(folder, units - 1)
+        workloads.sample_media, "write_photos", lambda folder, units, **_: write_photos(folder, units - 1)
     )
     tiny = Tiny(name="tiny", task="image-classification", model_class=FOURIER, changes={})
     with pytest.raises(RuntimeError, match="has predicted 7 units of 8"):

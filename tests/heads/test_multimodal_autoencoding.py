@@ -117,7 +117,8 @@ def reference(folder: Path, media: Sequence[Clip]) -> dict[str, np.ndarray]:
     label = torch.zeros(len(media), model.config.num_labels)
     inputs = {"image": torch.from_numpy(image), "audio": torch.from_numpy(audio), "label": label}
     points = (
-        transformers_model.chunk_points(model.config, chunk) for chunk in range(transformers_model.passes(model.config))
+        transformers_model.chunk_points(model.config, chunk)
+        for chunk in range(transformers_model.num_chunks(model.config))
     )
     joined = transformers_model.join_chunks(transformers_model.predict(model, inputs, points=asked) for asked in points)
     return {name: joined[name].numpy() for name in ("audio", "image", "label", "latents")}

@@ -14,7 +14,7 @@ from transformers import PerceiverModel
 from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference import transformers_model
 from pipeline.reference.published_configs import BARE, CONV, FOURIER, MASKED_LM, MODEL_CLASSES, MULTIMODAL, small
-from pipeline.reference.random_checkpoints import build, draw, make_checkpoint
+from pipeline.reference.random_checkpoints import build_model, draw_weights, make_checkpoint
 from pipeline.reference.sample_inputs import sample_inputs
 
 WEIGHTS = "model.safetensors"
@@ -263,13 +263,13 @@ def test_a_bare_model(tmp_path, close):
 
 def test_a_model_that_transformers_saved_and_loaded_again(tmp_path, close):
     model = PerceiverModel(small(BARE))
-    draw(model, seed=7)
+    draw_weights(model, seed=7)
     model.save_pretrained(tmp_path / "first")
     PerceiverModel.from_pretrained(tmp_path / "first").save_pretrained(tmp_path / "second")
     first, second = (PerceiverIO.from_pretrained(str(tmp_path / name)) for name in ("first", "second"))
     inputs = sample_inputs(small(BARE), BARE)
     assert torch.equal(first.encode(inputs), second.encode(inputs))
-    close(first.encode(inputs), transformers_model.predict(build(BARE, small(BARE), 7), inputs)["latents"])
+    close(first.encode(inputs), transformers_model.predict(build_model(BARE, small(BARE), 7), inputs)["latents"])
 
 
 def test_a_moved_checkpoint_still_loads(folder, tmp_path, close):

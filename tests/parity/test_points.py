@@ -65,7 +65,9 @@ def test_whole_modalities(pair, close, asked):
 def test_chunks_of_a_clip_join_to_the_whole(pair, close):
     both = pair(MULTIMODAL)
     clip = sample_inputs(both.config, MULTIMODAL)
-    chunks = [transformers_model.chunk_points(both.config, i) for i in range(transformers_model.passes(both.config))]
+    chunks = [
+        transformers_model.chunk_points(both.config, i) for i in range(transformers_model.num_chunks(both.config))
+    ]
     joined = transformers_model.join_chunks(
         transformers_model.predict(both.theirs, clip, points=points) for points in chunks
     )

@@ -30,7 +30,7 @@ from pipeline.perceiver.preprocessors import (
 )
 from pipeline.perceiver.queries import PositionQueries
 from pipeline.perceiver.state_dict_map import checkpoint_names
-from pipeline.reference.random_checkpoints import draw
+from pipeline.reference.random_checkpoints import draw_weights
 
 CONFIG = PerceiverConfig(num_latents=6, d_latents=32, d_model=24, num_labels=5, max_position_embeddings=20)
 FOURIER_2D: dict[str, Any] = {"num_bands": 5, "max_resolution": (8, 12)}
@@ -52,7 +52,7 @@ def close(ours: Tensor, expected: Tensor) -> None:
 
 def fill(ours: nn.Module, reference: nn.Module, places: Mapping[str, str]) -> None:
     """Weights drawn for transformers' module, copied into ours by their names."""
-    draw(reference, seed=5)
+    draw_weights(reference, seed=5)
     tensors = reference.eval().state_dict()
     for name, target in ours.eval().state_dict().items():
         if not name.endswith("num_batches_tracked"):

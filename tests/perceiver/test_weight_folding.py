@@ -16,7 +16,7 @@ from pipeline.perceiver.weight_folding import NarrowTail, Tail
 from pipeline.reference import published_configs
 from pipeline.reference.parity import differences, engine_predict
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.reference.sample_inputs import Inputs, sample_inputs, sample_mask
+from pipeline.reference.sample_inputs import SampleInputs, sample_inputs, sample_mask
 
 # Beside each class as it is: configurations in which the published shapes' ways are taken at a small size.
 CASES: list[tuple[str, dict[str, Any]]] = [
@@ -32,7 +32,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 ]
 
 
-def pair(tmp_path: Path, model_class: str, changes: dict[str, Any]) -> tuple[PerceiverIO, PerceiverIO, Inputs]:
+def pair(tmp_path: Path, model_class: str, changes: dict[str, Any]) -> tuple[PerceiverIO, PerceiverIO, SampleInputs]:
     """A model as it was trained, the same folded, and inputs."""
     config = published_configs.small(model_class, **changes)
     folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))

@@ -18,7 +18,7 @@ from pipeline.reference.published_configs import (
     SHAPES,
     small,
 )
-from pipeline.reference.random_checkpoints import build, make_checkpoint
+from pipeline.reference.random_checkpoints import build_model, make_checkpoint
 from pipeline.reference.sample_inputs import CLS, MASK, SEP, masked_positions, sample_inputs, sample_mask
 
 
@@ -73,7 +73,7 @@ def test_a_clip_has_its_ranges():
 
 
 def test_no_norm_bias_or_statistic_is_neutral():
-    model = build(CONV, small(CONV), seed=0)
+    model = build_model(CONV, small(CONV), seed=0)
     for module in model.modules():
         if isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
             assert not (module.weight == 1).any()
