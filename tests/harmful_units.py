@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.sources import IMAGES, PARQUET, VIDEO, WEBDATASET, Piece, SourceOptions, Unit
-from pipeline.sources.image_source import Images
+from pipeline.sources.image_source import ImageSource
 from pipeline.sources.parquet_source import Parquet
 from pipeline.sources.video_source import VideoSource
 from pipeline.sources.webdataset_source import WebDataset
@@ -46,7 +46,7 @@ def harmful(units: Iterator[Unit]) -> Iterator[Unit]:
 
 
 @dataclass(frozen=True)
-class HarmfulImages(Images):
+class HarmfulImages(ImageSource):
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
         return harmful(super().units(store, piece))
 
@@ -107,7 +107,7 @@ _taken: list[bytearray] = []
 
 
 @dataclass(frozen=True)
-class Passing(Images):
+class Passing(ImageSource):
     """Image files that fail at first, by what their names say. Tries are counted in a folder."""
 
     counts: str = ""

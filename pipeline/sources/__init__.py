@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pipeline.sources.auto_source import Auto
+from pipeline.sources.auto_source import AutoSource
 from pipeline.sources.csv_source import CSV
-from pipeline.sources.discovery import Found, find
+from pipeline.sources.discovery import Listing, discover
 from pipeline.sources.image_source import IMAGES
 from pipeline.sources.parquet_source import PARQUET
 from pipeline.sources.saved_dataset_source import DATASET
@@ -15,12 +15,12 @@ from pipeline.sources.webdataset_source import WEBDATASET
 
 __all__ = [
     "SOURCES",
-    "Found",
+    "Listing",
     "Piece",
     "Source",
     "SourceOptions",
     "Unit",
-    "find",
+    "discover",
     "source_for",
 ]
 
@@ -36,7 +36,7 @@ def source_for(name: str, options: SourceOptions | None = None) -> Source:
     """
     options = options or SourceOptions()
     if name == "auto":
-        return Auto.of(SOURCES.values(), options)
+        return AutoSource.of(SOURCES.values(), options)
     if name not in SOURCES:
         raise ValueError(f"input_format {name!r} is none of {', '.join(['auto', *SOURCES])}")
     source = SOURCES[name]

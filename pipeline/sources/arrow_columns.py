@@ -53,7 +53,7 @@ def check_column(uri: str, schema: pa.Schema, name: str) -> pa.DataType:
 
 def check_medium(uri: str, name: str, kind: pa.DataType, medium: MediumKind) -> None:
     """AccessError where a column of that type cannot hold the medium."""
-    fits = {"text": _is_text, "array": _is_matrix}.get(medium, _is_picture)
+    fits = {"text": _is_text, "array": _is_matrix}.get(medium, _is_image)
     if not types.is_null(kind) and not fits(kind):
         word = {"text": "text", "array": "array of two dimensions"}.get(medium, "picture")
         raise AccessError(f"{uri}: column {name!r} holds no {word} but {kind}")
@@ -184,7 +184,7 @@ def _is_matrix(kind: pa.DataType) -> bool:
     return _is_list(kind) and _is_vector(kind.value_type)
 
 
-def _is_picture(kind: pa.DataType) -> bool:
+def _is_image(kind: pa.DataType) -> bool:
     """Bytes, a path, or a struct of both, as `datasets` has it."""
     if not types.is_struct(kind):
         return _is_text(kind)

@@ -16,7 +16,7 @@ from pipeline.storage import AccessError, Entry, Store
 
 
 @dataclass(frozen=True)
-class Auto:
+class AutoSource:
     """Several sources at once. A file with none of their extensions, which only its name or a glob can have offered, is
     read by the first. refused: why a source cannot read as it is asked to; its files are errors that say so."""
 
@@ -24,7 +24,7 @@ class Auto:
     refused: Mapping[str, str]
 
     @classmethod
-    def of(cls, sources: Iterable[Source], options: SourceOptions) -> Auto:
+    def of(cls, sources: Iterable[Source], options: SourceOptions) -> AutoSource:
         """Of those that give the medium, in their order. ValueError where none can read as it is asked to."""
         fitting: list[Source] = []
         refused: dict[str, str] = {}
@@ -69,9 +69,9 @@ class Auto:
         """Whether the source that reads it does."""
         return self._of(key).opens
 
-    def configured(self, options: SourceOptions) -> Auto:
+    def configured(self, options: SourceOptions) -> AutoSource:
         """The same sources, asked otherwise."""
-        return Auto.of(self.sources, options)
+        return AutoSource.of(self.sources, options)
 
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Frames in pairs where they are read so, of other files those that their source takes."""

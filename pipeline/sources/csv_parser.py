@@ -14,17 +14,17 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from pipeline.media import BadMedium
-from pipeline.sources.line_reader import MAX_LINE
+from pipeline.sources.line_reader import MAX_LINE_BYTES
 
 MARK = b"\xef\xbb\xbf"
 _BLOCK = 1 << 20
 _QUOTE, _LINE_FEED = b'"\n'
 
 # The module's own limit, of 0.1 MB a field, belongs to the process: set once and not around each call.
-csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE))
+csv.field_size_limit(max(csv.field_size_limit(), MAX_LINE_BYTES))
 
 
-class Row(NamedTuple):
+class CsvRow(NamedTuple):
     """A row from one offset to another, its line break included, and its fields, or why there are none."""
 
     begin: int
@@ -56,15 +56,15 @@ class _Feed:
         self.at += len(line)
         while not line.endswith(b"\n") and (line := self.file.readline(_BLOCK)):
             self.at += len(line)
-            if self.at - self.row <= MAX_LINE:
+            if self.at - self.row <= MAX_LINE_BYTES:
                 parts.append(line)
-        if self.at - self.row > MAX_LINE:
-            raise BadMedium(f"a record of more than {MAX_LINE:,} bytes")
+        if self.at - self.row > MAX_LINE_BYTES:
+            raise BadMedium(f"a record of more than {MAX_LINE_BYTES:,} bytes")
         whole = b"".join(parts)
         return (whole if first else whole.removeprefix(MARK)).decode("utf-8", "surrogateescape")
 
 
-def rows(file: BinaryIO, begin: int, end: int | None, delimiter: str) -> Iterator[Row]:
+def rows(file: BinaryIO, begin: int, end: int | None, delimiter: str) -> Iterator[CsvRow]:
     """The rows from an offset, at which the file stands, to another; None is the end of the file. Empty lines are none.
 
     A row that cannot be read costs itself: reading goes on with the line behind it.
@@ -87,7 +87,7 @@ def rows(file: BinaryIO, begin: int, end: int | None, delimiter: str) -> Iterato
             what = "a carriage return outside quotes, with no line feed behind it" if lone else error
             fields = BadMedium(f"no row that can be read: {what}")
         if fields != []:
-            yield Row(feed.row, feed.at, fields)
+            yield CsvRow(feed.row, feed.at, fields)
 
 
 def ends(file: BinaryIO, begin: int, delimiter: str) -> Iterator[np.ndarray]:
@@ -122,7 +122,7 @@ def ranges(found: Iterable[np.ndarray], begin: int, size: int, units: int | None
     for block in found:
         at = 0
         while at < len(block):
-            is_long = int(block[at]) - last > MAX_LINE
+            is_long = int(block[at]) - last > MAX_LINE_BYTES
             if is_long and count:
                 yield begin, last, count
                 begin, count = last, 0

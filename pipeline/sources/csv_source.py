@@ -9,8 +9,17 @@ from typing import BinaryIO
 
 from pipeline.media import BadMedium
 from pipeline.sources import line_reader
-from pipeline.sources.csv_parser import Row, StrayQuote, ends, ends_by_rows, ranges, rows
-from pipeline.sources.line_reader import DAMAGE, MAX_LINE, advance, fewer, is_compressed, opened, packed, unpacked
+from pipeline.sources.compressed import (
+    DECOMPRESSION_ERRORS,
+    is_compressed,
+    merge_ranges,
+    open_decompressed,
+    skip_to,
+    with_compression,
+    without_compression,
+)
+from pipeline.sources.csv_parser import CsvRow, StrayQuote, ends, ends_by_rows, ranges, rows
+from pipeline.sources.line_reader import MAX_LINE_BYTES
 from pipeline.sources.record_source import Record, RecordSource, missing_column
 from pipeline.sources.source import Piece
 from pipeline.storage import AccessError, Entry, StorageError, Store
@@ -32,7 +41,7 @@ class Csv(RecordSource):
             found = [] if header is None else self._ranges(store, entry, header)
         except StorageError:
             raise
-        except DAMAGE:
+        except DECOMPRESSION_ERRORS:
             yield Piece(key=entry.key, version=entry.version, size=entry.size, units=1)
             return
         if not found:
@@ -44,16 +53,16 @@ class Csv(RecordSource):
         """The rows of a piece by the names in the file's header."""
         if piece.begin == piece.end:  # of a file without rows: none
             return
-        with opened(store, piece.key, piece.version) as file:
+        with open_decompressed(store, piece.key, piece.version) as file:
             header = _read_header(file, piece.key)
             if header is None:
                 return
             begin = max(piece.begin or 0, header.end)
-            if piece.end is not None and piece.end - begin > MAX_LINE:
-                error = BadMedium(f"a record of more than {MAX_LINE:,} bytes (a quote that is not closed?)")
+            if piece.end is not None and piece.end - begin > MAX_LINE_BYTES:
+                error = BadMedium(f"a record of more than {MAX_LINE_BYTES:,} bytes (a quote that is not closed?)")
                 yield Record(str(begin), str(piece.end), error)
                 return
-            advance(file, begin, header.end)
+            skip_to(file, begin, header.end)
             for row in rows(file, begin, piece.end, _delimiter(piece.key)):
                 yield Record(str(row.begin), str(row.end), _columns(header, row))
 
@@ -63,39 +72,39 @@ class Csv(RecordSource):
             header = _header(store, entry)
         except StorageError:
             raise
-        except DAMAGE:
+        except DECOMPRESSION_ERRORS:
             return
         if header is not None:
             _check(store.uri_of(entry.key), header, names)
 
-    def _ranges(self, store: Store, entry: Entry, header: Row) -> list[tuple[int, int, int]]:
+    def _ranges(self, store: Store, entry: Entry, header: CsvRow) -> list[tuple[int, int, int]]:
         """(begin, end, rows) of each piece."""
         _check(store.uri_of(entry.key), header, self.wanted)
         try:
             found = self._scan(store, entry, by_rows=False)
         except StrayQuote:
             found = self._scan(store, entry, by_rows=True)
-        return fewer(found) if is_compressed(entry.key) else found
+        return merge_ranges(found) if is_compressed(entry.key) else found
 
     def _scan(self, store: Store, entry: Entry, *, by_rows: bool) -> list[tuple[int, int, int]]:
-        with opened(store, entry.key) as file:
+        with open_decompressed(store, entry.key) as file:
             header = _read_header(file, entry.key)
             assert header is not None
             scan = (ends_by_rows if by_rows else ends)(file, header.end, _delimiter(entry.key))
-            return list(ranges(scan, header.end, line_reader.PIECE_BYTES, self.options.piece_units))
+            return list(ranges(scan, header.end, line_reader.LINE_PIECE_BYTES, self.options.piece_units))
 
 
-def _header(store: Store, entry: Entry) -> Row | None:
-    with opened(store, entry.key) as file:
+def _header(store: Store, entry: Entry) -> CsvRow | None:
+    with open_decompressed(store, entry.key) as file:
         return _read_header(file, entry.key)
 
 
-def _read_header(file: BinaryIO, key: str) -> Row | None:
+def _read_header(file: BinaryIO, key: str) -> CsvRow | None:
     """The first row of a file, behind which the file then stands; None where there is none."""
     return next(rows(file, 0, None, _delimiter(key)), None)
 
 
-def _check(uri: str, header: Row, names: Iterable[str]) -> None:
+def _check(uri: str, header: CsvRow, names: Iterable[str]) -> None:
     """AccessError where the header cannot be read, lacks one of the columns, or has it twice."""
     if isinstance(header.fields, Exception):
         raise AccessError(f"{uri}: no header of a table: {header.fields}")
@@ -107,7 +116,7 @@ def _check(uri: str, header: Row, names: Iterable[str]) -> None:
             raise AccessError(f"{uri}: {there[name]} columns are called {name!r}")
 
 
-def _columns(header: Row, row: Row) -> dict[str, str] | Exception:
+def _columns(header: CsvRow, row: CsvRow) -> dict[str, str] | Exception:
     if isinstance(row.fields, Exception):
         return row.fields
     if isinstance(header.fields, Exception):
@@ -118,7 +127,7 @@ def _columns(header: Row, row: Row) -> dict[str, str] | Exception:
 
 
 def _delimiter(key: str) -> str:
-    return "\t" if unpacked(key).endswith(".tsv") else ","
+    return "\t" if without_compression(key).endswith(".tsv") else ","
 
 
-CSV = Csv("csv", packed(".csv", ".tsv"), frozenset({"text", "image", "frame_pair"}))
+CSV = Csv("csv", with_compression(".csv", ".tsv"), frozenset({"text", "image", "frame_pair"}))

@@ -18,7 +18,7 @@ from pipeline.storage.uris import split_scheme
 
 
 @dataclass(kw_only=True)
-class Found:
+class Listing:
     """What INPUT holds. `entries` is a stream in byte order of keys, to be read once; keys are relative to `store`.
 
     skipped: how many files were left out so far, under "extension" and "hidden"; complete when the stream has ended.
@@ -32,7 +32,7 @@ class Found:
 _UNFIT = "but a pair is two frames in one folder, and of a saved data set only data-*.arrow is read"
 
 
-def find(uri: str, source: Source) -> Found:
+def discover(uri: str, source: Source) -> Listing:
     """What an INPUT holds for a source. AccessError, naming it, where that is nothing or it cannot be read."""
     whole = Store(uri)
     scheme, path = split_scheme(whole.uri)
@@ -55,7 +55,7 @@ def _counted(entries: Iterator[Entry], listed: Counter[str]) -> Iterator[Entry]:
         yield entry
 
 
-def _file(uri: str, whole: Store) -> Found | None:
+def _file(uri: str, whole: Store) -> Listing | None:
     """The one file of that name, its key relative to its folder; None where there is none."""
     folder, _, name = whole.uri.rpartition("/")
     if uri.endswith("/") or not name or folder.endswith("/"):  # a folder, by its slash; the root; a bucket
@@ -65,10 +65,10 @@ def _file(uri: str, whole: Store) -> Found | None:
         store.size(name)
     except Missing:
         return None
-    return Found(store=store, entries=(entry for entry in store.entries(name) if entry.key == name))
+    return Listing(store=store, entries=(entry for entry in store.entries(name) if entry.key == name))
 
 
-def _glob(whole: Store) -> Found | None:
+def _glob(whole: Store) -> Listing | None:
     """What a pattern takes; None where no name in the URI is one."""
     names = whole.uri.split("/")
     first = next((at for at, name in enumerate(names) if has_wildcard(name) and not _is_folder(names[: at + 1])), None)
@@ -76,7 +76,7 @@ def _glob(whole: Store) -> Found | None:
         return None
     glob = Glob.parse(names, first)
     store = Store(glob.folder or "/")
-    return Found(store=store, entries=(entry for entry in store.entries(glob.prefix) if glob.matches(entry.key)))
+    return Listing(store=store, entries=(entry for entry in store.entries(glob.prefix) if glob.matches(entry.key)))
 
 
 def _is_folder(names: list[str]) -> bool:
@@ -84,9 +84,9 @@ def _is_folder(names: list[str]) -> bool:
     return next(Store("/".join(names)).keys(), None) is not None
 
 
-def _folder(whole: Store, source: Source) -> Found:
+def _folder(whole: Store, source: Source) -> Listing:
     """The files below a folder that the source knows by their extension, the hidden ones left out."""
-    found = Found(store=whole, entries=iter(()))
+    found = Listing(store=whole, entries=iter(()))
     endings = tuple(source.extensions)
     found.entries = (entry for entry in whole.entries() if _offered(entry.key, endings, found.skipped))
     return found

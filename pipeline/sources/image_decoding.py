@@ -61,7 +61,7 @@ _UPRIGHT: dict[int, Callable[[np.ndarray], np.ndarray]] = {
 warnings.filterwarnings("ignore", module=r"PIL\.", append=True)
 
 
-def read_picture(data: bytes) -> np.ndarray:
+def decode_image(data: bytes) -> np.ndarray:
     """uint8 [H, W, 3] RGB of an image file's bytes. BadMedium says for a person why there is none."""
     picture, orientation = _decode(data)
     upright = _UPRIGHT.get(orientation)

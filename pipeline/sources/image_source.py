@@ -9,7 +9,7 @@ from typing import Any
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.frame_pairs import FramePairEntry, in_pairs, pair_of
-from pipeline.sources.image_decoding import read_picture
+from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.source import FileSource, Piece, SourceOptions, Unit, refuse_columns
 from pipeline.storage import AccessError, Entry, Store
 
@@ -24,7 +24,7 @@ _EXTENSIONS = """
 
 
 @dataclass(frozen=True)
-class Images(FileSource):
+class ImageSource(FileSource):
     """Reads image files. What a file is, its content says; its name only says whether a folder offers it.
 
     pairs: units are pairs of the frames of one folder, in the order of their names; the id is that of the first.
@@ -35,7 +35,7 @@ class Images(FileSource):
     media: frozenset[MediumKind] = frozenset({"image", "frame_pair"})
     pairs: bool = False
 
-    def configured(self, options: SourceOptions) -> Images:
+    def configured(self, options: SourceOptions) -> ImageSource:
         """For pictures or for pairs; image files have no columns."""
         refuse_columns(self.name, options)
         if options.fps is not None:
@@ -81,8 +81,8 @@ def _read(store: Store, piece: Piece) -> Iterator[bytes]:
 
 def _decode(files: list[bytes], number: int) -> Any:
     """uint8 [H, W, 3] of one file; of two the medium of a pair, which has that number."""
-    pictures = [read_picture(data) for data in files]
+    pictures = [decode_image(data) for data in files]
     return pictures[0] if len(pictures) == 1 else pair_of(*pictures, number=number)
 
 
-IMAGES = Images()
+IMAGES = ImageSource()

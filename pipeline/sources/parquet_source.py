@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.sources.arrow_columns import is_named
-from pipeline.sources.line_reader import opened
+from pipeline.sources.compressed import open_decompressed
 from pipeline.sources.source import Piece
 from pipeline.sources.table_source import MEDIA, TableSource, whole_piece
 from pipeline.storage import AccessError, Entry, StorageError, Store
@@ -54,7 +54,7 @@ class Parquet(TableSource):
         """The rows of the row groups that the piece lies in."""
         if piece.begin == piece.end:
             return
-        with opened(store, piece.key, piece.version) as file:
+        with open_decompressed(store, piece.key, piece.version) as file:
             parquet = _open(file)
             counts = _counts(parquet)
             begin, end = piece.begin or 0, sum(counts) if piece.end is None else piece.end
@@ -88,7 +88,7 @@ def _paths(parquet: pq.ParquetFile) -> list[str]:
 def _footer(store: Store, entry: Entry) -> pq.ParquetFile | None:
     """A file whose footer alone is used; None where it has none that can be read."""
     try:
-        with opened(store, entry.key) as file:
+        with open_decompressed(store, entry.key) as file:
             parquet = _open(file)
         _ = parquet.schema_arrow.names, _paths(parquet)  # raises where one is no UTF-8
         counts = _counts(parquet)

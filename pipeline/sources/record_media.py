@@ -10,14 +10,14 @@ import numpy as np
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.frame_pairs import pair_of
-from pipeline.sources.image_decoding import read_picture
+from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.image_source import MAX_FILE_BYTES
 from pipeline.storage import Store
 from pipeline.storage.uris import split_scheme
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class RecordOrigin:
     """Where a record comes from: the file `key` of a store, in which it has a number, 0 where that is not known.
     Paths in it are relative to the file's folder."""
 
@@ -26,15 +26,15 @@ class Table:
     number: int = 0
 
 
-def medium_of(record: Mapping[str, Any], medium: MediumKind, columns: tuple[str, ...], table: Table) -> Any:
+def medium_of(record: Mapping[str, Any], medium: MediumKind, columns: tuple[str, ...], table: RecordOrigin) -> Any:
     """The medium of one record, as `MediumKind` says, from its `columns`; BadMedium where it holds none."""
     values = [value_of(record, name) for name in columns]
     if medium == "text":
         return text_of(values[0], columns[0])
     if medium == "image":
-        return picture_of(values[0], columns[0], table)
+        return image_of(values[0], columns[0], table)
     if medium == "frame_pair":
-        first, second = (picture_of(value, name, table) for value, name in zip(values, columns, strict=True))
+        first, second = (image_of(value, name, table) for value, name in zip(values, columns, strict=True))
         return pair_of(first, second, number=table.number)
     return array_of(values[0], columns[0])
 
@@ -53,19 +53,19 @@ def text_of(value: Any, column: str) -> str | bytes:
     return value
 
 
-def picture_of(value: Any, column: str, table: Table) -> np.ndarray:
+def image_of(value: Any, column: str, table: RecordOrigin) -> np.ndarray:
     """uint8 [H, W, 3] of the bytes of an image file, of a path, or of a {"bytes", "path"} with one of them."""
     if isinstance(value, dict) and not {"bytes", "path"}.isdisjoint(value):
         data, path = value.get("bytes"), value.get("path")
         value = path if data is None else data
     if isinstance(value, bytes):
-        return read_picture(value)
+        return decode_image(value)
     if not isinstance(value, str):
         raise BadMedium(f"column {column!r} holds no picture but {_kind(value)}")
     key = key_of(value, table)
     if (size := table.store.size(key)) > MAX_FILE_BYTES:
         raise BadMedium(f"{value!r} is a file of {size:,} bytes: an image file may have {MAX_FILE_BYTES:,}")
-    return read_picture(table.store.read(key))
+    return decode_image(table.store.read(key))
 
 
 def array_of(value: Any, column: str) -> np.ndarray:
@@ -85,7 +85,7 @@ def array_of(value: Any, column: str) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def key_of(path: str, table: Table) -> str:
+def key_of(path: str, table: RecordOrigin) -> str:
     """The key of the file that a path in a table means: below the table's folder, or INPUT's own URI and a key below.
 
     BadMedium for every other: a table must not make the run read what its user did not name.

@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.record_media import Table, medium_of
+from pipeline.sources.record_media import RecordOrigin, medium_of
 from pipeline.sources.source import FileSource, Piece, SourceOptions, Unit
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
@@ -106,7 +106,7 @@ class RecordSource(FileSource, ABC):
 
     def unit(self, store: Store, piece: Piece, record: Record) -> Unit:
         """The unit of one record, to be decoded, or with its error."""
-        columns, table = record.columns, Table(store=store, key=piece.key, number=record.number)
+        columns, table = record.columns, RecordOrigin(store=store, key=piece.key, number=record.number)
         if isinstance(columns, Exception):
             return self.failed(store, piece, record.place, columns)
         name = f"{piece.key}#{record.place}"
@@ -153,7 +153,7 @@ class RecordSource(FileSource, ABC):
             unit.id = as_id(columns[options.id_column])
         unit.kept = {name: self.carried(columns.get(name)) for name in options.keep}
 
-    def _medium(self, columns: Mapping[str, Any], table: Table) -> Any:
+    def _medium(self, columns: Mapping[str, Any], table: RecordOrigin) -> Any:
         return medium_of(columns, self.options.medium, self.columns, table)
 
 

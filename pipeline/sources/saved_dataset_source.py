@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.sources.arrow_columns import has_dictionary
 from pipeline.sources.arrow_stream_index import record_batches
-from pipeline.sources.line_reader import opened
+from pipeline.sources.compressed import open_decompressed
 from pipeline.sources.source import Piece
 from pipeline.sources.table_source import MEDIA, TableSource, whole_piece
 from pipeline.storage import AccessError, Entry, StorageError, Store
@@ -34,7 +34,7 @@ class Dataset(TableSource):
     def schema(self, store: Store, entry: Entry) -> pa.Schema | None:
         """The schema at the beginning of the stream."""
         try:
-            with opened(store, entry.key) as file:
+            with open_decompressed(store, entry.key) as file:
                 schema = _schema(pa.PythonFile(file, "r"))
                 return schema if schema.names else None  # raises where one is no UTF-8
         except (AccessError, StorageError):
@@ -48,7 +48,7 @@ class Dataset(TableSource):
         if schema is not None:
             self._check(store.uri_of(entry.key), schema)
         try:
-            with opened(store, entry.key) as file:
+            with open_decompressed(store, entry.key) as file:
                 batches = list(record_batches(file, entry.size))
         except StorageError:
             raise
@@ -66,7 +66,7 @@ class Dataset(TableSource):
         """The rows of the batch that the piece lies in, all of whose columns are read with it."""
         if piece.begin == piece.end:
             return
-        with opened(store, piece.key, piece.version) as file:
+        with open_decompressed(store, piece.key, piece.version) as file:
             source = pa.PythonFile(file, "r")
             schema = _schema(source)
             if piece.offset is None or has_dictionary(schema):

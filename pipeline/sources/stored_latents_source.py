@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.sources.parquet_source import Parquet
-from pipeline.sources.record_media import Table
+from pipeline.sources.record_media import RecordOrigin
 from pipeline.sources.source import SourceOptions, Unit
 from pipeline.storage import AccessError
 
@@ -53,8 +53,8 @@ class Latents(Parquet):
         unit.id, unit.uri, unit.version = (columns[name] for name in IDENTITY)
         unit.kept = {name: self.carried(columns[name]) for name in self.options.keep}
 
-    def _medium(self, columns: Mapping[str, Any], table: Table) -> dict[str, Any]:  # noqa: ARG002
+    def _medium(self, columns: Mapping[str, Any], table: RecordOrigin) -> dict[str, Any]:  # noqa: ARG002
         return {name: columns[name] for name in self.columns}
 
 
-LATENTS = Latents("latents", frozenset({".parquet"}), frozenset({"latents"}))
+STORED_LATENTS = Latents("latents", frozenset({".parquet"}), frozenset({"latents"}))

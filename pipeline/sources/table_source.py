@@ -22,15 +22,15 @@ from pipeline.sources.arrow_columns import (
     to_kept,
     to_value,
 )
+from pipeline.sources.compressed import open_decompressed
 from pipeline.sources.file_signatures import describe
-from pipeline.sources.line_reader import opened
 from pipeline.sources.record_source import Record, RecordSource, as_text
 from pipeline.sources.source import Piece, Unit
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
 MEDIA: frozenset[MediumKind] = frozenset({"text", "image", "frame_pair", "array"})
-PIECE_BYTES = 16 << 20
-PIECE_ROWS = 4096
+TABLE_PIECE_BYTES = 16 << 20
+TABLE_PIECE_ROWS = 4096
 
 _DECODED: dict[MediumKind, int] = {"image": 8, "frame_pair": 8}  # decoded bytes per byte of a typical JPEG
 _START = 512  # bytes by which a file is described
@@ -119,7 +119,7 @@ class TableSource(RecordSource):
         """The unit of a file that was found damaged, with what it seems to be."""
         unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version)
         try:
-            with opened(store, piece.key, piece.version) as file:
+            with open_decompressed(store, piece.key, piece.version) as file:
                 start = file.read(_START)
         except StorageError as error:
             unit.error = error
@@ -152,8 +152,8 @@ class TableSource(RecordSource):
 
     def _cut(self, entry: Entry, first: int, rows: int, size: int, offset: int | None = None) -> Iterator[Piece]:
         """Pieces of one batch of so many rows and bytes, the first of which has that number in its file."""
-        fitting = PIECE_BYTES * rows // size if size else rows
-        each = max(1, min(PIECE_ROWS, fitting, self.options.piece_units or PIECE_ROWS))
+        fitting = TABLE_PIECE_BYTES * rows // size if size else rows
+        each = max(1, min(TABLE_PIECE_ROWS, fitting, self.options.piece_units or TABLE_PIECE_ROWS))
         decoded = size * _DECODED.get(self.options.medium, 1)
         for begin in range(first, first + rows, each):
             end = min(begin + each, first + rows)

@@ -13,7 +13,7 @@ _BLOCK = 512
 
 
 @dataclass(kw_only=True)
-class Sample:
+class TarSample:
     """A sample, from one place of the archive to another, in bytes. there: the columns it has, in their order. values:
     content of those that were asked for, or why it was not read."""
 
@@ -24,7 +24,7 @@ class Sample:
     values: dict[str, bytes | BadMedium] = field(default_factory=dict)
 
 
-class Twice(Exception):  # noqa: N818  what it says is shown, not its name
+class DuplicateMember(Exception):  # noqa: N818  what it says is shown, not its name
     """A name that two samples have, or a column that a sample has twice, and where both begin."""
 
     def __init__(self, name: str, first: int, second: int) -> None:
@@ -33,13 +33,13 @@ class Twice(Exception):  # noqa: N818  what it says is shown, not its name
 
 def samples(
     file: BinaryIO, begin: int, end: int | None, wanted: frozenset[str] = frozenset(), most: int = 0
-) -> Iterator[Sample]:
+) -> Iterator[TarSample]:
     """The samples that begin at `begin` or later and before `end`; None is the end of the archive.
 
-    wanted: columns whose content is read, of at most `most` bytes each. Raises Twice, and whatever tarfile raises of an
-    archive that is damaged.
+    wanted: columns whose content is read, of at most `most` bytes each. Raise DuplicateMember, and whatever tarfile
+    raises for a damaged archive.
     """
-    sample: Sample | None = None
+    sample: TarSample | None = None
     for archive, member in _members(file, begin, end):
         folder, slash, name = member.name.rpartition("/")
         stem, dot, column = name.partition(".")
@@ -49,28 +49,28 @@ def samples(
             yield sample
             sample = None
         if sample is None:
-            sample = Sample(name=folder + slash + stem, begin=member.offset, end=member.offset)
+            sample = TarSample(name=folder + slash + stem, begin=member.offset, end=member.offset)
         _add(sample, column.lower(), archive, member, column.lower() in wanted, most)
     if sample is not None:
         yield sample
 
 
-def each_once(found: Iterator[Sample]) -> Iterator[Sample]:
-    """The samples; Twice where one has the name of an earlier one."""
+def each_once(found: Iterator[TarSample]) -> Iterator[TarSample]:
+    """The samples; DuplicateMember where one has the name of an earlier one."""
     begins: dict[str, int] = {}
     for sample in found:
         if sample.name in begins:
-            raise Twice(sample.name, begins[sample.name], sample.begin)
+            raise DuplicateMember(sample.name, begins[sample.name], sample.begin)
         begins[sample.name] = sample.begin
         yield sample
 
 
 def _add(
-    sample: Sample, column: str, archive: tarfile.TarFile, member: tarfile.TarInfo, wanted: bool, most: int
+    sample: TarSample, column: str, archive: tarfile.TarFile, member: tarfile.TarInfo, wanted: bool, most: int
 ) -> None:
     """Take a member into its sample; content is read now, for a compressed archive only goes forward."""
     if column in sample.there:
-        raise Twice(f"{sample.name}.{column}", sample.begin, member.offset)
+        raise DuplicateMember(f"{sample.name}.{column}", sample.begin, member.offset)
     sample.there.append(column)
     sample.end = archive.offset
     if wanted and member.size > most:

@@ -9,18 +9,14 @@ from itertools import islice
 from typing import Any
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.line_reader import (
-    DAMAGE,
-    MAX_LINE,
-    Line,
-    cut,
+from pipeline.sources.compressed import (
+    DECOMPRESSION_ERRORS,
     is_compressed,
-    lines,
-    opened,
-    packed,
-    read_all,
-    unpacked,
+    open_decompressed,
+    with_compression,
+    without_compression,
 )
+from pipeline.sources.line_reader import MAX_LINE_BYTES, Line, plan_line_pieces, read_all, read_lines
 from pipeline.sources.record_media import text_of, value_of
 from pipeline.sources.record_source import DEFAULT_COLUMN, Record, RecordSource, missing_column
 from pipeline.sources.source import Piece, Unit
@@ -49,7 +45,7 @@ class Text(RecordSource):
             about = None if is_compressed(entry.key) else entry.size
             yield Piece(key=entry.key, version=entry.version, size=entry.size, units=1, weight=about)
         else:
-            yield from cut(store, entry)
+            yield from plan_line_pieces(store, entry)
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
         """The texts that start in the piece, bytes of a line or a str of a record, or what else records hold."""
@@ -63,8 +59,8 @@ class Text(RecordSource):
         if piece.begin == piece.end:  # of an empty file, whose units were planned: none
             return
         holds_records = self._holds_records(piece.key)
-        with opened(store, piece.key, piece.version) as file:
-            for line in lines(file, piece.begin or 0, piece.end):
+        with open_decompressed(store, piece.key, piece.version) as file:
+            for line in read_lines(file, piece.begin or 0, piece.end):
                 if not holds_records or _is_record(line):
                     columns = _columns(line) if holds_records else _text(line)
                     yield Record(str(line.offset), str(line.offset + line.size), columns)
@@ -109,7 +105,7 @@ class Text(RecordSource):
                 text_of(value, name)
 
     def _holds_records(self, key: str) -> bool:
-        return self.all_jsonl or unpacked(key).endswith(_JSONL)
+        return self.all_jsonl or without_compression(key).endswith(_JSONL)
 
     def _is_whole(self, key: str) -> bool:
         return self.options.text_unit == "file" and not self._holds_records(key)
@@ -119,7 +115,7 @@ def _whole(store: Store, piece: Piece) -> Unit:
     """The text of a whole file."""
     unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version)
     try:
-        with opened(store, piece.key, piece.version) as file:
+        with open_decompressed(store, piece.key, piece.version) as file:
             unit.medium = read_all(file).removeprefix(_MARK)
     except AccessError:
         raise
@@ -148,19 +144,19 @@ def _text(line: Line) -> dict[str, Any] | Exception:
 
 
 def _too_long() -> BadMedium:
-    return BadMedium(f"a line of more than {MAX_LINE:,} bytes")
+    return BadMedium(f"a line of more than {MAX_LINE_BYTES:,} bytes")
 
 
 def _first(store: Store, entry: Entry) -> Iterator[dict[str, Any]]:
     """The first records of a file, as far as it can be read: what is damaged costs its own units, when it is loaded."""
     try:
-        with opened(store, entry.key) as file:
-            for line in islice(filter(_is_record, lines(file, 0, None)), _FIRST):
+        with open_decompressed(store, entry.key) as file:
+            for line in islice(filter(_is_record, read_lines(file, 0, None)), _FIRST):
                 if isinstance(columns := _columns(line), dict):
                     yield columns
     except StorageError:
         raise
-    except DAMAGE:
+    except DECOMPRESSION_ERRORS:
         return
 
 
@@ -169,5 +165,5 @@ def _is_record(line: Line) -> bool:
 
 
 _ANY: frozenset[MediumKind] = frozenset({"text", "image", "frame_pair", "array"})
-TEXT = Text("text", packed(".txt", *_JSONL), frozenset({"text"}))
-JSONL = Text("jsonl", packed(*_JSONL), _ANY, all_jsonl=True)
+TEXT = Text("text", with_compression(".txt", *_JSONL), frozenset({"text"}))
+JSONL = Text("jsonl", with_compression(*_JSONL), _ANY, all_jsonl=True)

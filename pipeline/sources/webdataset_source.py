@@ -14,14 +14,14 @@ from typing import Any, ClassVar
 import numpy as np
 
 from pipeline.media import BadMedium, MediumKind
+from pipeline.sources.compressed import is_compressed, merge_ranges, open_decompressed
 from pipeline.sources.image_source import MAX_FILE_BYTES
-from pipeline.sources.line_reader import fewer, is_compressed, opened
 from pipeline.sources.record_source import DEFAULT_COLUMN, Record, RecordSource, missing_column, refuse_others
 from pipeline.sources.source import Piece, SourceOptions
-from pipeline.sources.tar_samples import Sample, Twice, each_once, samples
+from pipeline.sources.tar_samples import DuplicateMember, TarSample, each_once, samples
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
-PIECE_BYTES = 4 << 20
+ARCHIVE_PIECE_BYTES = 4 << 20
 
 _USUAL: Mapping[MediumKind, tuple[str, ...]] = {
     "image": ("jpg", "jpeg", "png", "webp", "avif", "jp2", "gif", "bmp", "tif", "tiff", "ppm", "pgm"),
@@ -62,7 +62,7 @@ class WebDataset(RecordSource):
             return
         if not found:
             yield Piece(key=entry.key, version=entry.version, size=entry.size, begin=0, end=0, units=0)
-        for begin, end, count in fewer(found) if is_compressed(entry.key) else found:
+        for begin, end, count in merge_ranges(found) if is_compressed(entry.key) else found:
             yield Piece(key=entry.key, version=entry.version, size=entry.size, begin=begin, end=end, about=count)
 
     def records(self, store: Store, piece: Piece, names: tuple[str, ...]) -> Iterator[Record]:
@@ -70,7 +70,7 @@ class WebDataset(RecordSource):
         if piece.begin == piece.end:  # of an archive without samples: none
             return
         wanted = frozenset(member for name in names for member in self._members(name))
-        with opened(store, piece.key, piece.version) as file:
+        with open_decompressed(store, piece.key, piece.version) as file:
             for sample in samples(file, piece.begin or 0, piece.end, wanted, MAX_FILE_BYTES):
                 yield Record(sample.name, f"byte-{sample.end}", self._columns(sample, names))
 
@@ -78,7 +78,7 @@ class WebDataset(RecordSource):
         """AccessError where no sample has one of the columns; nothing where the archive is damaged."""
         there: set[str] = set()
         try:
-            with opened(store, entry.key) as file:
+            with open_decompressed(store, entry.key) as file:
                 for sample in samples(file, 0, None):
                     there.update(sample.there)
                     if all(there.intersection(self._members(name)) for name in names):
@@ -100,14 +100,14 @@ class WebDataset(RecordSource):
         found: list[tuple[int, int, int]] = []
         begin = end = count = 0
         try:
-            with opened(store, entry.key) as file:
+            with open_decompressed(store, entry.key) as file:
                 for sample in each_once(samples(file, 0, None)):
                     there.update(sample.there)
                     count, end = count + 1, sample.end
-                    if end - begin >= PIECE_BYTES or count == self.options.piece_units:
+                    if end - begin >= ARCHIVE_PIECE_BYTES or count == self.options.piece_units:
                         found.append((begin, end, count))
                         begin, count = end, 0
-        except Twice as error:
+        except DuplicateMember as error:
             raise AccessError(f"{store.uri_of(entry.key)}: {error}") from None
         self._check(store.uri_of(entry.key), there, self.wanted)
         return [*found, (begin, end, count)] if count else found
@@ -118,7 +118,7 @@ class WebDataset(RecordSource):
             return _USUAL[self.options.medium]
         return (name.lower(),)
 
-    def _columns(self, sample: Sample, names: tuple[str, ...]) -> dict[str, Any] | Exception:
+    def _columns(self, sample: TarSample, names: tuple[str, ...]) -> dict[str, Any] | Exception:
         """The values of a sample by the names that were asked for; those it lacks are left out."""
         columns: dict[str, Any] = {}
         for name in names:

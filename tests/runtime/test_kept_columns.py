@@ -21,7 +21,7 @@ from pipeline.runtime.plan.planner import Cut, Plan, freeze
 from pipeline.runtime.stages.load import Loaded, to_tables
 from pipeline.runtime.stages.write import Writer
 from pipeline.sinks.parts import Footer, encode_part
-from pipeline.sources import SourceOptions, find, source_for
+from pipeline.sources import SourceOptions, discover, source_for
 from pipeline.storage import AccessError, Store
 
 
@@ -45,13 +45,13 @@ def checked(folder: Path, texts: Path, *keep: str) -> Checked:
 
 
 def frozen(one: Checked) -> Plan:
-    return freeze(one.output, one.source, lambda: find(one.input, one.source), Cut(unit_bytes=1), kept=one.kept)
+    return freeze(one.output, one.source, lambda: discover(one.input, one.source), Cut(unit_bytes=1), kept=one.kept)
 
 
 def written(folder: Path, name: str, **options: Any) -> pa.ChunkedArray:
     """A column as it stands in a part, by the way of a run without its model."""
     source = source_for("auto", SourceOptions(keep=(name,), **options))
-    found = find(str(folder), source)
+    found = discover(str(folder), source)
     entries = list(found.entries)
     kept = source.kept(found.store, entries[0])
     units = [unit for entry in entries for piece in source.pieces(found.store, entry)

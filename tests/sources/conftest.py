@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.sources import Unit, find, source_for
+from pipeline.sources import Unit, discover, source_for
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import Store
 
@@ -31,7 +31,7 @@ def units_of() -> Callable[..., list[Unit]]:
 
     def units(store: Store, name: str, **options: Any) -> list[Unit]:
         source = pickle.loads(pickle.dumps(source_for(name, SourceOptions(**options))))
-        found = find(store.uri, source)
+        found = discover(store.uri, source)
         pieces = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
         given = []
         for piece in pickle.loads(pickle.dumps(pieces)):

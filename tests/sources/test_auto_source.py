@@ -10,15 +10,15 @@ import datasets
 import pytest
 from PIL import Image
 
-from pipeline.sources import SOURCES, SourceOptions, Unit, find, source_for
-from pipeline.sources.auto_source import Auto
+from pipeline.sources import SOURCES, SourceOptions, Unit, discover, source_for
+from pipeline.sources.auto_source import AutoSource
 from pipeline.storage import AccessError
 
 
 def units(folder: Path, **options: object) -> dict[str, Unit]:
     """The units of a folder by their id."""
     source = source_for("auto", SourceOptions(**options))  # type: ignore[arg-type]
-    found = find(str(folder), pickle.loads(pickle.dumps(source)))
+    found = discover(str(folder), pickle.loads(pickle.dumps(source)))
     pieces = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
     return {unit.id: unit for piece in pieces for unit in source.units(found.store, piece)}
 
@@ -70,7 +70,7 @@ def test_frames_are_paired_beside_files_that_are_not(tmp_path: Path) -> None:
 def test_a_file_that_no_extension_tells_of_is_read_by_the_first(tmp_path: Path) -> None:
     (tmp_path / "photo.dat").write_bytes(png())
     source = source_for("auto", SourceOptions(medium="image"))
-    found = find(f"{tmp_path}/*.dat", source)
+    found = discover(f"{tmp_path}/*.dat", source)
     (piece,) = source.pieces(found.store, next(found.entries))
     (unit,) = source.units(found.store, piece)
     assert unit.medium.shape == (3, 4, 3)
@@ -78,4 +78,4 @@ def test_a_file_that_no_extension_tells_of_is_read_by_the_first(tmp_path: Path) 
 
 def test_an_option_that_means_nothing_to_any_source_is_refused() -> None:
     with pytest.raises(ValueError, match="fps"):
-        Auto.of([SOURCES["images"], SOURCES["csv"]], SourceOptions(medium="frame_pair", column="a,b", fps=5))
+        AutoSource.of([SOURCES["images"], SOURCES["csv"]], SourceOptions(medium="frame_pair", column="a,b", fps=5))

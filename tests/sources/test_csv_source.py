@@ -12,9 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.sources import SOURCES, Unit, csv_parser, csv_source, find, source_for
+from pipeline.sources import SOURCES, Unit, csv_parser, csv_source, discover, source_for
 from pipeline.sources import line_reader as lines_module
-from pipeline.sources.image_decoding import read_picture
+from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import AccessError, Changed, Missing, Store
 
@@ -53,7 +53,7 @@ def test_rows_are_those_of_the_csv_module_wherever_the_file_is_cut(
     delimiter: str,
     end: str,
 ) -> None:
-    monkeypatch.setattr(lines_module, "PIECE_BYTES", cut)
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", cut)
     monkeypatch.setattr(csv_parser, "_BLOCK", 64)
     rows = some_rows(100)
     data = table(rows, delimiter=delimiter, end=end)
@@ -69,7 +69,7 @@ def test_rows_are_those_of_the_csv_module_wherever_the_file_is_cut(
 def test_rows_are_read_from_local_disk_and_s3(
     folder: Store, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch, packed: str
 ) -> None:
-    monkeypatch.setattr(lines_module, "PIECE_BYTES", 100)
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 100)
     rows = some_rows(40)
     folder.put(f"in/#1?/ä.csv{packed}", PACK[packed](table(rows)))
     units = units_of(folder, "csv", piece_units=2)
@@ -80,7 +80,7 @@ def test_rows_are_read_from_local_disk_and_s3(
 def test_stray_quotes_are_read_as_the_csv_module_reads_them(
     tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(lines_module, "PIECE_BYTES", 20)
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 20)
     data = b'text,size\nfloppy,3" disk\n"two\nlines",1\nan "odd" one,"2"\n"a"b",7\nlast,5" disk'
     (tmp_path / "a.csv").write_bytes(data)
     units = units_of(Store(str(tmp_path)), "csv", keep=("size",))
@@ -91,7 +91,7 @@ def test_stray_quotes_are_read_as_the_csv_module_reads_them(
 def test_pieces_hold_no_more_rows_than_asked(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(table([["text"], *([str(number)] for number in range(100))]))
     source = source_for("csv", SourceOptions(piece_units=7))
-    found = find(str(tmp_path), source)
+    found = discover(str(tmp_path), source)
     pieces = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
     assert [piece.about for piece in pieces] == [7] * 14 + [2]
     assert [len(list(source.units(found.store, piece))) for piece in pieces] == [7] * 14 + [2]
@@ -125,10 +125,10 @@ def test_a_bad_row_costs_itself_only(tmp_path: Path, units_of: UnitsOf) -> None:
 def test_a_row_that_is_too_long_costs_itself_only(
     tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch, packed: str
 ) -> None:
-    monkeypatch.setattr(lines_module, "PIECE_BYTES", 30)
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 30)
     monkeypatch.setattr(csv_parser, "_BLOCK", 32)
     for module in (csv_parser, csv_source):
-        monkeypatch.setattr(module, "MAX_LINE", 100)
+        monkeypatch.setattr(module, "MAX_LINE_BYTES", 100)
     rows = [["text"], ["before"], ["x\n" * 100], ["y" * 300], ["behind"]]
     (tmp_path / f"a.csv{packed}").write_bytes(PACK[packed](table(rows)))
     units = units_of(Store(str(tmp_path)), "csv")
@@ -153,7 +153,7 @@ def test_ids_come_from_their_column(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "a.csv").write_bytes(b'text,key\none,"k,1"\ntwo,k2\n')
     assert [unit.id for unit in units_of(Store(str(tmp_path)), "csv", id_column="key")] == ["k,1", "k2"]
     source = source_for("csv", SourceOptions(id_column="key"))
-    found = find(str(tmp_path), source)
+    found = discover(str(tmp_path), source)
     assert [unit_id for entry in found.entries for unit_id in source.ids(found.store, entry)] == ["k,1", "k2"]
 
 
@@ -164,7 +164,7 @@ def test_an_empty_field_is_no_id(tmp_path: Path, units_of: UnitsOf) -> None:
     assert [unit.medium for unit in units] == [None, "two", None]
     assert "column 'key' holds no id" in str(units[0].error)
     source = source_for("csv", SourceOptions(id_column="key"))
-    found = find(str(tmp_path), source)
+    found = discover(str(tmp_path), source)
     assert [unit_id for entry in found.entries for unit_id in source.ids(found.store, entry)] == ["k2"]
 
 
@@ -172,7 +172,7 @@ def test_columns_of_paths_are_pictures(folder: Store, units_of: UnitsOf, png: Ca
     folder.put("t/a.csv", b"image,other\nimages/1.png,images/2.png\n../out.png,images/1.png\n")
     for number in (1, 2):
         folder.put(f"t/images/{number}.png", png(number))
-    one, two = read_picture(png(1)), read_picture(png(2))
+    one, two = decode_image(png(1)), decode_image(png(2))
     picture, outside = units_of(folder, "csv", medium="image")
     np.testing.assert_array_equal(picture.medium, one)
     assert "'../out.png' is no path" in str(outside.error)
@@ -197,7 +197,7 @@ def test_a_column_that_is_missing_ends_the_plan(
         units_of(Store(str(tmp_path)), "csv", **options)
     if "keep" in options:
         source = source_for("csv", SourceOptions(**options))  # type: ignore[arg-type]
-        found = find(str(tmp_path), source)
+        found = discover(str(tmp_path), source)
         with pytest.raises(AccessError, match=words):
             source.kept(found.store, next(found.entries))
 
@@ -215,7 +215,7 @@ def test_a_damaged_compressed_file_is_one_unit(tmp_path: Path, units_of: UnitsOf
 def test_a_file_that_changed_or_is_gone_is_an_error_of_each_piece(folder: Store) -> None:
     folder.put("a.csv", b"text\none\n")
     source = SOURCES["csv"]
-    found = find(folder.uri, source)
+    found = discover(folder.uri, source)
     (piece,) = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
     folder.put("a.csv", b"text\ntwo\n")
     (unit,) = source.units(found.store, piece)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.sources import find
+from pipeline.sources import discover
 from pipeline.sources.glob_pattern import Glob
 from pipeline.sources.image_source import IMAGES
 from pipeline.storage import AccessError, Entry, Store
@@ -26,12 +26,12 @@ def folder(root: Path, *names: str) -> Path:
 
 
 def keys(uri: str | Path) -> list[str]:
-    return [entry.key for entry in find(str(uri), IMAGES).entries]
+    return [entry.key for entry in discover(str(uri), IMAGES).entries]
 
 
 def refusal(uri: str | Path) -> str:
     with pytest.raises(AccessError) as caught:
-        find(str(uri), IMAGES)
+        discover(str(uri), IMAGES)
     return str(caught.value)
 
 
@@ -43,7 +43,7 @@ def test_a_folder_gives_its_images_at_any_depth_in_byte_order(tmp_path: Path) ->
 
 def test_entries_carry_size_and_version(tmp_path: Path) -> None:
     folder(tmp_path, "a.jpg")
-    found = find(str(tmp_path), IMAGES)
+    found = discover(str(tmp_path), IMAGES)
     (entry,) = found.entries
     assert entry == Entry(key="a.jpg", size=16, version=entry.version)
     assert found.store.read("a.jpg", version=entry.version) == b"content of a.jpg"
@@ -52,7 +52,7 @@ def test_entries_carry_size_and_version(tmp_path: Path) -> None:
 def test_other_extensions_and_hidden_files_are_skipped_and_counted(tmp_path: Path) -> None:
     folder(tmp_path, "a.jpg", "notes.txt", "labels", "_DSC0001.JPG", ".hidden.jpg")
     folder(tmp_path, ".cache/thumb.jpg", "_run/tmp.png", "out/_temporary/x.jpg", "__MACOSX/b.jpg")
-    found = find(str(tmp_path), IMAGES)
+    found = discover(str(tmp_path), IMAGES)
     assert [entry.key for entry in found.entries] == ["_DSC0001.JPG", "a.jpg"]
     assert found.skipped == {"extension": 2, "hidden": 5}
 
@@ -60,7 +60,7 @@ def test_other_extensions_and_hidden_files_are_skipped_and_counted(tmp_path: Pat
 def test_a_single_file_is_taken_whatever_its_name(tmp_path: Path) -> None:
     folder(tmp_path, "photo.dat", "photo.dat.bak", ".hidden.jpg", "plain")
     for name in ("photo.dat", ".hidden.jpg", "plain"):
-        found = find(f"{tmp_path}/{name}", IMAGES)
+        found = discover(f"{tmp_path}/{name}", IMAGES)
         assert found.store.uri == str(tmp_path)
         assert [entry.key for entry in found.entries] == [name]
 
@@ -82,7 +82,7 @@ def test_a_glob_takes_what_it_names_relative_to_its_fixed_folder(tmp_path: Path)
     assert keys(f"{tmp_path}/[xy]/a*.jpg") == ["x/a1.jpg", "y/a4.jpg"]
     assert keys(f"{tmp_path}/**/a*.jpg") == ["x/a1.jpg", "x/deep/a3.jpg", "y/a4.jpg"]
     assert keys(f"{tmp_path}/x/**") == ["a1.jpg", "a2.dat", "b1.jpg", "deep/a3.jpg"]
-    assert find(f"{tmp_path}/x/a*", IMAGES).store.uri == f"{tmp_path}/x"
+    assert discover(f"{tmp_path}/x/a*", IMAGES).store.uri == f"{tmp_path}/x"
 
 
 @pytest.mark.parametrize(
@@ -150,7 +150,7 @@ def test_the_listing_is_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
             yield Entry(key=f"{listed:09}.jpg", size=1, version="1")
 
     monkeypatch.setattr(Store, "entries", endless)
-    found = find(str(tmp_path), IMAGES)
+    found = discover(str(tmp_path), IMAGES)
     assert [entry.key for entry in islice(found.entries, 2)] == ["000000001.jpg", "000000002.jpg"]
     assert listed == 2
 
@@ -167,7 +167,7 @@ def test_buckets(s3: S3) -> None:
     assert keys(f"{bucket}/in/**/?.jpg") == ["a.jpg"]
     assert keys(f"{bucket}/in/**") == ["a.jpg", "b/c d#?.png", "b/e%20.jpg", "notes.txt"]
     assert keys(f"{bucket}/in[1]") == ["f.jpg"]
-    found = find(f"{bucket}/in/b/*", IMAGES)
+    found = discover(f"{bucket}/in/b/*", IMAGES)
     assert [found.store.read(entry.key, version=entry.version) for entry in found.entries] == [
         b"in/b/c d#?.png",
         b"in/b/e%20.jpg",

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pipeline.media import BadMedium
-from pipeline.sources import SourceOptions, Unit, find, source_for
+from pipeline.sources import SourceOptions, Unit, discover, source_for
 from pipeline.sources.frame_pairs import FramePairEntry, in_pairs
 from pipeline.storage import AccessError, Entry, Store
 
@@ -32,7 +32,7 @@ def put(folder: Path, sizes: dict[str, tuple[int, int]]) -> None:
 
 
 def read(uri: str) -> list[Unit]:
-    found = find(uri, PAIRS)
+    found = discover(uri, PAIRS)
     pieces = [piece for entry in found.entries for piece in PAIRS.pieces(found.store, entry)]
     return [unit for piece in pieces for unit in PAIRS.units(found.store, piece)]
 
@@ -75,7 +75,7 @@ def test_a_pair_is_both_frames_and_its_number(tmp_path: Path) -> None:
 
 def test_frames_of_different_sizes_or_changed_since_the_plan_cost_their_pair(tmp_path: Path) -> None:
     put(tmp_path, {"0.png": (7, 5), "1.png": (7, 5), "2.png": (8, 5), "3.png": (8, 5)})
-    found = find(str(tmp_path), PAIRS)
+    found = discover(str(tmp_path), PAIRS)
     pieces = [piece for entry in found.entries for piece in PAIRS.pieces(found.store, entry)]
     Image.new("RGB", (8, 5), "red").save(tmp_path / "3.png")
     units = [unit for piece in pieces for unit in PAIRS.units(found.store, piece)]
@@ -86,7 +86,7 @@ def test_frames_of_different_sizes_or_changed_since_the_plan_cost_their_pair(tmp
 
 def test_a_frame_put_between_two_makes_their_pair_a_changed_one(tmp_path: Path) -> None:
     def planned() -> dict[str, str]:
-        return {entry.key: entry.version for entry in find(str(tmp_path), PAIRS).entries}
+        return {entry.key: entry.version for entry in discover(str(tmp_path), PAIRS).entries}
 
     put(tmp_path, {"1.png": (7, 5), "3.png": (7, 5)})
     before = planned()
@@ -99,8 +99,10 @@ def test_a_frame_put_between_two_makes_their_pair_a_changed_one(tmp_path: Path) 
 def test_one_frame_alone_is_no_pair_and_no_match(tmp_path: Path) -> None:
     put(tmp_path, {"1.png": (7, 5), "x/1.png": (7, 5)})
     with pytest.raises(AccessError, match="2 files there, but a pair is two frames in one folder"):
-        find(str(tmp_path), PAIRS)
-    assert len(list(find(Store(str(tmp_path)).uri, source_for("images", SourceOptions(medium="image"))).entries)) == 2
+        discover(str(tmp_path), PAIRS)
+    assert (
+        len(list(discover(Store(str(tmp_path)).uri, source_for("images", SourceOptions(medium="image"))).entries)) == 2
+    )
 
 
 def test_a_rate_means_nothing_to_images() -> None:

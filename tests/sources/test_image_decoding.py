@@ -20,7 +20,7 @@ from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
 from sklearn.datasets import load_sample_images
 
 from pipeline.media import BadMedium
-from pipeline.sources.image_decoding import read_picture
+from pipeline.sources.image_decoding import decode_image
 
 # Imported while pytest collects, the module's own filter ends with the collection.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
@@ -53,7 +53,7 @@ def chunk(kind: bytes, data: bytes) -> bytes:
 
 def reason(data: bytes) -> str:
     with pytest.raises(BadMedium) as caught:
-        read_picture(data)
+        decode_image(data)
     return str(caught.value)
 
 
@@ -63,7 +63,7 @@ def reason(data: bytes) -> str:
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "DIB"])
 def test_formats_that_users_have_become_what_pillow_reads(photo: Image.Image, form: str) -> None:
     data = encoded(photo, form)
-    picture = read_picture(data)
+    picture = decode_image(data)
     assert (picture.dtype, picture.shape, picture.flags.c_contiguous) == (np.uint8, (120, 160, 3), True)
     np.testing.assert_array_equal(picture, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
@@ -71,30 +71,30 @@ def test_formats_that_users_have_become_what_pillow_reads(photo: Image.Image, fo
 def test_photographs_larger_than_a_strip_are_whole() -> None:
     for photograph in (*load_sample_images().images, skimage.data.astronaut(), skimage.data.rocket()):
         large = Image.fromarray(photograph).resize((1999, 1501))  # three strips of a megapixel, the last one partial
-        np.testing.assert_array_equal(read_picture(encoded(large, "BMP")), np.asarray(large))
+        np.testing.assert_array_equal(decode_image(encoded(large, "BMP")), np.asarray(large))
 
 
 def test_one_pixel_is_a_picture() -> None:
-    assert read_picture(encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG")).tolist() == [[[1, 2, 3]]]
+    assert decode_image(encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG")).tolist() == [[[1, 2, 3]]]
 
 
 def test_jpeg_with_fifty_bytes_overwritten_is_predicted() -> None:
     data = bytearray(encoded(Image.fromarray(skimage.data.astronaut()), "JPEG"))
     middle = len(data) // 2
     data[middle : middle + 50] = bytes(50)
-    assert read_picture(bytes(data)).shape == (512, 512, 3)
+    assert decode_image(bytes(data)).shape == (512, 512, 3)
 
 
 def test_sixteen_bit_gray_is_scaled_not_clipped() -> None:
     values = np.array([[0, 257 * 64], [257 * 128, 65535]], np.uint16)
     for form in ("PNG", "TIFF", "PPM"):
-        picture = read_picture(encoded(Image.fromarray(values), form))
+        picture = decode_image(encoded(Image.fromarray(values), form))
         np.testing.assert_array_equal(picture, np.stack([GRAY] * 3, axis=-1))
 
 
 def test_sixteen_bit_colour_is_scaled() -> None:
     pixels = np.array([[65535, 32896, 0]], ">u2")
-    assert read_picture(png(1, 1, colour=2, depth=16, rows=b"\0" + pixels.tobytes())).tolist() == [[[255, 128, 0]]]
+    assert decode_image(png(1, 1, colour=2, depth=16, rows=b"\0" + pixels.tobytes())).tolist() == [[[255, 128, 0]]]
 
 
 @pytest.mark.parametrize(
@@ -114,29 +114,29 @@ def test_sixteen_bit_colour_is_scaled() -> None:
     ],
 )
 def test_float_and_integer_tiffs_are_scaled(values: np.ndarray, gray: Any) -> None:
-    picture = read_picture(encoded(Image.fromarray(values), "TIFF"))
+    picture = decode_image(encoded(Image.fromarray(values), "TIFF"))
     np.testing.assert_array_equal(picture, np.stack([np.asarray(gray)] * 3, axis=-1))
 
 
 def test_float_maps_are_scaled() -> None:
     data = b"Pf 2 2 -1.0\n" + np.float32([[128 / 255, 1], [0, 64 / 255]]).tobytes()  # from the bottom row upwards
-    np.testing.assert_array_equal(read_picture(data), np.stack([GRAY] * 3, axis=-1))
+    np.testing.assert_array_equal(decode_image(data), np.stack([GRAY] * 3, axis=-1))
 
 
 def test_sixteen_bits_in_a_dark_image_are_not_stretched() -> None:
-    assert read_picture(encoded(Image.fromarray(np.full((2, 2), 257, np.uint16)), "PNG")).max() == 1
+    assert decode_image(encoded(Image.fromarray(np.full((2, 2), 257, np.uint16)), "PNG")).max() == 1
 
 
 def test_cmyk_becomes_rgb() -> None:
     image = Image.new("CMYK", (8, 8), (0, 255, 255, 0))
     for form in ("JPEG", "TIFF"):
-        np.testing.assert_allclose(read_picture(encoded(image, form))[0, 0].astype(int), [255, 0, 0], atol=2)
+        np.testing.assert_allclose(decode_image(encoded(image, form))[0, 0].astype(int), [255, 0, 0], atol=2)
 
 
 def test_transparency_is_composited_on_white() -> None:
-    half_black = read_picture(encoded(Image.new("RGBA", (1, 1), (0, 0, 0, 128)), "PNG"))
-    half_gray = read_picture(encoded(Image.new("LA", (1, 1), (100, 128)), "PNG"))
-    clear = read_picture(encoded(Image.new("RGBA", (1, 1), (9, 9, 9, 0)), "WEBP", lossless=True, exact=True))
+    half_black = decode_image(encoded(Image.new("RGBA", (1, 1), (0, 0, 0, 128)), "PNG"))
+    half_gray = decode_image(encoded(Image.new("LA", (1, 1), (100, 128)), "PNG"))
+    clear = decode_image(encoded(Image.new("RGBA", (1, 1), (9, 9, 9, 0)), "WEBP", lossless=True, exact=True))
     assert (half_black.tolist(), half_gray.tolist(), clear.tolist()) == ([[[127] * 3]], [[[177] * 3]], [[[255] * 3]])
 
 
@@ -144,15 +144,15 @@ def test_palette_with_and_without_transparency() -> None:
     image = Image.new("P", (2, 1))
     image.putpalette([10, 20, 30, 40, 50, 60])
     image.putpixel((1, 0), 1)
-    assert read_picture(encoded(image, "PNG")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
+    assert decode_image(encoded(image, "PNG")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
     for form, transparency in (("PNG", 0), ("GIF", 0), ("PNG", b"\x00\xff")):
-        picture = read_picture(encoded(image, form, transparency=transparency))
+        picture = decode_image(encoded(image, form, transparency=transparency))
         assert picture.tolist() == [[[255, 255, 255], [40, 50, 60]]], form
 
 
 def test_transparent_colour_of_an_opaque_png_is_white() -> None:
     key = chunk(b"tRNS", struct.pack(">H", 100))
-    assert read_picture(png(3, 1, colour=0, depth=8, rows=b"\0\0\x64\xff", chunks=key))[0, :, 0].tolist() == [
+    assert decode_image(png(3, 1, colour=0, depth=8, rows=b"\0\0\x64\xff", chunks=key))[0, :, 0].tolist() == [
         0,
         255,
         255,
@@ -163,7 +163,7 @@ def test_black_and_white() -> None:
     image = Image.new("1", (2, 1))
     image.putpixel((1, 0), 1)
     for form in ("PNG", "TIFF", "PPM"):
-        assert read_picture(encoded(image, form)).tolist() == [[[0] * 3, [255] * 3]]
+        assert decode_image(encoded(image, form)).tolist() == [[[0] * 3, [255] * 3]]
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -173,23 +173,23 @@ def test_orientation_is_applied(photo: Image.Image, orientation: int) -> None:
     turned = Image.open(io.BytesIO(encoded(photo, "PNG", exif=exif)))
     upright = np.asarray(ImageOps.exif_transpose(turned))
     for form, options in (("PNG", {"exif": exif}), ("TIFF", {"tiffinfo": {0x0112: orientation}})):
-        picture = read_picture(encoded(photo, form, **options))
+        picture = decode_image(encoded(photo, form, **options))
         assert picture.flags.c_contiguous
         np.testing.assert_array_equal(picture, upright)
     jpeg = encoded(photo, "JPEG", exif=exif)
-    np.testing.assert_array_equal(read_picture(jpeg), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(jpeg)))))
+    np.testing.assert_array_equal(decode_image(jpeg), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(jpeg)))))
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
 def test_orientation_that_means_nothing_is_ignored(photo: Image.Image, value: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = value
-    np.testing.assert_array_equal(read_picture(encoded(photo, "PNG", exif=exif)), np.asarray(photo))
+    np.testing.assert_array_equal(decode_image(encoded(photo, "PNG", exif=exif)), np.asarray(photo))
 
 
 def test_damaged_exif_does_not_cost_the_picture(photo: Image.Image) -> None:
     for damage in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(20)):
-        assert read_picture(encoded(photo, "JPEG", exif=damage)).shape == (120, 160, 3)
+        assert decode_image(encoded(photo, "JPEG", exif=damage)).shape == (120, 160, 3)
 
 
 @pytest.mark.parametrize(("form", "options"), [("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})])
@@ -197,7 +197,7 @@ def test_animation_gives_its_first_frame(form: str, options: dict[str, Any]) -> 
     frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "green", "blue")]
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
     assert Image.open(io.BytesIO(data)).is_animated  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(read_picture(data), np.asarray(frames[0]))
+    np.testing.assert_array_equal(decode_image(data), np.asarray(frames[0]))
 
 
 # What does not
@@ -266,7 +266,7 @@ def test_mutated_files_give_a_picture_or_a_reason(photo: Image.Image) -> None:
         for _ in range(rng.choice((1, 5, 30))):
             data[rng.randrange(min(len(data), rng.choice((64, len(data)))))] = rng.randrange(256)
         with contextlib.suppress(BadMedium):
-            picture = read_picture(bytes(data))
+            picture = decode_image(bytes(data))
             assert (picture.dtype, picture.shape[2]) == (np.uint8, 3)
 
 
@@ -276,11 +276,11 @@ def test_mutated_files_give_a_picture_or_a_reason(photo: Image.Image) -> None:
 _NOISY = """
 import io, sys, warnings
 from pathlib import Path
-from pipeline.sources.image_decoding import read_picture
+from pipeline.sources.image_decoding import decode_image
 before = list(warnings.filters)
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
-        read_picture(path.read_bytes())
+        decode_image(path.read_bytes())
     except ValueError:
         pass
 assert warnings.filters == before
@@ -307,19 +307,19 @@ def test_truncated_files_stay_errors_for_all() -> None:
 
 def test_threads_get_what_one_thread_gets(photo: Image.Image) -> None:
     files = [encoded(photo.rotate(7 * turn), form) for turn in range(6) for form in ("JPEG", "PNG", "GIF", "WEBP")]
-    alone = [read_picture(data) for data in files]
+    alone = [decode_image(data) for data in files]
     with ThreadPoolExecutor(8) as pool:
-        for one, other in zip(alone * 4, pool.map(read_picture, files * 4), strict=True):
+        for one, other in zip(alone * 4, pool.map(decode_image, files * 4), strict=True):
             np.testing.assert_array_equal(one, other)
 
 
 _PEAK = """
 import resource, sys
 from pathlib import Path
-from pipeline.sources.image_decoding import read_picture
-read_picture(b"P5 1 1 255 \\0")
+from pipeline.sources.image_decoding import decode_image
+decode_image(b"P5 1 1 255 \\0")
 data, before = Path(sys.argv[1]).read_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-read_picture(data)
+decode_image(data)
 print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
 """
 

@@ -11,7 +11,7 @@ import pytest
 from PIL import Image
 
 from pipeline.media import BadMedium
-from pipeline.sources import SOURCES, Piece, SourceOptions, Unit, find, source_for
+from pipeline.sources import SOURCES, Piece, SourceOptions, Unit, discover, source_for
 from pipeline.sources.image_source import IMAGES, MAX_FILE_BYTES
 from pipeline.storage import AccessError, Changed, Missing, Store
 
@@ -24,7 +24,7 @@ def jpeg(colour: str = "red") -> bytes:
 
 def planned(folder: Path) -> tuple[Store, list[Piece]]:
     """What a plan of the folder holds."""
-    found = find(str(folder), IMAGES)
+    found = discover(str(folder), IMAGES)
     return found.store, [piece for entry in found.entries for piece in IMAGES.pieces(found.store, entry)]
 
 

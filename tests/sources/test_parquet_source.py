@@ -19,9 +19,9 @@ from fsspec.implementations.memory import MemoryFileSystem
 from fsspec.registry import _registry
 
 from pipeline.media import BadMedium
-from pipeline.sources import Piece, Source, Unit, find, source_for
+from pipeline.sources import Piece, Source, Unit, discover, source_for
 from pipeline.sources import table_source as tables_module
-from pipeline.sources.image_decoding import read_picture
+from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import AccessError, Changed, Missing, StorageError, Store
 
@@ -53,7 +53,7 @@ def texts(count: int) -> pa.Table:
 
 def planned(uri: str, **options: Any) -> tuple[Source, Store, list[Piece]]:
     source = source_for("parquet", SourceOptions(**options))
-    found = find(uri, source)
+    found = discover(uri, source)
     return source, found.store, [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
 
 
@@ -66,7 +66,7 @@ def test_each_row_is_one_unit_and_keeps_its_types(folder: Store, units_of: Units
     assert [unit.id for unit in units] == [f"a/#1 ?.parquet#{row}" for row in range(50)]
     assert [unit.medium for unit in units] == table["text"].to_pylist()
     source, store, _ = planned(folder.uri, keep=keep)
-    schema = source.kept(store, next(find(folder.uri, source).entries))
+    schema = source.kept(store, next(discover(folder.uri, source).entries))
     assert schema.names == list(keep)
     for name in keep:
         expected = table[name].cast(pa.string()) if name == "kind" else table[name]
@@ -81,7 +81,7 @@ def test_pieces_are_rows_of_one_row_group(tmp_path: Path, monkeypatch: pytest.Mo
     assert spans == [(0, 15, 0, 15), (15, 20, 0, 5), (20, 35, 20, 15), (35, 40, 20, 5), (40, 50, 40, 10)]
     table = pa.table({"text": ["x" * 1000] * 100, "other": ["y" * 100_000] * 100})
     (tmp_path / "a.parquet").write_bytes(encode(table, use_dictionary=False))
-    monkeypatch.setattr(tables_module, "PIECE_BYTES", 10_000)
+    monkeypatch.setattr(tables_module, "TABLE_PIECE_BYTES", 10_000)
     _, _, pieces = planned(str(tmp_path))
     assert {piece.units for piece in pieces} <= {9, 10, 1}  # by the bytes of the column that is read
     assert 90_000 < sum(piece.weight or 0 for piece in pieces) < 110_000
@@ -92,12 +92,12 @@ def test_pictures_as_datasets_stores_them(folder: Store, units_of: UnitsOf, png:
     folder.put("t/1.png", png(1))
     folder.put("t/a.parquet", encode(pa.table({"image": [*images, None], "raw": [png(2)] * 4})))
     first, second, page, nothing = units_of(folder, "parquet", medium="image")
-    np.testing.assert_array_equal(first.medium, read_picture(png(0)))
-    np.testing.assert_array_equal(second.medium, read_picture(png(1)))
+    np.testing.assert_array_equal(first.medium, decode_image(png(0)))
+    np.testing.assert_array_equal(second.medium, decode_image(png(1)))
     assert "an HTML file is no image" in str(page.error)
     assert "column 'image' holds no picture but null" in str(nothing.error)
     pairs = units_of(folder, "parquet", medium="frame_pair", column="image,raw")
-    np.testing.assert_array_equal(pairs[1].medium.frames, [read_picture(png(1)), read_picture(png(2))])
+    np.testing.assert_array_equal(pairs[1].medium.frames, [decode_image(png(1)), decode_image(png(2))])
     assert [unit.medium and unit.medium.frame_index for unit in pairs] == [0, 1, None, None]
 
 
@@ -144,7 +144,7 @@ def test_ids_come_from_their_column(tmp_path: Path, units_of: UnitsOf) -> None:
     assert [unit.id for unit in units] == ["7", "a.parquet#1", "9"]
     assert str(units[1].error) == "column 'key' holds no id"
     source = source_for("parquet", SourceOptions(id_column="key"))
-    found = find(str(tmp_path), source)
+    found = discover(str(tmp_path), source)
     assert list(source.ids(found.store, next(found.entries))) == ["7", "9"]
 
 
@@ -167,7 +167,7 @@ def test_a_column_that_is_missing_or_another_ends_the_plan(tmp_path: Path, optio
         planned(str(tmp_path), **options)
     if "keep" in options:
         source = source_for("parquet", SourceOptions(**options))
-        found = find(str(tmp_path), source)
+        found = discover(str(tmp_path), source)
         with pytest.raises(AccessError, match=words):
             source.kept(found.store, next(found.entries))
 
@@ -304,7 +304,7 @@ def test_data_sets_of_the_hub_are_read_by_their_uri(hub: Hub, units_of: UnitsOf,
     for uri in (f"hf://datasets/{name}", f"hf://datasets/{name}/data"):
         units = units_of(Store(uri), "parquet", medium="image", keep=("label",))
         for number, unit in enumerate(units):
-            np.testing.assert_array_equal(unit.medium, read_picture(png(number)))
+            np.testing.assert_array_equal(unit.medium, decode_image(png(number)))
         assert [unit.kept["label"] for unit in units] == list(range(10))
         assert units[0].uri == f"hf://datasets/{name}/data/train-00000-of-00001.parquet"
         assert units[0].version.startswith("blob-")

@@ -12,23 +12,23 @@ import pytest
 from pipeline.media import BadMedium
 from pipeline.sources import SOURCES, SourceOptions
 from pipeline.sources import record_media as values_module
-from pipeline.sources.image_decoding import read_picture
-from pipeline.sources.record_media import Table, key_of, medium_of
+from pipeline.sources.image_decoding import decode_image
+from pipeline.sources.record_media import RecordOrigin, key_of, medium_of
 from pipeline.storage import Missing, Store
 
 Png = Callable[..., bytes]
 
 
 @pytest.fixture
-def table(folder: Store, png: Png) -> Table:
+def table(folder: Store, png: Png) -> RecordOrigin:
     """A table in a folder, with pictures beside, below and above it."""
     for number, key in enumerate(["tables/a b.png", "tables/images/#1?.png", "top.png"]):
         folder.put(key, png(number))
-    return Table(store=folder, key="tables/t.parquet", number=17)
+    return RecordOrigin(store=folder, key="tables/t.parquet", number=17)
 
 
-def test_a_picture_is_bytes_or_a_struct_or_a_path(table: Table, png: Png) -> None:
-    beside, below = read_picture(png(0)), read_picture(png(1))
+def test_a_picture_is_bytes_or_a_struct_or_a_path(table: RecordOrigin, png: Png) -> None:
+    beside, below = decode_image(png(0)), decode_image(png(1))
     for value in (png(0), {"bytes": png(0), "path": None}, {"bytes": None, "path": "a b.png"}, "a b.png", "./a b.png"):
         picture = medium_of({"image": value}, "image", ("image",), table)
         np.testing.assert_array_equal(picture, beside)
@@ -37,9 +37,9 @@ def test_a_picture_is_bytes_or_a_struct_or_a_path(table: Table, png: Png) -> Non
     np.testing.assert_array_equal(medium_of({"x": struct}, "image", ("x",), table), below)
 
 
-def test_a_path_may_start_with_the_uri_of_the_input(table: Table, png: Png) -> None:
+def test_a_path_may_start_with_the_uri_of_the_input(table: RecordOrigin, png: Png) -> None:
     path = f"{table.store.uri}/top.png"
-    np.testing.assert_array_equal(medium_of({"x": path}, "image", ("x",), table), read_picture(png(2)))
+    np.testing.assert_array_equal(medium_of({"x": path}, "image", ("x",), table), decode_image(png(2)))
 
 
 @pytest.mark.parametrize(
@@ -56,14 +56,14 @@ def test_a_path_may_start_with_the_uri_of_the_input(table: Table, png: Png) -> N
         (".", "no path"),
     ],
 )
-def test_no_path_leads_out_of_the_input(table: Table, path: str, words: str) -> None:
+def test_no_path_leads_out_of_the_input(table: RecordOrigin, path: str, words: str) -> None:
     with pytest.raises(BadMedium, match=words):
         medium_of({"image": path}, "image", ("image",), table)
     with pytest.raises(BadMedium, match="no path"):
         medium_of({"image": f"{table.store.uri}/../top.png"}, "image", ("image",), table)
 
 
-def test_a_path_of_no_file_and_of_a_file_too_large(table: Table, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_of_no_file_and_of_a_file_too_large(table: RecordOrigin, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Missing):
         medium_of({"image": "b.png"}, "image", ("image",), table)
     monkeypatch.setattr(values_module, "MAX_FILE_BYTES", 10)
@@ -72,19 +72,19 @@ def test_a_path_of_no_file_and_of_a_file_too_large(table: Table, monkeypatch: py
 
 
 def test_keys_of_a_bucket_may_have_empty_names(tmp_path: Path) -> None:
-    assert key_of("a//b.png", Table(store=Store("s3://bucket/in"), key="t.csv")) == "a//b.png"
-    assert key_of("a//b.png", Table(store=Store(str(tmp_path)), key="t.csv")) == "a/b.png"
+    assert key_of("a//b.png", RecordOrigin(store=Store("s3://bucket/in"), key="t.csv")) == "a//b.png"
+    assert key_of("a//b.png", RecordOrigin(store=Store(str(tmp_path)), key="t.csv")) == "a/b.png"
 
 
-def test_a_pair_is_two_columns_of_one_size(table: Table, png: Png) -> None:
+def test_a_pair_is_two_columns_of_one_size(table: RecordOrigin, png: Png) -> None:
     pair = medium_of({"a": png(4), "b": "a b.png"}, "frame_pair", ("a", "b"), table)
-    np.testing.assert_array_equal(pair.frames, [read_picture(png(4)), read_picture(png(0))])
+    np.testing.assert_array_equal(pair.frames, [decode_image(png(4)), decode_image(png(0))])
     assert (pair.frame_index, pair.start_seconds) == (17, None)
     with pytest.raises(BadMedium, match="one size"):
         medium_of({"a": png(4), "b": png(5, (9, 6))}, "frame_pair", ("a", "b"), table)
 
 
-def test_an_array_is_lists_of_numbers(table: Table) -> None:
+def test_an_array_is_lists_of_numbers(table: RecordOrigin) -> None:
     for value in ([[1, 2.5], [3, 4], [5, 6]], np.array([[1, 2.5], [3, 4], [5, 6]], np.float16)):
         array = medium_of({"inputs": value}, "array", ("inputs",), table)
         assert array.dtype == np.float32
@@ -106,11 +106,11 @@ def test_an_array_is_lists_of_numbers(table: Table) -> None:
 )
 def test_what_is_no_array_says_why(tmp_path: Path, value: Any, words: str) -> None:
     with pytest.raises(BadMedium, match=words):
-        medium_of({"inputs": value}, "array", ("inputs",), Table(store=Store(str(tmp_path)), key="t"))
+        medium_of({"inputs": value}, "array", ("inputs",), RecordOrigin(store=Store(str(tmp_path)), key="t"))
 
 
 def test_values_of_another_kind_say_so(tmp_path: Path) -> None:
-    table = Table(store=Store(str(tmp_path)), key="t")
+    table = RecordOrigin(store=Store(str(tmp_path)), key="t")
     with pytest.raises(BadMedium, match="column 'text' holds no text but null"):
         medium_of({"text": None}, "text", ("text",), table)
     with pytest.raises(BadMedium, match="column 'image' holds no picture but a int"):

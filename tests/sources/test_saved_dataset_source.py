@@ -12,10 +12,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.sources import Piece, Source, Unit, find, source_for
+from pipeline.sources import Piece, Source, Unit, discover, source_for
 from pipeline.sources import table_source as tables_module
 from pipeline.sources.arrow_stream_index import record_batches
-from pipeline.sources.image_decoding import read_picture
+from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import AccessError, Changed, Store
 
@@ -49,7 +49,7 @@ def stream(table: pa.Table, rows: int, **options: Any) -> bytes:
 
 def planned(uri: str, **options: Any) -> tuple[Source, Store, list[Piece]]:
     source = source_for("dataset", SourceOptions(**options))
-    found = find(uri, source)
+    found = discover(uri, source)
     return source, found.store, [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
 
 
@@ -87,7 +87,7 @@ def test_pictures_of_a_data_set(tmp_path: Path, folder: Store, units_of: UnitsOf
     copied(tmp_path / "saved", folder)
     units = units_of(folder, "dataset", medium="image", piece_units=2)
     for number, unit in enumerate(units):
-        np.testing.assert_array_equal(unit.medium, read_picture(png(number)))
+        np.testing.assert_array_equal(unit.medium, decode_image(png(number)))
     assert len(units) == 6
 
 
@@ -121,7 +121,7 @@ def test_batches_are_found_where_they_lie(tmp_path: Path, units_of: UnitsOf, com
 
 
 def test_large_batches_are_several_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tables_module, "PIECE_BYTES", 10_000)
+    monkeypatch.setattr(tables_module, "TABLE_PIECE_BYTES", 10_000)
     (tmp_path / "dataset.arrow").write_bytes(stream(pa.table({"text": ["x" * 1000] * 100}), 100))
     _, _, pieces = planned(str(tmp_path))
     assert [piece.units for piece in pieces] == [9] * 11 + [1]
@@ -178,6 +178,6 @@ def test_ids_come_from_their_column_and_changes_are_seen(folder: Store) -> None:
     folder.put("dataset.arrow", stream(pa.table({"text": ["a", "b", "c"], "key": ["x", "y", None]}), 2))
     source, store, pieces = planned(folder.uri, id_column="key")
     assert [unit.id for piece in pieces for unit in source.units(store, piece)] == ["x", "y", "dataset.arrow#2"]
-    assert list(source.ids(store, next(find(folder.uri, source).entries))) == ["x", "y"]
+    assert list(source.ids(store, next(discover(folder.uri, source).entries))) == ["x", "y"]
     folder.put("dataset.arrow", stream(pa.table({"text": ["a"], "key": ["x"]}), 2))
     assert [type(unit.error) for piece in pieces for unit in source.units(store, piece)] == [Changed] * 3

@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.sources import IMAGES, SOURCES, Source, SourceOptions, Unit, find, source_for
+from pipeline.sources import IMAGES, SOURCES, Source, SourceOptions, Unit, discover, source_for
 from pipeline.sources import line_reader as lines_module
-from pipeline.sources.image_decoding import read_picture
+from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.text_source import JSONL, TEXT
 from pipeline.storage import AccessError, Changed, Missing, Store
 
@@ -35,7 +35,7 @@ def texts(count: int) -> list[bytes]:
 
 def read(uri: Path | str, source: Source = TEXT) -> list[Unit]:
     """The units of all pieces, in plan order."""
-    found = find(str(uri), source)
+    found = discover(str(uri), source)
     pieces = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
     pieces = pickle.loads(pickle.dumps(pieces))
     return [unit for piece in pieces for unit in source.units(found.store, piece)]
@@ -47,7 +47,7 @@ def read(uri: Path | str, source: Source = TEXT) -> list[Unit]:
 def test_each_line_is_one_unit_wherever_the_file_is_cut(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: str, cut: int, ending: bytes
 ) -> None:
-    monkeypatch.setattr(lines_module, "PIECE_BYTES", cut)
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", cut)
     content = texts(60)
     data = ending.join(content)
     (tmp_path / f"a.txt{packed}").write_bytes(PACK[packed](data))
@@ -62,15 +62,15 @@ def test_each_line_is_one_unit_wherever_the_file_is_cut(
 def test_a_large_file_is_many_pieces_and_is_not_read_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_bytes(b"x\n" * (1 << 20))
     monkeypatch.setattr(Store, "open", None)
-    found = find(str(tmp_path), TEXT)
+    found = discover(str(tmp_path), TEXT)
     pieces = [piece for entry in found.entries for piece in TEXT.pieces(found.store, entry)]
     assert [(piece.begin, piece.end) for piece in pieces] == [(at << 18, (at + 1) << 18) for at in range(8)]
 
 
 def test_a_compressed_file_is_few_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines_module, "PIECE_BYTES", 10)
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 10)
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"some line\n" * 1000))
-    found = find(str(tmp_path), TEXT)
+    found = discover(str(tmp_path), TEXT)
     pieces = [piece for entry in found.entries for piece in TEXT.pieces(found.store, entry)]
     assert len(pieces) == 63
     assert (pieces[0].begin, pieces[-1].end) == (0, 10_000)
@@ -93,8 +93,8 @@ def test_empty_lines_marks_and_empty_files(tmp_path: Path) -> None:
 
 
 def test_a_line_that_is_too_long_costs_itself_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines_module, "MAX_LINE", 100)
-    monkeypatch.setattr(lines_module, "PIECE_BYTES", 50)
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", 100)
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 50)
     (tmp_path / "a.txt").write_bytes(b"before\n" + b"x" * 1000 + b"\nbehind\n")
     before, long, behind = read(tmp_path)
     assert (before.medium, behind.medium) == (b"before", b"behind")
@@ -103,7 +103,7 @@ def test_a_line_that_is_too_long_costs_itself_only(tmp_path: Path, monkeypatch: 
 
 @pytest.mark.parametrize("packed", PACK)
 def test_records_give_their_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: str) -> None:
-    monkeypatch.setattr(lines_module, "PIECE_BYTES", 100)
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 100)
     content = ["größer", "", "two\nlines", "🙂 \ud800"]
     records = [json.dumps({"text": "no", "body": text, "n": 1}) for text in content]
     (tmp_path / f"a.JSONL{packed}").write_bytes(PACK[packed]("\n \n".join(records).encode()))
@@ -175,7 +175,7 @@ def test_a_damaged_compressed_file_is_one_unit(tmp_path: Path, packed: str, name
 def test_a_file_that_changed_or_is_gone_is_an_error_of_each_piece(tmp_path: Path, packed: str) -> None:
     path = tmp_path / f"a.txt{packed}"
     path.write_bytes(PACK[packed](b"one\n"))
-    found = find(str(tmp_path), TEXT)
+    found = discover(str(tmp_path), TEXT)
     (piece,) = [piece for entry in found.entries for piece in TEXT.pieces(found.store, entry)]
     path.write_bytes(PACK[packed](b"two\n"))
     (unit,) = TEXT.units(found.store, piece)
@@ -188,13 +188,13 @@ def test_a_file_that_changed_or_is_gone_is_an_error_of_each_piece(tmp_path: Path
 def test_a_folder_offers_texts_by_their_names(tmp_path: Path) -> None:
     for name in ("a.txt", "b.TXT.GZ", "c.ndjson.zst", "d.gz", "e.csv", "f.txt.bz2"):
         (tmp_path / name).write_bytes(b"")
-    assert [entry.key for entry in find(str(tmp_path), TEXT).entries] == ["a.txt", "b.TXT.GZ", "c.ndjson.zst"]
-    assert [entry.key for entry in find(str(tmp_path), JSONL).entries] == ["c.ndjson.zst"]
+    assert [entry.key for entry in discover(str(tmp_path), TEXT).entries] == ["a.txt", "b.TXT.GZ", "c.ndjson.zst"]
+    assert [entry.key for entry in discover(str(tmp_path), JSONL).entries] == ["c.ndjson.zst"]
     assert {"text", "jsonl"} <= SOURCES.keys()
 
 
 def test_lines_are_read_from_s3(s3, monkeypatch: pytest.MonkeyPatch) -> None:  # type: ignore[no-untyped-def]
-    monkeypatch.setattr(lines_module, "PIECE_BYTES", 300)
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 300)
     uri = s3.bucket("texts")
     content = texts(50)
     for packed, pack in PACK.items():
@@ -209,7 +209,7 @@ def test_lines_are_read_from_s3(s3, monkeypatch: pytest.MonkeyPatch) -> None:  #
 def test_a_whole_file_can_be_one_text(
     folder: Store, units_of: Callable[..., list[Unit]], monkeypatch: pytest.MonkeyPatch, packed: str
 ) -> None:
-    monkeypatch.setattr(lines_module, "MAX_LINE", 1000)
+    monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", 1000)
     contents = {"a.txt": b"one\r\ntwo\n", "b.txt": b"", "c.txt": b"\xef\xbb\xbfthree", "d.txt": b"x" * 1000}
     for key, data in contents.items():
         folder.put(key + packed, PACK[packed](data))
@@ -236,7 +236,7 @@ def test_a_whole_file_that_is_damaged_or_gone_is_one_unit(
 def test_records_have_ids_and_columns_to_keep(
     folder: Store, units_of: Callable[..., list[Unit]], monkeypatch: pytest.MonkeyPatch, packed: str
 ) -> None:
-    monkeypatch.setattr(lines_module, "PIECE_BYTES", 60)
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 60)
     records = [
         {"text": "one", "key": "a", "note": "größer"},
         {"text": "two", "key": 2, "note": {"b": [1, None, "ö"]}},
@@ -252,7 +252,7 @@ def test_records_have_ids_and_columns_to_keep(
     assert units[4].id == f"a.jsonl{packed}#{len(' '.join(lines[:4])) + 1}"
     assert str(units[4].error) == "column 'key' holds no id"
     source = source_for("jsonl", SourceOptions(id_column="key", keep=("note",)))
-    found = find(folder.uri, source)
+    found = discover(folder.uri, source)
     entry = next(found.entries)
     assert list(source.ids(found.store, entry)) == ["a", "2", "c", "d\ufffd"]
     assert source.kept(found.store, entry) == pa.schema([("note", pa.string())])
@@ -268,7 +268,7 @@ def test_other_columns_that_are_missing_end_the_plan(
     ):
         (tmp_path / name).write_text(data)
         source = source_for("text", SourceOptions(**options))
-        found = find(str(tmp_path / name), source)
+        found = discover(str(tmp_path / name), source)
         entry = next(found.entries)
         with pytest.raises(AccessError, match=words):
             list(source.pieces(found.store, entry)) if "id_column" in options else source.kept(found.store, entry)
@@ -282,7 +282,7 @@ def test_records_hold_pictures_pairs_and_arrays(
     record = {"image": "1.png", "next": {"path": "sub/2.png"}, "inputs": [[1, 2], [3, 4.5]]}
     other = {"image": base64.b64encode(png(1)).decode(), "next": "../x.png", "inputs": [1, 2]}
     folder.put("in/a.jsonl", f"{json.dumps(record)}\n{json.dumps(other)}\n".encode())
-    one, two = read_picture(png(1)), read_picture(png(2))
+    one, two = decode_image(png(1)), decode_image(png(2))
     picture, no_picture = units_of(folder, "jsonl", medium="image")
     np.testing.assert_array_equal(picture.medium, one)
     assert no_picture.error is not None
@@ -299,6 +299,6 @@ def test_a_range_of_a_file_guesses_at_its_lines_and_an_empty_file_has_none(tmp_p
     (tmp_path / "a.txt").write_bytes(b"." * 300_000)
     (tmp_path / "b.txt").write_bytes(b"short")
     (tmp_path / "c.txt").write_bytes(b"")
-    found = find(str(tmp_path), TEXT)
+    found = discover(str(tmp_path), TEXT)
     pieces = [piece for entry in found.entries for piece in TEXT.pieces(found.store, entry)]
     assert [(piece.units, piece.about) for piece in pieces] == [(None, 256), (None, 36), (None, 1), (0, None)]

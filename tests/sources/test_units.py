@@ -85,8 +85,8 @@ def test_sources_decode_nothing_until_they_are_asked(
             archive.addfile(member, io.BytesIO(picture))
     decoded: list[int] = []
     for module in (images_module, record_media):
-        real = module.read_picture  # type: ignore[attr-defined]
-        monkeypatch.setattr(module, "read_picture", lambda data, real=real: decoded.append(len(data)) or real(data))
+        real = module.decode_image  # type: ignore[attr-defined]
+        monkeypatch.setattr(module, "decode_image", lambda data, real=real: decoded.append(len(data)) or real(data))
     store = Store(str(folder))
     options = SourceOptions(medium="image", id_column="name" if kind == "parquet" else None)
     source = {"images": IMAGES, "parquet": PARQUET, "webdataset": WEBDATASET}[kind].configured(options)

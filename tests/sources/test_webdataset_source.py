@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.sources import SOURCES, Unit, find, source_for
+from pipeline.sources import SOURCES, Unit, discover, source_for
 from pipeline.sources import webdataset_source as webdataset_module
-from pipeline.sources.image_decoding import read_picture
+from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import AccessError, Changed, Missing, Store
 
@@ -50,7 +50,7 @@ def some_samples(count: int) -> list[tuple[str, bytes]]:
 def test_each_sample_is_one_unit_wherever_the_archive_is_cut(
     tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch, name: str, cut: int, form: int
 ) -> None:
-    monkeypatch.setattr(webdataset_module, "PIECE_BYTES", cut)
+    monkeypatch.setattr(webdataset_module, "ARCHIVE_PIECE_BYTES", cut)
     members = some_samples(70)
     data = tar(members, format=form)
     (tmp_path / name).write_bytes(data if name == "a.tar" else gzip.compress(data))
@@ -63,19 +63,19 @@ def test_each_sample_is_one_unit_wherever_the_archive_is_cut(
 def test_archives_are_read_from_local_disk_and_s3(
     folder: Store, units_of: UnitsOf, png: Png, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(webdataset_module, "PIECE_BYTES", 2000)
+    monkeypatch.setattr(webdataset_module, "ARCHIVE_PIECE_BYTES", 2000)
     members = [(f"{number}.{'png' if number % 2 else 'jpg'}", png(number)) for number in range(12)]
     folder.put("s/shard #1?.tar", tar(members))
     units = units_of(folder, "webdataset", medium="image")
     for number, unit in enumerate(units):
-        np.testing.assert_array_equal(unit.medium, read_picture(png(number)))
+        np.testing.assert_array_equal(unit.medium, decode_image(png(number)))
     assert [unit.id for unit in units] == [f"s/shard #1?.tar#{number}" for number in range(12)]
 
 
 def test_pieces_hold_no_more_samples_than_asked(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar(some_samples(20)))
     source = source_for("webdataset", SourceOptions(piece_units=6))
-    found = find(str(tmp_path), source)
+    found = discover(str(tmp_path), source)
     pieces = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
     assert [(piece.about, piece.units) for piece in pieces] == [(6, None), (6, None), (6, None), (2, None)]
 
@@ -91,7 +91,7 @@ def test_pairs_and_arrays(tmp_path: Path, units_of: UnitsOf, png: Png) -> None:
     members += [("1.a.png", png(0)), ("1.npy", npy(array[0])), ("1.json", b"{")]
     (tmp_path / "a.tar").write_bytes(tar(members))
     pair, single = units_of(Store(str(tmp_path)), "webdataset", medium="frame_pair", column="a.png,b.png")
-    np.testing.assert_array_equal(pair.medium.frames, [read_picture(png(0)), read_picture(png(1))])
+    np.testing.assert_array_equal(pair.medium.frames, [decode_image(png(0)), decode_image(png(1))])
     assert "no column b.png; the sample has a.png, npy, json" in str(single.error)
     good, flat = units_of(Store(str(tmp_path)), "webdataset", medium="array")
     np.testing.assert_array_equal(good.medium, array)
@@ -186,7 +186,7 @@ def test_a_column_that_no_sample_has_ends_the_plan(
         units_of(Store(str(tmp_path)), "webdataset", **options)
     if "keep" in options:
         source = source_for("webdataset", SourceOptions(**options))
-        found = find(str(tmp_path), source)
+        found = discover(str(tmp_path), source)
         with pytest.raises(AccessError, match=words):
             source.kept(found.store, next(found.entries))
 
@@ -206,7 +206,7 @@ def test_ids_come_from_their_column(tmp_path: Path, units_of: UnitsOf) -> None:
     units = units_of(Store(str(tmp_path)), "webdataset", id_column="id")
     assert [unit.id for unit in units] == ["first", "a.tar#1", "third"]
     source = source_for("webdataset", SourceOptions(id_column="id"))
-    found = find(str(tmp_path), source)
+    found = discover(str(tmp_path), source)
     assert list(source.ids(found.store, next(found.entries))) == ["first", "third"]
 
 
@@ -232,7 +232,7 @@ def test_a_damaged_archive_is_one_unit(tmp_path: Path, units_of: UnitsOf) -> Non
 def test_an_archive_that_changed_or_is_gone_is_an_error_of_each_piece(folder: Store) -> None:
     folder.put("a.tar", tar([("0.txt", b"zero")]))
     source = source_for("webdataset")
-    found = find(folder.uri, source)
+    found = discover(folder.uri, source)
     (piece,) = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
     folder.put("a.tar", tar([("0.txt", b"0000")]))
     (unit,) = source.units(found.store, piece)

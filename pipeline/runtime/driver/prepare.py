@@ -31,8 +31,8 @@ from pipeline.runtime.stages.predict import ModelRef, output_columns
 from pipeline.runtime.stages.write import Writer
 from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.schema import output_schema, with_plain_types
-from pipeline.sources import Found, Source, SourceOptions, find, source_for
-from pipeline.sources.stored_latents_source import LATENTS
+from pipeline.sources import Listing, Source, SourceOptions, discover, source_for
+from pipeline.sources.stored_latents_source import STORED_LATENTS
 from pipeline.storage import Entry, Store
 from pipeline.storage.uris import check_uri
 
@@ -41,7 +41,7 @@ from pipeline.storage.uris import check_uri
 class Checked:
     """What the user named, found to be there and to fit together. `kept`: columns that rows carry along."""
 
-    input: str  # as `find` takes it
+    input: str  # as `discover` takes it
     source: Source
     inputs: Store
     kept: pa.Schema
@@ -92,7 +92,7 @@ def check(options: RunOptions) -> Checked:
         stored = _stored_run(options.from_latents, checkpoint)
         named = len(read_segments(Store(options.from_latents))) > 1  # a changed input has rows in several
     uri = options.input if options.from_latents is None else f"{options.from_latents.rstrip('/')}/{PREDICTIONS}"
-    found = find(uri, source)
+    found = discover(uri, source)
     first = next(found.entries)
     with isolated(source, _limits(options)) as opened:
         kept = _kept(options, opened, found.store, chain([first], found.entries))
@@ -141,15 +141,15 @@ def _plan(options: RunOptions, checked: Checked, run: Run) -> Plan:
     with isolated(checked.source, _limits(options)) as source:
         plan = freeze(output, source, lambda: _found(checked, source), cut, redo=redo, kept=kept, run=run.run)
         if options.retry_quarantined:
-            plan = freeze_again(output, run.run, plan, source, lambda: find(checked.input, source), cut)
+            plan = freeze_again(output, run.run, plan, source, lambda: discover(checked.input, source), cut)
         return plan
 
 
-def _found(checked: Checked, source: Source) -> Found:
+def _found(checked: Checked, source: Source) -> Listing:
     """A fresh listing; where units have ids of their own, all of them distinct."""
     if checked.named:
-        check_ids(source, find(checked.input, source))
-    return find(checked.input, source)
+        check_ids(source, discover(checked.input, source))
+    return discover(checked.input, source)
 
 
 def _limits(options: RunOptions) -> ResourceLimits | None:
@@ -236,7 +236,7 @@ def _source(options: RunOptions, head: Head) -> Source:
     try:
         if options.from_latents is None:
             return source_for(options.input_format, SourceOptions(**asked))
-        return LATENTS.configured(SourceOptions(**{**asked, "columns": (*LATENT_COLUMNS, *head.stored_columns)}))
+        return STORED_LATENTS.configured(SourceOptions(**{**asked, "columns": (*LATENT_COLUMNS, *head.stored_columns)}))
     except ValueError as error:
         raise UsageError(str(error)) from error
 

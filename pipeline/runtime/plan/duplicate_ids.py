@@ -9,14 +9,14 @@ from itertools import islice
 
 import numpy as np
 
-from pipeline.sources import Found, Source
+from pipeline.sources import Listing, Source
 from pipeline.storage import AccessError, Entry
 
 THREADS = 8
 _SHOWN = 3
 
 
-def check_ids(source: Source, found: Found) -> None:
+def check_ids(source: Source, found: Listing) -> None:
     """AccessError, naming them and their files, where two units of INPUT have one id.
 
     Every id is read once, and kept as eight bytes of its digest: a hundred million of them take 0.8 GB. Where two
@@ -37,7 +37,7 @@ def check_ids(source: Source, found: Found) -> None:
             raise AccessError(f"{found.store.uri}: the id column gives one id to several units: {'; '.join(twice)}")
 
 
-def _all(source: Source, found: Found, entries: list[Entry]) -> Iterator[tuple[str, str]]:
+def _all(source: Source, found: Listing, entries: list[Entry]) -> Iterator[tuple[str, str]]:
     """(id, key) of every unit."""
     return ((unit_id, entry.key) for entry in entries for unit_id in source.ids(found.store, entry))
 

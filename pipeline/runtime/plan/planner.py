@@ -23,7 +23,7 @@ from pipeline.runtime.plan.plan_files import (
 )
 from pipeline.runtime.plan.unit_limit import begun, limited, rest
 from pipeline.sinks.schema import with_plain_types
-from pipeline.sources.discovery import Found
+from pipeline.sources.discovery import Listing
 from pipeline.sources.source import Piece, Source
 from pipeline.storage import AccessError, Entry, Store
 
@@ -93,7 +93,7 @@ class Plan:
 def freeze(
     output: Store,
     source: Source,
-    find: Callable[[], Found],
+    discover: Callable[[], Listing],
     cut: Cut,
     *,
     redo: bool = False,
@@ -102,14 +102,14 @@ def freeze(
 ) -> Plan:
     """Plan in OUTPUT what INPUT has beyond the segments there, and return the whole plan.
 
-    `find` lists INPUT, once and again after each race that was lost. `redo` plans changed inputs anew. `kept`: the
+    `discover` lists INPUT, once and again after each race that was lost. `redo` plans changed inputs anew. `kept`: the
     columns that rows carry along; AccessError names a file that has others. `run`: the one whose OUTPUT it must be;
     OutputLost where it no longer is.
     """
     reached("plan.begin")
     plan = Plan(segments=read_segments(output))
     while True:
-        plan.changed, found = 0, find()
+        plan.changed, found = 0, discover()
         cut_short = begun(output, plan.segments)
         fresh = _fresh(output, plan, found.entries, cut_short, redo=redo)
         left = None if cut.limit is None else cut.limit - plan.about

@@ -24,7 +24,7 @@ from pipeline.runtime.plan.plan_files import (
 from pipeline.runtime.plan.planner import Cut, Plan, put_files
 from pipeline.runtime.records.committed import committed, heard_of, recover
 from pipeline.sinks.parts import Quarantined, part_key, read_footer
-from pipeline.sources.discovery import Found
+from pipeline.sources.discovery import Listing
 from pipeline.sources.source import Piece, Source
 from pipeline.storage import Entry, Store
 
@@ -49,14 +49,16 @@ class Second:
         return len(self.pieces) == 1 and self.pieces[0].begin is None and self.pieces[0].units == 1
 
 
-def freeze_again(output: Store, run: str, plan: Plan, source: Source, find: Callable[[], Found], cut: Cut) -> Plan:
+def freeze_again(
+    output: Store, run: str, plan: Plan, source: Source, discover: Callable[[], Listing], cut: Cut
+) -> Plan:
     """The plan with one segment more, of the units that stand in quarantine; the plan itself where none does.
 
     A file that changed since is read as it is now where nothing else of it was predicted; else it is left as it is, and
     so is one that is gone.
     """
     while True:
-        found = find()
+        found = discover()
         seconds = sorted(_standing(output, run, plan.segments, found.store), key=lambda second: second.key.encode())
         shards = _shards(_current(seconds, source, found), cut)
         files = tuple(put_files(output, shards, plan))
@@ -118,7 +120,7 @@ def _planned_again(output: Store, segments: Sequence[Segment]) -> Iterator[tuple
             yield from ((origins[0], piece["key"]) for origins, piece in zip(row["again"], row["pieces"], strict=True))
 
 
-def _current(seconds: Iterable[Second], source: Source, found: Found) -> Iterator[Second]:
+def _current(seconds: Iterable[Second], source: Source, found: Listing) -> Iterator[Second]:
     """Those whose files are still there and as they were planned, or can be read as they are now."""
     wanted = list(seconds)
     keys = {second.key for second in wanted}

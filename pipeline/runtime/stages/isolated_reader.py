@@ -10,7 +10,7 @@ from pipeline.runtime.records.quarantine import quarantined
 from pipeline.runtime.stages.result_batches import read_batches
 from pipeline.runtime.stages.unit_reader import Loader, RetryReason, UnitResult, UnitStarted, read_steps
 from pipeline.sandbox import Died, ResourceLimits, Sandbox
-from pipeline.sources.line_reader import is_compressed
+from pipeline.sources.compressed import is_compressed
 from pipeline.sources.source import Piece
 
 MAX_ATTEMPTS = 2  # of a unit, before it is quarantined for what it does to its process

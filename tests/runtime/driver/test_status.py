@@ -13,7 +13,7 @@ from pipeline.runtime.records.receipts import Ledger, receipt_of
 from pipeline.runtime.records.run_file import claim, new_run
 from pipeline.sinks.parts import Footer, Quarantined, commit
 from pipeline.sinks.schema import output_schema
-from pipeline.sources import IMAGES, find
+from pipeline.sources import IMAGES, discover
 from pipeline.storage import Store
 
 
@@ -24,7 +24,7 @@ def output(tmp_path, pictures, checkpoint) -> Store:
     options = RunOptions(task="image-classification", input=str(pictures), output=store.uri, checkpoint=str(checkpoint))
     head = head_for(options.task, checkpoint, HeadOptions())
     run = claim(store, new_run(options, input_uri=str(pictures), head=head, digest="d", dtype="float32"))
-    freeze(store, IMAGES, lambda: find(str(pictures), IMAGES), Cut(unit_bytes=1, shard_size=4))
+    freeze(store, IMAGES, lambda: discover(str(pictures), IMAGES), Cut(unit_bytes=1, shard_size=4))
     ledger = Ledger(output=store)
     for shard in range(3):
         bad = tuple(Quarantined(id=f"{n}", uri="", stage="load", error="E", message="", attempts=1) for n in range(4))

@@ -17,7 +17,7 @@ from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.planner import pieces_of_all
 from pipeline.runtime.plan.unit_limit import count_units
 from pipeline.sandbox import ResourceLimits, Sandbox
-from pipeline.sources import IMAGES, PARQUET, TEXT, Piece, SourceOptions, find, source_for
+from pipeline.sources import IMAGES, PARQUET, TEXT, Piece, SourceOptions, discover, source_for
 from pipeline.sources.parquet_source import Parquet
 from pipeline.storage import AccessError, Entry, Store
 from tests import harmful_units
@@ -75,7 +75,7 @@ def test_a_file_that_does_harm_when_it_is_opened_is_one_unit_of_the_plan(tables:
         ]
         if harm == "crash":
             assert opened.kept(tables, entries[3]) == pa.schema([])
-            check_ids(opened, find(tables.uri, opened))
+            check_ids(opened, discover(tables.uri, opened))
             (unit,) = opened.units(tables, pieces[-1])
             assert unit.id == key
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.runtime.plan.plan_files import Segment, Shard, pieces_of, put_plan_file, read_plan_file, read_segments
 from pipeline.runtime.plan.planner import OPENED, Cut, Plan, cut_shards, freeze, pieces_of_all
-from pipeline.sources import IMAGES, Piece, Unit, find
+from pipeline.sources import IMAGES, Piece, Unit, discover
 from pipeline.sources.source import FileSource
 from pipeline.storage import Store
 
@@ -56,7 +56,7 @@ def planned(output: Store, plan: Plan) -> dict[int, list[str]]:
 
 def run_plan(tmp_path: Path, cut: Cut = CUT, *, redo: bool = False) -> tuple[Store, Plan]:
     output = Store(str(tmp_path / "out"))
-    return output, freeze(output, IMAGES, lambda: find(str(tmp_path / "in"), IMAGES), cut, redo=redo)
+    return output, freeze(output, IMAGES, lambda: discover(str(tmp_path / "in"), IMAGES), cut, redo=redo)
 
 
 def test_every_input_is_planned_once_in_order(tmp_path):
@@ -119,7 +119,7 @@ def test_a_limit_counts_the_units_of_containers_by_opening_them(tmp_path):
         return [(piece.key, piece.most) for row in rows for piece in pieces_of(row)]
 
     def found():
-        return find(str(tmp_path / "in"), CONTAINERS)
+        return discover(str(tmp_path / "in"), CONTAINERS)
 
     assert frozen(4) == [("a.jpg", 4)]
     assert frozen(6) == [("a.jpg", 6), ("b.jpg", 2)], "four of them are left for the second, which has four"
@@ -138,7 +138,7 @@ def test_files_that_are_opened_are_planned_several_at_a_time_in_order(tmp_path):
                 together.wait()  # each of the first ones waits until all of them are open
             return super().pieces(store, entry)
 
-    found = find(str(tmp_path / "in"), Slow())
+    found = discover(str(tmp_path / "in"), Slow())
     assert [piece.key for piece in pieces_of_all(Slow(), found.store, found.entries)] == names
 
 
@@ -158,7 +158,7 @@ def test_what_is_not_opened_keeps_its_place_among_files_that_are(tmp_path):
             return super().pieces(store, entry)
 
     here = set()
-    found = find(str(tmp_path / "in"), Mixed())
+    found = discover(str(tmp_path / "in"), Mixed())
     assert [piece.key for piece in pieces_of_all(Mixed(), found.store, found.entries)] == names
     assert threading.current_thread() in here, "once the opened ones are done, no thread is asked any more"
 
@@ -222,7 +222,7 @@ def test_a_listing_out_of_order_is_an_error_and_no_second_row(tmp_path):
     put(tmp_path / "in", "a.jpg", "b.jpg")
 
     def reversed_listing():
-        found = find(str(tmp_path / "in"), IMAGES)
+        found = discover(str(tmp_path / "in"), IMAGES)
         found.entries = iter(list(found.entries)[::-1])
         return found
 

@@ -20,7 +20,7 @@ from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime.plan.plan_files import pieces_of, read_plan_file
 from pipeline.runtime.plan.planner import Cut, Plan, freeze
 from pipeline.runtime.stages.load import Loaded, Loader, read
-from pipeline.sources import SourceOptions, find, source_for
+from pipeline.sources import SourceOptions, discover, source_for
 from pipeline.storage import Store
 
 UNITS = 23  # a file
@@ -75,7 +75,7 @@ class Runs:
     def plan(self, limit: int | None, shard_size: int, *, redo: bool = False) -> Plan:
         source = source_for("auto", SourceOptions(piece_units=shard_size))
         cut = Cut(unit_bytes=1, shard_size=shard_size, limit=limit)
-        return freeze(self.output, source, lambda: find(str(self.folder), source), cut, redo=redo)
+        return freeze(self.output, source, lambda: discover(str(self.folder), source), cut, redo=redo)
 
     def loaded(self, plan: Plan) -> list[str]:
         """The ids of all units of the plan, as they are loaded."""

@@ -24,7 +24,7 @@ from pipeline.runtime.stages import isolated_reader, unit_reader
 from pipeline.runtime.stages.load import KEPT_PREFIX, Loader, load
 from pipeline.runtime.stages.shard_format import unpack, unpack_arrays
 from pipeline.sandbox import ResourceLimits
-from pipeline.sources import IMAGES, PARQUET, VIDEO, WEBDATASET, Piece, Source, SourceOptions, find
+from pipeline.sources import IMAGES, PARQUET, VIDEO, WEBDATASET, Piece, Source, SourceOptions, discover
 from pipeline.storage import Store
 from tests import harmful_units
 from tests.sample_videos import make_video
@@ -56,7 +56,7 @@ def loaded(folder: Path, head: Any, source: Source = IMAGES, **changes: Any) -> 
     values = {"inputs": Store(str(folder)), "output": Store(f"{folder}-out"), "source": source, "head": head}
     loader = Loader(**(values | {"limits": LIMITS} | changes))  # type: ignore[arg-type]
     cut = Cut(unit_bytes=1, shard_size=10_000)
-    plan = freeze(loader.output, source, lambda: find(str(folder), source), cut, kept=loader.kept)
+    plan = freeze(loader.output, source, lambda: discover(str(folder), source), cut, kept=loader.kept)
     (file,) = plan.files
     row = pa.table({"file": [file.name], "sha256": [file.sha256], "row": [0], "shard": [0]})
     units, quarantined, scalars = unpack(load(row, loader=loader))
