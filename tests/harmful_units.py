@@ -41,7 +41,7 @@ def harmful(units: Iterator[Unit]) -> Iterator[Unit]:
         if "before-" in name:
             do_harm(name)
         if any(word in name for word in HARM):
-            unit.decode_by(partial(do_harm, name))
+            unit.decoder = partial(do_harm, name)
         yield unit
 
 
@@ -119,11 +119,11 @@ class Passing(ImageSource):
             file.write("x")
         number = tries.stat().st_size
         if "busy" in unit.id and number < 2:
-            unit.refuse(StorageError("503", transient=True))
+            unit.error = StorageError("503", transient=True)
         if "full" in unit.id:
             _taken.append(bytearray(600 << 20))  # a process that did so before has no room for it
             if number < 3:
-                unit.refuse(MemoryError())
+                unit.error = MemoryError()
         if "denied" in unit.id:
             raise AccessError("no access when reading s3://b/k: ExpiredToken token=hunter2hunter2")
         yield unit

@@ -62,9 +62,9 @@ class ImageSource(FileSource):
         except AccessError:
             raise
         except Exception as error:  # noqa: BLE001  stores raise anything at all: it costs this unit only
-            unit.refuse(error)
+            unit.error = error
         else:
-            unit.decode_by(partial(_decode, files, piece.first or 0))
+            unit.decoder = partial(_decode, files, piece.first or 0)
         yield unit
 
 

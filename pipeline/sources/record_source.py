@@ -111,11 +111,11 @@ class RecordSource(FileSource, ABC):
             return self.failed(store, piece, record.place, columns)
         name = f"{piece.key}#{record.place}"
         decode = partial(self._medium, columns, table)
-        unit = Unit(id=name, uri=store.uri_of(piece.key), version=piece.version, decode=decode)
+        unit = Unit(id=name, uri=store.uri_of(piece.key), version=piece.version, decoder=decode)
         try:
             self._label(unit, columns)
         except Exception as error:  # noqa: BLE001  an id that is none, a value that makes no text: it costs this unit only
-            unit.refuse(error)
+            unit.error = error
         return unit
 
     def failed(self, store: Store, piece: Piece, place: str, error: Exception) -> Unit:

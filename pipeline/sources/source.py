@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import pyarrow as pa
 
 from pipeline.media import ClipSpec, MediumKind
-from pipeline.storage import AccessError, Entry, Store
+from pipeline.storage import Entry, Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,70 +41,35 @@ class Piece:
     most: int | None = None
 
 
+@dataclass(kw_only=True, eq=False)
 class Unit:
-    """What a head predicts once for: its id, where it came from, and its medium, or else the error that took it.
+    """One prediction of a head. Its id is known before anything of it is decoded.
 
-    Either the medium is given, or `decode` makes it when the medium or the error is first asked for: so that it is
-    known which unit it is before anything of it is decoded. What `decode` raises is the error, but AccessError, which
-    comes out. kept: values of the columns that the user keeps, by name.
+    Attributes:
+        id: unique in a run, see `docs/inputs.md`.
+        uri: of the file that it was read from.
+        version: of that file, as planned.
+        kept: values of the columns that the user keeps, by name.
+        medium: what `MediumKind` says, if it needs no decoding.
+        decoder: makes the medium. It may raise anything.
+        error: why there is no medium, if that is known without decoding.
     """
 
-    def __init__(
-        self,
-        *,
-        id: str,
-        uri: str,
-        version: str,
-        medium: Any = None,
-        kept: Mapping[str, Any] | None = None,
-        error: Exception | None = None,
-        decode: Callable[[], Any] | None = None,
-    ) -> None:
-        self.id, self.uri, self.version = id, uri, version
-        self.kept: Mapping[str, Any] = {} if kept is None else kept
-        self._medium, self._error, self._decode = medium, error, decode
+    id: str
+    uri: str
+    version: str
+    kept: Mapping[str, Any] = field(default_factory=dict)
+    medium: Any = None
+    decoder: Callable[[], Any] | None = None
+    error: Exception | None = None
 
-    def __repr__(self) -> str:
-        return f"Unit({self.id!r})"
-
-    @property
-    def medium(self) -> Any:
-        """As `MediumKind` says, None where there is an error."""
-        self._decoded()
-        return self._medium
-
-    @medium.setter
-    def medium(self, medium: Any) -> None:
-        self._medium, self._decode = medium, None
-
-    @property
-    def error(self) -> Exception | None:
-        """Why there is no medium."""
-        self._decoded()
-        return self._error
-
-    @error.setter
-    def error(self, error: Exception | None) -> None:
-        self._error, self._decode = error, None
-
-    def decode_by(self, decode: Callable[[], Any]) -> None:
-        """Have it decoded by this when it is asked for."""
-        self._decode = decode
-
-    def refuse(self, error: Exception) -> None:
-        """Give it up for a reason, without decoding it."""
-        self._medium, self.error = None, error
-
-    def _decoded(self) -> None:
-        decode, self._decode = self._decode, None
-        if decode is None:
-            return
-        try:
-            self._medium = decode()
-        except AccessError:
-            raise
-        except Exception as error:  # noqa: BLE001  decoders and stores raise anything at all: it costs this unit only
-            self._error = error
+    def decode(self) -> Any:
+        """Decode and return the medium, which the unit then no longer refers to. Raise the reason if there is none."""
+        medium, decoder = self.medium, self.decoder
+        self.medium = self.decoder = None
+        if self.error is not None:
+            raise self.error
+        return medium if decoder is None else decoder()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -171,8 +136,11 @@ class Source(Protocol):
         """Every value of the id column in one file; nothing where there is no id column."""
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
-        """The units of one piece, when it is loaded. A unit that cannot be read has its `error` set, none is raised;
-        only AccessError is: without access the run must fail and not quarantine its way through INPUT."""
+        """Yield the units of a piece, when it is loaded.
+
+        A unit that cannot be read has its `error` set or raises it in `decode`. AccessError alone is raised here:
+        without access the run must fail instead of sending every unit of INPUT to quarantine.
+        """
 
 
 class FileSource:

@@ -23,6 +23,7 @@ from pipeline.runtime.stages.write import Writer
 from pipeline.sinks.parts import Footer, encode_part
 from pipeline.sources import SourceOptions, discover, source_for
 from pipeline.storage import AccessError, Store
+from tests.decoded_units import decode_all
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +56,7 @@ def written(folder: Path, name: str, **options: Any) -> pa.ChunkedArray:
     entries = list(found.entries)
     kept = source.kept(found.store, entries[0])
     units = [unit for entry in entries for piece in source.pieces(found.store, entry)
-             for unit in source.units(found.store, piece)]  # fmt: skip
+             for unit in decode_all(source.units(found.store, piece))]  # fmt: skip
     assert [unit.error for unit in units if unit.error] == []
     table, _ = to_tables([Loaded(unit=unit, arrays={}) for unit in units], kept)
     table = table.append_column("segment", pa.array([0] * len(units), pa.int32()))

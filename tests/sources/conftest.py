@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.sources import Unit, discover, source_for
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import Store
+from tests.decoded_units import decode_all
 
 
 @pytest.fixture(params=["local", "s3"])
@@ -35,7 +36,7 @@ def units_of() -> Callable[..., list[Unit]]:
         pieces = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
         given = []
         for piece in pickle.loads(pickle.dumps(pieces)):
-            units = list(source.units(found.store, piece))
+            units = decode_all(source.units(found.store, piece))
             assert piece.units in (None, len(units))
             given += units
         assert len({unit.id for unit in given}) == len(given)

@@ -13,6 +13,7 @@ from PIL import Image
 from pipeline.sources import SOURCES, SourceOptions, Unit, discover, source_for
 from pipeline.sources.auto_source import AutoSource
 from pipeline.storage import AccessError
+from tests.decoded_units import decode_all
 
 
 def units(folder: Path, **options: object) -> dict[str, Unit]:
@@ -20,7 +21,7 @@ def units(folder: Path, **options: object) -> dict[str, Unit]:
     source = source_for("auto", SourceOptions(**options))  # type: ignore[arg-type]
     found = discover(str(folder), pickle.loads(pickle.dumps(source)))
     pieces = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
-    return {unit.id: unit for piece in pieces for unit in source.units(found.store, piece)}
+    return {unit.id: unit for piece in pieces for unit in decode_all(source.units(found.store, piece))}
 
 
 def png(size: tuple[int, int] = (4, 3)) -> bytes:
@@ -72,7 +73,7 @@ def test_a_file_that_no_extension_tells_of_is_read_by_the_first(tmp_path: Path) 
     source = source_for("auto", SourceOptions(medium="image"))
     found = discover(f"{tmp_path}/*.dat", source)
     (piece,) = source.pieces(found.store, next(found.entries))
-    (unit,) = source.units(found.store, piece)
+    (unit,) = decode_all(source.units(found.store, piece))
     assert unit.medium.shape == (3, 4, 3)
 
 

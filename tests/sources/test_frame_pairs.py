@@ -11,6 +11,7 @@ from pipeline.media import BadMedium
 from pipeline.sources import SourceOptions, Unit, discover, source_for
 from pipeline.sources.frame_pairs import FramePairEntry, in_pairs
 from pipeline.storage import AccessError, Entry, Store
+from tests.decoded_units import decode_all
 
 PAIRS = source_for("images", SourceOptions(medium="frame_pair"))
 
@@ -34,7 +35,7 @@ def put(folder: Path, sizes: dict[str, tuple[int, int]]) -> None:
 def read(uri: str) -> list[Unit]:
     found = discover(uri, PAIRS)
     pieces = [piece for entry in found.entries for piece in PAIRS.pieces(found.store, entry)]
-    return [unit for piece in pieces for unit in PAIRS.units(found.store, piece)]
+    return [unit for piece in pieces for unit in decode_all(PAIRS.units(found.store, piece))]
 
 
 def test_each_frame_is_paired_with_the_next_of_its_folder() -> None:
@@ -78,7 +79,7 @@ def test_frames_of_different_sizes_or_changed_since_the_plan_cost_their_pair(tmp
     found = discover(str(tmp_path), PAIRS)
     pieces = [piece for entry in found.entries for piece in PAIRS.pieces(found.store, entry)]
     Image.new("RGB", (8, 5), "red").save(tmp_path / "3.png")
-    units = [unit for piece in pieces for unit in PAIRS.units(found.store, piece)]
+    units = [unit for piece in pieces for unit in decode_all(PAIRS.units(found.store, piece))]
     assert [type(unit.error).__name__ for unit in units] == ["NoneType", "BadMedium", "Changed"]
     assert isinstance(units[1].error, BadMedium)
     assert "5 by 7 and 5 by 8" in str(units[1].error)

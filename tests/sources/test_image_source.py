@@ -14,6 +14,7 @@ from pipeline.media import BadMedium
 from pipeline.sources import SOURCES, Piece, SourceOptions, Unit, discover, source_for
 from pipeline.sources.image_source import IMAGES, MAX_FILE_BYTES
 from pipeline.storage import AccessError, Changed, Missing, Store
+from tests.decoded_units import decode_all
 
 
 def jpeg(colour: str = "red") -> bytes:
@@ -29,7 +30,7 @@ def planned(folder: Path) -> tuple[Store, list[Piece]]:
 
 
 def loaded(store: Store, pieces: list[Piece]) -> dict[str, Unit]:
-    return {unit.id: unit for piece in pieces for unit in IMAGES.units(store, piece)}
+    return {unit.id: unit for piece in pieces for unit in decode_all(IMAGES.units(store, piece))}
 
 
 def test_a_file_is_one_unit_with_its_key_as_id(tmp_path: Path) -> None:

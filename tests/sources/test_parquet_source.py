@@ -24,6 +24,7 @@ from pipeline.sources import table_source as tables_module
 from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import AccessError, Changed, Missing, StorageError, Store
+from tests.decoded_units import decode_all
 
 UnitsOf = Callable[..., list[Unit]]
 Png = Callable[..., bytes]
@@ -239,9 +240,9 @@ def test_a_file_that_changed_or_is_gone_is_an_error_of_each_row(folder: Store) -
     folder.put("a.parquet", encode(texts(3)))
     source, store, (piece,) = planned(folder.uri)
     folder.put("a.parquet", encode(texts(4)))
-    assert [type(unit.error) for unit in source.units(store, piece)] == [Changed] * 3
+    assert [type(unit.error) for unit in decode_all(source.units(store, piece))] == [Changed] * 3
     folder.delete("a.parquet")
-    assert [type(unit.error) for unit in source.units(store, piece)] == [Missing] * 3
+    assert [type(unit.error) for unit in decode_all(source.units(store, piece))] == [Missing] * 3
 
 
 def test_a_store_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,12 +256,12 @@ def test_a_store_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.Mon
             raise self.error
 
     monkeypatch.setattr(Store, "open", lambda *_: Failing(encode(texts(3))))
-    assert [str(unit.error) for unit in source.units(store, piece)] == ["no answer"] * 3
+    assert [str(unit.error) for unit in decode_all(source.units(store, piece))] == ["no answer"] * 3
     with pytest.raises(StorageError, match="no answer"):
         planned(str(tmp_path))
     Failing.error = AccessError("token expired")
     with pytest.raises(AccessError, match="token expired"):
-        list(source.units(store, piece))
+        decode_all(source.units(store, piece))
 
 
 class Hub(MemoryFileSystem):

@@ -18,6 +18,7 @@ from pipeline.sources.arrow_stream_index import record_batches
 from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import AccessError, Changed, Store
+from tests.decoded_units import decode_all
 
 UnitsOf = Callable[..., list[Unit]]
 Png = Callable[..., bytes]
@@ -177,7 +178,11 @@ def test_columns_and_pickles_are_checked_as_those_of_parquet(tmp_path: Path) -> 
 def test_ids_come_from_their_column_and_changes_are_seen(folder: Store) -> None:
     folder.put("dataset.arrow", stream(pa.table({"text": ["a", "b", "c"], "key": ["x", "y", None]}), 2))
     source, store, pieces = planned(folder.uri, id_column="key")
-    assert [unit.id for piece in pieces for unit in source.units(store, piece)] == ["x", "y", "dataset.arrow#2"]
+    assert [unit.id for piece in pieces for unit in decode_all(source.units(store, piece))] == [
+        "x",
+        "y",
+        "dataset.arrow#2",
+    ]
     assert list(source.ids(store, next(discover(folder.uri, source).entries))) == ["x", "y"]
     folder.put("dataset.arrow", stream(pa.table({"text": ["a"], "key": ["x"]}), 2))
-    assert [type(unit.error) for piece in pieces for unit in source.units(store, piece)] == [Changed] * 3
+    assert [type(unit.error) for piece in pieces for unit in decode_all(source.units(store, piece))] == [Changed] * 3

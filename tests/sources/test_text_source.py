@@ -19,6 +19,7 @@ from pipeline.sources import line_reader as lines_module
 from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.text_source import JSONL, TEXT
 from pipeline.storage import AccessError, Changed, Missing, Store
+from tests.decoded_units import decode_all
 
 PACK: dict[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,
@@ -38,7 +39,7 @@ def read(uri: Path | str, source: Source = TEXT) -> list[Unit]:
     found = discover(str(uri), source)
     pieces = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
     pieces = pickle.loads(pickle.dumps(pieces))
-    return [unit for piece in pieces for unit in source.units(found.store, piece)]
+    return [unit for piece in pieces for unit in decode_all(source.units(found.store, piece))]
 
 
 @pytest.mark.parametrize("packed", PACK)
@@ -178,10 +179,10 @@ def test_a_file_that_changed_or_is_gone_is_an_error_of_each_piece(tmp_path: Path
     found = discover(str(tmp_path), TEXT)
     (piece,) = [piece for entry in found.entries for piece in TEXT.pieces(found.store, entry)]
     path.write_bytes(PACK[packed](b"two\n"))
-    (unit,) = TEXT.units(found.store, piece)
+    (unit,) = decode_all(TEXT.units(found.store, piece))
     assert (unit.id, type(unit.error)) == (f"a.txt{packed}#0", Changed)
     path.unlink()
-    (unit,) = TEXT.units(found.store, piece)
+    (unit,) = decode_all(TEXT.units(found.store, piece))
     assert type(unit.error) is Missing
 
 

@@ -1,4 +1,4 @@
-"""Units: known before anything of them is decoded, and decoded once, when somebody asks."""
+"""Units: their ids are known before anything is decoded, and `decode` decodes them."""
 
 from __future__ import annotations
 
@@ -19,70 +19,66 @@ from pipeline.sources import image_source as images_module
 from pipeline.storage import AccessError, Store
 
 
-def unit(decode: Any = None, **given: Any) -> Unit:
-    return Unit(id="a.png", uri="/in/a.png", version="1", decode=decode, **given)
+def unit(**given: Any) -> Unit:
+    return Unit(id="a.png", uri="/in/a.png", version="1", **given)
 
 
-@pytest.mark.parametrize("first", ["medium", "error"])
-def test_a_unit_is_decoded_once_when_it_is_asked_for(first: str) -> None:
+def test_a_unit_is_decoded_only_when_decode_is_called() -> None:
     calls: list[int] = []
-    found = unit(lambda: calls.append(1) or "decoded")
-    assert (found.id, calls) == ("a.png", [])
-    getattr(found, first)
-    assert (found.medium, found.error, calls) == ("decoded", None, [1])
-    found.medium = None
-    assert (found.medium, calls) == (None, [1])
+    found = unit(decoder=lambda: calls.append(1) or "decoded")
+    assert (found.id, found.medium, found.error, calls) == ("a.png", None, None, [])
+    assert (found.decode(), calls) == ("decoded", [1])
 
 
-def test_what_decoding_raises_is_its_error() -> None:
+def test_a_decoded_unit_does_not_keep_its_medium() -> None:
+    for found in (unit(medium="text"), unit(decoder=lambda: "text")):
+        assert found.decode() == "text"
+        assert (found.medium, found.decoder) == (None, None)
+
+
+def test_decode_raises_what_the_decoder_raises() -> None:
     def fail() -> None:
         raise IndexError("list index out of range")
 
-    found = unit(fail)
-    assert found.medium is None
-    assert isinstance(found.error, IndexError)
+    with pytest.raises(IndexError, match="list index out of range"):
+        unit(decoder=fail).decode()
 
 
-def test_lost_access_comes_out_of_it() -> None:
+def test_decode_raises_lost_access() -> None:
     def fail() -> None:
         raise AccessError("ExpiredToken")
 
-    with pytest.raises(AccessError):
-        _ = unit(fail).error
+    with pytest.raises(AccessError, match="ExpiredToken"):
+        unit(decoder=fail).decode()
 
 
-def test_one_that_is_given_up_is_not_decoded() -> None:
-    found = unit(lambda: pytest.fail("it was decoded"))
-    found.refuse(BadMedium("for a reason"))
-    assert (found.medium, str(found.error)) == (None, "for a reason")
-
-
-def test_one_with_its_medium_needs_no_decoding() -> None:
-    assert unit(medium="text").medium == "text"
-    assert str(unit(error=BadMedium("none")).error) == "none"
+def test_a_unit_with_an_error_is_not_decoded() -> None:
+    found = unit(decoder=lambda: pytest.fail("it was decoded"), error=BadMedium("for a reason"))
+    with pytest.raises(BadMedium, match="for a reason"):
+        found.decode()
 
 
 @pytest.fixture
-def picture(tmp_path: Path) -> bytes:
+def image(tmp_path: Path) -> bytes:
     Image.fromarray(np.zeros((4, 4, 3), np.uint8)).save(tmp_path / "a.png")
     return (tmp_path / "a.png").read_bytes()
 
 
 @pytest.mark.parametrize("kind", ["images", "parquet", "webdataset"])
-def test_sources_decode_nothing_until_they_are_asked(
-    kind: str, picture: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_sources_decode_nothing_before_decode_is_called(
+    kind: str, image: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / kind
     folder.mkdir()
     if kind == "images":
-        (folder / "a.png").write_bytes(picture)
+        (folder / "a.png").write_bytes(image)
     elif kind == "parquet":
-        pq.write_table(pa.table({"image": [picture], "name": ["n"]}), folder / "a.parquet")
+        pq.write_table(pa.table({"image": [image], "name": ["n"]}), folder / "a.parquet")
     else:
         with tarfile.open(folder / "a.tar", "w") as archive:
             member = tarfile.TarInfo("n.png")
-            member.size = len(picture)
-            archive.addfile(member, io.BytesIO(picture))
+            member.size = len(image)
+            archive.addfile(member, io.BytesIO(image))
     decoded: list[int] = []
     for module in (images_module, record_media):
         real = module.decode_image  # type: ignore[attr-defined]
@@ -93,5 +89,5 @@ def test_sources_decode_nothing_until_they_are_asked(
     (piece,) = source.pieces(store, next(store.entries()))
     (found,) = source.units(store, piece)
     assert (found.id, decoded) == ({"images": "a.png", "parquet": "n", "webdataset": "a.tar#n"}[kind], [])
-    assert found.medium.shape == (4, 4, 3)
-    assert decoded == [len(picture)]
+    assert found.decode().shape == (4, 4, 3)
+    assert decoded == [len(image)]

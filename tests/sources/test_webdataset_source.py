@@ -19,6 +19,7 @@ from pipeline.sources import webdataset_source as webdataset_module
 from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import AccessError, Changed, Missing, Store
+from tests.decoded_units import decode_all
 
 UnitsOf = Callable[..., list[Unit]]
 Png = Callable[..., bytes]
@@ -235,10 +236,10 @@ def test_an_archive_that_changed_or_is_gone_is_an_error_of_each_piece(folder: St
     found = discover(folder.uri, source)
     (piece,) = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
     folder.put("a.tar", tar([("0.txt", b"0000")]))
-    (unit,) = source.units(found.store, piece)
+    (unit,) = decode_all(source.units(found.store, piece))
     assert (unit.id, type(unit.error)) == ("a.tar#0", Changed)
     folder.delete("a.tar")
-    (unit,) = source.units(found.store, piece)
+    (unit,) = decode_all(source.units(found.store, piece))
     assert type(unit.error) is Missing
 
 

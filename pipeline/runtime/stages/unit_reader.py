@@ -137,14 +137,16 @@ def byte_budget(piece: Piece) -> float:
 
 
 def _transformed(loader: Loader, unit: Unit, attempt: int) -> UnitResult:
-    if (error := unit.error) is not None:
+    try:
+        medium = unit.decode()
+    except AccessError:
+        raise
+    except Exception as error:  # noqa: BLE001 - decoders and stores raise anything: it costs this unit only
         return UnitResult(quarantined(unit.id, unit.uri, "load", error, attempts=attempt), _trouble(error))
     try:
-        return UnitResult(Loaded(unit=unit, arrays=loader.arrays(unit.medium)))
-    except Exception as failure:  # noqa: BLE001 - whatever a transform raises, this unit is quarantined for it
-        return UnitResult(quarantined(unit.id, unit.uri, "transform", failure, attempts=attempt), _trouble(failure))
-    finally:
-        unit.medium = None
+        return UnitResult(Loaded(unit=unit, arrays=loader.arrays(medium)))
+    except Exception as error:  # noqa: BLE001 - whatever a transform raises, this unit is quarantined for it
+        return UnitResult(quarantined(unit.id, unit.uri, "transform", error, attempts=attempt), _trouble(error))
 
 
 def _trouble(error: Exception) -> RetryReason | None:

@@ -50,7 +50,7 @@ def test_good_units_come_in_plan_order_with_their_arrays(loader, pictures):
     for index in (0, 30, 54):
         unit_id = units.column("id")[index].as_py()
         medium = next(
-            unit.medium
+            unit.decode()
             for piece in IMAGES.pieces(loader.inputs, next(e for e in loader.inputs.entries(unit_id)))
             for unit in IMAGES.units(loader.inputs, piece)
         )
