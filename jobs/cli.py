@@ -1,15 +1,16 @@
-"""`perceiver`: every verb. Each is imported when it is called, so that help and status stay quick."""
+"""`perceiver`: all verbs. Each is imported when it is called, so that help and status start fast."""
 
 import importlib
-from typing import Any
+from importlib.metadata import version
+from typing import Annotated, Any
 
 import typer
 from typer.core import TyperGroup
 
 from jobs.cli_support import app as program_of
-from jobs.cli_support import discreet
+from jobs.cli_support import redacted_usage_errors
 
-VERBS = ("run", "plan", "status", "verify", "bench", "submit", "demo")
+VERBS = ("run", "plan", "status", "submit", "verify", "bench", "demo")
 
 
 class _Verbs(TyperGroup):
@@ -25,22 +26,32 @@ class _Verbs(TyperGroup):
         return typer.main.get_command(program_of(module.command, cmd_name))
 
     def invoke(self, ctx: Any) -> Any:
-        with discreet():  # of words that are no verb
+        with redacted_usage_errors():  # for a word that is not a verb
             return super().invoke(ctx)
 
 
-app = typer.Typer(
-    cls=_Verbs,
-    add_completion=False,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    help="Batch inference for Perceiver IO: text, images and video in, typed Parquet out.",
-)
+app = typer.Typer(cls=_Verbs, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"perceiver-pipeline {version('perceiver-pipeline')}")
+        raise typer.Exit
 
 
 @app.callback()
-def _root() -> None:
-    """Batch inference for Perceiver IO: text, images and video in, typed Parquet out."""
+def _root(
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", callback=_print_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Batch inference for Perceiver IO: text, images and video in, typed Parquet out.
+
+    perceiver run image-classification photos/ labels/ \\
+      --checkpoint deepmind/vision-perceiver-fourier
+
+    `perceiver VERB --help` lists the options and examples of a verb.
+    """
 
 
 if __name__ == "__main__":

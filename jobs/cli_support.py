@@ -1,4 +1,4 @@
-"""What every verb shares: a program of its own, and exit codes from what went wrong."""
+"""Shared by every verb: its own program, help without clutter, and exit codes for errors."""
 
 import sys
 import traceback
@@ -20,19 +20,19 @@ Device = Literal["cpu", "cuda"]
 
 
 class Dtype(StrEnum):
-    """Precisions of the engine; an enumeration, since typer takes no list of literals."""
+    """Precisions of the engine; an enumeration because typer takes no list of literals."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
     FLOAT16 = "float16"
 
 
-_UsageError: Any = typer.BadParameter.__base__  # click's, of which some releases of typer have one of their own
+_UsageError: Any = typer.BadParameter.__base__  # click's; some releases of typer have their own copy of click
 
 
 @contextmanager
-def discreet() -> Iterator[None]:
-    """Usage errors repeat what was typed: a URI, for example, in which there is a password. They show no secrets."""
+def redacted_usage_errors() -> Iterator[None]:
+    """Redact usage errors: they repeat the command line, which may hold a URI with a password."""
     try:
         yield
     except _UsageError as error:
@@ -40,39 +40,45 @@ def discreet() -> Iterator[None]:
         raise
 
 
-class Discreet(TyperCommand):
-    """A command whose usage errors are discreet, those that are found when words are taken apart and the later ones."""
+class Command(TyperCommand):
+    """A command whose usage errors are redacted, while the command line is parsed and afterwards."""
 
-    def make_context(self, *given: Any, **named: Any) -> Any:
-        with discreet():
-            return super().make_context(*given, **named)
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with redacted_usage_errors():
+            return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        with discreet():
+        with redacted_usage_errors():
             return super().invoke(ctx)
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Print the help without the `--no-` forms: with their column, names do not fit into 80 columns."""
+        for parameter in self.params:
+            parameter.secondary_opts = []
+        super().format_help(ctx, formatter)
 
 
 def app(command: Callable[..., None], name: str | None = None) -> typer.Typer:
-    """A program of one verb: what `python -m jobs.<verb>` runs."""
+    """Return the program of one verb, which `python -m jobs.<verb>` runs."""
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
-    program.command(name, cls=Discreet)(command)
+    program.command(name, cls=Command)(command)
     return program
 
 
 def with_exit_code(body: Callable[[], None]) -> None:
-    """Run `body`; whatever ends it is told on standard error in words, and becomes the exit code."""
+    """Run `body`. Report an error on standard error and exit with its code."""
     try:
         body()
     except typer.BadParameter:
-        raise  # typer says it, with the usage, and exits with 2
-    except KeyboardInterrupt as error:  # a run says how far it came
-        _leave(FAILED, str(error) or "interrupted; the same command resumes")
-    except Exception as error:  # noqa: BLE001 - whatever it is, it ends the verb, and what was committed stays
-        _leave(*_code_and_words(error))
+        raise  # typer prints it with the usage and exits with 2
+    except KeyboardInterrupt as error:  # a run adds its progress
+        _exit(FAILED, str(error) or "interrupted; the same command resumes")
+    except Exception as error:  # noqa: BLE001 - every error gets an exit code; committed parts stay
+        _exit(*_code_and_message(error))
 
 
-def _code_and_words(error: Exception) -> tuple[int, str]:
-    """Errors that are meant for people by their message, any other with its trace."""
+def _code_and_message(error: Exception) -> tuple[int, str]:
+    """Return the exit code, and the message of an error meant for users or the traceback of any other."""
     # Imported here: help and usage errors need neither torch nor Ray.
     from pipeline.checkpoints import CheckpointError
     from pipeline.runtime.errors import RunFailed, TooMuchQuarantined, UsageError
@@ -87,6 +93,6 @@ def _code_and_words(error: Exception) -> tuple[int, str]:
     return FAILED, "".join(traceback.format_exception(error))
 
 
-def _leave(code: int, message: str) -> NoReturn:
+def _exit(code: int, message: str) -> NoReturn:
     Console(stderr=True).print(f"[bold red]error:[/] {escape(redact(message))}", highlight=False, soft_wrap=True)
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""`perceiver plan`: freeze the plan and say what a run would do."""
+"""`perceiver plan`: freeze the plan of a run and estimate its time and size."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,15 @@ if TYPE_CHECKING:
 
 @from_options
 def command(options: RunOptions) -> None:
-    """Freeze the plan of a run and say what it would do: units, shards, bytes and time, from a measured sample."""
+    """Freeze the plan of a run; predict its time and size from a measured sample.
+
+    `perceiver run` with the same options then carries out this plan.
+
+    Example:
+
+    perceiver plan image-classification photos/ labels/ \\
+      --checkpoint deepmind/vision-perceiver-fourier
+    """
     from pipeline.runtime.driver.estimate import estimate
 
     Console().print(_table(options, estimate(options)))

@@ -1,4 +1,4 @@
-"""`perceiver run`: predict every unit of INPUT once and leave typed Parquet in OUTPUT."""
+"""`perceiver run`: predict every unit of INPUT once and write typed Parquet to OUTPUT."""
 
 from rich.console import Console
 
@@ -10,11 +10,24 @@ from pipeline.runtime.options import RunOptions
 
 @from_options
 def command(options: RunOptions) -> None:
-    """Predict every unit of INPUT once, into OUTPUT/predictions/*.parquet. The same command resumes what is left."""
+    """Predict every unit of INPUT once and write OUTPUT/predictions/*.parquet.
+
+    The same command resumes an unfinished run and, after a finished one, predicts new files in INPUT.
+
+    Examples:
+
+    perceiver run image-classification photos/ labels/ \\
+      --checkpoint deepmind/vision-perceiver-fourier --replicas 2
+
+    perceiver run text-classification reviews.csv labels/ \\
+      --checkpoint models/sentiment --column review --keep-columns stars
+
+    perceiver run --job jobs/optical-flow.yaml --limit 100
+    """
     from pipeline.runtime.driver.run import execute
 
     summary = execute(options, leave=True)
-    resumed = f", {count(summary.resumed)} of them before" if summary.resumed else ""
+    resumed = f", {count(summary.resumed)} of them earlier" if summary.resumed else ""
     Console().print(
         f"done: {count(summary.rows)} rows and {count(summary.quarantined)} quarantined, "
         f"of {count(summary.units)} units, "

@@ -1,11 +1,10 @@
-"""The command line of a run: one parameter for each of its options, with a job file beneath what is typed."""
+"""Make a command from the options of a run: one parameter per option, over the values of a job file."""
 
 from __future__ import annotations
 
 import inspect
-import types
 from collections.abc import Callable, Mapping
-from typing import Annotated, Any, Literal, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic import ValidationError
@@ -13,24 +12,31 @@ from pydantic.fields import FieldInfo
 
 from jobs.cli_support import with_exit_code
 from pipeline.runtime.job_file import read_job
-from pipeline.runtime.options import RunOptions
+from pipeline.runtime.option_errors import describe_errors
+from pipeline.runtime.options import InHelp, RunOptions
 
-ARGUMENTS = ("task", "input", "output")  # by place, the rest by name
-_JOB = "A job file, by path or URI: YAML with these options. What is typed here goes before what it says."
+ARGUMENTS = ("task", "input", "output")
+_JOB = (
+    "Job file, by path or URI: YAML with any of these options. Command-line options override it; --no-latents, for "
+    "example, overrides `latents: true`."
+)
 
 
 def from_options(body: Callable[[RunOptions], None]) -> Callable[..., None]:
-    """Turns a function of a run's options into a command with a parameter for each of them, and `--job`."""
+    """Turn a function of a run's options into a command with a parameter for each of them, and `--job`."""
 
-    def command(context: typer.Context, job: str | None, **given: Any) -> None:
-        typed = {name: value for name, value in given.items() if _is_typed(context, name)}
-        with_exit_code(lambda: body(_options(job, typed)))
+    def command(context: typer.Context, job: str | None, **values: Any) -> None:
+        typed = {name: value for name, value in values.items() if _is_typed(context, name)}
+        with_exit_code(lambda: body(_merge(job, typed)))
 
     command.__doc__ = body.__doc__
-    fields = sorted(RunOptions.model_fields.items(), key=lambda item: item[0] not in ARGUMENTS)
-    parameters = [_parameter(name, field) for name, field in fields]
-    parameters.insert(len(ARGUMENTS), _keyword("job", str | None, None, typer.Option("--job", help=_JOB)))
-    parameters.insert(0, inspect.Parameter("context", inspect.Parameter.KEYWORD_ONLY, annotation=typer.Context))
+    fields = RunOptions.model_fields
+    parameters = [
+        _parameter("context", typer.Context, inspect.Parameter.empty),
+        *(_argument(name, fields[name]) for name in ARGUMENTS),
+        _parameter("job", Annotated[str | None, typer.Option("--job", metavar="FILE", help=_JOB)], None),
+        *(_option(name, field) for name, field in fields.items() if name not in ARGUMENTS),
+    ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
 
@@ -40,59 +46,71 @@ def _is_typed(context: typer.Context, name: str) -> bool:
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _options(job: str | None, typed: dict[str, Any]) -> RunOptions:
-    """The options of the file and those typed over it; what is wrong with these is said in the command line's words."""
-    given = _over(read_job(job) if job is not None else {}, typed)
+def _merge(job: str | None, typed: dict[str, Any]) -> RunOptions:
+    """Return the options of the job file, if there is one, overridden by those on the command line."""
+    values = _override(read_job(job) if job is not None else {}, typed)
     try:
-        return RunOptions(**given)
+        return RunOptions(**values)
     except ValidationError as error:
-        lines = [f"{_word(wrong['loc'])}: {wrong['msg'].removeprefix('Value error, ')}" for wrong in error.errors()]
-        if not given.get("input") and not given.get("from_latents"):
-            lines.insert(0, "INPUT: Field required, or --from-latents")
-        raise typer.BadParameter("; ".join(dict.fromkeys(lines))) from None
+        mistakes = list(describe_errors(error, _spell).values())
+        if not values.get("input") and not values.get("from_latents"):
+            mistakes.insert(0, "INPUT is required, unless there is --from-latents")
+        raise typer.BadParameter("; ".join(mistakes)) from None
 
 
-def _over(file: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
-    """Both, what is typed first. With latents in place of an input, two arguments are TASK and OUTPUT."""
+def _override(file: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge both. With --from-latents in place of an input, two arguments are TASK and OUTPUT."""
     file, typed = dict(file), dict(typed)
     if typed.get("from_latents", file.get("from_latents")) and "input" in typed and "output" not in typed:
         typed["output"] = typed.pop("input")
     for one, other in (("input", "from_latents"), ("from_latents", "input")):
-        if one in typed:  # there is one of them in a run
+        if one in typed:  # a run has one of them
             file.pop(other, None)
     return file | typed
 
 
-def _word(loc: tuple[int | str, ...]) -> str:
-    """What a person types for the option where pydantic found something; what has no place is between two inputs."""
-    name = str(loc[0]) if loc else "input"
+def _spell(name: str) -> str:
+    """Return the name of an option as it is written on the command line."""
     return name.upper() if name in ARGUMENTS else f"--{name.replace('_', '-')}"
 
 
-def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    """Of one option. A value that must be given is looked for when the job file was read."""
-    kind, flag = _cli_type(field.annotation), name.replace("_", "-")
-    if name in ARGUMENTS:
-        how = typer.Argument(metavar=name.upper(), help=field.description, show_default=False)
-        return _keyword(name, str | None, None, how)
-    needed = " Needed, here or in the job file." if field.is_required() else ""
-    how = typer.Option(f"--{flag}/--no-{flag}" if kind is bool else f"--{flag}", help=f"{field.description}{needed}")
-    if field.is_required() or field.default in (None, ()):
-        return _keyword(name, kind | None, None, how)
-    return _keyword(name, kind, str(field.default) if kind is str else field.default, how)
+def _argument(name: str, field: FieldInfo) -> inspect.Parameter:
+    """Return a positional parameter; it may be missing here and stand in the job file."""
+    how = typer.Argument(metavar=name.upper(), help=field.description, show_default=False)
+    return _parameter(name, Annotated[str | None, how], None)
 
 
-def _keyword(name: str, kind: Any, default: Any, how: Any) -> inspect.Parameter:
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=Annotated[kind, how])
+def _option(name: str, field: FieldInfo) -> inspect.Parameter:
+    """Return a named parameter. All but switches are text here, which the model parses and checks."""
+    shown = next(note for note in field.metadata if isinstance(note, InHelp))
+    flag, is_switch = _spell(name), field.annotation is bool
+    how = typer.Option(
+        f"{flag}/--no-{flag[2:]}" if is_switch else flag,
+        metavar="" if is_switch else shown.metavar or _metavar(field.annotation),
+        help=_help(field),
+        rich_help_panel=shown.panel,
+        show_default=not is_switch,
+    )
+    if is_switch:
+        return _parameter(name, Annotated[bool, how], field.default)
+    has_default = not field.is_required() and field.default not in (None, ())
+    default = field.default if isinstance(field.default, str) else f"{field.default:g}" if has_default else None
+    return _parameter(name, Annotated[str | None, how], default)
 
 
-def _cli_type(annotation: Any) -> Any:
-    """The type that the command line reads: lists and unions of words and numbers are text, which the model checks."""
-    if get_origin(annotation) is Annotated:
-        return _cli_type(get_args(annotation)[0])
-    if get_origin(annotation) is tuple:
-        return str
-    if get_origin(annotation) not in (Union, types.UnionType):
-        return annotation
-    members = [member for member in get_args(annotation) if member is not type(None)]
-    return str if len(members) > 1 or get_origin(members[0]) is Literal else _cli_type(members[0])
+def _help(field: FieldInfo) -> str:
+    """Return the description with an example, and whether the option must be given."""
+    example = f" Example: {field.examples[0]!r}." if field.examples else ""
+    required = " Required, here or in the job file." if field.is_required() else ""
+    return f"{field.description}{example}{required}"
+
+
+def _metavar(annotation: Any) -> str:
+    """Return the choices of a Literal, else N for a number."""
+    if get_origin(annotation) is Literal:
+        return "|".join(map(str, get_args(annotation)))
+    return "N"
+
+
+def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)

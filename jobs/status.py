@@ -1,4 +1,4 @@
-"""`perceiver status`: how far a run is, from what lies in OUTPUT."""
+"""`perceiver status`: progress of a run, from OUTPUT alone."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,8 +13,17 @@ if TYPE_CHECKING:
     from pipeline.runtime.driver.status import Status
 
 
-def command(output: Annotated[str, typer.Argument(help="Folder or URI of a run's predictions.")]) -> None:
-    """Say how far the run in OUTPUT is: shards, rows, quarantined units, rate, what is left. Needs no cluster."""
+def command(
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="OUTPUT of the run: a folder or URI.")],
+) -> None:
+    """Show the progress of the run in OUTPUT: shards, rows, quarantined units, rate.
+
+    Everything is read from OUTPUT; no cluster is needed.
+
+    Example:
+
+    perceiver status s3://bucket/labels
+    """
 
     def body() -> None:
         from pipeline.runtime.driver.status import status

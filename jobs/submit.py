@@ -1,4 +1,4 @@
-"""`perceiver submit`: run a job file on a cluster, as a Ray job."""
+"""`perceiver submit`: run a job file as a Ray job on a cluster."""
 
 import sys
 from typing import Annotated
@@ -7,14 +7,29 @@ import typer
 
 from jobs.cli_support import FAILED, app, with_exit_code
 
-Job = Annotated[str, typer.Argument(metavar="JOB", help="A job file, by path or URI, as `run --job` reads it.")]
-Address = Annotated[str, typer.Option(help="Of the cluster's dashboard: http://HEAD:8265.")]
-Wait = Annotated[bool, typer.Option("--wait/--no-wait", help="Show the job's log and exit as it does, or leave it.")]
-Name = Annotated[str | None, typer.Option(help="What to call the job; by default its task and random digits.")]
+Job = Annotated[str, typer.Argument(metavar="JOB", help="Job file, by path or URI, as for `run --job`.")]
+Address = Annotated[str, typer.Option(metavar="URL", help="Dashboard of the cluster: http://HEAD:8265.")]
+Wait = Annotated[
+    bool,
+    typer.Option(
+        "--wait/--no-wait",
+        metavar="",
+        show_default=False,
+        help="Wait for the end of the job and show its log. --no-wait returns as soon as the job is submitted.",
+    ),
+]
+Name = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the job. Default: its task and random digits.")]
 
 
 def command(job: Job, address: Address, wait: Wait = True, submission_id: Name = None) -> None:
-    """Run a job file on the cluster at ADDRESS, where this project is installed. Ctrl-C leaves the job running."""
+    """Run a job file on a Ray cluster where this project is installed.
+
+    Shows the job's log and exits with its exit code. Ctrl-C leaves the job running.
+
+    Example:
+
+    perceiver submit jobs/fill-mask.yaml --address http://HEAD:8265
+    """
     with_exit_code(lambda: _submit(job, address, submission_id, wait))
 
 
@@ -29,7 +44,10 @@ def _submit(job: str, address: str, submission_id: str | None, wait: bool) -> No
     try:
         ended = follow(taken, lambda piece: print(piece, end="", flush=True))
     except KeyboardInterrupt:
-        print(f"\n{taken.id} goes on.\nto follow it: {taken.to_follow}\nto stop it:   {taken.to_stop}", file=sys.stderr)
+        print(
+            f"\n{taken.id} keeps running.\nto follow it: {taken.to_follow}\nto stop it:   {taken.to_stop}",
+            file=sys.stderr,
+        )
         sys.exit(FAILED)
     if ended.message:
         print(f"{taken.id} {ended.message}", file=sys.stderr)

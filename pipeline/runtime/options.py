@@ -1,154 +1,216 @@
-"""What a run is asked to do. The command line and job files are made from these fields and their descriptions."""
+"""Options of a run: the command line, its help and job files are made from these fields."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.heads import HEADS, HeadOptions
-
-Count = Annotated[int, Field(ge=1)]
-Positive = Annotated[float, Field(gt=0)]
+from pipeline.runtime.errors import UsageError
 
 
-def _words(value: Any) -> Any:
-    """`a,b` as a person types it, or the list of a job file."""
+@dataclass(frozen=True)
+class InHelp:
+    """Where `--help` shows an option, and the placeholder of its value."""
+
+    panel: str
+    metavar: str = ""
+
+
+def _split_commas(value: Any) -> Any:
+    """Split `a,b` from the command line; leave the list of a job file alone."""
     return tuple(word.strip() for word in value.split(",") if word.strip()) if isinstance(value, str) else value
 
 
-def _points(value: Any) -> Any:
-    """`10,20 30,40` as a person types it, or the list of pairs of a job file."""
-    if not isinstance(value, str):
-        return value
-    return tuple(tuple(point.split(",")) for point in value.split())
+def _split_points(value: Any) -> Any:
+    """Split `10,20 30,40` from the command line; leave the pairs of a job file alone."""
+    return tuple(tuple(point.split(",")) for point in value.split()) if isinstance(value, str) else value
 
 
-Words = Annotated[tuple[str, ...], BeforeValidator(_words)]
-Numbers = Annotated[tuple[Annotated[int, Field(ge=0)], ...], BeforeValidator(_words)]
-Points = Annotated[
-    tuple[tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]], ...], BeforeValidator(_points)
-]
+Count = Annotated[int, Field(ge=1)]
+Index = Annotated[int, Field(ge=0)]
+Positive = Annotated[float, Field(gt=0)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
+Indices = Annotated[tuple[Index, ...], BeforeValidator(_split_commas)]
+Points = Annotated[tuple[tuple[Index, Index], ...], BeforeValidator(_split_points)]
+
+INPUT, MODEL, OUTPUT, RESOURCES, FAULTS = "Input", "Model", "Output", "Resources", "Fault tolerance"
 
 
 class RunOptions(BaseModel):
-    """Everything that a user can say about a run. Unknown names are errors."""
+    """Everything that a user can set for a run. Unknown names are errors."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: str = Field(description=f"The head: one of {', '.join(HEADS)}.")
-    input: str = Field("", description="A file, folder, glob or URI that fsspec knows; none with --from-latents.")
-    output: str = Field(description="Folder or URI for predictions; it belongs to one INPUT.")
-    checkpoint: str = Field(description="A hub id, a folder or a URI with config.json and weights.")
-    from_latents: str | None = Field(
-        None, description="OUTPUT of a run with --latents: decode what it encoded, and read no input."
-    )
-    input_format: str = Field(
+    task: str = Field(description=f"One of {', '.join(HEADS)}.")
+    input: str = Field("", description="File, folder, glob or URI to read. Omit it with --from-latents.")
+    output: str = Field(description="Folder or URI for the predictions. An OUTPUT belongs to one INPUT.")
+
+    input_format: Annotated[str, InHelp(INPUT, "FORMAT")] = Field(
         "auto",
-        description="What INPUT holds: text, jsonl, csv, parquet, dataset, webdataset, images or video; auto goes "
-        "by the extension of each file.",
+        description="Read INPUT as text, jsonl, csv, parquet, dataset, webdataset, images or video. auto chooses by "
+        "the extension of each file.",
     )
-    column: str | None = Field(
-        None, description="Column of a table with the text, image or array; for image pairs two of them, a,b."
-    )
-    id_column: str | None = Field(None, description="Column of a table with the id of each unit; no two may be equal.")
-    keep_columns: Words = Field((), description="Columns of a table that the rows carry along: a,b.")
-    text_unit: Literal["line", "file"] = Field("line", description="What of a .txt is a unit.")
-    fps: Positive | None = Field(None, description="Frames a second for optical flow; by default the video's own.")
-    clip_stride: Positive | None = Field(
-        None, description="Seconds from the start of one clip to the next; by default clips follow one another."
-    )
-    short_clip: Literal["pad", "drop"] = Field(
-        "pad", description="A last clip that is too short: padded by its last frame, or left out."
-    )
-    replicas: Literal["auto"] | Count = Field(
-        "auto",
-        description="Number of model replicas that predict in parallel, each with its own copy of the weights; auto "
-        "uses every GPU, or one replica without GPUs.",
-    )
-    devices_per_replica: Count = Field(
-        1, description="Devices that one replica takes; it splits each unit between them."
-    )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto is cuda where the cluster has a GPU.")
-    dtype: Literal["auto", "float32", "bfloat16", "float16"] = Field(
-        "auto", description="Precision of the model; auto is bfloat16 on cuda, float32 on cpu."
-    )
-    batch_size: Literal["auto"] | Count = Field(
-        "auto",
-        description="Units that a replica predicts at once; auto finds the fewest within 5 % of the best rate.",
-    )
-    shard_size: Count | None = Field(
+    column: Annotated[str | None, InHelp(INPUT, "NAME")] = Field(
         None,
-        description="Units a shard; by default about 32 MB of them, at most 256. Lines count as a kilobyte each.",
+        description="Table column with the text, image or array; for image pairs two columns: left,right. Default: "
+        "text, image or inputs.",
     )
-    top_k: Count = Field(5, description="Labels of each unit, or tokens of each mask, to keep, best first.")
-    logits: bool = Field(False, description="Keep the logits of each unit as well.")
-    latents: bool = Field(False, description="Keep the latents of each unit as well, to decode again later.")
-    arrays: bool = Field(False, description="Keep the values of reconstructed frames and samples as well.")
-    array_dtype: Literal["float16", "float32"] = Field("float16", description="Precision of flow and latents in rows.")
-    points: Points = Field((), description='Pixels to decode, all by default: x,y for each, as in "10,20 30,40".')
-    frames: Numbers = Field((), description="Frames of each clip to decode, by number: 0,8,15; all by default.")
-    outputs: Words = Field((), description="What to decode of a clip: video,audio,label or some of them.")
-    limit: Count | None = Field(None, description="Plan no more units than this.")
-    max_quarantine: float = Field(
-        0.05, ge=0, le=1, description="Stop with exit code 3 when more than this share of the units is quarantined."
+    id_column: Annotated[str | None, InHelp(INPUT, "NAME")] = Field(
+        None, description="Table column with a unique id for each unit. Default: the file and the position in it."
     )
-    changed: Literal["skip", "redo"] = Field(
-        "skip", description="Inputs that changed since they were planned: leave them, or predict them again."
+    keep_columns: Annotated[Names, InHelp(INPUT, "NAMES")] = Field(
+        (), description="Table columns to copy to the output rows.", examples=["source,stars"]
     )
-    retry_quarantined: bool = Field(
-        False, description="Plan quarantined units once more; what is then predicted counts as predicted."
+    text_unit: Annotated[Literal["line", "file"], InHelp(INPUT)] = Field(
+        "line", description="Treat each line, or the whole .txt file, as one unit."
     )
-    stall_timeout: Positive = Field(
-        1800.0, description="Seconds without anything coming out of any stage after which the run fails."
+    fps: Annotated[Positive | None, InHelp(INPUT, "RATE")] = Field(
+        None, description="Frames per second for optical flow. Default: the video's own rate."
     )
-    unit_seconds: Positive = Field(
-        300.0, description="Seconds that reading one unit may take, waiting for storage aside; then it is quarantined."
+    clip_stride: Annotated[Positive | None, InHelp(INPUT, "SECONDS")] = Field(
+        None,
+        description="Seconds from the start of one clip to the start of the next. Default: the length of a clip, so "
+        "that clips neither overlap nor leave gaps.",
     )
-    unit_memory: Positive = Field(
-        4.0, description="GiB of memory that reading one unit may take; then it is quarantined."
+    short_clip: Annotated[Literal["pad", "drop"], InHelp(INPUT)] = Field(
+        "pad", description="If the last clip of a video is too short, pad it with its last frame, or drop it."
     )
-    trusted_inputs: bool = Field(
+    limit: Annotated[Count | None, InHelp(INPUT)] = Field(
+        None, description="Plan at most this many units. A later run with a higher limit, or none, plans the next ones."
+    )
+    changed: Annotated[Literal["skip", "redo"], InHelp(INPUT)] = Field(
+        "skip", description="Skip inputs that changed since they were planned, or predict them again."
+    )
+    from_latents: Annotated[str | None, InHelp(INPUT, "URI")] = Field(
+        None, description="Decode the latents in the OUTPUT of an earlier run with --latents instead of reading INPUT."
+    )
+
+    checkpoint: Annotated[str, InHelp(MODEL, "REF")] = Field(
+        description="Hugging Face Hub id, folder or URI with config.json and the weights."
+    )
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], InHelp(MODEL, "DTYPE")] = Field(
+        "auto",
+        description="Precision of the model: float32, bfloat16 or float16. auto is bfloat16 on a GPU and float32 on a "
+        "CPU.",
+    )
+
+    top_k: Annotated[Count, InHelp(OUTPUT)] = Field(
+        5, description="Number of labels per unit, or tokens per mask, to store, best first."
+    )
+    logits: Annotated[bool, InHelp(OUTPUT)] = Field(False, description="Also store the logits of each unit.")
+    latents: Annotated[bool, InHelp(OUTPUT)] = Field(
+        False, description="Also store the latents of each unit, which --from-latents can decode later."
+    )
+    arrays: Annotated[bool, InHelp(OUTPUT)] = Field(
+        False, description="Also store reconstructed frames and audio samples as arrays."
+    )
+    array_dtype: Annotated[Literal["float16", "float32"], InHelp(OUTPUT, "DTYPE")] = Field(
+        "float16", description="Precision of stored flow and latents: float16, or float32 in twice the space."
+    )
+    points: Annotated[Points, InHelp(OUTPUT, "POINTS")] = Field(
+        (), description="Decode these pixels (x,y) only. Default: all.", examples=["10,20 30,40"]
+    )
+    frames: Annotated[Indices, InHelp(OUTPUT, "NUMBERS")] = Field(
+        (), description="Decode these frames of each clip only, counted from 0. Default: all.", examples=["0,8,15"]
+    )
+    outputs: Annotated[Names, InHelp(OUTPUT, "NAMES")] = Field(
+        (),
+        description="Decode these outputs of a clip only: video, audio, label. Default: all.",
+        examples=["video,label"],
+    )
+    single_writer: Annotated[bool, InHelp(OUTPUT)] = Field(
         False,
-        description="Read inputs without a child process and its limits: only for files of your own making.",
+        description="Allow a store without conditional writes. Safe only if no other process writes to OUTPUT.",
     )
-    address: str | None = Field(None, description="Ray cluster to use; by default the one at hand, or a new local one.")
-    single_writer: bool = Field(
+
+    replicas: Annotated[Literal["auto"] | Count, InHelp(RESOURCES, "N|auto")] = Field(
+        "auto",
+        description="Number of models that predict in parallel, each with its own copy of the weights. auto uses "
+        "every GPU, or one replica without GPUs.",
+    )
+    devices_per_replica: Annotated[Count, InHelp(RESOURCES)] = Field(
+        1,
+        description="Number of devices that share each unit of a replica, for units that are too large or too slow "
+        "for one device.",
+    )
+    device: Annotated[Literal["auto", "cpu", "cuda"], InHelp(RESOURCES)] = Field(
+        "auto", description="Where replicas run. auto is cuda if the cluster has a GPU."
+    )
+    batch_size: Annotated[Literal["auto"] | Count, InHelp(RESOURCES, "N|auto")] = Field(
+        "auto",
+        description="Number of units that a replica predicts at once. A larger batch uses a GPU better and takes more "
+        "memory; auto finds the smallest batch within 5 % of the best rate.",
+    )
+    shard_size: Annotated[Count | None, InHelp(RESOURCES)] = Field(
+        None,
+        description="Units per shard and output file. Smaller shards repeat less work after a crash, larger ones make "
+        "fewer files. Default: about 32 MB (a line counts as 1 kB), at most 256 units.",
+    )
+    address: Annotated[str | None, InHelp(RESOURCES, "ADDRESS")] = Field(
+        None,
+        description="Address of the Ray cluster. Default: RAY_ADDRESS, else the cluster that was started on this "
+        "machine, else a new local one.",
+    )
+
+    max_quarantine: Annotated[float, InHelp(FAULTS, "FRACTION")] = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="Stop with exit code 3 if more than this fraction of the units is quarantined.",
+    )
+    retry_quarantined: Annotated[bool, InHelp(FAULTS)] = Field(
+        False, description="Plan quarantined units again. Those that succeed count as predicted."
+    )
+    stall_timeout: Annotated[Positive, InHelp(FAULTS, "SECONDS")] = Field(
+        1800.0, description="Fail if no stage produces output for this many seconds."
+    )
+    unit_seconds: Annotated[Positive, InHelp(FAULTS, "SECONDS")] = Field(
+        300.0,
+        description="Quarantine a unit whose reading takes more than this many seconds, without waits for storage.",
+    )
+    unit_memory: Annotated[Positive, InHelp(FAULTS, "GIB")] = Field(
+        4.0, description="Quarantine a unit whose reading takes more than this many GiB of memory."
+    )
+    trusted_inputs: Annotated[bool, InHelp(FAULTS)] = Field(
         False,
-        description="Nobody else writes to OUTPUT: allows a store that cannot put an object only if it is absent.",
+        description="Read inputs without the child process that limits their time and memory. Only for files that you "
+        "made yourself.",
     )
 
     @model_validator(mode="after")
     def _one_input(self) -> RunOptions:
         if bool(self.input) == bool(self.from_latents):
-            raise ValueError("give an input, or from_latents and no input")
+            raise ValueError("give either an input or from_latents")
         return self
 
     def head_options(self) -> HeadOptions:
-        """What of these reaches the head."""
+        """Return the options of the head."""
         names = ("top_k", "logits", "latents", "arrays", "array_dtype", "points", "frames", "outputs")
         return HeadOptions(**{name: getattr(self, name) for name in names})
 
-    @property
-    def asked_of_source(self) -> dict[str, Any]:
-        """What of these reaches the source, where it is not the default: it changes what the units are."""
-        names = {
-            "column": self.column,
-            "id_column": self.id_column,
-            "keep": self.keep_columns,
-            "text_unit": self.text_unit,
-            "fps": self.fps,
-            "clip_stride": self.clip_stride,
-            "short_clip": self.short_clip,
+    def source_options(self) -> dict[str, Any]:
+        """Return the options of the source that differ from their defaults: they decide what the units are."""
+        names = {"keep_columns": "keep"}
+        fields = ("column", "id_column", "keep_columns", "text_unit", "fps", "clip_stride", "short_clip")
+        return {
+            names.get(field, field): getattr(self, field)
+            for field in fields
+            if getattr(self, field) != type(self).model_fields[field].default
         }
-        defaults = {"keep": (), "text_unit": "line", "short_clip": "pad"}
-        return {name: value for name, value in names.items() if value != defaults.get(name)}
 
 
-def near(name: str, names: Sequence[str]) -> str:
-    """` (did you mean x?)` where one of the names is near, else nothing."""
-    from difflib import get_close_matches
+def require_task(task: str) -> None:
+    """Raise UsageError if there is no such task."""
+    if task not in HEADS:
+        raise UsageError(f"task {task!r} must be one of {', '.join(HEADS)}{did_you_mean(task, list(HEADS))}")
 
-    found = get_close_matches(name, names, n=1)
-    return f" (did you mean {found[0]}?)" if found else ""
+
+def did_you_mean(name: str, names: Sequence[str]) -> str:
+    """Return ` (did you mean x?)` if one of `names` is similar to `name`, else an empty string."""
+    similar = get_close_matches(name, names, n=1)
+    return f" (did you mean {similar[0]}?)" if similar else ""

@@ -81,13 +81,13 @@ def test_what_is_typed_wrongly_is_repeated_without_its_secret(
 def test_a_wrong_job_file_is_shown_without_its_secrets(told: Callable[..., str], elsewhere: Path) -> None:
     job = elsewhere / "job.yaml"
     job.write_text(f"task: {TASK}\ninput: {SECRET_URI}\noutput: out\ncheckpoint: x\npassword: {canary('typed')}\n")
-    assert "password is no option" in told(2, "run", "--job", job)
+    assert "password is not a valid option" in told(2, "run", "--job", job)
     job.write_text(f"task: {TASK}\ninput: /in\noutput: /out\ncheckpoint: {SECRET_URI}\n")
     assert "s3://***@bucket/in" in told(2, "submit", job, "--address", "http://127.0.0.1:9")
     job.write_text(f"task: {TASK}\ninput: [{SECRET_URI}\n")
     assert "line 3, column 1" in told(2, "run", "--job", job)
     job.write_text(f"task: token={canary('typed')}\ninput: in\noutput: out\ncheckpoint: x\n")
-    assert "task 'token=***' is none of" in told(2, "submit", job, "--address", "http://127.0.0.1:9")
+    assert "task 'token=***' must be one of" in told(2, "submit", job, "--address", "http://127.0.0.1:9")
 
 
 def test_a_cluster_s_address_is_shown_without_its_password(

@@ -12,11 +12,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.checkpoints import CheckpointError, digest, fetch
-from pipeline.heads import HEADS, Head, head_for
+from pipeline.heads import Head, head_for
 from pipeline.heads.latent_columns import LATENT_COLUMNS
 from pipeline.perceiver.checkpoint_loading import check_weights, read_config
 from pipeline.runtime.errors import UsageError
-from pipeline.runtime.options import RunOptions, near
+from pipeline.runtime.options import RunOptions, require_task
 from pipeline.runtime.plan.duplicate_ids import check_ids
 from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.plan_files import read_segments
@@ -82,8 +82,7 @@ def prepared(options: RunOptions) -> Iterator[Prepared]:
 
 def check(options: RunOptions) -> Checked:
     """INPUT, OUTPUT and the checkpoint, without a cluster: whether they are there and fit the task."""
-    if options.task not in HEADS:
-        raise UsageError(f"task {options.task!r} is none of {', '.join(HEADS)}{near(options.task, list(HEADS))}")
+    require_task(options.task)
     folder = fetch(check_uri(options.checkpoint))
     check_weights(folder)
     head, checkpoint = _head(options, folder), digest(folder)
@@ -167,7 +166,7 @@ def _latent_bytes(folder: Path, dtype: str) -> int:
 
 def _run(options: RunOptions, checked: Checked, resources: Resources) -> Run:
     """What run.json would say of it."""
-    asked = dict(options.asked_of_source)
+    asked = options.source_options()
     if len(checked.kept):
         asked["keep"] = {field.name: str(field.type) for field in checked.kept}
     if checked.stored is not None:
@@ -231,7 +230,7 @@ def _source(options: RunOptions, head: Head) -> Source:
         "medium": head.medium,
         "clip": head.clip_spec,
         "piece_units": options.shard_size,
-        **options.asked_of_source,
+        **options.source_options(),
     }
     try:
         if options.from_latents is None:

@@ -15,10 +15,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipeline.heads import HEADS
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.job_file import parse_job, read_bytes
-from pipeline.runtime.options import RunOptions, near
+from pipeline.runtime.options import RunOptions, require_task
 from pipeline.runtime.ray_backend.auth import require_token
 from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
 from pipeline.storage import check_uri, redact
@@ -109,10 +108,10 @@ def follow(job: Submitted, say: Callable[[str], object]) -> Ended:
 
 def _check(job: str, options: RunOptions) -> None:
     """What can be known here: the task, and that places mean the same on every machine."""
-    if options.task not in HEADS:
-        raise UsageError(
-            f"{redact(job)}: task {options.task!r} is none of {', '.join(HEADS)}{near(options.task, list(HEADS))}"
-        )
+    try:
+        require_task(options.task)
+    except UsageError as error:
+        raise UsageError(f"{redact(job)}: {error}") from None
     places = {name: getattr(options, name) for name in ("input", "output", "checkpoint", "from_latents")}
     for name, place in places.items():
         if place:

@@ -194,7 +194,7 @@ def test_what_cannot_be_run_is_refused_before_any_work(options, checkpoint, tmp_
         run(options(checkpoint=str(tmp_path / "nowhere")))
     with pytest.raises(AccessError, match=r"no images or .* there"):
         run(options(input=str(checkpoint)))
-    with pytest.raises(UsageError, match=r"task 'image-clasification' is none of .*image-classification"):
+    with pytest.raises(UsageError, match=r"task 'image-clasification' must be one of .*image-classification"):
         run(options(task="image-clasification"))
     with pytest.raises(UsageError, match=r"input_format .pictures. is none of auto, .*images"):
         run(options(input_format="pictures"))
