@@ -33,12 +33,12 @@ CUT = {"cut-index-first.mp4": "declares 6.0 s", "cut.mkv": "declares 6.0 s", "cu
 
 BAD = {
     "cut-index-last.mp4": "truncated or damaged MP4",
-    "empty.mp4": "an empty file (0 bytes) is no video that is read",
+    "empty.mp4": "an empty file (0 bytes) is not a supported video file",
     "huge.mov": "8300 by 8300 pixels are too many",
     "no-frames.mkv": "0 frames: the video stream is empty",
     "only-sound.mp4": "no video stream, only audio",
-    "page.mp4": "an HTML file is no video that is read",
-    "picture.mp4": "is no video that is read",
+    "page.mp4": "an HTML file is not a supported video file",
+    "picture.mp4": "is not a supported video file",
 }
 """Films that are one quarantined unit, and what is said of each."""
 

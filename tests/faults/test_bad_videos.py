@@ -47,7 +47,7 @@ def assert_costs(found: Outcome, folder: Path) -> None:
     for key in whole:
         assert found.predicted(key), key
         assert found.reasons(key) == {}, key
-    for key, words in (damaged_videos.BAD | dict.fromkeys(scripts, "is no video that is read")).items():
+    for key, words in (damaged_videos.BAD | dict.fromkeys(scripts, "is not a supported video file")).items():
         assert found.predicted(key) == [], key
         (message,) = found.reasons(key).values()
         assert words in message, key

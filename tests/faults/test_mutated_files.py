@@ -133,7 +133,7 @@ def test_mutated_sound_tracks(run: Run, checkpoints, tmp_path: Path, count: int)
     keys = put_mutated(tmp_path / "in", films, count, mutate)
     found = run("multimodal-autoencoding", checkpoints(MULTIMODAL, **CLIP), tmp_path / "in", outputs="label")
     assert_accounted_for(found, keys)
-    assert any("the sound is damaged" in unit["message"] for unit in found.quarantined.values())
+    assert any("the audio is damaged" in unit["message"] for unit in found.quarantined.values())
 
 
 TEXTS = [f'text {number} "quoted", größer, and more' for number in range(30)]

@@ -202,7 +202,7 @@ def test_a_damaged_sound_costs_the_clips_that_lie_there(tmp_path: Path) -> None:
     assert 1 <= len(bad) <= 2
     for unit in bad:
         assert isinstance(unit.error, BadMedium)
-        assert "the sound is damaged at 2." in str(unit.error) or "the sound is damaged at 1." in str(unit.error)
+        assert "the audio is damaged at 2." in str(unit.error) or "the audio is damaged at 1." in str(unit.error)
     assert [unit.medium.clip_index for unit in found if unit.error is None and unit.id < "a.mkv#1.2"] == [0, 1]
 
 

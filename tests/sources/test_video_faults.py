@@ -72,7 +72,7 @@ def test_nothing_that_a_file_names_is_opened(
     make_video(tmp_path / "secret.ts")
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_text(SCRIPTS[script].format(address=address, folder=tmp_path))
-    assert "is no video that is read" in str(one_error(tmp_path / name).error)
+    assert "is not a supported video file" in str(one_error(tmp_path / name).error)
     assert heard == []
 
 
@@ -95,10 +95,10 @@ def test_ffmpeg_left_to_itself_does_follow(
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"", "an empty file (0 bytes) is no video that is read"),
-        (b"<html>moved</html>", "an HTML file is no video that is read"),
-        (b"\x89PNG\r\n\x1a\n" + bytes(100), "is no video that is read"),
-        (bytes(5000), "a file that starts with 00 00 00 00 00 00 00 00 is no video that is read"),
+        (b"", "an empty file (0 bytes) is not a supported video file"),
+        (b"<html>moved</html>", "an HTML file is not a supported video file"),
+        (b"\x89PNG\r\n\x1a\n" + bytes(100), "is not a supported video file"),
+        (bytes(5000), "a file that starts with 00 00 00 00 00 00 00 00 is not a supported video file"),
         (b"\0\0\0\x18ftypisom\0\0\0\0isomisom" + bytes(64), "truncated or damaged MP4"),
     ],
 )
@@ -253,7 +253,7 @@ def test_a_frame_that_is_shown_for_hours_makes_no_endless_film(tmp_path: Path, n
         errors = [str(unit.error) for unit in found if unit.error is not None]
         assert 0 < len(found) - len(errors) < 3
         assert 0 < len(errors) <= len(pieces) < 20
-        assert all("this frame is shown for 2.5 hours, and 1 are allowed" in error for error in errors)
+        assert all("this frame is shown for 2.5 hours, at most 1 is allowed" in error for error in errors)
 
 
 def test_an_avi_whose_frames_are_days_apart_makes_no_endless_plan(tmp_path: Path) -> None:
@@ -265,4 +265,4 @@ def test_an_avi_whose_frames_are_days_apart_makes_no_endless_plan(tmp_path: Path
     for asked in ({"fps": 5.0}, {"medium": "clip", "clip": SPEC}):
         _, _, pieces = planned(path, **asked)
         assert len(pieces) < 100
-        assert all("hours, and 1 are allowed" in str(unit.error) for unit in units(path, **asked))
+        assert all("hours, at most 1 is allowed" in str(unit.error) for unit in units(path, **asked))

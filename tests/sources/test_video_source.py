@@ -339,11 +339,11 @@ def test_options_that_mean_nothing_are_refused() -> None:
     for options, words in (
         (SourceOptions(medium="frame_pair", column="a"), "such a file has no columns"),
         (SourceOptions(medium="frame_pair", fps=0.0), r"fps \(0\) must be greater than 0"),
-        (SourceOptions(medium="frame_pair", clip_stride=1.0), r"clip_stride \(1\) means nothing to pairs"),
-        (SourceOptions(medium="frame_pair", short_clip="drop"), r"short_clip \(drop\) means nothing to pairs"),
+        (SourceOptions(medium="frame_pair", clip_stride=1.0), r"clip_stride \(1\) is not supported for pairs"),
+        (SourceOptions(medium="frame_pair", short_clip="drop"), r"short_clip \(drop\) is not supported for pairs"),
         (SourceOptions(medium="frame_pair", fps=1e9), r"fps \(1e\+09\) must be at most 1000"),
         (SourceOptions(medium="clip", clip=SPEC, clip_stride=1e-9), r"clip_stride \(1e-09\) must be at least 0.001"),
-        (SourceOptions(medium="clip"), "how a clip is made is not said"),
+        (SourceOptions(medium="clip"), "medium clip needs a ClipSpec"),
     ):
         with pytest.raises(ValueError, match=words):
             VIDEO.configured(options)

@@ -1,1 +1,1 @@
-"""Films: what video files hold, by time. Only what reads one imports these, so that nothing else loads FFmpeg."""
+"""Reading of video files by time. Its modules load FFmpeg, so `video_source` imports them only when needed."""

@@ -1,7 +1,7 @@
-"""A video file, opened without trusting it.
+"""Opening of untrusted video files with FFmpeg, and readable reasons for its errors.
 
-FFmpeg follows what a file's content names (playlists, scripts), so it is given a file object and never a name, only the
-containers of `_CONTAINERS`, and no protocol to open anything with.
+FFmpeg opens other files and URLs that a file names (playlists, scripts). It is therefore given a file object and never
+a name, only the container formats of `_CONTAINERS`, and no protocol.
 """
 
 from __future__ import annotations
@@ -22,16 +22,17 @@ from pipeline.media import BadMedium
 from pipeline.sources.file_signatures import describe, video_format
 
 MAX_PIXELS = 2**26
-"""Of a frame: 67 megapixels, twice what 8K has. A header of 100 bytes can ask for 268 million."""
+"""Maximum pixels per frame: 67 megapixels, twice 8K. A header of 100 bytes can declare 268 million."""
 
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
-_TS_M2TS, _TS_SYNC_AT, _TS_SYNC = (188, 192), (0, 4), b"G"  # bytes of a packet, and where in it each one is marked
-_VAGUE = (errno.EINVAL, errno.EPERM, errno.EAGAIN)  # FFmpeg means nothing by their names
 _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
+_TS_PACKETS = ((188, 0), (192, 4))  # TS and M2TS: bytes per packet, and where in it the sync byte is
+_TS_SYNC = b"G"
+_VAGUE_ERRNOS = (errno.EINVAL, errno.EPERM, errno.EAGAIN)  # FFmpeg's messages for these say nothing about the file
 
 
-class Watched:
-    """A file as FFmpeg reads it. What its store raises is kept for `Film.check`: to FFmpeg it is the file's end."""
+class MonitoredFile:
+    """The file object given to FFmpeg. It keeps an error of the store, which FFmpeg takes for the end of the file."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
@@ -41,7 +42,7 @@ class Watched:
         if self.error is None:
             try:
                 return self._file.read(size)
-            except Exception as error:  # noqa: BLE001  stores raise anything; FFmpeg's C code could not pass it on
+            except Exception as error:  # noqa: BLE001  stores raise anything, and FFmpeg's C code cannot pass it on
                 self.error = error
         return b""
 
@@ -56,19 +57,19 @@ class Watched:
         return self._file.tell()
 
 
-def ends_inside_packet(file: Watched) -> bool:
-    """Whether a transport stream, whose packets are of one length, ends inside one. False for any other file."""
+def ends_inside_packet(file: MonitoredFile) -> bool:
+    """Whether a transport stream ends inside one of its fixed-length packets. False for any other file."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    start = file.read(_TS_M2TS[1] + _TS_SYNC_AT[1] + 1)
-    for length, at in zip(_TS_M2TS, _TS_SYNC_AT, strict=True):
+    start = file.read(sum(_TS_PACKETS[-1]) + 1)
+    for length, at in _TS_PACKETS:
         if start[at : at + 1] == _TS_SYNC == start[at + length : at + length + 1]:
             return size % length != 0
     return False
 
 
-def open_container(file: Watched) -> InputContainer:
-    """The opened container; BadMedium where it is none."""
+def open_container(file: MonitoredFile) -> InputContainer:
+    """Open a container. Raise BadMedium if it is damaged or not a supported video file."""
     try:
         return av.open(file, "r", options=dict(_OPTIONS), metadata_errors="replace")
     except Exception as error:
@@ -78,48 +79,56 @@ def open_container(file: Watched) -> InputContainer:
         start = file.read(512)
         if (name := video_format(start)) is not None or file.error is not None:
             raise BadMedium(f"truncated or damaged {name or 'video'}: {reason(error, opening=True)}") from error
-        raise BadMedium(f"{describe(start)} is no video that is read: {reason(error, opening=True)}") from error
+        raise BadMedium(f"{describe(start)} is not a supported video file: {reason(error, opening=True)}") from error
 
 
 def reason(error: Exception, *, opening: bool = False) -> str:
-    """What FFmpeg, or PyAV, means by an error, for a person; BadMedium's own words."""
+    """Describe an error of FFmpeg or PyAV in plain words. A BadMedium keeps its own message."""
     if isinstance(error, BadMedium):
         return str(error)
     number = getattr(error, "errno", None)
     if isinstance(error, av.error.EOFError) or number == errno.EIO:
-        return "it ends too early, or says wrong lengths of its parts"
-    if number in _VAGUE:
-        return "its content is of no format that is read" if opening else "the decoder takes nothing of what is there"
-    said = getattr(error, "strerror", None)
-    return str(said) if said else f"its decoder failed ({': '.join(filter(None, (type(error).__name__, str(error))))})"
+        return "the data ends too early or declares wrong lengths"
+    if number in _VAGUE_ERRNOS:
+        return "the content is not in a supported format" if opening else "the decoder accepts none of the data"
+    message = getattr(error, "strerror", None)
+    details = ": ".join(filter(None, (type(error).__name__, str(error))))
+    return str(message) if message else f"the decoder failed ({details})"
 
 
-def picture_track(container: InputContainer) -> VideoStream:
-    """The film's, not the cover of a song. Ready to decode on one thread: load tasks run side by side."""
-    tracks = [track for track in container.streams.video if not track.disposition & Disposition.attached_pic]
+def main_video_stream(container: InputContainer) -> VideoStream:
+    """Return the video stream, set to decode on one thread, since load tasks are parallel. Ignore cover images.
+
+    Raise BadMedium if there is no stream that can be decoded, or its frames have more than `MAX_PIXELS` pixels.
+    """
+    streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
     if not container.streams:
-        raise BadMedium("no video stream: the file has no track at all, as where an index at its end was cut off")
-    if not tracks:
-        raise BadMedium(f"no video stream, only {', '.join(sorted({track.type for track in container.streams}))}")
+        raise BadMedium("no video stream: the file has no streams at all, as if an index at its end was cut off")
+    if not streams:
+        raise BadMedium(f"no video stream, only {', '.join(sorted({each.type for each in container.streams}))}")
     best = container.streams.best("video")
-    track = best if best in tracks else tracks[0]
-    context = track.codec_context
+    stream = best if best in streams else streams[0]
+    context = stream.codec_context
     if context is None:
-        raise BadMedium("the video stream is of a kind that cannot be decoded")
-    if context.width * context.height == 0:
-        raise BadMedium("the video stream does not say how many pixels its frames have")
-    if context.width * context.height > MAX_PIXELS:
+        raise BadMedium("the codec of the video stream is not supported")
+    pixels = context.width * context.height
+    if pixels == 0:
+        raise BadMedium("the video stream does not declare the size of its frames")
+    if pixels > MAX_PIXELS:
         raise BadMedium(
-            f"{context.width} by {context.height} pixels are too many: {context.width * context.height / 1e6:.1f} "
-            f"megapixels, at most {MAX_PIXELS / 1e6:.1f} are decoded"
+            f"{context.width} by {context.height} pixels are too many: {pixels / 1e6:.1f} megapixels, "
+            f"at most {MAX_PIXELS / 1e6:.1f} are decoded"
         )
     context.thread_count = 1
     context.options = {"max_pixels": str(MAX_PIXELS)}
-    return track
+    return stream
 
 
-def decode(packet: Packet[Stream]) -> Sequence[Frame]:
-    """The frames that a packet's decoder gives once it has it. Raises anything; BadMedium where a part is missing."""
+def decode_packet(packet: Packet[Stream]) -> Sequence[Frame]:
+    """Return the frames that the packet's decoder outputs after receiving it.
+
+    Raise anything that the decoder raises, and BadMedium if a part of the packet is missing.
+    """
     if packet.is_corrupt:
         raise BadMedium("a part of the file is missing")
     return packet.stream.codec_context.decode(packet)  # type: ignore[attr-defined]

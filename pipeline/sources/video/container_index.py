@@ -1,4 +1,4 @@
-"""What a container's own index tells of a film's packets, without reading them."""
+"""What a container's own index says about the packets of a video stream, without reading them."""
 
 from __future__ import annotations
 
@@ -7,30 +7,30 @@ from av.stream import Stream
 from av.video.stream import VideoStream
 
 
-class Index:
-    """The index of a picture track. Entries lie in the order of decoding, by the time of decoding, in ticks.
+class ContainerIndex:
+    """The index of a video stream: entries in decoding order, by decoding time in ticks of the stream.
 
-    container: the name of the format. MP4 and AVI list every frame, Matroska some key frames; a transport stream has no
-    index, what FFmpeg then keeps is no list of key frames.
+    MP4 and AVI list every frame, Matroska some key frames. For a transport stream, which has no index, FFmpeg keeps
+    entries that are not reliably key frames; they are not used.
     """
 
-    def __init__(self, container: str, track: VideoStream) -> None:
-        self._entries, self._frames = track.index_entries, track.frames
-        self._all = "mov" in container or "avi" in container
-        self._any = "mpegts" not in container
+    def __init__(self, container: str, stream: VideoStream) -> None:
+        self._entries, self._frames = stream.index_entries, stream.frames
+        self._lists_all_frames = "mov" in container or "avi" in container
+        self._lists_key_frames = "mpegts" not in container
 
-    def keyframe_within(self, after: int, until: int) -> bool:
-        """Whether there is a key frame behind one time and not behind the other; False where there is no index."""
-        if not self._any or not len(self._entries):
+    def has_keyframe(self, after: int, until: int) -> bool:
+        """Whether there is a key frame in (after, until]; False without an index."""
+        if not self._lists_key_frames or not len(self._entries):
             return False
         at = self._entries.search_timestamp(until, backward=True, any_frame=False)
         return at >= 0 and self._entries[at].timestamp > after
 
-    def number_at(self, packet: Packet[Stream]) -> int | None:
-        """How many frames come before the packet in the order of decoding; None where not every frame is listed."""
+    def frame_number(self, packet: Packet[Stream]) -> int | None:
+        """Number of frames before the packet in decoding order; None if the index does not list every frame."""
         entries = self._entries
-        # More entries than frames are those of fragments, of which only some may be known.
-        if not self._all or packet.dts is None or not 0 < len(entries) <= self._frames:
+        # More entries than frames come from fragments, of which only some may be known.
+        if not self._lists_all_frames or packet.dts is None or not 0 < len(entries) <= self._frames:
             return None
         at = entries.search_timestamp(packet.dts, backward=True, any_frame=True)
         if at < 0 or entries[at].timestamp != packet.dts:
@@ -38,9 +38,12 @@ class Index:
         return at - sum(entry.is_discard for entry in entries[:at])
 
     def missing_from(self, size: int) -> int | None:
-        """The time from which on frames are listed that do not lie in a file of that many bytes: one that was cut short
-        may still have the whole index. None where all do, or not every frame is listed."""
-        at = len(self._entries) if self._all else 0
+        """Time of the first of the last frames that lie beyond the end of a file of `size` bytes.
+
+        A file that was cut short may still have its whole index. None if no listed frame is missing, or the index does
+        not list every frame.
+        """
+        at = len(self._entries) if self._lists_all_frames else 0
         while at and self._entries[at - 1].pos + self._entries[at - 1].size > size:
             at -= 1
-        return self._entries[at].timestamp if self._all and at < len(self._entries) else None
+        return self._entries[at].timestamp if self._lists_all_frames and at < len(self._entries) else None

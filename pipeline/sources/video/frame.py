@@ -1,9 +1,8 @@
-"""A frame of a film: from when on it is shown, and its picture."""
+"""A decoded video frame with its time, and its conversion to upright RGB: rotation and mirroring are applied here."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -12,33 +11,42 @@ from av.video.frame import VideoFrame
 
 from pipeline.media import BadMedium
 
-Matrix: TypeAlias = tuple[int, int, int, int]
-"""a, b, c, d: of a stored pixel (x, y) the player shows x' = a·x + c·y and y' = b·x + d·y."""
+DisplayMatrix: TypeAlias = tuple[int, int, int, int]
+"""(a, b, c, d): a player shows the stored pixel (x, y) at x' = a·x + c·y, y' = b·x + d·y."""
 
 
 @dataclass(eq=False)
-class Shot:
-    """A frame from `time` in seconds on, number `number` of its film; or the error that took its place."""
+class TimedFrame:
+    """A frame that is shown from `time` on, in seconds, or the error that took its place.
+
+    Attributes:
+        time: seconds after the first frame of the video.
+        number: index in the video; an estimate if the container does not list its frames.
+        decoded: PyAV's frame until `to_rgb` has converted it; None if there is an error.
+        matrix: how the video's frames are rotated and mirrored; None if they are stored upright.
+        error: why there is no frame.
+    """
 
     time: float
     number: int
-    frame: VideoFrame | None = None
-    matrix: Matrix | None = None
+    decoded: VideoFrame | None = None
+    matrix: DisplayMatrix | None = None
     error: Exception | None = None
+    _rgb: np.ndarray | None = field(default=None, init=False, repr=False)
 
-    @cached_property
-    def picture(self) -> np.ndarray:
-        """uint8 [H, W, 3], RGB, upright. Raises the error."""
-        if self.frame is None:
-            raise self.error or BadMedium("no frame")
-        picture, self.frame = upright(self.frame, self.matrix), None
-        return picture
+    def to_rgb(self) -> np.ndarray:
+        """Convert to upright RGB, uint8 [H, W, 3]. Later calls return the same array. Raise `error` if there is one."""
+        if self._rgb is None:
+            if self.decoded is None:
+                raise self.error or BadMedium("no frame")
+            self._rgb, self.decoded = upright_rgb(self.decoded, self.matrix), None
+        return self._rgb
 
 
-def display_matrix(frame: VideoFrame) -> Matrix | None:
-    """How a film's frames are turned and mirrored, from one of them; None where they are upright.
+def display_matrix(frame: VideoFrame) -> DisplayMatrix | None:
+    """Read how a video's frames are rotated and mirrored from one of them; None if they are stored upright.
 
-    Not to be asked of every frame: PyAV then keeps it until garbage is collected, megabytes each.
+    Call it once per video: PyAV keeps a frame whose side data was read, megabytes each, until garbage collection.
     """
     matrix = frame.side_data.get("DISPLAYMATRIX")
     if not isinstance(matrix, SideData):
@@ -47,13 +55,13 @@ def display_matrix(frame: VideoFrame) -> Matrix | None:
     return a, b, c, d
 
 
-def upright(frame: VideoFrame, matrix: Matrix | None) -> np.ndarray:
-    """uint8 [H, W, 3] RGB of a decoded frame, turned and mirrored by quarters as its display matrix says."""
-    picture: np.ndarray = frame.to_ndarray(format="rgb24")
+def upright_rgb(frame: VideoFrame, matrix: DisplayMatrix | None) -> np.ndarray:
+    """Convert a decoded frame to RGB, uint8 [H, W, 3], rotated by multiples of 90° and mirrored as `matrix` says."""
+    image: np.ndarray = frame.to_ndarray(format="rgb24")
     if matrix is None:
-        return picture
+        return image
     a, b, c, d = matrix
     if abs(b) > abs(a):
-        picture = picture.transpose(1, 0, 2)
+        image = image.transpose(1, 0, 2)
         a, d = c, b
-    return np.ascontiguousarray(picture[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])
+    return np.ascontiguousarray(image[:: -1 if d < 0 else 1, :: -1 if a < 0 else 1])

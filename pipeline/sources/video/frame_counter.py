@@ -1,4 +1,4 @@
-"""Which frame it is that a decoder gives, counted from the packets that it was given."""
+"""Numbers and time stamps of decoded frames, counted from the packets that were given to the decoder."""
 
 from __future__ import annotations
 
@@ -9,69 +9,66 @@ from av.frame import Frame
 from av.packet import Packet
 from av.stream import Stream
 
-from pipeline.sources.video.video_file import Film
+from pipeline.sources.video.video_file import VideoFile
 
-_REORDERED = 16  # frames: no codec shows one later after it was decoded
+_MAX_REORDERED = 16  # frames: no codec shows a frame later than this after decoding it
 
 
-class Counter:
-    """Counts a film's frames from a key frame on.
+class FrameCounter:
+    """Counts the frames of a video from a key frame on.
 
-    An AVI has no time stamps but numbers of packets, in the order of decoding: there the frames, in the order in which
-    the decoder gives them, get these in theirs.
+    An AVI has no time stamps but packet numbers in decoding order. The frames, in the order in which the decoder
+    outputs them, get these numbers in ascending order.
     """
 
-    def __init__(self, film: Film) -> None:
-        self._film = film
-        self._waiting: list[int] = []  # time stamps of frames that the decoder was given and that are not counted yet
+    def __init__(self, video: VideoFile) -> None:
+        self._video = video
+        self._pending: list[int] = []  # heap: time stamps of packets whose frames are not counted yet
         self._number: int | None = None
-        self._leading = False  # whether the decoder may leave out frames, all of which are shown before the next one
-        self._delay = film.delay if self._reorders else 0
+        self._skips_leading = False  # whether the decoder may drop frames that are shown before the next one it outputs
+        # Whether frames are shown in another order than decoded, and the container does not say in which.
+        self._reorders = video.timestamps_are_frame_numbers and bool(video.video_stream.codec_context.has_b_frames)
+        self._decoder_delay = video.measure_decoder_delay() if self._reorders else 0
 
     @property
-    def _reorders(self) -> bool:
-        """Whether frames are shown in another order than that of decoding, and the container does not say in which."""
-        return self._film.counts_frames and bool(self._film.video.codec_context.has_b_frames)
+    def reorder_delay(self) -> float:
+        """Seconds by which a frame may be shown later than its packet's time stamp says."""
+        return _MAX_REORDERED / self._video.frame_rate if self._reorders else 0.0
 
-    @property
-    def late(self) -> float:
-        """Seconds by which a frame may be shown later than its packet says."""
-        return _REORDERED / self._film.rate if self._reorders else 0.0
+    def restart(self, packet: Packet[Stream]) -> None:
+        """Count from this packet on, which is the next one to be decoded."""
+        self._number, self._pending, self._skips_leading = self._video.frame_number(packet), [], self._reorders
 
-    def start(self, packet: Packet[Stream]) -> None:
-        """Count from this packet on, which comes next."""
-        self._number, self._waiting, self._leading = self._film.number_at(packet), [], self._reorders
-
-    def given(self, packet: Packet[Stream]) -> None:
-        """The decoder is given this packet, or would be if it were not damaged."""
-        ticks = packet.dts if self._film.counts_frames else packet.pts
+    def add_packet(self, packet: Packet[Stream]) -> None:
+        """Record a packet that is given to the decoder, or would be if it were not damaged."""
+        ticks = packet.dts if self._video.timestamps_are_frame_numbers else packet.pts
         if ticks is not None and not packet.is_discard:
-            heapq.heappush(self._waiting, ticks)
+            heapq.heappush(self._pending, ticks)
 
-    def got(self, frames: Sequence[Frame], *, last: bool = False) -> None:
-        """The decoder gave these frames, the last ones if there are no more packets.
+    def add_frames(self, frames: Sequence[Frame], *, last: bool = False) -> None:
+        """Record the frames that the decoder output; `last` if there are no more packets.
 
-        Behind the key frame of an AVI it leaves out those that are shown before it but refer to others. How many they
-        are shows when the first frame is there: the decoder holds as many as ever, and the rest of them is missing.
+        After the key frame of an AVI, the decoder drops frames that are shown before it but refer to missing frames.
+        Their number is known once the first frame is output: all packets but those that the decoder still holds.
         """
-        if frames and self._leading:
-            self._leading = False
-            for _ in range(len(self._waiting) - len(frames) - (0 if last else self._delay)):
+        if frames and self._skips_leading:
+            self._skips_leading = False
+            for _ in range(len(self._pending) - len(frames) - (0 if last else self._decoder_delay)):
                 self._count()
 
-    def stamp(self, frame: Frame) -> tuple[int | None, int | None]:
-        """The time stamp of the next frame, in ticks, and its number; None where they are not known."""
-        if self._film.counts_frames:
-            number, ticks = self._number, self._waiting[0] if self._waiting else frame.pts
-            if self._waiting:
+    def timestamp_and_number(self, frame: Frame) -> tuple[int | None, int | None]:
+        """Return the time stamp in ticks and the number of the next frame; None if unknown."""
+        if self._video.timestamps_are_frame_numbers:
+            number, ticks = self._number, self._pending[0] if self._pending else frame.pts
+            if self._pending:
                 self._count()
             return ticks, number
         if frame.pts is not None:
-            while self._waiting and self._waiting[0] < frame.pts:
+            while self._pending and self._pending[0] < frame.pts:
                 self._count()
         return frame.pts, self._number
 
     def _count(self) -> None:
-        heapq.heappop(self._waiting)
+        heapq.heappop(self._pending)
         if self._number is not None:
             self._number += 1

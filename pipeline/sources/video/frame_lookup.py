@@ -1,4 +1,4 @@
-"""The frames of a film by the time that each is shown: from its time stamp to that of the next one."""
+"""The frames of a video by time: each is shown from its time stamp to that of the next one."""
 
 from __future__ import annotations
 
@@ -6,85 +6,94 @@ from collections.abc import Iterator
 from itertools import chain
 
 from pipeline.media import BadMedium
-from pipeline.sources.video.decoder import Decoding
-from pipeline.sources.video.frame import Shot
-from pipeline.sources.video.video_file import Film
+from pipeline.sources.video.decoder import DecodePass
+from pipeline.sources.video.frame import TimedFrame
+from pipeline.sources.video.video_file import VideoFile
 
-_TOLERANCE = 1e-3  # seconds by which a frame may be late and still counts: containers round time stamps to milliseconds
-_EARLIER = 3  # key frames that are tried before reading begins with the film
-_JUMP = 5.0  # seconds that are not decoded where no index tells of key frames
-_LONGEST = 3600.0  # seconds that a frame may be shown: one damaged time stamp would make a billion units of it
+_TOLERANCE = 1e-3  # seconds: containers round time stamps to milliseconds
+_MAX_EARLIER_KEYFRAMES = 3  # key frames tried before decoding begins at the start of the video
+_MAX_DECODED_GAP = 5.0  # seconds that are decoded rather than skipped if no index lists key frames
+_MAX_FRAME_SECONDS = 3600.0  # one damaged time stamp would otherwise make a billion units of one frame
 
 
-class Player:
-    """Plays a film's picture track, from any time on.
+class FrameLookup:
+    """Finds the frames of a video by time, by seeking or by decoding on.
 
-    end: the second at which it ends, known once it has been played to its end. cut: then, why it ends before it should.
-    tolerance: seconds by which a frame may be late and still counts as shown at a time.
+    Attributes:
+        video: the file.
+        end: end of the video in seconds; None until its last frame was decoded.
+        early_end_error: why the video ends too early; None if it does not, or its last frame was not decoded.
+        tolerance: seconds by which a frame may be late and still be shown at a time.
     """
 
-    def __init__(self, film: Film) -> None:
-        self.tolerance = min(_TOLERANCE, 0.5 / film.rate)
-        self.film = film
+    def __init__(self, video: VideoFile) -> None:
+        self.video = video
+        self.tolerance = min(_TOLERANCE, 0.5 / video.frame_rate)
         self.end: float | None = None
-        self.cut: Exception | None = None
-        self._shots: Iterator[Shot] = iter(())
-        self._now: Shot | None = None
-        self._next: Shot | None = None
+        self.early_end_error: Exception | None = None
+        self._frames: Iterator[TimedFrame] = iter(())
+        self._now: TimedFrame | None = None
+        self._next: TimedFrame | None = None
 
-    def shown_at(self, time: float) -> Shot | None:
-        """What is shown at a time, None behind the end, and where one frame would be shown for hours: there `cut` says
-        so. Times that are asked for must not go back."""
-        if self._now is None or self._worth_a_jump(time):
-            self._shots = self.shots(time + self.tolerance)
-            self._now, self._next = next(self._shots, None), next(self._shots, None)
+    def frame_at(self, time: float) -> TimedFrame | None:
+        """Return the frame shown at a time, which must not be earlier than that of the last call.
+
+        None after the end, and if the frame would be shown for hours: `early_end_error` then says so.
+        """
+        if self._now is None or self._is_worth_seeking(time):
+            self._frames = self.frames_from(time + self.tolerance)
+            self._now, self._next = next(self._frames, None), next(self._frames, None)
         while self._next is not None and self._next.time <= time + self.tolerance:
-            self._now, self._next = self._next, next(self._shots, None)
+            self._now, self._next = self._next, next(self._frames, None)
         over = self._next is None and (self.end is None or time >= self.end - self.tolerance)
-        return None if over or self._is_endless() else self._now
+        return None if over or self._lasts_too_long() else self._now
 
-    def _is_endless(self) -> bool:
-        """Whether what is shown now is shown for longer than a frame may be; then `cut` says so."""
+    def _lasts_too_long(self) -> bool:
+        """Whether the current frame is shown for too long; sets `early_end_error` if so."""
         until = self.end if self._next is None else self._next.time
-        if self._now is None or until is None or until - self._now.time <= _LONGEST:
+        if self._now is None or until is None or until - self._now.time <= _MAX_FRAME_SECONDS:
             return False
-        self.cut = BadMedium(
+        self.early_end_error = BadMedium(
             f"damaged at {self._now.time:.3f} s: by its time stamps this frame is shown for "
-            f"{(until - self._now.time) / 3600:,.1f} hours, and {_LONGEST / 3600:g} are allowed"
+            f"{(until - self._now.time) / 3600:,.1f} hours, at most {_MAX_FRAME_SECONDS / 3600:g} is allowed"
         )
         return True
 
-    def _worth_a_jump(self, time: float) -> bool:
-        """Whether to seek, rather than to decode all that lies between."""
+    def _is_worth_seeking(self, time: float) -> bool:
+        """Whether to seek rather than to decode all frames up to a time."""
         if self._next is None or time <= self._next.time:
             return False
-        return time - self._next.time > _JUMP or self.film.keyframe_within(self._next.time + self.tolerance, time)
+        far = time - self._next.time > _MAX_DECODED_GAP
+        return far or self.video.has_keyframe(self._next.time + self.tolerance, time)
 
-    def shots(self, time: float) -> Iterator[Shot]:
-        """What is shown from a time on, first what is shown at that time. At the end, `end` and `cut` are known."""
-        before: Shot | None = None
-        decoding, shots = self._decoding(time)
-        for shot in shots:
-            if shot.time <= time:
-                before = shot
+    def frames_from(self, time: float) -> Iterator[TimedFrame]:
+        """Yield the frame shown at a time and all later ones. At the end, `end` and `early_end_error` are set."""
+        before: TimedFrame | None = None
+        decoding, frames = self._decode_from(time)
+        for frame in frames:
+            if frame.time <= time:
+                before = frame
                 continue
             if before is not None:
                 yield before
                 before = None
-            yield shot
-        self.end, self.cut = decoding.end, decoding.cut
+            yield frame
+        self.end, self.early_end_error = decoding.end, decoding.early_end_error
         if before is not None:
             yield before
 
-    def _decoding(self, time: float) -> tuple[Decoding, Iterator[Shot]]:
-        """One that shows what is shown at a time, and its shots. From where a picture is refreshed bit by bit, which
-        containers call a key frame as well, a decoder gives nothing until all of it is there."""
+    def _decode_from(self, time: float) -> tuple[DecodePass, Iterator[TimedFrame]]:
+        """Begin a pass that outputs the frame shown at a time.
+
+        Containers also mark the start of an intra refresh as a key frame. A decoder that begins there outputs nothing
+        until the whole image was refreshed, which may be after `time`: earlier key frames are then tried.
+        """
         begin = time
-        for tried in range(_EARLIER + 2):
-            decoding = Decoding(self.film, begin)
-            shots = decoding.shots()
-            first = next(shots, None)
-            if decoding.began is None or (first is not None and first.time <= time):
+        for attempt in range(_MAX_EARLIER_KEYFRAMES + 2):
+            decoding = DecodePass(self.video, begin)
+            frames = decoding.frames()
+            first = next(frames, None)
+            if decoding.keyframe_time is None or (first is not None and first.time <= time):
                 break
-            begin = decoding.began - self.tolerance if tried < _EARLIER else 0.0
-        return decoding, shots if first is None else chain([first], shots)
+            begin = decoding.keyframe_time - self.tolerance if attempt < _MAX_EARLIER_KEYFRAMES else 0.0
+        return decoding, frames if first is None else chain([first], frames)

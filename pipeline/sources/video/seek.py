@@ -1,4 +1,4 @@
-"""The packets of a film's picture track from the last key frame on that is shown by a time."""
+"""Reading of video packets from the last key frame before a time."""
 
 from __future__ import annotations
 
@@ -8,66 +8,73 @@ from itertools import chain
 from av.packet import Packet
 from av.stream import Stream
 
-from pipeline.sources.video.video_file import Film
+from pipeline.sources.video.video_file import VideoFile
 
-_RUN_UPS = (0.0, 1.0, 3.0, 9.0, 27.0, 81.0, 243.0)  # seconds before a time at which a key frame is looked for
-_HELD_BYTES = 1 << 26  # of packets before a time that wait for a later key frame
+_SEEK_MARGINS = (0.0, 1.0, 3.0, 9.0, 27.0, 81.0, 243.0)  # seconds before a time at which a key frame is looked for
+_MAX_HELD_BYTES = 1 << 26  # of packets before a time that are kept while looking for a later key frame
 
 
-class Packets:
-    """Seeks, and reads on. late: seconds by which a frame may be shown later than its packet says.
+class PacketReader:
+    """Seeks in a video file and reads its video packets.
 
-    floor: when the key frame is shown, frames before which refer to others that are not there; None where the packets
-    are read from the film's beginning. reached: the end of the packets of all tracks that were read so far.
+    Attributes:
+        keyframe_time: presentation time of the key frame at which reading began. Frames before it refer to frames that
+            were not read. None if reading began at the start of the video.
+        packets_end: end of all packets read so far, in seconds.
     """
 
-    def __init__(self, film: Film, late: float) -> None:
-        self._film, self._late = film, late
-        self.floor: float | None = None
-        self.reached = 0.0
+    def __init__(self, video: VideoFile, reorder_delay: float) -> None:
+        """`reorder_delay`: seconds by which a frame may be shown later than its packet's time stamp says."""
+        self._video, self._reorder_delay = video, reorder_delay
+        self.keyframe_time: float | None = None
+        self.packets_end = 0.0
 
-    def from_(self, time: float) -> Iterator[Packet[Stream]]:
-        """The packets from that key frame on; from the first one where there is none. Raises what FFmpeg raises."""
-        for run_up in _RUN_UPS:
-            if time - run_up <= 0 or not self._film.seek(time - run_up, self._film.video):
+    def read_from(self, time: float) -> Iterator[Packet[Stream]]:
+        """Return the packets from the last key frame shown at or before `time`, or else from the first packet.
+
+        Raise what FFmpeg raises.
+        """
+        for margin in _SEEK_MARGINS:
+            if time - margin <= 0 or not self._video.seek(time - margin, self._video.video_stream):
                 break
-            packets = self._from_here(time, begun=False)
+            packets = self._skip_to_keyframe(time)
             if packets is not None:
                 return packets
-        self._film.rewind()
-        return self._from_here(time, begun=True) or iter(())
+        self._video.rewind()
+        return self._skip_to_keyframe(time, at_start=True) or iter(())
 
-    def _from_here(self, time: float, *, begun: bool) -> Iterator[Packet[Stream]] | None:
-        """From the last key frame that is shown by the time; None where none lies before it, unless `begun`."""
-        packets = self._read()
+    def _skip_to_keyframe(self, time: float, *, at_start: bool = False) -> Iterator[Packet[Stream]] | None:
+        """Drop the packets before the last key frame shown by `time`. None if there is none and not `at_start`."""
+        packets = self._read_packets()
         held: list[Packet[Stream]] = []
-        size = 0
+        held_bytes, begun = 0, at_start
         for packet in packets:
-            at, decoded_at = self.shown_at(packet), self._decoded_at(packet)
-            if packet.is_keyframe and at is not None and at + self._late <= time:
-                held, size, begun, self.floor = [], 0, True, at
+            shown, decoded = self.presentation_time(packet), self._decoding_time(packet)
+            if packet.is_keyframe and shown is not None and shown + self._reorder_delay <= time:
+                held, held_bytes, begun, self.keyframe_time = [], 0, True, shown
             if begun:
                 held.append(packet)
-                size += packet.size
-            if size > _HELD_BYTES or (decoded_at is not None and decoded_at > time):
-                break  # no later key frame is shown by the time, for a frame is decoded before it is shown
+                held_bytes += packet.size
+            if held_bytes > _MAX_HELD_BYTES or (decoded is not None and decoded > time):
+                break  # a frame is decoded before it is shown, so no later key frame is shown by `time`
         return chain(held, packets) if begun else None
 
-    def _read(self) -> Iterator[Packet[Stream]]:
-        """The picture track's, while the ends of all tracks that are read are noted."""
-        film = self._film
-        for packet in film.packets(*(film.container.streams if film.tracks_end_apart else [film.video])):
+    def _read_packets(self) -> Iterator[Packet[Stream]]:
+        """Read video packets and record the end of all packets read."""
+        video = self._video
+        streams = list(video.container.streams) if video.declares_longest_stream else [video.video_stream]
+        for packet in video.packets(*streams):
             if packet.pts is not None:
-                end = film.seconds(packet.pts + (packet.duration or 0), packet.stream)
-                self.reached = max(self.reached, end)
-            if packet.stream.index == film.video.index:
+                end = video.seconds(packet.pts + (packet.duration or 0), packet.stream)
+                self.packets_end = max(self.packets_end, end)
+            if packet.stream.index == video.video_stream.index:
                 yield packet
 
-    def shown_at(self, packet: Packet[Stream]) -> float | None:
-        """When the packet's frame is shown, up to `late` later."""
-        ticks = packet.dts if packet.pts is None or self._film.counts_frames else packet.pts
-        return None if ticks is None else self._film.seconds(ticks)
+    def presentation_time(self, packet: Packet[Stream]) -> float | None:
+        """Earliest time at which the packet's frame is shown; at most `reorder_delay` too early."""
+        ticks = packet.dts if packet.pts is None or self._video.timestamps_are_frame_numbers else packet.pts
+        return None if ticks is None else self._video.seconds(ticks)
 
-    def _decoded_at(self, packet: Packet[Stream]) -> float | None:
+    def _decoding_time(self, packet: Packet[Stream]) -> float | None:
         ticks = packet.pts if packet.dts is None else packet.dts
-        return None if ticks is None else self._film.seconds(ticks)
+        return None if ticks is None else self._video.seconds(ticks)

@@ -1,11 +1,10 @@
-"""A film: an opened video file, its picture and sound tracks, and its clock. Second 0 is where the pictures start."""
+"""An opened video file: its video and audio streams, its clock, seeking and reading of packets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from fractions import Fraction
-from functools import cached_property
 
 import av
 from av.audio.stream import AudioStream
@@ -13,149 +12,161 @@ from av.packet import Packet
 from av.stream import Discard, Stream
 
 from pipeline.sources.open_version import open_planned
-from pipeline.sources.video.container import Watched, decode, ends_inside_packet, open_container, picture_track
-from pipeline.sources.video.container_index import Index
+from pipeline.sources.video.container import (
+    MonitoredFile,
+    decode_packet,
+    ends_inside_packet,
+    main_video_stream,
+    open_container,
+)
+from pipeline.sources.video.container_index import ContainerIndex
 from pipeline.storage import Store
 
-_USUAL_RATE = 25.0  # frames a second, where a file says nothing
+_DEFAULT_RATE = 25.0  # frames per second of a file that does not declare a rate
 
 
 @contextmanager
-def open_film(store: Store, key: str, version: str) -> Iterator[Film]:
-    """The film of a file of the planned version. BadMedium where it is none; what the store raises is raised as is."""
+def open_video(store: Store, key: str, version: str) -> Iterator[VideoFile]:
+    """Open a video file of the planned version.
+
+    Raise BadMedium if it is not a supported video file, and the store's own error if reading failed.
+    """
     with open_planned(store, key, version) as file:
-        watched = Watched(file)
+        monitored = MonitoredFile(file)
         try:
-            film = Film(watched)
+            video = VideoFile(monitored)
             try:
-                yield film
+                yield video
             finally:
-                film.container.close()
+                video.container.close()
         except Exception:
-            if watched.error is not None:
-                raise watched.error from None
+            if monitored.error is not None:
+                raise monitored.error from None
             raise
 
 
-class Film:
-    """An opened film. Times are in seconds from second 0.
+class VideoFile:
+    """An opened video file. Times are in seconds after its first frame.
 
-    video, sound: the tracks; sound is None where there is none. rate: average frames a second, a guess where frames
-    come at any time. declared: the second at which the picture track ends according to the container, None where it
-    does not say. expected: the same or an estimate, for plans. ragged: it was cut short, as the file alone tells.
+    Attributes:
+        video_stream: the video stream.
+        audio_stream: the audio stream; None if there is none.
+        start: time of the first frame on the container's own clock, in seconds.
+        declared_end: end of the video stream according to the container; None if it does not say.
+        estimated_end: the same or an estimate, for plans; None if nothing is known.
+        ends_inside_packet: whether the file is a transport stream that was cut short.
     """
 
-    def __init__(self, file: Watched) -> None:
+    def __init__(self, file: MonitoredFile) -> None:
         self._file = file
-        ragged = ends_inside_packet(file)
+        cut = ends_inside_packet(file)
         self._open()
-        self.ragged = ragged and self._is("mpegts")
-        self._start = self._first_pts() * self._tick
-        self.expected = self._expected()
-        self.declared = None if self._is("mpegts") else self.expected
-        if self._is("avi"):  # FFmpeg cuts the duration to what it finds in the file; the header still counts frames
-            self.declared = max(self.expected or 0.0, float(self.video.frames * self._tick))
+        self._decoder_delay: int | None = None
+        self.ends_inside_packet = cut and self._is("mpegts")
+        self.start = self._first_timestamp() * self._tick
+        self.estimated_end = self._estimate_end()
+        self.declared_end = None if self._is("mpegts") else self.estimated_end
+        if self._is("avi"):  # FFmpeg limits the duration to the data it finds; the header still has the frame count
+            self.declared_end = max(self.estimated_end or 0.0, float(self.video_stream.frames * self._tick))
 
     def _open(self) -> None:
-        """From the file's beginning."""
         self._file.seek(0)
         self.container = open_container(self._file)
         try:
-            self.video = picture_track(self.container)
+            self.video_stream = main_video_stream(self.container)
         except BaseException:
             self.container.close()
             raise
-        self.sound: AudioStream | None = self.container.streams.best("audio")  # type: ignore[assignment]
-        self._index = Index(self.container.format.name, self.video)
+        self.audio_stream: AudioStream | None = self.container.streams.best("audio")  # type: ignore[assignment]
+        self._index = ContainerIndex(self.container.format.name, self.video_stream)
         self._moved = False
 
     def rewind(self) -> None:
-        """Back to the first packet. Seeking does not lead there in every container."""
+        """Go back to the first packet by opening the file again: seeking does not lead there in every container."""
         if self._moved:
             self.container.close()
             self._open()
 
-    def check(self) -> None:
-        """Raise what the store raised meanwhile."""
+    def raise_store_error(self) -> None:
+        """Raise the error that the store raised while FFmpeg was reading, if any."""
         if self._file.error is not None:
             raise self._file.error
 
     def packets(self, *streams: Stream) -> Iterator[Packet[Stream]]:
-        """The packets of the streams from here to the end. What FFmpeg raises, and what the store does, is raised."""
+        """Read the packets of some streams from the current position to the end.
+
+        Raise what FFmpeg raises, and the store's error if reading failed.
+        """
         for stream in self.container.streams:
             stream.discard = Discard.default if stream in streams else Discard.all
         self._moved = True
         for packet in self.container.demux(*streams):
-            self.check()
-            if packet.size:  # the last ones are empty, and so are frames that an AVI repeats
+            self.raise_store_error()
+            if packet.size:  # the last packets are empty, and so are frames that an AVI repeats
                 yield packet
-        self.check()
+        self.raise_store_error()
 
-    def measured(self) -> float:
-        """The second at which the picture track's packets end: the whole file is read for it, nothing is decoded."""
-        packets = self.packets(self.video)
+    def measure_end(self) -> float:
+        """Read the whole file, without decoding, and return the end of the last video packet in seconds."""
+        packets = self.packets(self.video_stream)
         return max((self.seconds(packet.pts + (packet.duration or 0)) for packet in packets if packet.pts), default=0.0)
 
     def seek(self, time: float, stream: Stream) -> bool:
-        """Go to a key frame at or before the time, or thereabouts; False where the container cannot."""
+        """Seek to about the last key frame at or before a time. Return whether the container can."""
         self._moved = True
         assert stream.time_base is not None
         with suppress(av.FFmpegError, OverflowError):
-            self.container.seek(round((time + self._start) / stream.time_base), stream=stream)
+            self.container.seek(round((time + self.start) / stream.time_base), stream=stream)
             return True
-        self.check()
+        self.raise_store_error()
         return False
 
     def seconds(self, ticks: int, stream: Stream | None = None) -> float:
-        """The time of a time stamp of the stream, by default of the picture track."""
+        """Convert a time stamp of a stream, by default of the video stream, to seconds after the first frame."""
         tick = self._tick if stream is None else stream.time_base
         assert tick is not None
-        return float(ticks * tick - self._start)
+        return float(ticks * tick - self.start)
 
     @property
-    def start(self) -> Fraction:
-        """Second 0 on the container's clock."""
-        return self._start
+    def frame_rate(self) -> float:
+        """Average frames per second; 25 if the file does not declare a plausible rate."""
+        rate = self.video_stream.average_rate or self.video_stream.guessed_rate or self.video_stream.base_rate
+        return float(rate) if rate and 0 < rate < 10_000 else _DEFAULT_RATE
 
     @property
-    def rate(self) -> float:
-        """Frames a second."""
-        rate = self.video.average_rate or self.video.guessed_rate or self.video.base_rate
-        return float(rate) if rate and 0 < rate < 10_000 else _USUAL_RATE
-
-    @property
-    def tracks_end_apart(self) -> bool:
-        """Whether `declared` is the end of the longest track, and not that of the picture track."""
+    def declares_longest_stream(self) -> bool:
+        """Whether `declared_end` is the end of the longest stream and not of the video stream (Matroska)."""
         return self._is("matroska")
 
     @property
-    def counts_frames(self) -> bool:
-        """Whether the container knows no time stamps but numbers of packets, in the order of decoding: AVI."""
+    def timestamps_are_frame_numbers(self) -> bool:
+        """Whether time stamps only number the packets in decoding order (AVI)."""
         return self._is("avi")
 
-    @cached_property
-    def delay(self) -> int:
-        """How many frames the decoder takes in before it gives the first one. The film is at its beginning then."""
-        self.rewind()
-        taken = 0
-        for packet in self.packets(self.video):
-            with suppress(Exception):  # what is damaged is found when it is played
-                if decode(packet):
-                    break
-            taken += 1
-        self.rewind()
-        return taken
+    def measure_decoder_delay(self) -> int:
+        """Decode the first frame and return how many packets the decoder needed before it. Rewinds the file."""
+        if self._decoder_delay is None:
+            self.rewind()
+            self._decoder_delay = 0
+            for packet in self.packets(self.video_stream):
+                with suppress(Exception):  # damage is reported when the frames are read
+                    if decode_packet(packet):
+                        break
+                self._decoder_delay += 1
+            self.rewind()
+        return self._decoder_delay
 
-    def keyframe_within(self, after: float, until: float) -> bool:
-        """Whether the container's index has a key frame there; False where it has no index."""
-        return self._index.keyframe_within(self._ticks(after), self._ticks(until))
+    def has_keyframe(self, after: float, until: float) -> bool:
+        """Whether the container's index has a key frame in (after, until]; False without an index."""
+        first, last = (round((time + self.start) / self._tick) for time in (after, until))
+        return self._index.has_keyframe(first, last)
 
-    def number_at(self, packet: Packet[Stream]) -> int | None:
-        """How many frames come before the packet in the order of decoding; None where the container lists not all."""
-        return self._index.number_at(packet)
+    def frame_number(self, packet: Packet[Stream]) -> int | None:
+        """Number of frames before the packet in decoding order; None if the index does not list every frame."""
+        return self._index.frame_number(packet)
 
-    def stored(self, size: int) -> float | None:
-        """Up to when the frames lie in a file of that many bytes, where the index tells of some that do not."""
+    def stored_until(self, size: int) -> float | None:
+        """Time from which the frames in the index lie beyond a file of `size` bytes; None if none are known to."""
         missing = self._index.missing_from(size)
         return None if missing is None else self.seconds(missing)
 
@@ -164,28 +175,26 @@ class Film:
 
     @property
     def _tick(self) -> Fraction:
-        assert self.video.time_base is not None
-        return self.video.time_base
+        """Seconds per tick of the video stream's time stamps."""
+        assert self.video_stream.time_base is not None
+        return self.video_stream.time_base
 
-    def _ticks(self, time: float) -> int:
-        return round((time + self._start) / self._tick)
-
-    def _first_pts(self) -> int:
-        """Time stamp of the first frame, in ticks of the picture track."""
-        if self.video.start_time is not None:
-            return self.video.start_time
+    def _first_timestamp(self) -> int:
+        """Time stamp of the first frame, in ticks of the video stream."""
+        if self.video_stream.start_time is not None:
+            return self.video_stream.start_time
         with suppress(av.FFmpegError):
-            first = next(self.packets(self.video), None)
+            first = next(self.packets(self.video_stream), None)
             self.rewind()
             if first is not None and first.pts is not None:
                 return first.pts
-        self.check()
+        self.raise_store_error()
         return 0
 
-    def _expected(self) -> float | None:
-        if self.video.duration and not self._is("matroska"):
-            return float(self.video.duration * self._tick)
-        if self.container.duration:  # of Matroska: the end on its clock
-            behind = self._start if self._is("matroska") else 0
-            return max(0.0, float(Fraction(self.container.duration, av.time_base) - behind))
+    def _estimate_end(self) -> float | None:
+        if self.video_stream.duration and not self._is("matroska"):
+            return float(self.video_stream.duration * self._tick)
+        if self.container.duration:  # Matroska's is the end on its own clock, not a length
+            offset = self.start if self._is("matroska") else 0
+            return max(0.0, float(Fraction(self.container.duration, av.time_base) - offset))
         return None
