@@ -1,4 +1,4 @@
-"""Where a checkpoint's files are: a folder, a hub id or a URI that fsspec knows, brought to this machine once."""
+"""Checkpoint files: found in a local folder, or downloaded once from the Hugging Face Hub or a URI."""
 
 import hashlib
 import json
@@ -6,24 +6,28 @@ import os
 import shutil
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-SMALL_FILES = ("config.json", "preprocessor_config.json", "tokenizer_config.json")
+if TYPE_CHECKING:
+    from pipeline.storage import Store
+
+CONFIG_FILES = ("config.json", "preprocessor_config.json", "tokenizer_config.json")
 SAFETENSORS = ("model.safetensors", "model.safetensors.index.json")
 PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
-# What a config says of the software that wrote it, and not of the model.
-NOT_OF_THE_MODEL = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "processor_class")
+# Keys of config files that describe the software that wrote them: they do not change a prediction.
+IGNORED_KEYS = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "processor_class")
+DOWNLOAD_BYTES = 64 << 20  # per request: what is repeated after a lost connection
 
 
 class CheckpointError(ValueError):
-    """A checkpoint that cannot be used; the message names the file or tensor that is wrong."""
+    """A checkpoint cannot be used. The message names the file or tensor that is wrong."""
 
 
 def fetch(ref: str | Path) -> Path:
-    """A local folder with the checkpoint's files, downloaded where `ref` is not one already.
+    """Return a local folder with the files of the checkpoint `ref`: a folder, a hub id (`user/name`) or a URI.
 
-    URIs are kept under $PERCEIVER_CACHE (~/.cache/perceiver), by the versions of their files; hub ids in the hub's
-    own cache. Raises CheckpointError, naming `ref`, where there is no checkpoint.
+    Files of a URI are cached under $PERCEIVER_CACHE (~/.cache/perceiver) by their versions, those of a hub id in the
+    Hub's own cache. Raises CheckpointError, naming `ref`, if there is no checkpoint.
     """
     text = str(ref)
     folder = Path(text.removeprefix("file://")).expanduser()
@@ -39,7 +43,7 @@ def fetch(ref: str | Path) -> Path:
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The files with the weights, safetensors before pickled ones; CheckpointError where there is none."""
+    """Return the weight files of a checkpoint, safetensors in preference to pickles. CheckpointError if it has none."""
     for single, index in (SAFETENSORS, PICKLED):
         if (folder / single).is_file():
             return [folder / single]
@@ -52,7 +56,7 @@ def weight_files(folder: Path) -> list[Path]:
 
 
 def read_json(folder: Path, name: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
-    """The object in `folder/name`; `default` where the file is missing and one is given."""
+    """Read the JSON object in `folder/name`. Return `default`, if one is given, if there is no such file."""
     path = folder / name
     if not path.is_file() and default is not None:
         return default
@@ -68,11 +72,14 @@ def read_json(folder: Path, name: str, default: dict[str, Any] | None = None) ->
 
 
 def digest(folder: Path) -> str:
-    """SHA-256, in hex, of the weights and of the configuration that changes a prediction; paths do not enter."""
+    """Return the SHA-256, in hex, of the weights and of the configuration that changes a prediction.
+
+    The same checkpoint has the same digest in any folder.
+    """
     total = hashlib.sha256()
-    for name in SMALL_FILES:
+    for name in CONFIG_FILES:
         config = read_json(folder, name, default={})
-        kept = {key: value for key, value in config.items() if key not in NOT_OF_THE_MODEL}
+        kept = {key: value for key, value in config.items() if key not in IGNORED_KEYS}
         total.update(json.dumps([name, kept], sort_keys=True).encode())
     for path in weight_files(folder):
         with path.open("rb") as file:
@@ -85,55 +92,73 @@ def _from_hub(name: str) -> Path:
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=[*SMALL_FILES, "model*.safetensors", SAFETENSORS[1]]))
+        folder = Path(snapshot_download(name, allow_patterns=[*CONFIG_FILES, "model*.safetensors", SAFETENSORS[1]]))
         if not any((folder / file).is_file() for file in SAFETENSORS):
-            folder = Path(snapshot_download(name, allow_patterns=[*SMALL_FILES, "pytorch_model*.bin", PICKLED[1]]))
+            folder = Path(snapshot_download(name, allow_patterns=[*CONFIG_FILES, "pytorch_model*.bin", PICKLED[1]]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"checkpoint {name}: no such folder, and not to be had from the hub: {reason}") from error
+        raise CheckpointError(
+            f"checkpoint {name}: not a local folder, and the download from the Hub failed: {reason}"
+        ) from error
     return folder
 
 
 def _from_uri(uri: str) -> Path:
-    import fsspec
+    from pipeline.storage import AccessError, Store, redact
 
     try:
-        fs, root = fsspec.core.url_to_fs(uri)
-        found = {Path(entry["name"]).name: entry for entry in fs.ls(root, detail=True) if entry["type"] == "file"}
-    except Exception as error:  # clients of stores raise anything, where credentials lack for example
-        raise CheckpointError(f"checkpoint {uri} cannot be read: {type(error).__name__}: {error}") from error
-    wanted = _wanted(set(found))
-    if "config.json" not in wanted:
-        raise CheckpointError(f"no config.json in {uri}")
-    # All that the store says of each file: what it calls a version differs from store to store.
-    listed = json.dumps([uri, [found[name] for name in wanted]], sort_keys=True, default=str)
-    key = hashlib.sha256(listed.encode()).hexdigest()[:32]
+        store = Store(uri)
+    except AccessError as error:  # its message names the URI without the secrets in it
+        raise CheckpointError(f"checkpoint: {error}") from None
+    try:
+        return _download(store)
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001 - storage clients raise any class, for example for missing credentials
+        reason = error if isinstance(error, AccessError | OSError) else f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"checkpoint {store.uri} cannot be read: {redact(str(reason))}") from None
+
+
+def _download(store: "Store") -> Path:
+    """Return the cached copy of the checkpoint in `store`, downloaded if these versions of its files are not cached."""
+    versions = _versions(store)
+    if "config.json" not in versions:
+        raise CheckpointError(f"no config.json in {store.uri}")
+    key = hashlib.sha256(json.dumps([store.uri, versions]).encode()).hexdigest()[:32]
     cache = Path(os.environ.get("PERCEIVER_CACHE", "~/.cache/perceiver")).expanduser()
     if (cache / key).is_dir():
         return cache / key
     cache.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(dir=cache, prefix=".partial-"))
     try:
-        for name in wanted:
-            fs.get_file(found[name]["name"], str(partial / name))
-        _adopt(partial, cache / key)
-    except OSError as error:
-        raise CheckpointError(f"checkpoint {uri} cannot be read: {type(error).__name__}: {error}") from error
+        for name in versions:
+            _download_file(store, name, partial / name)
+        if _versions(store) != versions:
+            raise CheckpointError(f"checkpoint {store.uri} changed during its download: start again")
+        _rename(partial, cache / key)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return cache / key
 
 
-def _wanted(names: set[str]) -> list[str]:
-    """The files of a checkpoint among `names`; of the weights, safetensors where there are any."""
-    weights = sorted(name for name in names if name.endswith(".safetensors") or name == SAFETENSORS[1])
-    if not weights:
-        weights = sorted(name for name in names if name.startswith("pytorch_model"))
-    return [*(name for name in SMALL_FILES if name in names), *weights]
+def _versions(store: "Store") -> dict[str, str]:
+    """Return the version of each file of the checkpoint; pickled weights only if there are no safetensors."""
+    versions = {entry.key: entry.version for entry in store.entries() if "/" not in entry.key}
+    weights = [name for name in versions if name.endswith(".safetensors") or name == SAFETENSORS[1]]
+    weights = weights or [name for name in versions if name.startswith("pytorch_model")]
+    return {name: versions[name] for name in (*CONFIG_FILES, *sorted(weights)) if name in versions}
 
 
-def _adopt(partial: Path, final: Path) -> None:
-    """Give a finished download its name; another process may have been first, with the same files."""
+def _download_file(store: "Store", key: str, target: Path) -> None:
+    if store.uri.startswith("http"):  # a web server may not support ranged requests
+        target.write_bytes(store.read(key))
+        return
+    with store.open(key) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, DOWNLOAD_BYTES)
+
+
+def _rename(partial: Path, final: Path) -> None:
+    """Rename a finished download, unless another process has finished the same download first."""
     try:
         partial.rename(final)
     except OSError:

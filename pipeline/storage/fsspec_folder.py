@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, BinaryIO, cast
 
@@ -29,8 +30,10 @@ class FsspecFolder:
         self.fs, self.root, self.uri = fs, root, uri
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        for key, info in self._files(self.root, prefix):
-            yield Entry(key=key, size=int(info["size"]), version=version_of(info))
+        for key, listed in self._files(self.root, prefix):
+            with suppress(FileNotFoundError):  # deleted since it was listed
+                info = self._info(key) if listed["size"] is None else listed  # web servers list names only
+                yield Entry(key=key, size=int(info["size"] or 0), version=version_of(info))
 
     def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self._files(self.root, prefix))

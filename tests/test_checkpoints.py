@@ -1,0 +1,194 @@
+"""Checkpoints are downloaded from any store, once per version, and despite faults of the store."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import fsspec
+import pytest
+
+from pipeline import checkpoints
+from pipeline.checkpoints import CheckpointError, digest, fetch
+from pipeline.storage import retry
+from tests.faults.faulty_proxy import KINDS, Connection, Proxy, Request
+
+FILES = {
+    "config.json": b'{"architectures": ["PerceiverModel"]}',
+    "model-00001-of-00002.safetensors": os.urandom((3 << 20) + 5),
+    "model-00002-of-00002.safetensors": os.urandom(1000),
+    "model.safetensors.index.json": b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}',
+    "preprocessor_config.json": b"{}",
+}
+OTHERS = {"pytorch_model.bin": b"pickle", "README.md": b"text", "runs/config.json": b"{}"}
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("PERCEIVER_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(checkpoints, "DOWNLOAD_BYTES", 1 << 20)
+    return tmp_path / "cache"
+
+
+@pytest.fixture
+def uri(s3) -> str:
+    """A checkpoint in a bucket, with other files next to its own."""
+    bucket = s3.bucket("models").removeprefix("s3://")
+    for name, content in (FILES | OTHERS).items():
+        s3.client.put_object(Bucket=bucket, Key=f"perceiver/{name}", Body=content)
+    return f"s3://{bucket}/perceiver"
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_checkpoint_files_are_downloaded_once(uri: str, cache: Path, wire) -> None:
+    folder = fetch(uri)
+    assert contents(folder) == FILES
+    assert fetch(uri) == folder
+    assert list(cache.iterdir()) == [folder]
+    gets = [path for method, path, *_ in wire.seen if method == "GET" and "list-type" not in path]
+    assert len(gets) == len(FILES) + 3, "the large file in chunks, nothing twice"
+
+
+def test_changed_checkpoint_is_downloaded_again(uri: str, s3) -> None:
+    before = fetch(uri)
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    s3.client.put_object(Bucket=bucket, Key=f"{key}/config.json", Body=b'{"num_latents": 2}')
+    after = fetch(uri)
+    assert contents(after) == FILES | {"config.json": b'{"num_latents": 2}'}
+    assert contents(before) == FILES
+
+
+def test_download_survives_a_faulty_store(uri: str, faulty) -> None:
+    proxy = faulty(rate=0.5, seed=5, stall=0.1)
+    for name in map(str, range(4)):
+        os.environ["PERCEIVER_CACHE"] = f"{os.environ['PERCEIVER_CACHE']}{name}"
+        assert contents(fetch(uri)) == FILES
+    assert all(proxy.counts[str(kind)] for kind in KINDS), "each kind of fault occurred"
+
+
+class Outage(Proxy):
+    """Cut the answer to the third request of an object, then reset every connection for `seconds`."""
+
+    def __init__(self, upstream: str, seconds: float) -> None:
+        super().__init__(upstream)
+        self.seconds, self.objects, self.until, self.resets = seconds, 0, 0.0, 0
+
+    def handle(self, request: Request, connection: Connection) -> None:
+        if time.monotonic() < self.until:
+            self.resets += 1
+            connection.reset()
+            return
+        self.objects += "safetensors" in request.path
+        cut = self.objects == 3 and not self.until
+        self.until = time.monotonic() + self.seconds if cut else self.until
+        connection.answer(self.forward(request), cut=cut)
+
+
+@pytest.mark.parametrize("seconds", [2.0, pytest.param(30.0, marks=pytest.mark.slow)])
+def test_download_survives_a_lost_connection(uri: str, s3, monkeypatch: pytest.MonkeyPatch, seconds: float) -> None:
+    with Outage(s3.endpoint, seconds) as outage:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", outage.endpoint)
+        assert contents(fetch(uri)) == FILES
+    assert outage.resets > 3
+
+
+def test_store_that_stays_down_is_named(uri: str, wire, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
+    wire.statuses = [(503, "SlowDown")] * 20
+    with pytest.raises(CheckpointError, match=f"checkpoint {uri} cannot be read: .*SlowDown"):
+        fetch(uri)
+    assert not cache.exists()
+
+
+@pytest.mark.parametrize("status", [403, (400, "ExpiredToken")])
+def test_denied_checkpoint_is_named_without_secrets(uri: str, wire, status: object) -> None:
+    wire.statuses = [status] * 5
+    with pytest.raises(CheckpointError, match=f"checkpoint {uri} cannot be read: no access when listing") as caught:
+        fetch(uri)
+    assert "canary" not in str(caught.value)
+    assert len(wire.seen) == 1
+
+
+@pytest.mark.parametrize(
+    "uri", ["s3://key:canary-secret@bucket/model", "https://canary-token@host/model", "https://host/m?sig=canary-sig"]
+)
+def test_uri_with_a_secret_is_refused_without_it(uri: str) -> None:
+    with pytest.raises(CheckpointError, match=r"checkpoint: a URI must not hold a user.*://") as caught:
+        fetch(uri)
+    assert "canary" not in str(caught.value)
+
+
+def test_checkpoint_replaced_during_its_download_is_refused(uri: str, s3, cache: Path, monkeypatch) -> None:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    download = checkpoints._download_file
+
+    def replace_config(store, name: str, target: Path) -> None:
+        download(store, name, target)
+        s3.client.put_object(Bucket=bucket, Key=f"{key}/config.json", Body=f'{{"written_after": "{name}"}}'.encode())
+
+    monkeypatch.setattr(checkpoints, "_download_file", replace_config)
+    with pytest.raises(CheckpointError, match=f"checkpoint {uri} changed during its download"):
+        fetch(uri)
+    assert list(cache.iterdir()) == []
+
+
+def test_no_config_is_named(s3) -> None:
+    uri = s3.bucket("empty")
+    with pytest.raises(CheckpointError, match=f"no config.json in {uri}/model"):
+        fetch(f"{uri}/model")
+
+
+def test_memory_uri_is_downloaded() -> None:
+    memory = fsspec.filesystem("memory")
+    for name, content in (FILES | OTHERS).items():
+        memory.pipe_file(f"/checkpoint-in-memory/{name}", content)
+    assert contents(fetch("memory://checkpoint-in-memory")) == FILES
+
+
+def test_file_uri_is_the_folder_itself(tmp_path: Path) -> None:
+    assert fetch(tmp_path.as_uri()) == tmp_path
+
+
+@pytest.fixture
+def web_server(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
+    """Serve a folder over HTTP with index pages and without ranged requests. Returns its URL."""
+    servers = []
+
+    def serve(folder: Path) -> str:
+        handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        servers.append(server)
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        return f"http://127.0.0.1:{server.server_port}"
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+def test_web_server_without_ranges_is_downloaded_from(tmp_path: Path, web_server) -> None:
+    folder = tmp_path / "public/model"
+    (folder / "runs").mkdir(parents=True)
+    for name, content in (FILES | OTHERS).items():
+        (folder / name).write_bytes(content)
+    assert contents(fetch(f"{web_server(tmp_path / 'public')}/model")) == FILES
+
+
+def test_digest_ignores_the_folder_and_the_software_version(tmp_path: Path) -> None:
+    config = {"num_latents": 2}
+    for name, extra in (("a", {}), ("b", {"transformers_version": "5.0"}), ("c", {"num_latents": 3})):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.json").write_text(json.dumps(config | extra))
+        (tmp_path / name / "model.safetensors").write_bytes(b"weights")
+    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")
