@@ -61,7 +61,7 @@ TYPED: dict[str, tuple[tuple[str, ...], str]] = {
     "one argument too many": (("run", TASK, "IN", "OUT", SECRET_URI, "--checkpoint", "x"), "(s3://***@bucket/in)"),
     "no such choice": (
         ("run", TASK, "IN", "OUT", "--checkpoint", "x", "--device", f"password={canary('typed')}"),
-        "--device (password=***) must be auto, cpu or cuda",
+        "--device (password=*** must be auto, cpu or cuda",
     ),
     "no such choice of a verb without job files": (
         ("bench", "--device", f"password={canary('typed')}"),
