@@ -1,4 +1,4 @@
-"""`perceiver demo`: every head on real samples, with checkpoints made on the spot: nothing is downloaded."""
+"""`perceiver demo`: run every task on real samples with random checkpoints, without any download."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,20 +18,29 @@ from pipeline.storage.uris import normalise_uri, split_scheme
 if TYPE_CHECKING:
     from pipeline.reference.demo_data import Demo
 
-ROWS = 4  # of each head that are shown
+ROWS = 4  # shown per task
 
 
 def command(
-    output: Annotated[str, typer.Argument(help="Folder for all of it, on this machine.")] = "demo-output",
+    output: Annotated[
+        str, typer.Argument(metavar="OUTPUT", help="Local folder for samples, checkpoints and predictions.")
+    ] = "demo-output",
 ) -> None:
-    """Run every head on a few pictures, texts and a video. The weights are random: what they predict means nothing."""
+    """Run every task on a few images, texts and a video, without any download.
+
+    The weights are random, so the predictions are meaningless.
+
+    Example:
+
+    perceiver demo demo-output
+    """
     with_exit_code(lambda: _demo(_folder(output)))
 
 
 def _folder(output: str) -> Path:
     scheme, path = split_scheme(normalise_uri(output))
     if scheme is not None:
-        raise UsageError(f"the demo writes to a folder of this machine, and {output} is none")
+        raise UsageError(f"{output} is not a local folder; the demo writes to this machine only")
     return Path(path)
 
 
@@ -43,12 +52,12 @@ def _demo(output: Path) -> None:
     try:
         make_samples(output / "samples")
     except ImportError as error:
-        raise UsageError("the demo needs scikit-image: pip install 'perceiver-pipeline[demo]'") from error
+        raise UsageError("the demo requires scikit-image: pip install 'perceiver-pipeline[demo]'") from error
     with connected(None):
         for demo in DEMOS:
             _run(console, demo, output)
     console.print(
-        "The weights are random, so what they predict means nothing; a published checkpoint goes in their place.",
+        "The weights are random, so these predictions are meaningless. Give `perceiver run` a trained checkpoint.",
         highlight=False,
     )
 
@@ -65,17 +74,17 @@ def _run(console: Console, demo: "Demo", output: Path) -> None:
     )
     summary = execute(options)
     done = f"{count(summary.rows)} rows, {count(summary.quarantined)} quarantined, {duration(summary.seconds)}"
-    console.print(_table(f"{demo.task}: {done}", output / demo.task, _SHOWN[demo.task]))
+    console.print(_table(f"{demo.task}: {done}", output / demo.task, _DESCRIBE[demo.task]))
 
 
-def _table(title: str, output: Path, shown: Callable[[Mapping[str, Any]], str]) -> Table:
-    """What was predicted and what was not, from the parts themselves."""
+def _table(title: str, output: Path, describe: Callable[[Mapping[str, Any]], str]) -> Table:
+    """Return the first predictions and all quarantined units of an OUTPUT."""
     import pyarrow.dataset as ds
 
     table = Table(title=title, title_justify="left", show_header=False)
     rows = ds.dataset(output / "predictions", format="parquet").head(ROWS).to_pylist()
     for row in rows:
-        table.add_row(row["id"], shown(row))
+        table.add_row(row["id"], describe(row))
     if (output / "quarantine").is_dir():
         for row in ds.dataset(output / "quarantine", format="parquet").to_table().to_pylist():
             table.add_row(row["id"], f"[red]{row['error']}[/] {row['message']}")
@@ -89,21 +98,21 @@ def _label(row: Mapping[str, Any]) -> str:
 def _flow(row: Mapping[str, Any]) -> str:
     pixels = np.array(row["flow"], np.float32).reshape(row["height"], row["width"], 2)
     return (
-        f"{row['start_seconds']:.2f} s, {row['width']} by {row['height']}: {np.abs(pixels).mean():.2f} pixels a pixel"
+        f"{row['start_seconds']:.2f} s, {row['width']} by {row['height']}: mean flow {np.abs(pixels).mean():.2f} pixels"
     )
 
 
 def _clip(row: Mapping[str, Any]) -> str:
-    return f"{_label(row)}, video {row['video_psnr_db']:.1f} dB, sound {row['audio_psnr_db']:.1f} dB"
+    return f"{_label(row)}, video {row['video_psnr_db']:.1f} dB, audio {row['audio_psnr_db']:.1f} dB"
 
 
-_SHOWN: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+_DESCRIBE: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "image-classification": _label,
     "text-classification": _label,
     "fill-mask": lambda row: str(row["filled"]),
     "optical-flow": _flow,
     "multimodal-autoencoding": _clip,
-    "feature-extraction": lambda row: f"{len(row['embedding'])} numbers",
+    "feature-extraction": lambda row: f"{len(row['embedding'])} values",
 }
 
 

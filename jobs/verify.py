@@ -1,4 +1,4 @@
-"""`perceiver verify`: the engine against transformers on the same inputs, for the user's own checkpoint."""
+"""`perceiver verify`: compare the engine with transformers for the user's own checkpoint."""
 
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,16 +13,31 @@ if TYPE_CHECKING:
 
 
 def command(
-    task: Annotated[str, typer.Argument(help="The head, or feature-extraction for the latents of any checkpoint.")],
-    checkpoint: Annotated[str, typer.Option(help="A hub id, a folder or a URI with config.json and weights.")],
-    dtype: Annotated[list[Dtype] | None, typer.Option(help="Of the engine; float32 and bfloat16 by default.")] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Sample units.")] = 1,
-    chunks: Annotated[int, typer.Option(min=1, max=128, help="Of a clip's 128 passes in transformers.")] = 3,
-    device: Annotated[Device, typer.Option(help="Of both.")] = "cpu",
-    seed: Annotated[int, typer.Option(help="Of the sample units.")] = 0,
+    task: Annotated[
+        str, typer.Argument(metavar="TASK", help="A task, or feature-extraction for the latents of any checkpoint.")
+    ],
+    checkpoint: Annotated[
+        str, typer.Option(metavar="REF", help="Hugging Face Hub id, folder or URI with config.json and the weights.")
+    ],
+    dtype: Annotated[
+        list[Dtype] | None,
+        typer.Option(metavar="DTYPE", help="Precision of the engine. Repeatable. Default: float32 and bfloat16."),
+    ] = None,
+    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Number of sample units.")] = 1,
+    chunks: Annotated[
+        int, typer.Option(min=1, max=128, metavar="N", help="Compare this many of the 128 passes of a clip.")
+    ] = 3,
+    device: Annotated[Device, typer.Option(help="Device of both models.")] = "cpu",
+    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random sample units.")] = 0,
 ) -> None:
-    """Say the greatest difference between the engine and transformers in float32, for every output; in float32 also
-    between the engine and itself without the products of weights that it forms when it loads a checkpoint."""
+    """Show the greatest difference between the engine and transformers, per output.
+
+    transformers runs in float32. A float32 engine is also compared with itself without weight folding.
+
+    Example:
+
+    perceiver verify image-classification --checkpoint models/my-perceiver
+    """
 
     def body() -> None:
         from pipeline.reference.parity import verify
@@ -30,7 +45,7 @@ def command(
         from pipeline.runtime.errors import UsageError
 
         if task not in TASKS:
-            raise UsageError(f"task {task!r} is none of {', '.join(TASKS)}")
+            raise UsageError(f"task {task!r} must be one of {', '.join(TASKS)}")
         dtypes = dtype or [Dtype.FLOAT32, Dtype.BFLOAT16]
         rows = verify(task, checkpoint, dtypes=dtypes, batch=batch_size, chunks=chunks, device=device, seed=seed)
         Console().print(_table(task, rows))
@@ -39,7 +54,7 @@ def command(
 
 
 def _table(task: str, rows: list["Difference"]) -> Table:
-    table = Table(title=f"{task}: engine against others in float32", title_justify="left")
+    table = Table(title=f"{task}: engine compared with float32", title_justify="left")
     for column in ("output", "dtype", "against", "greatest difference", "range of the output", "of the range"):
         table.add_column(column, justify="left" if column in ("output", "dtype", "against") else "right")
     for row in rows:

@@ -1,10 +1,12 @@
-"""The command line: what it is called, what it refuses, and with which exit code."""
+"""The command line: its options and help, what it refuses, and with which exit code."""
 
 from __future__ import annotations
 
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.main import get_command
@@ -13,28 +15,39 @@ from typer.testing import CliRunner
 from jobs.cli import VERBS, app
 from pipeline.runtime.options import RunOptions
 
-README = (Path(__file__).parents[2] / "README.md").read_text()
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+WIDTH = 80
+
+
+def options_of(verb: str) -> list[Any]:
+    """Return the options of a verb, without its arguments."""
+    command = get_command(app).get_command(None, verb)  # type: ignore[attr-defined]
+    return [parameter for parameter in command.params if parameter.opts[0].startswith("--")]
 
 
 def flags(verb: str) -> set[str]:
-    """The options of a verb, as they are typed."""
-    group = get_command(app)
-    command = group.get_command(None, verb)  # type: ignore[attr-defined]
-    return {name for parameter in command.params for name in parameter.opts if name.startswith("--")}
+    """Return the options of a verb as they are typed, without their `--no-` forms."""
+    return {name for parameter in options_of(verb) for name in parameter.opts}
 
 
-def told(*arguments: str) -> tuple[int, str]:
-    """Exit code and everything printed, without the frames and line breaks that a terminal's width brings."""
+def perceiver(*arguments: str) -> tuple[int, str]:
+    """Return the exit code and everything printed, without the frames and line breaks of a terminal."""
     result = CliRunner().invoke(app, list(arguments))
     return result.exit_code, " ".join(result.output.replace("│", " ").split())
 
 
-def test_verbs_are_documented() -> None:
+def test_every_verb_is_documented() -> None:
+    text = "\n".join(page.read_text() for page in PAGES)
     for verb in VERBS:
-        assert f"perceiver {verb}" in README or f"make {verb}" in README
+        assert f"perceiver {verb}" in text or f"make {verb}" in text
 
 
-def test_options_of_a_run_are_frozen() -> None:
+def test_version_is_the_package_s() -> None:
+    assert perceiver("--version") == (0, f"perceiver-pipeline {version('perceiver-pipeline')}")
+
+
+def test_options_of_a_run_keep_their_names() -> None:
     assert flags("run") == flags("plan") == {
         "--job", "--checkpoint", "--from-latents", "--input-format", "--column", "--id-column", "--keep-columns",
         "--text-unit", "--fps", "--clip-stride", "--short-clip", "--replicas", "--devices-per-replica", "--device",
@@ -43,22 +56,50 @@ def test_options_of_a_run_are_frozen() -> None:
         "--stall-timeout", "--unit-seconds", "--unit-memory", "--trusted-inputs", "--address", "--single-writer",
     }  # fmt: skip
     assert flags("submit") == {"--address", "--wait", "--submission-id"}
+    switches = [parameter for parameter in options_of("run") if parameter.secondary_opts]
+    assert {name for parameter in switches for name in parameter.secondary_opts} == {
+        "--no-logits", "--no-latents", "--no-arrays", "--no-single-writer", "--no-retry-quarantined",
+        "--no-trusted-inputs",
+    }  # fmt: skip
 
 
-def test_every_field_of_the_options_has_a_description() -> None:
+def test_every_option_has_a_description() -> None:
     assert all(field.description for field in RunOptions.model_fields.values())
 
 
+def test_options_of_a_run_are_grouped_in_the_help() -> None:
+    panels = {parameter.rich_help_panel for parameter in options_of("run") if "--job" not in parameter.opts}
+    assert panels == {"Input", "Model", "Output", "Resources", "Fault tolerance"}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_fits_into_80_columns_with_examples_and_no_name_cut(verb: str) -> None:
+    result = CliRunner().invoke(app, [verb, "--help"], env={"COLUMNS": str(WIDTH), "TERMINAL_WIDTH": str(WIDTH)})
+    assert result.exit_code == 0
+    lines = result.output.splitlines()
+    assert max(map(len, lines)) <= WIDTH
+    names = {word for line in lines for word in line.split() if word.startswith("--")}
+    assert flags(verb) <= names
+    cut = [line for line in lines if "…" in line and "1, 2, 4 …" not in line]
+    assert not cut
+    assert "Example" in result.output
+    assert f"\n perceiver {verb} " in result.output, "an example"
+
+
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("arguments", "message"),
     [
-        (["run", "image-classification", "in", "out"], "--checkpoint"),
+        (["run", "image-classification", "in", "out"], "--checkpoint is required"),
         (["run"], "TASK is required"),
         (["run", "image-classification", "in"], "OUTPUT is required"),
         (["run", "image-classification", "in", "out", "--checkpoint", "x", "--replica", "2"], "--replicas"),
         (
             ["run", "optical-flow", "in", "out", "--checkpoint", "x", "--points", "10,20 30,x"],
             "--points (x) must be an integer, as in 10,20 30,40",
+        ),
+        (
+            ["run", "optical-flow", "in", "out", "--checkpoint", "x", "--points", "10,20,30"],
+            "--points (10,20,30) must be a pair of numbers, as in 10,20 30,40",
         ),
         (
             ["run", "optical-flow", "in", "out", "--checkpoint", "x", "--frames", "1,-2"],
@@ -77,63 +118,77 @@ def test_every_field_of_the_options_has_a_description() -> None:
         (["rum"], "rum"),
         (["verify", "nonsense", "--checkpoint", "x"], "image-classification"),
         (["verify", "fill-mask", "--checkpoint", "x", "--dtype", "float8"], "bfloat16"),
-        (["bench", "nonsense"], "optical-flow-perceiver"),
+        (["bench", "nonsense"], "'nonsense' must be one of fill-mask, image-classification"),
         (["bench", "--device", "tpu"], "cuda"),
+        (["bench", "--daft"], "--daft requires --pipeline"),
+        (["bench", "--pipeline", "--scaling"], "--pipeline and --scaling cannot be combined"),
+        (["bench", "--small"], "--small and --units require --pipeline or --scaling"),
     ],
 )
-def test_wrong_usage_exits_2_and_names_it(arguments: list[str], words: str) -> None:
-    code, output = told(*arguments)
+def test_wrong_usage_exits_2_and_names_the_mistake(arguments: list[str], message: str) -> None:
+    code, output = perceiver(*arguments)
     assert code == 2
-    assert words in output
+    assert message in output
 
 
 def test_unknown_task_exits_2(tmp_path: Path) -> None:
-    code, output = told("run", "image-clasification", str(tmp_path), str(tmp_path / "out"), "--checkpoint", "x")
+    code, output = perceiver("run", "image-clasification", str(tmp_path), str(tmp_path / "out"), "--checkpoint", "x")
     assert code == 2
-    assert "image-classification" in output
+    assert "did you mean image-classification?" in output
 
 
-def test_no_match_exits_2_before_any_work(tmp_path: Path, checkpoint: Path) -> None:
-    (tmp_path / "pictures").mkdir()
+def test_an_input_without_images_exits_2_before_any_work(tmp_path: Path, checkpoint: Path) -> None:
+    (tmp_path / "empty").mkdir()
     out = tmp_path / "out"
-    given = ["run", "image-classification", str(tmp_path / "pictures"), str(out), "--checkpoint", str(checkpoint)]
-    code, output = told(*given)
+    arguments = ["run", "image-classification", str(tmp_path / "empty"), str(out), "--checkpoint", str(checkpoint)]
+    code, output = perceiver(*arguments)
     assert code == 2
-    assert "pictures" in output
+    assert "empty" in output
     assert not list(out.glob("predictions/*"))
 
 
 def test_missing_checkpoint_exits_2(pictures: Path, tmp_path: Path) -> None:
     missing = str(tmp_path / "no-model")
-    code, output = told("run", "image-classification", str(pictures), str(tmp_path / "out"), "--checkpoint", missing)
+    code, output = perceiver(
+        "run", "image-classification", str(pictures), str(tmp_path / "out"), "--checkpoint", missing
+    )
     assert code == 2
     assert "no-model" in output
 
 
 def test_secret_in_a_uri_is_refused_and_not_repeated(tmp_path: Path) -> None:
-    given = ["run", "image-classification", "s3://key:canary-secret@bucket/x", str(tmp_path), "--checkpoint", "x"]
-    code, output = told(*given)
+    arguments = ["run", "image-classification", "s3://key:canary-secret@bucket/x", str(tmp_path), "--checkpoint", "x"]
+    code, output = perceiver(*arguments)
     assert code == 2
     assert "canary-secret" not in output
 
 
-@pytest.mark.parametrize("output", ["s3://bucket/out", "s3://key:canary-of-mine@bucket/out"])
-def test_the_demo_writes_to_this_machine_only(output: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("output", "message"),
+    [
+        ("s3://bucket/out", "s3://bucket/out is not a local folder"),
+        ("s3://key:canary-of-mine@bucket/out", "must not hold a user, password or query string"),
+    ],
+)
+def test_demo_writes_to_this_machine_only(
+    output: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.chdir(tmp_path)
-    code, said = told("demo", output)
+    code, printed = perceiver("demo", output)
     assert code == 2
-    assert "bucket/out" in said
-    assert "canary-of-mine" not in said
+    assert "bucket/out" in printed
+    assert message in printed
+    assert "canary-of-mine" not in printed
     assert list(tmp_path.iterdir()) == []
 
 
-def test_status_of_nothing_exits_2(tmp_path: Path) -> None:
-    code, output = told("status", str(tmp_path))
+def test_status_of_an_empty_folder_exits_2(tmp_path: Path) -> None:
+    code, output = perceiver("status", str(tmp_path))
     assert code == 2
-    assert "run" in output
+    assert "is not the OUTPUT of a run" in output
 
 
-def test_help_of_the_program_needs_neither_torch_nor_ray() -> None:
+def test_help_of_the_program_imports_neither_torch_nor_ray() -> None:
     lines = "import sys, jobs.cli\ntry: jobs.cli.app(['--help'])\nexcept SystemExit: pass\n"
     lines += "print([name for name in ('torch', 'ray', 'transformers') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
