@@ -46,14 +46,14 @@ def _folder(output: str) -> Path:
 
 def _demo(output: Path) -> None:
     from pipeline.reference.demo_data import DEMOS, make_samples
-    from pipeline.runtime.ray_backend.cluster import connected
+    from pipeline.runtime.ray_backend.connect import ray_connection
 
     console = Console()
     try:
         make_samples(output / "samples")
     except ImportError as error:
         raise UsageError("the demo requires scikit-image: pip install 'perceiver-pipeline[demo]'") from error
-    with connected(None):
+    with ray_connection(None):
         for demo in DEMOS:
             _run(console, demo, output)
     console.print(

@@ -32,7 +32,7 @@ def command(options: RunOptions) -> None:
 
 def _table(options: RunOptions, known: "Estimate") -> Table:
     table = Table(title=f"{options.task} into {options.output}", show_header=False, title_justify="left")
-    guess = f"about {count(known.about)}, " if known.about else ""
+    guess = f"about {count(known.estimated_units)}, " if known.estimated_units else ""
     units = f"{guess}known once the inputs are opened" if known.units is None else count(known.units)
     left = count(known.shards - known.shards_done)
     table.add_row("units", units)

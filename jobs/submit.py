@@ -39,13 +39,13 @@ def _submit(job: str, address: str, submission_id: str | None, wait: bool) -> No
     taken = submit(job, address, submission_id)
     print(f"submitted {taken.id}", flush=True)
     if not wait:
-        print(f"to follow it: {taken.to_follow}\nto stop it:   {taken.to_stop}")
+        print(f"to follow it: {taken.logs_command}\nto stop it:   {taken.stop_command}")
         return
     try:
         ended = follow(taken, lambda piece: print(piece, end="", flush=True))
     except KeyboardInterrupt:
         print(
-            f"\n{taken.id} keeps running.\nto follow it: {taken.to_follow}\nto stop it:   {taken.to_stop}",
+            f"\n{taken.id} keeps running.\nto follow it: {taken.logs_command}\nto stop it:   {taken.stop_command}",
             file=sys.stderr,
         )
         sys.exit(FAILED)

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.checkpoints import digest
-from pipeline.runtime.records.quarantine import quarantined, to_table
+from pipeline.runtime.records.quarantine import quarantine_record, quarantine_table
 from pipeline.runtime.stages.predict import ModelRef
 from pipeline.runtime.stages.shard_format import pack, pack_arrays
 
@@ -27,7 +27,7 @@ def packed(units: Sequence[Mapping[str, np.ndarray]]) -> pa.Table:
     names = {name: [f"{name}{number}" for number in range(len(units))] for name in ("id", "uri", "version")}
     strings = {name: pa.array(values, pa.large_string()) for name, values in names.items()}
     arrays = pack_arrays({name: [unit[name] for unit in units] for name in units[0]}) if units else {}
-    before = to_table([quarantined("early", "uri", "load", ValueError("cut"))])
+    before = quarantine_table([quarantine_record("early", "uri", "load", ValueError("cut"))])
     scalars = {"shard": 7, "segment": 2, "plan": "f", "fatal": "", "seconds_load": 0.5}
     return pack(pa.table(strings | arrays), before, scalars)
 

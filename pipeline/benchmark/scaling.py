@@ -10,7 +10,7 @@ from statistics import median
 from pipeline.benchmark.monitor import busy
 from pipeline.benchmark.workloads import Row, ThroughputOptions, Work, shapes_of, works
 from pipeline.reference.published_configs import Shape
-from pipeline.runtime.ray_backend.cluster import nodes, resolve
+from pipeline.runtime.ray_backend.resources import cluster_nodes, resolve_resources
 
 
 def bench_scaling(names: Sequence[str], options: ThroughputOptions) -> Iterator[Row]:
@@ -56,12 +56,12 @@ def _times_as_much(work: Work, count: int) -> float:
 
 
 def _threads(work: Work, count: int) -> int:
-    return resolve(work.run_options(replicas=count), nodes()).threads
+    return resolve_resources(work.run_options(replicas=count), cluster_nodes()).threads
 
 
 def _counts(work: Work) -> list[int]:
     """1, 2, 4 … as far as each has a CPU, or a GPU, and a shard of its own."""
-    there = nodes()
+    there = cluster_nodes()
     devices = sum(node.gpus if work.options.device == "cuda" else node.cpus for node in there)
     most = max(1, min(int(devices), math.ceil(work.units / work.shard_size)))
     return [1 << power for power in range(most.bit_length())]

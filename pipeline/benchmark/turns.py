@@ -20,7 +20,7 @@ from pipeline.perceiver import PerceiverIO
 from pipeline.reference import transformers_model
 from pipeline.reference.parity import engine_predict
 from pipeline.reference.sample_inputs import sample_unit, to_device
-from pipeline.runtime.driver.prepare import Prepared, prepared
+from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.run import Driver
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.manifest import MANIFEST
@@ -75,13 +75,13 @@ class Engine:
 def pipeline_turn(options: RunOptions, notes: Path) -> Turn:
     """A whole run, as `pipeline.runtime.driver.run.execute` does it, but for a model that notes when it is loaded."""
     called = time.time()
-    with watched(notes) as seen, prepared(options) as ready:
+    with watched(notes) as seen, prepare_run(options) as ready:
         driver = Driver(_watched(ready, notes), Console(file=io.StringIO()))
         driver.resume()
         driver.work()
         summary = driver.finish(time.time() - called)
     ended = time.time()
-    last = max(receipt.heard for receipt in driver.ledger.by_shard.values())
+    last = max(receipt.received_at for receipt in driver.ledger.by_shard.values())
     seconds = json.loads(ready.output.read(MANIFEST))["seconds"]
     return Turn(
         units=summary.rows,
@@ -94,7 +94,7 @@ def pipeline_turn(options: RunOptions, notes: Path) -> Turn:
     )
 
 
-def _watched(ready: Prepared, notes: Path) -> Prepared:
+def _watched(ready: PreparedRun, notes: Path) -> PreparedRun:
     model = Watched(**vars(ready.stages.model), notes=str(notes))
     return replace(ready, stages=replace(ready.stages, model=model))
 

@@ -15,7 +15,7 @@ from pipeline.perceiver.cpu_parallel import threads
 from pipeline.reference import random_checkpoints, sample_media
 from pipeline.reference.published_configs import SHAPES, Shape
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.ray_backend.cluster import connected
+from pipeline.runtime.ray_backend.connect import ray_connection
 from pipeline.runtime.stages.predict import MAX_BATCH_UNITS
 
 Row: TypeAlias = dict[str, Any]
@@ -114,7 +114,7 @@ class Work:
 
 def works(shape: Shape, options: ThroughputOptions) -> Iterator[Work]:
     """The work of each dtype, on the same files and weights; for each its time the cluster is there."""
-    with tempfile.TemporaryDirectory() as scratch, connected("local"), threads(replica_threads()):
+    with tempfile.TemporaryDirectory() as scratch, ray_connection("local"), threads(replica_threads()):
         folder = Path(scratch)
         checkpoint = random_checkpoints.make_checkpoint(
             shape.model_class, shape.config(), folder / "model", options.seed

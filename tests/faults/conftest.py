@@ -16,7 +16,7 @@ from rich.console import Console
 from pipeline.reference.published_configs import small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunOptions
-from pipeline.runtime.driver import prepare
+from pipeline.runtime.driver import checks
 from pipeline.runtime.driver.run import Summary, execute
 from pipeline.storage import Store
 from tests.faults.killed_runs import Job, Points
@@ -119,10 +119,10 @@ def options(tmp_path: Path, checkpoint: Path) -> RunOptions:
 @pytest.fixture
 def wrapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Slow]], None]:
     """`wrapped(Slow)`: runs of this process use the real head in that wrapper."""
-    head_for = prepare.head_for
+    head_for = checks.head_for
 
     def wrap(kind: type[Slow]) -> None:
-        monkeypatch.setattr(prepare, "head_for", lambda *given: kind(head_for(*given)))
+        monkeypatch.setattr(checks, "head_for", lambda *given: kind(head_for(*given)))
 
     return wrap
 

@@ -52,8 +52,8 @@ def units_a_second(folder: Path, model: Path, output: Path, *, trusted: bool) ->
     )
     execute(options, console=Console(file=io.StringIO()))
     store = Store(str(output))
-    receipts = sorted(read_receipts(store, read_run(store).run).values(), key=lambda receipt: receipt.heard)
-    return sum(receipt.units for receipt in receipts[1:]) / (receipts[-1].heard - receipts[0].heard)
+    receipts = sorted(read_receipts(store, read_run(store).run).values(), key=lambda receipt: receipt.received_at)
+    return sum(receipt.units for receipt in receipts[1:]) / (receipts[-1].received_at - receipts[0].received_at)
 
 
 def main() -> None:

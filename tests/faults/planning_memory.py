@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from pipeline.runtime.driver.prepare import prepared
+from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.options import RunOptions
 
 
@@ -18,7 +18,7 @@ def main(folder: str, uri: str) -> None:
         task="image-classification", input=uri, output=f"{folder}/out", checkpoint=f"{folder}/model", address="local"
     )
     began = time.monotonic()
-    with prepared(options) as ready:
+    with prepare_run(options) as ready:
         seconds, status = time.monotonic() - began, Path("/proc/self/status").read_text()
         peak = round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
         told = {"seconds_without_imports": round(seconds, 1), "peak_mb": peak}

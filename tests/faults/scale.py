@@ -28,7 +28,7 @@ from PIL import Image
 from pipeline.reference.published_configs import FOURIER, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunOptions
-from pipeline.runtime.driver.prepare import Prepared, prepared
+from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.records.receipts import Ledger, receipt_of
 from pipeline.sinks.parts import Footer, encode_part, part_key
 from pipeline.sinks.schema import output_schema
@@ -90,7 +90,7 @@ def resume(folder: Path, shards: int) -> dict[str, Any]:
         shard_size=1,
         address="local",
     )
-    with prepared(options) as ready:
+    with prepare_run(options) as ready:
         leave_half(ready, folder / "out")
     points = Points(folder / "points")
     points.arm("predict.begin", action="stop")
@@ -123,7 +123,7 @@ def run(folder: Path, units: int) -> dict[str, Any]:
     return {"exit_code": code, "rows": rows, "seconds": seconds, "own_mb": memory}
 
 
-def leave_half(ready: Prepared, output: Path) -> None:
+def leave_half(ready: PreparedRun, output: Path) -> None:
     """Parts of every other shard, a row each, and receipts of all of them but the last ones."""
     ledger = Ledger(output=ready.output)
     schema = output_schema(ready.stages.writer.columns, ready.stages.writer.kept)

@@ -14,7 +14,7 @@ import pytest
 
 from pipeline.reference.published_configs import FLOW, SEQUENCE
 from pipeline.runtime import RunOptions
-from pipeline.runtime.driver.prepare import prepared
+from pipeline.runtime.driver.prepare import prepare_run
 from tests.faults.conftest import Outcome
 from tests.runtime.test_every_task import parquet, photograph, png
 from tests.sample_videos import make_video
@@ -68,7 +68,7 @@ def put(folder: Path, files: Mapping[str, bytes]) -> None:
 def plan(task: str, checkpoint: Path, folder: Path, **asked: object) -> None:
     """Freeze the plan of a run into `out` beside the folder, as `perceiver plan` does."""
     given = {"input": str(folder), "output": str(folder.parent / "out"), "checkpoint": str(checkpoint)}
-    with prepared(RunOptions(task=task, **given, **asked)):
+    with prepare_run(RunOptions(task=task, **given, **asked)):
         pass
 
 

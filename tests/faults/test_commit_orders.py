@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.runtime.records.committed import recover
+from pipeline.runtime.records.committed import receipts_from_footers
 from pipeline.sinks.ownership import RUN_FILE
 from pipeline.sinks.parts import Footer, Quarantined, commit, part_key, quarantine_key, read_footer
 from pipeline.storage import Store
@@ -165,7 +165,7 @@ def test_two_attempts_that_end_differently_are_never_mixed_in_any_order(
             assert ended == [read_footer(store, PART)] * len(ended), "all of them say what the part says"
             check_whole(store)
         if any("put part" in attempt.steps for attempt in attempts):
-            (receipt,) = recover(store, NAME, [SHARD])
+            (receipt,) = receipts_from_footers(store, NAME, [SHARD])
             assert receipt.rows + receipt.quarantined == len(UNITS)
             check_whole(store)
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 import pytest
 
-from pipeline.runtime.records.crash_counts import read_lost
+from pipeline.runtime.records.crash_counts import read_crash_counts
 from pipeline.runtime.records.run_file import read_run
 from tests.faults.killed_runs import KILLED, SECONDS, Job, ended, start, wait_for
 from tests.faults.whole_output import assert_whole, rows
@@ -153,5 +153,5 @@ def test_a_resume_knows_of_the_attempts_that_were_written_down(job, point, known
     assert driver.returncode == KILLED, said
     assert run.points.taken(point) == [driver.pid]
     run.points.clear()
-    assert read_lost(run.output, read_run(run.output).run)[0] == known
+    assert read_crash_counts(run.output, read_run(run.output).run)[0] == known
     assert ("once more, apart from one another" in run.finishes()) is known

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from ray import cloudpickle
 
-from pipeline.runtime.driver import prepare
+from pipeline.runtime.driver import checks
 from tests import harmful_units
 from tests.faults.conftest import Outcome
 from tests.sample_videos import make_video
@@ -34,7 +34,7 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
     """`reading(source)`: runs of this process read their inputs by that source."""
 
     def read_by(source: Any) -> None:
-        monkeypatch.setattr(prepare, "source_for", lambda _name, options: source.configured(options))
+        monkeypatch.setattr(checks, "source_for", lambda _name, options: source.configured(options))
 
     return read_by
 

@@ -12,7 +12,7 @@ import pytest
 from rich.console import Console
 
 from pipeline.runtime import RunFailed, RunOptions
-from pipeline.runtime.driver.prepare import prepared
+from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.driver.run import Driver
 from pipeline.storage import Store
 from tests.faults.conftest import Outcome
@@ -68,7 +68,7 @@ def test_a_bucket_that_is_taken_away_ends_the_run_which_goes_on_once_it_is_back(
     files = {f"{number}.png": png(photograph(number)) for number in range(6)}
     put(s3.client, bucket, files)
     given = {"input": f"s3://{bucket}/in put", "output": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
-    with prepared(RunOptions(task="image-classification", shard_size=2, **given)) as ready:
+    with prepare_run(RunOptions(task="image-classification", shard_size=2, **given)) as ready:
         take_away(s3.client, bucket)
         driver = Driver(ready, Console(file=io.StringIO()))
         driver.resume()

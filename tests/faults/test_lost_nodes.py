@@ -17,7 +17,7 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
-from pipeline.runtime.driver.signals import handlers_kept
+from pipeline.runtime.driver.signals import preserve_signal_handlers
 from pipeline.runtime.ray_backend.dataset import CONCURRENT_CALLS
 from pipeline.runtime.ray_backend.drain import POLL_SECONDS
 from tests.faults.killed_runs import Job, Points, assert_whole, ended, start
@@ -54,7 +54,7 @@ class Nodes:
         self._add(num_cpus=2)
 
     def _add(self, **given: Any) -> None:
-        with handlers_kept():
+        with preserve_signal_handlers():
             self.cluster.add_node(**given)
 
     def kill(self, node: Any) -> None:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from pipeline.runtime import RunFailed, RunOptions
 from pipeline.runtime.driver.run import execute
-from pipeline.runtime.records.committed import listed
+from pipeline.runtime.records.committed import list_parts
 from pipeline.runtime.records.run_file import read_run
 from pipeline.sinks.ownership import RUN_FILE, OutputLost
 from pipeline.storage import Store
@@ -53,7 +53,7 @@ def test_output_that_is_deleted_under_a_run_and_used_again_holds_the_new_run_onl
     assert "_run/manifest.json" not in output.keys("_run/")
     summary = execute(options, console=Console(file=io.StringIO()))
     assert (summary.run, summary.resumed, summary.rows, summary.quarantined) == ("bbbb0000", 0, 78, 2)
-    assert listed(output, "bbbb0000").foreign == []
+    assert list_parts(output, "bbbb0000").foreign == []
     parts = sorted(Path(output.uri, "predictions").glob("*.parquet"))
     rows = [name for part in parts for name in pq.read_table(part)["id"].to_pylist()]
     assert len(rows) == len(set(rows)) == 78

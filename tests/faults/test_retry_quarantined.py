@@ -17,7 +17,7 @@ from rich.console import Console
 
 from pipeline.reference.published_configs import SEQUENCE
 from pipeline.runtime import RunFailed, RunOptions
-from pipeline.runtime.driver import prepare, run
+from pipeline.runtime.driver import checks, run
 from pipeline.runtime.driver.run import Summary, execute
 from pipeline.runtime.driver.status import status
 from pipeline.storage import Store
@@ -42,15 +42,15 @@ class Capricious(Slow):
 
 @pytest.fixture
 def bad_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs use the capricious head until the test ends or `prepare.head_for` is put back."""
-    head_for = prepare.head_for
+    """Runs use the capricious head until the test ends or `checks.head_for` is put back."""
+    head_for = checks.head_for
 
     def capricious(*given: Any) -> Any:
         head = Capricious(head_for(*given))
         del head.transform  # the class's own
         return head
 
-    monkeypatch.setattr(prepare, "head_for", capricious)
+    monkeypatch.setattr(checks, "head_for", capricious)
 
 
 @pytest.fixture

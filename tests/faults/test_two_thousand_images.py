@@ -128,7 +128,7 @@ def test_driver_killed_three_times(run, expected) -> None:  # type: ignore[no-un
     subprocess.run(command, check=True, timeout=600)
     _check(output, expected)
     receipts = read_receipts(output, read_run(output).run)
-    last = max(receipts.values(), key=lambda receipt: receipt.heard).driver
+    last = max(receipts.values(), key=lambda receipt: receipt.received_at).driver
     scheduled = {shard for shard, receipt in receipts.items() if receipt.driver == last}
     assert scheduled == set(range(COUNT // SHARD)) - done
     if read_before:

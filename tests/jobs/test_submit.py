@@ -251,8 +251,8 @@ def test_a_stopped_job_exits_1(head: Head, job: Callable[..., Any]) -> None:
     assert taken.returncode == 0, taken.stderr
     head.tell("ray", "job", "stop", "to-stop", "--address", head.address)
     code = f"""
-from pipeline.runtime.ray_backend.submit import Submitted, follow
-ended = follow(Submitted(id="to-stop", address="{head.address}"), lambda piece: None)
+from pipeline.runtime.ray_backend.submit import SubmittedJob, follow
+ended = follow(SubmittedJob(id="to-stop", address="{head.address}"), lambda piece: None)
 print(ended.code, ended.message)
 """
     ended = head.tell("python", "-c", code)
@@ -277,10 +277,10 @@ def test_a_log_heard_twice_is_said_once(head: Head) -> None:
     )  # in pieces
     code = f"""
 import asyncio
-from pipeline.runtime.ray_backend.submit import Log
+from pipeline.runtime.ray_backend.submit import JobLog
 from ray.job_submission import JobSubmissionClient
 client, said = JobSubmissionClient("{head.address}"), []
-log = Log(say=said.append, heard=100)
+log = JobLog(write=said.append, printed=100)
 for _ in range(2):
     asyncio.run(log.tail(client, "talks"))
 assert "".join(said) == client.get_job_logs("talks")[100:], said

@@ -16,8 +16,8 @@ import pytest
 from pipeline.reference.published_configs import SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunOptions
-from pipeline.runtime.driver.prepare import Checked, check
-from pipeline.runtime.plan.planner import Cut, Plan, freeze
+from pipeline.runtime.driver.checks import CheckedRun, check_run
+from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
 from pipeline.runtime.stages.load import Loaded, to_tables
 from pipeline.runtime.stages.write import Writer
 from pipeline.sinks.parts import Footer, encode_part
@@ -39,14 +39,16 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "in"
 
 
-def checked(folder: Path, texts: Path, *keep: str) -> Checked:
+def checked(folder: Path, texts: Path, *keep: str) -> CheckedRun:
     output = str(folder.parent / "out")
     options = {"task": "text-classification", "input": str(folder), "output": output, "checkpoint": str(texts)}
-    return check(RunOptions(**options, keep_columns=keep))
+    return check_run(RunOptions(**options, keep_columns=keep))
 
 
-def frozen(one: Checked) -> Plan:
-    return freeze(one.output, one.source, lambda: discover(one.input, one.source), Cut(unit_bytes=1), kept=one.kept)
+def frozen(one: CheckedRun) -> Plan:
+    return freeze_plan(
+        one.output, one.source, lambda: discover(one.input, one.source), ShardSizing(unit_bytes=1), kept=one.kept
+    )
 
 
 def written(folder: Path, name: str, **options: Any) -> pa.ChunkedArray:

@@ -17,7 +17,7 @@ from transformers import PerceiverForMaskedLM, PerceiverForSequenceClassificatio
 from pipeline.reference.published_configs import MASKED_LM, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunOptions, UsageError
-from pipeline.runtime.driver.prepare import check
+from pipeline.runtime.driver.checks import check_run
 from pipeline.runtime.driver.run import execute
 from pipeline.storage import AccessError, Store
 
@@ -80,12 +80,12 @@ def test_options_that_mean_nothing_to_a_head_or_source_are_refused(tmp_path: Pat
     values = {"input": str(tmp_path), "output": str(tmp_path / "out")}
     masked = str(make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path / "model"))
     with pytest.raises(UsageError, match="keeps no logits"):
-        check(RunOptions(task="fill-mask", checkpoint=masked, logits=True, **values))
+        check_run(RunOptions(task="fill-mask", checkpoint=masked, logits=True, **values))
     images = {"task": "image-classification", "checkpoint": str(checkpoint), "column": "body"}
     with pytest.raises(UsageError, match="means nothing to images: such a file has no columns"):
-        check(RunOptions(input_format="images", **images, **values))
+        check_run(RunOptions(input_format="images", **images, **values))
     with pytest.raises(UsageError, match=r"input_format 'text' holds no picture; these do: .*images"):
-        check(RunOptions(input_format="text", **{**images, "column": None}, **values))
+        check_run(RunOptions(input_format="text", **{**images, "column": None}, **values))
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(AccessError, match=r"a\.png: column \('body'\) means nothing to images"):
-        check(RunOptions(**images, **values))
+        check_run(RunOptions(**images, **values))

@@ -9,14 +9,14 @@ from dataclasses import dataclass, replace
 
 import pyarrow as pa
 
-from pipeline.runtime.driver.prepare import prepared
+from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.plan.plan_files import pieces_of, read_plan_file
+from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
 from pipeline.runtime.plan.planner import Plan
-from pipeline.runtime.ray_backend.dataset import Stages
+from pipeline.runtime.ray_backend.dataset import StageConfig
 from pipeline.runtime.ray_backend.remote_call import call_with_replica_resources
-from pipeline.runtime.records.committed import committed
-from pipeline.runtime.records.quarantine import from_table
+from pipeline.runtime.records.committed import committed_shards
+from pipeline.runtime.records.quarantine import records_in_table
 from pipeline.runtime.stages.load import Loaded, Loader, read, to_tables
 from pipeline.runtime.stages.predict import Replica
 from pipeline.runtime.stages.shard_format import pack, unpack
@@ -43,7 +43,7 @@ class Estimate:
     shards: int
     shards_done: int
     units: int | None
-    about: int
+    estimated_units: int
     changed: int
     device: str
     dtype: str
@@ -57,7 +57,7 @@ class Estimate:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sample:
+class MeasuredSample:
     """What a few units took: seconds and bytes of one."""
 
     units: int
@@ -69,14 +69,14 @@ class Sample:
 
 def estimate(options: RunOptions) -> Estimate:
     """Freeze the plan of a run and say what it takes. Raises what a run would raise before any work."""
-    with prepared(options) as ready:
+    with prepare_run(options) as ready:
         plan, resources = ready.plan, ready.stages.resources
-        done = len(committed(ready.output, ready.run.run))
-        pieces = list(_pieces(ready.output, plan))
-        sample = call_with_replica_resources(resources, measure, ready.stages, pieces)
+        done = len(committed_shards(ready.output, ready.run.run))
+        pieces = list(_sample_pieces(ready.output, plan))
+        sample = call_with_replica_resources(resources, measure_sample, ready.stages, pieces)
         loads = max(1.0, (resources.cpus - resources.replicas * resources.replica_cpus) / resources.load_cpus)
         a_unit = max(sample.load_seconds / loads, sample.predict_seconds / resources.replicas)
-        units = plan.units if plan.units is not None else plan.about or None
+        units = plan.units if plan.units is not None else plan.estimated_units or None
         left = None if units is None else units * (plan.shards - done) / plan.shards
         return Estimate(
             run=ready.run.run,
@@ -84,7 +84,7 @@ def estimate(options: RunOptions) -> Estimate:
             shards=plan.shards,
             shards_done=done,
             units=plan.units,
-            about=plan.about,
+            estimated_units=plan.estimated_units,
             changed=plan.changed,
             device=resources.device,
             dtype=resources.dtype,
@@ -98,16 +98,16 @@ def estimate(options: RunOptions) -> Estimate:
         )
 
 
-def _pieces(output: Store, plan: Plan) -> Iterator[Piece]:
+def _sample_pieces(output: Store, plan: Plan) -> Iterator[Piece]:
     """The first pieces of the plan's middle file: listings often start with what is unlike the rest."""
     file = plan.files[len(plan.files) // 2]
     table = read_plan_file(output, file.name, file.sha256)
     rows = itertools.chain(range(table.num_rows // 2, table.num_rows), range(table.num_rows // 2))
-    pieces = (piece for row in rows for piece in pieces_of(table.slice(row, 1).to_pylist()[0]))
+    pieces = (piece for row in rows for piece in pieces_in_row(table.slice(row, 1).to_pylist()[0]))
     yield from itertools.islice(pieces, MOST_UNITS)
 
 
-def measure(stages: Stages, pieces: list[Piece]) -> Sample:
+def measure_sample(stages: StageConfig, pieces: list[Piece]) -> MeasuredSample:
     """Load and predict some units in this process: some micro-batches, or what fits in half a minute.
 
     The first unit warms up, and says how many more will be tried.
@@ -117,12 +117,12 @@ def measure(stages: Stages, pieces: list[Piece]) -> Sample:
     _, shard = _load(stages.loader, pieces, 1)
     replica(shard)
     each = time.perf_counter() - started
-    load_seconds, shard = _load(stages.loader, pieces, _units(each, (1 + BATCHES) * replica.batch_size))
+    load_seconds, shard = _load(stages.loader, pieces, _sample_size(each, (1 + BATCHES) * replica.batch_size))
     started = time.perf_counter()
     rows, failed, _ = unpack(replica(shard))
     predict_seconds = time.perf_counter() - started
     count = max(1, rows.num_rows + failed.num_rows)
-    return Sample(
+    return MeasuredSample(
         units=count,
         quarantined=failed.num_rows,
         load_seconds=load_seconds,
@@ -131,7 +131,7 @@ def measure(stages: Stages, pieces: list[Piece]) -> Sample:
     )
 
 
-def _units(each: float, wanted: int) -> int:
+def _sample_size(each: float, wanted: int) -> int:
     """How many units to try, where one took so many seconds."""
     return max(1, min(wanted, int(SECONDS / each)))
 
@@ -150,14 +150,14 @@ def _load(loader: Loader, pieces: list[Piece], most: int) -> tuple[float, pa.Tab
     return seconds / max(1, len(results)), pack(units, failed, {"segment": 0})
 
 
-def _part_bytes(stages: Stages, rows: pa.Table, failed: pa.Table) -> int:
+def _part_bytes(stages: StageConfig, rows: pa.Table, failed: pa.Table) -> int:
     footer = Footer(
         run=stages.writer.run,
         shard=0,
         segment=0,
         plan="",
         rows=rows.num_rows,
-        quarantined=from_table(failed),
+        quarantined=records_in_table(failed),
         seconds={},
     )
     return len(encode_part(stages.writer.rows(rows), footer))

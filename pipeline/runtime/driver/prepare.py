@@ -5,166 +5,74 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
-from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-
-from pipeline.checkpoints import CheckpointError, digest, fetch
-from pipeline.heads import Head, head_for
-from pipeline.heads.latent_columns import LATENT_COLUMNS
-from pipeline.perceiver.checkpoint_loading import check_weights, read_config
-from pipeline.runtime.errors import UsageError
-from pipeline.runtime.options import RunOptions, require_task
-from pipeline.runtime.plan.duplicate_ids import check_ids
+from pipeline.runtime.driver.checks import CheckedRun, check_run, read_limits
+from pipeline.runtime.options import RunOptions
+from pipeline.runtime.plan.duplicate_ids import check_unique_ids
 from pipeline.runtime.plan.isolated_source import isolated
-from pipeline.runtime.plan.plan_files import read_segments
-from pipeline.runtime.plan.planner import Cut, Plan, freeze
-from pipeline.runtime.plan.retry_quarantined import freeze_again
-from pipeline.runtime.ray_backend.cluster import Resources, connected, nodes, resolve
-from pipeline.runtime.ray_backend.dataset import Stages
-from pipeline.runtime.records.committed import PREDICTIONS
-from pipeline.runtime.records.run_file import Run, claim, new_run, read_run
+from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
+from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment
+from pipeline.runtime.ray_backend.connect import ray_connection
+from pipeline.runtime.ray_backend.dataset import StageConfig
+from pipeline.runtime.ray_backend.resources import Resources, cluster_nodes, resolve_resources
+from pipeline.runtime.records.run_file import Run, claim_output, new_run
 from pipeline.runtime.stages.load import Loader
 from pipeline.runtime.stages.predict import ModelRef, output_columns
 from pipeline.runtime.stages.write import Writer
-from pipeline.sandbox import ResourceLimits
-from pipeline.sinks.schema import output_schema, with_plain_types
-from pipeline.sources import Listing, Source, SourceOptions, discover, source_for
-from pipeline.sources.stored_latents_source import STORED_LATENTS
-from pipeline.storage import Entry, Store
-from pipeline.storage.uris import check_uri
+from pipeline.sources import Listing, Source, discover
+from pipeline.storage import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Checked:
-    """What the user named, found to be there and to fit together. `kept`: columns that rows carry along."""
-
-    input: str  # as `discover` takes it
-    source: Source
-    inputs: Store
-    kept: pa.Schema
-    output: Store
-    checkpoint: str  # as replicas find it
-    digest: str
-    head: Head
-    stored: str | None  # name of the run whose latents are decoded
-    named: bool  # units have ids of their own, which must be distinct
-    latent_bytes: int  # of one unit, where rows keep them
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedRun:
     """A run whose plan is frozen, ready to go."""
 
     options: RunOptions
     output: Store
     run: Run
     plan: Plan
-    stages: Stages
+    stages: StageConfig
 
 
 @contextmanager
-def prepared(options: RunOptions) -> Iterator[Prepared]:
+def prepare_run(options: RunOptions) -> Iterator[PreparedRun]:
     """The checked and frozen run, connected to its Ray cluster for the time of the block.
 
     UsageError, AccessError or CheckpointError where it cannot be run as asked: nothing was predicted then.
     """
-    checked = check(options)
-    with connected(options.address):
-        resources = resolve(options, nodes())
-        run = claim(checked.output, _run(options, checked, resources))
-        plan = _plan(options, checked, run)
-        stages = _stages(checked, run, resources, options)
-        yield Prepared(options=options, output=checked.output, run=run, plan=plan, stages=stages)
+    checked = check_run(options)
+    with ray_connection(options.address):
+        resources = resolve_resources(options, cluster_nodes())
+        run = claim_output(checked.output, _new_run(options, checked, resources))
+        plan = _freeze(options, checked, run)
+        stages = _stage_config(checked, run, resources, options)
+        yield PreparedRun(options=options, output=checked.output, run=run, plan=plan, stages=stages)
 
 
-def check(options: RunOptions) -> Checked:
-    """INPUT, OUTPUT and the checkpoint, without a cluster: whether they are there and fit the task."""
-    require_task(options.task)
-    folder = fetch(check_uri(options.checkpoint))
-    check_weights(folder)
-    head, checkpoint = _head(options, folder), digest(folder)
-    source, stored, named = _source(options, head), None, options.id_column is not None
-    if options.from_latents is not None:
-        stored = _stored_run(options.from_latents, checkpoint)
-        named = len(read_segments(Store(options.from_latents))) > 1  # a changed input has rows in several
-    uri = options.input if options.from_latents is None else f"{options.from_latents.rstrip('/')}/{PREDICTIONS}"
-    found = discover(uri, source)
-    first = next(found.entries)
-    with isolated(source, _limits(options)) as opened:
-        kept = _kept(options, opened, found.store, chain([first], found.entries))
-        next(iter(opened.pieces(found.store, first)), None)  # so that nothing is written where it lacks the column
-    columns = output_columns(head, options.array_dtype if options.latents else None)
-    try:
-        output_schema(columns, kept)
-    except ValueError as error:  # a kept column by a name that is taken
-        raise UsageError(str(error)) from error
-    output = Store(options.output, single_writer=options.single_writer)
-    output.check_writable()
-    return Checked(
-        input=uri,
-        source=source,
-        inputs=found.store,
-        kept=kept,
-        output=output,
-        checkpoint=str(folder.resolve()) if _is_local(options.checkpoint) else options.checkpoint,
-        digest=checkpoint,
-        head=head,
-        stored=stored,
-        named=named,
-        latent_bytes=_latent_bytes(folder, options.array_dtype) if options.latents else 0,
-    )
-
-
-def _kept(options: RunOptions, source: Source, store: Store, entries: Iterator[Entry]) -> pa.Schema:
-    """The columns that rows carry along, as the first file has them that is not damaged."""
-    kept = pa.schema([])
-    for entry in entries:
-        kept = with_plain_types(source.kept(store, entry))
-        if len(kept) == len(options.keep_columns):
-            break
-    return kept
-
-
-def _plan(options: RunOptions, checked: Checked, run: Run) -> Plan:
+def _freeze(options: RunOptions, checked: CheckedRun, run: Run) -> Plan:
     """The frozen plan, with what INPUT has beyond it, and where asked with what is quarantined."""
-    cut = Cut(
+    cut = ShardSizing(
         unit_bytes=checked.head.unit_bytes + checked.latent_bytes,
         growth=checked.head.bytes_per_medium_byte,
         shard_size=options.shard_size,
         limit=options.limit,
     )
     output, redo, kept = checked.output, options.changed == "redo", checked.kept
-    with isolated(checked.source, _limits(options)) as source:
-        plan = freeze(output, source, lambda: _found(checked, source), cut, redo=redo, kept=kept, run=run.run)
+    with isolated(checked.source, read_limits(options)) as source:
+        plan = freeze_plan(output, source, lambda: _found(checked, source), cut, redo=redo, kept=kept, run=run.run)
         if options.retry_quarantined:
-            plan = freeze_again(output, run.run, plan, source, lambda: discover(checked.input, source), cut)
+            plan = freeze_retry_segment(output, run.run, plan, source, lambda: discover(checked.input, source), cut)
         return plan
 
 
-def _found(checked: Checked, source: Source) -> Listing:
+def _found(checked: CheckedRun, source: Source) -> Listing:
     """A fresh listing; where units have ids of their own, all of them distinct."""
     if checked.named:
-        check_ids(source, discover(checked.input, source))
+        check_unique_ids(source, discover(checked.input, source))
     return discover(checked.input, source)
 
 
-def _limits(options: RunOptions) -> ResourceLimits | None:
-    """Of reading one unit, or of opening one file; None where inputs are trusted."""
-    if options.trusted_inputs:
-        return None
-    return ResourceLimits(seconds=options.unit_seconds, memory_bytes=int(options.unit_memory * 2**30))
-
-
-def _latent_bytes(folder: Path, dtype: str) -> int:
-    """Of the latents [N, D] that a unit is encoded in."""
-    config = read_config(folder)
-    return int(config.num_latents * config.d_latents * np.dtype(dtype).itemsize)
-
-
-def _run(options: RunOptions, checked: Checked, resources: Resources) -> Run:
+def _new_run(options: RunOptions, checked: CheckedRun, resources: Resources) -> Run:
     """What run.json would say of it."""
     asked = options.source_options()
     if len(checked.kept):
@@ -183,11 +91,11 @@ def _run(options: RunOptions, checked: Checked, resources: Resources) -> Run:
     )
 
 
-def _stages(checked: Checked, run: Run, resources: Resources, options: RunOptions) -> Stages:
+def _stage_config(checked: CheckedRun, run: Run, resources: Resources, options: RunOptions) -> StageConfig:
     """What the workers get."""
     output, head = checked.output, checked.head
     keep_latents = options.array_dtype if options.latents else None
-    return Stages(
+    return StageConfig(
         loader=Loader(
             inputs=checked.inputs,
             output=output,
@@ -196,7 +104,7 @@ def _stages(checked: Checked, run: Run, resources: Resources, options: RunOption
             run=run.run,
             kept=checked.kept,
             stored=checked.stored is not None,
-            limits=_limits(options),
+            limits=read_limits(options),
         ),
         model=ModelRef(
             checkpoint=checked.checkpoint,
@@ -213,44 +121,3 @@ def _stages(checked: Checked, run: Run, resources: Resources, options: RunOption
         keep_latents=keep_latents,
         stall_timeout=options.stall_timeout,
     )
-
-
-def _head(options: RunOptions, folder: Path) -> Head:
-    try:
-        return head_for(options.task, folder, options.head_options())
-    except CheckpointError:
-        raise
-    except ValueError as error:  # an option that means nothing to this head
-        raise UsageError(str(error)) from error
-
-
-def _source(options: RunOptions, head: Head) -> Source:
-    """The source of INPUT, or of stored latents, made ready for the head; UsageError where an option does not fit."""
-    asked = {
-        "medium": head.medium,
-        "clip": head.clip_spec,
-        "piece_units": options.shard_size,
-        **options.source_options(),
-    }
-    try:
-        if options.from_latents is None:
-            return source_for(options.input_format, SourceOptions(**asked))
-        return STORED_LATENTS.configured(SourceOptions(**{**asked, "columns": (*LATENT_COLUMNS, *head.stored_columns)}))
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-
-
-def _stored_run(uri: str, checkpoint: str) -> str:
-    """The name of the run in an OUTPUT; UsageError where another checkpoint than this one made its latents."""
-    run = read_run(Store(uri))
-    if run.fingerprint["checkpoint"] != checkpoint:
-        raise UsageError(
-            f"the latents in {uri} are of a checkpoint with the digest {run.fingerprint['checkpoint']}, this one has "
-            f"{checkpoint}: latents are decoded by the checkpoint that made them"
-        )
-    return run.run
-
-
-def _is_local(ref: str) -> bool:
-    """Whether a checkpoint is a folder here; replicas have another working folder, so its path must be absolute."""
-    return Path(ref.removeprefix("file://")).expanduser().is_dir()

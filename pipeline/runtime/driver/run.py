@@ -7,21 +7,27 @@ from collections import Counter
 
 from rich.console import Console
 
-from pipeline.runtime.driver.prepare import Prepared, prepared
+from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.progress import Counts, Progress
-from pipeline.runtime.driver.signals import Stopped, stoppable
+from pipeline.runtime.driver.signals import Stopped, stop_on_signals
 from pipeline.runtime.errors import RunFailed, Stalled, TooManyCrashes, TooMuchQuarantined, UsageError, reason
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.ray_backend.dataset import ERRORED_BLOCKS, Mode, receipts
-from pipeline.runtime.records.committed import Listed, heard_of, listed, recover, told
-from pipeline.runtime.records.crash_counts import put_lost, read_lost
+from pipeline.runtime.ray_backend.dataset import MAX_LOST_SHARDS, PassMode, run_shards
+from pipeline.runtime.records.committed import (
+    ListedParts,
+    foreign_parts_message,
+    list_parts,
+    receipts_from_footers,
+    recorded_receipts,
+)
+from pipeline.runtime.records.crash_counts import read_crash_counts, record_crashes
 from pipeline.runtime.records.manifest import Summary, put_manifest
 from pipeline.runtime.records.receipts import Ledger, Receipt
 from pipeline.storage import AccessError, StorageError
 
-PASSES = (Mode.TOGETHER, Mode.APART, Mode.APART, Mode.GIVEN_UP)
+PASSES = (PassMode.NORMAL, PassMode.ISOLATED, PassMode.ISOLATED, PassMode.QUARANTINE_ALL)
 """What a pass lost, as its processes died, the next one runs again. A shard that earlier drivers lost starts there."""
-GIVE_UP_MOST = ERRORED_BLOCKS // 8
+GIVE_UP_MOST = MAX_LOST_SHARDS // 8
 RESUME = "the same command resumes the run"
 
 
@@ -33,7 +39,7 @@ def execute(options: RunOptions, *, console: Console | None = None, leave: bool 
     SIGINT raise Stopped, and the same call resumes; `leave` says that the process shall then end in any case.
     """
     started = time.monotonic()
-    with stoppable(leave=leave), prepared(options) as ready:
+    with stop_on_signals(leave=leave), prepare_run(options) as ready:
         driver = Driver(ready, console or Console(stderr=True))
         driver.resume()
         try:
@@ -46,7 +52,7 @@ def execute(options: RunOptions, *, console: Console | None = None, leave: bool 
 class Driver:
     """One driver of a run; others may be at work on the same plan."""
 
-    def __init__(self, ready: Prepared, console: Console) -> None:
+    def __init__(self, ready: PreparedRun, console: Console) -> None:
         self.ready, self.plan, self.console = ready, ready.plan, console
         self.ledger = Ledger(output=ready.output)
         self.counts = Counts(shards=ready.plan.shards, units=ready.plan.units)
@@ -60,14 +66,14 @@ class Driver:
     def resume(self) -> None:
         """Count what is committed already. UsageError where parts of another run lie among this one's."""
         output, run = self.ready.output, self.ready.run.run
-        there = listed(output, run)
+        there = list_parts(output, run)
         if there.foreign:
-            raise UsageError(told(output, there.foreign))
-        self.ledger.by_shard.update(heard_of(output, run, there.shards))
+            raise UsageError(foreign_parts_message(output, there.foreign))
+        self.ledger.by_shard.update(recorded_receipts(output, run, there.shards))
         for receipt in self.ledger.by_shard.values():
             self.counts.add(receipt)
         self._catch_up(there)
-        self.lost = read_lost(self.ready.output, self.ready.run.run)
+        self.lost = read_crash_counts(self.ready.output, self.ready.run.run)
         self.counts.start()
         if self.counts.start_shards:
             self._say(f"resuming: {self.counts.start_shards:,} of {self.plan.shards:,} shards done")
@@ -92,12 +98,12 @@ class Driver:
         """
         left = {shard for shard in range(self.plan.shards) if shard not in self.ledger.by_shard}
         due = {shard for shard in left if self.lost[shard] <= number}
-        return set() if PASSES[number] is Mode.GIVEN_UP and len(due) > GIVE_UP_MOST else due
+        return set() if PASSES[number] is PassMode.QUARANTINE_ALL and len(due) > GIVE_UP_MOST else due
 
     def _note_lost(self, shards: set[int]) -> None:
         self.lost.update(shards)
         if shards:
-            put_lost(self.ready.output, self.ready.run.run, shards)
+            record_crashes(self.ready.output, self.ready.run.run, shards)
 
     def finish(self, seconds: float) -> Summary:
         """Check that every shard and every unit is accounted for, and write the manifest."""
@@ -111,20 +117,20 @@ class Driver:
                 f"{planned:,} units were planned, but {counts.rows:,} rows and {counts.quarantined:,} quarantined ones "
                 f"are committed in {self.ready.output.uri}: something else has changed its parts"
             )
-        if foreign := listed(self.ready.output, self.ready.run.run).foreign:
-            raise RunFailed(f"{told(self.ready.output, foreign)}; then {RESUME}")
+        if foreign := list_parts(self.ready.output, self.ready.run.run).foreign:
+            raise RunFailed(f"{foreign_parts_message(self.ready.output, foreign)}; then {RESUME}")
         heard = self.ledger.by_shard.values()
         summary = Summary.of(self.ready.run, self.ready.output, self.plan, counts, heard, seconds)
         put_manifest(self.ready.output, summary, heard)
         return summary
 
-    def _pass(self, mode: Mode, shards: set[int]) -> bool:
+    def _pass(self, mode: PassMode, shards: set[int]) -> bool:
         """One Dataset over these shards. What was heard is written down whatever ends it.
 
         False where it ended because too many processes died: nobody knows then which shards would have been lost.
         """
         others = set(range(self.plan.shards)) - shards
-        stream = receipts(self.ready.stages, self.plan.files, others, mode)
+        stream = run_shards(self.ready.stages, self.plan.files, others, mode)
         try:
             for receipt in stream:
                 self._hear(receipt, scheduled=True)
@@ -162,11 +168,11 @@ class Driver:
         self.ledger.add(receipt, scheduled=scheduled)
         self._check_quarantine()
 
-    def _catch_up(self, there: Listed | None = None) -> None:
+    def _catch_up(self, there: ListedParts | None = None) -> None:
         """Hear of the parts that are there and that no driver wrote down, from their footers."""
         output, run = self.ready.output, self.ready.run.run
-        found = there or listed(output, run)
-        for receipt in recover(output, run, found.shards - self.ledger.by_shard.keys()):
+        found = there or list_parts(output, run)
+        for receipt in receipts_from_footers(output, run, found.shards - self.ledger.by_shard.keys()):
             self.counts.add(receipt)
             self.ledger.add(receipt, scheduled=False)
         self.ledger.flush()
@@ -185,10 +191,10 @@ class Driver:
     def what_is_left(self) -> str:
         return f"{self.left:,} of {self.plan.shards:,} shards are left"
 
-    def _say_mode(self, mode: Mode, shards: int) -> None:
-        if mode is Mode.APART:
+    def _say_mode(self, mode: PassMode, shards: int) -> None:
+        if mode is PassMode.ISOLATED:
             self._say(f"{shards:,} shards did not come out: once more, apart from one another, to find what ends them")
-        if mode is Mode.GIVEN_UP:
+        if mode is PassMode.QUARANTINE_ALL:
             self._say(f"{shards:,} shards end their processes each time: their units are quarantined")
 
     def _say(self, line: str) -> None:

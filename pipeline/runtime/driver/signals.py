@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-GRACE = 15.0  # seconds that may pass before the process ends without waiting for Ray to end its own
+GRACE_SECONDS = 15.0  # seconds that may pass before the process ends without waiting for Ray to end its own
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -19,7 +19,7 @@ class Stopped(KeyboardInterrupt):
 
 
 @contextmanager
-def stoppable(*, leave: bool = False) -> Iterator[None]:
+def stop_on_signals(*, leave: bool = False) -> Iterator[None]:
     """For the time of the block SIGTERM and SIGINT raise Stopped in it; a second one ends the process at once.
 
     leave: the process is the run's own: where it is still there GRACE seconds after the signal, it ends itself. In
@@ -34,7 +34,7 @@ def stoppable(*, leave: bool = False) -> Iterator[None]:
         for other in SIGNALS:
             signal.signal(other, signal.SIG_DFL)
         if leave:
-            last = threading.Timer(GRACE, _leave)
+            last = threading.Timer(GRACE_SECONDS, _exit_now)
             last.daemon = True
             last.start()
         raise Stopped(f"stopped by {signal.Signals(number).name}; the same command resumes the run")
@@ -49,7 +49,7 @@ def stoppable(*, leave: bool = False) -> Iterator[None]:
 
 
 @contextmanager
-def handlers_kept() -> Iterator[None]:
+def preserve_signal_handlers() -> Iterator[None]:
     """Signal handlers are afterwards what they were before: `ray.init` puts its own in place of them."""
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -62,6 +62,6 @@ def handlers_kept() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave() -> None:
+def _exit_now() -> None:
     print("left without waiting for Ray's processes, which end by themselves", file=sys.stderr, flush=True)
     os._exit(1)

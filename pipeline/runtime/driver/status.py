@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass
 
-from pipeline.runtime.plan.plan_files import read_segments, total
-from pipeline.runtime.records.committed import committed, heard_of, recover
+from pipeline.runtime.plan.plan_files import read_segments, sum_if_known
+from pipeline.runtime.records.committed import committed_shards, receipts_from_footers, recorded_receipts
 from pipeline.runtime.records.manifest import MANIFEST
 from pipeline.runtime.records.receipts import Receipt
 from pipeline.runtime.records.run_file import read_run
@@ -41,10 +41,10 @@ def status(output: Store) -> Status:
     """The status of a run's OUTPUT; UsageError where there is no run."""
     run = read_run(output)
     segments = read_segments(output)
-    shards, units = sum(segment.shards for segment in segments), total(segment.units for segment in segments)
-    done = committed(output, run.run)
-    heard = heard_of(output, run.run, done)
-    known = [*heard.values(), *recover(output, run.run, done - heard.keys(), heal=False)]
+    shards, units = sum(segment.shards for segment in segments), sum_if_known(segment.units for segment in segments)
+    done = committed_shards(output, run.run)
+    heard = recorded_receipts(output, run.run, done)
+    known = [*heard.values(), *receipts_from_footers(output, run.run, done - heard.keys(), heal=False)]
     units_done = sum(receipt.units for receipt in known)
     rate = _rate(heard.values())
     return Status(
@@ -70,7 +70,9 @@ def _rate(heard: Collection[Receipt]) -> float | None:
     scheduled = [receipt for receipt in heard if receipt.driver]
     if not scheduled:
         return None
-    driver = max(scheduled, key=lambda receipt: receipt.heard).driver
-    own = sorted((receipt for receipt in scheduled if receipt.driver == driver), key=lambda receipt: receipt.heard)
-    seconds = own[-1].heard - own[0].heard
+    driver = max(scheduled, key=lambda receipt: receipt.received_at).driver
+    own = sorted(
+        (receipt for receipt in scheduled if receipt.driver == driver), key=lambda receipt: receipt.received_at
+    )
+    seconds = own[-1].received_at - own[0].received_at
     return sum(receipt.units for receipt in own[1:]) / seconds if seconds > 0 else None

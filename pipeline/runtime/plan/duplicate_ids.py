@@ -16,7 +16,7 @@ THREADS = 8
 _SHOWN = 3
 
 
-def check_ids(source: Source, found: Listing) -> None:
+def check_unique_ids(source: Source, found: Listing) -> None:
     """AccessError, naming them and their files, where two units of INPUT have one id.
 
     Every id is read once, and kept as eight bytes of its digest: a hundred million of them take 0.8 GB. Where two
@@ -32,17 +32,17 @@ def check_ids(source: Source, found: Listing) -> None:
     seen.sort()
     suspected = set(seen[1:][seen[1:] == seen[:-1]].tolist())
     if suspected:
-        twice = list(islice(_twice(lambda: _all(source, found, entries), suspected), _SHOWN))
+        twice = list(islice(_describe_duplicates(lambda: _ids_with_keys(source, found, entries), suspected), _SHOWN))
         if twice:
             raise AccessError(f"{found.store.uri}: the id column gives one id to several units: {'; '.join(twice)}")
 
 
-def _all(source: Source, found: Listing, entries: list[Entry]) -> Iterator[tuple[str, str]]:
+def _ids_with_keys(source: Source, found: Listing, entries: list[Entry]) -> Iterator[tuple[str, str]]:
     """(id, key) of every unit."""
     return ((unit_id, entry.key) for entry in entries for unit_id in source.ids(found.store, entry))
 
 
-def _twice(ids: Callable[[], Iterator[tuple[str, str]]], suspected: set[int]) -> Iterator[str]:
+def _describe_duplicates(ids: Callable[[], Iterator[tuple[str, str]]], suspected: set[int]) -> Iterator[str]:
     """In words, the ids among the suspected that stand twice."""
     first: dict[str, str] = {}
     for unit_id, key in ids():

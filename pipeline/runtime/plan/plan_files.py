@@ -47,25 +47,28 @@ SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True, kw_only=True)
-class Shard:
-    """What is written of a shard. again: where it is a second chance, the shards that read each piece before, the last
-    one first; what they predicted is left out. replaces: how many quarantined units it is in place of. known: units
-    still to come of such pieces, None where only opening them tells."""
+class PlannedShard:
+    """One shard, as a plan file stores it.
+
+    origins: of a retry of quarantined units, for each piece the shards that read it before, the latest first; units
+    that those predicted are skipped. replaces: the number of quarantined units that the retry replaces. known: the
+    number of units to retry, None if only opening the pieces tells.
+    """
 
     pieces: Sequence[Piece]
-    again: tuple[tuple[int, ...], ...] = ()
+    origins: tuple[tuple[int, ...], ...] = ()
     replaces: int = 0
     known: int | None = None
 
     @property
     def units(self) -> int | None:
         """How many it holds, None where only opening its pieces tells."""
-        return self.known if self.again else total(piece.units for piece in self.pieces)
+        return self.known if self.origins else sum_if_known(piece.units for piece in self.pieces)
 
     @property
-    def about(self) -> int:
+    def estimated_units(self) -> int:
         """What is known or guessed of them beyond what is planned already."""
-        return 0 if self.again else sum(piece.units or piece.about or 0 for piece in self.pieces)
+        return 0 if self.origins else sum(piece.units or piece.about or 0 for piece in self.pieces)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,11 +87,11 @@ class PlanFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """One planning of a run: the plan files that count, in order of their shards. again: of quarantined units."""
+    """One planning of a run: the plan files that count, in order of their shards. is_retry: of quarantined units."""
 
     number: int
     files: tuple[PlanFile, ...]
-    again: bool = False
+    is_retry: bool = False
 
     @property
     def key(self) -> str:
@@ -105,25 +108,25 @@ class Segment:
     @property
     def units(self) -> int | None:
         """Units beyond those of earlier segments, None where only opening the inputs tells."""
-        return total(None if file.units is None else file.units - file.replaces for file in self.files)
+        return sum_if_known(None if file.units is None else file.units - file.replaces for file in self.files)
 
     def to_json(self) -> bytes:
         summary = {"segment": self.number, "first_shard": self.first_shard, "shards": self.shards, "units": self.units}
-        summary["again"] = self.again
+        summary["again"] = self.is_retry
         return json.dumps(summary | {"files": [asdict(file) for file in self.files]}, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Segment:
         values = json.loads(data)
         files = tuple(PlanFile(**file) for file in values["files"])
-        return cls(number=values["segment"], files=files, again=values["again"])
+        return cls(number=values["segment"], files=files, is_retry=values["again"])
 
 
 def segment_key(number: int) -> str:
     return f"{PLAN}segment-{number:05d}.json"
 
 
-def total(counts: Iterable[int | None]) -> int | None:
+def sum_if_known(counts: Iterable[int | None]) -> int | None:
     """The sum, None where one of the counts is not known."""
     known = list(counts)
     return None if None in known else sum(count for count in known if count is not None)
@@ -154,7 +157,7 @@ def put_segment(store: Store, segment: Segment, run: str | None = None) -> bool:
     return False
 
 
-def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence[Shard]) -> PlanFile:
+def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence[PlannedShard]) -> PlanFile:
     """Write the shards under a name of its own."""
     table = pa.table(
         {
@@ -162,7 +165,7 @@ def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence
             "segment": [segment] * len(shards),
             "units": [shard.units for shard in shards],
             "pieces": _pieces_of_shards(shards),
-            "again": [shard.again or None for shard in shards],
+            "again": [shard.origins or None for shard in shards],
             "replaces": [shard.replaces for shard in shards],
         },
         schema=SCHEMA,
@@ -178,13 +181,13 @@ def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence
         sha256=hashlib.sha256(data).hexdigest(),
         first_shard=first_shard,
         shards=len(shards),
-        units=total(shard.units for shard in shards),
-        about=sum(shard.about for shard in shards),
+        units=sum_if_known(shard.units for shard in shards),
+        about=sum(shard.estimated_units for shard in shards),
         replaces=sum(shard.replaces for shard in shards),
     )
 
 
-def _pieces_of_shards(shards: Sequence[Shard]) -> pa.LargeListArray:
+def _pieces_of_shards(shards: Sequence[PlannedShard]) -> pa.LargeListArray:
     """The column of pieces, made field by field: of a million of them no dict is made."""
     pieces = [piece for shard in shards for piece in shard.pieces]
     arrays = [pa.array([getattr(piece, field.name) for piece in pieces], field.type) for field in PIECE]
@@ -201,7 +204,7 @@ def read_plan_file(store: Store, name: str, sha256: str, columns: Sequence[str] 
     return pq.ParquetFile(io.BytesIO(data)).read(columns=list(columns))
 
 
-def pieces_of(row: dict[str, object]) -> list[Piece]:
+def pieces_in_row(row: dict[str, object]) -> list[Piece]:
     """The pieces of one row of a plan file."""
     return [Piece(**piece) for piece in row["pieces"]]  # type: ignore[attr-defined]
 

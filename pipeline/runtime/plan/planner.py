@@ -13,15 +13,15 @@ import pyarrow as pa
 from pipeline.faultpoints import reached
 from pipeline.runtime.plan.plan_files import (
     PlanFile,
+    PlannedShard,
     Segment,
-    Shard,
     planned_versions,
     put_plan_file,
     put_segment,
     read_segments,
-    total,
+    sum_if_known,
 )
-from pipeline.runtime.plan.unit_limit import begun, limited, rest
+from pipeline.runtime.plan.unit_limit import limit_units, partly_planned, skip_planned_units
 from pipeline.sinks.schema import with_plain_types
 from pipeline.sources.discovery import Listing
 from pipeline.sources.source import Piece, Source
@@ -34,7 +34,7 @@ FILE_PIECES = 1 << 16  # a few MB of plan in the driver at a time
 
 
 @dataclass(frozen=True, kw_only=True)
-class Cut:
+class ShardSizing:
     """How large a shard is: `shard_size` units where it is given, else by bytes. `limit`: units of the whole plan.
 
     unit_bytes: of a unit whose medium's size is not known; growth: bytes of a unit on its way over its medium's.
@@ -45,17 +45,17 @@ class Cut:
     shard_size: int | None = None
     limit: int | None = None
 
-    def full(self, units: int, size: int) -> bool:
+    def is_full(self, units: int, size: int) -> bool:
         """Whether a shard of that many units and estimated bytes is as large as it should be."""
         if self.shard_size is not None:
             return units >= self.shard_size
         return units >= SHARD_UNITS or size >= SHARD_BYTES
 
-    def units(self, piece: Piece) -> int:
+    def units_of(self, piece: Piece) -> int:
         """Units of a piece as far as it says, one at least."""
         return max(1, piece.units if piece.units is not None else piece.about or 1)
 
-    def size(self, piece: Piece) -> int:
+    def bytes_of(self, piece: Piece) -> int:
         """Estimated bytes of a piece on its way: the larger of what is read and of its arrays and outputs."""
         units = piece.units or piece.about or 1
         if piece.weight is not None:
@@ -82,19 +82,19 @@ class Plan:
     @property
     def units(self) -> int | None:
         """Planned units, None where only opening the inputs tells."""
-        return total(segment.units for segment in self.segments)
+        return sum_if_known(segment.units for segment in self.segments)
 
     @property
-    def about(self) -> int:
+    def estimated_units(self) -> int:
         """Planned units as far as they are known or guessed."""
         return sum(file.about for file in self.files)
 
 
-def freeze(
+def freeze_plan(
     output: Store,
     source: Source,
     discover: Callable[[], Listing],
-    cut: Cut,
+    sizing: ShardSizing,
     *,
     redo: bool = False,
     kept: pa.Schema | None = None,
@@ -110,16 +110,16 @@ def freeze(
     plan = Plan(segments=read_segments(output))
     while True:
         plan.changed, found = 0, discover()
-        cut_short = begun(output, plan.segments)
-        fresh = _fresh(output, plan, found.entries, cut_short, redo=redo)
-        left = None if cut.limit is None else cut.limit - plan.about
+        cut_short = partly_planned(output, plan.segments)
+        fresh = _unplanned_entries(output, plan, found.entries, cut_short, redo=redo)
+        left = None if sizing.limit is None else sizing.limit - plan.estimated_units
         if left is not None and left <= 0:
             deque(fresh, maxlen=0)  # which counts what has changed
             return plan
-        pieces = rest(pieces_of_all(source, found.store, fresh, kept), cut_short, source, found.store)
-        pieces = limited(pieces, left, source, found.store)
-        shards = (Shard(pieces=pieces) for pieces in cut_shards(pieces, cut))
-        files = tuple(put_files(output, shards, plan))
+        pieces = skip_planned_units(pieces_of_entries(source, found.store, fresh, kept), cut_short, source, found.store)
+        pieces = limit_units(pieces, left, source, found.store)
+        shards = (PlannedShard(pieces=pieces) for pieces in split_into_shards(pieces, sizing))
+        files = tuple(put_plan_files(output, shards, plan))
         if not files:
             return plan
         segment = Segment(number=len(plan.segments), files=files)
@@ -129,26 +129,26 @@ def freeze(
         plan.segments = read_segments(output)  # of another driver, which won: what it has not is still to plan
 
 
-def cut_shards(pieces: Iterable[Piece], cut: Cut) -> Iterator[list[Piece]]:
+def split_into_shards(pieces: Iterable[Piece], sizing: ShardSizing) -> Iterator[list[Piece]]:
     """The pieces, in their order, by shard."""
     shard: list[Piece] = []
     units = size = 0
     for piece in pieces:
         shard.append(piece)
-        units, size = units + cut.units(piece), size + cut.size(piece)
-        if cut.full(units, size):
+        units, size = units + sizing.units_of(piece), size + sizing.bytes_of(piece)
+        if sizing.is_full(units, size):
             yield shard
             shard, units, size = [], 0, 0
     if shard:
         yield shard
 
 
-def pieces_of_all(
+def pieces_of_entries(
     source: Source, store: Store, entries: Iterable[Entry], kept: pa.Schema | None = None
 ) -> Iterator[Piece]:
     """The pieces of the entries in their order; where files are opened for it, of several at a time."""
 
-    def cut(entry: Entry) -> list[Piece]:
+    def split(entry: Entry) -> list[Piece]:
         if kept is not None and len(kept):
             _check_kept(store, entry, kept, with_plain_types(source.kept(store, entry)))
         return list(source.pieces(store, entry))
@@ -160,9 +160,9 @@ def pieces_of_all(
                 while ahead and (len(ahead) >= 2 * OPENED or ahead[0].done()):
                     yield from ahead.popleft().result()
                 if ahead or source.opens_file(entry.key):
-                    ahead.append(pool.submit(cut, entry))
+                    ahead.append(pool.submit(split, entry))
                 else:  # of a million pictures none goes by way of a thread
-                    yield from cut(entry)
+                    yield from split(entry)
             while ahead:
                 yield from ahead.popleft().result()
         finally:
@@ -179,10 +179,10 @@ def _check_kept(store: Store, entry: Entry, wanted: pa.Schema, found: pa.Schema)
             )
 
 
-def put_files(output: Store, shards: Iterable[Shard], plan: Plan) -> Iterator[PlanFile]:
+def put_plan_files(output: Store, shards: Iterable[PlannedShard], plan: Plan) -> Iterator[PlanFile]:
     """Plan files of the shards, as many as it takes, numbered on from the plan."""
     first, count = plan.shards, 0
-    pending: list[Shard] = []
+    pending: list[PlannedShard] = []
     for shard in shards:
         pending.append(shard)
         count += len(shard.pieces)
@@ -193,16 +193,16 @@ def put_files(output: Store, shards: Iterable[Shard], plan: Plan) -> Iterator[Pl
         yield put_plan_file(output, len(plan.segments), first, pending)
 
 
-def _fresh(
+def _unplanned_entries(
     output: Store, plan: Plan, entries: Iterable[Entry], cut_short: Container[str], *, redo: bool
 ) -> Iterator[Entry]:
     """The entries that no segment plans, or not to their end.
 
     Both sides come in byte order of keys, so neither is ever held whole.
     """
-    planned = _latest(output, plan.segments)
+    planned = _planned_versions(output, plan.segments)
     ahead = next(planned, None)
-    for entry in _ordered(entries):
+    for entry in _check_order(entries):
         while ahead is not None and _bytes(ahead[0]) < _bytes(entry.key):
             ahead = next(planned, None)
         if ahead is None or ahead[0] != entry.key:
@@ -216,7 +216,7 @@ def _fresh(
             yield entry
 
 
-def _latest(output: Store, segments: list[Segment]) -> Iterator[tuple[str, str]]:
+def _planned_versions(output: Store, segments: list[Segment]) -> Iterator[tuple[str, str]]:
     """(key, version) of every planned input, in byte order of keys; of several segments the last one counts."""
 
     def stream(segment: Segment) -> Iterator[tuple[bytes, int, str, str]]:
@@ -229,7 +229,7 @@ def _latest(output: Store, segments: list[Segment]) -> Iterator[tuple[str, str]]
         last = encoded
 
 
-def _ordered(entries: Iterable[Entry]) -> Iterator[Entry]:
+def _check_order(entries: Iterable[Entry]) -> Iterator[Entry]:
     """The entries as they come; a listing out of order would be planned twice by the merge above."""
     last = b""
     for entry in entries:

@@ -12,17 +12,17 @@ from pipeline.storage import Store
 
 
 @dataclass(frozen=True, kw_only=True)
-class Begun:
+class PartlyPlanned:
     """An input that a limit may have cut: its version, and how many of its units are planned, the first ones."""
 
     version: str
     units: int
 
 
-def begun(output: Store, segments: Iterable[Segment]) -> dict[str, Begun]:
+def partly_planned(output: Store, segments: Iterable[Segment]) -> dict[str, PartlyPlanned]:
     """By key, the inputs that were the last of a segment with a limit, and of which no later one planned the rest."""
-    found: dict[str, Begun] = {}
-    for segment in (segment for segment in segments if not segment.again):
+    found: dict[str, PartlyPlanned] = {}
+    for segment in (segment for segment in segments if not segment.is_retry):
         last = last_piece(output, segment)
         cut = {last.key} if last.most is not None else set()
         pieces: dict[str, list[Piece]] = {}
@@ -33,15 +33,19 @@ def begun(output: Store, segments: Iterable[Segment]) -> dict[str, Begun]:
             if key in cut:
                 units = sum(piece.units or piece.about or 0 for piece in some)
                 goes_on = before is not None and some[0].skip is not None
-                found[key] = Begun(version=last.version, units=units + (before.units if before and goes_on else 0))
+                found[key] = PartlyPlanned(
+                    version=last.version, units=units + (before.units if before and goes_on else 0)
+                )
     return found
 
 
-def rest(pieces: Iterable[Piece], begun: Mapping[str, Begun], source: Source, store: Store) -> Iterator[Piece]:
+def skip_planned_units(
+    pieces: Iterable[Piece], partly_planned: Mapping[str, PartlyPlanned], source: Source, store: Store
+) -> Iterator[Piece]:
     """The pieces without the units that are planned already; of inputs that were not begun all of them."""
     left: dict[str, int | None] = {}
     for piece in pieces:
-        planned = begun.get(piece.key)
+        planned = partly_planned.get(piece.key)
         skip = left.get(piece.key, planned.units) if planned and planned.version == piece.version else None
         if skip is None:
             yield piece
@@ -51,10 +55,10 @@ def rest(pieces: Iterable[Piece], begun: Mapping[str, Begun], source: Source, st
             left[piece.key] = skip - count
         else:
             left[piece.key] = None
-            yield _without(piece, skip)
+            yield _skip_units(piece, skip)
 
 
-def limited(pieces: Iterable[Piece], left: int | None, source: Source, store: Store) -> Iterator[Piece]:
+def limit_units(pieces: Iterable[Piece], left: int | None, source: Source, store: Store) -> Iterator[Piece]:
     """The pieces of the first `left` units, at least 1, or all where it is None. What it cuts is counted by opening."""
     if left is None:
         yield from pieces
@@ -77,7 +81,7 @@ def count_units(source: Source, store: Store, piece: Piece, most: int) -> int:
     return sum(1 for _ in islice(source.units(store, piece), skip, skip + most))
 
 
-def _without(piece: Piece, skip: int) -> Piece:
+def _skip_units(piece: Piece, skip: int) -> Piece:
     """The piece without its first units."""
     known = {name: getattr(piece, name) for name in ("units", "about")}
     return replace(piece, skip=skip, **{name: max(1, n - skip) for name, n in known.items() if n is not None})

@@ -18,10 +18,10 @@ from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.heads.head import Head
 from pipeline.runtime.plan.plan_files import PlanFile
-from pipeline.runtime.ray_backend.cluster import Resources
-from pipeline.runtime.ray_backend.failures import translated
+from pipeline.runtime.ray_backend.failures import translate_ray_errors
 from pipeline.runtime.ray_backend.replica_actors import IsolatedReplicaActor, ReplicaActor
-from pipeline.runtime.records.receipts import Receipt
+from pipeline.runtime.ray_backend.resources import Resources
+from pipeline.runtime.records.receipts import Receipt, receipt_in_row
 from pipeline.runtime.stages.given_up import skip_predict
 from pipeline.runtime.stages.isolated_replica import MICRO_BATCH_SECONDS
 from pipeline.runtime.stages.load import DEFAULT_UNIT_LIMITS, Loader, load
@@ -30,26 +30,28 @@ from pipeline.runtime.stages.write import Writer, write
 
 BLOCK_SHARDS = 32
 CONCURRENT_CALLS = 3  # one shard is collated, one computes, one leaves
-ATTEMPTS = 2  # of a shard in one pass
-ERRORED_BLOCKS = 256  # shards that a pass goes on without; the next one takes planned minus committed
+ATTEMPTS_PER_PASS = 2  # of a shard in one pass
+MAX_LOST_SHARDS = 256  # shards that a pass goes on without; the next one takes planned minus committed
 DATASET_SHARDS = 20_000  # Ray Data keeps 7 kB for each shard that is done for as long as its Dataset runs
-RESTARTS = 4 * ERRORED_BLOCKS  # of one replica: more than shards have attempts, for the pool stalls without it
+RESTARTS_PER_REPLICA = (
+    4 * MAX_LOST_SHARDS
+)  # of one replica: more than shards have attempts, for the pool stalls without it
 
 
-class Mode(Enum):
+class PassMode(Enum):
     """How a pass runs its shards.
 
     TOGETHER: as fast as it goes. APART: one shard a process at a time, what may kill it in a child process, so that the
     unit which does is found and quarantined. GIVEN_UP: nothing is read any more, every unit is quarantined.
     """
 
-    TOGETHER = "together"
-    APART = "apart"
-    GIVEN_UP = "given up"
+    NORMAL = "normal"
+    ISOLATED = "isolated"
+    QUARANTINE_ALL = "quarantine all"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Stages:
+class StageConfig:
     """What travels to the workers. All of it small: a replica is restarted from these."""
 
     loader: Loader
@@ -67,34 +69,34 @@ class Stages:
         return {**arguments, "keep_latents": self.keep_latents}
 
 
-def receipts(
-    stages: Stages, files: Sequence[PlanFile], done: Collection[int], mode: Mode = Mode.TOGETHER
+def run_shards(
+    stages: StageConfig, files: Sequence[PlanFile], done: Collection[int], mode: PassMode = PassMode.NORMAL
 ) -> Generator[Receipt]:
     """Run the shards of these plan files that are not done, and yield their receipts in the order they come.
 
     Closing the iterator stops the work.
     """
-    size = block_size(files, done, stages.resources.cpus) if mode is Mode.TOGETHER else 1
+    size = block_size(files, done, stages.resources.cpus) if mode is PassMode.NORMAL else 1
     blocks = list(plan_blocks(files, done, size))
     most = max(1, DATASET_SHARDS // size)
     for begin in range(0, len(blocks), most):
-        yield from _receipts(stages, blocks[begin : begin + most], mode)
+        yield from _run_dataset(stages, blocks[begin : begin + most], mode)
 
 
-def _receipts(stages: Stages, blocks: Sequence[pa.Table], mode: Mode) -> Generator[Receipt]:
+def _run_dataset(stages: StageConfig, blocks: Sequence[pa.Table], mode: PassMode) -> Generator[Receipt]:
     """Those of one Dataset."""
-    pool = Pool()
-    rows = iter(build(stages, blocks, pool, mode).iter_rows())
+    pool = ReplicaNames()
+    rows = iter(build_dataset(stages, blocks, pool, mode).iter_rows())
     try:
-        with translated():
+        with translate_ray_errors():
             for row in rows:
-                yield Receipt(**row)
+                yield receipt_in_row(row)
     finally:
         rows.close()
         pool.kill()
 
 
-class Pool:
+class ReplicaNames:
     """The names of a pass's replicas, so that they can be ended with it.
 
     Ray Data ends an actor by letting go of it. One that is being restarted just then stays for ever, with its share of
@@ -116,7 +118,9 @@ class Pool:
                 ray.kill(ray.get_actor(name))
 
 
-def build(stages: Stages, blocks: Sequence[pa.Table], pool: Pool, mode: Mode = Mode.TOGETHER) -> Dataset:
+def build_dataset(
+    stages: StageConfig, blocks: Sequence[pa.Table], pool: ReplicaNames, mode: PassMode = PassMode.NORMAL
+) -> Dataset:
     """The Dataset of these plan rows, not yet running; its replicas enter themselves in `pool`."""
     with warnings.catch_warnings():
         # Retries have no named parameter, and without one a shard that kills its process is retried for ever. Copying a
@@ -124,33 +128,33 @@ def build(stages: Stages, blocks: Sequence[pa.Table], pool: Pool, mode: Mode = M
         warnings.simplefilter("ignore", RayDeprecationWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         # Apart, a unit that hangs is found by its child's limits, one try after another: nothing comes out until then.
-        stall = stages.stall_timeout if mode is Mode.TOGETHER else max(stages.stall_timeout, 4 * MICRO_BATCH_SECONDS)
-        with DataContext.current(_context(stall)):
+        stall = stages.stall_timeout if mode is PassMode.NORMAL else max(stages.stall_timeout, 4 * MICRO_BATCH_SECONDS)
+        with DataContext.current(_data_context(stall)):
             plan = ray.data.from_arrow(list(blocks))
             loaded = _load(stages, plan, mode)
-            given_up = mode is Mode.GIVEN_UP
-            predicted = _give_up(stages, loaded) if given_up else _predict(stages, loaded, plan, pool, mode)
+            given_up = mode is PassMode.QUARANTINE_ALL
+            predicted = _quarantine_all(stages, loaded) if given_up else _predict(stages, loaded, plan, pool, mode)
             return _write(stages, predicted, mode)
 
 
-_BATCHES = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
+_ONE_SHARD_PER_CALL = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
 
 
-def _load(stages: Stages, plan: Dataset, mode: Mode) -> Dataset:
+def _load(stages: StageConfig, plan: Dataset, mode: PassMode) -> Dataset:
     loader = stages.loader
-    if mode is not Mode.TOGETHER:
-        loader = replace(loader, limits=loader.limits or DEFAULT_UNIT_LIMITS, abandoned=mode is Mode.GIVEN_UP)
+    if mode is not PassMode.NORMAL:
+        loader = replace(loader, limits=loader.limits or DEFAULT_UNIT_LIMITS, abandoned=mode is PassMode.QUARANTINE_ALL)
     return plan.map_batches(
         load,
         fn_kwargs={"loader": loader},
         num_cpus=stages.resources.load_cpus,
-        max_retries=ATTEMPTS - 1,
-        **_BATCHES,
+        max_retries=ATTEMPTS_PER_PASS - 1,
+        **_ONE_SHARD_PER_CALL,
     )
 
 
-def _predict(stages: Stages, loaded: Dataset, plan: Dataset, pool: Pool, mode: Mode) -> Dataset:
-    resources, apart = stages.resources, mode is Mode.APART
+def _predict(stages: StageConfig, loaded: Dataset, plan: Dataset, pool: ReplicaNames, mode: PassMode) -> Dataset:
+    resources, apart = stages.resources, mode is PassMode.ISOLATED
     replicas = ActorPoolStrategy(
         size=min(resources.replicas, plan.count()),  # a replica more would load its model for nothing
         max_concurrent_calls_per_actor=1 if apart else CONCURRENT_CALLS,
@@ -161,46 +165,46 @@ def _predict(stages: Stages, loaded: Dataset, plan: Dataset, pool: Pool, mode: M
     )
     return loaded.map_batches(
         IsolatedReplicaActor if apart else ReplicaActor,
-        fn_constructor_kwargs=stages.replica() | ({"attempts": ATTEMPTS} if apart else {}),
+        fn_constructor_kwargs=stages.replica() | ({"attempts": ATTEMPTS_PER_PASS} if apart else {}),
         compute=replicas,
         num_cpus=resources.replica_cpus,
         num_gpus=resources.replica_gpus or None,
-        max_restarts=RESTARTS,
-        max_task_retries=ATTEMPTS - 1,
+        max_restarts=RESTARTS_PER_REPLICA,
+        max_task_retries=ATTEMPTS_PER_PASS - 1,
         ray_remote_args_fn=pool,
-        **_BATCHES,
+        **_ONE_SHARD_PER_CALL,
     )
 
 
-def _give_up(stages: Stages, loaded: Dataset) -> Dataset:
+def _quarantine_all(stages: StageConfig, loaded: Dataset) -> Dataset:
     """Shards without units, and with the columns that predicted ones have."""
     return loaded.map_batches(
         skip_predict,
         fn_kwargs={"columns": stages.writer.columns},
         num_cpus=stages.resources.write_cpus,
-        max_retries=ATTEMPTS - 1,
-        **_BATCHES,
+        max_retries=ATTEMPTS_PER_PASS - 1,
+        **_ONE_SHARD_PER_CALL,
     )
 
 
-def _write(stages: Stages, predicted: Dataset, mode: Mode) -> Dataset:
-    apart = {} if mode is Mode.TOGETHER else {"isolated": True, "attempts": ATTEMPTS}
+def _write(stages: StageConfig, predicted: Dataset, mode: PassMode) -> Dataset:
+    apart = {} if mode is PassMode.NORMAL else {"isolated": True, "attempts": ATTEMPTS_PER_PASS}
     return predicted.map_batches(
         write,
         fn_kwargs={"writer": stages.writer} | apart,
         num_cpus=stages.resources.write_cpus,
-        max_retries=ATTEMPTS - 1,
-        **_BATCHES,
+        max_retries=ATTEMPTS_PER_PASS - 1,
+        **_ONE_SHARD_PER_CALL,
     )
 
 
-def _context(stall_timeout: float) -> DataContext:
+def _data_context(stall_timeout: float) -> DataContext:
     """A context of our own: a program that embeds a run keeps its settings."""
     context = DataContext.get_current().copy()
     # Every shard is its own block and flows on at once. Left alone, Ray gathers 128 MiB of them first, by a copy.
     context.target_max_block_size = 1
     context.target_min_block_size = 1
-    context.max_errored_blocks = ERRORED_BLOCKS
+    context.max_errored_blocks = MAX_LOST_SHARDS
     context.execution_no_progress_timeout_s = stall_timeout
     context.execution_options.preserve_order = False
     context.enable_progress_bars = False

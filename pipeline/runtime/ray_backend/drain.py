@@ -15,10 +15,10 @@ import ray
 from ray._private.worker import global_worker
 
 POLL_SECONDS = 5.0
-LAST_WORDS = 1.0  # seconds for what the last call gave to leave the process
+FLUSH_SECONDS = 1.0  # seconds for what the last call gave to leave the process
 
 
-class Gate:
+class DrainGate:
     """What the calls of a replica pass one by one. On a drained node it is shut, and with the last call inside done
     the process ends: the calls that wait are made again elsewhere."""
 
@@ -28,12 +28,12 @@ class Gate:
         self._looked, self._drained = 0.0, False
 
     @contextmanager
-    def passed(self) -> Iterator[None]:
+    def enter(self) -> Iterator[None]:
         """For the time of one call."""
         with self._changed:
             while self._is_drained():
                 if not self._inside:
-                    time.sleep(LAST_WORDS)
+                    time.sleep(FLUSH_SECONDS)
                     os._exit(1)
                 self._changed.wait()
             self._inside += 1

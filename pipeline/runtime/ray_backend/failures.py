@@ -18,24 +18,24 @@ _STAGES |= dict.fromkeys(("ReplicaActor", "IsolatedReplicaActor", "skip_predict"
 
 
 @contextmanager
-def translated() -> Iterator[None]:
+def translate_ray_errors() -> Iterator[None]:
     """Raise `Stalled` or `TooManyCrashes` in place of Ray's errors of those kinds; other errors pass unchanged."""
     try:
         yield
     except ExecutionTimeoutError as error:
-        raise Stalled(stalled(error)) from error
+        raise Stalled(stall_message(error)) from error
     except Exception as error:
         if is_crash(error):
             raise TooManyCrashes(reason(error)) from error
         raise
 
 
-def stalled(error: ExecutionTimeoutError) -> str:
+def stall_message(error: ExecutionTimeoutError) -> str:
     """What to tell of a pass that Ray Data ended because none of its stages gave anything for too long."""
     found = _SECONDS.search(str(error))
     seconds = f" for {int(found[1]):,} s" if found else ""
-    stages = "; ".join(_stages(str(error))) or "no stage was running"
-    return f"no shard came out of any stage{seconds} (stall_timeout): {stages}; {_cluster()}"
+    stages = "; ".join(_stage_activity(str(error))) or "no stage was running"
+    return f"no shard came out of any stage{seconds} (stall_timeout): {stages}; {_free_resources()}"
 
 
 def is_crash(error: Exception) -> bool:
@@ -45,14 +45,14 @@ def is_crash(error: Exception) -> bool:
     return "creation task" not in str(error)
 
 
-def _stages(message: str) -> Iterator[str]:
+def _stage_activity(message: str) -> Iterator[str]:
     for operator in _OPERATOR.finditer(message):
         function = operator["name"].removeprefix("MapBatches(").rstrip(")")
         if function in _STAGES:
             yield f"{_STAGES[function]} had {operator['running']} running and {operator['finished']} finished"
 
 
-def _cluster() -> str:
+def _free_resources() -> str:
     """What the cluster has, and what of it nobody uses."""
     try:
         there, free = ray.cluster_resources(), ray.available_resources()

@@ -15,7 +15,7 @@ _LEVEL = "RAY_BACKEND_LOG_LEVEL"
 
 
 @contextmanager
-def quiet_start() -> Iterator[None]:
+def suppress_startup_logs() -> Iterator[None]:
     """For the time of `ray.init`: Ray's C++ part to say nothing but fatal errors from now on, not even that it does.
 
     Each replica's start would print an error about constructor arguments in the object store: Ray Data itself puts
@@ -37,19 +37,19 @@ def quiet_start() -> Iterator[None]:
                     os.write(2, line)
 
 
-def quiet_ray_data() -> None:
+def limit_ray_data_logs() -> None:
     """Ray Data's own words go to its log file; of shards that it gives up in a pass the console gets one line each."""
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.ERROR)
-            handler.setFormatter(_Lost())
-            handler.addFilter(_is_lost)
+            handler.setFormatter(_LostShardFormatter())
+            handler.addFilter(_is_lost_shard)
 
 
-def _is_lost(record: logging.LogRecord) -> bool:
+def _is_lost_shard(record: logging.LogRecord) -> bool:
     return record.exc_info is not None and "Ignoring this exception" in record.getMessage()
 
 
-class _Lost(logging.Formatter):
+class _LostShardFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         return f"lost for now, to be run again: {reason(record.exc_info[1] if record.exc_info else None)}"

@@ -7,7 +7,7 @@ from typing import ParamSpec, TypeVar
 
 import ray
 
-from pipeline.runtime.ray_backend.cluster import Resources
+from pipeline.runtime.ray_backend.resources import Resources
 
 P = ParamSpec("P")
 R = TypeVar("R")

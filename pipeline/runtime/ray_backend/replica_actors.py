@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.runtime.ray_backend.drain import Gate
+from pipeline.runtime.ray_backend.drain import DrainGate
 from pipeline.runtime.stages.isolated_replica import IsolatedReplica
 from pipeline.runtime.stages.predict import Replica
 
@@ -17,11 +17,11 @@ class ReplicaActor(Replica):
     def __init__(self, **arguments: Any) -> None:
         """Load the model; the arguments are those of `Replica`."""
         super().__init__(**arguments)
-        self.gate = Gate()
+        self.gate = DrainGate()
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """Predict one packed shard."""
-        with self.gate.passed():
+        with self.gate.enter():
             return super().__call__(row)
 
 
@@ -31,9 +31,9 @@ class IsolatedReplicaActor(IsolatedReplica):
     def __init__(self, **arguments: Any) -> None:
         """Prepare the child process; the arguments are those of `IsolatedReplica`."""
         super().__init__(**arguments)
-        self.gate = Gate()
+        self.gate = DrainGate()
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """Predict one packed shard."""
-        with self.gate.passed():
+        with self.gate.enter():
             return super().__call__(row)

@@ -24,10 +24,10 @@ from pipeline.storage import check_uri, redact
 from pipeline.storage.uris import split_scheme
 
 ENTRYPOINT = "python -m jobs.run --job job.yaml"
-PATIENCE = 60.0  # seconds in which a dashboard that stopped answering is asked again
-PAUSE = 1.0
+RECONNECT_SECONDS = 60.0  # seconds in which a dashboard that stopped answering is asked again
+POLL_SECONDS = 1.0
 _ADDRESS = "RAY_API_SERVER_ADDRESS"  # before any argument, and before RAY_ADDRESS, which is before it too
-_TALKATIVE = (  # of uploads and of the end of each connection
+_VERBOSE_LOGGERS = (  # of uploads and of the end of each connection
     "ray._private.runtime_env.packaging",
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -36,32 +36,32 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Submitted:
+class SubmittedJob:
     """A job that a cluster has taken. `address`: of its dashboard, `http://HEAD:8265`."""
 
     id: str
     address: str
 
     @property
-    def to_follow(self) -> str:
+    def logs_command(self) -> str:
         """The command that shows its log."""
         return f"ray job logs {self.id} --follow --address {self.address}"
 
     @property
-    def to_stop(self) -> str:
+    def stop_command(self) -> str:
         """The command that ends it."""
         return f"ray job stop {self.id} --address {self.address}"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ended:
+class JobResult:
     """How a job ended. `code`: that of the run, 0 to 3; 1 where it was stopped or killed, or never began."""
 
     code: int
     message: str  # Ray's own words, of a run that could not say why it ended; else empty
 
 
-def submit(job: str, address: str, submission_id: str | None = None) -> Submitted:
+def submit(job: str, address: str, submission_id: str | None = None) -> SubmittedJob:
     """Hand a job file, by path or URI, to the cluster whose dashboard is at `address`.
 
     Only the file travels: the project is installed there, and credentials are the cluster's own. UsageError or
@@ -69,44 +69,44 @@ def submit(job: str, address: str, submission_id: str | None = None) -> Submitte
     """
     text = read_bytes(job)
     options = parse_job(job, text)
-    _check(job, options)
+    _check_locations(job, options)
     name = submission_id or f"{options.task}-{secrets.token_hex(6)}"
     if not _ID.fullmatch(name):
         raise UsageError(f"submission_id ({name}) must be up to 128 letters, digits, dots, dashes and underscores")
     client = _client(address)
-    with tempfile.TemporaryDirectory(prefix="perceiver-job-") as folder, _explained(f"{address} took no job"):
+    with tempfile.TemporaryDirectory(prefix="perceiver-job-") as folder, _usage_errors(f"{address} took no job"):
         (Path(folder) / "job.yaml").write_bytes(text)
         environment = {"working_dir": folder, "env_vars": OPENMP_ENVIRONMENT}
         client.submit_job(entrypoint=ENTRYPOINT, submission_id=name, runtime_env=environment)
-    return Submitted(id=name, address=address)
+    return SubmittedJob(id=name, address=address)
 
 
-def follow(job: Submitted, say: Callable[[str], object]) -> Ended:
-    """Wait for the end of a job; `say` is called with its log, piece by piece, as it grows.
+def follow(job: SubmittedJob, write: Callable[[str], object]) -> JobResult:
+    """Wait for the end of a job; `write` is called with its log, piece by piece, as it grows.
 
     UsageError where its dashboard no longer answers: the job itself may well go on.
     """
-    client, log = _client(job.address), Log(say=say)
+    client, log = _client(job.address), JobLog(write=write)
     since = time.monotonic()
     while True:
-        heard = log.heard
+        printed = log.printed
         try:
             asyncio.run(log.tail(client, job.id))
             known = client.get_job_info(job.id)
         except BrokenPipeError:  # nobody reads what is said
             raise
         except Exception as error:
-            since = time.monotonic() if log.heard > heard else since
-            if time.monotonic() - since > PATIENCE:
+            since = time.monotonic() if log.printed > printed else since
+            if time.monotonic() - since > RECONNECT_SECONDS:
                 raise UsageError(f"{job.address} no longer answers: {reason(error)}") from error
         else:
             since = time.monotonic()
             if known.status.is_terminal():
-                return _ended(known)
-        time.sleep(PAUSE)
+                return _result(known)
+        time.sleep(POLL_SECONDS)
 
 
-def _check(job: str, options: RunOptions) -> None:
+def _check_locations(job: str, options: RunOptions) -> None:
     """What can be known here: the task, and that places mean the same on every machine."""
     try:
         require_task(options.task)
@@ -132,14 +132,14 @@ def _client(address: str) -> Any:
     require_token(address)
     from ray.job_submission import JobSubmissionClient
 
-    for name in _TALKATIVE:
+    for name in _VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
-    with _only(address), _explained(f"no Ray dashboard answers at {address}"):
+    with _dashboard_address(address), _usage_errors(f"no Ray dashboard answers at {address}"):
         return JobSubmissionClient(address)
 
 
 @contextmanager
-def _only(address: str) -> Iterator[None]:
+def _dashboard_address(address: str) -> Iterator[None]:
     """For the time of the block Ray's variable names this address: else another one could go before it."""
     before = os.environ.get(_ADDRESS)
     os.environ[_ADDRESS] = address
@@ -152,7 +152,7 @@ def _only(address: str) -> Iterator[None]:
 
 
 @contextmanager
-def _explained(what: str) -> Iterator[None]:
+def _usage_errors(what: str) -> Iterator[None]:
     """UsageError for whatever Ray and its HTTP client raise: they share no class."""
     try:
         yield
@@ -162,25 +162,25 @@ def _explained(what: str) -> Iterator[None]:
 
 
 @dataclass(kw_only=True)
-class Log:
+class JobLog:
     """What a job prints. Each connection tells it from its beginning; each piece is said once."""
 
-    say: Callable[[str], object]
-    heard: int = 0  # characters
+    write: Callable[[str], object]
+    printed: int = 0  # characters
 
     async def tail(self, client: Any, job: str) -> None:
         """Say what is new, until the job ends or the connection does."""
         at = 0
         async for piece in client.tail_job_logs(job):
-            new = piece[max(0, self.heard - at) :]
+            new = piece[max(0, self.printed - at) :]
             at += len(piece)
             if new:
-                self.say(new)
-                self.heard = at
+                self.write(new)
+                self.printed = at
 
 
-def _ended(known: Any) -> Ended:
+def _result(known: Any) -> JobResult:
     if known.status != "STOPPED" and known.driver_exit_code in (0, 1, 2, 3):
-        return Ended(code=known.driver_exit_code, message="")
+        return JobResult(code=known.driver_exit_code, message="")
     code = 0 if known.status == "SUCCEEDED" else 1
-    return Ended(code=code, message=reason(RuntimeError(f"{known.status.value.lower()}: {known.message}")))
+    return JobResult(code=code, message=reason(RuntimeError(f"{known.status.value.lower()}: {known.message}")))

@@ -17,7 +17,7 @@ NAMED = 3  # parts of another run that an error names
 THREADS = 16
 
 
-class Listed(NamedTuple):
+class ListedParts(NamedTuple):
     """What lies in predictions/: the shards of a run that have a part, and the keys of parts of other runs, which a
     glob would show among them."""
 
@@ -25,9 +25,9 @@ class Listed(NamedTuple):
     foreign: list[str]
 
 
-def listed(output: Store, run: str) -> Listed:
+def list_parts(output: Store, run: str) -> ListedParts:
     """A fresh listing."""
-    there = Listed(set(), [])
+    there = ListedParts(set(), [])
     for key in output.keys(PREDICTIONS):
         part = parse_part_key(key)
         if part is not None and part[0] == run:
@@ -37,33 +37,33 @@ def listed(output: Store, run: str) -> Listed:
     return there
 
 
-def committed(output: Store, run: str) -> set[int]:
+def committed_shards(output: Store, run: str) -> set[int]:
     """The shards of this run that have a part; a fresh listing."""
-    return listed(output, run).shards
+    return list_parts(output, run).shards
 
 
-def told(output: Store, foreign: list[str]) -> str:
+def foreign_parts_message(output: Store, foreign: list[str]) -> str:
     """What a person is told of such parts."""
     names = ", ".join(foreign[:NAMED]) + (", …" if len(foreign) > NAMED else "")
     count = "a part" if len(foreign) == 1 else f"{len(foreign):,} parts"
     return f"{output.uri_of(PREDICTIONS)} holds {count} of another run ({names}): delete them, or use another OUTPUT"
 
 
-def heard_of(output: Store, run: str, shards: set[int]) -> dict[int, Receipt]:
+def recorded_receipts(output: Store, run: str, shards: set[int]) -> dict[int, Receipt]:
     """The receipts of these shards of a run that its drivers have flushed."""
     return {shard: receipt for shard, receipt in read_receipts(output, run).items() if shard in shards}
 
 
-def recover(output: Store, run: str, shards: Iterable[int], *, heal: bool = True) -> list[Receipt]:
+def receipts_from_footers(output: Store, run: str, shards: Iterable[int], *, heal: bool = True) -> list[Receipt]:
     """Receipts of parts that no driver wrote down, from their footers.
 
     `heal`: put the quarantine part that a killed write task may have left out.
     """
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(functools.partial(_recover, output, run, heal=heal), sorted(shards)))
+        return list(pool.map(functools.partial(_receipt_from_footer, output, run, heal=heal), sorted(shards)))
 
 
-def _recover(output: Store, run: str, shard: int, *, heal: bool) -> Receipt:
+def _receipt_from_footer(output: Store, run: str, shard: int, *, heal: bool) -> Receipt:
     key = part_key(run, shard)
     footer = read_footer(output, key)
     reached("resume.footer-read")

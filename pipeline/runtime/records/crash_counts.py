@@ -13,7 +13,7 @@ from pipeline.storage import Store
 ATTEMPTS = "_run/attempts/"
 
 
-def read_lost(output: Store, run: str) -> Counter[int]:
+def read_crash_counts(output: Store, run: str) -> Counter[int]:
     """How many passes of all drivers of this run lost each shard."""
     lost: Counter[int] = Counter()
     for key in output.keys(ATTEMPTS):
@@ -23,7 +23,7 @@ def read_lost(output: Store, run: str) -> Counter[int]:
     return lost
 
 
-def put_lost(output: Store, run: str, shards: Iterable[int]) -> None:
+def record_crashes(output: Store, run: str, shards: Iterable[int]) -> None:
     """Write down that a pass ended and these shards did not come out of it, as their processes died."""
     noted = {"run": run, "lost": sorted(shards)}
     reached("attempts.before")

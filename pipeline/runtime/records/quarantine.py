@@ -13,7 +13,7 @@ from pipeline.storage import redact
 MESSAGE_LENGTH = 500
 
 
-def quarantined(unit_id: str, uri: str, stage: str, error: BaseException, *, attempts: int = 1) -> Quarantined:
+def quarantine_record(unit_id: str, uri: str, stage: str, error: BaseException, *, attempts: int = 1) -> Quarantined:
     """A unit and what went wrong with it: the error's class, and its message without secrets, in one line, cut to read
     well.
 
@@ -30,12 +30,12 @@ def _in_one_line(text: str) -> str:
     return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
-def to_table(units: Iterable[Quarantined]) -> pa.Table:
+def quarantine_table(units: Iterable[Quarantined]) -> pa.Table:
     """The units as a table that `pack` takes."""
     rows = [asdict(unit) for unit in units]
     return pa.table({field.name: [row[field.name] for row in rows] for field in fields(Quarantined)})
 
 
-def from_table(table: pa.Table) -> tuple[Quarantined, ...]:
+def records_in_table(table: pa.Table) -> tuple[Quarantined, ...]:
     """The units of `to_table`."""
     return tuple(Quarantined(**row) for row in table.to_pylist())

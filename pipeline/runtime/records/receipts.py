@@ -7,6 +7,7 @@ import time
 import uuid
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -39,11 +40,11 @@ SCHEMA = pa.schema(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Receipt:
-    """One committed shard of a run: its part and its quarantine part exist. `bytes` are the part's.
+    """A committed shard of a run: its part, of `bytes` bytes, and its quarantine part exist.
 
-    `fatal` is set instead where the shard could not be tried, and ends the run. `heard` is when, in seconds since 1970;
-    `driver` names the driver that scheduled the shard, and is empty where a driver found the part and read its footer.
-    `replaced`: quarantined units of other shards that it is a second chance of, and which no longer count.
+    `fatal` is set instead if the shard could not be attempted; it ends the run. `received_at` is in seconds since 1970.
+    `driver` names the driver that scheduled the shard; it is empty if a driver found the part and read its footer.
+    `replaced` counts the quarantined units of other shards that this one retried and that no longer count.
     """
 
     shard: int
@@ -55,7 +56,7 @@ class Receipt:
     seconds_predict: float
     seconds_write: float
     fatal: str = ""
-    heard: float = 0.0
+    received_at: float = 0.0
     driver: str = ""
     run: str = ""
     replaced: int = 0
@@ -82,8 +83,15 @@ def receipt_of(footer: Footer, *, size: int, seconds_write: float = 0.0) -> Rece
     )
 
 
-def to_table(receipts: Iterable[Receipt]) -> pa.Table:
-    return pa.Table.from_pylist([asdict(receipt) for receipt in receipts], SCHEMA)
+def receipts_table(receipts: Iterable[Receipt]) -> pa.Table:
+    """The receipts as a table with the columns of SCHEMA."""
+    rows = [asdict(receipt) for receipt in receipts]
+    return pa.Table.from_pylist([{**row, "heard": row["received_at"]} for row in rows], SCHEMA)
+
+
+def receipt_in_row(row: dict[str, Any]) -> Receipt:
+    """The receipt in one row of a `receipts_table`."""
+    return Receipt(received_at=row["heard"], **{name: value for name, value in row.items() if name != "heard"})
 
 
 def read_receipts(output: Store, run: str) -> dict[int, Receipt]:
@@ -94,9 +102,9 @@ def read_receipts(output: Store, run: str) -> dict[int, Receipt]:
     heard: dict[int, Receipt] = {}
     for key in output.keys(RECEIPTS):
         for row in pq.ParquetFile(io.BytesIO(output.read(key))).read(columns=SCHEMA.names).to_pylist():
-            receipt = Receipt(**row)
+            receipt = receipt_in_row(row)
             known = heard.get(receipt.shard)
-            if receipt.run == run and (known is None or known.heard < receipt.heard):
+            if receipt.run == run and (known is None or known.received_at < receipt.received_at):
                 heard[receipt.shard] = receipt
     return heard
 
@@ -116,7 +124,7 @@ class Ledger:
 
     def add(self, receipt: Receipt, *, scheduled: bool) -> None:
         """Hear of a shard: one that this driver scheduled, or one that it found committed."""
-        heard = replace(receipt, heard=time.time(), driver=self.driver if scheduled else "")
+        heard = replace(receipt, received_at=time.time(), driver=self.driver if scheduled else "")
         self.by_shard[heard.shard] = heard
         self._unflushed.append(heard)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
@@ -128,7 +136,7 @@ class Ledger:
         if not self._unflushed:
             return
         key, sink = f"{RECEIPTS}{uuid.uuid4().hex}.parquet", io.BytesIO()
-        pq.write_table(to_table(self._unflushed), sink, compression="zstd")
+        pq.write_table(receipts_table(self._unflushed), sink, compression="zstd")
         with checking_ownership(self.output, self._unflushed[0].run, key):
             reached("receipts.before")
             self.output.put_if_absent(key, sink.getvalue())

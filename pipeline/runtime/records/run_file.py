@@ -66,7 +66,7 @@ def new_run(
     )
 
 
-def claim(output: Store, wanted: Run) -> Run:
+def claim_output(output: Store, wanted: Run) -> Run:
     """Put run.json if it is absent, else adopt the one that is there; UsageError where that one is another run's."""
     reached("run.before")
     created = output.put_if_absent(RUN_FILE, wanted.to_json())

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 
-from pipeline.runtime.records.quarantine import quarantined
+from pipeline.runtime.records.quarantine import quarantine_record
 from pipeline.runtime.stages.result_batches import read_batches
 from pipeline.runtime.stages.unit_reader import Loader, RetryReason, UnitResult, UnitStarted, read_steps
 from pipeline.sandbox import Died, ResourceLimits, Sandbox
@@ -98,7 +98,7 @@ class IsolatedReader:
             if begun is None or killers == MAX_FATAL_UNITS:
                 yield from quarantine_rest(self._loader, piece, given, failure)
                 return
-            yield UnitResult(quarantined(begun.id, begun.uri, "load", failure, attempts=MAX_ATTEMPTS))
+            yield UnitResult(quarantine_record(begun.id, begun.uri, "load", failure, attempts=MAX_ATTEMPTS))
             given, killers, tries = given + 1, killers + 1, 0
 
     def _steps(self, piece: Piece, attempt: int, first: int) -> Iterator[UnitStarted | UnitResult | Exception]:
@@ -131,7 +131,7 @@ def quarantine_rest(loader: Loader, piece: Piece, given: int, error: Exception) 
     for number in range(given, most):
         name = _name(piece, number)
         done = name in loader.done
-        yield UnitResult(None if done else quarantined(name, uri, "load", error, attempts=MAX_ATTEMPTS))
+        yield UnitResult(None if done else quarantine_record(name, uri, "load", error, attempts=MAX_ATTEMPTS))
 
 
 def seconds_per_unit(limits: ResourceLimits, piece: Piece) -> float:

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.heads.head import Head
 from pipeline.runtime.errors import reason
-from pipeline.runtime.records.quarantine import from_table, quarantined, to_table
+from pipeline.runtime.records.quarantine import quarantine_record, quarantine_table, records_in_table
 from pipeline.runtime.stages.micro_batches import assemble_rows
 from pipeline.runtime.stages.predict import ModelRef, Replica, output_columns
 from pipeline.runtime.stages.shard_format import pack, unpack
@@ -71,17 +71,17 @@ class IsolatedReplica:
         failed: list[Quarantined] = []
         for index in range(units.num_rows):
             unit = units.take([index])  # its own buffers: of a slice the whole shard's would travel
-            found = self._insist(pack(unit, to_table([]), scalars), tries)
+            found = self._insist(pack(unit, quarantine_table([]), scalars), tries)
             if isinstance(found, Died):
                 failed.append(_quarantined(unit, found, self.attempts + 1 + tries))
                 continue
             rows, lost, _ = unpack(found)
             done += [([index], rows.select(list(self.columns)))] if rows.num_rows else []
-            failed += from_table(lost)
+            failed += records_in_table(lost)
         table = assemble_rows(units, done, self.columns)
         table = table.append_column("segment", pa.array([scalars["segment"]] * table.num_rows, pa.int32()))
         scalars["seconds_predict"] = time.perf_counter() - started
-        return pack(table, to_table([*from_table(before), *failed]), scalars)
+        return pack(table, quarantine_table([*records_in_table(before), *failed]), scalars)
 
     def _insist(self, row: pa.Table, tries: int) -> pa.Table | Died:
         """`_run`, again where the child has ended."""
@@ -112,7 +112,7 @@ def _fatal(row: pa.Table, error: Exception) -> pa.Table:
 
 def _quarantined(unit: pa.Table, error: Died, attempts: int) -> Quarantined:
     names = unit.select(["id", "uri"]).to_pylist()[0]
-    return quarantined(names["id"], names["uri"], "predict", error, attempts=attempts)
+    return quarantine_record(names["id"], names["uri"], "predict", error, attempts=attempts)
 
 
 def _predict(arguments: dict[str, Any], row: pa.Table) -> Iterator[pa.Table | None]:

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from pipeline import faultpoints
-from pipeline.runtime.plan.plan_files import pieces_of, read_plan_file
-from pipeline.runtime.records.quarantine import to_table
+from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
+from pipeline.runtime.records.quarantine import quarantine_table
 from pipeline.runtime.stages.given_up import GivenUp
 from pipeline.runtime.stages.isolated_reader import IsolatedReader, quarantine_rest
 from pipeline.runtime.stages.shard_format import pack, pack_arrays
@@ -62,7 +62,7 @@ def load(table: pa.Table, *, loader: Loader) -> pa.Table:
     scalars = {"shard": row["shard"], "segment": row["segment"], "plan": planned["sha256"], "fatal": ""}
     scalars["replaces"] = row["replaces"]
     try:
-        results = list(read(_without_done(loader, row), pieces_of(row)))
+        results = list(read(_without_done(loader, row), pieces_in_row(row)))
     except AccessError as error:
         results, scalars["fatal"] = [], redact(str(error))
     units, failed = to_tables(results, loader.kept)
@@ -87,7 +87,7 @@ def to_tables(results: list[Loaded | Quarantined], kept: pa.Schema) -> tuple[pa.
         strings[KEPT_PREFIX + column.name] = _kept(values, column.type)
     names = units[0].arrays if units else ()
     arrays = pack_arrays({name: [loaded.arrays[name] for loaded in units] for name in names})
-    return pa.table(strings | arrays), to_table(failed)
+    return pa.table(strings | arrays), quarantine_table(failed)
 
 
 def _kept(values: list[Any], kind: pa.DataType) -> pa.Array:

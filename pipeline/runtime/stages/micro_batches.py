@@ -13,7 +13,7 @@ import pyarrow as pa
 import torch
 
 from pipeline.heads.head import ColumnType, Head
-from pipeline.runtime.records.quarantine import quarantined
+from pipeline.runtime.records.quarantine import quarantine_record
 from pipeline.runtime.stages.batch_size_tuner import BatchSizeTuner
 from pipeline.runtime.stages.device import DoesNotFit, exit_if_gpu_is_lost, is_out_of_memory
 from pipeline.runtime.stages.finite_check import NotFinite
@@ -174,7 +174,7 @@ class Prediction:
 
     def _quarantine(self, index: int, error: Exception, attempts: int) -> None:
         unit = self.units.select(["id", "uri"]).slice(index, 1).to_pylist()[0]  # never its arrays as Python objects
-        self.failed[index] = quarantined(unit["id"], unit["uri"], "predict", error, attempts=attempts)
+        self.failed[index] = quarantine_record(unit["id"], unit["uri"], "predict", error, attempts=attempts)
 
 
 def assemble_rows(

@@ -22,7 +22,7 @@ from pipeline.checkpoints import digest, fetch
 from pipeline.heads.head import ColumnType, Head
 from pipeline.heads.latent_columns import latent_column_types, latent_column_values
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
-from pipeline.runtime.records.quarantine import from_table, to_table
+from pipeline.runtime.records.quarantine import quarantine_table, records_in_table
 from pipeline.runtime.stages.batch_size_tuner import BatchSizeTuner
 from pipeline.runtime.stages.compute_thread import compute_runner
 from pipeline.runtime.stages.device import DeviceLock, apply_test_memory_limit, empty_cache, to_device
@@ -98,7 +98,9 @@ class Replica:
         rows, failed = prediction.result()
         scalars["seconds_predict"] = time.perf_counter() - started - prediction.waited
         segment = pa.array([scalars["segment"]] * rows.num_rows, pa.int32())
-        done = pack(rows.append_column("segment", segment), to_table([*from_table(before), *failed]), scalars)
+        done = pack(
+            rows.append_column("segment", segment), quarantine_table([*records_in_table(before), *failed]), scalars
+        )
         faultpoints.reached("predict.end")
         yield done
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.runtime.records.quarantine import quarantined
+from pipeline.runtime.records.quarantine import quarantine_record
 from pipeline.runtime.stages.media_encoding import MAX_ATTEMPTS
 from pipeline.sandbox import Died
 from pipeline.sinks.parts import Footer, Quarantined, commit, encode_part
@@ -42,7 +42,7 @@ class Shard:
         for row in sorted(errors):
             unit = table.select(["id", "uri"]).slice(row, 1).to_pylist()[0]
             attempts = self.attempts + (MAX_ATTEMPTS if isinstance(errors[row], Died) else 1)
-            yield quarantined(unit["id"], unit["uri"], "write", errors[row], attempts=attempts)
+            yield quarantine_record(unit["id"], unit["uri"], "write", errors[row], attempts=attempts)
 
 
 def put(output: Store, shard: Shard, table: pa.Table, errors: Mapping[int, Exception]) -> tuple[Footer, int]:

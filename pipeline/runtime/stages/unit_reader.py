@@ -15,7 +15,7 @@ from pipeline.faultpoints import reached
 from pipeline.heads.head import Head
 from pipeline.heads.latent_columns import latents_from_row
 from pipeline.media import BadMedium
-from pipeline.runtime.records.quarantine import quarantined
+from pipeline.runtime.records.quarantine import quarantine_record
 from pipeline.sandbox import ResourceLimits, is_memory_shortage
 from pipeline.sinks.parts import Quarantined
 from pipeline.sources.source import Piece, Source, Unit
@@ -106,7 +106,7 @@ def read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> It
             yield UnitStarted(unit.id, unit.uri)
             reached("load.unit")
             if room < 0:
-                yield UnitResult(quarantined(unit.id, unit.uri, "load", TooMuch(most), attempts=attempt))
+                yield UnitResult(quarantine_record(unit.id, unit.uri, "load", TooMuch(most), attempts=attempt))
                 return
             found = _transformed(loader, unit, attempt)
             room -= found.nbytes
@@ -115,7 +115,7 @@ def read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> It
         raise
     except Exception as error:  # noqa: BLE001 - a piece whose source fails stands in quarantine as one unit
         uri = loader.inputs.uri_of(piece.key)
-        yield UnitResult(quarantined(piece.key, uri, "load", error, attempts=attempt), _trouble(error))
+        yield UnitResult(quarantine_record(piece.key, uri, "load", error, attempts=attempt), _trouble(error))
 
 
 class TooMuch(BadMedium):
@@ -142,11 +142,11 @@ def _transformed(loader: Loader, unit: Unit, attempt: int) -> UnitResult:
     except AccessError:
         raise
     except Exception as error:  # noqa: BLE001 - decoders and stores raise anything: it costs this unit only
-        return UnitResult(quarantined(unit.id, unit.uri, "load", error, attempts=attempt), _trouble(error))
+        return UnitResult(quarantine_record(unit.id, unit.uri, "load", error, attempts=attempt), _trouble(error))
     try:
         return UnitResult(Loaded(unit=unit, arrays=loader.arrays(medium)))
     except Exception as error:  # noqa: BLE001 - whatever a transform raises, this unit is quarantined for it
-        return UnitResult(quarantined(unit.id, unit.uri, "transform", error, attempts=attempt), _trouble(error))
+        return UnitResult(quarantine_record(unit.id, unit.uri, "transform", error, attempts=attempt), _trouble(error))
 
 
 def _trouble(error: Exception) -> RetryReason | None:

@@ -10,8 +10,8 @@ import pyarrow as pa
 
 from pipeline import faultpoints
 from pipeline.heads.head import ColumnType
-from pipeline.runtime.records.quarantine import from_table
-from pipeline.runtime.records.receipts import Receipt, receipt_of, to_table
+from pipeline.runtime.records.quarantine import records_in_table
+from pipeline.runtime.records.receipts import Receipt, receipt_of, receipts_table
 from pipeline.runtime.stages.load import KEPT_PREFIX
 from pipeline.runtime.stages.media_encoding import Encode, encode_directly, encode_in_sandbox, encode_media
 from pipeline.runtime.stages.putting import Shard, put
@@ -55,17 +55,17 @@ def write(row: pa.Table, *, writer: Writer, isolated: bool = False, attempts: in
     started = time.perf_counter()
     units, before, scalars = unpack(row)
     if scalars["fatal"]:
-        return to_table([_fatal(scalars, scalars["fatal"])])
+        return receipts_table([_fatal(scalars, scalars["fatal"])])
     table, errors = writer.made(units, encode_in_sandbox if isolated else encode_directly)
-    shard = Shard(run=writer.run, before=from_table(before), scalars=scalars, attempts=attempts)
+    shard = Shard(run=writer.run, before=records_in_table(before), scalars=scalars, attempts=attempts)
     try:
         committed, size = put(writer.output, shard, table, errors)
     except (AccessError, StorageError) as error:
         if isinstance(error, Missing) or (isinstance(error, StorageError) and error.transient):
             raise  # another attempt may succeed
-        return to_table([_fatal(scalars, str(error))])
+        return receipts_table([_fatal(scalars, str(error))])
     faultpoints.reached("write.end")
-    return to_table([receipt_of(committed, size=size, seconds_write=time.perf_counter() - started)])
+    return receipts_table([receipt_of(committed, size=size, seconds_write=time.perf_counter() - started)])
 
 
 def _fatal(scalars: dict[str, Any], message: str) -> Receipt:

@@ -4,7 +4,7 @@ import pytest
 
 from pipeline.reference.published_configs import FLOW, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime.driver.estimate import _units, estimate
+from pipeline.runtime.driver.estimate import _sample_size, estimate
 from pipeline.runtime.options import RunOptions
 from pipeline.storage import Store
 from tests.sample_videos import make_video
@@ -36,7 +36,7 @@ def test_an_estimate_freezes_the_plan_and_predicts_nothing_for_good(pictures, ch
 
 
 def test_units_that_take_long_are_tried_one_by_one_and_quick_ones_by_the_micro_batch():
-    assert [_units(each, 32) for each in (0.001, 1.0, 29.0, 200.0)] == [32, 30, 1, 1]
+    assert [_sample_size(each, 32) for each in (0.001, 1.0, 29.0, 200.0)] == [32, 30, 1, 1]
 
 
 def test_containers_are_estimated_by_what_they_may_hold(tmp_path, cluster):
@@ -46,7 +46,7 @@ def test_containers_are_estimated_by_what_they_may_hold(tmp_path, cluster):
     values = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "checkpoint": str(folder)}
     known = estimate(RunOptions(task="optical-flow", batch_size=2, **values))
     assert known.units is None
-    assert 95 <= known.about <= 100
+    assert 95 <= known.estimated_units <= 100
     assert (known.sample, known.sample_quarantined) == (8, 0)
     assert known.seconds is not None
     assert known.bytes > 95 * 36 * 28

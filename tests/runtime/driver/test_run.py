@@ -18,7 +18,7 @@ from pipeline.perceiver import CheckpointError
 from pipeline.reference.published_configs import small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunFailed, RunOptions, TooMuchQuarantined, UsageError
-from pipeline.runtime.driver import prepare
+from pipeline.runtime.driver import checks
 from pipeline.runtime.driver.run import execute
 from pipeline.runtime.driver.status import status
 from pipeline.runtime.records.receipts import read_receipts
@@ -204,7 +204,7 @@ def test_what_cannot_be_run_is_refused_before_any_work(options, checkpoint, tmp_
 
 
 def test_replicas_that_cannot_start_end_the_run_with_the_reason(options, monkeypatch):
-    monkeypatch.setattr(prepare, "digest", lambda _folder: "0ff")
+    monkeypatch.setattr(checks, "digest", lambda _folder: "0ff")
     with pytest.raises(RunFailed, match=r"planned with 0ff.*8 of 8 shards are left; the same command resumes"):
         run(options())
 

@@ -8,9 +8,9 @@ from pipeline.heads import HeadOptions, head_for
 from pipeline.runtime import UsageError
 from pipeline.runtime.driver.status import status
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.plan.planner import Cut, freeze
+from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
 from pipeline.runtime.records.receipts import Ledger, receipt_of
-from pipeline.runtime.records.run_file import claim, new_run
+from pipeline.runtime.records.run_file import claim_output, new_run
 from pipeline.sinks.parts import Footer, Quarantined, commit
 from pipeline.sinks.schema import output_schema
 from pipeline.sources import IMAGES, discover
@@ -23,8 +23,8 @@ def output(tmp_path, pictures, checkpoint) -> Store:
     store = Store(str(tmp_path / "out"))
     options = RunOptions(task="image-classification", input=str(pictures), output=store.uri, checkpoint=str(checkpoint))
     head = head_for(options.task, checkpoint, HeadOptions())
-    run = claim(store, new_run(options, input_uri=str(pictures), head=head, digest="d", dtype="float32"))
-    freeze(store, IMAGES, lambda: discover(str(pictures), IMAGES), Cut(unit_bytes=1, shard_size=4))
+    run = claim_output(store, new_run(options, input_uri=str(pictures), head=head, digest="d", dtype="float32"))
+    freeze_plan(store, IMAGES, lambda: discover(str(pictures), IMAGES), ShardSizing(unit_bytes=1, shard_size=4))
     ledger = Ledger(output=store)
     for shard in range(3):
         bad = tuple(Quarantined(id=f"{n}", uri="", stage="load", error="E", message="", attempts=1) for n in range(4))

@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.runtime.plan.duplicate_ids import check_ids
+from pipeline.runtime.plan.duplicate_ids import check_unique_ids
 from pipeline.runtime.plan.isolated_source import isolated
-from pipeline.runtime.plan.planner import pieces_of_all
+from pipeline.runtime.plan.planner import pieces_of_entries
 from pipeline.runtime.plan.unit_limit import count_units
 from pipeline.sandbox import ResourceLimits, Sandbox
 from pipeline.sources import IMAGES, PARQUET, TEXT, Piece, SourceOptions, discover, source_for
@@ -48,7 +48,7 @@ def test_a_plan_is_the_same_as_without_a_child(tables: Store) -> None:
     (Path(tables.uri) / "damaged.parquet").write_bytes(b"PAR1 but no more")
     entries = list(tables.entries())
     with isolated(source, LIMITS) as opened:
-        assert list(pieces_of_all(opened, tables, entries)) == list(pieces_of_all(source, tables, entries))
+        assert list(pieces_of_entries(opened, tables, entries)) == list(pieces_of_entries(source, tables, entries))
         for entry in entries:
             assert opened.kept(tables, entry) == source.kept(tables, entry)
             assert list(opened.ids(tables, entry)) == list(source.ids(tables, entry))
@@ -68,14 +68,14 @@ def test_a_file_that_does_harm_when_it_is_opened_is_one_unit_of_the_plan(tables:
     sound = PARQUET.configured(OPTIONS)
     entries = list(tables.entries())
     with isolated(source, ResourceLimits(3.0, 1 << 30) if harm == "hang" else LIMITS) as opened:
-        pieces = list(pieces_of_all(opened, tables, entries))
-        assert [piece for piece in pieces if piece.key != key] == list(pieces_of_all(sound, tables, entries[:3]))
+        pieces = list(pieces_of_entries(opened, tables, entries))
+        assert [piece for piece in pieces if piece.key != key] == list(pieces_of_entries(sound, tables, entries[:3]))
         assert [piece for piece in pieces if piece.key == key] == [
             Piece(key=key, version=entries[3].version, size=entries[3].size, units=1)
         ]
         if harm == "crash":
             assert opened.kept(tables, entries[3]) == pa.schema([])
-            check_ids(opened, discover(tables.uri, opened))
+            check_unique_ids(opened, discover(tables.uri, opened))
             (unit,) = opened.units(tables, pieces[-1])
             assert unit.id == key
 
@@ -92,7 +92,7 @@ def test_a_film_that_its_player_dies_of_is_counted_as_it_will_be_loaded(tmp_path
 def test_what_ends_a_plan_ends_it_from_a_child_too(tables: Store) -> None:
     with isolated(PARQUET.configured(SourceOptions(column="words")), LIMITS) as opened:
         with pytest.raises(AccessError, match=r"a\.parquet.*no column 'words'.*text, name, number"):
-            list(pieces_of_all(opened, tables, tables.entries()))
+            list(pieces_of_entries(opened, tables, tables.entries()))
         with pytest.raises(ValueError, match="fps"):
             opened.configured(SourceOptions(fps=2.0))
 
@@ -118,7 +118,7 @@ def test_a_file_that_seemed_damaged_when_memory_was_short_is_opened_again(
     source = harmful_units.of(Greedy, PARQUET.configured(SourceOptions(column="text")))
     entries = [entry for entry in tables.entries() if entry.key == "b.parquet"]
     with isolated(source, LIMITS) as opened:
-        (piece,) = pieces_of_all(opened, tables, entries)
+        (piece,) = pieces_of_entries(opened, tables, entries)
     assert piece.units == 10
 
 
@@ -138,7 +138,7 @@ def test_of_several_kinds_of_files_a_child_has_only_those_that_must_be_opened(
     monkeypatch.setattr(Sandbox, "run", noted)
     store = Store(str(tmp_path))
     with isolated(source_for("auto", SourceOptions(medium="image")), LIMITS) as opened:
-        pieces = list(pieces_of_all(opened, store, store.entries()))
+        pieces = list(pieces_of_entries(opened, store, store.entries()))
         assert {opened.kept(store, entry) for entry in store.entries() if entry.key != "b.tar"} == {pa.schema([])}
     assert [piece.key for piece in pieces] == ["a.jpg", "b.tar", "c.jpg", "d.jpg"]
     assert asked == ["b.tar"]

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.runtime.plan import plan_files
 from pipeline.runtime.plan.plan_files import read_plan_file, read_segments, segment_key
-from pipeline.runtime.plan.planner import Cut, Plan, freeze
+from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
 from pipeline.sinks.ownership import RUN_FILE, OutputLost
 from pipeline.sources import IMAGES, discover
 from pipeline.storage import StorageError, Store, retry
@@ -28,7 +28,9 @@ def inputs(tmp_path: Path) -> Path:
 
 
 def planned(inputs: Path, output: Store, run: str | None = None) -> Plan:
-    return freeze(output, IMAGES, lambda: discover(str(inputs), IMAGES), Cut(unit_bytes=1, shard_size=2), run=run)
+    return freeze_plan(
+        output, IMAGES, lambda: discover(str(inputs), IMAGES), ShardSizing(unit_bytes=1, shard_size=2), run=run
+    )
 
 
 def assert_whole(output: Store, plan: Plan) -> None:

@@ -7,13 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime.plan.plan_files import Segment, Shard, pieces_of, put_plan_file, read_plan_file, read_segments
-from pipeline.runtime.plan.planner import OPENED, Cut, Plan, cut_shards, freeze, pieces_of_all
+from pipeline.runtime.plan.plan_files import (
+    PlannedShard,
+    Segment,
+    pieces_in_row,
+    put_plan_file,
+    read_plan_file,
+    read_segments,
+)
+from pipeline.runtime.plan.planner import OPENED, Plan, ShardSizing, freeze_plan, pieces_of_entries, split_into_shards
 from pipeline.sources import IMAGES, Piece, Unit, discover
 from pipeline.sources.source import FileSource
 from pipeline.storage import Store
 
-CUT = Cut(unit_bytes=1000, shard_size=4)
+CUT = ShardSizing(unit_bytes=1000, shard_size=4)
 
 
 @dataclass(frozen=True)
@@ -51,12 +58,12 @@ def planned(output: Store, plan: Plan) -> dict[int, list[str]]:
     rows = [row for file in plan.files for row in read_plan_file(output, file.name, file.sha256).to_pylist()]
     assert [row["shard"] for row in rows] == list(range(plan.shards))
     assert all(row["units"] == len(row["pieces"]) for row in rows)
-    return {row["shard"]: [piece.key for piece in pieces_of(row)] for row in rows}
+    return {row["shard"]: [piece.key for piece in pieces_in_row(row)] for row in rows}
 
 
-def run_plan(tmp_path: Path, cut: Cut = CUT, *, redo: bool = False) -> tuple[Store, Plan]:
+def run_plan(tmp_path: Path, cut: ShardSizing = CUT, *, redo: bool = False) -> tuple[Store, Plan]:
     output = Store(str(tmp_path / "out"))
-    return output, freeze(output, IMAGES, lambda: discover(str(tmp_path / "in"), IMAGES), cut, redo=redo)
+    return output, freeze_plan(output, IMAGES, lambda: discover(str(tmp_path / "in"), IMAGES), cut, redo=redo)
 
 
 def test_every_input_is_planned_once_in_order(tmp_path):
@@ -101,9 +108,9 @@ def test_changed_inputs_are_counted_and_left_or_planned_again(tmp_path):
 
 def test_limit_caps_all_segments_together(tmp_path):
     put(tmp_path / "in", *(f"{n}.jpg" for n in range(9)))
-    assert run_plan(tmp_path, Cut(unit_bytes=1, shard_size=4, limit=5))[1].units == 5
-    assert run_plan(tmp_path, Cut(unit_bytes=1, shard_size=4, limit=5))[1].units == 5
-    output, plan = run_plan(tmp_path, Cut(unit_bytes=1, shard_size=4, limit=7))
+    assert run_plan(tmp_path, ShardSizing(unit_bytes=1, shard_size=4, limit=5))[1].units == 5
+    assert run_plan(tmp_path, ShardSizing(unit_bytes=1, shard_size=4, limit=5))[1].units == 5
+    output, plan = run_plan(tmp_path, ShardSizing(unit_bytes=1, shard_size=4, limit=7))
     assert (plan.units, len(plan.segments)) == (7, 2)
     assert planned(output, plan)[2] == ["5.jpg", "6.jpg"]
 
@@ -113,10 +120,10 @@ def test_a_limit_counts_the_units_of_containers_by_opening_them(tmp_path):
 
     def frozen(limit: int | None) -> list[tuple[str, int | None]]:
         output = Store(str(tmp_path / f"out-{limit}"))
-        plan = freeze(output, CONTAINERS, found, Cut(unit_bytes=1, limit=limit))
+        plan = freeze_plan(output, CONTAINERS, found, ShardSizing(unit_bytes=1, limit=limit))
         assert plan.units is None
         rows = [row for file in plan.files for row in read_plan_file(output, file.name, file.sha256).to_pylist()]
-        return [(piece.key, piece.most) for row in rows for piece in pieces_of(row)]
+        return [(piece.key, piece.most) for row in rows for piece in pieces_in_row(row)]
 
     def found():
         return discover(str(tmp_path / "in"), CONTAINERS)
@@ -139,7 +146,7 @@ def test_files_that_are_opened_are_planned_several_at_a_time_in_order(tmp_path):
             return super().pieces(store, entry)
 
     found = discover(str(tmp_path / "in"), Slow())
-    assert [piece.key for piece in pieces_of_all(Slow(), found.store, found.entries)] == names
+    assert [piece.key for piece in pieces_of_entries(Slow(), found.store, found.entries)] == names
 
 
 def test_what_is_not_opened_keeps_its_place_among_files_that_are(tmp_path):
@@ -159,18 +166,21 @@ def test_what_is_not_opened_keeps_its_place_among_files_that_are(tmp_path):
 
     here = set()
     found = discover(str(tmp_path / "in"), Mixed())
-    assert [piece.key for piece in pieces_of_all(Mixed(), found.store, found.entries)] == names
+    assert [piece.key for piece in pieces_of_entries(Mixed(), found.store, found.entries)] == names
     assert threading.current_thread() in here, "once the opened ones are done, no thread is asked any more"
 
 
 def test_a_plan_file_has_all_that_pieces_say(tmp_path):
     every = {field.name: number for number, field in enumerate(fields(Piece))}
     full = Piece(**every | {"key": "a/é", "version": "v", "other": "b"})
-    shards = [Shard(pieces=[full]), Shard(pieces=[Piece(key="c", version="w", size=2**40), replace(full, key="d")])]
+    shards = [
+        PlannedShard(pieces=[full]),
+        PlannedShard(pieces=[Piece(key="c", version="w", size=2**40), replace(full, key="d")]),
+    ]
     output = Store(str(tmp_path))
     file = put_plan_file(output, 0, 7, shards)
     rows = read_plan_file(output, file.name, file.sha256).to_pylist()
-    assert [pieces_of(row) for row in rows] == [shard.pieces for shard in shards]
+    assert [pieces_in_row(row) for row in rows] == [shard.pieces for shard in shards]
     assert [row["shard"] for row in rows] == [7, 8]
 
 
@@ -201,7 +211,7 @@ def test_shards_are_cut_by_bytes_in_or_arrays_out():
         return Piece(key="k", version="v", size=size, begin=begin, end=end, units=1)
 
     def lengths(pieces, unit_bytes):
-        return [len(shard) for shard in cut_shards(pieces, Cut(unit_bytes=unit_bytes))]
+        return [len(shard) for shard in split_into_shards(pieces, ShardSizing(unit_bytes=unit_bytes))]
 
     assert lengths([piece(1)] * 600, 1) == [256, 256, 88]
     assert lengths([piece(16 << 20)] * 5, 1) == [2, 2, 1]
@@ -227,7 +237,7 @@ def test_a_listing_out_of_order_is_an_error_and_no_second_row(tmp_path):
         return found
 
     with pytest.raises(RuntimeError, match=r"not in byte order.*a\.jpg.*b\.jpg"):
-        freeze(Store(str(tmp_path / "out")), IMAGES, reversed_listing, CUT)
+        freeze_plan(Store(str(tmp_path / "out")), IMAGES, reversed_listing, CUT)
 
 
 def test_segment_round_trip(tmp_path):
@@ -241,4 +251,4 @@ def test_pieces_of_unknown_units_are_cut_by_a_guess_at_them():
         return Piece(key=key, version="v", size=9, begin=0, end=9, about=about)
 
     pieces = [piece("a.txt", 256) for _ in range(3)] + [piece(f"{n}.txt", None) for n in range(300)]
-    assert [len(shard) for shard in cut_shards(pieces, Cut(unit_bytes=4096))] == [1, 1, 1, 256, 44]
+    assert [len(shard) for shard in split_into_shards(pieces, ShardSizing(unit_bytes=4096))] == [1, 1, 1, 256, 44]

@@ -17,8 +17,8 @@ import pytest
 from pipeline.heads import HeadOptions, head_for
 from pipeline.reference.published_configs import SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime.plan.plan_files import pieces_of, read_plan_file
-from pipeline.runtime.plan.planner import Cut, Plan, freeze
+from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
+from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
 from pipeline.runtime.stages.load import Loaded, Loader, read
 from pipeline.sources import SourceOptions, discover, source_for
 from pipeline.storage import Store
@@ -74,8 +74,8 @@ class Runs:
 
     def plan(self, limit: int | None, shard_size: int, *, redo: bool = False) -> Plan:
         source = source_for("auto", SourceOptions(piece_units=shard_size))
-        cut = Cut(unit_bytes=1, shard_size=shard_size, limit=limit)
-        return freeze(self.output, source, lambda: discover(str(self.folder), source), cut, redo=redo)
+        cut = ShardSizing(unit_bytes=1, shard_size=shard_size, limit=limit)
+        return freeze_plan(self.output, source, lambda: discover(str(self.folder), source), cut, redo=redo)
 
     def loaded(self, plan: Plan) -> list[str]:
         """The ids of all units of the plan, as they are loaded."""
@@ -84,7 +84,7 @@ class Runs:
         rows = [row for file in plan.files for row in read_plan_file(self.output, file.name, file.sha256).to_pylist()]
         found = []
         for row in rows:
-            for unit in read(loader, pieces_of(row)):
+            for unit in read(loader, pieces_in_row(row)):
                 assert isinstance(unit, Loaded)
                 found.append(unit.unit.id)
         return found

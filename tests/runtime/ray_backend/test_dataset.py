@@ -12,11 +12,11 @@ import ray
 import ray.data
 from ray import cloudpickle
 
-from pipeline.runtime.driver.prepare import prepared
+from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.plan_files import PlanFile
 from pipeline.runtime.ray_backend import dataset
-from pipeline.runtime.ray_backend.dataset import Pool, block_size, build, plan_blocks, receipts
+from pipeline.runtime.ray_backend.dataset import ReplicaNames, block_size, build_dataset, plan_blocks, run_shards
 
 # Workers cannot import this file: what it defines travels with the task.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -74,12 +74,12 @@ def mapping_of(array: np.ndarray) -> str:
 def test_a_block_is_one_shard_and_its_arrays_lie_in_shared_memory(options, tmp_path):
     seen = tmp_path / "seen"
     seen.mkdir()
-    with prepared(options) as ready:
+    with prepare_run(options) as ready:
         witness = Witness(ready.stages.head, seen)
         stages = replace(ready.stages, head=witness, loader=replace(ready.stages.loader, head=witness))
         blocks = list(plan_blocks(ready.plan.files, set(), size=8))
         assert [block.num_rows for block in blocks] == [8, 7], "several plan rows a load task"
-        bundles = list(build(stages, blocks, Pool()).iter_internal_ref_bundles())
+        bundles = list(build_dataset(stages, blocks, ReplicaNames()).iter_internal_ref_bundles())
         sizes = [entry.metadata.num_rows for bundle in bundles for entry in bundle.blocks]
     assert sizes == [1] * 15
     assert len(list(seen.glob("task-*"))) == 15, "a task of a replica gets one block, and that is one shard"
@@ -92,21 +92,21 @@ def test_a_block_is_one_shard_and_its_arrays_lie_in_shared_memory(options, tmp_p
 
 def test_a_run_leaves_the_caller_s_settings_alone(options):
     before = ray.data.DataContext.get_current().target_max_block_size
-    with prepared(options) as ready:
-        made = build(ready.stages, list(plan_blocks(ready.plan.files, set(), size=1)), Pool())
+    with prepare_run(options) as ready:
+        made = build_dataset(ready.stages, list(plan_blocks(ready.plan.files, set(), size=1)), ReplicaNames())
     assert made.context.target_max_block_size == 1
     assert 0 < made.context.max_errored_blocks < 1000
     assert ray.data.DataContext.get_current().target_max_block_size == before > 1
 
 
 def test_closing_the_receipts_stops_the_work_and_frees_the_cluster(options):
-    with prepared(options.model_copy(update={"replicas": 1})) as ready:
-        stream = receipts(ready.stages, ready.plan.files, set())
+    with prepare_run(options.model_copy(update={"replicas": 1})) as ready:
+        stream = run_shards(ready.stages, ready.plan.files, set())
         first = next(stream)
         assert first.rows + first.quarantined == 4
         stream.close()
         done = {first.shard}
-        rest = {receipt.shard for receipt in receipts(ready.stages, ready.plan.files, done)}
+        rest = {receipt.shard for receipt in run_shards(ready.stages, ready.plan.files, done)}
     assert rest == set(range(15)) - done
 
 
@@ -115,17 +115,19 @@ def test_many_shards_are_run_by_several_datasets_one_after_another(options, monk
     built = []
     monkeypatch.setattr(dataset, "DATASET_SHARDS", 7)
     monkeypatch.setattr(
-        dataset, "build", lambda stages, blocks, *rest: built.append(blocks) or build(stages, blocks, *rest)
+        dataset,
+        "build_dataset",
+        lambda stages, blocks, *rest: built.append(blocks) or build_dataset(stages, blocks, *rest),
     )
-    with prepared(options) as ready:
-        heard = [receipt.shard for receipt in receipts(ready.stages, ready.plan.files, {0, 9})]
+    with prepare_run(options) as ready:
+        heard = [receipt.shard for receipt in run_shards(ready.stages, ready.plan.files, {0, 9})]
     assert sorted(heard) == [shard for shard in range(15) if shard not in (0, 9)]
     assert [sum(map(len, blocks)) for blocks in built] == [7, 6]
 
 
 def test_nothing_to_run_starts_nothing(options):
-    with prepared(options) as ready:
-        assert list(receipts(ready.stages, ready.plan.files, set(range(15)))) == []
+    with prepare_run(options) as ready:
+        assert list(run_shards(ready.stages, ready.plan.files, set(range(15)))) == []
 
 
 def file(first: int, shards: int) -> PlanFile:

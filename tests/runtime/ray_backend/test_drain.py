@@ -10,24 +10,24 @@ from pipeline.runtime.ray_backend.drain import node_is_drained
 # One call is inside when the head says that the node is to go, and another one comes: it never gets in.
 PROGRAM = """
 import threading
-from pipeline.runtime import draining
+from pipeline.runtime.ray_backend import drain
 
 told, waits = threading.Event(), threading.Event()
-draining.POLL_SECONDS, draining.LAST_WORDS = -1.0, 0.0
+drain.POLL_SECONDS, drain.FLUSH_SECONDS = -1.0, 0.0
 
 def drained():
     if told.is_set():
         waits.set()
     return told.is_set()
 
-draining.node_is_drained = drained
-gate = draining.Gate()
+drain.node_is_drained = drained
+gate = drain.DrainGate()
 
 def second():
-    with gate.passed():
+    with gate.enter():
         print("second", flush=True)
 
-with gate.passed():
+with gate.enter():
     told.set()
     other = threading.Thread(target=second)
     other.start()

@@ -8,7 +8,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.runtime.records import receipts
-from pipeline.runtime.records.committed import committed, heard_of, listed, recover, told
+from pipeline.runtime.records.committed import (
+    committed_shards,
+    foreign_parts_message,
+    list_parts,
+    receipts_from_footers,
+    recorded_receipts,
+)
 from pipeline.runtime.records.receipts import Ledger, Receipt, read_receipts
 from pipeline.sinks.ownership import RUN_FILE, OutputLost
 from pipeline.sinks.parts import Footer, Quarantined, commit, part_key, quarantine_key
@@ -73,7 +79,7 @@ def test_receipts_of_another_run_are_not_heard(output):
     """As a driver leaves them that outlived its OUTPUT, between its last look and its put."""
     other = dataclasses.replace(receipt(0, rows=9), run="bbbb0000")
     sink = io.BytesIO()
-    pq.write_table(receipts.to_table([other]), sink)
+    pq.write_table(receipts.receipts_table([other]), sink)
     output.put("_run/receipts/other.parquet", sink.getvalue())
     assert read_receipts(output, RUN_NAME) == {}
     ledger = Ledger(output=output)
@@ -94,18 +100,20 @@ def test_receipts_are_not_put_into_another_run_s_output(output):
 
 def test_parts_of_other_runs_are_named(output):
     put_part(output, RUN_NAME, 0)
-    assert listed(output, RUN_NAME).foreign == []
+    assert list_parts(output, RUN_NAME).foreign == []
     output.put("predictions/notes.txt", b"")
     keys = [part_key("bbbb0000", shard) for shard in range(5)]
     for key in keys:
         output.put(key, b"")
-    assert listed(output, RUN_NAME).foreign == keys
-    words = told(output, keys)
+    assert list_parts(output, RUN_NAME).foreign == keys
+    words = foreign_parts_message(output, keys)
     assert words.startswith(
         f"{output.uri}/predictions/ holds 5 parts of another run (predictions/part-bbbb0000-00000000"
     )
     assert words.count("part-bbbb0000") == 3
-    assert "holds a part of another run (predictions/part-bbbb0000-00000000.parquet)" in told(output, keys[:1])
+    assert "holds a part of another run (predictions/part-bbbb0000-00000000.parquet)" in foreign_parts_message(
+        output, keys[:1]
+    )
 
 
 def test_done_are_the_parts_of_this_run_and_nothing_else(output):
@@ -113,12 +121,12 @@ def test_done_are_the_parts_of_this_run_and_nothing_else(output):
         put_part(output, "aaaa0000", shard)
     output.put(part_key("bbbb0000", 1), b"")
     output.put("predictions/notes.txt", b"")
-    assert committed(output, "aaaa0000") == {0, 3}
+    assert committed_shards(output, "aaaa0000") == {0, 3}
     ledger = Ledger(output=output)
     for shard in (0, 1):
         ledger.add(receipt(shard), scheduled=True)
     ledger.flush()
-    assert set(heard_of(output, RUN_NAME, {0, 3})) == {0}, (
+    assert set(recorded_receipts(output, RUN_NAME, {0, 3})) == {0}, (
         "a part that was deleted is not done, whatever was heard of it"
     )
 
@@ -127,9 +135,9 @@ def test_parts_nobody_heard_of_tell_of_themselves_and_are_made_whole(output):
     size = put_part(output, "aaaa0000", 0, bad=("x", "y"))
     put_part(output, "aaaa0000", 7)
     output.delete(quarantine_key("aaaa0000", 0))
-    assert [found.quarantined for found in recover(output, "aaaa0000", {7, 0}, heal=False)] == [2, 0]
+    assert [found.quarantined for found in receipts_from_footers(output, "aaaa0000", {7, 0}, heal=False)] == [2, 0]
     assert list(output.keys("quarantine/")) == []
-    first, second = recover(output, "aaaa0000", {7, 0})
+    first, second = receipts_from_footers(output, "aaaa0000", {7, 0})
     assert (first.shard, first.quarantined, first.bytes, first.seconds_predict) == (0, 2, size, 1.5)
     assert second.shard == 7
     assert list(output.keys("quarantine/")) == [quarantine_key("aaaa0000", 0)]

@@ -8,7 +8,7 @@ import pytest
 from pipeline.heads import HeadOptions, head_for
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.records.run_file import RUN_FILE, claim, new_run, read_run
+from pipeline.runtime.records.run_file import RUN_FILE, claim_output, new_run, read_run
 from pipeline.storage import Store
 
 
@@ -26,18 +26,18 @@ def wanted(checkpoint):
 
 def test_the_first_run_names_it_and_later_ones_adopt_the_name(tmp_path, wanted):
     output = Store(str(tmp_path))
-    first = claim(output, wanted())
+    first = claim_output(output, wanted())
     assert len(first.run) == 8
     assert int(first.run, 16) >= 0
-    assert claim(output, wanted()) == first == read_run(output)
+    assert claim_output(output, wanted()) == first == read_run(output)
     assert wanted().run != first.run
 
 
 def test_what_is_recorded_is_not_compared(tmp_path, wanted):
-    first = claim(Store(str(tmp_path)), wanted())
+    first = claim_output(Store(str(tmp_path)), wanted())
     other = wanted()
     other = replace(other, record=other.record | {"checkpoint": "elsewhere", "versions": {}})
-    assert claim(Store(str(tmp_path)), other).run == first.run
+    assert claim_output(Store(str(tmp_path)), other).run == first.run
     record = json.loads((tmp_path / RUN_FILE).read_text())
     assert record["options"]["replicas"] == "auto"
     assert record["versions"]["ray"]
@@ -53,10 +53,10 @@ def test_what_is_recorded_is_not_compared(tmp_path, wanted):
     ],
 )
 def test_another_run_s_output_is_refused_with_both_values(tmp_path, wanted, change, told):
-    claim(Store(str(tmp_path)), wanted())
+    claim_output(Store(str(tmp_path)), wanted())
     before = (tmp_path / RUN_FILE).read_bytes()
     with pytest.raises(UsageError) as error:
-        claim(Store(str(tmp_path)), wanted(**change))
+        claim_output(Store(str(tmp_path)), wanted(**change))
     assert told in str(error.value)
     assert (tmp_path / RUN_FILE).read_bytes() == before
 

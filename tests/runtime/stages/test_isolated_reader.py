@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from pipeline.heads import Head, HeadOptions, head_for
-from pipeline.runtime.plan.planner import Cut, freeze
+from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
 from pipeline.runtime.stages import isolated_reader, unit_reader
 from pipeline.runtime.stages.load import KEPT_PREFIX, Loader, load
 from pipeline.runtime.stages.shard_format import unpack, unpack_arrays
@@ -55,8 +55,8 @@ def loaded(folder: Path, head: Any, source: Source = IMAGES, **changes: Any) -> 
     """Units and quarantined ones of a folder as one shard."""
     values = {"inputs": Store(str(folder)), "output": Store(f"{folder}-out"), "source": source, "head": head}
     loader = Loader(**(values | {"limits": LIMITS} | changes))  # type: ignore[arg-type]
-    cut = Cut(unit_bytes=1, shard_size=10_000)
-    plan = freeze(loader.output, source, lambda: discover(str(folder), source), cut, kept=loader.kept)
+    cut = ShardSizing(unit_bytes=1, shard_size=10_000)
+    plan = freeze_plan(loader.output, source, lambda: discover(str(folder), source), cut, kept=loader.kept)
     (file,) = plan.files
     row = pa.table({"file": [file.name], "sha256": [file.sha256], "row": [0], "shard": [0]})
     units, quarantined, scalars = unpack(load(row, loader=loader))

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.heads import HeadOptions, head_for
-from pipeline.runtime.plan.planner import Cut, freeze
+from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
 from pipeline.runtime.stages import load as load_module
 from pipeline.runtime.stages.load import Loader, load
 from pipeline.runtime.stages.shard_format import unpack, unpack_arrays
@@ -28,8 +28,8 @@ def loader(pictures, checkpoint, tmp_path) -> Loader:
 
 def load_all(loader: Loader) -> tuple[pa.Table, list[dict], dict]:
     """Units, quarantined and scalars of all inputs as one shard."""
-    plan = freeze(
-        loader.output, IMAGES, lambda: discover(loader.inputs.uri, IMAGES), Cut(unit_bytes=1, shard_size=1000)
+    plan = freeze_plan(
+        loader.output, IMAGES, lambda: discover(loader.inputs.uri, IMAGES), ShardSizing(unit_bytes=1, shard_size=1000)
     )
     return load_planned(loader, plan)
 
@@ -70,7 +70,9 @@ def test_damaged_units_are_quarantined_with_their_reason(loader):
 
 
 def test_an_input_gone_or_changed_since_the_plan_is_quarantined(loader, pictures):
-    plan = freeze(loader.output, IMAGES, lambda: discover(str(pictures), IMAGES), Cut(unit_bytes=1, shard_size=1000))
+    plan = freeze_plan(
+        loader.output, IMAGES, lambda: discover(str(pictures), IMAGES), ShardSizing(unit_bytes=1, shard_size=1000)
+    )
     (pictures / "0001.png").unlink()
     (pictures / "0003.png").write_bytes((pictures / "0007.png").read_bytes())
     _, quarantined, _ = load_planned(loader, plan)

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 from cloudpickle import register_pickle_by_value
 
-from pipeline.runtime.records.quarantine import quarantined, to_table
+from pipeline.runtime.records.quarantine import quarantine_record, quarantine_table
 from pipeline.runtime.stages import media_encoding
 from pipeline.runtime.stages.media_encoding import encode_directly, encode_in_sandbox
 from pipeline.runtime.stages.output_table import output_table
@@ -47,7 +47,7 @@ def shard(videos: Sequence[np.ndarray], sounds: Sequence[np.ndarray], frames: Se
     rows = output_table({"video": videos, "audio": sounds, "frames": frames}, COLUMNS, len(videos))
     for name in COLUMNS:
         units = units.append_column(name, rows[name])
-    before = to_table([quarantined("early", "uri", "load", ValueError("cut"))])
+    before = quarantine_table([quarantine_record("early", "uri", "load", ValueError("cut"))])
     scalars = {"shard": 3, "segment": 0, "plan": "0f", "fatal": "", "seconds_load": 0.0, "seconds_predict": 0.0}
     return pack(units, before, scalars)
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from pipeline.runtime.records.quarantine import quarantined
+from pipeline.runtime.records.quarantine import quarantine_record
 from pipeline.runtime.stages.result_batches import ResultBatch
 from pipeline.runtime.stages.unit_reader import Loaded, RetryReason, UnitResult
 from pipeline.sources import Unit
@@ -20,7 +20,7 @@ def loaded(name: str, **arrays: np.ndarray) -> UnitResult:
 
 
 def lost(name: str, trouble: RetryReason | None = None) -> UnitResult:
-    return UnitResult(quarantined(name, f"/in/{name}", "load", ValueError("cut")), trouble)
+    return UnitResult(quarantine_record(name, f"/in/{name}", "load", ValueError("cut")), trouble)
 
 
 def sent(results: Sequence[UnitResult]) -> list[UnitResult]:

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.runtime.records.quarantine import quarantined, to_table
+from pipeline.runtime.records.quarantine import quarantine_record, quarantine_table
 from pipeline.runtime.stages import putting
 from pipeline.runtime.stages.shard_format import pack, unpack
 from pipeline.runtime.stages.write import Writer, write
@@ -31,7 +31,7 @@ def shard(good: list[str], bad: list[str], fatal: str = "") -> pa.Table:
             "segment": pa.array([1] * len(good), pa.int32()),
         }
     )
-    failed = to_table([quarantined(name, name, "load", OSError("cut short")) for name in bad])
+    failed = quarantine_table([quarantine_record(name, name, "load", OSError("cut short")) for name in bad])
     seconds = {"seconds_load": 1.5, "seconds_predict": 2.5}
     return pack(units, failed, {"shard": 12, "segment": 1, "plan": "0f", "fatal": fatal} | seconds)
 
@@ -150,8 +150,11 @@ def test_an_error_that_is_no_row_s_is_raised(writer, monkeypatch):
 
 
 def test_reasons_of_half_characters_or_no_words_are_written(writer):
-    failed = [quarantined("a", "a", "load", OSError("no file caf\udce9")), quarantined("b", "b", "load", MemoryError())]
+    failed = [
+        quarantine_record("a", "a", "load", OSError("no file caf\udce9")),
+        quarantine_record("b", "b", "load", MemoryError()),
+    ]
     units, _, scalars = unpack(shard([], []))
-    assert write(pack(units, to_table(failed), scalars), writer=writer).to_pylist()[0]["quarantined"] == 2
+    assert write(pack(units, quarantine_table(failed), scalars), writer=writer).to_pylist()[0]["quarantined"] == 2
     lost = pq.read_table(io.BytesIO(writer.output.read(quarantine_key("abcd0123", 12))))
     assert lost.column("message").to_pylist() == ["no file caf\\udce9", "no reason was given"]

@@ -1,30 +1,16 @@
-"""The Ray cluster: connecting to it quietly, and what of it each stage takes."""
+"""CPUs and GPUs that each stage takes of the cluster."""
 
 from __future__ import annotations
 
-import logging
 import math
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import ray
-import ray.data
-from ray._private import ray_constants, services
 
-from pipeline.runtime.driver.signals import handlers_kept
-from pipeline.runtime.errors import UsageError, reason
+from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.ray_backend.auth import require_token
-from pipeline.runtime.ray_backend.ray_logging import quiet_ray_data, quiet_start
-from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
 
 LOAD_CPUS, WRITE_CPUS = 0.5, 0.25
-_SETTINGS = {
-    "RAY_task_oom_retries": "4",  # of tasks that Ray's memory monitor ends; Ray's own default is for ever
-    **OPENMP_ENVIRONMENT,
-}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,54 +34,13 @@ class Resources:
     cpus: float  # of the whole cluster
 
 
-@contextmanager
-def connected(address: str | None) -> Iterator[None]:
-    """Ray, connected to for the time of the block; the connection that a caller already has is used and left."""
-    mine = not ray.is_initialized()
-    if mine:
-        named = address or os.environ.get("RAY_ADDRESS")
-        try:
-            require_token(address)  # what the environment names is the cluster that the process runs in
-            with handlers_kept(), quiet_start():
-                _connect(named)
-        except (ConnectionError, ValueError) as error:
-            raise UsageError(f"address ({named}) is not that of a Ray cluster: {reason(error)}") from error
-    quiet_ray_data()
-    try:
-        yield
-    finally:
-        if mine:
-            ray.shutdown()
-
-
-def _connect(address: str | None) -> None:
-    """To the cluster that is named; without a name to the one at hand, else to a new one that only this machine
-    reaches."""
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
-    for name, value in _SETTINGS.items():
-        os.environ.setdefault(name, value)
-    # Without a name: one that `ray start` made on this machine. "auto" would join any, another program's too.
-    if address != "local" and (address or services.find_bootstrap_address(None)):
-        ray.init(address=address, **quiet)
-        return
-    # Ray listens on every interface of the machine, but where it takes itself for one that has no other: then all of
-    # its servers, and those of its workers, are on loopback.
-    several = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        # It ends with the run. Its dashboard would take a second of the start, CPUs all the while, and more ports.
-        ray.init(address="local", include_dashboard=False, **quiet)
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = several
-
-
-def nodes() -> list[Node]:
+def cluster_nodes() -> list[Node]:
     """The nodes that are alive, with what Ray may place on them."""
     alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
     return [Node(cpus=found.get("CPU", 0.0), gpus=found.get("GPU", 0.0)) for found in alive]
 
 
-def resolve(options: RunOptions, found: list[Node]) -> Resources:
+def resolve_resources(options: RunOptions, found: list[Node]) -> Resources:
     """Devices, precision and shares of a run on these nodes; UsageError where a replica could never be placed."""
     replicas = 1 if options.replicas == "auto" else options.replicas
     gpus = sum(node.gpus for node in found)
