@@ -1,4 +1,4 @@
-"""The README's worked examples: each of their files is written as it stands there, tested as it says, and run."""
+"""Examples in the documentation: files are tested and run as written, and commands are valid."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ from pipeline.runtime.driver.run import execute
 from pipeline.sources import SOURCES
 from tests import reference_outputs
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
-FILES = dict(re.findall(r"```(?:python|text)\n# ((?:pipeline|tests)/\S+)[^\n]*\n(.*?)```", README, re.DOTALL))
+ROOT = Path(__file__).parents[1]
+EXTENDING = (ROOT / "docs/extending.md").read_text()
+FILES = dict(re.findall(r"```(?:python|text)\n# ((?:pipeline|tests)/\S+)[^\n]*\n(.*?)```", EXTENDING, re.DOTALL))
 
 
 @pytest.fixture
 def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], ModuleType]:
-    """`written("pipeline/heads/x.py")`: the README's file of that name as a module, which workers get by value."""
+    """Return a function that loads a file of docs/extending.md as a module, which workers get by value."""
 
     def load(key: str) -> ModuleType:
         path = tmp_path / Path(key).name
@@ -47,7 +48,7 @@ def written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], 
         monkeypatch.setitem(sys.modules, name, module)
         spec.loader.exec_module(module)
         cloudpickle.register_pickle_by_value(module)
-        children.register_pickle_by_value(module)  # and to the child processes of both
+        children.register_pickle_by_value(module)  # for the sandboxes of workers
         return module
 
     return load
@@ -57,34 +58,34 @@ def rows(output: Path) -> list[dict]:
     return [row for part in sorted((output / "predictions").iterdir()) for row in pq.read_table(part).to_pylist()]
 
 
-def test_a_head_of_one_file_runs(written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
+def test_the_example_of_a_head_runs(written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
     head = written("pipeline/heads/image_uncertainty.py")
-    written("tests/heads/test_image_uncertainty.py").test_one_label_is_certain_and_four_equal_ones_are_two_bits_apart()
+    written("tests/heads/test_image_uncertainty.py").test_a_certain_label_has_0_bits_and_four_equal_ones_have_2()
     assert FILES["pipeline/heads/__init__.py,"].strip() == f'"{head.ImageUncertainty.task}": ImageUncertainty,'
     monkeypatch.setitem(HEADS, head.ImageUncertainty.task, head.ImageUncertainty)
-    pictures = [skimage.data.chelsea(), skimage.data.astronaut()]
+    images = [skimage.data.chelsea(), skimage.data.astronaut()]
     (tmp_path / "in").mkdir()
-    for number, picture in enumerate(pictures):
-        Image.fromarray(picture).save(tmp_path / f"in/{number}.png")
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / f"in/{number}.png")
     model = make_checkpoint(CONV, small(CONV), tmp_path / "model")
     options = {"task": "image-uncertainty", "input": str(tmp_path / "in"), "checkpoint": str(model)}
     execute(RunOptions(output=str(tmp_path / "out"), **options), console=Console(file=io.StringIO()))
-    scores = torch.from_numpy(reference_outputs.picture_logits(model, pictures)).softmax(dim=1).numpy()
+    scores = torch.from_numpy(reference_outputs.picture_logits(model, images)).softmax(dim=1).numpy()
     expected = -(scores * np.log2(scores)).sum(axis=1)
     np.testing.assert_allclose([row["entropy"] for row in rows(tmp_path / "out")], expected, atol=1e-4)
 
 
-def test_a_source_of_one_file_runs(written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
+def test_the_example_of_a_source_runs(written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
     source = written("pipeline/sources/subtitles.py").SUBTITLES
     written("tests/sources/test_subtitles.py").test_each_subtitle_is_a_text(tmp_path)
     assert FILES["pipeline/sources/__init__.py,"].strip() == "SUBTITLES,"
     monkeypatch.setitem(SOURCES, source.name, source)
     model = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "model")
-    options = {"task": "text-classification", "input": str(tmp_path / "film.srt"), "checkpoint": str(model)}
+    options = {"task": "text-classification", "input": str(tmp_path / "talk.srt"), "checkpoint": str(model)}
     for number, input_format in enumerate(("auto", "subtitles")):
         output = tmp_path / f"out-{number}"
         run = RunOptions(output=str(output), input_format=input_format, logits=True, **options)
         execute(run, console=Console(file=io.StringIO()))
         expected = reference_outputs.text_logits(model, ["One line, and another.", "End."])
         np.testing.assert_allclose([row["logits"] for row in rows(output)], expected, atol=1e-4)
-        assert [row["id"] for row in rows(output)] == ["film.srt#1", "film.srt#2"]
+        assert [row["id"] for row in rows(output)] == ["talk.srt#1", "talk.srt#2"]
