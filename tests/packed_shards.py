@@ -51,9 +51,9 @@ class Watched:
     def bucket(self, shapes):
         return self.head.bucket(shapes)
 
-    def collate(self, arrays, device):
+    def collate(self, arrays):
         self.batches.append([int(image.flat[0]) for image in arrays["image"]])
-        return self.head.collate(arrays, device)
+        return self.head.collate(arrays)
 
     def encode(self, model, inputs):
         if bad := self.bad & {int(image.flatten()[0]) for image in inputs}:

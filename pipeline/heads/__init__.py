@@ -1,4 +1,4 @@
-"""The heads, one file each: what turns media into inputs, and outputs into the rows of one task."""
+"""The heads, one file per task: transform media into inputs, and model outputs into typed columns."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ HEADS: dict[str, type[Head]] = {
 
 
 def head_for(task: str, folder: Path, options: HeadOptions) -> Head:
-    """The head of a task for the checkpoint in a local folder.
+    """Create the head of a task for the checkpoint in a local folder.
 
-    ValueError for a task that no head has; CheckpointError where the checkpoint is not of a class that the task needs.
+    Raise ValueError for an unknown task, and what `Head.from_checkpoint` raises.
     """
     if task not in HEADS:
-        raise ValueError(f"task {task!r} is none of {', '.join(HEADS)}")
+        raise ValueError(f"task {task!r} must be one of {', '.join(HEADS)}")
     return HEADS[task].from_checkpoint(folder, options)

@@ -1,14 +1,15 @@
-"""Arrays that are inputs already: what the bare model reads, which has no preprocessor."""
+"""Arrays that are model inputs already: for the bare model, which has no preprocessor."""
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
-from pipeline.heads.head import JSON
+from pipeline.heads.head import JSON, InputTransform
 from pipeline.media import MediumKind
 
 if TYPE_CHECKING:  # load tasks check shapes without torch
@@ -16,48 +17,54 @@ if TYPE_CHECKING:  # load tasks check shapes without torch
 
     from pipeline.perceiver import PerceiverIO
 
-_PLACES = 1024  # of a unit, for an estimate of its bytes
+_ASSUMED_LENGTH = 1024  # inputs per unit; used to estimate bytes before a file is opened
 
 
 @dataclass(frozen=True, kw_only=True)
-class ArrayInputs:
-    """Inputs [M, channels] of any length M."""
+class ArrayInputs(InputTransform):
+    """Inputs [M, channels] of any length M. `channels` is d_model of the checkpoint."""
 
     medium: ClassVar[MediumKind] = "array"
     bytes_per_medium_byte: ClassVar[float] = 1.0
-    clip_spec: ClassVar[None] = None
     channels: int
+
+    @classmethod
+    def from_folder(cls, folder: Path) -> ArrayInputs:
+        """Read the config of a checkpoint in a local folder. Raise CheckpointError if config.json is invalid."""
+        from pipeline.perceiver.checkpoint_loading import read_config
+
+        return ArrayInputs(channels=read_config(folder).d_model)
 
     @property
     def unit_bytes(self) -> int:
-        """An estimate: the length of a unit is known when it is opened."""
-        return 4 * _PLACES * self.channels
+        """Bytes of a unit of the assumed length."""
+        return 4 * _ASSUMED_LENGTH * self.channels
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
-        """None: an array is read as it is."""
+        """Nothing: an array is used unchanged."""
         return {}
 
     def transform(self, medium: np.ndarray) -> dict[str, np.ndarray]:
-        """{"inputs": float32 [M, channels]} of an array of that width."""
+        """Return {"inputs": float32 [M, channels]}. Raise ValueError for an array of another shape."""
         if medium.ndim != 2 or medium.shape[1] != self.channels or not len(medium):
             raise ValueError(f"an array {list(medium.shape)} must be [M, {self.channels}]: d_model of the checkpoint")
         return {"inputs": np.ascontiguousarray(medium, np.float32)}
 
     def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
-        """Arrays of one length."""
+        """Group arrays of equal length."""
         return shapes.get("inputs")
 
-    def collate(self, arrays: dict[str, list[np.ndarray]], device: torch.device | str) -> torch.Tensor:
-        """Inputs float32 [B, M, channels] on the device."""
+    def collate(self, arrays: dict[str, list[np.ndarray]]) -> torch.Tensor:
+        """Return inputs float32 [B, M, channels]."""
         import torch
 
-        return torch.from_numpy(np.stack(arrays["inputs"])).to(device)
+        return torch.from_numpy(np.stack(arrays["inputs"]))
 
     def encode(self, model: PerceiverIO, inputs: torch.Tensor) -> torch.Tensor:
-        """Latents [B, N, D]."""
+        """Return latents [B, N, D]."""
         return model.encode(inputs)
 
     def latents_per_unit(self, inputs: torch.Tensor) -> list[int]:
-        """One an array."""
+        """Return 1 per array."""
         return [1] * len(inputs)

@@ -1,4 +1,4 @@
-"""What a head reads of its checkpoint's json files, with errors that name the file."""
+"""Reading of a checkpoint's JSON files by heads, with errors that name the file."""
 
 from __future__ import annotations
 
@@ -9,22 +9,25 @@ from typing import Any, TypeVar
 from pipeline.checkpoints import CheckpointError, read_json
 from pipeline.perceiver.checkpoint_loading import read_model_class
 
-_Part = TypeVar("_Part")
+_Parsed = TypeVar("_Parsed")
 
 
 def check_class(folder: Path, task: str, model_classes: tuple[str, ...]) -> None:
-    """CheckpointError, naming the class that is and those that fit, where a checkpoint is none of `model_classes`."""
+    """Raise CheckpointError if the checkpoint's model class is not one of `model_classes`."""
     found = read_model_class(folder)
     if found not in model_classes:
         raise CheckpointError(f"{folder} is a {found}; {task} needs a {' or '.join(model_classes)}")
 
 
 def read_checkpoint_json(
-    folder: Path, name: str, read: Callable[[dict[str, Any]], _Part], default: dict[str, Any] | None = None
-) -> _Part:
-    """What `read` makes of one json file, or of `default` where the file is missing; its ValueError names the file."""
+    folder: Path, name: str, parse: Callable[[dict[str, Any]], _Parsed], default: dict[str, Any] | None = None
+) -> _Parsed:
+    """Parse a JSON file of a checkpoint, or `default` if the file is missing.
+
+    Raise CheckpointError, with the file's name, if `parse` raises ValueError.
+    """
     config = read_json(folder, name, default)
     try:
-        return read(config)
+        return parse(config)
     except ValueError as error:
         raise CheckpointError(f"{folder / name}: {error}") from error

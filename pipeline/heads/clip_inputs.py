@@ -1,8 +1,8 @@
-"""From a clip to latents: frames and sound of the checkpoint's size, checked on the CPU, scaled on the device."""
+"""Clips as inputs: frames and audio of the checkpoint's size, checked on the CPU and scaled on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.head import JSON
+from pipeline.heads.config_values import positive_int
+from pipeline.heads.head import JSON, InputTransform
 from pipeline.heads.image_transform import center_crop
 from pipeline.media import Clip, ClipSpec, MediumKind
 
@@ -19,13 +20,14 @@ if TYPE_CHECKING:  # load tasks transform without torch
 
     from pipeline.perceiver import PerceiverIO
 
-FPS = 25  # frames a second in Kinetics, which the published model learned from: no config says it
-PATCH = 4  # pixels a side of what the model reads as one place
+FPS = 25  # frames per second in Kinetics, on which the published model was trained; no config contains it
+PATCH = 4  # pixels per side of a patch of the model's image preprocessor
 
-# Clips encoded or decoded at a time. One of the published size is 52,000 inputs, 0.15 GB of them before any projection,
-# and enough to fill a CPU; a GPU takes a few.
+# Clips encoded or decoded at a time. A published one has 52,000 inputs, 0.15 GB of them before any projection, which is
+# enough to keep a CPU busy; a GPU takes a few.
 CLIPS_PER_BATCH = {"cpu": 1, "cuda": 4}
-# transformers' PerceiverConfig, where config.json says nothing.
+
+# Defaults of transformers' PerceiverConfig.
 _DEFAULTS: Mapping[str, Any] = {
     "num_frames": 16,
     "audio_samples_per_frame": 1920,
@@ -36,7 +38,7 @@ _DEFAULTS: Mapping[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class ClipShape:
-    """What one clip is made of: frames of `height` × `width` pixels at 25 a second, each with its samples of sound."""
+    """The size of a clip: `frames` frames of `height` × `width` pixels at 25 per second, and their audio samples."""
 
     frames: int
     height: int
@@ -45,48 +47,42 @@ class ClipShape:
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> ClipShape:
-        """That of a config.json; ValueError names the key that the model could not be read or compared with."""
+        """Read a config.json. Raise ValueError, with the key, if the model could not read or reconstruct such clips."""
         values = {name: config.get(name, default) for name, default in _DEFAULTS.items()}
-        frames, per_frame, per_patch = (_count(name, values[name]) for name in list(_DEFAULTS)[:3])
+        frames, per_frame, per_patch = (positive_int(name, values[name]) for name in list(_DEFAULTS)[:3])
         output = values["output_shape"]
         if not isinstance(output, list | tuple) or len(output) != 4:
             raise ValueError(f"output_shape ({output!r}) must be four numbers: 1, frames, height, width")
-        _, out_frames, height, width = (_count("output_shape", side) for side in output)
+        _, out_frames, height, width = (positive_int("output_shape", side) for side in output)
         if out_frames != frames:
             raise ValueError(f"output_shape {list(output)} must have num_frames ({frames}) frames, as the input has")
         if height % PATCH or width % PATCH:
-            raise ValueError(f"output_shape {list(output)} must have sides that {PATCH} divides")
+            raise ValueError(f"output_shape {list(output)} must have a height and width divisible by {PATCH}")
         if frames * per_frame % per_patch:
             raise ValueError(f"samples_per_patch ({per_patch}) must divide the {frames * per_frame} samples of a clip")
         return cls(frames=frames, height=height, width=width, samples_per_frame=per_frame)
 
     @property
     def samples(self) -> int:
-        """Samples of sound a clip."""
+        """Audio samples per clip."""
         return self.frames * self.samples_per_frame
 
     @property
     def sample_rate(self) -> int:
-        """Samples a second: 48,000 in the published model."""
+        """Audio samples per second: 48,000 for the published model."""
         return FPS * self.samples_per_frame
 
     @property
     def pixels(self) -> int:
-        """Pixels a frame."""
+        """Pixels per frame."""
         return self.height * self.width
-
-    @property
-    def fingerprint_options(self) -> dict[str, JSON]:
-        """Everything, in the types that json gives back."""
-        sides: dict[str, JSON] = {"frames": self.frames, "height": self.height, "width": self.width}
-        return {**sides, "fps": FPS, "samples": self.samples, "sample_rate": self.sample_rate}
 
 
 @dataclass(frozen=True, kw_only=True)
-class ClipInputs:
-    """The way of a clip into the latents: T frames [h, w] and S samples, together. Paper, multimodal autoencoding.
+class ClipInputs(InputTransform):
+    """Clips of T frames [h, w] and S audio samples, encoded together. Paper, "Multimodal autoencoding".
 
-    The label, the model's third modality, is what it predicts: the engine puts its mask token in the label's place.
+    The label, the model's third modality, is what the model predicts: the engine puts its mask token in its place.
     """
 
     medium: ClassVar[MediumKind] = "clip"
@@ -94,24 +90,24 @@ class ClipInputs:
 
     @classmethod
     def from_folder(cls, folder: Path) -> ClipInputs:
-        """As the checkpoint in a local folder reads clips; CheckpointError where its config.json makes no sense."""
+        """Read the clip shape of a checkpoint in a local folder. Raise CheckpointError if config.json is invalid."""
         from pipeline.heads.checkpoint_json import read_checkpoint_json
 
         return ClipInputs(shape=read_checkpoint_json(folder, "config.json", ClipShape.from_config))
 
     @property
     def unit_bytes(self) -> int:
-        """Bytes of one clip's frames and samples."""
+        """Bytes of a clip's frames and samples."""
         return 3 * self.shape.frames * self.shape.pixels + 4 * self.shape.samples
 
     @property
     def bytes_per_medium_byte(self) -> float:
-        """Clips are given as they travel."""
+        """1: clips are not changed by `transform`."""
         return 1.0
 
     @property
     def clip_spec(self) -> ClipSpec:
-        """T frames at 25 a second, made of a video's by `reduce_frame`, and S samples."""
+        """T frames at 25 per second, cropped and resized by `reduce_frame`, and S samples."""
         shape = self.shape
         return ClipSpec(
             frames=shape.frames,
@@ -124,89 +120,85 @@ class ClipInputs:
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
         """The shape of a clip."""
-        return {"clip": self.shape.fingerprint_options}
+        shape = self.shape
+        sides: dict[str, JSON] = {"frames": shape.frames, "height": shape.height, "width": shape.width}
+        return {"clip": {**sides, "fps": FPS, "samples": shape.samples, "sample_rate": shape.sample_rate}}
 
     def transform(self, medium: Clip) -> dict[str, np.ndarray]:
-        """{"frames": uint8 [T, h, w, 3], "samples": float32 [S], "times": float64 [3], "flags": int32 [2]}.
+        """Return {"frames": uint8 [T, h, w, 3], "samples": float32 [S]} and the arrays of `position_arrays`.
 
-        times: number of the clip, seconds where it starts and ends; flags: whether it has sound, how many of its frames
-        are padding. ValueError where frames or samples are not of the checkpoint's shape.
+        Raise ValueError if frames or samples do not have the checkpoint's shape.
         """
-        frames, samples, shape = np.asarray(medium.frames), np.asarray(medium.samples), self.shape
-        _check("frames", frames, (shape.frames, shape.height, shape.width, 3), np.uint8)
-        _check("samples", samples, (shape.samples,), np.float32)
-        return {"frames": frames, "samples": samples, **times_and_flags(vars(medium))}
+        shape = self.shape
+        _check("frames", medium.frames, (shape.frames, shape.height, shape.width, 3), np.uint8)
+        _check("samples", medium.samples, (shape.samples,), np.float32)
+        times = medium.clip_index, medium.start_seconds, medium.end_seconds
+        flags = medium.has_audio, medium.padded_frames
+        return {"frames": medium.frames, "samples": medium.samples, **position_arrays(times, flags)}
 
     def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:  # noqa: ARG002
-        """All clips of a checkpoint are of one shape."""
+        """Group all clips: those of a checkpoint have one shape."""
         return None
 
-    def collate(self, arrays: dict[str, list[np.ndarray]], device: torch.device | str) -> dict[str, Any]:
-        """{"frames": uint8 [B, T, h, w, 3], "samples": float32 [B, S], "times": [B, 3], "flags": [B, 2]}.
+    def collate(self, arrays: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+        """Return tensors "frames" uint8 [B, T, h, w, 3] and "samples" float32 [B, S], and arrays "times" and "flags".
 
-        Frames and samples on the device, left out where the clips are restored from latents; the others in numpy.
+        Without frames and samples for clips with stored latents.
         """
         import torch
 
-        stacked = {name: np.stack(values) for name, values in arrays.items()}
-        inputs: dict[str, Any] = {"times": stacked.pop("times"), "flags": stacked.pop("flags")}
-        return inputs | {name: torch.from_numpy(values).to(device) for name, values in stacked.items()}
+        stacked: dict[str, Any] = {name: np.stack(values) for name, values in arrays.items()}
+        for name in stacked.keys() & {"frames", "samples"}:
+            stacked[name] = torch.from_numpy(stacked[name])
+        return stacked
 
     def encode(self, model: PerceiverIO, inputs: dict[str, Any]) -> torch.Tensor:
-        """Latents [B, N, D] of pixels in [0, 1] and samples in [-1, 1], a few clips at a time."""
+        """Return latents [B, N, D], from pixels scaled to [0, 1] and samples in [-1, 1], a few clips at a time."""
         import torch
 
-        return torch.cat([_encode(model, part) for part in in_parts(inputs, len(inputs["times"]), model.device)])
+        latents = []
+        for clips in split_clips(inputs, model.device):
+            image = clips["frames"].permute(0, 1, 4, 2, 3).float() / 255
+            latents.append(model.encode({"audio": clips["samples"].unsqueeze(-1), "image": image}))
+        return torch.cat(latents)
 
     def latents_per_unit(self, inputs: dict[str, Any]) -> list[int]:
-        """One for each clip."""
+        """Return 1 per clip."""
         return [1] * len(inputs["times"])
 
 
 def reduce_frame(frame: np.ndarray, *, height: int, width: int) -> np.ndarray:
-    """uint8 [height, width, 3] from a frame uint8 [H, W, 3]: the largest centred part of that aspect, resized.
+    """Cut the largest centred part with the aspect ratio width : height and resize it to uint8 [height, width, 3].
 
-    The model reads squares: of a frame's shorter side, then. Pillow's bilinear filter, which widens as it shrinks.
+    The resizing filter is Pillow's bilinear one, which is antialiased. `frame`: uint8 [H, W, 3].
     """
     from PIL import Image
 
-    above, beside = frame.shape[0] * width, frame.shape[1] * height
-    if above <= beside:
-        cut = center_crop(frame, frame.shape[0], max(1, round(above / height)))
+    rows, columns = frame.shape[:2]
+    if rows * width <= columns * height:
+        columns = max(1, round(rows * width / height))
     else:
-        cut = center_crop(frame, max(1, round(beside / width)), frame.shape[1])
-    picture = Image.fromarray(np.ascontiguousarray(cut))
-    return np.array(picture.resize((width, height), resample=Image.Resampling.BILINEAR))
+        rows = max(1, round(columns * height / width))
+    image = Image.fromarray(np.ascontiguousarray(center_crop(frame, rows, columns)))
+    return np.array(image.resize((width, height), resample=Image.Resampling.BILINEAR))
 
 
-def times_and_flags(clip: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """The arrays "times" and "flags" from the fields of a `Clip`, which are also columns of its row."""
-    times = [clip["clip_index"], clip["start_seconds"], clip["end_seconds"]]
-    return {
-        "times": np.array(times, np.float64),
-        "flags": np.array([clip["has_audio"], clip["padded_frames"]], np.int32),
-    }
+def position_arrays(times: Sequence[float], flags: Sequence[int]) -> dict[str, np.ndarray]:
+    """Return a clip's place in its video as arrays.
+
+    "times": float64 [3], clip index, start and end in seconds. "flags": int32 [2], has_audio and padded_frames.
+    """
+    return {"times": np.array(times, np.float64), "flags": np.array(flags, np.int32)}
 
 
-def in_parts(arrays: Mapping[str, Any], count: int, device: torch.device) -> Iterator[dict[str, Any]]:
-    """The arrays [B, …] of B clips, as many at a time as the device shall hold."""
+def split_clips(arrays: Mapping[str, Any], device: torch.device) -> Iterator[dict[str, Any]]:
+    """Split arrays [B, …] of B clips into as many at a time as `CLIPS_PER_BATCH` allows."""
     step = CLIPS_PER_BATCH.get(device.type, 1)
-    for at in range(0, count, step):
+    for at in range(0, len(arrays["times"]), step):
         yield {name: array[at : at + step] for name, array in arrays.items()}
-
-
-def _encode(model: PerceiverIO, clips: Mapping[str, torch.Tensor]) -> torch.Tensor:
-    image = clips["frames"].permute(0, 1, 4, 2, 3).float() / 255
-    return model.encode({"audio": clips["samples"].unsqueeze(-1), "image": image})
 
 
 def _check(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
     if array.shape != shape or array.dtype != dtype:
         found, wanted = f"{array.dtype} {list(array.shape)}", f"{np.dtype(dtype)} {list(shape)}"
         raise ValueError(f"{name} are {found}, the checkpoint's clips have {wanted}")
-
-
-def _count(name: str, value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise ValueError(f"{name} ({value!r}) must be a number of at least 1")

@@ -12,10 +12,10 @@ import numpy as np
 from pipeline.heads.array_inputs import ArrayInputs
 from pipeline.heads.clip_inputs import ClipInputs
 from pipeline.heads.flow_inputs import FlowInputs
-from pipeline.heads.head import JSON, ColumnType, HeadOptions, InputTransform
+from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions, InputTransform
 from pipeline.heads.image_inputs import ImageInputs
 from pipeline.heads.latent_columns import latents_from_row
-from pipeline.heads.text_inputs import TextInputs, read_tokenizer
+from pipeline.heads.text_inputs import TextInputs
 from pipeline.media import ClipSpec, MediumKind
 
 if TYPE_CHECKING:  # load tasks transform without torch
@@ -23,79 +23,61 @@ if TYPE_CHECKING:  # load tasks transform without torch
 
     from pipeline.perceiver import PerceiverIO
 
-
-def _text(folder: Path) -> InputTransform:
-    return TextInputs(tokenizer=read_tokenizer(folder))
-
-
-def _image(folder: Path) -> InputTransform:
-    from pipeline.heads.checkpoint_json import read_checkpoint_json
-    from pipeline.heads.image_config import read_transform
-
-    return ImageInputs(
-        image_transform=read_checkpoint_json(folder, "preprocessor_config.json", read_transform, default={})
-    )
-
-
-def _array(folder: Path) -> InputTransform:
-    from pipeline.perceiver.checkpoint_loading import read_config
-
-    return ArrayInputs(channels=read_config(folder).d_model)
-
-
-_INPUTS: Mapping[str, Callable[[Path], InputTransform]] = {
-    "PerceiverModel": _array,
-    "PerceiverForMaskedLM": _text,
-    "PerceiverForSequenceClassification": _text,
-    "PerceiverForImageClassificationLearned": _image,
-    "PerceiverForImageClassificationFourier": _image,
-    "PerceiverForImageClassificationConvProcessing": _image,
+_FROM_FOLDER: Mapping[str, Callable[[Path], InputTransform]] = {
+    "PerceiverModel": ArrayInputs.from_folder,
+    "PerceiverForMaskedLM": TextInputs.from_folder,
+    "PerceiverForSequenceClassification": TextInputs.from_folder,
+    "PerceiverForImageClassificationLearned": ImageInputs.from_folder,
+    "PerceiverForImageClassificationFourier": ImageInputs.from_folder,
+    "PerceiverForImageClassificationConvProcessing": ImageInputs.from_folder,
     "PerceiverForOpticalFlow": FlowInputs.from_folder,
     "PerceiverForMultimodalAutoencoding": ClipInputs.from_folder,
 }
 
 
 @dataclass(frozen=True, kw_only=True)
-class FeatureExtraction:
-    """The encoder alone, whatever the checkpoint decodes: a text (cut where it is longer than the model), a picture, a
-    pair of frames, a clip, or, for the bare model, an array. A frame in tiles has the mean of all of its tiles."""
+class FeatureExtraction(Head):
+    """The encoder alone. `inputs` transforms the medium of the checkpoint's own task; the bare model takes arrays.
+
+    A text longer than the model is truncated. A frame in tiles has the mean of the latents of all tiles.
+    """
 
     task: ClassVar[str] = "feature-extraction"
-    model_classes: ClassVar[tuple[str, ...]] = tuple(_INPUTS)
-    stored_columns: ClassVar[tuple[str, ...]] = ()
+    model_classes: ClassVar[tuple[str, ...]] = tuple(_FROM_FOLDER)
     inputs: InputTransform
 
     @classmethod
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> FeatureExtraction:
-        """The head of a checkpoint in a local folder, from the files that the task of its class reads.
+        """Create the head from the files that the task of the checkpoint's model class reads.
 
-        CheckpointError where the checkpoint is of no class of Perceiver's, or one of its files makes no sense.
+        Raise CheckpointError if the checkpoint has no Perceiver model class or an invalid file, and ValueError for
+        options that are not supported.
         """
         from pipeline.heads.checkpoint_json import check_class
         from pipeline.perceiver.checkpoint_loading import read_model_class
 
         check_class(folder, cls.task, cls.model_classes)
         options.reject_unsupported(cls.task, "logits", "arrays", "points", "frames", "outputs")
-        return cls(inputs=_INPUTS[read_model_class(folder)](folder))
+        return cls(inputs=_FROM_FOLDER[read_model_class(folder)](folder))
 
     @property
     def medium(self) -> MediumKind:
-        """What the checkpoint reads."""
+        """The medium of the checkpoint's task."""
         return self.inputs.medium
 
     @property
     def unit_bytes(self) -> int:
-        """Bytes of what goes in: it outweighs an embedding."""
+        """Bytes of the input, which is larger than an embedding."""
         return self.inputs.unit_bytes
 
     @property
     def bytes_per_medium_byte(self) -> float:
-        """Of what goes in."""
+        """Bytes of the input per byte of its medium."""
         return self.inputs.bytes_per_medium_byte
 
     @property
     def clip_spec(self) -> ClipSpec | None:
-        """As the checkpoint reads clips."""
+        """The shape of the clips that the checkpoint takes."""
         return self.inputs.clip_spec
 
     @property
@@ -105,46 +87,46 @@ class FeatureExtraction:
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
-        """The transform's."""
+        """The options of the transform."""
         return self.inputs.fingerprint_options
 
     def transform(self, medium: Any) -> dict[str, np.ndarray]:
-        """As the checkpoint's own task."""
+        """Return the arrays of the checkpoint's own task."""
         return self.inputs.transform(medium)
 
     def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """{"count": int32 [1]}: how many latents [N, D] the row has."""
+        """Return {"count": int32 [1]}, the number of latents [N, D] in the row. Raise ValueError if it has none."""
         count = len(latents_from_row(row))
         if not count:
-            raise ValueError("the row has no latents: its text had no masks, so nothing was encoded")
+            raise ValueError("the row has no latents: its text had no masks, so it was not encoded")
         return {"count": np.array([count], np.int32)}
 
     def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
-        """As the checkpoint's own task."""
+        """Group units as the checkpoint's own task does; those with stored latents all together."""
         return None if "count" in shapes else self.inputs.bucket(shapes)
 
-    def collate(self, arrays: dict[str, list[np.ndarray]], device: torch.device | str) -> dict[str, Any]:
-        """{"inputs": of the checkpoint's own task, "counts": how many latents each unit has}."""
+    def collate(self, arrays: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+        """Return {"inputs": those of the checkpoint's own task, "counts": number of latents of each unit}."""
         if "count" in arrays:
             return {"inputs": None, "counts": [int(count[0]) for count in arrays["count"]]}
-        inputs = self.inputs.collate(arrays, device)
+        inputs = self.inputs.collate(arrays)
         return {"inputs": inputs, "counts": self.inputs.latents_per_unit(inputs)}
 
     def encode(self, model: PerceiverIO, inputs: dict[str, Any]) -> torch.Tensor:
-        """Latents [T, N, D]."""
+        """Return latents [T, N, D]."""
         return self.inputs.encode(model, inputs["inputs"])
 
     def latents_per_unit(self, inputs: dict[str, Any]) -> list[int]:
-        """How many of the T belong to each unit."""
+        """Return how many of the T latents belong to each unit."""
         return list(inputs["counts"])
 
     def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:  # noqa: ARG002
-        """Embeddings float32 [B, D]."""
+        """Return embeddings float32 [B, D]."""
         import torch
 
         means = latents.float().mean(dim=1)
         return torch.stack([part.mean(dim=0) for part in means.split(inputs["counts"])])
 
     def rows(self, outputs: torch.Tensor) -> dict[str, Sequence[Any] | np.ndarray]:
-        """The columns of a micro-batch."""
+        """Return the columns of a micro-batch."""
         return {"embedding": outputs.cpu().numpy()}

@@ -1,4 +1,4 @@
-"""Pairs of frames as inputs: cut into tiles of the model's size, and each tile into 3×3 patches. Paper, section 4.4."""
+"""Frame pairs as inputs: cut into tiles of the model's size, and tiles into 3×3 patches. Paper, "Optical flow"."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.flow_tiles import corners, overlap
-from pipeline.heads.head import JSON
+from pipeline.heads.config_values import is_positive_int
+from pipeline.heads.flow_tiles import tile_corners, tile_overlap
+from pipeline.heads.head import JSON, InputTransform
 from pipeline.media import FramePair, MediumKind
 
 if TYPE_CHECKING:  # load tasks transform without torch
@@ -18,49 +19,48 @@ if TYPE_CHECKING:  # load tasks transform without torch
 
     from pipeline.perceiver import PerceiverIO
 
-# Tiles that go through the model at a time, so that memory does not grow with frames or their number. One published
-# tile is 182,528 inputs: on the CPU more at a time would only take more memory.
+# Tiles that go through the model at a time, which bounds memory. A published tile has 182,528 inputs: on the CPU, more
+# tiles at a time are not faster.
 TILES_PER_BATCH = {"cpu": 1, "cuda": 8}
-PIXEL_BYTES = 6  # of a pair: three colours of two frames
-_UNKNOWN_SIDE = 1024  # pixels, where nothing is known of the frames: only an estimate hangs on it
-_TRAIN_SIZE = (368, 496)  # PerceiverConfig's default
+PIXEL_BYTES = 6  # of a pair: three channels of two frames
+_ASSUMED_SIDE = 1024  # pixels; used to estimate bytes before a file is opened
+_TRAIN_SIZE = (368, 496)  # default of transformers' PerceiverConfig
 
 
 @dataclass(frozen=True, kw_only=True)
-class FlowInputs:
-    """A pair of frames as the optical flow model reads it. tile: height and width of what it reads at once.
+class FlowInputs(InputTransform):
+    """Frame pairs for the optical flow model. `tile`: height and width of the frames that it takes.
 
-    A frame larger than a tile is covered by several; a smaller one is filled up with the pixels of its edge.
+    A larger frame is covered by several tiles; a smaller one is padded with the pixels of its edge.
     """
 
     medium: ClassVar[MediumKind] = "frame_pair"
-    clip_spec: ClassVar[None] = None
     tile: tuple[int, int]
 
     @classmethod
     def from_folder(cls, folder: Path) -> FlowInputs:
-        """As the checkpoint in a local folder reads pairs; CheckpointError where its config.json makes no sense."""
+        """Read the tile size of a checkpoint in a local folder. Raise CheckpointError if config.json is invalid."""
         from pipeline.heads.checkpoint_json import read_checkpoint_json
 
         return FlowInputs(tile=read_checkpoint_json(folder, "config.json", _tile))
 
     @property
     def unit_bytes(self) -> int:
-        """Bytes of one unit of frames of 1024 × 1024."""
-        return round(PIXEL_BYTES * _UNKNOWN_SIDE**2 * self.bytes_per_medium_byte)
+        """Bytes of a pair of 1024 × 1024 pixels."""
+        return round(PIXEL_BYTES * _ASSUMED_SIDE**2 * self.bytes_per_medium_byte)
 
     @property
     def bytes_per_medium_byte(self) -> float:
-        """1: the frames travel as they are decoded."""
+        """1: `transform` does not change the frames."""
         return 1.0
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
-        """How frames are cut."""
-        return {"transform": {"tile": list(self.tile), "overlap": [overlap(side) for side in self.tile]}}
+        """The size and overlap of tiles."""
+        return {"transform": {"tile": list(self.tile), "overlap": [tile_overlap(side) for side in self.tile]}}
 
     def transform(self, medium: FramePair) -> dict[str, np.ndarray]:
-        """{"frames": uint8 [2, H, W, 3], "index": int64 [1], "start": float64 [1]} of a pair; start is nan for None."""
+        """Return {"frames": uint8 [2, H, W, 3], "index": int64 [1], "start": float64 [1]}; start is nan if unknown."""
         start = medium.start_seconds
         return {
             "frames": medium.frames,
@@ -69,75 +69,77 @@ class FlowInputs:
         }
 
     def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
-        """Frames of one size."""
+        """Group frames of equal size."""
         return shapes["frames"][1:3]
 
-    def collate(self, arrays: dict[str, list[np.ndarray]], device: torch.device | str) -> dict[str, Any]:
-        """{"frames": uint8 [B, 2, H, W, 3] on the device, a quarter of float32's bytes and a 36th of the patches'; and
-        on the CPU "index": int64 [B], "start": float64 [B]}."""
+    def collate(self, arrays: dict[str, list[np.ndarray]]) -> dict[str, Any]:
+        """Return {"frames": tensor uint8 [B, 2, H, W, 3], "index": array int64 [B], "start": array float64 [B]}.
+
+        Bytes are moved to the device, a 36th of the float32 patches that are made of them there.
+        """
         import torch
 
         return {
-            "frames": torch.from_numpy(np.stack(arrays["frames"])).to(device),
+            "frames": torch.from_numpy(np.stack(arrays["frames"])),
             "index": np.concatenate(arrays["index"]),
             "start": np.concatenate(arrays["start"]),
         }
 
     def latents_per_unit(self, inputs: dict[str, Any]) -> list[int]:
-        """How many tiles each pair has."""
+        """Return the number of tiles of each pair."""
         units, _, height, width, _ = inputs["frames"].shape
-        return [len(corners(height, width, self.tile))] * units
+        return [len(tile_corners(height, width, self.tile))] * units
 
     def encode(self, model: PerceiverIO, inputs: dict[str, Any]) -> torch.Tensor:
-        """Latents [T, N, D] of every tile, those of each pair one after another and row by row."""
+        """Return latents [T, N, D] of every tile, ordered by pair and then row by row."""
         import torch
 
         frames = inputs["frames"]
-        tiles = np.arange(sum(self.latents_per_unit(inputs)))
-        return torch.cat([model.encode(self.patches(frames, some, model.dtype)) for some in chunks(tiles, frames)])
+        batches = tile_batches(np.arange(sum(self.latents_per_unit(inputs))), frames)
+        return torch.cat([model.encode(self.patches(frames, tiles, model.dtype)) for tiles in batches])
 
     def patches(self, frames: torch.Tensor, tiles: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
-        """What the model reads, [t, 2, 27, h, w] in [-1, 1], of frames uint8 [B, 2, H, W, 3] at the `tiles` int64 [t].
+        """Return model inputs [t, 2, 27, h, w] in [-1, 1] for `tiles`, int64 [t], of frames uint8 [B, 2, H, W, 3].
 
-        A tile's number is its place among those of all frames. 27 channels: the 3×3 pixels round each, by row, column
-        and colour; what lies outside a tile is 0 there, though the frame may go on: so the model was trained.
+        Tiles are numbered through all pairs. The 27 channels are the 3×3 pixels around each one, by row, column and
+        colour. Pixels outside the tile are 0 even if the frame has pixels there, as in training.
         """
         import torch.nn.functional as F
 
         pixels = self._cut(frames, tiles).float().div_(255).mul_(2).sub_(1).to(dtype)
         padded = F.pad(pixels, (0, 0, 1, 1, 1, 1))
-        around = padded.unfold(2, 3, 1).unfold(3, 3, 1)  # [t, 2, h, w, colour, row, column]
-        return around.permute(0, 1, 5, 6, 4, 2, 3).reshape(len(tiles), 2, 27, *self.tile)
+        neighbours = padded.unfold(2, 3, 1).unfold(3, 3, 1)  # [t, 2, h, w, colour, row, column]
+        return neighbours.permute(0, 1, 5, 6, 4, 2, 3).reshape(len(tiles), 2, 27, *self.tile)
 
     def _cut(self, frames: torch.Tensor, tiles: np.ndarray) -> torch.Tensor:
-        """uint8 [t, 2, h, w, 3]. A tile that overhangs the frame repeats the frame's last row and column."""
+        """Return tiles uint8 [t, 2, h, w, 3]. One that extends beyond the frame repeats its last row and column."""
         import torch
 
         height, width = frames.shape[2:4]
-        begins = corners(height, width, self.tile)
-        units, places = tiles // len(begins), begins[tiles % len(begins)]
+        corners = tile_corners(height, width, self.tile)
+        units, positions = tiles // len(corners), corners[tiles % len(corners)]
         rows, columns = (
-            np.minimum(places[:, axis, None] + np.arange(side), length - 1)
+            np.minimum(positions[:, axis, None] + np.arange(side), length - 1)
             for axis, (side, length) in enumerate(zip(self.tile, (height, width), strict=True))
         )
-        where = (
+        indices = (
             units[:, None, None, None],
             np.arange(2)[:, None, None],
             rows[:, None, :, None],
             columns[:, None, None],
         )
-        return frames[tuple(torch.from_numpy(index).to(frames.device) for index in where)]
+        return frames[tuple(torch.from_numpy(index).to(frames.device) for index in indices)]
 
 
-def chunks(tiles: np.ndarray, frames: torch.Tensor) -> list[np.ndarray]:
-    """The numbers of tiles, as many at a time as go through the model at once where the frames are."""
+def tile_batches(tiles: np.ndarray, frames: torch.Tensor) -> list[np.ndarray]:
+    """Split tile numbers into as many at a time as `TILES_PER_BATCH` allows on the device of the frames."""
     size = TILES_PER_BATCH[frames.device.type]
     return [tiles[begin : begin + size] for begin in range(0, len(tiles), size)]
 
 
 def _tile(config: Mapping[str, Any]) -> tuple[int, int]:
-    """Height and width of a tile, by a checkpoint's config; ValueError where they are no numbers of pixels."""
+    """Read height and width of a tile from a checkpoint's config. Raise ValueError if they are invalid."""
     size = config.get("train_size", _TRAIN_SIZE)
-    if not (isinstance(size, list | tuple) and len(size) == 2 and all(type(side) is int and side > 0 for side in size)):
-        raise ValueError(f"train_size ({size!r}) must be a pair of numbers of pixels, height and width")
+    if not (isinstance(size, list | tuple) and len(size) == 2 and all(map(is_positive_int, size))):
+        raise ValueError(f"train_size ({size!r}) must be a pair of integers of at least 1: height and width in pixels")
     return size[0], size[1]

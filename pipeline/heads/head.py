@@ -1,4 +1,4 @@
-"""What every head is: one task's way from a medium to rows, without weights and without Arrow."""
+"""The interface of a head: one task's code from a medium to output columns, without weights and without Arrow."""
 
 from __future__ import annotations
 
@@ -19,27 +19,32 @@ if TYPE_CHECKING:  # load tasks unpickle heads and never need torch
 JSON: TypeAlias = str | int | float | bool | Sequence["JSON"] | Mapping[str, "JSON"] | None
 
 ColumnType: TypeAlias = str | list["ColumnType"] | dict[str, "ColumnType"]
-"""The type of an output column: the name of a scalar ("string", "int32", "int64", "float32", "float64", "float16",
-"bool", "binary"), a list of one type for a list of that type, a dict of types for a struct; or a medium, which is given
-as an array and becomes a struct of bytes and path when it is written:
+"""The type of an output column:
 
-- "png": uint8 [H, W, 3].
-- "mp4": uint8 [T, H, W, 3], at 25 frames a second.
-- "wav": float32 [S] in [-1, 1], at 48,000 samples a second.
+- the name of a scalar: "string", "int32", "int64", "float32", "float64", "float16", "bool" or "binary";
+- a list with one type, for a list of that type;
+- a dict of types, for a struct;
+- a medium, which is given as an array and written as a struct of bytes and path: "png", uint8 [H, W, 3]; "mp4", uint8
+  [T, H, W, 3] at 25 frames per second; "wav", float32 [S] in [-1, 1] at 48,000 samples per second.
 """
 
 OUTPUTS = ("video", "audio", "label")
-"""What can be decoded of a clip."""
+"""What can be decoded from the latents of a clip."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class HeadOptions:
-    """What a user may ask of a head. None, () and False ask for nothing.
+    """Options of a user for a head. None, (), False and the defaults request nothing.
 
-    top_k: best labels kept, at least 1. logits: keep the raw scores too. latents: keep the latents too, and whatever
-    else decoding them again needs. arrays: keep a reconstruction's values too. array_dtype: of flow and latents.
-    points: the pixels (x, y) to decode; all by default. frames: those of a clip to decode, by number; all by default.
-    outputs: what to decode of a clip; everything by default.
+    Attributes:
+        top_k: number of best labels in the output, at least 1.
+        logits: also output the raw scores.
+        latents: also output the latents, and whatever else is needed to decode them later.
+        arrays: also output the values of a reconstruction.
+        array_dtype: type of flow and latents.
+        points: pixels (x, y) to decode; () for all.
+        frames: indices of a clip's frames to decode; () for all.
+        outputs: which of `OUTPUTS` to decode from a clip; () for all.
     """
 
     top_k: int = 5
@@ -55,86 +60,96 @@ class HeadOptions:
         if self.top_k < 1:
             raise ValueError(f"top_k ({self.top_k}) must be at least 1")
         if unknown := sorted(set(self.outputs) - set(OUTPUTS)):
-            raise ValueError(f"outputs has {unknown[0]!r}, which is none of {', '.join(OUTPUTS)}")
+            raise ValueError(f"outputs has {unknown[0]!r}; each must be one of {', '.join(OUTPUTS)}")
 
     def reject_unsupported(self, task: str, *names: str) -> None:
-        """ValueError where one of the options is asked for, which mean nothing to the task."""
+        """Raise ValueError if one of the named options is set, because the task does not support it."""
         for name in names:
             if value := getattr(self, name):
                 raise ValueError(f"{name} ({value}) is not supported for {task}")
 
 
 class InputTransform(Protocol):
-    """The way of one kind of medium into the latents. Small and picklable: the weights do not travel with it.
+    """Turns media of one kind into latents. Small and picklable: it does not hold the weights.
 
-    In order: `transform` (CPU, one unit), `collate` and `encode` (the device, one micro-batch of one bucket).
+    The steps are `transform` (in a CPU task, one unit), `collate` and `encode` (in a replica, one micro-batch of units
+    of one bucket).
     """
 
     @property
     def medium(self) -> MediumKind:
-        """What it reads of each unit: "text", "image", "frame_pair", "clip" or "array", as sources give it."""
+        """The kind of medium that `transform` takes."""
 
     @property
     def unit_bytes(self) -> int:
-        """Estimated bytes of one unit, the larger of what goes in and what comes out, where the source knows nothing of
-        the medium's size: sizes shards."""
+        """Estimated bytes of a unit, the larger of its input and its output, if the size of its medium is unknown."""
 
     @property
     def bytes_per_medium_byte(self) -> float:
-        """Bytes of one unit, the larger of what goes in and what comes out, over those of its decoded medium; 0 where
-        they do not follow its size."""
+        """Bytes of a unit, the larger of its input and its output, per byte of its decoded medium; 0 if unrelated."""
+        return 0.0
 
     @property
     def clip_spec(self) -> ClipSpec | None:
-        """The shape of the clips that it reads; None if it reads other media."""
+        """The shape of the clips that `transform` takes; None for other media."""
+        return None
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
-        """What changes a prediction beside the checkpoint's weights, as json gives it back: for the fingerprint."""
+        """Everything that changes a prediction, except the checkpoint's weights, as recorded in run.json."""
 
     def transform(self, medium: Any) -> dict[str, np.ndarray]:
-        """Named arrays of one unit, as they travel to the replica; ValueError where the medium cannot be predicted."""
+        """Return named arrays of one unit, small enough to travel to a replica.
+
+        Raise ValueError if the medium cannot be predicted.
+        """
 
     def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
-        """What the units of one micro-batch have in common, from the shapes of one unit's arrays."""
+        """Return what the units of a micro-batch must have in common, given the shapes of one unit's arrays."""
 
-    def collate(self, arrays: dict[str, list[np.ndarray]], device: torch.device | str) -> Any:
-        """The inputs of one micro-batch on the device, from the arrays of units of one bucket."""
+    def collate(self, arrays: dict[str, list[np.ndarray]]) -> Any:
+        """Return the inputs of a micro-batch, on the CPU, from the arrays of units of one bucket."""
 
     def encode(self, model: PerceiverIO, inputs: Any) -> torch.Tensor:
-        """Latents [T, N, D] of one micro-batch, those of each unit one after another."""
+        """Return latents [T, N, D] of a micro-batch, ordered by unit, from the inputs on the model's device."""
 
     def latents_per_unit(self, inputs: Any) -> list[int]:
-        """How many of the T latents belong to each unit: 1, but for tiles of a frame and windows of a text."""
+        """Return how many of the T latents belong to each unit: 1, except for frames in tiles and texts in windows."""
 
 
 class Head(InputTransform, Protocol):
-    """One task. After `encode` come `decode` and `rows`. One with stored latents has `restore` in place of `transform`,
-    and `collate` works on what that gave."""
+    """One task. After `encode` come `decode` and `rows`.
+
+    For units with stored latents, `arrays_from_row` replaces `transform`, and `encode` is skipped.
+    """
 
     task: ClassVar[str]
     model_classes: ClassVar[tuple[str, ...]]
-    """The classes of checkpoint that fit, by transformers' names."""
-    stored_columns: ClassVar[tuple[str, ...]]
-    """Columns of its rows, beside the latents, that `restore` needs."""
+    """transformers' names of the model classes that a checkpoint may have."""
+    stored_columns: ClassVar[tuple[str, ...]] = ()
+    """Output columns that `arrays_from_row` needs, in addition to the latents."""
 
     @classmethod
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> Head:
-        """The head that fits the json files of a checkpoint in a local folder; CheckpointError where none does."""
+        """Create the head from the JSON files of a checkpoint in a local folder.
+
+        Raise CheckpointError if the checkpoint has another model class or an invalid file, and ValueError if the task
+        does not support an option.
+        """
 
     @property
     def columns(self) -> dict[str, ColumnType]:
-        """The head's own output columns, in order; the latents' come behind them where they are kept."""
+        """Types of the output columns, in order, without the latents."""
 
-    def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """What `transform` gave for the unit of a row of an earlier run, as far as `collate` and `decode` need it."""
+    def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:  # noqa: ARG002
+        """Return what `collate` and `decode` need of the arrays of `transform`, from a row of an earlier run."""
+        return {}
 
     def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: Any) -> Any:
-        """The outputs of one micro-batch, on the device, from latents [T, N, D] and the inputs of `collate`."""
+        """Return the outputs of a micro-batch, on the device, from latents [T, N, D] and the inputs of `collate`."""
 
     def rows(self, outputs: Any) -> Mapping[str, Sequence[Any] | np.ndarray]:
-        """The columns of one micro-batch on the CPU, one value a unit, in the order of `collate`.
+        """Return the output columns of a micro-batch, each with one value per unit in the order of `collate`.
 
-        Values are as Python or numpy writes their type; an array [B, n] stands for B lists, and so does a list of
-        arrays of any lengths.
+        An array [B, n], and a list of B arrays of any lengths, stand for B lists.
         """

@@ -1,13 +1,14 @@
-"""A checkpoint's preprocessor_config.json, old or new, read as an `ImageTransform`."""
+"""Parsing of a checkpoint's preprocessor_config.json, in its older and newer formats, to an `ImageTransform`."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.heads.config_values import is_positive_int
 from pipeline.heads.image_transform import ImageTransform
 
-# What transformers' PerceiverImageProcessor takes where the file says nothing (or does not exist): ImageNet's means.
+# Defaults of transformers' PerceiverImageProcessor. Mean and deviation are those of ImageNet.
 _DEFAULTS: dict[str, Any] = {
     "do_center_crop": True,
     "do_resize": True,
@@ -22,28 +23,28 @@ _DEFAULTS: dict[str, Any] = {
     "default_to_square": True,
 }
 _SIDES = {"height", "width"}
-_RESIZABLE = (_SIDES, {"max_height", "max_width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"})
-_FILTERS = range(6)  # nearest, lanczos, bilinear, bicubic, box, hamming: what every supported Pillow has
+_RESIZE_KEYS = (_SIDES, {"max_height", "max_width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"})
+_FILTERS = range(6)  # Pillow: nearest, lanczos, bilinear, bicubic, box, hamming
 
 
 def read_transform(config: Mapping[str, Any]) -> ImageTransform:
-    """The transform that a preprocessor config describes; {} gives the defaults. An explicit null turns a step off.
+    """Parse a preprocessor config; missing keys get the defaults, and keys that transformers does not read are ignored.
 
-    ValueError names the key that is wrong. Keys that Perceiver's processor does not read are not read here either.
+    Raise ValueError, with the key, for an invalid value.
     """
     values = {**_DEFAULTS, **config}
     size = crop = mean = std = None
     if values["do_resize"] or values["do_center_crop"]:
         size = _size("size", values["size"], square=bool(values["default_to_square"]))
     if values["do_center_crop"]:
-        crop = _shares(size or {}, _size("crop_size", values["crop_size"]))
+        crop = _crop_shares(size or {}, _size("crop_size", values["crop_size"]))
     if values["do_normalize"]:
         mean, std = _channels("image_mean", values["image_mean"]), _channels("image_std", values["image_std"])
         if 0 in std:
             raise ValueError(f"image_std {list(std)} must not hold 0")
     return ImageTransform(
         crop=crop,
-        size=_resizable(size) if values["do_resize"] else None,
+        size=_resize_target(size) if values["do_resize"] else None,
         resample=_filter(values["resample"]) if values["do_resize"] else _DEFAULTS["resample"],
         rescale=_number("rescale_factor", values["rescale_factor"]) if values["do_rescale"] else None,
         mean=mean,
@@ -52,38 +53,34 @@ def read_transform(config: Mapping[str, Any]) -> ImageTransform:
 
 
 def _size(name: str, value: Any, *, square: bool = True) -> dict[str, int]:
-    """{"height": …, "width": …} or another of transformers' kinds, from a number, a pair or a mapping."""
+    """Return a size as a mapping, {"height", "width"} or another of `_RESIZE_KEYS`, from a number, pair or mapping."""
     if isinstance(value, int):
         value = {"height": value, "width": value} if square else {"shortest_edge": value}
     elif isinstance(value, list | tuple) and len(value) == 2:
         value = {"height": value[0], "width": value[1]}
-    if isinstance(value, Mapping) and value and all(_is_side(side) for side in value.values()):
+    if isinstance(value, Mapping) and value and all(map(is_positive_int, value.values())):
         return dict(value)
-    raise ValueError(f"{name} ({value!r}) must be a number of pixels, a pair, or an object of numbers of pixels")
+    raise ValueError(f"{name} ({value!r}) must be a number of pixels, a pair of them, or an object of them")
 
 
-def _is_side(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
-
-
-def _shares(size: Mapping[str, int], crop_size: Mapping[str, int]) -> tuple[float, float]:
-    """Height and width of the crop as shares of the shorter side."""
+def _crop_shares(size: Mapping[str, int], crop_size: Mapping[str, int]) -> tuple[float, float]:
+    """Return height and width of the crop as fractions of the image's shorter side."""
     for name, value in (("size", size), ("crop_size", crop_size)):
         if set(value) != _SIDES:
-            raise ValueError(f"{name} ({dict(value)}) must have height and width where do_center_crop is true")
+            raise ValueError(f"{name} ({dict(value)}) must have height and width if do_center_crop is true")
     return size["height"] / crop_size["height"], size["width"] / crop_size["width"]
 
 
-def _resizable(size: dict[str, int] | None) -> dict[str, int]:
-    """The size itself, where it says how large a picture becomes."""
-    if size is None or set(size) not in _RESIZABLE:
-        kinds = "; ".join(" and ".join(sorted(kind)) for kind in _RESIZABLE)
+def _resize_target(size: dict[str, int] | None) -> dict[str, int]:
+    """Return a size that images can be resized to, or raise ValueError."""
+    if size is None or set(size) not in _RESIZE_KEYS:
+        kinds = "; ".join(" and ".join(sorted(kind)) for kind in _RESIZE_KEYS)
         raise ValueError(f"size ({size}) must have {kinds}")
     return size
 
 
 def _filter(value: Any) -> int:
-    """Pillow's number of a resampling filter."""
+    """Return Pillow's number of a resampling filter."""
     if not isinstance(value, int) or value not in _FILTERS:
         raise ValueError(f"resample ({value!r}) must be one of Pillow's filters, {_FILTERS[0]} to {_FILTERS[-1]}")
     return int(value)
@@ -96,9 +93,9 @@ def _number(name: str, value: Any) -> float:
 
 
 def _channels(name: str, value: Any) -> tuple[float, float, float]:
-    """One number a channel, from three or from one for all."""
+    """Return one number per channel, from three numbers or from one for all."""
     values = value if isinstance(value, list | tuple) else [value] * 3
     if len(values) != 3:
-        raise ValueError(f"{name} ({value!r}) must have 3 numbers, one a channel")
+        raise ValueError(f"{name} ({value!r}) must have 3 numbers, one per channel")
     red, green, blue = (_number(name, item) for item in values)
     return red, green, blue

@@ -1,7 +1,7 @@
-"""From a picture to pixels: crop and resize on the CPU in uint8, rescale and normalise on the device.
+"""Image preprocessing: crop and resize on the CPU in uint8, rescale and normalise on the device.
 
-Bit for bit what transformers' PIL backend of the Perceiver image processor does. Split in two because what travels
-between the two is then a byte a channel, a quarter of float32.
+Bit-for-bit equal to the PIL backend of transformers' Perceiver image processor. Between the two halves an image has one
+byte per channel, a quarter of float32.
 """
 
 from __future__ import annotations
@@ -18,16 +18,19 @@ from pipeline.heads.head import JSON
 if TYPE_CHECKING:  # load tasks crop and resize without torch
     import torch
 
-_UNKNOWN_SIDE = 1024  # pixels, where the config resizes to no fixed size: only an estimate hangs on it
+_ASSUMED_SIDE = 1024  # pixels; used to estimate bytes if images are not resized to a fixed size
 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTransform:
-    """The steps of one preprocessor config, read by `pipeline.heads.image_config.read_transform`. None leaves one out.
+    """The steps of a preprocessor config, see `pipeline.heads.image_config.read_transform`. None skips a step.
 
-    crop: height and width of the centre crop, as shares of the picture's shorter side.
-    size: {"height", "width"} in pixels, or one of transformers' sizes that keep the aspect ratio.
-    resample: Pillow's number of the filter. rescale: the factor. mean, std: one number a channel.
+    Attributes:
+        crop: height and width of the centre crop, as fractions of the image's shorter side.
+        size: {"height", "width"} in pixels, or one of transformers' sizes that keep the aspect ratio.
+        resample: Pillow's number of the resizing filter.
+        rescale: factor for the pixels.
+        mean, std: one number per channel.
     """
 
     crop: tuple[float, float] | None
@@ -39,14 +42,14 @@ class ImageTransform:
 
     @property
     def unit_bytes(self) -> int:
-        """Bytes of one cropped and resized picture; an estimate where pictures keep their own size."""
+        """Bytes of a cropped and resized image; an estimate if images keep their own size."""
         size = self.size or {}
-        side = size.get("shortest_edge", _UNKNOWN_SIDE)
+        side = size.get("shortest_edge", _ASSUMED_SIDE)
         return 3 * size.get("height", side) * size.get("width", side)
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
-        """Every step, in the types that json gives back."""
+        """Every step, in types that JSON preserves."""
         return {
             "crop": None if self.crop is None else list(self.crop),
             "size": None if self.size is None else dict(self.size),
@@ -57,20 +60,23 @@ class ImageTransform:
         }
 
     def apply(self, image: np.ndarray) -> np.ndarray:
-        """uint8 [3, height, width], cropped and resized, from an RGB picture uint8 [H, W, 3]."""
+        """Crop and resize an RGB image uint8 [H, W, 3] to uint8 [3, height, width].
+
+        Raise ValueError if the crop is empty.
+        """
         if self.crop is not None:
             side = min(image.shape[:2])
             image = center_crop(image, int(self.crop[0] * side), int(self.crop[1] * side))
         if self.size is not None:
-            image = _resize(image, _target(image.shape[0], image.shape[1], self.size), self.resample)
+            image = _resize(image, _target_size(image.shape[0], image.shape[1], self.size), self.resample)
         if image.size == 0:
-            raise ValueError("nothing of the picture is left after the centre crop")
+            raise ValueError("the centre crop of the image is empty")
         return np.ascontiguousarray(image.transpose(2, 0, 1))
 
     def normalise(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-        """Inputs [B, 3, H, W] of the model's dtype, from uint8 [B, 3, H, W]; computed in float32, on its device."""
+        """Rescale and normalise uint8 [B, 3, H, W] in float32 and convert it to `dtype`."""
         values = pixels
-        if self.rescale is not None:  # the product in float64, as transformers does: a byte times 1/255 rounds once
+        if self.rescale is not None:  # in float64, as transformers does, so that a byte times 1/255 is rounded once
             values = values.double().mul_(self.rescale).float()
         if self.mean is not None and self.std is not None:
             values = values.float()
@@ -80,11 +86,11 @@ class ImageTransform:
 
 
 def center_crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The middle [height, width, C] of a picture [H, W, C], padded with zeros where the picture is smaller."""
+    """Cut the centre [height, width, C] of an image [H, W, C], padded with zeros if the image is smaller."""
     top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
     if top >= 0 and left >= 0:
         return image[top : top + height, left : left + width]
-    # An odd rest goes above and to the left, and the crop's own odd rest below it: transformers' order of rounding.
+    # transformers' rounding: an odd padding is larger above and to the left, an odd crop margin below and to the right.
     padded = np.zeros((max(height, image.shape[0]), max(width, image.shape[1]), image.shape[2]), image.dtype)
     above, before = ceil((padded.shape[0] - image.shape[0]) / 2), ceil((padded.shape[1] - image.shape[1]) / 2)
     padded[above : above + image.shape[0], before : before + image.shape[1]] = image
@@ -93,17 +99,17 @@ def center_crop(image: np.ndarray, height: int, width: int) -> np.ndarray:
 
 
 def _resize(image: np.ndarray, size: tuple[int, int], resample: int) -> np.ndarray:
-    """Resized to (height, width) by Pillow. A crop of no pixels, as a picture 1 pixel high has, gives black."""
+    """Resize to (height, width) with Pillow. An empty crop, for example of an image 1 pixel high, gives black."""
     from PIL import Image
 
     if image.size == 0:
         return np.zeros((*size, image.shape[2]), image.dtype)
-    picture = Image.fromarray(np.ascontiguousarray(image))
-    return np.asarray(picture.resize((size[1], size[0]), resample=Image.Resampling(resample)))
+    resizable = Image.fromarray(np.ascontiguousarray(image))
+    return np.asarray(resizable.resize((size[1], size[0]), resample=Image.Resampling(resample)))
 
 
-def _target(height: int, width: int, size: Mapping[str, int]) -> tuple[int, int]:
-    """(height, width) to resize to, each kind of size rounded as transformers rounds it."""
+def _target_size(height: int, width: int, size: Mapping[str, int]) -> tuple[int, int]:
+    """Return the (height, width) to resize to, rounded as transformers does for each kind of size."""
     if "height" in size:
         return size["height"], size["width"]
     if "max_height" in size:
@@ -115,7 +121,7 @@ def _target(height: int, width: int, size: Mapping[str, int]) -> tuple[int, int]
 
 
 def _edges(short: int, long: int, edge: int, longest: int | None) -> tuple[int, int]:
-    """The shorter and longer side after the shorter becomes `edge`, or less so that the longer stays in `longest`."""
+    """Return the sides after scaling the shorter one to `edge`, or less so that the longer one is at most `longest`."""
     exact: float = edge
     if longest is not None and long / short * edge > longest:
         exact = longest * short / long

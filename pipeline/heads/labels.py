@@ -1,57 +1,68 @@
-"""From logits to labelled scores: the columns that every classification has in common."""
+"""Labels and scores from logits: the output columns that all classification tasks share."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from pipeline.heads.config_values import positive_int
 from pipeline.heads.head import JSON, ColumnType, HeadOptions
 
 if TYPE_CHECKING:  # load tasks hold labels and never score
     import torch
 
-_UNNAMED = 2  # labels of a config that names none: transformers' default
+_DEFAULT_COUNT = 2  # transformers' default for a config that gives neither labels nor their number
 _LABEL: dict[str, ColumnType] = {"label_id": "int32", "label": "string", "score": "float32"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Labels:
-    """The labels of a checkpoint, how a logit becomes a score, and which columns are kept.
+    """The labels of a checkpoint, and how to score and output them.
 
-    scoring: "softmax", "sigmoid" or "none", chosen as `transformers.pipeline` chooses: a regression's score is its raw
-    value; with several labels that hold at once, or a single label, a score is the label's own sigmoid; else softmax.
+    Attributes:
+        names: one name per logit.
+        scoring: as `transformers.pipeline` chooses: "none" for a regression, whose score is the raw value; "sigmoid" of
+            each label for a single label and for labels that can hold at once; else "softmax".
+        top_k: number of best labels in the output.
+        logits: whether the raw scores are output too.
     """
 
     names: tuple[str, ...]
-    scoring: str
+    scoring: Literal["softmax", "sigmoid", "none"]
     top_k: int
     logits: bool
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any], options: HeadOptions) -> Labels:
-        """Labels of a config.json: `id2label`, and LABEL_i for what it does not name. ValueError says what is wrong."""
+        """Read a config.json. Labels without a name are called LABEL_i. Raise ValueError for invalid values."""
         names = _names(config)
         problem = config.get("problem_type")
-        several = problem == "multi_label_classification" or len(names) == 1
-        scoring = "none" if problem == "regression" else "sigmoid" if several else "softmax"
+        scoring: Literal["softmax", "sigmoid", "none"] = "softmax"
+        if problem == "regression":
+            scoring = "none"
+        elif problem == "multi_label_classification" or len(names) == 1:
+            scoring = "sigmoid"
         return cls(names=names, scoring=scoring, top_k=min(options.top_k, len(names)), logits=options.logits)
 
     @property
     def columns(self) -> dict[str, ColumnType]:
-        """label_id, label and score of the best label, topk of the best ones, and the logits where they are kept."""
+        """label_id, label and score of the best label; topk: the same of the best `top_k` labels; logits if kept."""
         kept: dict[str, ColumnType] = {"logits": ["float32"]} if self.logits else {}
         return {**_LABEL, "topk": [dict(_LABEL)], **kept}
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
-        """What of it the weights and config.json do not say."""
+        """The options; names and scoring follow from config.json, which the checkpoint's digest covers."""
         return {"top_k": self.top_k, "logits": self.logits}
 
     def rows(self, logits: torch.Tensor) -> dict[str, list[Any] | np.ndarray]:
-        """The columns of logits [B, labels], best label first, scored in float32. Of equal logits the lower id wins."""
+        """Return the columns of logits [B, labels], scored in float32, best label first; of equal logits the lower id.
+
+        Raise ValueError if the number of logits differs from the number of labels.
+        """
         if logits.shape[1] != len(self.names):
             raise ValueError(f"the model gave {logits.shape[1]} logits for {len(self.names)} labels of config.json")
         values = logits.float()
@@ -63,40 +74,31 @@ class Labels:
             "label_id": ids[:, 0],
             "label": [best[0] for best in labels],
             "score": scores[:, 0],
-            "topk": [_topk(*row) for row in zip(ids.tolist(), labels, scores.tolist(), strict=True)],
+            "topk": [
+                [dict(zip(_LABEL, each, strict=True)) for each in zip(*unit, strict=True)]
+                for unit in zip(ids.tolist(), labels, scores.tolist(), strict=True)
+            ],
         }
         if self.logits:
             rows["logits"] = values.cpu().numpy()
         return rows
 
     def _scores(self, values: torch.Tensor) -> torch.Tensor:
-        """Scores [B, labels] of float32 logits."""
+        """Return scores [B, labels] of float32 logits."""
         if self.scoring == "softmax":
             return values.softmax(dim=1)
         return values.sigmoid() if self.scoring == "sigmoid" else values
 
 
-def _topk(ids: list[int], labels: list[str], scores: list[float]) -> list[dict[str, Any]]:
-    """One unit's list of structs."""
-    columns = zip(ids, labels, scores, strict=True)
-    return [{"label_id": label_id, "label": label, "score": score} for label_id, label, score in columns]
-
-
 def _names(config: Mapping[str, Any]) -> tuple[str, ...]:
-    """One name a logit. As in transformers, an `id2label` of another length than `num_labels` names other labels."""
+    """Return one name per logit. As in transformers, `num_labels` overrides an `id2label` of another length."""
     id2label = config.get("id2label")
     if id2label is None:
         id2label = {}
     elif not isinstance(id2label, Mapping) or not id2label or not all(str(key).isdecimal() for key in id2label):
         raise ValueError(f"id2label ({str(id2label)[:80]}) must map the numbers 0, 1, … to names")
-    said = config.get("num_labels")
-    count = (len(id2label) or _UNNAMED) if said is None else _count(said)
-    fitting = id2label if len(id2label) == count else {}
-    named = {int(key): name for key, name in fitting.items() if name is not None}
+    declared = config.get("num_labels")
+    count = (len(id2label) or _DEFAULT_COUNT) if declared is None else positive_int("num_labels", declared)
+    matching = id2label if len(id2label) == count else {}
+    named = {int(key): name for key, name in matching.items() if name is not None}
     return tuple(str(named.get(label, f"LABEL_{label}")) for label in range(count))
-
-
-def _count(value: Any) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and value > 0:
-        return value
-    raise ValueError(f"num_labels ({value!r}) must be a number of at least 1")

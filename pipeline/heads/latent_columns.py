@@ -1,4 +1,4 @@
-"""Latents as columns of a row, and back."""
+"""Conversion of latents to output columns and back."""
 
 from __future__ import annotations
 
@@ -16,17 +16,19 @@ LATENT_COLUMNS = ("latents", "num_latents", "d_latents")
 
 
 def latent_column_types(dtype: str) -> dict[str, ColumnType]:
-    """The columns: the latents [T, N, D] of a unit flattened, their number N and width D. T is 1, but for a frame in
-    tiles and a text in windows."""
+    """Return the types of the columns: latents [T, N, D] of a unit, flattened, and their number N and width D.
+
+    T is 1, except for a frame in tiles and a text in windows.
+    """
     return {"latents": [dtype], "num_latents": "int32", "d_latents": "int32"}
 
 
 def latent_column_values(
     latents: torch.Tensor, counts: Sequence[int], dtype: str
 ) -> dict[str, Sequence[Any] | np.ndarray]:
-    """The columns of one micro-batch from latents [T, N, D], of which each unit has as many as `counts` says.
+    """Return the columns of a micro-batch from latents [T, N, D], of which unit i has `counts[i]`.
 
-    What `dtype` does not hold becomes infinite, which no row may be.
+    Values beyond the range of `dtype` become infinite; the caller rejects such rows.
     """
     units, (_, number, width) = len(counts), latents.shape
     with np.errstate(over="ignore"):
@@ -40,15 +42,14 @@ def latent_column_values(
 
 
 def check_latent_count(latents: torch.Tensor, counts: Sequence[int]) -> None:
-    """ValueError where the units have not as many latents [T, N, D] together as they need: those of a row may be of
-    another task or another size."""
+    """Raise ValueError unless there are `sum(counts)` latents: stored ones may be of another task or frame size."""
     if len(latents) != sum(counts):
         raise ValueError(f"there are {len(latents)} latents for units that need {list(counts)}")
 
 
 def latents_from_row(row: Mapping[str, Any]) -> np.ndarray:
-    """[T, N, D] of a row; ValueError where the row's numbers do not fit together."""
+    """Return the latents [T, N, D] of a row. Raise ValueError if its numbers do not fit together."""
     flat, number, width = np.asarray(row["latents"]), row["num_latents"], row["d_latents"]
     if not number or not width or flat.size % (number * width):
-        raise ValueError(f"{flat.size} latents are no whole number of {number} by {width}")
+        raise ValueError(f"{flat.size} latents cannot be split into arrays of {number} by {width}")
     return flat.reshape(-1, number, width)

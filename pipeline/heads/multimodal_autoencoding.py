@@ -1,4 +1,4 @@
-"""Multimodal autoencoding: a clip's frames, sound and label out of its latents. Paper, on Kinetics."""
+"""Multimodal autoencoding: reconstructed frames and audio, and the label, of a clip. Paper, on Kinetics-700."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.clip_inputs import ClipInputs, ClipShape, in_parts, times_and_flags
-from pipeline.heads.head import JSON, OUTPUTS, ColumnType, HeadOptions
+from pipeline.heads.clip_inputs import ClipInputs, ClipShape, position_arrays, split_clips
+from pipeline.heads.head import JSON, OUTPUTS, ColumnType, Head, HeadOptions
 from pipeline.heads.labels import Labels
 
 if TYPE_CHECKING:  # load tasks transform without torch
@@ -18,27 +18,25 @@ if TYPE_CHECKING:  # load tasks transform without torch
 
     from pipeline.perceiver import PerceiverIO
 
-_MODEL_NAMES = {"video": "image", "audio": "audio", "label": "label"}
-_CLIP: dict[str, ColumnType] = {
-    "clip_index": "int64",
-    "start_seconds": "float64",
-    "end_seconds": "float64",
-    "has_audio": "bool",
-    "padded_frames": "int32",
-}
+_MODALITIES = {"video": "image", "audio": "audio", "label": "label"}  # the model's names of the outputs
+_TIMES: dict[str, ColumnType] = {"clip_index": "int64", "start_seconds": "float64", "end_seconds": "float64"}
+_FLAGS: dict[str, ColumnType] = {"has_audio": "bool", "padded_frames": "int32"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class MultimodalAutoencoding(ClipInputs):
-    """The head of the multimodal model. Latents are made once; only what is asked for is decoded from them.
+class MultimodalAutoencoding(ClipInputs, Head):
+    """The head of the multimodal model. A clip is encoded once; only the requested outputs are decoded.
 
-    outputs: some of "video", "audio", "label", in that order. frames: numbers of those to decode, () for all.
-    points: pixels (x, y) of each of them to decode, () for all. arrays: keep the values of frames and samples too.
+    Attributes:
+        outputs: some of "video", "audio" and "label", in that order.
+        frames: indices of the frames to decode; () for all.
+        points: pixels (x, y) of each of them to decode; () for all.
+        arrays: also output the values of frames and samples.
     """
 
     task: ClassVar[str] = "multimodal-autoencoding"
     model_classes: ClassVar[tuple[str, ...]] = ("PerceiverForMultimodalAutoencoding",)
-    stored_columns: ClassVar[tuple[str, ...]] = tuple(_CLIP)
+    stored_columns: ClassVar[tuple[str, ...]] = (*_TIMES, *_FLAGS)
     labels: Labels
     outputs: tuple[str, ...]
     frames: tuple[int, ...]
@@ -47,18 +45,17 @@ class MultimodalAutoencoding(ClipInputs):
 
     @classmethod
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> MultimodalAutoencoding:
-        """The head of a checkpoint in a local folder, from its config.json.
+        """Create the head from config.json.
 
-        CheckpointError where the checkpoint is of another class, or its config.json makes no sense. ValueError where a
-        frame or point lies outside a clip, or an option has no meaning for the outputs that are asked for.
+        Raise CheckpointError if the checkpoint has another model class or an invalid config.json, and ValueError if a
+        frame or point lies outside a clip, or an option is not supported for the requested outputs.
         """
         from pipeline.heads.checkpoint_json import check_class, read_checkpoint_json
 
         check_class(folder, cls.task, cls.model_classes)
         outputs = tuple(name for name in OUTPUTS if name in (options.outputs or OUTPUTS))
         shape = cls.from_folder(folder).shape
-        _check_options(options, outputs)
-        _check_places(options, shape)
+        _check_options(options, outputs, shape)
         return cls(
             shape=shape,
             labels=read_checkpoint_json(folder, "config.json", lambda config: Labels.from_config(config, options)),
@@ -70,41 +67,41 @@ class MultimodalAutoencoding(ClipInputs):
 
     @property
     def columns(self) -> dict[str, ColumnType]:
-        """Which part of the video it is, then of each output that is asked for: the label's columns; video (mp4) or,
-        where points are asked for, pixels [F, P, 3] in [0, 1], flattened; audio (wav); the quality of both against what
-        was read, in decibels; and on demand frames [F, h, w, 3] in [0, 1] and samples [S] in [-1, 1], flattened."""
-        video, audio = "video" in self.outputs, "audio" in self.outputs
-        columns = dict(_CLIP)
-        if "label" in self.outputs:
-            columns |= self.labels.columns
-        if video:
-            columns |= {"pixels": ["float32"]} if self.points else {"video": "mp4"}
-        if audio:
-            columns["audio"] = "wav"
-        columns |= {f"{name}_psnr_db": "float64" for name in ("video", "audio") if name in self.outputs}
-        if video and self.arrays and not self.points:
-            columns["frames"] = ["float32"]
-        if audio and self.arrays:
-            columns["samples"] = ["float32"]
-        return columns
+        """The clip's place in its video, then the columns of each requested output.
+
+        label: those of `Labels`. video: mp4; with `points` instead pixels [F, P, 3] in [0, 1], flattened. audio: wav.
+        video_psnr_db, audio_psnr_db: their quality against the input. With `arrays`, flattened: frames [F, h, w, 3] in
+        [0, 1], samples [S] in [-1, 1].
+        """
+        optional: dict[str, tuple[bool, ColumnType]] = {
+            "pixels": ("video" in self.outputs and bool(self.points), ["float32"]),
+            "video": ("video" in self.outputs and not self.points, "mp4"),
+            "audio": ("audio" in self.outputs, "wav"),
+            "video_psnr_db": ("video" in self.outputs, "float64"),
+            "audio_psnr_db": ("audio" in self.outputs, "float64"),
+            "frames": ("video" in self.outputs and self.arrays and not self.points, ["float32"]),
+            "samples": ("audio" in self.outputs and self.arrays, ["float32"]),
+        }
+        labels = self.labels.columns if "label" in self.outputs else {}
+        return {**_TIMES, **_FLAGS, **labels, **{name: kind for name, (kept, kind) in optional.items() if kept}}
 
     @property
     def unit_bytes(self) -> int:
-        """Bytes of one clip's frames and samples as they are read, or of what comes out where that is more."""
+        """Bytes of a clip's frames and samples, or of its outputs if they are larger."""
         columns, shape = self.columns, self.shape
-        pixels = 3 * len(self.frames or range(shape.frames)) * (len(self.points) or shape.pixels)
-        sizes = {"video": pixels, "pixels": 4 * pixels, "frames": 4 * pixels}
+        values = 3 * len(self.frames or range(shape.frames)) * (len(self.points) or shape.pixels)
+        sizes = {"video": values, "pixels": 4 * values, "frames": 4 * values}
         sizes |= {"audio": 4 * shape.samples, "samples": 4 * shape.samples}
         return max(super().unit_bytes, sum(size for name, size in sizes.items() if name in columns))
 
     @property
     def bytes_per_medium_byte(self) -> float:
-        """Bytes of one clip over those of its frames and samples."""
+        """`unit_bytes` per byte of a clip's frames and samples."""
         return self.unit_bytes / super().unit_bytes
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
-        """Shape of a clip and output options."""
+        """The shape of a clip and the output options."""
         return {
             **super().fingerprint_options,
             "outputs": list(self.outputs),
@@ -115,27 +112,27 @@ class MultimodalAutoencoding(ClipInputs):
         }
 
     def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """{"times", "flags"}: all that is needed of a clip whose latents are there. What was read of it is gone."""
-        return times_and_flags(row)
+        """Return the arrays of `position_arrays`. The frames and samples were not stored."""
+        return position_arrays([row[name] for name in _TIMES], [row[name] for name in _FLAGS])
 
     def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
-        """times, flags, and on the device what is asked for, a few clips at a time so that memory does not grow.
+        """Return "times", "flags" and the requested outputs, decoded a few clips at a time to bound memory.
 
         label: logits [B, labels]. video: uint8 [B, F, h, w, 3]. pixels: float32 [B, F, P, 3] in [0, 1]. frames: float32
-        [B, F, h, w, 3] in [0, 1]. audio: float32 [B, S] in [-1, 1]. video_psnr_db, audio_psnr_db: float64 [B], left out
-        where the inputs are.
+        [B, F, h, w, 3] in [0, 1]. audio: float32 [B, S] in [-1, 1]. video_psnr_db, audio_psnr_db: float64 [B], missing
+        if the inputs are.
         """
         import torch
 
-        places = self._places()
-        asked = None if places is None else torch.from_numpy(places).to(latents.device)
-        clips = in_parts({**inputs, "latents": latents}, len(latents), latents.device)
-        parts = [self._decode(model, part, asked) for part in clips]
+        indices = self._pixel_indices()
+        pixels = None if indices is None else torch.from_numpy(indices).to(latents.device)
+        clips = split_clips({**inputs, "latents": latents}, latents.device)
+        parts = [self._decode_clips(model, part, pixels) for part in clips]
         joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {**joined, "times": inputs["times"], "flags": inputs["flags"]}
 
     def rows(self, outputs: dict[str, Any]) -> dict[str, Sequence[Any] | np.ndarray]:
-        """The columns of a micro-batch. Quality is None where nothing was read to compare with."""
+        """Return the columns of a micro-batch. The quality is None if there was no input to compare with."""
         times, flags = outputs["times"], outputs["flags"]
         rows: dict[str, Sequence[Any] | np.ndarray] = {
             "clip_index": times[:, 0].astype(np.int64),
@@ -148,73 +145,62 @@ class MultimodalAutoencoding(ClipInputs):
             rows |= self.labels.rows(outputs["label"])
         for name in [name for name in self.columns if name not in rows]:
             if name.endswith("_psnr_db"):
-                heard = flags[:, 0] if name == "audio_psnr_db" else np.ones(len(flags))
-                rows[name] = _quality(outputs.get(name), heard)
+                decibels = outputs[name].tolist() if name in outputs else [None] * len(flags)
+                known = flags[:, 0] if name == "audio_psnr_db" else np.ones(len(flags))
+                rows[name] = [value if there else None for value, there in zip(decibels, known, strict=True)]
             else:
-                source = "audio" if name == "samples" else name
-                rows[name] = outputs[source].cpu().numpy()
+                rows[name] = outputs["audio" if name == "samples" else name].cpu().numpy()
         return rows
 
-    def _places(self) -> np.ndarray | None:
-        """Flat indices int64 [F · P] of the asked pixels among [T, h, w], frame by frame; None where all are asked."""
+    def _pixel_indices(self) -> np.ndarray | None:
+        """Return flat indices int64 [F · P] into [T, h, w] of the pixels to decode, by frame; None for all pixels."""
         if not self.frames and not self.points:
             return None
         frames = np.array(self.frames or range(self.shape.frames))
         pixels = np.array([y * self.shape.width + x for x, y in self.points] or range(self.shape.pixels))
         return (frames[:, None] * self.shape.pixels + pixels).reshape(-1)
 
-    def _decode(
-        self, model: PerceiverIO, clips: Mapping[str, Any], places: torch.Tensor | None
+    def _decode_clips(
+        self, model: PerceiverIO, clips: Mapping[str, Any], indices: torch.Tensor | None
     ) -> dict[str, torch.Tensor]:
-        """`decode` for the few clips that the device holds at once."""
-        asked = {_MODEL_NAMES[name]: places if name == "video" else None for name in self.outputs}
-        decoded = model.decode(clips["latents"], asked)
-        found = {"label": decoded["label"]} if "label" in decoded else {}
+        """Decode as many clips as the device decodes at a time; see `decode`."""
+        points = {_MODALITIES[name]: indices if name == "video" else None for name in self.outputs}
+        decoded = model.decode(clips["latents"], points)
+        outputs = {"label": decoded["label"]} if "label" in decoded else {}
         if "image" in decoded:
-            found |= self._video(decoded["image"], clips.get("frames"), places)
+            outputs |= self._video(decoded["image"], clips.get("frames"), indices)
         if "audio" in decoded:
-            found |= _audio(decoded["audio"], clips.get("samples"))
-        return found
+            outputs["audio"] = decoded["audio"].float().clamp(-1, 1)
+            if "samples" in clips:
+                outputs["audio_psnr_db"] = _psnr(outputs["audio"], clips["samples"], peak=2)
+        return outputs
 
     def _video(
-        self, image: torch.Tensor, read: torch.Tensor | None, places: torch.Tensor | None
+        self, image: torch.Tensor, frames: torch.Tensor | None, indices: torch.Tensor | None
     ) -> dict[str, torch.Tensor]:
-        """What of decoded pixels [b, F · P, 3] is kept, and their quality against the frames [b, T, h, w, 3] read."""
-        pixels, found = image.float().clamp(0, 1), {}
-        if read is not None:
-            original = read.flatten(1, 3) if places is None else read.flatten(1, 3)[:, places]
-            found["video_psnr_db"] = _psnr(pixels, original.float() / 255, peak=1)
+        """Return the outputs of decoded pixels [b, F · P, 3] and their quality against input frames [b, T, h, w, 3]."""
+        pixels, outputs = image.float().clamp(0, 1), {}
+        if frames is not None:
+            original = frames.flatten(1, 3) if indices is None else frames.flatten(1, 3)[:, indices]
+            outputs["video_psnr_db"] = _psnr(pixels, original.float() / 255, peak=1)
         if self.points:
-            return {**found, "pixels": pixels.unflatten(1, (-1, len(self.points)))}
-        frames = pixels.unflatten(1, (-1, self.shape.height, self.shape.width))
-        found["video"] = (frames * 255).round().byte()
-        return {**found, "frames": frames} if self.arrays else found
-
-
-def _audio(audio: torch.Tensor, read: torch.Tensor | None) -> dict[str, torch.Tensor]:
-    """Samples [b, S], and their quality against those that were read."""
-    samples = audio.float().clamp(-1, 1)
-    return {"audio": samples} | ({} if read is None else {"audio_psnr_db": _psnr(samples, read, peak=2)})
+            return {**outputs, "pixels": pixels.unflatten(1, (-1, len(self.points)))}
+        images = pixels.unflatten(1, (-1, self.shape.height, self.shape.width))
+        outputs["video"] = (images * 255).round().byte()
+        return {**outputs, "frames": images} if self.arrays else outputs
 
 
 def _psnr(found: torch.Tensor, original: torch.Tensor, *, peak: float) -> torch.Tensor:
-    """Decibels float64 [b], by the mean square over all of a unit; infinite where nothing differs.
+    """Return the peak signal-to-noise ratio of each unit in decibels, float64 [b]; infinite if nothing differs.
 
-    peak: from the least value that there can be to the greatest.
+    `peak`: difference between the greatest and the least possible value.
     """
     squares = (found - original).double().square().flatten(1).mean(dim=1)
     return 10 * (peak**2 / squares).log10()
 
 
-def _quality(decibels: torch.Tensor | None, known: np.ndarray) -> list[float | None]:
-    """One number a unit, None where it is not known."""
-    if decibels is None:
-        return [None] * len(known)
-    return [value if there else None for value, there in zip(decibels.tolist(), known, strict=True)]
-
-
-def _check_options(options: HeadOptions, outputs: tuple[str, ...]) -> None:
-    """ValueError where an option is about an output that is not asked for."""
+def _check_options(options: HeadOptions, outputs: tuple[str, ...], shape: ClipShape) -> None:
+    """Raise ValueError for an option of an output that is not requested, and for a frame or point outside a clip."""
     task = MultimodalAutoencoding.task
     if "label" not in outputs:
         options.reject_unsupported(f"{task} without its label", "logits")
@@ -222,10 +208,6 @@ def _check_options(options: HeadOptions, outputs: tuple[str, ...]) -> None:
         options.reject_unsupported(f"{task} without its video", "frames", "points")
         if "audio" not in outputs:
             options.reject_unsupported(f"{task} without its video and audio", "arrays")
-
-
-def _check_places(options: HeadOptions, shape: ClipShape) -> None:
-    """ValueError where a frame or point is none of a clip's."""
     for frame in options.frames:
         if not 0 <= frame < shape.frames:
             raise ValueError(f"frames has {frame}, a clip has the frames 0 to {shape.frames - 1}")

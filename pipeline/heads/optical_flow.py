@@ -1,4 +1,4 @@
-"""Optical flow: where every pixel of a frame has moved to in the next one. Paper, section 4.4 (Sintel, KITTI)."""
+"""Optical flow: the displacement of every pixel from a frame to the next one. Paper, "Optical flow" (Sintel, KITTI)."""
 
 from __future__ import annotations
 
@@ -10,9 +10,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
-from pipeline.heads.flow_inputs import PIXEL_BYTES, FlowInputs, chunks
-from pipeline.heads.flow_tiles import check_points, corners, cover, overlap, total_weights, weights
-from pipeline.heads.head import JSON, ColumnType, HeadOptions
+from pipeline.heads.flow_inputs import PIXEL_BYTES, FlowInputs, tile_batches
+from pipeline.heads.flow_tiles import (
+    blend_weights,
+    check_points,
+    points_by_tile,
+    tile_corners,
+    tile_overlap,
+    total_blend_weights,
+)
+from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions
 from pipeline.heads.latent_columns import check_latent_count
 from pipeline.media import FramePair
 
@@ -21,15 +28,18 @@ if TYPE_CHECKING:  # load tasks transform without torch
 
     from pipeline.perceiver import PerceiverIO
 
-_PIXELS = 20.0  # in one unit of the model's output: what the published model was trained to give
+_PIXELS_PER_UNIT = 20.0  # pixels of displacement per unit of the published model's output
 
 
 @dataclass(frozen=True, kw_only=True)
-class OpticalFlow(FlowInputs):
+class OpticalFlow(FlowInputs, Head):
     """The head of the optical flow model. Tiles are decoded one by one and blended where they overlap.
 
-    points: (x, y) of the pixels to decode; all of them where it is empty. latent_shape: (N, D) of a tile where they are
-    kept, and the frames beside them, which the output queries are made of; else None.
+    Attributes:
+        points: pixels (x, y) to decode; () for all.
+        array_dtype: type of the flow.
+        latent_shape: (N, D) of a tile's latents if they are output, together with the frames, of which the model makes
+            its output queries; else None.
     """
 
     task: ClassVar[str] = "optical-flow"
@@ -41,10 +51,10 @@ class OpticalFlow(FlowInputs):
 
     @classmethod
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> OpticalFlow:
-        """The head of a checkpoint in a local folder, from its config.json.
+        """Create the head from config.json.
 
-        CheckpointError where the checkpoint is of another class, or its config makes no sense. ValueError for options
-        that mean nothing to flow.
+        Raise CheckpointError if the checkpoint has another model class or an invalid config.json, and ValueError for
+        options that are not supported for flow.
         """
         from pipeline.heads.checkpoint_json import check_class
         from pipeline.perceiver.checkpoint_loading import read_config
@@ -61,18 +71,21 @@ class OpticalFlow(FlowInputs):
 
     @property
     def bytes_per_medium_byte(self) -> float:
-        """Of frames larger than a tile: the flow, and the latents with the frames where they are kept."""
+        """Bytes of flow, and of latents and frames if they are output, per byte of frames larger than a tile."""
         itemsize = np.dtype(self.array_dtype).itemsize
-        out = 0.0 if self.points else 2.0 * itemsize  # bytes a pixel
+        pixel_bytes = 0.0 if self.points else 2.0 * itemsize
         if self.latent_shape is not None:
-            own_area = np.prod([side - overlap(side) for side in self.tile])
-            out += PIXEL_BYTES + float(np.prod(self.latent_shape) * itemsize / own_area)
-        return max(1.0, out / PIXEL_BYTES)
+            area = np.prod([side - tile_overlap(side) for side in self.tile])  # pixels per tile without the overlap
+            pixel_bytes += PIXEL_BYTES + float(np.prod(self.latent_shape) * itemsize / area)
+        return max(1.0, pixel_bytes / PIXEL_BYTES)
 
     @property
     def columns(self) -> dict[str, ColumnType]:
-        """frame_index and start_seconds of the first frame; height, width; flow in pixels, u then v of each pixel, row
-        by row, or of each of `points`, x then y of each; the two frames where latents are kept."""
+        """frame_index and start_seconds of the first frame; height and width; flow; frames if latents are output.
+
+        flow: displacement in pixels, u then v of each pixel, row by row; with `points` of each point, and the points
+        themselves, x then y of each.
+        """
         columns: dict[str, ColumnType] = {"frame_index": "int64", "start_seconds": "float64"}
         columns |= {"height": "int32", "width": "int32"}
         columns |= {"points": ["int32"]} if self.points else {}
@@ -81,33 +94,32 @@ class OpticalFlow(FlowInputs):
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
-        """Transform and output options."""
+        """The options of the transform and of the output."""
         points = [list(point) for point in self.points]
         return {**super().fingerprint_options, "points": points, "array_dtype": self.array_dtype}
 
     def transform(self, medium: FramePair) -> dict[str, np.ndarray]:
-        """As `FlowInputs` does; ValueError where a point lies outside the frames."""
+        """Return the arrays of `FlowInputs`. Raise ValueError if a point lies outside the frames."""
         check_points(self.points, medium.frames.shape[1:3])
         return super().transform(medium)
 
     def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """What `transform` gave, from the frames in the row: queries are made of them. ValueError as there."""
+        """Return the arrays of `transform` for the frames in a row; the model makes its output queries of them."""
         frames = np.stack([_read_png(frame["bytes"]) for frame in row["frames"]])
         return self.transform(
             FramePair(frames=frames, frame_index=row["frame_index"], start_seconds=row["start_seconds"])
         )
 
     def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
-        """{"flow": [B, H, W, 2], or [B, P, 2] of points, in pixels and of the rows' type} and the inputs."""
+        """Return the inputs and "flow" in pixels, of type `array_dtype`: [B, H, W, 2], or [B, P, 2] of points."""
         import torch
 
         check_latent_count(latents, self.latents_per_unit(inputs))
-        frames = inputs["frames"]
-        flow = (self._at_points if self.points else self._everywhere)(model, latents, frames)
-        return {"flow": flow.mul_(_PIXELS).to(getattr(torch, self.array_dtype)), **inputs}
+        flow = (self._flow_at_points if self.points else self._flow)(model, latents, inputs["frames"])
+        return {"flow": flow.mul_(_PIXELS_PER_UNIT).to(getattr(torch, self.array_dtype)), **inputs}
 
     def rows(self, outputs: dict[str, Any]) -> dict[str, Sequence[Any] | np.ndarray]:
-        """The columns of a micro-batch."""
+        """Return the columns of a micro-batch."""
         units, _, height, width, _ = outputs["frames"].shape
         rows: dict[str, Sequence[Any] | np.ndarray] = {
             "frame_index": outputs["index"],
@@ -122,58 +134,57 @@ class OpticalFlow(FlowInputs):
             rows["frames"] = [list(pair) for pair in outputs["frames"].cpu().numpy()]
         return rows
 
-    def _everywhere(self, model: PerceiverIO, latents: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-        """The model's output float32 [B, H, W, 2] of every pixel, tiles blended."""
+    def _flow(self, model: PerceiverIO, latents: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        """Return the model's output float32 [B, H, W, 2] for every pixel, with tiles blended."""
         import torch
 
         units, _, height, width, _ = frames.shape
         size = max(height, self.tile[0]), max(width, self.tile[1])
-        begins = corners(height, width, self.tile).tolist()
-        weight = torch.from_numpy(weights(self.tile)).to(frames.device)[..., None]
+        corners = tile_corners(height, width, self.tile).tolist()
+        weights = torch.from_numpy(blend_weights(self.tile)).to(frames.device)[..., None]
         blended = torch.zeros(units, *size, 2, device=frames.device)
-        decoded = self._decoded(model, latents, frames, np.arange(units * len(begins)))
+        decoded = self._decode_tiles(model, latents, frames, np.arange(units * len(corners)))
         for number, flow in enumerate(decoded):
-            unit, (top, left) = number // len(begins), begins[number % len(begins)]
-            blended[unit, top : top + self.tile[0], left : left + self.tile[1]] += flow * weight
-        blended /= torch.from_numpy(total_weights(size, self.tile)).to(frames.device)[..., None]
+            unit, (top, left) = number // len(corners), corners[number % len(corners)]
+            blended[unit, top : top + self.tile[0], left : left + self.tile[1]] += flow * weights
+        blended /= torch.from_numpy(total_blend_weights(size, self.tile)).to(frames.device)[..., None]
         return blended[:, :height, :width]
 
-    def _at_points(self, model: PerceiverIO, latents: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-        """The model's output float32 [B, P, 2] at the points, each decoded in every tile that covers it."""
+    def _flow_at_points(self, model: PerceiverIO, latents: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+        """Return the model's output float32 [B, P, 2] at the points, each decoded in every tile that covers it."""
         import torch
 
         units, _, height, width, _ = frames.shape
-        covered = cover(self.points, (height, width), self.tile)
-        tiles = np.arange(units)[:, None] * len(corners(height, width, self.tile)) + covered.tiles
-        points, weight = (torch.from_numpy(part).to(frames.device) for part in (covered.points, covered.weights))
+        covered = points_by_tile(self.points, (height, width), self.tile)
+        tiles = np.arange(units)[:, None] * len(tile_corners(height, width, self.tile)) + covered.tiles
+        points, weights = (torch.from_numpy(part).to(frames.device) for part in (covered.points, covered.weights))
         blended = torch.zeros(units, len(self.points), 2, device=frames.device)
-        decoded = self._decoded(model, latents, frames, tiles.reshape(-1), np.tile(covered.places, (units, 1)))
-        for number, flow in enumerate(decoded):
+        pixels = np.tile(covered.pixels, (units, 1))
+        for number, flow in enumerate(self._decode_tiles(model, latents, frames, tiles.reshape(-1), pixels)):
             unit, tile = divmod(number, len(covered.tiles))
-            blended[unit, points[tile]] += flow * weight[tile, :, None]
+            blended[unit, points[tile]] += flow * weights[tile, :, None]
         return blended
 
-    def _decoded(
+    def _decode_tiles(
         self,
         model: PerceiverIO,
         latents: torch.Tensor,
         frames: torch.Tensor,
         tiles: np.ndarray,
-        places: np.ndarray | None = None,
+        pixels: np.ndarray | None = None,
     ) -> Iterator[torch.Tensor]:
-        """The model's output float32 of each of the tiles: [h, w, 2], or [P, 2] at the places [t, P] in them."""
+        """Yield the model's output float32 for each of the tiles: [h, w, 2], or [P, 2] at its `pixels` [t, P]."""
         import torch
 
-        for some in chunks(np.arange(len(tiles)), frames):
-            asked = None if places is None else torch.from_numpy(places[some])
-            numbers = tiles[some]
-            patches = self.patches(frames, numbers, model.dtype)
-            yield from model.decode(latents[torch.from_numpy(numbers)], asked, inputs=patches).float()
+        for batch in tile_batches(np.arange(len(tiles)), frames):
+            points = None if pixels is None else torch.from_numpy(pixels[batch])
+            patches = self.patches(frames, tiles[batch], model.dtype)
+            yield from model.decode(latents[torch.from_numpy(tiles[batch])], points, inputs=patches).float()
 
 
 def _read_png(data: bytes) -> np.ndarray:
-    """uint8 [H, W, 3]."""
+    """Return an image as uint8 [H, W, 3]."""
     from PIL import Image
 
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as picture:
-        return np.asarray(picture.convert("RGB"))
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+        return np.asarray(image.convert("RGB"))

@@ -1,4 +1,4 @@
-"""Text classification: one label, its score and the best few, for each text. Paper, section 4.1 (GLUE)."""
+"""Text classification: the best label of each text, its score, and the next best. Paper, "Language" (GLUE)."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.head import JSON, ColumnType, HeadOptions
+from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions
 from pipeline.heads.labels import Labels
-from pipeline.heads.text_inputs import TextInputs, read_tokenizer
+from pipeline.heads.text_inputs import TextInputs
 
 if TYPE_CHECKING:  # load tasks transform without torch
     import torch
@@ -20,8 +20,8 @@ if TYPE_CHECKING:  # load tasks transform without torch
 
 
 @dataclass(frozen=True, kw_only=True)
-class TextClassification(TextInputs):
-    """The head of a fine-tuned text model. A text longer than the model is cut, and its row says so."""
+class TextClassification(TextInputs, Head):
+    """The head of a fine-tuned text model. A text longer than the model is truncated, and its row says so."""
 
     task: ClassVar[str] = "text-classification"
     model_classes: ClassVar[tuple[str, ...]] = ("PerceiverForSequenceClassification",)
@@ -30,39 +30,39 @@ class TextClassification(TextInputs):
 
     @classmethod
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> TextClassification:
-        """The head of a checkpoint in a local folder, from its config.json and tokenizer_config.json.
+        """Create the head from config.json and tokenizer_config.json, or transformers' defaults without the latter.
 
-        Without a tokenizer_config.json the tokenizer is transformers' default. CheckpointError where the checkpoint is
-        of another class, or one of its files makes no sense.
+        Raise CheckpointError if the checkpoint has another model class or an invalid file, and ValueError for options
+        that are not supported.
         """
         from pipeline.heads.checkpoint_json import check_class, read_checkpoint_json
 
         check_class(folder, cls.task, cls.model_classes)
         options.reject_unsupported(cls.task, "arrays", "points", "frames", "outputs")
         return cls(
-            tokenizer=read_tokenizer(folder),
+            tokenizer=TextInputs.from_folder(folder).tokenizer,
             labels=read_checkpoint_json(folder, "config.json", lambda config: Labels.from_config(config, options)),
         )
 
     @property
     def columns(self) -> dict[str, ColumnType]:
-        """Those of every classification; truncated: the end was not read; replaced: it was not valid Unicode."""
+        """The columns of `Labels`; truncated: the end was not read; replaced: the text was not valid Unicode."""
         return {**self.labels.columns, "truncated": "bool", "replaced": "bool"}
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
-        """Transform and output options."""
+        """The options of the transform and of the output."""
         return {**super().fingerprint_options, **self.labels.fingerprint_options}
 
     def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """{"flags": uint8 [2]}, truncated and replaced: logits need no more than latents."""
+        """Return {"flags": uint8 [2]}, truncated and replaced."""
         return {"flags": np.array([row["truncated"], row["replaced"]], np.uint8)}
 
     def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
-        """{"logits": [B, labels], "flags": uint8 [B, 2]}."""
+        """Return {"logits": [B, labels], "flags": uint8 [B, 2]}."""
         return {"logits": model.decode(latents), "flags": inputs["flags"]}
 
     def rows(self, outputs: dict[str, Any]) -> dict[str, list[Any] | np.ndarray]:
-        """The columns of a micro-batch."""
+        """Return the columns of a micro-batch."""
         flags = outputs["flags"].astype(bool)
         return {**self.labels.rows(outputs["logits"]), "truncated": flags[:, 0], "replaced": flags[:, 1]}

@@ -1,4 +1,4 @@
-"""Overlapping windows over a text that is longer than the model, for what is predicted at single places of it."""
+"""Overlapping windows over a text that is longer than the model, around the tokens that are predicted."""
 
 from __future__ import annotations
 
@@ -9,24 +9,25 @@ import numpy as np
 
 @dataclass(frozen=True, kw_only=True)
 class Window:
-    """Tokens `begin` to `end` of a text, and which of its `places` are predicted in it, as indices."""
+    """Tokens `begin` to `end` of a text, and the indices of the `masks` that are predicted in it."""
 
     begin: int
     end: int
-    places: np.ndarray
+    masks: np.ndarray
 
 
-def mask_windows(tokens: int, places: np.ndarray, room: int) -> list[Window]:
-    """The windows of at most `room` tokens in which the places, sorted indices of tokens, are predicted.
+def mask_windows(tokens: int, positions: np.ndarray, size: int) -> list[Window]:
+    """Cover masks at sorted token `positions` of a text of `tokens` tokens with windows of at most `size` tokens.
 
-    A place belongs to the window whose middle is nearest, where its context to the shorter side is longest. Windows
-    begin every half of `room`, the last ends with the text; those without a place are left out.
+    A mask belongs to the window whose centre is nearest, where the shorter side of its context is longest. Windows
+    start every `size` / 2 tokens, and the last one ends with the text; windows without masks are left out.
     """
-    begins = np.append(np.arange(0, max(0, tokens - room), max(1, room // 2)), max(0, tokens - room))
-    # Of two windows the one whose middle is nearer changes half way between the two.
-    nearest = np.searchsorted((begins[:-1] + begins[1:] + room - 1) / 2, places)
+    last = max(0, tokens - size)
+    begins = np.append(np.arange(0, last, max(1, size // 2)), last)
+    # The nearest of two neighbouring windows changes half way between their centres.
+    nearest = np.searchsorted((begins[:-1] + begins[1:] + size - 1) / 2, positions)
     used, firsts = np.unique(nearest, return_index=True)
     return [
-        Window(begin=int(begins[at]), end=int(min(tokens, begins[at] + room)), places=inside)
-        for at, inside in zip(used, np.split(np.arange(len(places)), firsts[1:]), strict=True)
+        Window(begin=int(begins[at]), end=int(min(tokens, begins[at] + size)), masks=masks)
+        for at, masks in zip(used, np.split(np.arange(len(positions)), firsts[1:]), strict=True)
     ]

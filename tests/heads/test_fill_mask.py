@@ -63,7 +63,7 @@ def predicted(
     model = Counted(folder, dtype)
     units = [head.transform(text) for text in texts]
     with torch.inference_mode():
-        inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]}, "cpu")
+        inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]})
         latents = head.encode(model, inputs)  # type: ignore[arg-type]
         rows = head.rows(head.decode(model, latents, inputs))  # type: ignore[arg-type]
     return output_table(rows, head.columns, len(texts)).to_pylist(), model.points
@@ -165,7 +165,7 @@ def test_its_options_are_those_that_change_a_prediction(folder: Path) -> None:
 
 
 def test_logits_and_another_class_are_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="keeps no logits"):
+    with pytest.raises(ValueError, match="logits are not supported for fill-mask"):
         head_for("fill-mask", folder, HeadOptions(logits=True))
     other = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "other")
     with pytest.raises(CheckpointError, match="needs a PerceiverForMaskedLM"):

@@ -37,7 +37,7 @@ def predicted(folder: Path, options: HeadOptions, dtype: torch.dtype = torch.flo
     model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
     units = [head.transform(photograph) for photograph in PHOTOGRAPHS]
     with torch.inference_mode():
-        inputs = head.collate({"image": [unit["image"] for unit in units]}, "cpu")
+        inputs = head.collate({"image": [unit["image"] for unit in units]})
         rows = head.rows(head.decode(model, head.encode(model, inputs), inputs))
     return {name: list(column) for name, column in rows.items()}
 
@@ -67,7 +67,7 @@ def test_pixels_travel_as_bytes_of_the_models_size(tmp_path: Path) -> None:
     assert (arrays["image"].dtype, arrays["image"].shape) == (np.uint8, (3, 20, 20))
     assert head.unit_bytes == arrays["image"].nbytes
     read_only = np.frombuffer(arrays["image"].tobytes(), np.uint8).reshape(3, 20, 20)  # as Arrow gives it back
-    assert head.collate({"image": [read_only, read_only]}, "cpu").shape == (2, 3, 20, 20)
+    assert head.collate({"image": [read_only, read_only]}).shape == (2, 3, 20, 20)
 
 
 def test_bfloat16_gives_float32_scores_near_float32s(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_no_config_is_an_error_of_the_checkpoint(tmp_path: Path) -> None:
 
 
 def test_a_task_without_a_head_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"task 'image-clasification' is none of .*image-classification"):
+    with pytest.raises(ValueError, match=r"task 'image-clasification' must be one of .*image-classification"):
         head_for("image-clasification", tmp_path, HeadOptions())
 
 

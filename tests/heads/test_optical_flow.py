@@ -63,7 +63,7 @@ def predicted(
     units = [head.transform(medium) for medium in media]
     assert len({head.bucket({name: array.shape for name, array in unit.items()}) for unit in units}) == 1
     with torch.inference_mode():
-        inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]}, "cpu")
+        inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]})
         latents = head.encode(model, inputs)
         assert sum(head.latents_per_unit(inputs)) == len(latents)
         rows = head.rows(head.decode(model, latents, inputs))
@@ -178,7 +178,7 @@ def test_flow_is_decoded_again_from_latents_without_the_video(folder: Path, size
             np.testing.assert_array_equal(unit[name], array)
             assert unit[name].dtype == array.dtype
     arrays = {name: [unit[name] for unit in units] for name in units[0]}
-    inputs = head.collate(arrays, "cpu")
+    inputs = head.collate(arrays)
     again = head.rows(head.decode(PerceiverIO.from_pretrained(str(folder)), latents, inputs))
     assert list(again["start_seconds"]) == [12.48, None]
     for at in range(2):
@@ -190,7 +190,7 @@ def test_frames_cross_over_as_bytes_even_where_they_cannot_be_written(folder: Pa
     frames = pair((50, 70)).frames
     read_only = np.frombuffer(frames.tobytes(), np.uint8).reshape(frames.shape)  # as Arrow gives it back
     arrays = {name: [array] * 2 for name, array in head.transform(replace(pair((50, 70)), frames=read_only)).items()}
-    inputs = head.collate(arrays, "cpu")
+    inputs = head.collate(arrays)
     assert (inputs["frames"].dtype, tuple(inputs["frames"].shape)) == (torch.uint8, (2, 2, 50, 70, 3))
     assert head.latents_per_unit(inputs) == [6 * 5] * 2
 

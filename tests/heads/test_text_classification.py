@@ -37,7 +37,7 @@ def predicted(folder: Path, texts: list[str | bytes], options: HeadOptions, dtyp
     model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
     units = [head.transform(text) for text in texts]
     with torch.inference_mode():
-        inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]}, "cpu")
+        inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]})
         rows = head.rows(head.decode(model, head.encode(model, inputs), inputs))
     assert rows.keys() == head.columns.keys()
     return {name: list(column) for name, column in rows.items()}

@@ -1,4 +1,4 @@
-"""Windows over long texts: every place is predicted once, where it has most context."""
+"""Windows over long texts: every mask is predicted once, where it has most context."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ import pytest
 from pipeline.heads.text_windows import mask_windows
 
 
-@pytest.mark.parametrize("room", [1, 2, 3, 7, 38])
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 38])
 @pytest.mark.parametrize("tokens", [1, 2, 37, 38, 39, 40, 57, 76, 77, 500])
-def test_each_place_lies_where_its_shorter_side_is_longest(tokens: int, room: int) -> None:
-    last = max(0, tokens - room)
-    begins = [*range(0, last, max(1, room // 2)), last]
-    found = mask_windows(tokens, np.arange(tokens), room)
-    assert np.concatenate([window.places for window in found]).tolist() == list(range(tokens))
+def test_each_mask_is_in_the_window_with_the_longest_context_on_its_shorter_side(tokens: int, size: int) -> None:
+    last = max(0, tokens - size)
+    starts = [*range(0, last, max(1, size // 2)), last]
+    found = mask_windows(tokens, np.arange(tokens), size)
+    assert np.concatenate([window.masks for window in found]).tolist() == list(range(tokens))
     for window in found:
-        assert window.begin in begins
-        assert window.end == min(tokens, window.begin + room)
-        for place in window.places:
-            context = [min(place - begin, begin + room - 1 - place) for begin in begins]
-            assert min(place - window.begin, window.begin + room - 1 - place) == max(context)
+        assert window.begin in starts
+        assert window.end == min(tokens, window.begin + size)
+        for position in window.masks:
+            context = [min(position - begin, begin + size - 1 - position) for begin in starts]
+            assert min(position - window.begin, window.begin + size - 1 - position) == max(context)
 
 
-def test_windows_without_a_place_are_left_out() -> None:
+def test_windows_without_masks_are_left_out() -> None:
     found = mask_windows(1000, np.array([3, 5, 700]), 100)
-    assert [window.places.tolist() for window in found] == [[0, 1], [2]]
+    assert [window.masks.tolist() for window in found] == [[0, 1], [2]]
     assert [(window.begin, window.end) for window in found] == [(0, 100), (650, 750)]

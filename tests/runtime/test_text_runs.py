@@ -79,7 +79,7 @@ def test_options_that_mean_nothing_to_a_head_or_source_are_refused(tmp_path: Pat
     (tmp_path / "a.txt").write_text("a line")
     values = {"input": str(tmp_path), "output": str(tmp_path / "out")}
     masked = str(make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path / "model"))
-    with pytest.raises(UsageError, match="keeps no logits"):
+    with pytest.raises(UsageError, match="logits are not supported for fill-mask"):
         check_run(RunOptions(task="fill-mask", checkpoint=masked, logits=True, **values))
     images = {"task": "image-classification", "checkpoint": str(checkpoint), "column": "body"}
     with pytest.raises(UsageError, match="means nothing to images: such a file has no columns"):

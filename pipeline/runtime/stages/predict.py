@@ -127,7 +127,7 @@ class Replica:
         model = self._float32_model() if way is DeviceMode.FLOAT32 else self.model
         units, stored = len(next(iter(arrays.values()))), arrays.pop(LATENTS_ARRAY, None)
         with torch.inference_mode():
-            inputs = to_device(self.head.collate(arrays, "cpu"), self.device)
+            inputs = to_device(self.head.collate(arrays), self.device)
             ready = time.perf_counter()
             with self.lock:
                 waited += time.perf_counter() - ready

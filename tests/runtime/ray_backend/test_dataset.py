@@ -53,13 +53,13 @@ class Witness:
     def transform(self, medium):
         return {name: array.repeat(8, 1).repeat(8, 2) for name, array in self.head.transform(medium).items()}
 
-    def collate(self, arrays, device):
+    def collate(self, arrays):
         images = arrays["image"]
         step = {int(b.ctypes.data - a.ctypes.data) for a, b in itertools.pairwise(images)}
         lines = [f"{mapping_of(image)} {image.flags.writeable} {step <= {image.nbytes}}" for image in images]
         with (self.folder / f"arrays-{os.getpid()}").open("a") as file:
             file.write("\n".join(lines) + "\n")
-        return self.head.collate({"image": [image[:, ::8, ::8] for image in images]}, device)
+        return self.head.collate({"image": [image[:, ::8, ::8] for image in images]})
 
 
 def mapping_of(array: np.ndarray) -> str:

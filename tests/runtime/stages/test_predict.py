@@ -24,9 +24,9 @@ from tests.packed_shards import Watched, images, model_ref, packed
 class Sized(Watched):
     """Keeps how long the texts of each micro-batch are."""
 
-    def collate(self, arrays, device):
+    def collate(self, arrays):
         self.batches.append([len(ids) for ids in arrays["ids"]])
-        return self.head.collate(arrays, device)
+        return self.head.collate(arrays)
 
     def encode(self, model, inputs):
         return self.head.encode(model, inputs)
@@ -46,7 +46,7 @@ def shard(sides: list[int]) -> tuple[pa.Table, list[np.ndarray]]:
 def expected(checkpoint, head, images) -> np.ndarray:
     model = PerceiverIO.from_pretrained(str(checkpoint))
     with torch.inference_mode():
-        inputs = [head.collate({"image": [image]}, "cpu") for image in images]
+        inputs = [head.collate({"image": [image]}) for image in images]
         rows = [head.rows(head.decode(model, head.encode(model, one), one)) for one in inputs]
     return np.array([row["logits"][0] for row in rows])
 
@@ -143,10 +143,10 @@ def test_calls_compute_one_at_a_time_and_collate_meanwhile_only_beside_a_gpu(che
             self.inside -= 1
             return outputs
 
-        def collate(self, arrays, device):
+        def collate(self, arrays):
             self.collated_meanwhile += self.inside
             self.threads.add(threading.get_ident())
-            return super().collate(arrays, device)
+            return super().collate(arrays)
 
         def rows(self, outputs):
             self.threads.add(threading.get_ident())
