@@ -14,9 +14,8 @@ import pyarrow as pa
 
 from pipeline.sources import IMAGES, PARQUET, VIDEO, WEBDATASET, Piece, SourceOptions, Unit
 from pipeline.sources.image_source import ImageSource
-from pipeline.sources.parquet_source import Parquet
+from pipeline.sources.record_source import RecordSource
 from pipeline.sources.video_source import VideoSource
-from pipeline.sources.webdataset_source import WebDataset
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
 HARM: dict[str, Callable[[], Any]] = {
@@ -52,13 +51,13 @@ class HarmfulImages(ImageSource):
 
 
 @dataclass(frozen=True)
-class HarmfulTar(WebDataset):
+class HarmfulTar(RecordSource):
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
         return harmful(super().units(store, piece))
 
 
 @dataclass(frozen=True)
-class HarmfulParquet(Parquet):
+class HarmfulParquet(RecordSource):
     """`open-…` does its harm when it is opened, to be planned or loaded."""
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:

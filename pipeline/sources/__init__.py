@@ -1,4 +1,4 @@
-"""The sources: what turns files in a store into units."""
+"""Input formats, which turn files in a store into units. A new one is a file here and a line in SOURCES."""
 
 from __future__ import annotations
 
@@ -30,17 +30,17 @@ SOURCES: dict[str, Source] = {
 
 
 def source_for(name: str, options: SourceOptions | None = None) -> Source:
-    """The source of that name, as `--input-format` gives it, or "auto" for all of them by extension.
+    """Return the source with this `--input-format` name; "auto" is all of them, by extension.
 
-    ValueError names those there are, or says what one cannot do.
+    Raise ValueError if there is none, or it does not support the medium or another option.
     """
     options = options or SourceOptions()
     if name == "auto":
         return AutoSource.of(SOURCES.values(), options)
     if name not in SOURCES:
-        raise ValueError(f"input_format {name!r} is none of {', '.join(['auto', *SOURCES])}")
+        raise ValueError(f"input_format {name!r} must be one of {', '.join(['auto', *SOURCES])}")
     source = SOURCES[name]
     if options.medium not in source.media:
-        can = [each.name for each in SOURCES.values() if options.medium in each.media]
-        raise ValueError(f"input_format {name!r} holds no {options.medium}; these do: {', '.join(can)}")
+        supported = [each.name for each in SOURCES.values() if options.medium in each.media]
+        raise ValueError(f"input_format {name!r} does not support {options.medium}; use one of: {', '.join(supported)}")
     return source.configured(options)

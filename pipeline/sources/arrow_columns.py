@@ -1,4 +1,4 @@
-"""Columns of Arrow tables: whether they hold what is asked of them, and their values as records have them.
+"""Columns of Arrow tables: checks of their types, and conversion of their values to Python.
 
 No value is ever unpickled: columns whose type would do so are refused before a row is read.
 """
@@ -14,93 +14,99 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from pipeline.media import MediumKind
-from pipeline.sources.record_source import missing_column
+from pipeline.sources.record_reader import missing_column
 from pipeline.storage import AccessError
 
 _PICKLED = frozenset({"ray.data.arrow_pickled_object", "arrow.py_extension_type"})
-"""Extension types whose values are pickles: reading one runs what its writer wanted."""
+"""Extension types whose values are pickles: reading one runs code of whoever wrote it."""
 
 _PLAIN = ("arrow.", "datasets.features.")
-"""Extension types that are read as what they are stored as start like these."""
+"""Prefixes of extension types that are read as their storage type."""
 
 _BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
 _EXTENSION = b"ARROW:extension:name"
 
 
 def check_safe(uri: str, schema: pa.Schema) -> None:
-    """AccessError where any column, to any depth, is of a type whose values are pickles."""
+    """Raise AccessError if a column, at any depth, has a type whose values are pickles."""
     for column in schema:
-        pickled = next((name for field in _all(column) if (name := _extension(field)) in _PICKLED), None)
+        pickled = next((name for field in _nested(column) if (name := _extension(field)) in _PICKLED), None)
         if pickled is not None:
             raise AccessError(
-                f"{uri}: column {column.name!r} is of the type {pickled}: its values are pickles, which run code "
+                f"{uri}: column {column.name!r} has the type {pickled}: its values are pickles, which run code "
                 "when they are read. Write the table again without it"
             )
 
 
 def check_column(uri: str, schema: pa.Schema, name: str) -> pa.DataType:
-    """The type that a column is read as; AccessError where there is none of the name, or two, or of no plain type."""
+    """Return the storage type of a column. Raise AccessError if there is none, or two, or its type is unsupported."""
     found = schema.get_all_field_indices(name)
     if not found:
         raise missing_column(uri, name, schema.names)
     if len(found) > 1:
-        raise AccessError(f"{uri}: {len(found)} columns are called {name!r}")
+        raise AccessError(f"{uri}: {len(found)} columns are named {name!r}; names must be unique")
     extension = _extension(schema.field(found[0]))
     if extension is not None and not extension.startswith(_PLAIN):
-        raise AccessError(f"{uri}: column {name!r} is of the type {extension}, which is not read: write a plain one")
+        raise AccessError(
+            f"{uri}: column {name!r} has the type {extension}, which is not supported: write a plain type"
+        )
     return stored_type(schema.field(found[0]).type)
 
 
 def check_medium(uri: str, name: str, kind: pa.DataType, medium: MediumKind) -> None:
-    """AccessError where a column of that type cannot hold the medium."""
+    """Raise AccessError if a column of this type cannot hold the medium."""
     fits = {"text": _is_text, "array": _is_matrix}.get(medium, _is_image)
     if not types.is_null(kind) and not fits(kind):
-        word = {"text": "text", "array": "array of two dimensions"}.get(medium, "picture")
-        raise AccessError(f"{uri}: column {name!r} holds no {word} but {kind}")
+        expected = {"text": "text", "array": "an array of two dimensions"}.get(medium, "images")
+        raise AccessError(f"{uri}: column {name!r} must hold {expected}, got {kind}")
 
 
 def check_id(uri: str, name: str, kind: pa.DataType) -> None:
-    """AccessError where a column of that type holds no ids."""
+    """Raise AccessError if a column of this type cannot hold ids."""
     if types.is_nested(kind):
-        raise AccessError(f"{uri}: column {name!r} holds no ids but {kind}")
+        raise AccessError(f"{uri}: column {name!r} must hold ids, got {kind}")
 
 
 def check_kept(uri: str, name: str, kind: pa.DataType) -> None:
-    """AccessError where a column of that type cannot be written again as Parquet."""
+    """Raise AccessError if a column of this type cannot be written as Parquet."""
     try:
         pq.write_table(pa.schema([(name, kind)]).empty_table(), pa.BufferOutputStream())
     except pa.ArrowException:
-        raise AccessError(f"{uri}: column {name!r} holds {kind}, which Parquet does not have: do not keep it") from None
+        raise AccessError(
+            f"{uri}: column {name!r} has the type {kind}, which Parquet does not support: do not keep it"
+        ) from None
 
 
 def stored_type(kind: pa.DataType) -> pa.DataType:
-    """The type that values of a type are stored as."""
+    """Return the storage type of an extension or dictionary type, else the type itself."""
     while isinstance(kind, pa.BaseExtensionType) or types.is_dictionary(kind):
         kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
     return kind
 
 
 def stored(column: pa.Array) -> pa.Array:
-    """A column as it is stored, each value in its place."""
+    """Return a column with its storage type, dictionaries decoded."""
     while isinstance(column.type, pa.BaseExtensionType) or types.is_dictionary(column.type):
         column = column.storage if isinstance(column.type, pa.BaseExtensionType) else column.dictionary_decode()
     return column
 
 
-def check_whole(column: pa.Array) -> None:
-    """ValueError where a damaged column's offsets lead out of its memory: Arrow would follow them."""
-    as_bytes = _BYTES.get(column.type)  # a text that is no UTF-8 is no such damage
+def check_undamaged(column: pa.Array) -> None:
+    """Raise ValueError if offsets of a damaged column lead out of its memory: Arrow would follow them."""
+    as_bytes = _BYTES.get(column.type)  # invalid UTF-8 is not damage
     (column if as_bytes is None else column.view(as_bytes)).validate(full=True)
 
 
 def has_dictionary(schema: pa.Schema) -> bool:
-    """Whether a column, to any depth, has its values in a dictionary beside the batches."""
-    return any(types.is_dictionary(field.type) for column in schema for field in _all(column))
+    """Return whether a column, at any depth, has its values in a dictionary outside the record batches."""
+    return any(types.is_dictionary(field.type) for column in schema for field in _nested(column))
 
 
 def to_value(scalar: pa.Scalar) -> Any:
-    """A value as Python has it; what is no UTF-8 as surrogates, and as one array lists of numbers or of equal lists of
-    them."""
+    """Return a value as Python has it.
+
+    Bytes that are not UTF-8 become surrogates. Lists of numbers, and lists of such lists of one length, become arrays.
+    """
     if scalar.is_valid and _is_string(scalar.type):
         return scalar.as_buffer().to_pybytes().decode("utf-8", "surrogateescape")
     if scalar.is_valid and _is_matrix(scalar.type):
@@ -114,8 +120,8 @@ def to_value(scalar: pa.Scalar) -> Any:
 
 
 def to_kept(scalar: pa.Scalar) -> Any:
-    """A value as Python has it, or the scalar itself where Python's is another: its times are those of the years 1 to
-    9999, in microseconds."""
+    """Return a value as Python has it, or the scalar if Python cannot hold it: Python's times are those of the years 1
+    to 9999, in microseconds."""
     if not _holds_times(scalar.type):
         return to_value(scalar) if _is_string(scalar.type) else scalar.as_py()
     try:
@@ -125,34 +131,34 @@ def to_kept(scalar: pa.Scalar) -> Any:
         return scalar
 
 
-def is_named(path: str, names: Iterable[str]) -> bool:
-    """Whether a leaf of a schema, by the path that Parquet gives it, belongs to one of the columns."""
-    return any(path == name or path.startswith(f"{name}.") for name in names)
+def is_in_columns(path: str, columns: Iterable[str]) -> bool:
+    """Return whether a leaf of a Parquet schema, given by its path, belongs to one of the columns."""
+    return any(path == name or path.startswith(f"{name}.") for name in columns)
 
 
 def _extension(field: pa.Field) -> str | None:
-    """The extension type of a field, known to this process or not."""
+    """Return the name of a field's extension type, registered in this process or not."""
     if isinstance(field.type, pa.BaseExtensionType):
         return str(field.type.extension_name)
     name = (field.metadata or {}).get(_EXTENSION)
     return name.decode(errors="replace") if name is not None else None
 
 
-def _all(field: pa.Field) -> Iterator[pa.Field]:
-    """A field and those inside of it."""
+def _nested(field: pa.Field) -> Iterator[pa.Field]:
+    """Yield a field and the fields nested in it."""
     yield field
     kind = field.type
     if isinstance(kind, pa.BaseExtensionType):
-        yield from _all(pa.field("", kind.storage_type))
+        yield from _nested(pa.field("", kind.storage_type))
     elif types.is_dictionary(kind):
-        yield from _all(pa.field("", kind.value_type))
+        yield from _nested(pa.field("", kind.value_type))
     else:
-        for at in range(kind.num_fields):
-            yield from _all(kind.field(at))
+        for index in range(kind.num_fields):
+            yield from _nested(kind.field(index))
 
 
 def _holds_times(kind: pa.DataType) -> bool:
-    return any(types.is_temporal(field.type) for field in _all(pa.field("", kind)))
+    return any(types.is_temporal(field.type) for field in _nested(pa.field("", kind)))
 
 
 def _is_string(kind: pa.DataType) -> bool:
@@ -175,19 +181,19 @@ def _is_list(kind: pa.DataType) -> bool:
 
 
 def _is_vector(kind: pa.DataType) -> bool:
-    """Lists of numbers."""
+    """Return whether a type is lists of numbers."""
     return _is_list(kind) and (types.is_integer(kind.value_type) or types.is_floating(kind.value_type))
 
 
 def _is_matrix(kind: pa.DataType) -> bool:
-    """Lists of lists of numbers."""
+    """Return whether a type is lists of lists of numbers."""
     return _is_list(kind) and _is_vector(kind.value_type)
 
 
 def _is_image(kind: pa.DataType) -> bool:
-    """Bytes, a path, or a struct of both, as `datasets` has it."""
+    """Return whether a type can hold images: bytes, a path, or a struct of both as `datasets` writes it."""
     if not types.is_struct(kind):
         return _is_text(kind)
-    inner = {kind.field(at).name: kind.field(at).type for at in range(kind.num_fields)}
+    inner = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}
     fits = {"bytes": _is_bytes, "path": _is_string}
     return any(name in inner and (fits[name](inner[name]) or types.is_null(inner[name])) for name in fits)

@@ -1,4 +1,4 @@
-"""Whatever INPUT holds: each file by the source that its extension belongs to."""
+"""Any mixture of formats: each file is read by the source of its extension."""
 
 from __future__ import annotations
 
@@ -17,15 +17,19 @@ from pipeline.storage import AccessError, Entry, Store
 
 @dataclass(frozen=True)
 class AutoSource:
-    """Several sources at once. A file with none of their extensions, which only its name or a glob can have offered, is
-    read by the first. refused: why a source cannot read as it is asked to; its files are errors that say so."""
+    """Several sources as one. Files with none of their extensions, given by name or by a glob, go to the first source.
+
+    Attributes:
+        sources: in order of precedence.
+        refused: by source name, why it cannot read with the options. Its files raise AccessError.
+    """
 
     sources: tuple[Source, ...]
     refused: Mapping[str, str]
 
     @classmethod
     def of(cls, sources: Iterable[Source], options: SourceOptions) -> AutoSource:
-        """Of those that give the medium, in their order. ValueError where none can read as it is asked to."""
+        """Return the sources that support the medium. Raise ValueError if none supports the options."""
         fitting: list[Source] = []
         refused: dict[str, str] = {}
         for source in sources:
@@ -41,69 +45,70 @@ class AutoSource:
         return cls(tuple(fitting), refused)
 
     @cached_property
-    def _endings(self) -> list[tuple[Source, tuple[str, ...]]]:
-        """Each with its extensions, put once so that a name can be asked for them: there may be millions."""
+    def _extensions(self) -> list[tuple[Source, tuple[str, ...]]]:
+        """Each source with its extensions as a tuple, made once: there may be millions of keys."""
         return [(source, tuple(source.extensions)) for source in self.sources]
 
     @property
     def name(self) -> str:
-        """Of what it reads."""
+        """Names of the sources."""
         return " or ".join(source.name for source in self.sources)
 
     @property
     def extensions(self) -> frozenset[str]:
-        """All of theirs."""
+        """Extensions of all sources."""
         return frozenset().union(*(source.extensions for source in self.sources))
 
     @property
     def media(self) -> frozenset[MediumKind]:
-        """What each of them gives."""
+        """What units of every source can hold."""
         return frozenset.intersection(*(source.media for source in self.sources))
 
     @property
     def opens(self) -> bool:
-        """Whether one of them does."""
+        """Whether a source opens files when it plans."""
         return any(source.opens for source in self.sources)
 
     def opens_file(self, key: str) -> bool:
-        """Whether the source that reads it does."""
-        return self._of(key).opens
+        """Return whether the file's source opens files when it plans."""
+        return self._source_of(key).opens
 
     def configured(self, options: SourceOptions) -> AutoSource:
-        """The same sources, asked otherwise."""
+        """Return the same sources with other options."""
         return AutoSource.of(self.sources, options)
 
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Frames in pairs where they are read so, of other files those that their source takes."""
+        """Yield frames in pairs if their source pairs them, and the other files that their source takes."""
         pairing = {source.name for source in self.sources if getattr(source, "pairs", False)}
         taken = chain.from_iterable(
-            [entry] if (source := self._of(entry.key)).name in pairing else source.inputs(iter([entry]))
+            [entry] if (source := self._source_of(entry.key)).name in pairing else source.inputs(iter([entry]))
             for entry in entries
         )
-        return in_pairs(taken, lambda key: self._of(key).name in pairing) if pairing else taken
+        return in_pairs(taken, lambda key: self._source_of(key).name in pairing) if pairing else taken
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:
-        """Of the source that reads the file."""
-        return self._for(store, entry.key).kept(store, entry)
+        """Return what the file's source returns."""
+        return self._usable_source(store, entry.key).kept(store, entry)
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
-        """Of the source that reads the file."""
-        return self._for(store, entry.key).pieces(store, entry)
+        """Return what the file's source returns."""
+        return self._usable_source(store, entry.key).pieces(store, entry)
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
-        """Of the source that reads the file."""
-        return self._for(store, entry.key).ids(store, entry)
+        """Return what the file's source returns."""
+        return self._usable_source(store, entry.key).ids(store, entry)
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
-        """Of the source that reads the file."""
-        return self._for(store, piece.key).units(store, piece)
+        """Return what the file's source returns."""
+        return self._usable_source(store, piece.key).units(store, piece)
 
-    def _of(self, key: str) -> Source:
+    def _source_of(self, key: str) -> Source:
         name = key.rpartition("/")[2].lower()
-        return next((source for source, endings in self._endings if name.endswith(endings)), self.sources[0])
+        return next((source for source, extensions in self._extensions if name.endswith(extensions)), self.sources[0])
 
-    def _for(self, store: Store, key: str) -> Source:
-        source = self._of(key)
+    def _usable_source(self, store: Store, key: str) -> Source:
+        """Return the source of a file. Raise AccessError if it does not support the options."""
+        source = self._source_of(key)
         if source.name in self.refused:
             raise AccessError(f"{store.uri_of(key)}: {self.refused[source.name]}")
         return source

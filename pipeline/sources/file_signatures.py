@@ -1,8 +1,8 @@
-"""What a file is by its first bytes, for messages: its name may lie, and a decoder only says that it failed."""
+"""What a file is by its first bytes, for error messages: names can be wrong, and a decoder only says that it failed."""
 
 from __future__ import annotations
 
-# Where the bytes lie, the bytes, and what people call such a file.
+# Offset, bytes, and the usual name of such a file.
 _IMAGES = (
     (0, b"\xff\xd8\xff", "JPEG"),
     (0, b"\x89PNG", "PNG"),
@@ -39,37 +39,35 @@ _VIDEOS = (
     (8, b"AVI ", "AVI"),
     (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
 )
-_MARKS = ((0, 188), (4, 196))  # where the first two packets of a transport stream have their mark, a G
-_AN = frozenset({"AVI", "MP4"})
-_MARKUP = ((b"<!doctype html", "HTML"), (b"<html", "HTML"), (b"<svg", "SVG"), (b"<?xml", "XML"))
-_TEXT = bytes({7, 8, 9, 10, 12, 13, 27, *range(0x20, 0x7F)})
+_SYNC_OFFSETS = ((0, 188), (4, 196))  # where the first two packets of a transport stream have their sync byte, a G
+_MARKUP = ((0, b"<!doctype html", "HTML"), (0, b"<html", "HTML"), (0, b"<svg", "SVG"), (0, b"<?xml", "XML"))
+_WITH_AN = frozenset({"AVI", "MP4", "HTML", "SVG", "XML"})
+_TEXT_BYTES = bytes({7, 8, 9, 10, 12, 13, 27, *range(0x20, 0x7F)})
 
 
 def image_format(data: bytes) -> str | None:
-    """The image format that a file starts like; None where it starts like none that is read."""
-    return next((name for at, magic, name in _IMAGES if data.startswith(magic, at)), None)
+    """Return the supported image format that a file starts like; None if there is none."""
+    return _first_match(data, _IMAGES)
 
 
 def video_format(data: bytes) -> str | None:
-    """The video format that a file starts like; None where it starts like none that is read."""
-    if any(data[one : one + 1] == b"G" == data[other : other + 1] for one, other in _MARKS):
+    """Return the supported video format that a file starts like; None if there is none."""
+    if any(data[first : first + 1] == b"G" == data[second : second + 1] for first, second in _SYNC_OFFSETS):
         return "MPEG transport stream"
-    if any(data.startswith(magic, at) for at, magic, _ in (*_IMAGES, *_OTHERS)):  # some of them are MP4 files as well
-        return None
-    return next((name for at, magic, name in _VIDEOS if data.startswith(magic, at)), None)
+    return None if _first_match(data, (*_IMAGES, *_OTHERS)) else _first_match(data, _VIDEOS)  # AVIF starts like MP4
 
 
 def describe(data: bytes) -> str:
-    """What a file that is not what it should be seems to be: "an HTML file", "an empty file (0 bytes)"."""
+    """Return what an unexpected file seems to be: "an HTML file", "an empty file (0 bytes)"."""
     if not data:
         return "an empty file (0 bytes)"
-    for at, magic, name in (*_OTHERS, *_VIDEOS):
-        if data.startswith(magic, at):
-            return f"{'an' if name in _AN else 'a'} {name} file"
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    for magic, name in _MARKUP:
-        if start.startswith(magic):
-            return f"an {name} file"
-    if not start.translate(None, _TEXT):
+    if name := _first_match(data, (*_OTHERS, *_VIDEOS)) or _first_match(start, _MARKUP):
+        return f"{'an' if name in _WITH_AN else 'a'} {name} file"
+    if not start.translate(None, _TEXT_BYTES):
         return "a text file"
     return f"a file that starts with {data[:8].hex(' ')}"
+
+
+def _first_match(data: bytes, signatures: tuple[tuple[int, bytes, str], ...]) -> str | None:
+    return next((name for offset, magic, name in signatures if data.startswith(magic, offset)), None)

@@ -1,4 +1,4 @@
-"""Frames that lie in a folder one by one: each with the one that follows it is a pair."""
+"""Video frames stored as image files in a folder: each frame and the next one are a pair."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import heapq
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -18,34 +17,24 @@ _NUMBERS = re.compile(r"(\d+)")
 
 @dataclass(frozen=True, kw_only=True)
 class FramePairEntry(Entry):
-    """Two frames as one entry, under the first one's key; `version` is both versions, `size` both sizes.
+    """Two frames as one entry. The key is that of the first; `version` joins both versions, `size` adds both sizes.
 
-    other: the second one's key. number: of the first in its folder.
+    Attributes:
+        other: key of the second frame.
+        number: index of the first frame in its folder.
     """
 
     other: str
     number: int
 
-    def planned(self) -> dict[str, Any]:
-        """What a piece takes of it."""
-        return {"key": self.key, "version": self.version, "size": self.size, "other": self.other}
-
-
-@dataclass(frozen=True)
-class _Last:
-    """The last frame of a folder so far, and its number."""
-
-    entry: Entry
-    number: int
-
 
 def in_pairs(entries: Iterator[Entry], is_frame: Callable[[str], bool]) -> Iterator[Entry]:
-    """A listing in byte order of keys, its frames in pairs of neighbours of one folder, other files as they are; in
-    byte order too.
+    """Merge the frames of a listing into pairs of neighbours in one folder; yield other files unchanged.
 
-    AccessError where the names of a folder's frames do not sort as their numbers do: frame10 would come before frame2.
+    Both streams are in byte order of keys. Raise AccessError if the names of a folder's frames do not sort by their
+    numbers: frame10 would come before frame2.
     """
-    last: dict[str, _Last] = {}  # of the folders that the listing is in, which hold one another
+    last: dict[str, tuple[Entry, int]] = {}  # latest frame and its number, of the nested folders the listing is in
     ready: list[tuple[bytes, Entry]] = []
     for entry in entries:
         folder = entry.key.rpartition("/")[0]
@@ -54,12 +43,14 @@ def in_pairs(entries: Iterator[Entry], is_frame: Callable[[str], bool]) -> Itera
         if not is_frame(entry.key):
             heapq.heappush(ready, (entry.key.encode(), entry))
         else:
+            number = 0
             if folder in last:
-                pair = _pair(last[folder], entry)
+                pair = _pair(*last[folder], entry)
                 heapq.heappush(ready, (pair.key.encode(), pair))
-            last[folder] = _Last(entry, last[folder].number + 1 if folder in last else 0)
-        # What comes before every frame that still waits for its second is in order.
-        first = min((one.entry.key.encode() for one in last.values()), default=None)
+                number = pair.number + 1
+            last[folder] = entry, number
+        # Entries before every frame that still waits for its second one are in order.
+        first = min((waiting.key.encode() for waiting, _ in last.values()), default=None)
         while ready and (first is None or ready[0][0] < first):
             yield heapq.heappop(ready)[1]
     while ready:
@@ -67,24 +58,23 @@ def in_pairs(entries: Iterator[Entry], is_frame: Callable[[str], bool]) -> Itera
 
 
 def pair_of(first: np.ndarray, second: np.ndarray, *, number: int) -> FramePair:
-    """The medium of two pictures uint8 [H, W, 3] of one size, without times."""
+    """Return a pair of two images uint8 [H, W, 3] of one size, without times."""
     if first.shape != second.shape:
         sizes = [f"{height} by {width}" for height, width, _ in (first.shape, second.shape)]
-        raise BadMedium(f"the frames of a pair must have one size, these have {' and '.join(sizes)} pixels")
+        raise BadMedium(f"the frames of a pair must have one size, got {' and '.join(sizes)} pixels")
     return FramePair(frames=np.stack([first, second]), frame_index=number, start_seconds=None)
 
 
-def _pair(first: _Last, second: Entry) -> FramePairEntry:
-    one = first.entry
-    if _natural(second.key) < _natural(one.key):
+def _pair(first: Entry, number: int, second: Entry) -> FramePairEntry:
+    if _natural(second.key) < _natural(first.key):
         raise AccessError(
-            f"{second.key} sorts behind {one.key} by its name and before it by its number: name frames with leading "
+            f"{second.key} sorts after {first.key} by its name and before it by its number: name frames with leading "
             "zeros, or give a table with two columns"
         )
-    version, size = f"{one.version}+{second.version}", one.size + second.size
-    return FramePairEntry(key=one.key, size=size, version=version, other=second.key, number=first.number)
+    version, size = f"{first.version}+{second.version}", first.size + second.size
+    return FramePairEntry(key=first.key, size=size, version=version, other=second.key, number=number)
 
 
 def _natural(key: str) -> list[tuple[int, str]]:
-    """Sorts numbers in a name by their value."""
+    """Return a sort key that compares numbers in a file name by their value."""
     return [(int(part), "") if part.isdecimal() else (-1, part) for part in _NUMBERS.split(key.rpartition("/")[2])]

@@ -1,4 +1,4 @@
-"""Image files: each is one unit, its medium an RGB picture; for pairs, two frames that follow one another are."""
+"""Image files: each is one unit, or each two consecutive frames of a folder are."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pipeline.sources.source import FileSource, Piece, SourceOptions, Unit, refu
 from pipeline.storage import AccessError, Entry, Store
 
 MAX_FILE_BYTES = 2**29
-"""A larger file is not read: it would fill the memory that its neighbours need. 61 megapixels of raw RGB are 0.2 GB."""
+"""Largest file that is read; a larger one would fill the memory. 61 megapixels of raw RGB are 0.2 GB."""
 
-_DECODED = 8  # bytes of a picture over those of its file, about: JPEG more, PNG less
+_DECODED_BYTES = 8  # per byte of the file, typically: more for JPEG, less for PNG
 
 _EXTENSIONS = """
     .jpg .jpeg .jpe .jfif .mpo .png .apng .webp .gif .bmp .dib .tif .tiff .ppm .pgm .pbm .pnm .avif .jp2 .j2k .jpf .jpx
@@ -25,9 +25,10 @@ _EXTENSIONS = """
 
 @dataclass(frozen=True)
 class ImageSource(FileSource):
-    """Reads image files. What a file is, its content says; its name only says whether a folder offers it.
+    """Reads image files by their content; the name only decides whether a folder gives the file. The id is the key.
 
-    pairs: units are pairs of the frames of one folder, in the order of their names; the id is that of the first.
+    Attributes:
+        pairs: whether units are pairs of consecutive frames of a folder, sorted by name. The id is that of the first.
     """
 
     name: str = "images"
@@ -36,32 +37,32 @@ class ImageSource(FileSource):
     pairs: bool = False
 
     def configured(self, options: SourceOptions) -> ImageSource:
-        """For pictures or for pairs; image files have no columns."""
+        """Return this source for images or pairs. Raise ValueError for options about columns or times."""
         refuse_columns(self.name, options)
         if options.fps is not None:
-            raise ValueError(f"fps ({options.fps:g}) means nothing to {self.name}: a folder of frames has no times")
+            raise ValueError(f"fps ({options.fps:g}) is not supported for {self.name}: a folder of frames has no times")
         return replace(self, pairs=options.medium == "frame_pair")
 
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Every file, or every pair of neighbours in a folder."""
+        """Yield each file, or each pair of neighbours in a folder."""
         return in_pairs(entries, lambda _: True) if self.pairs else entries
 
-    def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:  # noqa: ARG002  nothing is read for it
-        """The file or pair itself, one unit."""
+    def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:  # noqa: ARG002  the file is not opened
+        """Yield the file or pair itself, one unit."""
         if isinstance(entry, FramePairEntry):
-            weight = _DECODED * entry.size
-            yield Piece(**entry.planned(), first=entry.number, units=1, weight=weight)
+            weight = _DECODED_BYTES * entry.size
+            yield Piece.of(entry, other=entry.other, first=entry.number, units=1, weight=weight)
         else:
-            yield Piece(key=entry.key, version=entry.version, size=entry.size, units=1)
+            yield Piece.of(entry, units=1)
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
-        """One unit: uint8 [H, W, 3] or a pair of them, or the error. The id is the key."""
+        """Yield one unit, uint8 [H, W, 3] or a `FramePair`."""
         unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version)
         try:
             files = list(_read(store, piece))
         except AccessError:
             raise
-        except Exception as error:  # noqa: BLE001  stores raise anything at all: it costs this unit only
+        except Exception as error:  # noqa: BLE001  stores raise anything: it costs this unit only
             unit.error = error
         else:
             unit.decoder = partial(_decode, files, piece.first or 0)
@@ -69,9 +70,9 @@ class ImageSource(FileSource):
 
 
 def _read(store: Store, piece: Piece) -> Iterator[bytes]:
-    """The file, or both of a pair, of the versions that were planned."""
+    """Yield the content of the file, or of both files of a pair, in the planned versions."""
     if piece.size > MAX_FILE_BYTES:
-        raise BadMedium(f"file of {piece.size:,} bytes: an image file may have {MAX_FILE_BYTES:,}")
+        raise BadMedium(f"file of {piece.size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
     if piece.other is None:
         yield store.read(piece.key, version=piece.version)
         return
@@ -80,9 +81,8 @@ def _read(store: Store, piece: Piece) -> Iterator[bytes]:
 
 
 def _decode(files: list[bytes], number: int) -> Any:
-    """uint8 [H, W, 3] of one file; of two the medium of a pair, which has that number."""
-    pictures = [decode_image(data) for data in files]
-    return pictures[0] if len(pictures) == 1 else pair_of(*pictures, number=number)
+    images = [decode_image(content) for content in files]
+    return images[0] if len(images) == 1 else pair_of(*images, number=number)
 
 
 IMAGES = ImageSource()

@@ -1,13 +1,12 @@
-"""Files of lines: where a large one is cut when planned, and the lines of one piece when it is loaded.
+"""Files of lines: how they are cut into pieces, and the lines of one piece.
 
-A line belongs to the piece in which it starts, so that a plain file is cut by bytes without being read. A compressed
-one (.gz, .zst) is read once when it is planned; its offsets are those of its content.
+A line belongs to the piece in which it starts, so a plain file is cut by bytes without reading it. A compressed file is
+read once when it is planned; its offsets are those of the decompressed content.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
@@ -17,15 +16,22 @@ from pipeline.sources.source import Piece
 from pipeline.storage import Entry, StorageError, Store
 
 LINE_PIECE_BYTES = 1 << 18
-LINE_BYTES = 1 << 10  # of a line, for a guess at how many there are
 MAX_LINE_BYTES = 1 << 26
-"""Bytes of the longest line that is read: a file without line breaks would fill the memory that others need."""
+"""Longest line that is read: a file without line breaks would fill the memory."""
 
+UTF8_MARK = b"\xef\xbb\xbf"
+_TYPICAL_LINE_BYTES = 1 << 10  # to estimate the number of lines
 _BLOCK = 1 << 20
 
 
 class Line(NamedTuple):
-    """A line: where it starts, its bytes with the line break, and its content without; None where it is too long."""
+    """A line.
+
+    Attributes:
+        offset: byte at which it starts.
+        size: bytes, line break included.
+        content: bytes without the line break; None if the line is too long.
+    """
 
     offset: int
     size: int
@@ -33,28 +39,24 @@ class Line(NamedTuple):
 
 
 def plan_line_pieces(store: Store, entry: Entry) -> Iterator[Piece]:
-    """Pieces of a file of lines. A compressed one that cannot be read to its end is one unit, without a range."""
+    """Cut a file of lines into pieces. A compressed file that cannot be read to its end is one unit without a range."""
     if not is_compressed(entry.key):
-        yield from _plan_plain(entry)
+        for begin in range(0, max(1, entry.size), LINE_PIECE_BYTES):
+            yield _piece(entry, begin, min(entry.size, begin + LINE_PIECE_BYTES))
         return
     try:
-        pieces = list(_plan_compressed(store, entry))
+        ranges = list(_compressed_ranges(store, entry))
     except StorageError:
         raise
     except DECOMPRESSION_ERRORS:
-        pieces = [Piece(key=entry.key, version=entry.version, size=entry.size, units=1)]
-    yield from pieces
-
-
-def _plan_plain(entry: Entry) -> Iterator[Piece]:
-    """Pieces of a plain file, which is not read: how many lines each holds is known when it is loaded."""
-    for begin in range(0, max(1, entry.size), LINE_PIECE_BYTES):
-        end = min(entry.size, begin + LINE_PIECE_BYTES)
+        yield Piece.of(entry, units=1)
+        return
+    for begin, end in ranges:
         yield _piece(entry, begin, end)
 
 
-def _plan_compressed(store: Store, entry: Entry) -> Iterator[Piece]:
-    """Pieces of a compressed file, which is read whole for it. Raises what reading raises."""
+def _compressed_ranges(store: Store, entry: Entry) -> Iterator[tuple[int, int]]:
+    """Yield at most MAX_PIECES ranges of whole lines. Raise what decompressing raises."""
     begins, end = [0], 0
     with open_decompressed(store, entry.key) as file:
         for line in read_lines(file, 0, None):
@@ -62,33 +64,32 @@ def _plan_compressed(store: Store, entry: Entry) -> Iterator[Piece]:
                 begins.append(line.offset)
             end = line.offset + line.size
     each = -(-len(begins) // MAX_PIECES)
-    for begin, stop in pairwise([*begins[::each], end]):
-        yield _piece(entry, begin, stop)
+    yield from pairwise([*begins[::each], end])
 
 
 def _piece(entry: Entry, begin: int, end: int) -> Piece:
-    """Of the lines that start in a range of a file."""
-    piece = Piece(key=entry.key, version=entry.version, size=entry.size, begin=begin, end=end)
-    return replace(piece, about=max(1, (end - begin) // LINE_BYTES)) if end > begin else replace(piece, units=0)
+    if begin == end:
+        return Piece.of(entry, begin=begin, end=end, units=0)
+    return Piece.of(entry, begin=begin, end=end, about=max(1, (end - begin) // _TYPICAL_LINE_BYTES))
 
 
 def read_lines(file: BinaryIO, begin: int, end: int | None) -> Iterator[Line]:
-    """The lines that start at `begin` or later and before `end`; None is the end of the file.
+    """Yield the lines that start at `begin` or later and before `end`; None is the end of the file.
 
-    Lines end with a line feed, which is left out with a carriage return before it; so is a byte order mark.
+    Contents have no line feed, no carriage return before it, and no byte order mark.
     """
     offset = begin
     if begin:
         offset = begin - 1
         skip_to(file, offset)
-        offset += _rest(file, end, offset)
+        offset += _skip_line(file, end, offset)
     while end is None or offset < end:
         line = file.readline(MAX_LINE_BYTES)
         if not line:
             return
         size = len(line)
         if size == MAX_LINE_BYTES and not line.endswith(b"\n"):
-            size += _rest(file, None, offset)
+            size += _skip_line(file, None, offset)
             yield Line(offset, size, None)
         else:
             yield Line(offset, size, _content(line, offset))
@@ -98,11 +99,11 @@ def read_lines(file: BinaryIO, begin: int, end: int | None) -> Iterator[Line]:
 def _content(line: bytes, offset: int) -> bytes:
     if line.endswith(b"\n"):
         line = line[:-2] if line.endswith(b"\r\n") else line[:-1]
-    return line.removeprefix(b"\xef\xbb\xbf") if offset == 0 else line
+    return line.removeprefix(UTF8_MARK) if offset == 0 else line
 
 
-def _rest(file: BinaryIO, end: int | None, offset: int) -> int:
-    """Bytes up to the end of the line, read and dropped; no further than it takes to see that it ends behind `end`."""
+def _skip_line(file: BinaryIO, end: int | None, offset: int) -> int:
+    """Skip the rest of a line, but not much further than `end`. Return the number of bytes."""
     size = 0
     while end is None or offset + size < end:
         part = file.readline(_BLOCK)
@@ -113,8 +114,8 @@ def _rest(file: BinaryIO, end: int | None, offset: int) -> int:
 
 
 def read_all(file: BinaryIO) -> bytes:
-    """The rest of a file, of which no more than MAX_LINE_BYTES bytes are read; BadMedium where there are more."""
+    """Return the content of a file without a byte order mark. Raise BadMedium above MAX_LINE_BYTES."""
     data = file.read(MAX_LINE_BYTES + 1)
     if len(data) > MAX_LINE_BYTES:
         raise BadMedium(f"more than {MAX_LINE_BYTES:,} bytes in one text")
-    return data
+    return data.removeprefix(UTF8_MARK)

@@ -1,4 +1,4 @@
-"""A file as it was planned: what is stored now must still be that version."""
+"""Opening a file only if it still has the planned version."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.storage import Changed, Missing, Store
 
 @contextmanager
 def open_planned(store: Store, key: str, version: str) -> Iterator[BinaryIO]:
-    """A seekable file, read by ranges; Missing or Changed where it is no longer the planned version."""
+    """Open a seekable file, read by ranges. Raise Missing or Changed unless it has the planned version."""
     found = next((entry for entry in store.entries(key) if entry.key == key), None)
     if found is None:
         raise Missing(f"{store.uri_of(key)} is gone since it was planned")

@@ -1,4 +1,4 @@
-"""From the columns of a record to a medium: text, a picture by its bytes or by its path, a pair of them, an array."""
+"""From the columns of a record to a medium: text, an image by its bytes or its path, a pair of images, an array."""
 
 from __future__ import annotations
 
@@ -18,91 +18,97 @@ from pipeline.storage.uris import split_scheme
 
 @dataclass(frozen=True, kw_only=True)
 class RecordOrigin:
-    """Where a record comes from: the file `key` of a store, in which it has a number, 0 where that is not known.
-    Paths in it are relative to the file's folder."""
+    """Where a record comes from. Paths in it are relative to the folder of its file.
+
+    Attributes:
+        store: INPUT.
+        key: of the file.
+        number: index of the record in the file, 0 if it is not known.
+    """
 
     store: Store
     key: str
     number: int = 0
 
 
-def medium_of(record: Mapping[str, Any], medium: MediumKind, columns: tuple[str, ...], table: RecordOrigin) -> Any:
-    """The medium of one record, as `MediumKind` says, from its `columns`; BadMedium where it holds none."""
-    values = [value_of(record, name) for name in columns]
+def medium_of(values: Mapping[str, Any], medium: MediumKind, columns: tuple[str, ...], origin: RecordOrigin) -> Any:
+    """Return the medium that `columns` hold, see `MediumKind`. Raise BadMedium if they hold none."""
+    found = [value_of(values, name) for name in columns]
+    if medium == "latents":
+        return dict(zip(columns, found, strict=True))
     if medium == "text":
-        return text_of(values[0], columns[0])
+        return text_of(found[0], columns[0])
     if medium == "image":
-        return image_of(values[0], columns[0], table)
+        return image_of(found[0], columns[0], origin)
     if medium == "frame_pair":
-        first, second = (image_of(value, name, table) for value, name in zip(values, columns, strict=True))
-        return pair_of(first, second, number=table.number)
-    return array_of(values[0], columns[0])
+        first, second = (image_of(value, name, origin) for value, name in zip(found, columns, strict=True))
+        return pair_of(first, second, number=origin.number)
+    return array_of(found[0], columns[0])
 
 
-def value_of(record: Mapping[str, Any], name: str) -> Any:
-    """The value of a column; BadMedium where the record has no such column."""
-    if name not in record:
-        raise BadMedium(f"no column {name!r}; the record has {', '.join(record) or 'none'}")
-    return record[name]
+def value_of(values: Mapping[str, Any], name: str) -> Any:
+    """Return the value of a column. Raise BadMedium if the record has no such column."""
+    if name not in values:
+        raise BadMedium(f"column {name!r} not found; the record has {', '.join(values) or 'none'}")
+    return values[name]
 
 
 def text_of(value: Any, column: str) -> str | bytes:
-    """A str, or bytes that should be UTF-8."""
+    """Return a str, or bytes that should be UTF-8."""
     if not isinstance(value, str | bytes):
-        raise BadMedium(f"column {column!r} holds no text but {_kind(value)}")
+        raise BadMedium(f"column {column!r} must hold text, got {_kind(value)}")
     return value
 
 
-def image_of(value: Any, column: str, table: RecordOrigin) -> np.ndarray:
-    """uint8 [H, W, 3] of the bytes of an image file, of a path, or of a {"bytes", "path"} with one of them."""
+def image_of(value: Any, column: str, origin: RecordOrigin) -> np.ndarray:
+    """Return uint8 [H, W, 3] of an image file's bytes, its path, or a {"bytes", "path"} with one of them."""
     if isinstance(value, dict) and not {"bytes", "path"}.isdisjoint(value):
-        data, path = value.get("bytes"), value.get("path")
-        value = path if data is None else data
+        content, path = value.get("bytes"), value.get("path")
+        value = path if content is None else content
     if isinstance(value, bytes):
         return decode_image(value)
     if not isinstance(value, str):
-        raise BadMedium(f"column {column!r} holds no picture but {_kind(value)}")
-    key = key_of(value, table)
-    if (size := table.store.size(key)) > MAX_FILE_BYTES:
-        raise BadMedium(f"{value!r} is a file of {size:,} bytes: an image file may have {MAX_FILE_BYTES:,}")
-    return decode_image(table.store.read(key))
+        raise BadMedium(f"column {column!r} must hold an image, got {_kind(value)}")
+    key = key_of(value, origin)
+    if (size := origin.store.size(key)) > MAX_FILE_BYTES:
+        raise BadMedium(f"{value!r} is a file of {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+    return decode_image(origin.store.read(key))
 
 
 def array_of(value: Any, column: str) -> np.ndarray:
-    """float32 [M, C] of M lists of C numbers, or of an array of two dimensions."""
+    """Return float32 [M, C] of M lists of C numbers, or of an array of two dimensions."""
     if not isinstance(value, list | np.ndarray):
-        raise BadMedium(f"column {column!r} holds no array but {_kind(value)}")
+        raise BadMedium(f"column {column!r} must hold an array, got {_kind(value)}")
     try:
         array = np.asarray(value)
-    except ValueError:  # numpy's words for lists of several lengths
-        raise BadMedium(f"column {column!r} holds lists of several lengths, or of several depths") from None
+    except ValueError:  # raised for lists of several lengths
+        raise BadMedium(f"column {column!r} holds lists of different lengths or depths; it must be [M, C]") from None
     if array.dtype.kind not in "iufb":
-        raise BadMedium(f"column {column!r} holds an array with other values than numbers")
+        raise BadMedium(f"column {column!r} holds an array with values that are not numbers")
     if array.ndim != 2 or not array.size:
         shape = ", ".join(map(str, array.shape))
-        raise BadMedium(f"column {column!r} holds an array [{shape}]: it must be [M, C], M inputs of C channels")
-    with np.errstate(over="ignore"):  # what is too large for float32 is infinite, and its outputs are found out
+        raise BadMedium(f"column {column!r} holds an array [{shape}]; it must be [M, C], M inputs of C channels")
+    with np.errstate(over="ignore"):  # values too large for float32 become infinite, which the outputs' check finds
         return array.astype(np.float32)
 
 
-def key_of(path: str, table: RecordOrigin) -> str:
-    """The key of the file that a path in a table means: below the table's folder, or INPUT's own URI and a key below.
+def key_of(path: str, origin: RecordOrigin) -> str:
+    """Return the key of the file that a path in a record names: below the record's folder, or INPUT's URI and a key.
 
-    BadMedium for every other: a table must not make the run read what its user did not name.
+    Raise BadMedium for any other path: a table must not make the run read what its user did not name.
     """
-    folder = table.key.rpartition("/")[0]
-    own = table.store.uri.rstrip("/") + "/"
-    if path.startswith(own):
-        path, folder = path.removeprefix(own), ""
-    if split_scheme(path)[0] is not None:
-        raise BadMedium(f"{path!r} is a URI: only files in INPUT are read, by their paths beside the table")
-    if path.startswith("/"):
-        raise BadMedium(f"{path!r} is an absolute path: only files in INPUT are read, by their paths beside the table")
+    folder = origin.key.rpartition("/")[0]
+    root = origin.store.uri.rstrip("/") + "/"
+    if path.startswith(root):
+        path, folder = path.removeprefix(root), ""
+    kind = "a URI" if split_scheme(path)[0] is not None else "an absolute path" if path.startswith("/") else None
+    if kind is not None:
+        raise BadMedium(f"{path!r} is {kind}: only files in INPUT are read, by paths relative to the table")
     names = [name for name in path.split("/") if name != "."]
-    if split_scheme(table.store.uri)[0] is None:  # a disk has no empty names, a bucket may
+    if split_scheme(origin.store.uri)[0] is None:  # a disk has no empty names, a bucket may
         names = [name for name in names if name]
     if ".." in names or "\0" in path or not any(names):
-        raise BadMedium(f"{path!r} is no path of a file beside the table")
+        raise BadMedium(f"{path!r} is not a path of a file in the folder of the table")
     return "/".join([folder, *names] if folder else names)
 
 

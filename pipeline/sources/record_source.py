@@ -1,164 +1,24 @@
-"""What all sources of records have in common: a record of any file, and its way to a unit."""
+"""Sources whose files hold records: each record is one unit."""
 
 from __future__ import annotations
 
-import json
-import re
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any, ClassVar, NamedTuple
+from typing import Any
 
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.record_media import RecordOrigin, medium_of
+from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, as_text
 from pipeline.sources.source import FileSource, Piece, SourceOptions, Unit
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
-DEFAULT_COLUMN: Mapping[MediumKind, tuple[str, ...]] = {"text": ("text",), "image": ("image",), "array": ("inputs",)}
-"""With the medium, where the user names none."""
-
-_SHOWN = 20  # names of columns in an error
-_SURROGATE = re.compile("[\ud800-\udfff]")
-
-
-class Record(NamedTuple):
-    """One record. place: in its file, as its id shows it. behind: the place where the next one would be. columns: its
-    values by name, or why there are none. number: of the record in its file, 0 where that is not known."""
-
-    place: str
-    behind: str
-    columns: Mapping[str, Any] | Exception
-    number: int = 0
-
-
-@dataclass(frozen=True)
-class RecordSource(FileSource, ABC):
-    """Reads records. A source of its own says how a file is cut into pieces, and what records lie in one.
-
-    The id is the key and the record's place, or what the id column holds. Kept columns are strings: a string as it is,
-    anything else as JSON text, null where the record lacks it.
-    """
-
-    name: str
-    extensions: frozenset[str]
-    media: frozenset[MediumKind]
-    options: SourceOptions = field(default_factory=SourceOptions)
-
-    opens = True
-    damage: ClassVar[str] = "the file could not be uncompressed to its end when it was planned"
-
-    def configured(self, options: SourceOptions) -> RecordSource:
-        """With what is asked of it."""
-        refuse_others(self.name, options)
-        return replace(self, options=options)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Those with the medium."""
-        return medium_columns(self.options)
-
-    def kept(self, store: Store, entry: Entry) -> pa.Schema:
-        """Strings."""
-        if self.options.keep:
-            self.require(store, entry, self.options.keep)
-        return pa.schema([(name, pa.string()) for name in self.options.keep])
-
-    def ids(self, store: Store, entry: Entry) -> Iterator[str]:
-        """The ids of a whole file, but for records that have none. Behind a damage in the file there are none."""
-        if self.options.id_column is None:
-            return
-        whole = Piece(key=entry.key, version=entry.version, size=entry.size, begin=0)
-        try:
-            for record in self.records(store, whole, (self.options.id_column,)):
-                if not isinstance(record.columns, Exception):
-                    value = record.columns.get(self.options.id_column)
-                    if not _is_none(value):
-                        yield as_id(value)
-        except (AccessError, StorageError):
-            raise
-        except Exception:  # noqa: BLE001  decompressors raise anything: what is damaged is one unit without such an id
-            return
-
-    def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
-        """The units of the records that start in the piece."""
-        if piece.begin is None:
-            yield self.damaged(store, piece)
-            return
-        at = str(piece.begin)
-        try:
-            for record in self.records(store, piece, self.wanted):
-                yield self.unit(store, piece, record)
-                at = record.behind
-        except AccessError:
-            raise
-        except Exception as error:  # noqa: BLE001  stores and decompressors raise anything: it costs the piece's rest
-            yield self.failed(store, piece, at, error)
-
-    @property
-    def wanted(self) -> tuple[str, ...]:
-        """Every column that a unit is made of, once."""
-        options = self.options
-        named = (*self.columns, *((options.id_column,) if options.id_column else ()), *options.keep)
-        return tuple(dict.fromkeys(named))
-
-    def unit(self, store: Store, piece: Piece, record: Record) -> Unit:
-        """The unit of one record, to be decoded, or with its error."""
-        columns, table = record.columns, RecordOrigin(store=store, key=piece.key, number=record.number)
-        if isinstance(columns, Exception):
-            return self.failed(store, piece, record.place, columns)
-        name = f"{piece.key}#{record.place}"
-        decode = partial(self._medium, columns, table)
-        unit = Unit(id=name, uri=store.uri_of(piece.key), version=piece.version, decoder=decode)
-        try:
-            self._label(unit, columns)
-        except Exception as error:  # noqa: BLE001  an id that is none, a value that makes no text: it costs this unit only
-            unit.error = error
-        return unit
-
-    def failed(self, store: Store, piece: Piece, place: str, error: Exception) -> Unit:
-        """The unit that stands for what could not be read at a place of the file."""
-        return Unit(id=f"{piece.key}#{place}", uri=store.uri_of(piece.key), version=piece.version, error=error)
-
-    def damaged(self, store: Store, piece: Piece) -> Unit:
-        """The unit that stands for a whole file in which the plan found no records."""
-        error = BadMedium(self.damage)
-        return Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version, error=error)
-
-    @abstractmethod
-    def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
-        """As of every source."""
-
-    @abstractmethod
-    def records(self, store: Store, piece: Piece, names: tuple[str, ...]) -> Iterator[Record]:
-        """The records that start in the piece, of the planned version, with at least those columns that they have and
-        are named; `end` None is the end of the file."""
-
-    @abstractmethod
-    def require(self, store: Store, entry: Entry, names: Iterable[str]) -> None:
-        """AccessError where the file lacks one of the columns, as far as its beginning tells."""
-
-    def carried(self, value: Any) -> Any:
-        """The value of a kept column as rows carry it."""
-        return as_text(value)
-
-    def _label(self, unit: Unit, columns: Mapping[str, Any]) -> None:
-        """Give the unit what is known without decoding it."""
-        options = self.options
-        if options.id_column is not None:
-            if _is_none(columns.get(options.id_column)):
-                raise BadMedium(f"column {options.id_column!r} holds no id")
-            unit.id = as_id(columns[options.id_column])
-        unit.kept = {name: self.carried(columns.get(name)) for name in options.keep}
-
-    def _medium(self, columns: Mapping[str, Any], table: RecordOrigin) -> Any:
-        return medium_of(columns, self.options.medium, self.columns, table)
-
 
 def medium_columns(options: SourceOptions) -> tuple[str, ...]:
-    """The columns with the medium: those that the user names, else the usual one."""
+    """Return the columns that hold the medium: those that the user names, else the usual ones."""
     if options.column is None:
         return DEFAULT_COLUMN.get(options.medium, ())
     if options.medium == "frame_pair":
@@ -166,38 +26,131 @@ def medium_columns(options: SourceOptions) -> tuple[str, ...]:
     return (options.column,)
 
 
-def refuse_others(name: str, options: SourceOptions) -> None:
-    """ValueError where the options ask for what records of this source do not have."""
-    if options.medium == "frame_pair" and (len(names := medium_columns(options)) != 2 or not all(names)):
+def record_request(source: str, options: SourceOptions) -> RecordRequest:
+    """Return what the options request of a record. Raise ValueError for options that records do not support."""
+    columns = medium_columns(options)
+    if options.medium == "frame_pair" and (len(columns) != 2 or not all(columns)):
         raise ValueError(f"column ({options.column!r}) must name the two columns of a pair, with a comma between: a,b")
     for option in ("fps", "clip_stride"):
         if value := getattr(options, option):
-            raise ValueError(f"{option} ({value}) means nothing to {name}: a record has no time")
+            raise ValueError(f"{option} ({value}) is not supported for {source}: a record has no time")
+    identity = {} if options.id_column is None else {"id": options.id_column}
+    return RecordRequest(options=options, medium_columns=columns, identity=identity)
 
 
-def missing_column(uri: str, name: str, there: Iterable[str]) -> AccessError:
-    """The error of a file that lacks a column."""
-    some = list(there)
-    words = ", ".join(some[:_SHOWN]) + (f" and {len(some) - _SHOWN:,} more" if len(some) > _SHOWN else "")
-    return AccessError(f"{uri}: no column {name!r}; there is {words or 'none'}")
+@dataclass(frozen=True)
+class RecordSource(FileSource):
+    """One record format: its reader, and the request that the options make of each record.
+
+    The id of a unit is the key and the record's place in the file, or the value of the id column.
+
+    Attributes:
+        name, extensions, media: see `Source`.
+        reader: cuts the files and reads their records.
+        request_for: makes the request from the source's name and the options.
+        file_names: patterns of the file names that are read; others are left out.
+        request: what is read of each record.
+    """
+
+    name: str
+    extensions: frozenset[str]
+    media: frozenset[MediumKind]
+    reader: RecordReader
+    request_for: Callable[[str, SourceOptions], RecordRequest] = record_request
+    file_names: tuple[str, ...] = ("*",)
+    request: RecordRequest = field(default_factory=RecordRequest)
+
+    opens = True
+
+    def configured(self, options: SourceOptions) -> RecordSource:
+        """Return this source with the options. Raise ValueError for an option that it does not support."""
+        return replace(self, request=self.request_for(self.name, options))
+
+    def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+        """Yield the entries whose file name matches `file_names`."""
+        for entry in entries:
+            name = entry.key.rpartition("/")[2]
+            if any(fnmatchcase(name, pattern) for pattern in self.file_names):
+                yield entry
+
+    def kept(self, store: Store, entry: Entry) -> pa.Schema:
+        """Return the schema of the kept columns of one file; empty if none is kept or the file is damaged."""
+        return self.reader.kept(store, entry, self.request) if self.request.options.keep else pa.schema([])
+
+    def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
+        """Cut one file into pieces, see `Source.pieces`."""
+        return self.reader.pieces(store, entry, self.request)
+
+    def ids(self, store: Store, entry: Entry) -> Iterator[str]:
+        """Yield the ids of all records that have one, up to the first damage in the file."""
+        if "id" not in self.request.identity:
+            return
+        column = self.request.identity["id"]
+        options = replace(self.request.options, keep=())
+        request = RecordRequest(options=options, medium_columns=(), identity={"id": column})
+        try:
+            for record in self.reader.records(store, Piece.of(entry, begin=0), request):
+                if not isinstance(record.values, Exception) and not _is_null(record.values.get(column)):
+                    yield _id_in(record.values, column)
+        except (AccessError, StorageError):
+            raise
+        except Exception:  # noqa: BLE001  decompressors raise anything; the damage is one unit without such an id
+            return
+
+    def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
+        """Yield the units of the records that start in the piece.
+
+        If the rest of the piece cannot be read, each of its planned units is an error; if their number is not known,
+        one unit is the error for all.
+        """
+        if piece.begin is None:
+            unit = self._unit(store, piece, piece.key)
+            unit.decoder = partial(self.reader.read_whole, store, piece, self.request)
+            yield unit
+            return
+        given, place, error = 0, str(piece.begin), None
+        try:
+            for record in self.reader.records(store, piece, self.request):
+                yield self._unit_of(store, piece, record)
+                given, place = given + 1, record.next_place
+        except AccessError:
+            raise
+        except Exception as fault:  # noqa: BLE001  stores and decoders raise anything: it costs the piece's rest
+            error = self.reader.explain(fault, place)
+        if piece.units is not None:
+            error = error or BadMedium("the file has fewer rows than it declares")
+            for row in range(piece.begin + given, piece.end or 0):
+                yield self._unit(store, piece, f"{piece.key}#{row}", error)
+        elif error is not None:
+            yield self._unit(store, piece, f"{piece.key}#{place}", error)
+
+    def _unit(self, store: Store, piece: Piece, name: str, error: Exception | None = None) -> Unit:
+        return Unit(id=name, uri=store.uri_of(piece.key), version=piece.version, error=error)
+
+    def _unit_of(self, store: Store, piece: Piece, record: Record) -> Unit:
+        """Return the unit of one record, to be decoded later, or with its error."""
+        unit, values = self._unit(store, piece, f"{piece.key}#{record.place}"), record.values
+        if isinstance(values, Exception):
+            unit.error = values
+            return unit
+        origin = RecordOrigin(store=store, key=piece.key, number=record.number)
+        unit.decoder = partial(medium_of, values, self.request.options.medium, self.request.medium_columns, origin)
+        try:
+            for attribute, column in self.request.identity.items():
+                setattr(unit, attribute, _id_in(values, column))
+            unit.kept = {name: self.reader.kept_value(values.get(name)) for name in self.request.options.keep}
+        except Exception as error:  # noqa: BLE001  no id, or a value that cannot be text: it costs this unit only
+            unit.error = error
+        return unit
 
 
-def as_id(value: Any) -> str:
-    """An id: the value as a person would write it."""
-    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
-    return _SURROGATE.sub("\ufffd", text)
+def _id_in(values: Mapping[str, Any], column: str) -> str:
+    """Return the id in a column as text. Raise BadMedium if it is null."""
+    if _is_null(value := values.get(column)):
+        raise BadMedium(f"column {column!r} holds no id")
+    return as_text(value if isinstance(value, bytes) else str(value)) or ""
 
 
-def _is_none(value: Any) -> bool:
-    """Whether a value is no id: null, or nothing, which is how a CSV has a null."""
+def _is_null(value: Any) -> bool:
+    """Return whether a value is null, or empty, which is how CSV writes null."""
     return value is None or value in ("", b"")
-
-
-def as_text(value: Any) -> str | None:
-    """A kept value as a string that any reader takes: what is no character becomes U+FFFD."""
-    if value is None:
-        return None
-    if isinstance(value, bytes):
-        return value.decode(errors="replace")
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return _SURROGATE.sub("\ufffd", text)

@@ -1,4 +1,4 @@
-"""What every source is: files in a store, cut into pieces when planned, read as units when loaded."""
+"""The contract of a source: files in a store are cut into pieces when planned and read as units when loaded."""
 
 from __future__ import annotations
 
@@ -14,16 +14,23 @@ from pipeline.storage import Entry, Store
 
 @dataclass(frozen=True, kw_only=True)
 class Piece:
-    """What a shard is made of: a file, or a part of one.
+    """A file or a part of one; shards are made of pieces.
 
-    key: relative to INPUT. version: as planned. size: bytes of the whole file.
-    begin, end: of the part, where it is one: bytes, rows, clips or microseconds, as the source counts; None and None is
-    the whole file. first: number of the part's first unit (or of the record batch it lies in) in the file. offset:
-    where in the file to begin reading, in bytes. other: key of the second file of a pair.
-    units: how many it holds, where that is known without opening it: the source then gives exactly as many, whatever
-    happens. about: how many it may hold, where `units` is not known. weight: estimated bytes of the media once decoded.
-    skip: so many units at its beginning are not taken, as an earlier plan has them; `units` and `about` are without
-    them, and the source gives them all the same. most: no more units than this are taken of it.
+    Attributes:
+        key: of the file, relative to INPUT.
+        version: of the file, as planned.
+        size: of the whole file, in bytes.
+        begin: start of the part, in what the source counts: bytes, rows, clips or microseconds; None for a whole file.
+        end: end of the part, exclusive; None for the end of the file.
+        first: number of the first unit of the part, or of the record batch that holds it, in the file.
+        offset: byte at which reading starts.
+        other: key of the second file of a pair.
+        units: number of units, if it is known without opening the file. The source then gives exactly that many.
+        about: estimated number of units, if `units` is not known.
+        weight: estimated bytes of the decoded media.
+        skip: number of units at the beginning that belong to an earlier plan. The source still gives them; `units` and
+            `about` do not count them.
+        most: maximum number of units to take.
     """
 
     key: str
@@ -39,6 +46,11 @@ class Piece:
     weight: int | None = None
     skip: int | None = None
     most: int | None = None
+
+    @classmethod
+    def of(cls, entry: Entry, **fields: Any) -> Piece:
+        """Return a piece of a listed file; without `begin` it is the whole file."""
+        return cls(key=entry.key, version=entry.version, size=entry.size, **fields)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -74,14 +86,20 @@ class Unit:
 
 @dataclass(frozen=True, kw_only=True)
 class SourceOptions:
-    """What the head needs of a source, and what a user may ask of it.
+    """What the head needs of a source, and what the user can set.
 
-    medium: what units hold. clip: how clips are made. piece_units: no piece shall hold more units than this.
-    column: of a record, the one with the medium; for pairs two, with a comma between. id_column: the one with the id.
-    keep: columns that rows carry along. columns: those of a row with latents.
-    text_unit: what of a .txt is a unit. fps: of the frames that flow is between; None is the video's own. clip_stride:
-    seconds from one clip's start to the next one's; None is the clip's length. short_clip: whether a clip that the
-    video is too short for is padded by its last frame or left out.
+    Attributes:
+        medium: what units hold.
+        clip: shape of clips, for `medium` "clip".
+        piece_units: maximum number of units per piece, if pieces can be cut so.
+        column: column with the medium; for frame pairs two names with a comma between.
+        id_column: column with the ids.
+        keep: columns copied to the output.
+        columns: columns of stored latents that the head needs.
+        text_unit: whether each line or each whole .txt file is a unit.
+        fps: frame rate at which frame pairs are sampled; None is the video's own.
+        clip_stride: seconds between the starts of clips; None is the length of a clip.
+        short_clip: whether a clip that extends past the end of its video is padded with the last frame or left out.
     """
 
     medium: MediumKind = "text"
@@ -98,15 +116,15 @@ class SourceOptions:
 
 
 class Source(Protocol):
-    """A kind of input. Stateless and picklable: it is used in load tasks, in several threads at once."""
+    """One input format. Stateless and picklable: load tasks use it from several threads."""
 
     @property
     def name(self) -> str:
-        """As `--input-format` calls it."""
+        """Name in `--input-format`."""
 
     @property
     def extensions(self) -> frozenset[str]:
-        """Of the files that it takes from a folder: lower case, with the dot."""
+        """Extensions of the files that it takes from a folder: lower case, with the dot."""
 
     @property
     def media(self) -> frozenset[MediumKind]:
@@ -114,26 +132,29 @@ class Source(Protocol):
 
     @property
     def opens(self) -> bool:
-        """Whether `pieces` opens files, any of them."""
+        """Whether `pieces` opens any files."""
 
     def opens_file(self, key: str) -> bool:
-        """Whether it opens this one, so that many such are planned at a time."""
+        """Return whether `pieces` opens this file. The planner then plans several at a time."""
 
     def configured(self, options: SourceOptions) -> Source:
-        """This source with what is asked of it; ValueError where an option means nothing to it."""
+        """Return this source with the options. Raise ValueError for an option that it does not support."""
 
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """The listing as this source takes it, in the same order: `entries` itself, or two frames made one entry."""
+        """Yield the entries to plan, in the order of the listing: filtered, or two frames merged into one entry."""
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:
-        """The columns of `keep`, as they are in this file; AccessError, naming it, where it lacks one."""
+        """Return the schema of the kept columns of one file. Raise AccessError, naming the file, if one is missing."""
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
-        """The pieces of one file, when the plan is made. AccessError where no unit of it could be read as asked: a
-        column is missing or of another type. A damaged file is one piece, whose units say so when it is loaded."""
+        """Cut one file into pieces, when it is planned.
+
+        Raise AccessError if no unit can be read as requested, for example because a column is missing or has another
+        type. A damaged file is one piece, whose unit reports the damage when it is loaded.
+        """
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
-        """Every value of the id column in one file; nothing where there is no id column."""
+        """Yield the values of the id column of one file; nothing if there is no id column."""
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
         """Yield the units of a piece, when it is loaded.
@@ -144,29 +165,29 @@ class Source(Protocol):
 
 
 class FileSource:
-    """What sources of whole files have in common: no columns, no ids in them, the listing as it is."""
+    """Defaults for sources whose files have no columns, hold no ids and are listed one by one."""
 
     opens = False
 
     def opens_file(self, key: str) -> bool:  # noqa: ARG002
-        """As it does all of them."""
+        """Return `opens`: all files are treated alike."""
         return self.opens
 
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Every file by itself."""
+        """Return the listing unchanged."""
         return entries
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:  # noqa: ARG002
-        """None."""
+        """Return an empty schema."""
         return pa.schema([])
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:  # noqa: ARG002
-        """None."""
+        """Yield nothing."""
         return iter(())
 
 
 def refuse_columns(name: str, options: SourceOptions) -> None:
-    """ValueError where the options name columns of a source whose files have none."""
+    """Raise ValueError if the options name columns of a source whose files have none."""
     for option in ("column", "id_column", "keep"):
         if value := getattr(options, option):
-            raise ValueError(f"{option} ({value!r}) means nothing to {name}: such a file has no columns")
+            raise ValueError(f"{option} ({value!r}) is not supported for {name}: the files have no columns")

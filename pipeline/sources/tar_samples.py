@@ -1,4 +1,4 @@
-"""Samples in a tar archive: neighbouring members whose names are equal up to the first dot of the file name."""
+"""Samples of a tar archive: consecutive members whose names are equal up to the first dot of the file name."""
 
 from __future__ import annotations
 
@@ -14,30 +14,37 @@ _BLOCK = 512
 
 @dataclass(kw_only=True)
 class TarSample:
-    """A sample, from one place of the archive to another, in bytes. there: the columns it has, in their order. values:
-    content of those that were asked for, or why it was not read."""
+    """One sample.
+
+    Attributes:
+        name: common part of the members' names.
+        begin: byte at which its first member starts.
+        end: byte after its last member.
+        columns: what follows the first dot of each member's name, in lower case and in order.
+        contents: bytes of the columns that were requested, or why they were not read.
+    """
 
     name: str
     begin: int
     end: int
-    there: list[str] = field(default_factory=list)
-    values: dict[str, bytes | BadMedium] = field(default_factory=dict)
+    columns: list[str] = field(default_factory=list)
+    contents: dict[str, bytes | BadMedium] = field(default_factory=dict)
 
 
-class DuplicateMember(Exception):  # noqa: N818  what it says is shown, not its name
-    """A name that two samples have, or a column that a sample has twice, and where both begin."""
+class DuplicateMember(Exception):  # noqa: N818  its text is shown, not its name
+    """Two samples have one name, or a sample has a column twice."""
 
     def __init__(self, name: str, first: int, second: int) -> None:
-        super().__init__(f"{name!r} is there twice, at byte {first} and again at byte {second}")
+        super().__init__(f"{name!r} exists twice, at byte {first} and at byte {second}; names must be unique")
 
 
-def samples(
-    file: BinaryIO, begin: int, end: int | None, wanted: frozenset[str] = frozenset(), most: int = 0
+def read_samples(
+    file: BinaryIO, begin: int, end: int | None, wanted: frozenset[str] = frozenset(), max_bytes: int = 0
 ) -> Iterator[TarSample]:
-    """The samples that begin at `begin` or later and before `end`; None is the end of the archive.
+    """Yield the samples that begin at `begin` or later and before `end`; None is the end of the archive.
 
-    wanted: columns whose content is read, of at most `most` bytes each. Raise DuplicateMember, and whatever tarfile
-    raises for a damaged archive.
+    Read the content of the `wanted` columns, of at most `max_bytes` each. Raise DuplicateMember for a column that a
+    sample has twice, and anything that tarfile raises for a damaged archive.
     """
     sample: TarSample | None = None
     for archive, member in _members(file, begin, end):
@@ -50,41 +57,40 @@ def samples(
             sample = None
         if sample is None:
             sample = TarSample(name=folder + slash + stem, begin=member.offset, end=member.offset)
-        _add(sample, column.lower(), archive, member, column.lower() in wanted, most)
+        column = column.lower()
+        if column in sample.columns:
+            raise DuplicateMember(f"{sample.name}.{column}", sample.begin, member.offset)
+        sample.columns.append(column)
+        sample.end = archive.offset
+        if column in wanted:  # read now: a compressed archive only goes forward
+            sample.contents[column] = _read(archive, member, column, max_bytes)
     if sample is not None:
         yield sample
 
 
-def each_once(found: Iterator[TarSample]) -> Iterator[TarSample]:
-    """The samples; DuplicateMember where one has the name of an earlier one."""
+def require_unique(samples: Iterator[TarSample]) -> Iterator[TarSample]:
+    """Yield the samples. Raise DuplicateMember if two have one name."""
     begins: dict[str, int] = {}
-    for sample in found:
+    for sample in samples:
         if sample.name in begins:
             raise DuplicateMember(sample.name, begins[sample.name], sample.begin)
         begins[sample.name] = sample.begin
         yield sample
 
 
-def _add(
-    sample: TarSample, column: str, archive: tarfile.TarFile, member: tarfile.TarInfo, wanted: bool, most: int
-) -> None:
-    """Take a member into its sample; content is read now, for a compressed archive only goes forward."""
-    if column in sample.there:
-        raise DuplicateMember(f"{sample.name}.{column}", sample.begin, member.offset)
-    sample.there.append(column)
-    sample.end = archive.offset
-    if wanted and member.size > most:
-        sample.values[column] = BadMedium(f"{column} has {member.size:,} bytes: it may have {most:,}")
-    elif wanted and member.islnk():  # GNU tar writes so what has two names on the disk: the second time
-        sample.values[column] = BadMedium(f"{column} is a link to {member.linkname!r}, which is not followed")
-    elif wanted:
-        content = archive.extractfile(member)
-        assert content is not None
-        sample.values[column] = content.read()
+def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, column: str, max_bytes: int) -> bytes | BadMedium:
+    """Return the content of a member, or why it is not read."""
+    if member.size > max_bytes:
+        return BadMedium(f"{column} has {member.size:,} bytes, at most {max_bytes:,} are read")
+    if member.islnk():  # GNU tar stores the second of two names of one file as a link
+        return BadMedium(f"{column} is a link to {member.linkname!r}, which is not followed")
+    content = archive.extractfile(member)
+    assert content is not None
+    return content.read()
 
 
 def _members(file: BinaryIO, begin: int, end: int | None) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """Every member, with its archive, whose `offset` is where the next one begins."""
+    """Yield each member with its archive, whose `offset` is the byte after the member."""
     file.seek(begin)
     with tarfile.open(fileobj=file, mode="r:") as archive:
         while (member := archive.next()) is not None:
@@ -93,5 +99,5 @@ def _members(file: BinaryIO, begin: int, end: int | None) -> Iterator[tuple[tarf
                 return
             yield archive, member
         file.seek(archive.offset)
-        if any(file.read(_BLOCK)):  # an end is marked by zeros; tarfile takes a damaged header for one too
+        if any(file.read(_BLOCK)):  # zeros mark the end; tarfile takes a damaged header for the end as well
             raise tarfile.ReadError(f"no member at byte {archive.offset}")

@@ -1,4 +1,4 @@
-"""Files of texts and records, plain or compressed: a line of a .txt is one unit, and so is a record of a .jsonl."""
+"""Texts and JSON Lines, plain or compressed: each line of a .txt is one unit, and so is each record of a .jsonl."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from pipeline.media import BadMedium, MediumKind
+import pyarrow as pa
+
+from pipeline.media import BadMedium
 from pipeline.sources.compressed import (
     DECOMPRESSION_ERRORS,
     is_compressed,
@@ -18,128 +20,125 @@ from pipeline.sources.compressed import (
 )
 from pipeline.sources.line_reader import MAX_LINE_BYTES, Line, plan_line_pieces, read_all, read_lines
 from pipeline.sources.record_media import text_of, value_of
-from pipeline.sources.record_source import DEFAULT_COLUMN, Record, RecordSource, missing_column
-from pipeline.sources.source import Piece, Unit
+from pipeline.sources.record_reader import (
+    DEFAULT_COLUMN,
+    Record,
+    RecordReader,
+    RecordRequest,
+    missing_column,
+    text_kept,
+)
+from pipeline.sources.record_source import RecordSource
+from pipeline.sources.source import Piece
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
 _JSONL = (".jsonl", ".ndjson")
-_FIRST = 1000  # records in which a column that few have is looked for before it is said to be missing
-_MARK = b"\xef\xbb\xbf"
+_CHECKED_RECORDS = 1000  # records in which a column that few have is searched before it counts as missing
 
 
 @dataclass(frozen=True)
-class Text(RecordSource):
-    """Reads lines; the id is the key and the line's place in bytes, `logs.txt#81734`.
+class LinesReader(RecordReader):
+    """Reads lines. The place of a line is its byte offset, `logs.txt#81734`.
 
-    A .txt's empty lines are texts too, a .jsonl's are none. Every line that is a text is given as bytes, a record's
-    column as JSON has it. all_jsonl: whatever the files are called, they hold records.
+    An empty line of a .txt is a text; an empty line of a .jsonl is skipped. A line of text is given as bytes, a column
+    of a record as JSON has it.
+
+    Attributes:
+        all_json: whether files hold records whatever their extension is.
     """
 
-    all_jsonl: bool = False
+    all_json: bool = False
 
-    def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
-        """Ranges of the file, or a whole .txt that is one text. AccessError where its records lack the column. A
-        compressed file that cannot be read to its end is one unit, whose error says so when it is loaded."""
-        self._check_first(store, entry)
-        if self._is_whole(entry.key):
-            about = None if is_compressed(entry.key) else entry.size
-            yield Piece(key=entry.key, version=entry.version, size=entry.size, units=1, weight=about)
+    def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
+        """Cut a file into ranges, or return a .txt that is one text. Raise AccessError if records lack a column."""
+        self._check_columns(store, entry, request)
+        if self._is_whole(entry.key, request):
+            yield Piece.of(entry, units=1, weight=None if is_compressed(entry.key) else entry.size)
         else:
             yield from plan_line_pieces(store, entry)
 
-    def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
-        """The texts that start in the piece, bytes of a line or a str of a record, or what else records hold."""
-        if self._is_whole(piece.key):
-            yield _whole(store, piece)
-        else:
-            yield from super().units(store, piece)
-
-    def records(self, store: Store, piece: Piece, names: tuple[str, ...]) -> Iterator[Record]:  # noqa: ARG002
-        """A line of text is a record of one column."""
-        if piece.begin == piece.end:  # of an empty file, whose units were planned: none
+    def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:  # noqa: ARG002
+        """Yield the lines that start in the piece; a line of text is a record of one column."""
+        if piece.begin == piece.end:
             return
-        holds_records = self._holds_records(piece.key)
+        parse = _parse_record if self._is_json(piece.key) else _parse_text
         with open_decompressed(store, piece.key, piece.version) as file:
             for line in read_lines(file, piece.begin or 0, piece.end):
-                if not holds_records or _is_record(line):
-                    columns = _columns(line) if holds_records else _text(line)
-                    yield Record(str(line.offset), str(line.offset + line.size), columns)
+                if parse is _parse_text or _has_record(line):
+                    yield Record(str(line.offset), str(line.offset + line.size), parse(line))
 
-    def require(self, store: Store, entry: Entry, names: Iterable[str]) -> None:
-        """AccessError where the first records all lack one of the columns, or where it is named for lines."""
-        uri = store.uri_of(entry.key)
-        if not self._holds_records(entry.key):
-            for name in names:
-                raise AccessError(f"{uri} holds lines of text, which have no column {name!r}")
+    def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
+        """Return strings. Raise AccessError if none of the first records has one of the columns."""
+        self._require(store, entry, request.options.keep)
+        return text_kept(request)
+
+    def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:
+        """Return the bytes of a .txt that is one text."""
+        if not self._is_whole(piece.key, request):
+            return super().read_whole(store, piece, request)
+        with open_decompressed(store, piece.key, piece.version) as file:
+            return read_all(file)
+
+    def _require(self, store: Store, entry: Entry, names: Iterable[str]) -> None:
+        """Raise AccessError if none of the first records has one of the columns, or if lines of text have columns."""
+        uri, names = store.uri_of(entry.key), list(names)
+        if not names:
             return
-        there = dict.fromkeys(name for record in _first(store, entry) for name in record)
+        if not self._is_json(entry.key):
+            raise AccessError(f"{uri}: column {names[0]!r} not found; lines of text have no columns")
+        available = dict.fromkeys(name for record in _first_records(store, entry) for name in record)
         for name in names:
-            if there and name not in there:
-                raise missing_column(uri, name, there)
+            if available and name not in available:
+                raise missing_column(uri, name, available)
 
-    def _check_first(self, store: Store, entry: Entry) -> None:
-        """AccessError, before any work, where a column is named for lines, or none of the first records holds it."""
-        options = self.options
-        named = [name for name in (options.column, options.id_column) if name]
-        if named:
-            self.require(store, entry, [options.id_column] if options.id_column else [])
-        if not self._holds_records(entry.key):
-            self.require(store, entry, named)
+    def _check_columns(self, store: Store, entry: Entry, request: RecordRequest) -> None:
+        """Raise AccessError if a column is named for lines, or none of the first records holds the medium."""
+        options = request.options
+        self._require(store, entry, [options.id_column] if options.id_column else [])
+        if not self._is_json(entry.key):
+            self._require(store, entry, [options.column] if options.column else [])
             return
-        wrong: BadMedium | None = None
-        for record in _first(store, entry):
+        reason: BadMedium | None = None
+        for record in _first_records(store, entry):
             try:
-                self._check_record(record)
+                _check_record(record, request)
             except BadMedium as error:
-                wrong = wrong or error
+                reason = reason or error
             else:
                 return
-        if wrong is not None:
-            raise AccessError(f"{store.uri_of(entry.key)}: {wrong}")
+        if reason is not None:
+            raise AccessError(f"{store.uri_of(entry.key)}: {reason}")
 
-    def _check_record(self, record: dict[str, Any]) -> None:
-        """BadMedium where a record lacks the column, or holds no text in it."""
-        for name in self.columns:
-            value = value_of(record, name)
-            if self.options.medium == "text":
-                text_of(value, name)
+    def _is_json(self, key: str) -> bool:
+        return self.all_json or without_compression(key).endswith(_JSONL)
 
-    def _holds_records(self, key: str) -> bool:
-        return self.all_jsonl or without_compression(key).endswith(_JSONL)
-
-    def _is_whole(self, key: str) -> bool:
-        return self.options.text_unit == "file" and not self._holds_records(key)
+    def _is_whole(self, key: str, request: RecordRequest) -> bool:
+        return request.options.text_unit == "file" and not self._is_json(key)
 
 
-def _whole(store: Store, piece: Piece) -> Unit:
-    """The text of a whole file."""
-    unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version)
-    try:
-        with open_decompressed(store, piece.key, piece.version) as file:
-            unit.medium = read_all(file).removeprefix(_MARK)
-    except AccessError:
-        raise
-    except Exception as error:  # noqa: BLE001  stores and decompressors raise anything: it costs this unit only
-        unit.error = error
-    return unit
+def _check_record(record: dict[str, Any], request: RecordRequest) -> None:
+    """Raise BadMedium if a record lacks a column of the medium, or holds no text in it."""
+    for name in request.medium_columns:
+        value = value_of(record, name)
+        if request.options.medium == "text":
+            text_of(value, name)
 
 
-def _columns(line: Line) -> dict[str, Any] | Exception:
-    """The columns of one record, or why it has none: no JSON, nested without end, no object."""
+def _parse_record(line: Line) -> dict[str, Any] | Exception:
+    """Return the columns of a record; an exception if the line is not a JSON object that can be parsed."""
     if line.content is None:
         return _too_long()
     try:
         record = json.loads(line.content)
     except (ValueError, RecursionError) as error:
-        words = str(error).partition(";")[0]  # advice for programmers follows, where a number has too many digits
-        return BadMedium(f"the line is no JSON: {words}")
+        reason = str(error).partition(";")[0]  # advice for programmers follows if a number has too many digits
+        return BadMedium(f"the line is not valid JSON: {reason}")
     if not isinstance(record, dict):
-        return BadMedium(f"the line holds no record but a {type(record).__name__}")
+        return BadMedium(f"the line must be a JSON object, got a {type(record).__name__}")
     return record
 
 
-def _text(line: Line) -> dict[str, Any] | Exception:
-    """The line as a record of the usual column."""
+def _parse_text(line: Line) -> dict[str, Any] | Exception:
     return _too_long() if line.content is None else {DEFAULT_COLUMN["text"][0]: line.content}
 
 
@@ -147,23 +146,27 @@ def _too_long() -> BadMedium:
     return BadMedium(f"a line of more than {MAX_LINE_BYTES:,} bytes")
 
 
-def _first(store: Store, entry: Entry) -> Iterator[dict[str, Any]]:
-    """The first records of a file, as far as it can be read: what is damaged costs its own units, when it is loaded."""
+def _has_record(line: Line) -> bool:
+    return line.content is None or bool(line.content.strip())
+
+
+def _first_records(store: Store, entry: Entry) -> Iterator[dict[str, Any]]:
+    """Yield the first records as far as the file can be read; damage costs its own units when it is loaded."""
     try:
         with open_decompressed(store, entry.key) as file:
-            for line in islice(filter(_is_record, read_lines(file, 0, None)), _FIRST):
-                if isinstance(columns := _columns(line), dict):
-                    yield columns
+            for line in islice(filter(_has_record, read_lines(file, 0, None)), _CHECKED_RECORDS):
+                if isinstance(record := _parse_record(line), dict):
+                    yield record
     except StorageError:
         raise
     except DECOMPRESSION_ERRORS:
         return
 
 
-def _is_record(line: Line) -> bool:
-    return line.content is None or bool(line.content.strip())
-
-
-_ANY: frozenset[MediumKind] = frozenset({"text", "image", "frame_pair", "array"})
-TEXT = Text("text", with_compression(".txt", *_JSONL), frozenset({"text"}))
-JSONL = Text("jsonl", with_compression(*_JSONL), _ANY, all_jsonl=True)
+TEXT = RecordSource("text", with_compression(".txt", *_JSONL), frozenset({"text"}), LinesReader())
+JSONL = RecordSource(
+    "jsonl",
+    with_compression(*_JSONL),
+    frozenset({"text", "image", "frame_pair", "array"}),
+    LinesReader(all_json=True),
+)

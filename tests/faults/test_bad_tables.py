@@ -46,12 +46,12 @@ SECOND: dict[str, tuple[Mapping[str, bytes], tuple[str, ...], str]] = {
     "a column that a Parquet lacks": (
         {"b.parquet": parquet({"words": ["three"], "n": [3]})},
         (),
-        "IN/b.parquet: no column 'text'; there is words, n",
+        "IN/b.parquet: column 'text' not found; available columns: words, n",
     ),
     "a column of a Parquet of another type": (
         {"b.parquet": parquet({"text": [3], "n": [3]})},
         (),
-        "IN/b.parquet: column 'text' holds no text but int64",
+        "IN/b.parquet: column 'text' must hold text, got int64",
     ),
     "a kept column of another type": (
         {"b.parquet": parquet({"text": ["three"], "n": ["3"]})},
@@ -61,17 +61,17 @@ SECOND: dict[str, tuple[Mapping[str, bytes], tuple[str, ...], str]] = {
     "a kept column that a Parquet lacks": (
         {"b.parquet": parquet({"text": ["three"]})},
         ("--keep-columns", "n"),
-        "IN/b.parquet: no column 'n'; there is text",
+        "IN/b.parquet: column 'n' not found; available columns: text",
     ),
     "an id column that a Parquet lacks": (
         {"b.parquet": parquet({"text": ["three"]})},
         ("--id-column", "n"),
-        "IN/b.parquet: no column 'n'; there is text",
+        "IN/b.parquet: column 'n' not found; available columns: text",
     ),
     "an id column that holds no ids": (
         {"b.parquet": parquet({"text": ["three"], "n": [[3]]})},
         ("--id-column", "n"),
-        "IN/b.parquet: column 'n' holds no ids but list",
+        "IN/b.parquet: column 'n' must hold ids, got list",
     ),
     "ids that are there twice": (
         {"b.parquet": parquet({"text": ["three", "four"], "n": [3, 2]})},
@@ -86,25 +86,29 @@ SECOND: dict[str, tuple[Mapping[str, bytes], tuple[str, ...], str]] = {
     "a column that a CSV lacks": (
         {"b.csv": b"n,words\n3,three\n"},
         (),
-        "IN/b.csv: no column 'text'; there is n, words",
+        "IN/b.csv: column 'text' not found; available columns: n, words",
     ),
-    "a page in place of a CSV": ({"b.csv": b"<html>moved</html>\n"}, (), "IN/b.csv: no column 'text'; there is <html>"),
-    "a column that a CSV has twice": ({"b.csv": b"text,text\na,b\n"}, (), "IN/b.csv: 2 columns are called 'text'"),
-    "a column that records lack": ({"b.jsonl": b'{"n": 3}\n{"n": 4}\n'}, (), "IN/b.jsonl: no column 'text'"),
+    "a page in place of a CSV": (
+        {"b.csv": b"<html>moved</html>\n"},
+        (),
+        "IN/b.csv: column 'text' not found; available columns: <html>",
+    ),
+    "a column that a CSV has twice": ({"b.csv": b"text,text\na,b\n"}, (), "IN/b.csv: 2 columns are named 'text'"),
+    "a column that records lack": ({"b.jsonl": b'{"n": 3}\n{"n": 4}\n'}, (), "IN/b.jsonl: column 'text' not found"),
     "a column of records of another type": (
         {"b.jsonl": b'{"text": 3}\n'},
         (),
-        "IN/b.jsonl: column 'text' holds no text but a int",
+        "IN/b.jsonl: column 'text' must hold text, got a int",
     ),
     "a column that samples lack": (
         {"b.tar": tar([("0.cls", b"1"), ("1.cls", b"2")])},
         (),
-        "IN/b.tar: no column 'txt or text'; there is cls",
+        "IN/b.tar: column 'txt or text' not found; available columns: cls",
     ),
     "samples that are there twice": (
         {"b.tar": tar([("0.txt", b"a"), ("1.txt", b"b"), ("0.txt", b"c")])},
         (),
-        "IN/b.tar: '0' is there twice, at byte 0 and again at byte 2048",
+        "IN/b.tar: '0' exists twice, at byte 0 and at byte 2048",
     ),
 }
 
@@ -124,8 +128,8 @@ def test_a_second_data_set_that_does_not_fit_ends_the_run_before_any_work(
     tmp_path: Path, checkpoints, cluster: None
 ) -> None:
     for name, columns, types, words in (
-        ("lacks", {"words": ["a"]}, {"words": "string"}, "no column 'text'; there is words"),
-        ("other", {"text": [1]}, {"text": "int64"}, "column 'text' holds no text but int64"),
+        ("lacks", {"words": ["a"]}, {"words": "string"}, "column 'text' not found; available columns: words"),
+        ("other", {"text": [1]}, {"text": "int64"}, "column 'text' must hold text, got int64"),
     ):
         files = dataset(columns, types, tmp_path / name / "saved")
         put(tmp_path / name / "in", {"a.parquet": GOOD, **files})
@@ -144,7 +148,7 @@ def test_once_the_second_file_is_mended_the_same_command_goes_on(run: Run, check
     found = run("text-classification", model, folder, **flags)
     assert {name: row["n"] for name, row in found.rows.items()} == {"1": 1, "2": 2, "3": 3}
     assert {name: unit["message"] for name, unit in found.quarantined.items()} == {
-        "4": "column 'text' holds no text but null"
+        "4": "column 'text' must hold text, got null"
     }
 
 
@@ -155,7 +159,7 @@ def test_nothing_to_read_ends_the_run(tmp_path: Path, checkpoints, cluster: None
     assert "IN: no " in told
     assert "skipped 1 of another extension" in told
     code, told = typed(tmp_path / "in" / "*.txt", checkpoints(SEQUENCE), output=tmp_path / "out")
-    assert (code, "IN: no text" in told, "nothing of that name" in told) == (2, True, True), told
+    assert (code, "IN: no text" in told, "the name does not exist" in told) == (2, True, True), told
 
 
 @pytest.mark.parametrize(

@@ -99,7 +99,7 @@ def test_pictures(run: Run, checkpoint: Path, tmp_path: Path) -> None:
         "rows.png": "decompression bomb",
         "fewer-rows.png": "9000 by 9000 pixels are too many",
         "frame.gif": "decompression bomb",
-        "archive.png": "a ZIP file is no image of a format that is read",
+        "archive.png": "a ZIP file is not an image of a supported format",
     } | dict.fromkeys(("iCCP.png", "zTXt.png", "iTXt.png"), "damaged PNG: Decompressed data too large")
     put(tmp_path / "in", files)
     with watched():
@@ -167,12 +167,12 @@ def test_texts(run: Run, checkpoints, tmp_path: Path) -> None:
         "line.txt.zst": "a line of more than 67,108,864 bytes",
         "field.csv.gz": "a record of more than 67,108,864 bytes",
         "deep.jsonl": "recursion",
-        "digits.jsonl": "the line is no JSON: Exceeds the limit",
+        "digits.jsonl": "the line is not valid JSON: Exceeds the limit",
         "row.parquet": "needs more memory than the 0.5 GiB",
         "data-0.arrow": "needs more memory than the 0.5 GiB",
         "header.tar": "the archive could not be read to its end",
-        "member.tar.gz": "no column txt or text; the sample has bin",
-        "text.tar.gz": "txt has 1,073,741,824 bytes: it may have 536,870,912",
+        "member.tar.gz": "column txt or text not found; the sample has bin",
+        "text.tar.gz": "txt has 1,073,741,824 bytes, at most 536,870,912 are read",
     }
     put(tmp_path / "in", files)
     with watched():

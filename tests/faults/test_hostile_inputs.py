@@ -68,7 +68,7 @@ def test_a_table_of_pickles_ends_the_run_and_is_not_read(run: Run, checkpoints, 
     (tmp_path / "in").mkdir()
     (tmp_path / "in/a.parquet").write_bytes(parquet({"text": ["good"]}))
     (tmp_path / "in/b.parquet").write_bytes(hostile_parquet(Payload(tmp_path / "proof")))
-    with pytest.raises(AccessError, match=r"b\.parquet: column 'p' is of the type ray\.data\.arrow_pickled_object"):
+    with pytest.raises(AccessError, match=r"b\.parquet: column 'p' has the type ray\.data\.arrow_pickled_object"):
         run("text-classification", checkpoints(SEQUENCE), tmp_path / "in")
     assert not (tmp_path / "proof").exists()
     assert not (tmp_path / "out/predictions").exists()
@@ -110,9 +110,13 @@ def test_paths_in_tables_lead_to_no_other_file_and_no_server(
     assert heard == []
     assert set(found.rows) == {"good.png", "b.csv#7", "c.jsonl#0", "d.parquet#0"}
     bad = [unit for name, unit in found.quarantined.items() if name.startswith("d.parquet#")]
-    words = ["an SVG file is no image", "a PostScript (EPS) file is no image", *["is no path of a file beside"] * 2]
+    words = [
+        "an SVG file is not an image",
+        "a PostScript (EPS) file is not an image",
+        *["is not a path of a file in the folder"] * 2,
+    ]
     words += ["is an absolute path", *["is a URI: only files in INPUT are read"] * 2, "nothing there", "is a URI"]
-    words += ["is no path of a file beside"] * 2
+    words += ["is not a path of a file in the folder"] * 2
     for unit, said in zip(bad, words, strict=True):
         assert said in unit["message"]
     assert [len(found.reasons(key)) for key in ("b.csv", "c.jsonl", "d.parquet")] == [10, 11, 11]
@@ -136,7 +140,7 @@ def test_scripts_inside_tables_and_archives_are_no_pictures(
     assert heard == []
     assert found.rows.keys() == {"a.parquet#0", "b.tar#0"}
     assert len(found.quarantined) == 2 * len(scripts)
-    assert all("is no image of a format that is read" in unit["message"] for unit in found.quarantined.values())
+    assert all("is not an image of a supported format" in unit["message"] for unit in found.quarantined.values())
 
 
 @pytest.mark.parametrize("named", ["in/*", *(pytest.param(one, marks=pytest.mark.slow) for one in ("in/0.m3u8", "in"))])
@@ -185,7 +189,7 @@ def test_a_data_set_s_pickles_and_scripts_are_not_run(run: Run, checkpoints, tmp
         table = pq.read_table(io.BytesIO(hostile_parquet(Payload(proof))))
         with pa.ipc.new_stream(file, table.schema) as writer:
             writer.write_table(table)
-    with pytest.raises(AccessError, match=r"arrow: column 'p' is of the type ray\.data\.arrow_pickled_object"):
+    with pytest.raises(AccessError, match=r"arrow: column 'p' has the type ray\.data\.arrow_pickled_object"):
         run("text-classification", model, folder, input_format=input_format)
     assert not proof.exists()
 

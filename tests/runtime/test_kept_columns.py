@@ -136,6 +136,8 @@ def test_a_type_that_parquet_has_not_is_refused_before_any_work(folder: Path, te
     table = pa.table({"text": ["a", "b"], "runs": column})
     with pa.OSFile(str(data), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
         stream.write_table(table)
-    with pytest.raises(AccessError, match=r"arrow: column 'runs' holds run_end_encoded<.*which Parquet does not have"):
+    with pytest.raises(
+        AccessError, match=r"arrow: column 'runs' holds run_end_encoded<.*which Parquet does not support"
+    ):
         checked(folder, texts, "runs")
     assert list(Store(str(folder.parent / "out")).keys()) == []

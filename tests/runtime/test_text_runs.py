@@ -82,10 +82,10 @@ def test_options_that_mean_nothing_to_a_head_or_source_are_refused(tmp_path: Pat
     with pytest.raises(UsageError, match="logits are not supported for fill-mask"):
         check_run(RunOptions(task="fill-mask", checkpoint=masked, logits=True, **values))
     images = {"task": "image-classification", "checkpoint": str(checkpoint), "column": "body"}
-    with pytest.raises(UsageError, match="means nothing to images: such a file has no columns"):
+    with pytest.raises(UsageError, match="is not supported for images: the files have no columns"):
         check_run(RunOptions(input_format="images", **images, **values))
-    with pytest.raises(UsageError, match=r"input_format 'text' holds no picture; these do: .*images"):
+    with pytest.raises(UsageError, match=r"input_format 'text' does not support image; use one of: .*images"):
         check_run(RunOptions(input_format="text", **{**images, "column": None}, **values))
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(AccessError, match=r"a\.png: column \('body'\) means nothing to images"):
+    with pytest.raises(AccessError, match=r"a\.png: column \('body'\) is not supported for images"):
         check_run(RunOptions(**images, **values))

@@ -50,7 +50,7 @@ def test_of_a_saved_data_set_its_caches_are_not_read(tmp_path: Path) -> None:
     (tmp_path / "saved/cache-0123456789abcdef.arrow").write_bytes(data.read_bytes())
     assert [unit.medium for unit in units(tmp_path, medium="text").values()] == ["a", "b"]
     data.unlink()
-    with pytest.raises(AccessError, match=r"1 files there, but .* of a saved data set only data-\*\.arrow"):
+    with pytest.raises(AccessError, match=r"1 files there, but .* of a saved dataset only data-\*\.arrow"):
         units(tmp_path, medium="text")
 
 
@@ -58,7 +58,7 @@ def test_frames_are_paired_beside_files_that_are_not(tmp_path: Path) -> None:
     for name in ("1.png", "3.png"):
         (tmp_path / name).write_bytes(png())
     (tmp_path / "2.csv").write_text("left,right\n1.png,3.png\n")
-    with pytest.raises(AccessError, match=r"\.png: column \('left,right'\) means nothing to images"):
+    with pytest.raises(AccessError, match=r"\.png: column \('left,right'\) is not supported for images"):
         units(tmp_path, medium="frame_pair", column="left,right")
     (tmp_path / "tables").mkdir()
     (tmp_path / "2.csv").rename(tmp_path / "tables/2.csv")

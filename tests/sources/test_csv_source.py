@@ -119,7 +119,7 @@ def test_a_bad_row_costs_itself_only(tmp_path: Path, units_of: UnitsOf) -> None:
         "a row of 1 fields, the header has 2",
         "a row of 3 fields, the header has 2",
     ]
-    assert "no row that can be read" in str(units[3].error)
+    assert "the row cannot be read" in str(units[3].error)
 
 
 @pytest.mark.parametrize("packed", PACK)
@@ -176,7 +176,7 @@ def test_columns_of_paths_are_pictures(folder: Store, units_of: UnitsOf, png: Ca
     one, two = decode_image(png(1)), decode_image(png(2))
     picture, outside = units_of(folder, "csv", medium="image")
     np.testing.assert_array_equal(picture.medium, one)
-    assert "'../out.png' is no path" in str(outside.error)
+    assert "'../out.png' is not a path" in str(outside.error)
     pair, _ = units_of(folder, "csv", medium="frame_pair", column="image, other")
     np.testing.assert_array_equal(pair.medium.frames, [one, two])
 
@@ -184,10 +184,10 @@ def test_columns_of_paths_are_pictures(folder: Store, units_of: UnitsOf, png: Ca
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"column": "body"}, r"a\.csv: no column 'body'; there is text, n"),
-        ({"id_column": "key"}, r"a\.csv: no column 'key'"),
-        ({"keep": ("label",)}, r"a\.csv: no column 'label'"),
-        ({"keep": ("n",)}, r"a\.csv: 2 columns are called 'n'"),
+        ({"column": "body"}, r"a\.csv: column 'body' not found; available columns: text, n"),
+        ({"id_column": "key"}, r"a\.csv: column 'key' not found"),
+        ({"keep": ("label",)}, r"a\.csv: column 'label' not found"),
+        ({"keep": ("n",)}, r"a\.csv: 2 columns are named 'n'"),
     ],
 )
 def test_a_column_that_is_missing_ends_the_plan(
@@ -210,7 +210,7 @@ def test_a_damaged_compressed_file_is_one_unit(tmp_path: Path, units_of: UnitsOf
     (tmp_path / f"b.csv{packed}").write_bytes(b"not compressed at all")
     damaged, never = units_of(Store(str(tmp_path)), "csv")
     assert (damaged.id, never.id) == (f"a.csv{packed}", f"b.csv{packed}")
-    assert "could not be uncompressed" in str(damaged.error)
+    assert "could not be decompressed" in str(damaged.error)
 
 
 def test_a_file_that_changed_or_is_gone_is_an_error_of_each_piece(folder: Store) -> None:
@@ -232,4 +232,4 @@ def test_a_quote_that_is_not_closed_is_said_and_swallows_no_rows_in_silence(tmp_
     first, lost, whole = units_of(Store(str(tmp_path)), "csv")
     assert (first.medium, whole.medium) == ("one", "closed\nover two lines")
     assert lost.id == "a.csv#13"
-    assert "a quote that is not closed: no row behind byte 13" in str(lost.error)
+    assert "a quote is not closed: rows after byte 13" in str(lost.error)

@@ -128,11 +128,12 @@ def test_what_has_that_very_name_wins_over_the_pattern(tmp_path: Path) -> None:
 def test_nothing_found_names_the_input_and_says_why(tmp_path: Path) -> None:
     folder(tmp_path, "notes.txt", "a.csv", ".b.jpg")
     assert refusal(tmp_path) == (
-        f"{tmp_path}: no images there; skipped 2 of another extension (a glob such as *.dat takes files by any name), "
+        f"{tmp_path}: no images found; "
+        "skipped 2 with another extension (a glob such as *.dat takes files by any name), "
         "1 hidden (a leading . or a folder's leading _)"
     )
     for nothing in (f"{tmp_path}/none", f"{tmp_path}/*.png", f"{tmp_path}/notes.txt/*"):
-        assert refusal(nothing) == f"{nothing}: no images there; nothing of that name, or nothing in it"
+        assert refusal(nothing) == f"{nothing}: no images found; the name does not exist or is empty"
 
 
 def test_secrets_in_an_input_are_refused_and_not_shown() -> None:
@@ -172,7 +173,7 @@ def test_buckets(s3: S3) -> None:
         b"in/b/c d#?.png",
         b"in/b/e%20.jpg",
     ]
-    assert refusal(f"{bucket}/none/*.jpg").startswith(f"{bucket}/none/*.jpg: no images there")
+    assert refusal(f"{bucket}/none/*.jpg").startswith(f"{bucket}/none/*.jpg: no images found")
 
 
 def test_a_bucket_that_is_not_there_or_is_a_pattern(s3: S3) -> None:

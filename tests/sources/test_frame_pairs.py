@@ -59,7 +59,7 @@ def test_other_files_pass_between_the_frames_in_order() -> None:
 
 
 def test_names_without_leading_zeros_are_refused_and_not_paired_wrongly() -> None:
-    with pytest.raises(AccessError, match=r"frame2\.png sorts behind frame10\.png.*leading zeros"):
+    with pytest.raises(AccessError, match=r"frame2\.png sorts after frame10\.png.*leading zeros"):
         pairs("frame1.png", "frame2.png", "frame10.png")
     assert pairs("frame01.png", "frame02.png", "frame10.png")[1] == ("frame02.png", "frame10.png", 1)
 
@@ -99,7 +99,7 @@ def test_a_frame_put_between_two_makes_their_pair_a_changed_one(tmp_path: Path) 
 
 def test_one_frame_alone_is_no_pair_and_no_match(tmp_path: Path) -> None:
     put(tmp_path, {"1.png": (7, 5), "x/1.png": (7, 5)})
-    with pytest.raises(AccessError, match="2 files there, but a pair is two frames in one folder"):
+    with pytest.raises(AccessError, match="2 files there, but a pair needs two frames in one folder"):
         discover(str(tmp_path), PAIRS)
     assert (
         len(list(discover(Store(str(tmp_path)).uri, source_for("images", SourceOptions(medium="image"))).entries)) == 2
@@ -107,5 +107,5 @@ def test_one_frame_alone_is_no_pair_and_no_match(tmp_path: Path) -> None:
 
 
 def test_a_rate_means_nothing_to_images() -> None:
-    with pytest.raises(ValueError, match=r"fps \(5\) means nothing to images"):
+    with pytest.raises(ValueError, match=r"fps \(5\) is not supported for images"):
         source_for("images", SourceOptions(medium="frame_pair", fps=5))

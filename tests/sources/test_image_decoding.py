@@ -231,7 +231,7 @@ def test_a_truncated_jpeg_is_called_so(photo: Image.Image) -> None:
     ],
 )
 def test_what_is_no_image_is_named(data: bytes, words: str) -> None:
-    assert reason(data).startswith(f"{words} is no image of a format that is read (JPEG, PNG, WebP, GIF")
+    assert reason(data).startswith(f"{words} is not an image of a supported format (JPEG, PNG, WebP, GIF")
 
 
 def test_postscript_never_reaches_ghostscript(photo: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,7 +81,7 @@ def test_inputs_that_went_or_changed_since_the_plan_say_so(tmp_path: Path) -> No
 def test_a_file_too_large_for_memory_is_not_read(tmp_path: Path) -> None:
     piece = Piece(key="huge.tif", version="1", size=MAX_FILE_BYTES + 1, units=1)
     (unit,) = IMAGES.units(Store(str(tmp_path)), piece)  # which does not exist: reading it would be another error
-    assert str(unit.error) == "file of 536,870,913 bytes: an image file may have 536,870,912"
+    assert str(unit.error) == "file of 536,870,913 bytes, at most 536,870,912 are read"
 
 
 def test_lost_access_is_raised_and_not_quarantined(tmp_path: Path) -> None:
@@ -92,5 +92,5 @@ def test_lost_access_is_raised_and_not_quarantined(tmp_path: Path) -> None:
 def test_sources_travel_and_have_names() -> None:
     assert pickle.loads(pickle.dumps(IMAGES)) == IMAGES
     assert source_for("images", SourceOptions(medium="image")) == SOURCES["images"] == IMAGES
-    with pytest.raises(ValueError, match=r"'jpegs' is none of auto, .*images"):
+    with pytest.raises(ValueError, match=r"'jpegs' must be one of auto, .*images"):
         source_for("jpegs")

@@ -20,7 +20,7 @@ from fsspec.registry import _registry
 
 from pipeline.media import BadMedium
 from pipeline.sources import Piece, Source, Unit, discover, source_for
-from pipeline.sources import table_source as tables_module
+from pipeline.sources import table_reader as tables_module
 from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import AccessError, Changed, Missing, StorageError, Store
@@ -95,8 +95,8 @@ def test_pictures_as_datasets_stores_them(folder: Store, units_of: UnitsOf, png:
     first, second, page, nothing = units_of(folder, "parquet", medium="image")
     np.testing.assert_array_equal(first.medium, decode_image(png(0)))
     np.testing.assert_array_equal(second.medium, decode_image(png(1)))
-    assert "an HTML file is no image" in str(page.error)
-    assert "column 'image' holds no picture but null" in str(nothing.error)
+    assert "an HTML file is not an image" in str(page.error)
+    assert "column 'image' must hold an image, got null" in str(nothing.error)
     pairs = units_of(folder, "parquet", medium="frame_pair", column="image,raw")
     np.testing.assert_array_equal(pairs[1].medium.frames, [decode_image(png(1)), decode_image(png(2))])
     assert [unit.medium and unit.medium.frame_index for unit in pairs] == [0, 1, None, None]
@@ -125,7 +125,7 @@ def test_arrays_that_are_none_cost_their_rows(tmp_path: Path, units_of: UnitsOf)
     (tmp_path / "a.parquet").write_bytes(encode(pa.table({"inputs": values})))
     units = units_of(Store(str(tmp_path)), "parquet", medium="array")
     assert [unit.error is None for unit in units] == [True, False, False, False, False, True]
-    assert "several lengths" in str(units[1].error)
+    assert "different lengths" in str(units[1].error)
 
 
 def test_invalid_utf8_reaches_the_tokenizer_and_is_replaced_in_rows(tmp_path: Path, units_of: UnitsOf) -> None:
@@ -152,13 +152,13 @@ def test_ids_come_from_their_column(tmp_path: Path, units_of: UnitsOf) -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"column": "body"}, r"a\.parquet: no column 'body'; there is text, n, l, l"),
-        ({"column": "n"}, r"a\.parquet: column 'n' holds no text but int64"),
-        ({"medium": "image", "column": "n"}, r"a\.parquet: column 'n' holds no picture but int64"),
-        ({"medium": "array", "column": "n"}, r"a\.parquet: column 'n' holds no array of two dimensions but int64"),
-        ({"id_column": "key"}, r"a\.parquet: no column 'key'"),
-        ({"keep": ("key",)}, r"a\.parquet: no column 'key'"),
-        ({"keep": ("l",)}, r"a\.parquet: 2 columns are called 'l'"),
+        ({"column": "body"}, r"a\.parquet: column 'body' not found; available columns: text, n, l, l"),
+        ({"column": "n"}, r"a\.parquet: column 'n' must hold text, got int64"),
+        ({"medium": "image", "column": "n"}, r"a\.parquet: column 'n' must hold images, got int64"),
+        ({"medium": "array", "column": "n"}, r"a\.parquet: column 'n' must hold an array of two dimensions, got int64"),
+        ({"id_column": "key"}, r"a\.parquet: column 'key' not found"),
+        ({"keep": ("key",)}, r"a\.parquet: column 'key' not found"),
+        ({"keep": ("l",)}, r"a\.parquet: 2 columns are named 'l'"),
     ],
 )
 def test_a_column_that_is_missing_or_another_ends_the_plan(tmp_path: Path, options: dict[str, Any], words: str) -> None:
@@ -195,7 +195,7 @@ def test_pickles_in_a_table_are_refused_and_not_run(tmp_path: Path, known: bool)
         table = pa.table([pa.array(["a"]), column], schema=pa.schema([pa.field("text", pa.string()), kind]))
         (tmp_path / "a.parquet").write_bytes(encode(table))
         for options in ({}, {"keep": ("p",)}, {"column": "p"}, {"id_column": "p"}):
-            with pytest.raises(AccessError, match=r"column 'p' is of the type ray\.data\.arrow_pickled_object"):
+            with pytest.raises(AccessError, match=r"column 'p' has the type ray\.data\.arrow_pickled_object"):
                 planned(str(tmp_path), **options)
     assert not proof.exists()
 
@@ -206,7 +206,7 @@ def test_other_extension_types_are_refused_where_they_would_be_read(tmp_path: Pa
         encode(pa.table([["a"], ["b"]], schema=pa.schema([("text", pa.string()), field])))
     )
     assert [unit.medium for unit in units_of(Store(str(tmp_path)), "parquet")] == ["a"]
-    with pytest.raises(AccessError, match=r"column 't' is of the type someone\.type"):
+    with pytest.raises(AccessError, match=r"column 't' has the type someone\.type"):
         planned(str(tmp_path), column="t")
 
 
@@ -218,7 +218,7 @@ def test_a_damaged_file_is_one_unit(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "d.parquet").write_bytes(encode(texts(2)))
     (tmp_path / "e.parquet").write_bytes(encode(texts(0)))
     cut, page, empty, *rest = units_of(Store(str(tmp_path)), "parquet")
-    assert str(cut.error) == "a Parquet file that is cut short or damaged"
+    assert str(cut.error) == "a Parquet file that is truncated or damaged"
     assert str(page.error) == "an HTML file, not a Parquet file"
     assert str(empty.error) == "an empty file (0 bytes), not a Parquet file"
     assert [unit.id for unit in rest] == ["d.parquet#0", "d.parquet#1"]

@@ -20,55 +20,55 @@ Png = Callable[..., bytes]
 
 
 @pytest.fixture
-def table(folder: Store, png: Png) -> RecordOrigin:
+def origin(folder: Store, png: Png) -> RecordOrigin:
     """A table in a folder, with pictures beside, below and above it."""
     for number, key in enumerate(["tables/a b.png", "tables/images/#1?.png", "top.png"]):
         folder.put(key, png(number))
     return RecordOrigin(store=folder, key="tables/t.parquet", number=17)
 
 
-def test_a_picture_is_bytes_or_a_struct_or_a_path(table: RecordOrigin, png: Png) -> None:
+def test_a_picture_is_bytes_or_a_struct_or_a_path(origin: RecordOrigin, png: Png) -> None:
     beside, below = decode_image(png(0)), decode_image(png(1))
     for value in (png(0), {"bytes": png(0), "path": None}, {"bytes": None, "path": "a b.png"}, "a b.png", "./a b.png"):
-        picture = medium_of({"image": value}, "image", ("image",), table)
+        picture = medium_of({"image": value}, "image", ("image",), origin)
         np.testing.assert_array_equal(picture, beside)
-    np.testing.assert_array_equal(medium_of({"x": "images/#1?.png"}, "image", ("x",), table), below)
+    np.testing.assert_array_equal(medium_of({"x": "images/#1?.png"}, "image", ("x",), origin), below)
     struct = {"bytes": png(1), "path": "/somewhere/else.png"}  # as `datasets` stores what it has embedded
-    np.testing.assert_array_equal(medium_of({"x": struct}, "image", ("x",), table), below)
+    np.testing.assert_array_equal(medium_of({"x": struct}, "image", ("x",), origin), below)
 
 
-def test_a_path_may_start_with_the_uri_of_the_input(table: RecordOrigin, png: Png) -> None:
-    path = f"{table.store.uri}/top.png"
-    np.testing.assert_array_equal(medium_of({"x": path}, "image", ("x",), table), decode_image(png(2)))
+def test_a_path_may_start_with_the_uri_of_the_input(origin: RecordOrigin, png: Png) -> None:
+    path = f"{origin.store.uri}/top.png"
+    np.testing.assert_array_equal(medium_of({"x": path}, "image", ("x",), origin), decode_image(png(2)))
 
 
 @pytest.mark.parametrize(
     ("path", "words"),
     [
-        ("../top.png", "no path of a file beside the table"),
-        ("images/../../top.png", "no path of a file beside the table"),
+        ("../top.png", "not a path of a file in the folder of the table"),
+        ("images/../../top.png", "not a path of a file in the folder of the table"),
         ("/etc/hostname", "an absolute path"),
         ("file:///etc/hostname", "is a URI"),
         ("http://127.0.0.1:1/a.png", "is a URI"),
         ("s3://another-bucket/a.png", "is a URI"),
-        ("a\0.png", "no path"),
-        ("", "no path"),
-        (".", "no path"),
+        ("a\0.png", "not a path"),
+        ("", "not a path"),
+        (".", "not a path"),
     ],
 )
-def test_no_path_leads_out_of_the_input(table: RecordOrigin, path: str, words: str) -> None:
+def test_no_path_leads_out_of_the_input(origin: RecordOrigin, path: str, words: str) -> None:
     with pytest.raises(BadMedium, match=words):
-        medium_of({"image": path}, "image", ("image",), table)
-    with pytest.raises(BadMedium, match="no path"):
-        medium_of({"image": f"{table.store.uri}/../top.png"}, "image", ("image",), table)
+        medium_of({"image": path}, "image", ("image",), origin)
+    with pytest.raises(BadMedium, match="not a path"):
+        medium_of({"image": f"{origin.store.uri}/../top.png"}, "image", ("image",), origin)
 
 
-def test_a_path_of_no_file_and_of_a_file_too_large(table: RecordOrigin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_path_of_no_file_and_of_a_file_too_large(origin: RecordOrigin, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Missing):
-        medium_of({"image": "b.png"}, "image", ("image",), table)
+        medium_of({"image": "b.png"}, "image", ("image",), origin)
     monkeypatch.setattr(values_module, "MAX_FILE_BYTES", 10)
-    with pytest.raises(BadMedium, match=r"'a b\.png' is a file of \d+ bytes: an image file may have 10"):
-        medium_of({"image": "a b.png"}, "image", ("image",), table)
+    with pytest.raises(BadMedium, match=r"'a b\.png' is a file of \d+ bytes, at most 10 are read"):
+        medium_of({"image": "a b.png"}, "image", ("image",), origin)
 
 
 def test_keys_of_a_bucket_may_have_empty_names(tmp_path: Path) -> None:
@@ -76,17 +76,17 @@ def test_keys_of_a_bucket_may_have_empty_names(tmp_path: Path) -> None:
     assert key_of("a//b.png", RecordOrigin(store=Store(str(tmp_path)), key="t.csv")) == "a/b.png"
 
 
-def test_a_pair_is_two_columns_of_one_size(table: RecordOrigin, png: Png) -> None:
-    pair = medium_of({"a": png(4), "b": "a b.png"}, "frame_pair", ("a", "b"), table)
+def test_a_pair_is_two_columns_of_one_size(origin: RecordOrigin, png: Png) -> None:
+    pair = medium_of({"a": png(4), "b": "a b.png"}, "frame_pair", ("a", "b"), origin)
     np.testing.assert_array_equal(pair.frames, [decode_image(png(4)), decode_image(png(0))])
     assert (pair.frame_index, pair.start_seconds) == (17, None)
     with pytest.raises(BadMedium, match="one size"):
-        medium_of({"a": png(4), "b": png(5, (9, 6))}, "frame_pair", ("a", "b"), table)
+        medium_of({"a": png(4), "b": png(5, (9, 6))}, "frame_pair", ("a", "b"), origin)
 
 
-def test_an_array_is_lists_of_numbers(table: RecordOrigin) -> None:
+def test_an_array_is_lists_of_numbers(origin: RecordOrigin) -> None:
     for value in ([[1, 2.5], [3, 4], [5, 6]], np.array([[1, 2.5], [3, 4], [5, 6]], np.float16)):
-        array = medium_of({"inputs": value}, "array", ("inputs",), table)
+        array = medium_of({"inputs": value}, "array", ("inputs",), origin)
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, [[1, 2.5], [3, 4], [5, 6]])
 
@@ -94,14 +94,14 @@ def test_an_array_is_lists_of_numbers(table: RecordOrigin) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ([1.0, 2.0], r"an array \[2\]: it must be \[M, C\]"),
+        ([1.0, 2.0], r"an array \[2\]; it must be \[M, C\]"),
         ([[[1.0]]], r"an array \[1, 1, 1\]"),
-        ([[1.0], [2.0, 3.0]], "lists of several lengths"),
-        ([[1.0, None]], "other values than numbers"),
-        ([["1.0"]], "other values than numbers"),
+        ([[1.0], [2.0, 3.0]], "lists of different lengths"),
+        ([[1.0, None]], "values that are not numbers"),
+        ([["1.0"]], "values that are not numbers"),
         ([[], []], r"an array \[2, 0\]"),
-        (None, "no array but null"),
-        ("[[1.0]]", "no array but a str"),
+        (None, "must hold an array, got null"),
+        ("[[1.0]]", "must hold an array, got a str"),
     ],
 )
 def test_what_is_no_array_says_why(tmp_path: Path, value: Any, words: str) -> None:
@@ -110,13 +110,13 @@ def test_what_is_no_array_says_why(tmp_path: Path, value: Any, words: str) -> No
 
 
 def test_values_of_another_kind_say_so(tmp_path: Path) -> None:
-    table = RecordOrigin(store=Store(str(tmp_path)), key="t")
-    with pytest.raises(BadMedium, match="column 'text' holds no text but null"):
-        medium_of({"text": None}, "text", ("text",), table)
-    with pytest.raises(BadMedium, match="column 'image' holds no picture but a int"):
-        medium_of({"image": 3}, "image", ("image",), table)
-    with pytest.raises(BadMedium, match="no column 'text'; the record has a, b"):
-        medium_of({"a": 1, "b": 2}, "text", ("text",), table)
+    origin = RecordOrigin(store=Store(str(tmp_path)), key="t")
+    with pytest.raises(BadMedium, match="column 'text' must hold text, got null"):
+        medium_of({"text": None}, "text", ("text",), origin)
+    with pytest.raises(BadMedium, match="column 'image' must hold an image, got a int"):
+        medium_of({"image": 3}, "image", ("image",), origin)
+    with pytest.raises(BadMedium, match="column 'text' not found; the record has a, b"):
+        medium_of({"a": 1, "b": 2}, "text", ("text",), origin)
 
 
 @pytest.mark.parametrize("name", ["jsonl", "csv", "parquet", "dataset", "webdataset"])
@@ -124,5 +124,5 @@ def test_values_of_another_kind_say_so(tmp_path: Path) -> None:
 def test_pairs_need_two_columns(name: str, column: str | None) -> None:
     with pytest.raises(ValueError, match="must name the two columns of a pair"):
         SOURCES[name].configured(SourceOptions(medium="frame_pair", column=column))
-    with pytest.raises(ValueError, match=r"fps \(2.0\) means nothing"):
+    with pytest.raises(ValueError, match=r"fps \(2.0\) is not supported"):
         SOURCES[name].configured(SourceOptions(medium="frame_pair", column="a,b", fps=2.0))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 import pytest
 
 from pipeline.sources import Piece, Source, Unit, discover, source_for
-from pipeline.sources import table_source as tables_module
+from pipeline.sources import table_reader as tables_module
 from pipeline.sources.arrow_stream_index import record_batches
 from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
@@ -106,11 +107,12 @@ def test_batches_are_found_where_they_lie(tmp_path: Path, units_of: UnitsOf, com
     data = stream(table, 30, options=pa.ipc.IpcWriteOptions(compression=compression))
     (tmp_path / "dataset.arrow").write_bytes(data)
     found = list(record_batches(io.BytesIO(data), len(data)))
-    assert [(batch.first, batch.rows) for batch in found] == [(0, 30), (30, 30), (60, 30), (90, 10)]
+    firsts = list(accumulate((batch.rows for batch in found), initial=0))[:-1]
+    assert list(zip(firsts, (batch.rows for batch in found), strict=True)) == [(0, 30), (30, 30), (60, 30), (90, 10)]
     schema = pa.ipc.open_stream(data).schema
-    for batch in found:
+    for first, batch in zip(firsts, found, strict=True):
         part = pa.ipc.read_record_batch(pa.ipc.read_message(data[batch.offset : batch.offset + batch.size]), schema)
-        assert part.equals(table.combine_chunks().slice(batch.first, batch.rows).to_batches()[0])
+        assert part.equals(table.combine_chunks().slice(first, batch.rows).to_batches()[0])
     _, _, pieces = planned(str(tmp_path), piece_units=25)
     spans = [(piece.begin, piece.end, piece.first, piece.offset) for piece in pieces]
     one, two, three, four = (batch.offset for batch in found)
@@ -143,10 +145,10 @@ def test_a_damaged_file_is_one_unit(tmp_path: Path, units_of: UnitsOf) -> None:
         (tmp_path / f"data-0000{number}-of-00005.arrow").write_bytes(data)
     units = units_of(Store(str(tmp_path)), "dataset")
     assert [str(unit.error) for unit in units] == [
-        "an Arrow stream that is cut short or damaged",
+        "an Arrow stream that is truncated or damaged",
         "an HTML file, not an Arrow stream",
         "an empty file (0 bytes), not an Arrow stream",
-        "an Arrow stream that is cut short or damaged",
+        "an Arrow stream that is truncated or damaged",
         "a file that starts with 41 52 52 4f 57 31 00 00, not an Arrow stream",
     ]
 
@@ -168,10 +170,10 @@ def test_mutated_files_never_raise_and_keep_their_count(tmp_path: Path, units_of
 def test_columns_and_pickles_are_checked_as_those_of_parquet(tmp_path: Path) -> None:
     field = pa.field("p", pa.binary(), metadata={b"ARROW:extension:name": b"ray.data.arrow_pickled_object"})
     (tmp_path / "dataset.arrow").write_bytes(stream(pa.table([[b"x"]], schema=pa.schema([field])), 1))
-    with pytest.raises(AccessError, match=r"dataset\.arrow: column 'p' is of the type ray\.data"):
+    with pytest.raises(AccessError, match=r"dataset\.arrow: column 'p' has the type ray\.data"):
         planned(str(tmp_path), column="p")
     (tmp_path / "dataset.arrow").write_bytes(stream(pa.table({"text": [1]}), 1))
-    with pytest.raises(AccessError, match=r"dataset\.arrow: column 'text' holds no text but int64"):
+    with pytest.raises(AccessError, match=r"dataset\.arrow: column 'text' must hold text, got int64"):
         planned(str(tmp_path))
 
 

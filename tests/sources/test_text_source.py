@@ -125,9 +125,9 @@ def test_any_name_may_hold_records(tmp_path: Path) -> None:
     [
         (b"no json", "Expecting value"),
         (b'{"text": "\xff"}', "utf-8"),
-        (b"[1]", "no record but a list"),
-        (b'{"other": "a"}', "no column 'text'; the record has other"),
-        (b'{"text": 1}', "column 'text' holds no text but a int"),
+        (b"[1]", "must be a JSON object, got a list"),
+        (b'{"other": "a"}', "column 'text' not found; the record has other"),
+        (b'{"text": 1}', "column 'text' must hold text, got a int"),
         (b"[" * 200_000, "recursion"),
     ],
 )
@@ -140,24 +140,24 @@ def test_a_bad_record_costs_itself_only(tmp_path: Path, line: bytes, words: str)
 
 def test_a_column_that_is_missing_ends_the_plan(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('\n{"text": "one"}\n')
-    with pytest.raises(AccessError, match=r"a\.jsonl: no column 'body'; the record has text"):
+    with pytest.raises(AccessError, match=r"a\.jsonl: column 'body' not found; the record has text"):
         read(tmp_path, source_for("text", SourceOptions(column="body")))
     (tmp_path / "a.jsonl").write_text('{"text": 3}\n')
-    with pytest.raises(AccessError, match=r"a\.jsonl: column 'text' holds no text but a int"):
+    with pytest.raises(AccessError, match=r"a\.jsonl: column 'text' must hold text, got a int"):
         read(tmp_path)
     (tmp_path / "a.jsonl").unlink()
     (tmp_path / "a.txt").write_text("a line\n")
-    with pytest.raises(AccessError, match=r"a\.txt holds lines of text, which have no column 'body'"):
+    with pytest.raises(AccessError, match=r"a\.txt: column 'body' not found; lines of text have no columns"):
         read(tmp_path, source_for("text", SourceOptions(column="body")))
-    with pytest.raises(ValueError, match="such a file has no columns"):
+    with pytest.raises(ValueError, match="the files have no columns"):
         source_for(IMAGES.name, SourceOptions(medium="image", column="body"))
 
 
 def test_a_first_record_without_the_text_costs_itself_only(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": null}\n{"other": 1}\n{"text": "one"}\n')
     null, lacking, one = read(tmp_path)
-    assert "column 'text' holds no text but null" in str(null.error)
-    assert "no column 'text'; the record has other" in str(lacking.error)
+    assert "column 'text' must hold text, got null" in str(null.error)
+    assert "column 'text' not found; the record has other" in str(lacking.error)
     assert one.medium == "one"
 
 
@@ -169,7 +169,7 @@ def test_a_damaged_compressed_file_is_one_unit(tmp_path: Path, packed: str, name
     (tmp_path / ("b.txt" + packed)).write_bytes(b"not compressed at all")
     damaged, never = read(tmp_path)
     assert (damaged.id, never.id) == (name + packed, "b.txt" + packed)
-    assert "could not be uncompressed" in str(damaged.error)
+    assert "could not be decompressed" in str(damaged.error)
 
 
 @pytest.mark.parametrize("packed", PACK)
@@ -264,8 +264,12 @@ def test_other_columns_that_are_missing_end_the_plan(
     tmp_path: Path, units_of: Callable[..., list[Unit]], options: dict[str, Any]
 ) -> None:
     for name, data, words in (
-        ("a.jsonl", '{"text": "one"}\n{"text": "two", "n": 1}\n', r"a\.jsonl: no column 'key'; there is text, n"),
-        ("b.txt", "a line\n", r"b\.txt holds lines of text, which have no column 'key'"),
+        (
+            "a.jsonl",
+            '{"text": "one"}\n{"text": "two", "n": 1}\n',
+            r"a\.jsonl: column 'key' not found; available columns: text, n",
+        ),
+        ("b.txt", "a line\n", r"b\.txt: column 'key' not found; lines of text have no columns"),
     ):
         (tmp_path / name).write_text(data)
         source = source_for("text", SourceOptions(**options))

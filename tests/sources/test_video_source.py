@@ -337,7 +337,7 @@ def test_lost_access_is_raised_and_not_quarantined(tmp_path: Path) -> None:
 
 def test_options_that_mean_nothing_are_refused() -> None:
     for options, words in (
-        (SourceOptions(medium="frame_pair", column="a"), "such a file has no columns"),
+        (SourceOptions(medium="frame_pair", column="a"), "the files have no columns"),
         (SourceOptions(medium="frame_pair", fps=0.0), r"fps \(0\) must be greater than 0"),
         (SourceOptions(medium="frame_pair", clip_stride=1.0), r"clip_stride \(1\) is not supported for pairs"),
         (SourceOptions(medium="frame_pair", short_clip="drop"), r"short_clip \(drop\) is not supported for pairs"),

@@ -93,7 +93,7 @@ def test_pairs_and_arrays(tmp_path: Path, units_of: UnitsOf, png: Png) -> None:
     (tmp_path / "a.tar").write_bytes(tar(members))
     pair, single = units_of(Store(str(tmp_path)), "webdataset", medium="frame_pair", column="a.png,b.png")
     np.testing.assert_array_equal(pair.medium.frames, [decode_image(png(0)), decode_image(png(1))])
-    assert "no column b.png; the sample has a.png, npy, json" in str(single.error)
+    assert "column b.png not found; the sample has a.png, npy, json" in str(single.error)
     good, flat = units_of(Store(str(tmp_path)), "webdataset", medium="array")
     np.testing.assert_array_equal(good.medium, array)
     assert "it must be [M, C]" in str(flat.error)
@@ -166,17 +166,17 @@ def test_a_sample_that_lacks_its_column_or_is_too_large_costs_itself_only(
     units = units_of(Store(str(tmp_path)), "webdataset", keep=("cls",))
     assert [unit.medium for unit in units] == [b"zero", None, None, b"three"]
     assert [unit.kept.get("cls") for unit in units] == [None, None, None, "3"]
-    assert "no column txt or text; the sample has cls" in str(units[1].error)
-    assert "txt has 101 bytes: it may have 100" in str(units[2].error)
+    assert "column txt or text not found; the sample has cls" in str(units[1].error)
+    assert "txt has 101 bytes, at most 100 are read" in str(units[2].error)
 
 
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"medium": "image"}, r"a\.tar: no column 'jpg or jpeg or .*'; there is cls, txt"),
-        ({"column": "body"}, r"a\.tar: no column 'body'; there is cls, txt"),
-        ({"id_column": "key"}, r"a\.tar: no column 'key'"),
-        ({"keep": ("json",)}, r"a\.tar: no column 'json'"),
+        ({"medium": "image"}, r"a\.tar: column 'jpg or jpeg or .*' not found; available columns: cls, txt"),
+        ({"column": "body"}, r"a\.tar: column 'body' not found; available columns: cls, txt"),
+        ({"id_column": "key"}, r"a\.tar: column 'key' not found"),
+        ({"keep": ("json",)}, r"a\.tar: column 'json' not found"),
     ],
 )
 def test_a_column_that_no_sample_has_ends_the_plan(
@@ -194,10 +194,10 @@ def test_a_column_that_no_sample_has_ends_the_plan(
 
 def test_a_sample_that_is_there_twice_ends_the_plan(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "a.tar").write_bytes(tar([("a/0.txt", b"zero"), ("a/1.txt", b"one"), ("a/0.cls", b"0")]))
-    with pytest.raises(AccessError, match=r"a\.tar: 'a/0' is there twice, at byte 0 and again at byte 2048"):
+    with pytest.raises(AccessError, match=r"a\.tar: 'a/0' exists twice, at byte 0 and at byte 2048"):
         units_of(Store(str(tmp_path)), "webdataset")
     (tmp_path / "a.tar").write_bytes(tar([("0.txt", b"zero"), ("0.TXT", b"one")]))
-    with pytest.raises(AccessError, match=r"a\.tar: '0\.txt' is there twice"):
+    with pytest.raises(AccessError, match=r"a\.tar: '0\.txt' exists twice"):
         units_of(Store(str(tmp_path)), "webdataset")
 
 

@@ -192,11 +192,11 @@ def test_what_cannot_be_run_is_refused_before_any_work(options, checkpoint, tmp_
         run(options(checkpoint=str(language)))
     with pytest.raises(CheckpointError, match="nowhere"):
         run(options(checkpoint=str(tmp_path / "nowhere")))
-    with pytest.raises(AccessError, match=r"no images or .* there"):
+    with pytest.raises(AccessError, match=r"no images or .* found"):
         run(options(input=str(checkpoint)))
     with pytest.raises(UsageError, match=r"task 'image-clasification' must be one of .*image-classification"):
         run(options(task="image-clasification"))
-    with pytest.raises(UsageError, match=r"input_format .pictures. is none of auto, .*images"):
+    with pytest.raises(UsageError, match=r"input_format .pictures. must be one of auto, .*images"):
         run(options(input_format="pictures"))
     with pytest.raises(UsageError, match="room for 0"):
         run(options(device="cuda"))

@@ -18,7 +18,7 @@ from pipeline.runtime.plan.planner import pieces_of_entries
 from pipeline.runtime.plan.unit_limit import count_units
 from pipeline.sandbox import ResourceLimits, Sandbox
 from pipeline.sources import IMAGES, PARQUET, TEXT, Piece, SourceOptions, discover, source_for
-from pipeline.sources.parquet_source import Parquet
+from pipeline.sources.record_source import RecordSource
 from pipeline.storage import AccessError, Entry, Store
 from tests import harmful_units
 from tests.sample_videos import make_video
@@ -91,14 +91,14 @@ def test_a_film_that_its_player_dies_of_is_counted_as_it_will_be_loaded(tmp_path
 
 def test_what_ends_a_plan_ends_it_from_a_child_too(tables: Store) -> None:
     with isolated(PARQUET.configured(SourceOptions(column="words")), LIMITS) as opened:
-        with pytest.raises(AccessError, match=r"a\.parquet.*no column 'words'.*text, name, number"):
+        with pytest.raises(AccessError, match=r"a\.parquet.*column 'words' not found.*text, name, number"):
             list(pieces_of_entries(opened, tables, tables.entries()))
         with pytest.raises(ValueError, match="fps"):
             opened.configured(SourceOptions(fps=2.0))
 
 
 @dataclass(frozen=True)
-class Greedy(Parquet):
+class Greedy(RecordSource):
     """Takes nearly all memory for a while at one file; takes the others for damaged meanwhile."""
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:

@@ -1,0 +1,109 @@
+"""The contract of a record format: how its files are cut into pieces and read as records."""
+
+from __future__ import annotations
+
+import json
+import re
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import pyarrow as pa
+
+from pipeline.media import BadMedium, MediumKind
+from pipeline.sources.source import Piece, SourceOptions
+from pipeline.storage import AccessError, Entry, Store
+
+DEFAULT_COLUMN: Mapping[MediumKind, tuple[str, ...]] = {"text": ("text",), "image": ("image",), "array": ("inputs",)}
+"""Columns that hold the medium if the user names none."""
+
+_MAX_LISTED_COLUMNS = 20  # in an error message
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Record(NamedTuple):
+    """One record of a file.
+
+    Attributes:
+        place: place in the file, as the unit's id shows it: a byte offset, a row number or a sample name.
+        next_place: place of the record after this one.
+        values: values by column; an exception if they cannot be read.
+        number: index of the record in its file, 0 if it is not known.
+    """
+
+    place: str
+    next_place: str
+    values: Mapping[str, Any] | Exception
+    number: int = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordRequest:
+    """What a run reads of each record.
+
+    Attributes:
+        options: the source options.
+        medium_columns: columns that hold the medium.
+        identity: columns that replace attributes of the unit (id, uri, version), by attribute.
+    """
+
+    options: SourceOptions = field(default_factory=SourceOptions)
+    medium_columns: tuple[str, ...] = DEFAULT_COLUMN["text"]
+    identity: Mapping[str, str] = field(default_factory=dict, hash=False)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """All columns that are read, each once."""
+        return tuple(dict.fromkeys((*self.medium_columns, *self.identity.values(), *self.options.keep)))
+
+
+class RecordReader(ABC):
+    """Reads the files of one format. Stateless and picklable."""
+
+    @abstractmethod
+    def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
+        """Cut one file into pieces, see `Source.pieces`. A damaged file is one piece without `begin`."""
+
+    @abstractmethod
+    def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
+        """Yield the records that start in the piece, of the planned version, with the requested columns they have."""
+
+    @abstractmethod
+    def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
+        """Return the schema of the kept columns. Raise AccessError if the file lacks one, as far as its start shows."""
+
+    def kept_value(self, value: Any) -> Any:
+        """Return a value of a kept column as the output stores it."""
+        return as_text(value)
+
+    def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
+        """Return the medium of a piece without `begin`, which is one unit. Raise the reason if there is none."""
+        raise BadMedium("the file could not be decompressed to its end when it was planned")
+
+    def explain(self, error: Exception, place: str) -> Exception:  # noqa: ARG002
+        """Return the error to report for the rest of a piece that cannot be read from `place` on."""
+        return error
+
+
+def missing_column(uri: str, name: str, available: Iterable[str]) -> AccessError:
+    """Return the error for a file that lacks a column."""
+    names = list(available)
+    listed = ", ".join(names[:_MAX_LISTED_COLUMNS]) or "none"
+    more = f" and {len(names) - _MAX_LISTED_COLUMNS:,} more" if len(names) > _MAX_LISTED_COLUMNS else ""
+    return AccessError(f"{uri}: column {name!r} not found; available columns: {listed}{more}")
+
+
+def text_kept(request: RecordRequest) -> pa.Schema:
+    """Return the schema of kept columns in formats without types: strings."""
+    return pa.schema([(name, pa.string()) for name in request.options.keep])
+
+
+def as_text(value: Any) -> str | None:
+    """Return a value as valid Unicode: a string as it is, anything else as JSON. Lone surrogates become U+FFFD."""
+    if value is None:
+        return None
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return _SURROGATE.sub("\ufffd", text)

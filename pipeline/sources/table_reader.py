@@ -1,0 +1,197 @@
+"""Reads typed tables, whose rows are counted when they are planned. Formats are opened as a `Table`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.media import BadMedium, MediumKind
+from pipeline.sources.arrow_columns import (
+    check_column,
+    check_id,
+    check_kept,
+    check_medium,
+    check_safe,
+    check_undamaged,
+    stored,
+    to_kept,
+    to_value,
+)
+from pipeline.sources.compressed import open_decompressed
+from pipeline.sources.file_signatures import describe
+from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, as_text
+from pipeline.sources.source import Piece
+from pipeline.storage import AccessError, Entry, StorageError, Store
+
+T = TypeVar("T")
+
+TABLE_MEDIA: frozenset[MediumKind] = frozenset({"text", "image", "frame_pair", "array"})
+TABLE_PIECE_BYTES = 16 << 20
+TABLE_PIECE_ROWS = 4096
+
+_DECODED_BYTES: dict[MediumKind, int] = {"image": 8, "frame_pair": 8}  # per byte of a typical JPEG
+_SIGNATURE_BYTES = 512  # read to describe a file that is not a table
+
+
+class RowGroup(NamedTuple):
+    """Rows that are stored together.
+
+    Attributes:
+        rows: number of rows.
+        size: bytes of the requested columns.
+        offset: byte at which the group starts, if it can be read from there.
+    """
+
+    rows: int
+    size: int
+    offset: int | None = None
+
+
+class Table(Protocol):
+    """An open file of one format. Opening it, and its methods, raise anything if it is damaged."""
+
+    schema: pa.Schema
+
+    def row_groups(self, columns: tuple[str, ...]) -> list[RowGroup]:
+        """Return the row groups in their order, without reading the rows."""
+
+    def batches(self, piece: Piece, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield the rows of a piece, or to the end of the file, in batches with the number of their first row."""
+
+
+def check_columns(uri: str, schema: pa.Schema, request: RecordRequest) -> None:
+    """Raise AccessError if a requested column is missing or has a type that cannot hold what is requested of it."""
+    check_safe(uri, schema)
+    for name in request.medium_columns:
+        check_medium(uri, name, check_column(uri, schema, name), request.options.medium)
+    for name in request.identity.values():
+        check_id(uri, name, check_column(uri, schema, name))
+    for name in request.options.keep:
+        check_column(uri, schema, name)
+
+
+@dataclass(frozen=True)
+class TableReader(RecordReader):
+    """Reads rows. The place of a row is its number in the file, `train.parquet#1234`.
+
+    Only the requested columns are read, and never one whose type would run code. Kept columns keep their types. A piece
+    lies in one row group, and its number of units is known.
+
+    Attributes:
+        kind: of file, in messages: "a Parquet file".
+        signature: first bytes of such a file.
+        open_table: opens a file of a given size.
+        check: checks the schema of a file.
+    """
+
+    kind: str
+    signature: bytes
+    open_table: Callable[[BinaryIO, int], Table]
+    check: Callable[[str, pa.Schema, RecordRequest], None] = check_columns
+
+    def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
+        """Return the kept columns with their types; empty if the file is damaged."""
+        schema = self._inspect(store, entry, lambda table: table.schema)
+        if schema is None:
+            return pa.schema([])
+        uri = store.uri_of(entry.key)
+        self.check(uri, schema, request)
+        types = {name: check_column(uri, schema, name) for name in request.options.keep}
+        for name, kind in types.items():
+            check_kept(uri, name, kind)
+        return pa.schema(list(types.items()))
+
+    def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
+        """Cut each row group into ranges of rows."""
+
+        def row_groups(table: Table) -> list[RowGroup]:
+            self.check(store.uri_of(entry.key), table.schema, request)
+            return table.row_groups(request.columns)
+
+        groups = self._inspect(store, entry, row_groups)
+        if groups is None:
+            yield Piece.of(entry, units=1)
+            return
+        first = 0
+        for group in groups:
+            yield from _cut(entry, group, first, request)
+            first += group.rows
+        if not first:
+            yield Piece.of(entry, begin=0, end=0, units=0)
+
+    def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
+        """Yield the rows of the piece."""
+        if piece.begin == piece.end:
+            return
+        with open_decompressed(store, piece.key, piece.version) as file:
+            table = self.open_table(file, piece.size)
+            check_safe(store.uri_of(piece.key), table.schema)
+            for first, batch in table.batches(piece, request.columns):
+                columns = {name: batch.column(batch.schema.get_field_index(name)) for name in request.columns}
+                for column in columns.values():
+                    check_undamaged(column)
+                columns = {name: stored(column) for name, column in columns.items()}
+                for row in range(batch.num_rows):
+                    yield Record(str(first + row), str(first + row + 1), _values(columns, row, request), first + row)
+
+    def kept_value(self, value: Any) -> Any:
+        """Return the value itself, a string as valid Unicode. Times that Python cannot hold are Arrow scalars."""
+        if isinstance(value, np.ndarray):  # of a column that holds the medium as well
+            return value.tolist()
+        return as_text(value) if isinstance(value, str) else value
+
+    def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
+        """Raise what is wrong with a file that was damaged when it was planned."""
+        with open_decompressed(store, piece.key, piece.version) as file:
+            start = file.read(_SIGNATURE_BYTES)
+        if start.startswith(self.signature):
+            raise BadMedium(f"{self.kind} that is truncated or damaged")
+        raise BadMedium(f"{describe(start)}, not {self.kind}")
+
+    def explain(self, error: Exception, place: str) -> Exception:
+        """Return the error with the row from which the file is damaged; parsers' own words are made printable."""
+        if isinstance(error, StorageError | BadMedium):
+            return error
+        text = " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())
+        bad = BadMedium(f"{self.kind} that is damaged from row {int(place):,} on: {text or type(error).__name__}")
+        bad.__cause__ = error  # tells a shortage of memory from damage
+        return bad
+
+    def _inspect(self, store: Store, entry: Entry, inspect: Callable[[Table], T]) -> T | None:
+        """Return what `inspect` returns for the open file; None if the file is damaged."""
+        try:
+            with open_decompressed(store, entry.key) as file:
+                return inspect(self.open_table(file, entry.size))
+        except (AccessError, StorageError):
+            raise
+        except Exception:  # noqa: BLE001  a parser of untrusted bytes: whatever it raises, the file is damaged
+            return None
+
+
+def _cut(entry: Entry, group: RowGroup, first: int, request: RecordRequest) -> Iterator[Piece]:
+    """Yield pieces of a row group whose first row has the number `first` in its file."""
+    rows, size = group.rows, group.size
+    fitting = TABLE_PIECE_BYTES * rows // size if size else rows
+    each = max(1, min(TABLE_PIECE_ROWS, fitting, request.options.piece_units or TABLE_PIECE_ROWS))
+    weight = size * _DECODED_BYTES.get(request.options.medium, 1)
+    for begin in range(first, first + rows, each):
+        end = min(begin + each, first + rows)
+        units = end - begin
+        yield Piece.of(
+            entry, begin=begin, end=end, first=first, offset=group.offset, units=units, weight=weight * units // rows
+        )
+
+
+def _values(columns: dict[str, pa.Array], row: int, request: RecordRequest) -> dict[str, Any] | Exception:
+    """Return the values of one row, or why they cannot be read, for example a time that Python cannot hold."""
+    read = {*request.medium_columns, *request.identity.values()}
+    try:
+        return {
+            name: to_value(column[row]) if name in read else to_kept(column[row]) for name, column in columns.items()
+        }
+    except Exception as error:  # noqa: BLE001  it costs this row only
+        return error
