@@ -147,6 +147,8 @@ def cluster(s3: S3) -> Iterator[None]:
             object_store_memory=200 << 20,
             log_to_driver=False,
             logging_level="ERROR",
+            # A worker costs a second of CPU to start: those of one test wait for the next one's tasks.
+            _system_config={"idle_worker_killing_time_threshold_ms": 3_600_000, "num_workers_soft_limit": 12},
         )
     yield
     ray.shutdown()
