@@ -1,6 +1,6 @@
-"""Films for tests, written by PyAV: each frame shows its number, in blocks that outlast any codec, and there is a tone.
+"""Videos for tests, written by PyAV: each frame shows its number in blocks that survive any codec; the audio is a tone.
 
-The number is shown upright, so a film that is stored turned shows it once it is turned back.
+The number is drawn upright, so a video that is stored rotated shows it only after it is rotated back.
 """
 
 from __future__ import annotations
@@ -9,16 +9,17 @@ import heapq
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeAlias
 
 import av
 import numpy as np
 
 GRID = 4
-"""Blocks a side. The first is white, so that a turned frame is told from an upright one; 15 are the number's bits."""
+"""Blocks per side. The first one is white, to tell upright frames from rotated ones; the others are 15 bits."""
 
-_AUDIO_BLOCK = 1024
-_VIDEO = {".webm": "libvpx", ".avi": "mpeg4"}
-_AUDIO = {".webm": "libopus", ".avi": "pcm_s16le", ".mkv": "flac"}
+_AUDIO_BLOCK = 1024  # samples per frame given to the encoder
+_VIDEO_CODECS = {".webm": "libvpx", ".avi": "mpeg4"}
+_AUDIO_CODECS = {".webm": "libopus", ".avi": "pcm_s16le", ".mkv": "flac"}
 _CODEC_OPTIONS: dict[str, dict[str, str]] = {
     "libx264": {"preset": "veryfast", "crf": "16", "x264-params": "log-level=none:scenecut=0"},
     "libx265": {"preset": "ultrafast", "x265-params": "log-level=none"},
@@ -28,9 +29,12 @@ _CODEC_OPTIONS: dict[str, dict[str, str]] = {
     "mpeg2video": {"qscale": "2"},
 }
 
+_TimedPackets: TypeAlias = Iterator[tuple[float, av.Packet]]
+"""Packets with their time in seconds after the first frame."""
+
 
 def numbered(number: int, size: tuple[int, int]) -> np.ndarray:
-    """uint8 [H, W, 3] that shows a number of 0…32767; of a size (width, height) of less than 4 a single gray."""
+    """Draw a number from 0 to 32767 as uint8 [H, W, 3]; only a shade of gray if `size` (width, height) is below 4."""
     width, height = size
     if min(size) < GRID:
         return np.full((height, width, 3), 16 + number * 8 % 224, np.uint8)
@@ -41,18 +45,23 @@ def numbered(number: int, size: tuple[int, int]) -> np.ndarray:
 
 
 def number_of(frame: np.ndarray) -> int:
-    """The number that a frame uint8 [H, W, 3] shows; ValueError where it is none, or is not upright."""
+    """Read the number that a frame uint8 [H, W, 3] shows. Raise ValueError without a number or if it is rotated."""
     height, width = frame.shape[:2]
     rows, columns = ((2 * np.arange(GRID) + 1) * side // (2 * GRID) for side in (height, width))
     means = frame.mean(axis=2)
     lit = [bool(means[row, column] > 125) for row in rows for column in columns]
     if not lit[0]:
-        raise ValueError("the frame shows no number, or is turned")
+        raise ValueError("the frame shows no number, or is not upright")
     return sum(1 << bit for bit, one in enumerate(lit[1:]) if one)
 
 
+def noise(number: int, size: tuple[int, int]) -> np.ndarray:
+    """Draw random pixels uint8 [H, W, 3], which make large files."""
+    return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
+
+
 def tone(times: np.ndarray, frequency: float = 440.0) -> np.ndarray:
-    """The sound at times in seconds: float32 in [-0.5, 0.5]."""
+    """Return the samples of a tone at times in seconds, float32 in [-0.5, 0.5]."""
     return (0.5 * np.sin(2 * np.pi * frequency * times)).astype(np.float32)
 
 
@@ -96,42 +105,38 @@ def make_video(
     """
     shown = [number / rate for number in range(round(seconds * rate))] if times is None else list(times)
     with av.open(str(path), "w", options=dict(format_options or {})) as container:
-        video = _video_stream(container, path, codec, size, rate, rotation, pixels, gop, b_frames, options)
-        audio = None if audio_rate is None else _audio_stream(container, path, audio_codec, audio_rate, channels)
-        packets = _video_packets(video, shown, size, start, rotation, draw)
-        audio_packets: Iterator[tuple[float, av.Packet]] = iter(())
-        if audio is not None:
+        codec = codec or _VIDEO_CODECS.get(path.suffix, "libx264")
+        video = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
+        video.width, video.height = size if rotation % 180 == 0 else size[::-1]
+        video.pix_fmt = pixels
+        context = video.codec_context
+        has_frame_times = path.suffix != ".avi" and not codec.startswith("mpeg")
+        context.time_base = Fraction(1, 90_000) if has_frame_times else 1 / context.framerate
+        context.gop_size, context.max_b_frames, context.thread_count = gop, b_frames, 1
+        video.options = _CODEC_OPTIONS.get(codec, {}) | dict(options or {})
+        if rotation:
+            video.set_display_rotation(rotation)
+        tracks = [_video_packets(video, shown, size, start, rotation, draw)]
+        if audio_rate is not None:
+            codec = audio_codec or _AUDIO_CODECS.get(path.suffix, "aac")
+            layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
+            audio = container.add_stream(codec, rate=audio_rate, layout=layout)
             begin = start if audio_start is None else audio_start
             length = seconds if audio_seconds is None else audio_seconds
-            audio_packets = _audio_packets(audio, begin, length, start, waveform)
-        for _, packet in _by_time(packets, audio_packets):
+            tracks.append(_audio_packets(audio, begin, length, start, waveform))
+        for _, packet in heapq.merge(*tracks, key=lambda timed: timed[0]):  # interleaved by time
             container.mux(packet)
     return path
 
 
-def _video_stream(container, path, codec, size, rate, rotation, pixels, gop, b_frames, options):  # type: ignore[no-untyped-def]
-    codec = codec or _VIDEO.get(path.suffix, "libx264")
-    stream = container.add_stream(codec, rate=Fraction(rate).limit_denominator(1001))
-    stream.width, stream.height = size if rotation % 180 == 0 else size[::-1]
-    stream.pix_fmt = pixels
-    context = stream.codec_context
-    counts_frames = path.suffix == ".avi" or codec.startswith("mpeg")  # and knows no other time
-    context.time_base = 1 / stream.codec_context.framerate if counts_frames else Fraction(1, 90_000)
-    context.gop_size, context.max_b_frames, context.thread_count = gop, b_frames, 1
-    chosen = _CODEC_OPTIONS.get(codec, {}) | dict(options or {})
-    stream.options = chosen
-    if rotation:
-        stream.set_display_rotation(rotation)
-    return stream
-
-
-def _audio_stream(container, path, codec, rate, channels):  # type: ignore[no-untyped-def]
-    layout = {1: "mono", 2: "stereo", 6: "5.1"}[channels]
-    return container.add_stream(codec or _AUDIO.get(path.suffix, "aac"), rate=rate, layout=layout)
-
-
-def _video_packets(stream, shown, size, start, rotation, draw):  # type: ignore[no-untyped-def]
-    """(seconds, packet) of the frames."""
+def _video_packets(
+    stream: av.VideoStream,
+    shown: Sequence[float],
+    size: tuple[int, int],
+    start: float,
+    rotation: int,
+    draw: Callable[[int, tuple[int, int]], np.ndarray],
+) -> _TimedPackets:
     base = stream.codec_context.time_base
     for number, time in enumerate(shown):
         stored = np.ascontiguousarray(np.rot90(draw(number, size), -rotation // 90))
@@ -143,8 +148,10 @@ def _video_packets(stream, shown, size, start, rotation, draw):  # type: ignore[
         yield shown[-1] if shown else 0.0, packet
 
 
-def _audio_packets(stream, begin, seconds, start, waveform):  # type: ignore[no-untyped-def]
-    """(seconds, packet) of the sound, the same in every channel."""
+def _audio_packets(
+    stream: av.AudioStream, begin: float, seconds: float, start: float, waveform: Callable[[np.ndarray], np.ndarray]
+) -> _TimedPackets:
+    """Encode `seconds` of audio from time stamp `begin` on, the same in every channel."""
     rate, layout = stream.codec_context.sample_rate, stream.codec_context.layout
     for at in range(0, round(seconds * rate), _AUDIO_BLOCK):
         count = min(_AUDIO_BLOCK, round(seconds * rate) - at)
@@ -156,8 +163,3 @@ def _audio_packets(stream, begin, seconds, start, waveform):  # type: ignore[no-
             yield begin - start + at / rate, packet
     for packet in stream.encode(None):
         yield begin - start + seconds, packet
-
-
-def _by_time(*tracks):  # type: ignore[no-untyped-def]
-    """What the tracks give, in order of time: they lie interleaved in the file."""
-    return heapq.merge(*tracks, key=lambda timed: timed[0])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -50,10 +49,6 @@ class ArrayInputs(InputTransform):
         if medium.ndim != 2 or medium.shape[1] != self.channels or not len(medium):
             raise ValueError(f"an array {list(medium.shape)} must be [M, {self.channels}]: d_model of the checkpoint")
         return {"inputs": np.ascontiguousarray(medium, np.float32)}
-
-    def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
-        """Group arrays of equal length."""
-        return shapes.get("inputs")
 
     def collate(self, arrays: dict[str, list[np.ndarray]]) -> torch.Tensor:
         """Return inputs float32 [B, M, channels]."""

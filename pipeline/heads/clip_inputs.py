@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -135,10 +135,6 @@ class ClipInputs(InputTransform):
         times = medium.clip_index, medium.start_seconds, medium.end_seconds
         flags = medium.has_audio, medium.padded_frames
         return {"frames": medium.frames, "samples": medium.samples, **position_arrays(times, flags)}
-
-    def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:  # noqa: ARG002
-        """Group all clips: those of a checkpoint have one shape."""
-        return None
 
     def collate(self, arrays: dict[str, list[np.ndarray]]) -> dict[str, Any]:
         """Return tensors "frames" uint8 [B, T, h, w, 3] and "samples" float32 [B, S], and arrays "times" and "flags".

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -67,10 +67,6 @@ class FlowInputs(InputTransform):
             "index": np.array([medium.frame_index], np.int64),
             "start": np.array([np.nan if start is None else start], np.float64),
         }
-
-    def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
-        """Group frames of equal size."""
-        return shapes["frames"][1:3]
 
     def collate(self, arrays: dict[str, list[np.ndarray]]) -> dict[str, Any]:
         """Return {"frames": tensor uint8 [B, 2, H, W, 3], "index": array int64 [B], "start": array float64 [B]}.

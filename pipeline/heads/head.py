@@ -105,7 +105,11 @@ class InputTransform(Protocol):
         """
 
     def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
-        """Return what the units of a micro-batch must have in common, given the shapes of one unit's arrays."""
+        """Return what the units of a micro-batch must have in common, given the shapes of one unit's arrays.
+
+        By default, units whose arrays have equal shapes are predicted together.
+        """
+        return tuple(sorted(shapes.items()))
 
     def collate(self, arrays: dict[str, list[np.ndarray]]) -> Any:
         """Return the inputs of a micro-batch, on the CPU, from the arrays of units of one bucket."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
@@ -51,10 +50,6 @@ class ImageInputs(InputTransform):
     def transform(self, medium: np.ndarray) -> dict[str, np.ndarray]:
         """Return {"image": uint8 [3, height, width]}, cropped and resized, from an RGB image uint8 [H, W, 3]."""
         return {"image": self.image_transform.apply(medium)}
-
-    def bucket(self, shapes: Mapping[str, tuple[int, ...]]) -> Hashable:
-        """Group images of equal size."""
-        return shapes.get("image")
 
     def collate(self, arrays: dict[str, list[np.ndarray]]) -> torch.Tensor | None:
         """Return pixels uint8 [B, 3, H, W], a quarter of the bytes of float32; None for units with stored latents."""

@@ -100,13 +100,14 @@ class VideoSource(FileSource):
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
         """Read the pairs or clips of a piece. A video that ends before the piece gives one unit more, with an error."""
+        from pipeline.sources.video.pair_reader import ConsecutivePairs
         from pipeline.sources.video.video_file import open_video
 
         uri, units = store.uri_of(piece.key), self._units()
         spacing, next_seconds = 1.0, units.start_seconds(piece.begin or 0)
         try:
             with open_video(store, piece.key, piece.version) as video:
-                interval = units.interval(video.frame_rate)
+                interval = 1 / video.frame_rate if isinstance(units, ConsecutivePairs) else units.start_seconds(1)
                 spacing = min(1 / video.frame_rate, interval)
                 for seconds, content, unit_spacing in self._read(store, video, piece):
                     unit = Unit(id=unit_id(piece.key, seconds, unit_spacing), uri=uri, version=piece.version)

@@ -30,7 +30,7 @@ CLIP = {"num_frames": 16, "audio_samples_per_frame": 1920, "samples_per_patch": 
 def folder(tmp_path: Path, listener: tuple[str, list[str]]) -> Iterator[Path]:
     """Every film there is, and scripts that name a server, which is asked for nothing."""
     address, heard = listener
-    damaged_videos.make_films(tmp_path / "in")
+    damaged_videos.make_videos(tmp_path / "in")
     damaged_videos.make_scripts(tmp_path / "in", address)
     yield tmp_path / "in"
     assert heard == []
@@ -93,14 +93,14 @@ def test_bad_films_cost_themselves_only_where_clips_are_asked_for(run: Run, chec
     assert_costs(found, folder)
     for key in damaged_videos.GOOD:
         assert [(row["has_audio"], row["clip_index"]) for row in found.predicted(key)] == [
-            (key == "sound.mp4", 0),
-            (key == "sound.mp4", 1),
+            (key == "audio.mp4", 0),
+            (key == "audio.mp4", 1),
         ]
     # Films without sound are predicted with zeros in its place.
     shown = decoded(folder / "silent.mp4", 0)
     frames = np.stack([reduce_frame(frame, height=16, width=16) for _, frame in shown[:16]])
     samples = np.zeros(30_720, np.float32)
     expected = reference_outputs.clips_in_passes(model, frames[None], samples[None])
-    silent, heard = found.predicted("silent.mp4")[0], found.predicted("sound.mp4")[0]
+    silent, heard = found.predicted("silent.mp4")[0], found.predicted("audio.mp4")[0]
     np.testing.assert_allclose(silent["logits"], expected["label"][0], atol=1e-4 * np.ptp(expected["label"]))
     assert np.abs(np.subtract(heard["logits"], silent["logits"])).max() > 1e-2 * np.ptp(expected["label"])

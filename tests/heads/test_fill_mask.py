@@ -1,4 +1,4 @@
-"""The head from a text with masks to its row, on a real checkpoint of a small random model, against transformers."""
+"""Fill-mask from a text to its row, with a small random checkpoint, against transformers."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ LONG = "".join(f"{number} is [MASK]; " for number in range(20))
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that reads 40 tokens, with its tokenizer beside it."""
+    """A checkpoint with at most 40 tokens, and its tokenizer."""
     folder = make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path_factory.mktemp("model"))
     PerceiverTokenizer().save_pretrained(folder)
     return folder
@@ -43,7 +43,7 @@ def reference(folder: Path) -> FillMaskPipeline:
 
 
 class Counted:
-    """A model that writes down what it was asked."""
+    """A model that records the shapes of the points that it decodes."""
 
     def __init__(self, folder: Path, dtype: torch.dtype) -> None:
         self.model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
@@ -58,7 +58,7 @@ class Counted:
 def predicted(
     folder: Path, texts: list[str | bytes], top_k: int = 5, dtype: torch.dtype = torch.float32
 ) -> tuple[list[dict[str, Any]], list[tuple[int, ...]]]:
-    """The rows of the texts in one micro-batch, as Parquet will have them, and the points of each call."""
+    """Return the rows of a micro-batch, as Parquet will have them, and the shape of the points of each decode call."""
     head = head_for("fill-mask", folder, HeadOptions(top_k=top_k))
     model = Counted(folder, dtype)
     units = [head.transform(text) for text in texts]
@@ -70,15 +70,15 @@ def predicted(
 
 
 def assert_same(ours: list[dict[str, Any]], theirs: list[dict[str, Any]]) -> None:
-    """The candidates of one mask."""
+    """Assert that the candidates of one mask equal those of transformers."""
     assert [each["token_id"] for each in ours] == [each["token"] for each in theirs]
     assert [each["token"] for each in ours] == [each["token_str"] for each in theirs]
     np.testing.assert_allclose([each["score"] for each in ours], [each["score"] for each in theirs], rtol=1e-4)
 
 
-def test_rows_equal_transformers_pipeline(folder: Path, reference: FillMaskPipeline) -> None:
+def test_rows_equal_those_of_transformers_pipeline(folder: Path, reference: FillMaskPipeline) -> None:
     rows, points = predicted(folder, list(TEXTS))
-    assert points == [(4, 38)], "texts without masks are not decoded, and no place but masks"
+    assert points == [(4, 38)], "only masks are decoded"
     for text, row in zip(TEXTS, rows, strict=True):
         assert (row["text"], row["replaced"]) == (text, False)
         ids = reference.tokenizer(text)["input_ids"]
@@ -94,12 +94,12 @@ def test_rows_equal_transformers_pipeline(folder: Path, reference: FillMaskPipel
         assert row["filled"] == reference.tokenizer.decode(filled)
 
 
-def test_filled_is_the_sequence_of_the_pipeline(folder: Path, reference: FillMaskPipeline) -> None:
+def test_filled_text_equals_that_of_transformers_pipeline(folder: Path, reference: FillMaskPipeline) -> None:
     (row,), _ = predicted(folder, ["Only [MASK] one."])
     assert row["filled"] == reference("Only [MASK] one.")[0]["sequence"]
 
 
-def test_all_candidates_are_the_softmax_over_the_whole_vocabulary(folder: Path) -> None:
+def test_scores_of_all_candidates_sum_to_one(folder: Path) -> None:
     (row,), _ = predicted(folder, ["a [MASK]"], top_k=1000)
     scores = [each["score"] for each in row["masks"][0]["candidates"]]
     assert len(scores) == 262
@@ -129,26 +129,26 @@ def test_long_texts_are_read_in_windows(folder: Path) -> None:
     assert len(short["masks"]) == 1
 
 
-def test_nothing_to_decode(folder: Path) -> None:
+def test_texts_without_masks_are_not_decoded(folder: Path) -> None:
     rows, points = predicted(folder, ["", "none", "x" * 500])
     assert points == []
     assert [row["masks"] for row in rows] == [[], [], []]
     assert [row["filled"] for row in rows] == ["", "none", "x" * 500]
 
 
-def test_what_is_not_unicode_is_predicted_and_flagged(folder: Path) -> None:
+def test_invalid_unicode_is_predicted_and_flagged(folder: Path) -> None:
     rows, _ = predicted(folder, [b"\xff [MASK]", "\ufffd [MASK]"])
     assert [row["replaced"] for row in rows] == [True, False]
     assert rows[0]["text"] == rows[1]["text"] == "\ufffd [MASK]"
     assert rows[0]["masks"] == rows[1]["masks"]
 
 
-def test_half_precision_fills_masks(folder: Path) -> None:
+def test_bfloat16_model_fills_masks(folder: Path) -> None:
     rows, _ = predicted(folder, list(TEXTS), dtype=torch.bfloat16)
     assert len(rows[0]["masks"][0]["candidates"]) == 5
 
 
-def test_texts_of_about_one_length_and_number_of_masks_share_a_micro_batch(folder: Path) -> None:
+def test_texts_of_similar_length_and_number_of_masks_share_a_micro_batch(folder: Path) -> None:
     head = head_for("fill-mask", folder, HeadOptions())
     buckets = [head.bucket({"ids": (n,), "masks": (m,)}) for n, m in ((10, 1), (90, 7), (90, 200), (300, 7))]
     assert buckets[0] == buckets[1]
@@ -156,7 +156,7 @@ def test_texts_of_about_one_length_and_number_of_masks_share_a_micro_batch(folde
     assert head.bucket({"ids": (10,), "masks": (0,)}) == head.bucket({"ids": (9000,), "masks": (0,)})
 
 
-def test_its_options_are_those_that_change_a_prediction(folder: Path) -> None:
+def test_fingerprint_has_every_option_that_changes_a_prediction(folder: Path) -> None:
     head = head_for("fill-mask", folder, HeadOptions(top_k=3))
     assert json.loads(json.dumps(head.fingerprint_options)) == {
         "transform": {"max_length": 40, "keep": "first"},
@@ -164,7 +164,7 @@ def test_its_options_are_those_that_change_a_prediction(folder: Path) -> None:
     }
 
 
-def test_logits_and_another_class_are_refused(folder: Path, tmp_path: Path) -> None:
+def test_logits_and_checkpoint_of_another_class_are_rejected(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="logits are not supported for fill-mask"):
         head_for("fill-mask", folder, HeadOptions(logits=True))
     other = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "other")

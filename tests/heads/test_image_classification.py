@@ -1,4 +1,4 @@
-"""The head from a picture to its row, on real checkpoints of small random models, against transformers' pipeline."""
+"""Image classification from an image to its row, with small random checkpoints, against transformers' pipeline."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def checkpoint(folder: Path, model_class: str) -> Path:
 
 
 def predicted(folder: Path, options: HeadOptions, dtype: torch.dtype = torch.float32) -> dict[str, list[object]]:
-    """The columns of the photographs, as a replica computes them."""
+    """Return the columns of the photographs, as a replica computes them."""
     head = head_for("image-classification", folder, options)
     model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
     units = [head.transform(photograph) for photograph in PHOTOGRAPHS]
@@ -43,7 +43,7 @@ def predicted(folder: Path, options: HeadOptions, dtype: torch.dtype = torch.flo
 
 
 @pytest.mark.parametrize("model_class", [LEARNED, FOURIER, CONV])
-def test_rows_equal_transformers_pipeline(tmp_path: Path, model_class: str) -> None:
+def test_rows_equal_those_of_transformers_pipeline(tmp_path: Path, model_class: str) -> None:
     folder = checkpoint(tmp_path, model_class)
     reference = ImageClassificationPipeline(
         model=getattr(modeling_perceiver, model_class).from_pretrained(folder),
@@ -60,24 +60,24 @@ def test_rows_equal_transformers_pipeline(tmp_path: Path, model_class: str) -> N
         assert len(rows["logits"][at]) == len(NAMES)
 
 
-def test_pixels_travel_as_bytes_of_the_models_size(tmp_path: Path) -> None:
+def test_images_are_sent_as_bytes_of_the_models_size(tmp_path: Path) -> None:
     head = head_for("image-classification", checkpoint(tmp_path, FOURIER), HeadOptions())
     arrays = head.transform(PHOTOGRAPHS[0])
     assert list(arrays) == ["image"]
     assert (arrays["image"].dtype, arrays["image"].shape) == (np.uint8, (3, 20, 20))
     assert head.unit_bytes == arrays["image"].nbytes
-    read_only = np.frombuffer(arrays["image"].tobytes(), np.uint8).reshape(3, 20, 20)  # as Arrow gives it back
+    read_only = np.frombuffer(arrays["image"].tobytes(), np.uint8).reshape(3, 20, 20)  # as arrays from Arrow are
     assert head.collate({"image": [read_only, read_only]}).shape == (2, 3, 20, 20)
 
 
-def test_bfloat16_gives_float32_scores_near_float32s(tmp_path: Path) -> None:
+def test_bfloat16_model_gives_nearly_the_same_float32_scores(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, FOURIER)
     exact, rough = predicted(folder, HeadOptions()), predicted(folder, HeadOptions(), torch.bfloat16)
     assert {np.asarray(score).dtype for score in rough["score"]} == {np.dtype(np.float32)}
     np.testing.assert_allclose(rough["score"], exact["score"], atol=0.05)
 
 
-def test_a_checkpoint_without_its_preprocessor_config_has_the_defaults(tmp_path: Path) -> None:
+def test_checkpoint_without_preprocessor_config_uses_the_defaults(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, LEARNED)
     (folder / "preprocessor_config.json").unlink()
     head = head_for("image-classification", folder, HeadOptions())
@@ -85,7 +85,7 @@ def test_a_checkpoint_without_its_preprocessor_config_has_the_defaults(tmp_path:
 
 
 @pytest.mark.parametrize("model_class", [MASKED_LM, BARE])
-def test_another_class_is_refused_by_name(tmp_path: Path, model_class: str) -> None:
+def test_checkpoint_of_another_class_is_rejected(tmp_path: Path, model_class: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [model_class]}))
     with pytest.raises(CheckpointError) as caught:
         head_for("image-classification", tmp_path, HeadOptions())
@@ -102,28 +102,28 @@ def test_another_class_is_refused_by_name(tmp_path: Path, model_class: str) -> N
         ("preprocessor_config.json", [1], "preprocessor_config.json"),
     ],
 )
-def test_a_file_that_makes_no_sense_is_named(tmp_path: Path, name: str, content: object, message: str) -> None:
+def test_invalid_file_is_rejected_with_its_name(tmp_path: Path, name: str, content: object, message: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [LEARNED]}))
     (tmp_path / name).write_text(json.dumps(content))
     with pytest.raises(CheckpointError, match=message):
         head_for("image-classification", tmp_path, HeadOptions())
 
 
-def test_no_config_is_an_error_of_the_checkpoint(tmp_path: Path) -> None:
+def test_missing_config_is_a_checkpoint_error(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no config\.json"):
         head_for("image-classification", tmp_path, HeadOptions())
 
 
-def test_a_task_without_a_head_names_those_there_are(tmp_path: Path) -> None:
+def test_unknown_task_is_rejected_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r"task 'image-clasification' must be one of .*image-classification"):
         head_for("image-clasification", tmp_path, HeadOptions())
 
 
-def test_the_fingerprint_changes_with_what_changes_a_row(tmp_path: Path) -> None:
+def test_fingerprint_changes_with_every_option_that_changes_a_row(tmp_path: Path) -> None:
     folder = checkpoint(tmp_path, LEARNED)
 
-    def fingerprint_options(**asked: object) -> object:
-        found = head_for("image-classification", folder, HeadOptions(**asked)).fingerprint_options
+    def fingerprint_options(**options: object) -> object:
+        found = head_for("image-classification", folder, HeadOptions(**options)).fingerprint_options
         assert json.loads(json.dumps(found)) == found
         return found
 
@@ -135,7 +135,7 @@ def test_the_fingerprint_changes_with_what_changes_a_row(tmp_path: Path) -> None
     assert fingerprint_options() != before
 
 
-def test_it_travels_small(tmp_path: Path) -> None:
+def test_pickled_head_is_small(tmp_path: Path) -> None:
     head = head_for("image-classification", checkpoint(tmp_path, LEARNED), HeadOptions())
     assert pickle.loads(pickle.dumps(head)) == head
     assert len(pickle.dumps(head)) < 10_000
@@ -151,7 +151,7 @@ print(sorted({"torch", "transformers", "ray", "pyarrow"} & set(sys.modules)))
 """
 
 
-def test_a_load_task_needs_no_torch(tmp_path: Path) -> None:
+def test_load_task_does_not_import_torch(tmp_path: Path) -> None:
     head = head_for("image-classification", checkpoint(tmp_path, LEARNED), HeadOptions())
     command = [sys.executable, "-c", _LOAD_TASK, pickle.dumps(head).hex()]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"

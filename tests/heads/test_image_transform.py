@@ -1,4 +1,4 @@
-"""The transform against transformers' PIL backend: the same bytes after the resize, the same floats after all of it."""
+"""Image preprocessing against transformers' PIL backend: equal bytes after resizing, equal floats at the end."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "tiny": {"size": 32, "crop_size": 32},
     "oblong": {"size": [100, 160], "crop_size": [90, 200]},
-    "crop beyond the picture": {"size": 300, "crop_size": 200},
+    "crop beyond the image": {"size": 300, "crop_size": 200},
     "crop beyond, kept": {"size": 300, "crop_size": 200, "do_resize": False},
     "no crop": {"do_center_crop": False},
     "no resize": {"do_resize": False},
@@ -58,7 +58,7 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def theirs(config: dict[str, Any], image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """uint8 and final values [3, H, W] of transformers."""
+    """Return the resized uint8 image and the final values [3, H, W] of transformers."""
 
     def process(**changes: Any) -> np.ndarray:
         processor = PerceiverImageProcessorPil(**{**config, **changes})
@@ -75,7 +75,7 @@ def assert_equal_to_theirs(config: dict[str, Any], image: np.ndarray) -> None:
         with pytest.raises(ValueError, match=str(error)):
             transform.apply(image)
         return
-    if resized.size == 0:  # a crop of a picture one pixel high, and no resize: they return nothing
+    if resized.size == 0:  # a crop of an image one pixel high, and no resize: transformers returns an empty array
         with pytest.raises(ValueError, match="the centre crop of the image is empty"):
             transform.apply(image)
         return
@@ -94,30 +94,30 @@ def sizes() -> list[tuple[int, int]]:
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_random_pictures_equal_transformers(name: str) -> None:
+def test_random_images_equal_those_of_transformers(name: str) -> None:
     rng = np.random.default_rng(0)
     for height, width in sizes():
         assert_equal_to_theirs(CONFIGS[name], rng.integers(0, 256, (height, width, 3), np.uint8))
 
 
-@pytest.mark.parametrize("name", ["hub", "crop beyond the picture", "oblong"])
-def test_photographs_equal_transformers(name: str) -> None:
+@pytest.mark.parametrize("name", ["hub", "crop beyond the image", "oblong"])
+def test_photographs_equal_those_of_transformers(name: str) -> None:
     photographs = [*load_sample_images().images, skimage.data.astronaut(), skimage.data.coffee(), skimage.data.rocket()]
     for photograph in photographs:
         assert_equal_to_theirs(CONFIGS[name], photograph)
         assert_equal_to_theirs(CONFIGS[name], photograph.transpose(1, 0, 2)[::-1])  # upright, by a view
 
 
-def test_a_batch_is_normalised_as_its_pictures_are_and_cast_last() -> None:
+def test_batch_is_normalised_as_single_images_and_cast_last() -> None:
     transform = read_transform(ON_THE_HUB)
     pixels = torch.randint(0, 256, (5, 3, 8, 9), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
-    alone = torch.cat([transform.normalise(picture[None], torch.float32) for picture in pixels])
+    alone = torch.cat([transform.normalise(image[None], torch.float32) for image in pixels])
     assert torch.equal(transform.normalise(pixels, torch.float32), alone)
     for dtype in (torch.bfloat16, torch.float16):
         assert torch.equal(transform.normalise(pixels, dtype), alone.to(dtype))
 
 
-def test_crop_pads_with_zeros_around_a_small_picture() -> None:
+def test_crop_larger_than_the_image_is_padded_with_zeros() -> None:
     image = np.ones((1, 2, 3), np.uint8)
     assert center_crop(image, 4, 3)[..., 0].tolist() == [[0, 0, 0], [0, 0, 0], [0, 1, 1], [0, 0, 0]]
 
@@ -142,19 +142,19 @@ def test_crop_pads_with_zeros_around_a_small_picture() -> None:
         ({"rescale_factor": "1/255"}, r"rescale_factor \('1/255'\) must be a number"),
     ],
 )
-def test_a_config_that_makes_no_sense_names_the_key(config: dict[str, Any], message: str) -> None:
+def test_invalid_config_is_rejected_with_its_key(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_transform(config)
 
 
-def test_options_are_what_json_gives_back_and_tell_transforms_apart() -> None:
+def test_fingerprint_survives_json_and_differs_between_transforms() -> None:
     options = [read_transform(config).fingerprint_options for config in CONFIGS.values()]
     assert [json.loads(json.dumps(option)) for option in options] == options
     assert read_transform(CONFIGS["no file"]).fingerprint_options == read_transform(ON_THE_HUB).fingerprint_options
     assert read_transform(CONFIGS["tiny"]).fingerprint_options != read_transform(ON_THE_HUB).fingerprint_options
 
 
-def test_it_travels_and_knows_its_bytes() -> None:
+def test_transform_is_picklable_and_estimates_its_bytes() -> None:
     transform = read_transform(ON_THE_HUB)
     assert pickle.loads(pickle.dumps(transform)) == transform
     assert transform.unit_bytes == 3 * 224 * 224

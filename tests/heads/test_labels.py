@@ -1,4 +1,4 @@
-"""Labels and scores from logits, as transformers' own pipeline gives them."""
+"""Labels and scores from logits, against transformers' pipeline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def labels(config: dict[str, Any] | None = None, **options: Any) -> Labels:
     return Labels.from_config(ANIMALS if config is None else config, HeadOptions(**options))
 
 
-def test_best_label_and_the_next_ones() -> None:
+def test_row_has_the_best_label_and_the_next_best() -> None:
     rows = labels(top_k=2).rows(torch.tensor([[0.0, 2.0, 1.0], [3.0, -1.0, 0.0]]))
     softmax = torch.tensor([[0.0, 2.0, 1.0], [3.0, -1.0, 0.0]]).softmax(dim=1).tolist()
     assert rows["label_id"].tolist() == [1, 0]
@@ -34,7 +34,7 @@ def test_best_label_and_the_next_ones() -> None:
     assert "logits" not in rows
 
 
-def test_columns_are_the_rows() -> None:
+def test_columns_are_those_of_the_rows() -> None:
     for logits in (False, True):
         head = labels(logits=logits)
         assert list(head.columns) == list(head.rows(torch.zeros(2, 3)))
@@ -49,20 +49,20 @@ def test_logits_are_kept_in_the_order_of_the_labels() -> None:
     assert rows["logits"].tolist() == [[0.5, 2.0, 1.0]]
 
 
-def test_more_than_there_are_labels_is_all_of_them() -> None:
+def test_top_k_above_the_number_of_labels_keeps_all() -> None:
     assert len(labels(top_k=50).rows(torch.zeros(1, 3))["topk"][0]) == 3
     assert (
         labels(top_k=50).fingerprint_options == labels(top_k=3).fingerprint_options
     )  # the same predictions, so the same run
 
 
-def test_of_equal_logits_the_lower_id_comes_first() -> None:
+def test_equal_logits_are_ordered_by_id() -> None:
     names = {"id2label": {str(label): f"label {label}" for label in range(2000)}}
     rows = labels(names, top_k=2000).rows(torch.zeros(3, 2000))
     assert [each["label_id"] for each in rows["topk"][2]] == list(range(2000))
 
 
-def test_scores_too_close_to_tell_keep_the_order_of_their_logits() -> None:
+def test_labels_with_equal_scores_keep_the_order_of_their_logits() -> None:
     rows = labels().rows(torch.tensor([[-200.0, 100.0, -150.0]]))  # two of the softmax's values are 0
     assert [each["label"] for each in rows["topk"][0]] == ["dog", "emu", "cat"]
 
@@ -89,7 +89,7 @@ def test_scores_are_computed_in_float32(dtype: torch.dtype) -> None:
         ({"num_labels": 1, "problem_type": "regression"}, "none"),
     ],
 )
-def test_how_a_logit_becomes_a_score(config: dict[str, Any], scores: str) -> None:
+def test_scoring_follows_transformers_pipeline(config: dict[str, Any], scores: str) -> None:
     logits = torch.linspace(2, -1, config["num_labels"])[None]
     expected = {"softmax": logits.softmax(dim=1), "sigmoid": logits.sigmoid(), "none": logits}[scores]
     rows = labels(config).rows(logits)
@@ -98,12 +98,12 @@ def test_how_a_logit_becomes_a_score(config: dict[str, Any], scores: str) -> Non
 
 
 @pytest.mark.parametrize("config", [{}, {"num_labels": 1}, {"num_labels": 7}, ANIMALS, {"num_labels": 9, **ANIMALS}])
-def test_names_are_those_of_transformers(config: dict[str, Any]) -> None:
+def test_label_names_equal_those_of_transformers(config: dict[str, Any]) -> None:
     theirs = PerceiverConfig(**config).id2label
     assert dict(enumerate(labels(config).names)) == theirs
 
 
-def test_a_label_without_a_name_is_called_by_its_number() -> None:
+def test_label_without_a_name_is_named_by_its_number() -> None:
     assert labels({"id2label": {"0": "cat", "2": None, "7": "out of range"}}).names == ("cat", "LABEL_1", "LABEL_2")
     assert labels({"id2label": {"0": 7, "1": "seven"}}).names == ("7", "seven")
 
@@ -118,16 +118,16 @@ def test_a_label_without_a_name_is_called_by_its_number() -> None:
         ({"num_labels": "3"}, r"num_labels \('3'\)"),
     ],
 )
-def test_a_config_that_makes_no_sense_names_the_key(config: dict[str, Any], message: str) -> None:
+def test_invalid_config_is_rejected_with_its_key(config: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         labels(config)
 
 
-def test_logits_of_another_model_are_refused() -> None:
+def test_wrong_number_of_logits_is_rejected() -> None:
     with pytest.raises(ValueError, match="the model gave 4 logits for 3 labels"):
         labels().rows(torch.zeros(1, 4))
 
 
-def test_top_k_starts_at_one() -> None:
+def test_top_k_below_one_is_rejected() -> None:
     with pytest.raises(ValueError, match=r"top_k \(0\) must be at least 1"):
         HeadOptions(top_k=0)

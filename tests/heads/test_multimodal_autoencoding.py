@@ -1,4 +1,4 @@
-"""The head from a clip to its row, on real checkpoints of small random models, against transformers in many passes."""
+"""Multimodal autoencoding from a clip to its row, with small random checkpoints, against transformers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ PHOTOGRAPHS = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.che
 
 TINY: Mapping[str, Any] = {"id2label": NAMES}
 WIDE: Mapping[str, Any] = {"id2label": NAMES, "num_frames": 3, "output_shape": [1, 3, 12, 20]}
-# Frames, samples and patches of the published model, on smaller pictures: 128 passes.
+# Frames, samples and patches of the published model, with smaller frames: transformers needs 128 passes.
 LONG: Mapping[str, Any] = {
     "id2label": NAMES,
     "num_frames": 16,
@@ -47,24 +47,24 @@ ARRAYS = ("video", "pixels", "audio", "frames", "samples")
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """One checkpoint of each shape."""
+    """One checkpoint per shape."""
     root = tmp_path_factory.mktemp("checkpoints")
     shapes = {"tiny": TINY, "wide": WIDE, "long": LONG}
     return {name: make_checkpoint(MULTIMODAL, small(MULTIMODAL, **each), root / name) for name, each in shapes.items()}
 
 
-def head_of(folder: Path, **asked: Any) -> Head:
-    return head_for(TASK, folder, HeadOptions(**asked))
+def head_of(folder: Path, **options: Any) -> Head:
+    return head_for(TASK, folder, HeadOptions(**options))
 
 
 def clips(head: Head, count: int = 3) -> list[Clip]:
-    """Clips as a source gives them: photographs that drift, with a chord; the last one is silent and padded."""
+    """Return clips as a source reads them: moving photographs with a chord; the last one is silent and padded."""
     spec = head.clip_spec
     assert spec is not None
     made = []
     for number in range(count):
-        picture = PHOTOGRAPHS[number % len(PHOTOGRAPHS)]
-        moved = [np.roll(picture, 9 * at, axis=1) for at in range(spec.frames)]
+        image = PHOTOGRAPHS[number % len(PHOTOGRAPHS)]
+        moved = [np.roll(image, 9 * at, axis=1) for at in range(spec.frames)]
         seconds = np.arange(spec.samples) / spec.sample_rate
         chord = sum(np.sin(2 * np.pi * pitch * (1 + number) * seconds) for pitch in (300, 470)) / 2
         silent = number == count - 1
@@ -85,7 +85,7 @@ def clips(head: Head, count: int = 3) -> list[Clip]:
 def predicted(
     head: Head, folder: Path, media: Sequence[Clip], dtype: torch.dtype = torch.float32
 ) -> dict[str, list[Any]]:
-    """The columns of the clips, as a replica computes them."""
+    """Return the columns of the clips, as a replica computes them."""
     return rows_of(head, folder, [head.transform(medium) for medium in media], dtype)[0]
 
 
@@ -96,7 +96,7 @@ def rows_of(
     dtype: torch.dtype = torch.float32,
     latents: torch.Tensor | None = None,
 ) -> tuple[dict[str, list[Any]], torch.Tensor]:
-    """The columns of what `transform` or `restore` gave, and the latents."""
+    """Return the columns, and the latents, of units from `transform` or `arrays_from_row`."""
     model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
     with torch.inference_mode():
         inputs = head.collate({name: [unit[name] for unit in units] for name in units[0]})
@@ -110,7 +110,7 @@ def rows_of(
 
 
 def reference(folder: Path, media: Sequence[Clip]) -> dict[str, np.ndarray]:
-    """transformers' audio, image and label, a clip decoded in as many passes as its documentation takes."""
+    """Return audio, image and label of transformers, decoded in as many passes as its documentation uses."""
     model = transformers_model.load(folder)
     image = np.stack([medium.frames for medium in media]).transpose(0, 1, 4, 2, 3) / np.float32(255)
     audio = np.stack([medium.samples for medium in media])[..., None]
@@ -120,24 +120,24 @@ def reference(folder: Path, media: Sequence[Clip]) -> dict[str, np.ndarray]:
         transformers_model.chunk_points(model.config, chunk)
         for chunk in range(transformers_model.num_chunks(model.config))
     )
-    joined = transformers_model.join_chunks(transformers_model.predict(model, inputs, points=asked) for asked in points)
+    joined = transformers_model.join_chunks(transformers_model.predict(model, inputs, points=chunk) for chunk in points)
     return {name: joined[name].numpy() for name in ("audio", "image", "label", "latents")}
 
 
 def assert_near(found: Any, expected: np.ndarray, share: float = 1e-5) -> None:
-    """No further apart than that share of the greatest of the expected values, which differ by much more."""
+    """Assert equality up to a fraction `share` of the greatest expected value; expected values differ by much more."""
     atol = share * float(np.abs(expected).max())
     assert np.ptp(expected) > 1000 * atol
     np.testing.assert_allclose(np.asarray(found), expected, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize("name", ["tiny", "wide", "long"])
-def test_rows_equal_transformers_in_many_passes(folders: dict[str, Path], name: str) -> None:
+def test_rows_equal_those_of_transformers_in_many_passes(folders: dict[str, Path], name: str) -> None:
     head = head_of(folders[name], arrays=True, logits=True)
     media = clips(head, 1 if name == "long" else 3)
     rows, theirs = predicted(head, folders[name], media), reference(folders[name], media)
     frames, samples = theirs["image"].clip(0, 1).reshape(len(media), -1), theirs["audio"].clip(-1, 1)
-    assert 0.1 < ((frames > 0) & (frames < 1)).mean() < 0.9  # both what is cut off and what is not
+    assert 0.1 < ((frames > 0) & (frames < 1)).mean() < 0.9  # values are clipped and not clipped
     assert_near(np.stack(rows["frames"]).reshape(len(media), -1), frames)
     assert_near(rows["samples"], samples)
     assert_near(rows["audio"], samples)
@@ -148,7 +148,7 @@ def test_rows_equal_transformers_in_many_passes(folders: dict[str, Path], name: 
     np.testing.assert_allclose(rows["score"], scores.max(axis=1), atol=1e-5)
 
 
-def test_the_video_is_the_frames_in_bytes(folders: dict[str, Path]) -> None:
+def test_video_has_the_frames_as_bytes(folders: dict[str, Path]) -> None:
     head = head_of(folders["wide"], arrays=True)
     rows = predicted(head, folders["wide"], clips(head))
     video, frames = np.stack(rows["video"]), np.stack(rows["frames"])
@@ -161,7 +161,7 @@ def test_the_video_is_the_frames_in_bytes(folders: dict[str, Path]) -> None:
     assert head.columns["audio"] == "wav"
 
 
-def test_a_row_says_which_part_of_its_video_it_is(folders: dict[str, Path]) -> None:
+def test_row_has_the_place_of_the_clip_in_its_video(folders: dict[str, Path]) -> None:
     head = head_of(folders["tiny"])
     rows = predicted(head, folders["tiny"], clips(head))
     assert head.stored_columns == CLIP_COLUMNS
@@ -180,7 +180,7 @@ def psnr(found: np.ndarray, original: np.ndarray, peak: float) -> float:
     return float(20 * np.log10(peak) - 10 * np.log10(error))
 
 
-def test_quality_is_what_the_arrays_say(folders: dict[str, Path]) -> None:
+def test_psnr_is_that_of_the_arrays(folders: dict[str, Path]) -> None:
     head = head_of(folders["wide"], arrays=True)
     media = clips(head)
     rows = predicted(head, folders["wide"], media)
@@ -192,7 +192,7 @@ def test_quality_is_what_the_arrays_say(folders: dict[str, Path]) -> None:
     assert len(set(rows["video_psnr_db"])) == 3
 
 
-def test_a_clip_without_sound_has_sound_but_no_quality_of_it(folders: dict[str, Path]) -> None:
+def test_clip_without_audio_has_decoded_audio_but_no_psnr(folders: dict[str, Path]) -> None:
     head = head_of(folders["tiny"])
     rows = predicted(head, folders["tiny"], clips(head))
     assert rows["audio_psnr_db"][2] is None
@@ -201,8 +201,8 @@ def test_a_clip_without_sound_has_sound_but_no_quality_of_it(folders: dict[str, 
     assert np.ptp(rows["audio"][2]) > 0
 
 
-def test_a_perfect_reconstruction_is_infinitely_good(folders: dict[str, Path]) -> None:
-    """Black clips of a model whose pixels come out negative: cut off, they are black too."""
+def test_psnr_of_a_perfect_reconstruction_is_infinite(folders: dict[str, Path]) -> None:
+    """The model is changed to decode negative pixels; clipped, they equal the black input."""
     head = head_of(folders["tiny"], outputs=("video",))
     model = PerceiverIO.from_pretrained(str(folders["tiny"]), fold=False)
     black = replace(clips(head, 1)[0], frames=np.zeros((2, 16, 16, 3), np.uint8))
@@ -220,7 +220,7 @@ def test_a_perfect_reconstruction_is_infinitely_good(folders: dict[str, Path]) -
 @pytest.mark.parametrize(
     "outputs", [("video",), ("audio",), ("label",), ("label", "video"), ("audio", "label"), ("video", "audio")]
 )
-def test_only_the_outputs_asked_for_are_there_and_are_the_same(
+def test_only_requested_outputs_are_decoded_with_equal_values(
     folders: dict[str, Path], outputs: tuple[str, ...]
 ) -> None:
     whole, some = head_of(folders["tiny"]), head_of(folders["tiny"], outputs=outputs)
@@ -237,7 +237,7 @@ def test_only_the_outputs_asked_for_are_there_and_are_the_same(
             assert rows[name] == everything[name]
 
 
-def test_frames_asked_for_are_those_of_the_whole_clip(folders: dict[str, Path]) -> None:
+def test_requested_frames_equal_those_of_the_whole_clip(folders: dict[str, Path]) -> None:
     whole, some = head_of(folders["wide"], arrays=True), head_of(folders["wide"], arrays=True, frames=(2, 0))
     media = clips(whole)
     everything, rows = (predicted(head, folders["wide"], media) for head in (whole, some))
@@ -251,7 +251,7 @@ def test_frames_asked_for_are_those_of_the_whole_clip(folders: dict[str, Path]) 
 
 
 @pytest.mark.parametrize("frames", [(), (1,), (2, 0)])
-def test_pixels_asked_for_are_those_of_the_whole_clip(folders: dict[str, Path], frames: tuple[int, ...]) -> None:
+def test_requested_pixels_equal_those_of_the_whole_clip(folders: dict[str, Path], frames: tuple[int, ...]) -> None:
     points = ((0, 0), (19, 0), (0, 11), (19, 11), (7, 3))
     whole = head_of(folders["wide"], arrays=True)
     some = head_of(folders["wide"], arrays=True, points=points, frames=frames)
@@ -268,22 +268,22 @@ def test_pixels_asked_for_are_those_of_the_whole_clip(folders: dict[str, Path], 
         assert rows["video_psnr_db"][at] == pytest.approx(psnr(expected[at], original, 1), abs=1e-4)
 
 
-def test_clips_restored_from_latents_are_the_same_but_have_no_quality(folders: dict[str, Path]) -> None:
+def test_clips_decoded_from_stored_latents_are_equal_but_have_no_psnr(folders: dict[str, Path]) -> None:
     head = head_of(folders["tiny"], arrays=True, logits=True)
     first, latents = rows_of(head, folders["tiny"], [head.transform(medium) for medium in clips(head)])
     stored = [{name: first[name][at] for name in head.stored_columns} for at in range(3)]
     restored = [head.arrays_from_row(row) for row in stored]
     assert set(restored[0]) == {"times", "flags"}
-    again, _ = rows_of(head, folders["tiny"], restored, latents=latents)
-    assert again.pop("video_psnr_db") == again.pop("audio_psnr_db") == [None] * 3
-    for name, column in again.items():
+    decoded, _ = rows_of(head, folders["tiny"], restored, latents=latents)
+    assert decoded.pop("video_psnr_db") == decoded.pop("audio_psnr_db") == [None] * 3
+    for name, column in decoded.items():
         if name in ("video", "audio", "frames", "samples", "logits"):
             np.testing.assert_array_equal(column, first[name])
         else:
             assert column == first[name]
 
 
-def test_a_batch_gives_what_its_clips_give_alone(folders: dict[str, Path]) -> None:
+def test_batch_gives_the_rows_of_single_clips(folders: dict[str, Path]) -> None:
     head = head_of(folders["tiny"], arrays=True, logits=True)
     media = clips(head)
     together = predicted(head, folders["tiny"], media)
@@ -293,7 +293,7 @@ def test_a_batch_gives_what_its_clips_give_alone(folders: dict[str, Path]) -> No
             assert_near(alone[name][0], np.asarray(together[name][at]))
 
 
-def test_bfloat16_gives_float32_values_near_float32s(folders: dict[str, Path]) -> None:
+def test_bfloat16_model_gives_nearly_the_same_float32_values(folders: dict[str, Path]) -> None:
     head = head_of(folders["tiny"], arrays=True, logits=True)
     media = clips(head)
     exact, rough = (predicted(head, folders["tiny"], media, dtype) for dtype in (torch.float32, torch.bfloat16))
@@ -308,40 +308,40 @@ def test_bfloat16_gives_float32_values_near_float32s(folders: dict[str, Path]) -
     ("size", "box"),
     [
         ((64, 64), (0, 0, 64, 64)),
-        ((90, 60), (15, 0, 75, 60)),  # a square of the shorter side
+        ((90, 60), (15, 0, 75, 60)),  # a square with the shorter side
         ((33, 70), (0, 18, 33, 51)),
         ((5, 5), (0, 0, 5, 5)),
         ((1, 1), (0, 0, 1, 1)),
         ((16, 16), (0, 0, 16, 16)),
     ],
 )
-def test_a_frame_is_cut_to_its_middle_and_resized_by_pillow(
+def test_frame_is_cropped_to_its_centre_and_resized_by_pillow(
     folders: dict[str, Path], size: tuple[int, int], box: tuple[int, int, int, int]
 ) -> None:
-    picture = Image.fromarray(PHOTOGRAPHS[0]).resize(size)
-    expected = np.asarray(picture.crop(box).resize((16, 16), Image.Resampling.BILINEAR))
+    image = Image.fromarray(PHOTOGRAPHS[0]).resize(size)
+    expected = np.asarray(image.crop(box).resize((16, 16), Image.Resampling.BILINEAR))
     reduce = head_of(folders["tiny"]).clip_spec.reduce
-    frame = np.asarray(picture)
+    frame = np.asarray(image)
     np.testing.assert_array_equal(reduce(frame), expected)
     np.testing.assert_array_equal(pickle.loads(pickle.dumps(reduce))(frame), expected)
     assert reduce(frame).flags.writeable
 
 
 @pytest.mark.parametrize(("size", "box"), [((60, 60), (0, 12, 60, 48)), ((200, 60), (50, 0, 150, 60))])
-def test_a_frame_is_cut_to_the_aspect_of_the_output(
+def test_frame_is_cropped_to_the_aspect_ratio_of_the_output(
     folders: dict[str, Path], size: tuple[int, int], box: tuple[int, int, int, int]
 ) -> None:
-    picture = Image.fromarray(PHOTOGRAPHS[0]).resize(size)
-    expected = np.asarray(picture.crop(box).resize((20, 12), Image.Resampling.BILINEAR))
-    np.testing.assert_array_equal(head_of(folders["wide"]).clip_spec.reduce(np.asarray(picture)), expected)
+    image = Image.fromarray(PHOTOGRAPHS[0]).resize(size)
+    expected = np.asarray(image.crop(box).resize((20, 12), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(head_of(folders["wide"]).clip_spec.reduce(np.asarray(image)), expected)
 
 
 @pytest.mark.parametrize("size", [(1, 500), (500, 1), (1, 1)])
-def test_a_frame_of_any_size_becomes_one_of_the_models(folders: dict[str, Path], size: tuple[int, int]) -> None:
+def test_frame_of_any_size_is_reduced_to_the_models_size(folders: dict[str, Path], size: tuple[int, int]) -> None:
     assert head_of(folders["wide"]).clip_spec.reduce(np.zeros((*size, 3), np.uint8)).shape == (12, 20, 3)
 
 
-def test_a_config_that_says_nothing_is_the_published_models(tmp_path: Path) -> None:
+def test_default_clip_is_that_of_the_published_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [MULTIMODAL]}))
     spec = head_of(tmp_path).clip_spec
     assert spec is not None
@@ -352,7 +352,7 @@ def test_a_config_that_says_nothing_is_the_published_models(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "value", "said"),
+    ("name", "value", "message"),
     [
         ("frames", np.zeros((3, 16, 16, 3), np.uint8), r"frames are uint8 \[3, 16, 16, 3\].*uint8 \[2, 16, 16, 3\]"),
         ("frames", np.zeros((2, 16, 16, 3), np.float32), r"frames are float32"),
@@ -360,14 +360,16 @@ def test_a_config_that_says_nothing_is_the_published_models(tmp_path: Path) -> N
         ("samples", np.zeros(64, np.int16), r"samples are int16"),
     ],
 )
-def test_a_clip_of_another_shape_is_refused(folders: dict[str, Path], name: str, value: np.ndarray, said: str) -> None:
+def test_clip_of_another_shape_is_rejected(
+    folders: dict[str, Path], name: str, value: np.ndarray, message: str
+) -> None:
     head = head_of(folders["tiny"])
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         head.transform(replace(clips(head, 1)[0], **{name: value}))
 
 
 @pytest.mark.parametrize(
-    ("asked", "said"),
+    ("options", "message"),
     [
         ({"frames": (0, 2)}, r"frames has 2, a clip has the frames 0 to 1"),
         ({"frames": (-1,)}, r"frames has -1"),
@@ -380,15 +382,15 @@ def test_a_clip_of_another_shape_is_refused(folders: dict[str, Path], name: str,
         ({"outputs": ("label",), "arrays": True}, r"arrays .* without its video and audio"),
     ],
 )
-def test_what_cannot_be_asked_is_said_before_any_work(
-    folders: dict[str, Path], asked: dict[str, Any], said: str
+def test_invalid_option_is_rejected_when_the_head_is_created(
+    folders: dict[str, Path], options: dict[str, Any], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=said):
-        head_of(folders["tiny"], **asked)
+    with pytest.raises(ValueError, match=message):
+        head_of(folders["tiny"], **options)
 
 
 @pytest.mark.parametrize("model_class", [FLOW, FOURIER])
-def test_another_class_is_refused_by_name(tmp_path: Path, model_class: str) -> None:
+def test_checkpoint_of_another_class_is_rejected(tmp_path: Path, model_class: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [model_class]}))
     with pytest.raises(CheckpointError) as caught:
         head_of(tmp_path)
@@ -397,7 +399,7 @@ def test_another_class_is_refused_by_name(tmp_path: Path, model_class: str) -> N
 
 
 @pytest.mark.parametrize(
-    ("config", "said"),
+    ("config", "message"),
     [
         ({"num_frames": 0}, r"num_frames \(0\)"),
         ({"num_frames": True}, "num_frames"),
@@ -410,15 +412,15 @@ def test_another_class_is_refused_by_name(tmp_path: Path, model_class: str) -> N
         ({"id2label": []}, "id2label"),
     ],
 )
-def test_a_config_that_makes_no_sense_is_named(tmp_path: Path, config: dict[str, Any], said: str) -> None:
+def test_invalid_config_is_rejected_with_its_key(tmp_path: Path, config: dict[str, Any], message: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [MULTIMODAL], **config}))
-    with pytest.raises(CheckpointError, match=rf"config\.json: .*{said}"):
+    with pytest.raises(CheckpointError, match=rf"config\.json: .*{message}"):
         head_of(tmp_path)
 
 
-def test_the_fingerprint_changes_with_what_changes_a_row(folders: dict[str, Path]) -> None:
-    def fingerprint_options(name: str = "tiny", **asked: Any) -> object:
-        found = head_of(folders[name], **asked).fingerprint_options
+def test_fingerprint_changes_with_every_option_that_changes_a_row(folders: dict[str, Path]) -> None:
+    def fingerprint_options(name: str = "tiny", **options: Any) -> object:
+        found = head_of(folders[name], **options).fingerprint_options
         assert json.loads(json.dumps(found)) == found
         return found
 
@@ -438,11 +440,11 @@ def test_the_fingerprint_changes_with_what_changes_a_row(folders: dict[str, Path
 
 
 @pytest.mark.parametrize(
-    "asked",
+    "options",
     [{}, {"arrays": True}, {"outputs": ("label",)}, {"arrays": True, "frames": (1,)}, {"points": ((0, 0), (3, 4))}],
 )
-def test_bytes_of_a_unit_are_those_of_its_arrays(folders: dict[str, Path], asked: dict[str, Any]) -> None:
-    head = head_of(folders["tiny"], **asked)
+def test_unit_bytes_are_those_of_its_arrays(folders: dict[str, Path], options: dict[str, Any]) -> None:
+    head = head_of(folders["tiny"], **options)
     medium = clips(head, 1)[0]
     given = medium.frames.nbytes + medium.samples.nbytes
     rows = predicted(head, folders["tiny"], [medium])
@@ -451,7 +453,7 @@ def test_bytes_of_a_unit_are_those_of_its_arrays(folders: dict[str, Path], asked
     assert head.bytes_per_medium_byte == max(given, left) / given
 
 
-def test_its_inputs_alone_are_the_same_inputs(folders: dict[str, Path]) -> None:
+def test_clip_inputs_give_the_latents_of_the_head(folders: dict[str, Path]) -> None:
     head, inputs = head_of(folders["tiny"]), ClipInputs.from_folder(folders["tiny"])
     assert inputs == ClipInputs(shape=ClipShape(frames=2, height=16, width=16, samples_per_frame=32))
     medium = clips(head, 1)[0]
@@ -466,7 +468,7 @@ def test_its_inputs_alone_are_the_same_inputs(folders: dict[str, Path]) -> None:
     assert inputs.unit_bytes == medium.frames.nbytes + medium.samples.nbytes
 
 
-def test_it_travels_small(folders: dict[str, Path]) -> None:
+def test_pickled_head_is_small(folders: dict[str, Path]) -> None:
     head = head_of(folders["long"])
     assert pickle.loads(pickle.dumps(head)) == head
     assert len(pickle.dumps(head)) < 10_000
@@ -487,6 +489,6 @@ print(sorted({"torch", "transformers", "ray", "pyarrow", "av"} & set(sys.modules
 """
 
 
-def test_a_load_task_needs_no_torch(folders: dict[str, Path]) -> None:
+def test_load_task_does_not_import_torch(folders: dict[str, Path]) -> None:
     command = [sys.executable, "-c", _LOAD_TASK, pickle.dumps(head_of(folders["long"])).hex()]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""The head from a pair of frames to its row, on real checkpoints of small random models, against transformers."""
+"""Optical flow from a frame pair to its row, with small random checkpoints, against transformers."""
 
 from __future__ import annotations
 
@@ -42,23 +42,23 @@ POINTS = ((0, 0), (69, 49), (12, 8), (35, 20), (35, 20), (47, 31))  # (x, y); on
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that reads tiles of 16 × 24."""
+    """A checkpoint with tiles of 16 × 24 pixels."""
     return make_checkpoint(FLOW, small(FLOW), tmp_path_factory.mktemp("model"))
 
 
 def pair(size: tuple[int, int], number: int = 0, start: float | None = None) -> FramePair:
-    """Two frames of a photograph, the second moved by (2, 1) pixels."""
-    picture = skimage.data.astronaut()[60 + 40 * number :, 150 + 10 * number :]
+    """Return two frames of a photograph, the second moved by (2, 1) pixels."""
+    image = skimage.data.astronaut()[60 + 40 * number :, 150 + 10 * number :]
     height, width = size
-    frames = np.stack([picture[1 : 1 + height, 2 : 2 + width], picture[:height, :width]])
+    frames = np.stack([image[1 : 1 + height, 2 : 2 + width], image[:height, :width]])
     return FramePair(frames=frames, frame_index=7 + number, start_seconds=start)
 
 
 def predicted(
-    folder: Path, media: list[dict[str, Any]], dtype: torch.dtype = torch.float32, **asked: Any
+    folder: Path, media: list[FramePair], dtype: torch.dtype = torch.float32, **options: Any
 ) -> tuple[dict[str, list[Any]], torch.Tensor]:
-    """The columns of pairs of one size, as a replica computes them, and their latents."""
-    head = head_for("optical-flow", folder, HeadOptions(**{"array_dtype": "float32", **asked}))
+    """Return the columns of pairs of one size, as a replica computes them, and their latents."""
+    head = head_for("optical-flow", folder, HeadOptions(**{"array_dtype": "float32", **options}))
     model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
     units = [head.transform(medium) for medium in media]
     assert len({head.bucket({name: array.shape for name, array in unit.items()}) for unit in units}) == 1
@@ -73,14 +73,14 @@ def predicted(
 
 
 def assert_close(ours: np.ndarray, theirs: np.ndarray, share: float) -> None:
-    """The greatest difference is at most this share of the range."""
+    """Assert that the greatest difference is at most a fraction `share` of the range."""
     scale = np.abs(theirs).max()
-    assert scale > 0.01, "a flow of nothing proves nothing"
+    assert scale > 0.01, "the expected flow is too small to compare with"
     assert np.abs(ours - theirs).max() <= share * scale
 
 
 @pytest.mark.parametrize("size", SIZES.values(), ids=SIZES)
-def test_flow_equals_transformers_tile_by_tile(folder: Path, size: tuple[int, int]) -> None:
+def test_flow_equals_that_of_transformers_tile_by_tile(folder: Path, size: tuple[int, int]) -> None:
     media = [pair(size, 0, 0.5), pair(size, 1)]
     rows, _ = predicted(folder, media)
     model = PerceiverForOpticalFlow.from_pretrained(folder).eval()
@@ -92,7 +92,7 @@ def test_flow_equals_transformers_tile_by_tile(folder: Path, size: tuple[int, in
     assert (rows["height"], rows["width"]) == ([size[0]] * 2, [size[1]] * 2)
 
 
-def test_tiles_of_the_published_size_overlap_by_twenty(tmp_path: Path) -> None:
+def test_tiles_of_at_least_40_pixels_overlap_by_20(tmp_path: Path) -> None:
     folder = make_checkpoint(FLOW, small(FLOW, train_size=[44, 52]), tmp_path)
     medium = pair((100, 130))
     rows, latents = predicted(folder, [medium])
@@ -101,17 +101,19 @@ def test_tiles_of_the_published_size_overlap_by_twenty(tmp_path: Path) -> None:
     assert_close(rows["flow"][0].reshape(100, 130, 2), flow_in_tiles(model, medium.frames, (20, 20)), 1e-5)
 
 
-@pytest.mark.parametrize("at_once", [3, 100])
-def test_chunks_of_tiles_change_nothing(folder: Path, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+@pytest.mark.parametrize("tiles_per_batch", [3, 100])
+def test_flow_does_not_depend_on_the_number_of_tiles_per_batch(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, tiles_per_batch: int
+) -> None:
     media = [pair((50, 70), number) for number in range(3)]
     alone = [predicted(folder, [medium])[0]["flow"][0] for medium in media]
     some = [predicted(folder, [medium], points=POINTS)[0]["flow"][0] for medium in media]
-    monkeypatch.setitem(sys.modules["pipeline.heads.flow_inputs"].TILES_PER_BATCH, "cpu", at_once)
+    monkeypatch.setitem(sys.modules["pipeline.heads.flow_inputs"].TILES_PER_BATCH, "cpu", tiles_per_batch)
     np.testing.assert_allclose(predicted(folder, media)[0]["flow"], alone, atol=1e-5)
     np.testing.assert_allclose(predicted(folder, media, points=POINTS)[0]["flow"], some, atol=1e-5)
 
 
-def test_points_are_the_dense_flow_there(folder: Path) -> None:
+def test_flow_at_points_equals_the_dense_flow(folder: Path) -> None:
     media = [pair((50, 70), number) for number in range(2)]
     dense, _ = predicted(folder, media)
     rows, _ = predicted(folder, media, points=POINTS)
@@ -123,7 +125,7 @@ def test_points_are_the_dense_flow_there(folder: Path) -> None:
         assert_close(rows["flow"][at].reshape(-1, 2), np.array(expected), 1e-5)
 
 
-def test_points_of_a_frame_smaller_than_a_tile(folder: Path) -> None:
+def test_flow_at_points_of_a_frame_smaller_than_a_tile(folder: Path) -> None:
     points = ((0, 0), (10, 8), (4, 2))
     dense, _ = predicted(folder, [pair((9, 11))])
     rows, _ = predicted(folder, [pair((9, 11))], points=points)
@@ -131,14 +133,14 @@ def test_points_of_a_frame_smaller_than_a_tile(folder: Path) -> None:
     assert_close(rows["flow"][0].reshape(-1, 2), np.array(expected), 1e-5)
 
 
-def test_a_point_outside_of_one_pair_fails_that_pair(folder: Path) -> None:
+def test_point_outside_a_frame_is_an_error_of_that_pair(folder: Path) -> None:
     head = head_for("optical-flow", folder, HeadOptions(points=((20, 5),)))
     assert head.transform(pair((16, 24)))["index"].tolist() == [7]
     with pytest.raises(ValueError, match="point 20,5 lies outside a frame of 11 by 9 pixels"):
         head.transform(pair((9, 11)))
 
 
-def test_float16_is_the_flow_rounded(folder: Path) -> None:
+def test_float16_flow_is_the_rounded_float32_flow(folder: Path) -> None:
     exact, _ = predicted(folder, [pair((50, 70))])
     rounded, _ = predicted(folder, [pair((50, 70))], array_dtype="float16")
     assert rounded["flow"][0].dtype == np.float16
@@ -147,7 +149,7 @@ def test_float16_is_the_flow_rounded(folder: Path) -> None:
     assert head.columns["flow"] == ["float16"]
 
 
-def test_a_bfloat16_model_is_near(folder: Path) -> None:
+def test_bfloat16_model_gives_nearly_the_same_flow(folder: Path) -> None:
     exact, _ = predicted(folder, [pair((50, 70))])
     rough, latents = predicted(folder, [pair((50, 70))], dtype=torch.bfloat16)
     assert latents.dtype == torch.bfloat16
@@ -155,7 +157,7 @@ def test_a_bfloat16_model_is_near(folder: Path) -> None:
 
 
 def as_stored(rows: dict[str, list[Any]], at: int) -> dict[str, Any]:
-    """A row as it is read back: frames are PNG files."""
+    """Return a row as it is read from a part: frames are PNG files."""
     row = {name: column[at] for name, column in rows.items()}
     files = []
     for frame in row["frames"]:
@@ -165,7 +167,7 @@ def as_stored(rows: dict[str, list[Any]], at: int) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("size", [(9, 11), (50, 70)])
-def test_flow_is_decoded_again_from_latents_without_the_video(folder: Path, size: tuple[int, int]) -> None:
+def test_flow_is_decoded_from_stored_latents_without_the_video(folder: Path, size: tuple[int, int]) -> None:
     media = [pair(size, 0, 12.48), pair(size, 1)]
     rows, latents = predicted(folder, media, latents=True)
     assert list(rows)[-1] == "frames"
@@ -179,23 +181,23 @@ def test_flow_is_decoded_again_from_latents_without_the_video(folder: Path, size
             assert unit[name].dtype == array.dtype
     arrays = {name: [unit[name] for unit in units] for name in units[0]}
     inputs = head.collate(arrays)
-    again = head.rows(head.decode(PerceiverIO.from_pretrained(str(folder)), latents, inputs))
-    assert list(again["start_seconds"]) == [12.48, None]
+    decoded = head.rows(head.decode(PerceiverIO.from_pretrained(str(folder)), latents, inputs))
+    assert list(decoded["start_seconds"]) == [12.48, None]
     for at in range(2):
-        assert_close(again["flow"][at], rows["flow"][at].reshape(*size, 2)[2, 3], 1e-5)
+        assert_close(decoded["flow"][at], rows["flow"][at].reshape(*size, 2)[2, 3], 1e-5)
 
 
-def test_frames_cross_over_as_bytes_even_where_they_cannot_be_written(folder: Path) -> None:
+def test_frames_are_moved_to_the_device_as_bytes_even_if_read_only(folder: Path) -> None:
     head = head_for("optical-flow", folder, HeadOptions())
     frames = pair((50, 70)).frames
-    read_only = np.frombuffer(frames.tobytes(), np.uint8).reshape(frames.shape)  # as Arrow gives it back
+    read_only = np.frombuffer(frames.tobytes(), np.uint8).reshape(frames.shape)  # as arrays from Arrow are
     arrays = {name: [array] * 2 for name, array in head.transform(replace(pair((50, 70)), frames=read_only)).items()}
     inputs = head.collate(arrays)
     assert (inputs["frames"].dtype, tuple(inputs["frames"].shape)) == (torch.uint8, (2, 2, 50, 70, 3))
     assert head.latents_per_unit(inputs) == [6 * 5] * 2
 
 
-def test_frames_of_another_size_are_in_another_micro_batch(folder: Path) -> None:
+def test_frames_of_different_sizes_are_in_different_micro_batches(folder: Path) -> None:
     head = head_for("optical-flow", folder, HeadOptions())
     sizes = [(9, 11), (9, 11), (11, 9), (9, 12)]
     buckets = [head.bucket({"frames": (2, *size, 3), "index": (1,), "start": (1,)}) for size in sizes]
@@ -203,9 +205,9 @@ def test_frames_of_another_size_are_in_another_micro_batch(folder: Path) -> None
     assert len(set(buckets)) == 3
 
 
-def test_growth_is_what_comes_out_over_what_goes_in(folder: Path) -> None:
-    def growth(**asked: Any) -> float:
-        head = head_for("optical-flow", folder, HeadOptions(**asked))
+def test_bytes_per_medium_byte_is_output_over_input(folder: Path) -> None:
+    def growth(**options: Any) -> float:
+        head = head_for("optical-flow", folder, HeadOptions(**options))
         assert head.unit_bytes == pytest.approx(6 * 1024**2 * head.bytes_per_medium_byte, abs=1)
         return head.bytes_per_medium_byte
 
@@ -217,33 +219,33 @@ def test_growth_is_what_comes_out_over_what_goes_in(folder: Path) -> None:
     assert growth(array_dtype="float32", latents=True) == pytest.approx(out / medium.frames.nbytes, rel=0.15)
 
 
-@pytest.mark.parametrize("asked", [{"logits": True}, {"arrays": True}, {"outputs": ("video",)}, {"frames": (1,)}])
-def test_what_means_nothing_to_flow_is_refused(folder: Path, asked: dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=f"{next(iter(asked))} .* is not supported for optical-flow"):
-        head_for("optical-flow", folder, HeadOptions(**asked))
+@pytest.mark.parametrize("options", [{"logits": True}, {"arrays": True}, {"outputs": ("video",)}, {"frames": (1,)}])
+def test_unsupported_option_is_rejected(folder: Path, options: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match=f"{next(iter(options))} .* is not supported for optical-flow"):
+        head_for("optical-flow", folder, HeadOptions(**options))
 
 
-def test_another_class_is_refused_by_name(tmp_path: Path) -> None:
+def test_checkpoint_of_another_class_is_rejected(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [CONV]}))
     with pytest.raises(CheckpointError, match=f"{CONV}; optical-flow needs a {FLOW}"):
         head_for("optical-flow", tmp_path, HeadOptions())
 
 
 @pytest.mark.parametrize("size", [16, [16], [16, 0], [16, 24, 3], ["16", "24"], [True, 24]])
-def test_a_tile_that_makes_no_sense_is_named(tmp_path: Path, size: object) -> None:
+def test_invalid_train_size_is_rejected(tmp_path: Path, size: object) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [FLOW], "train_size": size}))
     with pytest.raises(CheckpointError, match=r"config\.json: train_size"):
         FlowInputs.from_folder(tmp_path)
 
 
-def test_the_published_tile_is_the_default(tmp_path: Path) -> None:
+def test_default_tile_is_that_of_the_published_model(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"architectures": [FLOW]}))
     assert FlowInputs.from_folder(tmp_path).tile == (368, 496)
 
 
-def test_the_fingerprint_changes_with_what_changes_a_row(folder: Path, tmp_path: Path) -> None:
-    def fingerprint_options(at: Path = folder, **asked: Any) -> object:
-        found = head_for("optical-flow", at, HeadOptions(**asked)).fingerprint_options
+def test_fingerprint_changes_with_every_option_that_changes_a_row(folder: Path, tmp_path: Path) -> None:
+    def fingerprint_options(at: Path = folder, **options: Any) -> object:
+        found = head_for("optical-flow", at, HeadOptions(**options)).fingerprint_options
         assert json.loads(json.dumps(found)) == found
         return found
 
@@ -256,7 +258,7 @@ def test_the_fingerprint_changes_with_what_changes_a_row(folder: Path, tmp_path:
     )
 
 
-def test_it_travels_small(folder: Path) -> None:
+def test_pickled_head_is_small(folder: Path) -> None:
     head = head_for("optical-flow", folder, HeadOptions(latents=True, points=((1, 2),)))
     assert pickle.loads(pickle.dumps(head)) == head
     assert len(pickle.dumps(head)) < 10_000
@@ -273,7 +275,7 @@ print(sorted({"torch", "transformers", "ray", "pyarrow", "PIL"} & set(sys.module
 """
 
 
-def test_a_load_task_needs_no_torch(folder: Path) -> None:
+def test_load_task_does_not_import_torch(folder: Path) -> None:
     head = head_for("optical-flow", folder, HeadOptions(points=((1, 2),)))
     command = [sys.executable, "-c", _LOAD_TASK, pickle.dumps(head).hex()]
     assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip() == "[]"

@@ -1,4 +1,4 @@
-"""The head from a text to its row, on a real checkpoint of a small random model, against transformers."""
+"""Text classification from a text to its row, with a small random checkpoint, against transformers."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TEXTS = ["", "Good.", "größer als 🙂", "a [MASK] and [CLS]", "x" * 38, "x" *
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that reads 40 tokens, with its tokenizer beside it."""
+    """A checkpoint with at most 40 tokens, and its tokenizer."""
     folder = make_checkpoint(SEQUENCE, small(SEQUENCE, id2label=NAMES), tmp_path_factory.mktemp("model"))
     PerceiverTokenizer().save_pretrained(folder)
     return folder
 
 
 def predicted(folder: Path, texts: list[str | bytes], options: HeadOptions, dtype: torch.dtype = torch.float32):
-    """The columns of the texts in one micro-batch, as a replica computes them."""
+    """Return the columns of a micro-batch of texts, as a replica computes them."""
     head = head_for("text-classification", folder, options)
     model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
     units = [head.transform(text) for text in texts]
@@ -43,7 +43,7 @@ def predicted(folder: Path, texts: list[str | bytes], options: HeadOptions, dtyp
     return {name: list(column) for name, column in rows.items()}
 
 
-def test_rows_equal_transformers_pipeline(folder: Path) -> None:
+def test_rows_equal_those_of_transformers_pipeline(folder: Path) -> None:
     reference = TextClassificationPipeline(
         model=PerceiverForSequenceClassification.from_pretrained(folder),
         tokenizer=PerceiverTokenizer.from_pretrained(folder),
@@ -59,26 +59,26 @@ def test_rows_equal_transformers_pipeline(folder: Path) -> None:
     assert rows["replaced"] == [False] * 7
 
 
-def test_logits_of_a_padded_batch_are_those_of_each_text_alone(folder: Path) -> None:
+def test_logits_do_not_depend_on_padding(folder: Path) -> None:
     whole = predicted(folder, list(TEXTS), HeadOptions(logits=True))["logits"]
     alone = [predicted(folder, [text], HeadOptions(logits=True))["logits"][0] for text in TEXTS]
     scale = np.abs(alone).max()
     np.testing.assert_allclose(whole, alone, rtol=1e-4, atol=1e-5 * scale)
 
 
-def test_what_is_not_unicode_is_predicted_and_flagged(folder: Path) -> None:
+def test_invalid_unicode_is_predicted_and_flagged(folder: Path) -> None:
     rows = predicted(folder, [b"good \xff", "good \ufffd", "good \ud800"], HeadOptions(logits=True))
     assert rows["replaced"] == [True, False, True]
     np.testing.assert_array_equal(rows["logits"][0], rows["logits"][1])
     np.testing.assert_array_equal(rows["logits"][2], rows["logits"][1])
 
 
-def test_half_precision_labels_a_text(folder: Path) -> None:
+def test_bfloat16_model_labels_a_text(folder: Path) -> None:
     rows = predicted(folder, list(TEXTS), HeadOptions(), torch.bfloat16)
     assert all(label in NAMES.values() for label in rows["label"])
 
 
-def test_only_what_is_padded_is_masked() -> None:
+def test_mask_covers_exactly_the_padding() -> None:
     three, five = np.arange(3, dtype=np.int16), np.arange(5, dtype=np.int16)
     ids, mask = pad([five, five], 40)
     assert (tuple(ids.shape), mask) == ((2, 5), None)
@@ -89,20 +89,20 @@ def test_only_what_is_padded_is_masked() -> None:
     assert pad([three, five], 2048)[0].shape == (2, 64)
 
 
-def test_texts_of_about_one_length_share_a_micro_batch(folder: Path) -> None:
+def test_texts_of_similar_length_share_a_micro_batch(folder: Path) -> None:
     head = head_for("text-classification", folder, HeadOptions())
     assert [length_bucket(length) for length in (2, 128, 129, 512, 513, 2048)] == [128, 128, 512, 512, 2048, 2048]
     assert head.bucket({"ids": (20,), "flags": (2,)}) == head.bucket({"ids": (100,), "flags": (2,)})
 
 
-def test_its_length_and_options_are_those_that_change_a_prediction(folder: Path) -> None:
+def test_fingerprint_has_the_length_and_every_option_that_changes_a_prediction(folder: Path) -> None:
     head = head_for("text-classification", folder, HeadOptions(top_k=9))
     assert head.unit_bytes == 80
     expected = {"transform": {"max_length": 40, "keep": "first"}, "top_k": 5, "logits": False}
     assert json.loads(json.dumps(head.fingerprint_options)) == expected
 
 
-def test_another_class_and_another_tokenizer_are_refused(tmp_path: Path, folder: Path) -> None:
+def test_checkpoint_of_another_class_or_tokenizer_is_rejected(tmp_path: Path, folder: Path) -> None:
     bare = make_checkpoint(BARE, small(BARE), tmp_path / "bare")
     with pytest.raises(CheckpointError, match="PerceiverModel; text-classification needs a PerceiverForSequence"):
         head_for("text-classification", bare, HeadOptions())
@@ -116,7 +116,7 @@ def test_another_class_and_another_tokenizer_are_refused(tmp_path: Path, folder:
         head_for("text-classification", other, HeadOptions())
 
 
-def test_load_tasks_need_no_torch(folder: Path, tmp_path: Path) -> None:
+def test_load_task_does_not_import_torch(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "head").write_bytes(pickle.dumps(head_for("text-classification", folder, HeadOptions())))
     lines = f"import pickle, sys; head = pickle.load(open({str(tmp_path / 'head')!r}, 'rb'))\n"
     lines += "print(len(head.transform('abc')['ids']), 'torch' in sys.modules)"

@@ -1,4 +1,4 @@
-"""Texts as ids and back, against transformers' PerceiverTokenizer."""
+"""Tokenization and decoding, against transformers' PerceiverTokenizer."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def some_texts(count: int, seed: int, pieces: int = 60) -> list[str]:
 
 
 @pytest.mark.parametrize("text", ODD)
-def test_odd_texts_have_the_ids_of_transformers(reference: PerceiverTokenizer, text: str) -> None:
+def test_ids_of_special_texts_equal_those_of_transformers(reference: PerceiverTokenizer, text: str) -> None:
     assert Tokenizer().encode(text).ids.tolist() == reference(text)["input_ids"]
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_random_texts_have_the_ids_of_transformers(reference: PerceiverTokenizer, seed: int) -> None:
+def test_ids_of_random_texts_equal_those_of_transformers(reference: PerceiverTokenizer, seed: int) -> None:
     texts = some_texts(300, seed)
     ids = [Tokenizer().encode(text).ids.tolist() for text in texts]
     assert ids == reference(texts)["input_ids"]
@@ -74,7 +74,7 @@ def test_random_texts_have_the_ids_of_transformers(reference: PerceiverTokenizer
 
 
 @pytest.mark.parametrize(("keep", "side"), [("first", "right"), ("last", "left")])
-def test_long_texts_are_cut_as_transformers_cuts_them(keep: str, side: str) -> None:
+def test_long_texts_are_truncated_as_by_transformers(keep: str, side: str) -> None:
     reference = PerceiverTokenizer(truncation_side=side)
     tokenizer = Tokenizer(max_length=20, keep=keep)
     for text in [*some_texts(300, 9, pieces=15), "x" * 17, "x" * 18, "x" * 19]:
@@ -85,7 +85,7 @@ def test_long_texts_are_cut_as_transformers_cuts_them(keep: str, side: str) -> N
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_ids_are_decoded_as_transformers_does(reference: PerceiverTokenizer, seed: int) -> None:
+def test_decoded_text_equals_that_of_transformers(reference: PerceiverTokenizer, seed: int) -> None:
     draw = np.random.default_rng(seed)
     for length in draw.integers(0, 200, 100):
         ids = draw.integers(0, 262, length).tolist()
@@ -93,7 +93,7 @@ def test_ids_are_decoded_as_transformers_does(reference: PerceiverTokenizer, see
     assert [decode([index]) for index in range(262)] == [reference.decode([index]) for index in range(262)]
 
 
-def test_a_text_comes_back() -> None:
+def test_decoding_inverts_encoding() -> None:
     for text in [*ODD, *some_texts(300, 5)]:
         assert decode(Tokenizer().encode(text).ids[1:-1]) == text
 
@@ -108,18 +108,18 @@ def test_a_text_comes_back() -> None:
         ("\udcff[MASK]", "\ufffd[MASK]"),
     ],
 )
-def test_what_is_not_unicode_is_replaced_and_flagged(text: str | bytes, read: str) -> None:
+def test_invalid_unicode_is_replaced_and_flagged(text: str | bytes, read: str) -> None:
     encoded = Tokenizer().encode(text)
     assert encoded.replaced
     assert encoded.ids.tolist() == Tokenizer().encode(read).ids.tolist()
     assert not Tokenizer().encode(read).replaced
 
 
-def test_an_id_that_stands_for_nothing_is_an_unfinished_character() -> None:
+def test_id_beyond_the_vocabulary_is_decoded_as_a_replacement_character() -> None:
     assert decode([6 + 97, 263, 6 + 98]) == "a\ufffdb"
 
 
-def test_its_length_is_the_shorter_of_tokenizer_and_model() -> None:
+def test_max_length_is_the_smaller_of_tokenizer_and_model() -> None:
     assert Tokenizer.from_config({}, 4096).max_length == 2048
     assert Tokenizer.from_config({"model_max_length": 512}, 2048).max_length == 512
     assert Tokenizer.from_config({"model_max_length": 1e30}, 40) == Tokenizer(max_length=40)
@@ -139,18 +139,18 @@ def test_its_length_is_the_shorter_of_tokenizer_and_model() -> None:
         ({"truncation_side": "middle"}, "truncation_side"),
     ],
 )
-def test_another_tokenizer_is_refused(config: dict[str, object], words: str) -> None:
+def test_config_of_another_tokenizer_is_rejected(config: dict[str, object], words: str) -> None:
     with pytest.raises(ValueError, match=words):
         Tokenizer.from_config(config, 2048)
 
 
-def test_the_file_that_transformers_saves_is_read(tmp_path: Path) -> None:
+def test_config_saved_by_transformers_is_read(tmp_path: Path) -> None:
     PerceiverTokenizer(model_max_length=99).save_pretrained(tmp_path)
     assert Tokenizer.from_config(json.loads((tmp_path / "tokenizer_config.json").read_text()), 2048).max_length == 99
 
 
 @pytest.mark.slow
-def test_fifty_times_the_rate_of_transformers(reference: PerceiverTokenizer) -> None:
+def test_tokenizer_is_fifty_times_as_fast_as_transformers(reference: PerceiverTokenizer) -> None:
     draw = np.random.default_rng(0)
     sentence = "Every latent reads all of it. Größere Bilder, längere Texte: les requêtes décident [MASK] 🙂 "
     texts = [(sentence * 40).encode()[:length].decode(errors="ignore") for length in draw.integers(20, 2001, 1000)]

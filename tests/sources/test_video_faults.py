@@ -1,4 +1,4 @@
-"""Videos that are none, are cut short, damaged or hostile: they cost their units, and nothing else is opened."""
+"""Files that are not videos, are cut short, damaged or hostile: only their units fail, and no other file is opened."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ import pytest
 
 from pipeline.media import BadMedium
 from pipeline.sources.source import Unit
-from tests.sample_videos import make_video
+from tests.sample_videos import make_video, noise
 from tests.sources.test_clip_reader import SPEC
-from tests.sources.test_video_source import noise, numbers, planned, units
+from tests.sources.test_video_source import numbers, planned, units
 
 CUT_INDEX_FIRST = {"movflags": "faststart"}
 
 
 @pytest.fixture
 def listener() -> Iterator[tuple[str, list[str]]]:
-    """The address of a server on loopback, and what it was asked for."""
-    heard: list[str] = []
+    """Yield the address of a server on loopback and the paths that were requested of it."""
+    requests: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            heard.append(self.path)
+            requests.append(self.path)
             self.send_error(404)
 
         def log_message(self, format: str, *arguments: object) -> None:
@@ -37,24 +37,24 @@ def listener() -> Iterator[tuple[str, list[str]]]:
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"127.0.0.1:{server.server_port}", heard
+    yield f"127.0.0.1:{server.server_port}", requests
     server.shutdown()
     server.server_close()
 
 
-# Files that make FFmpeg open others, in words.
+# Contents of files that make FFmpeg open other files or URLs.
 SCRIPTS = {
     "playlist": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://{address}/a.ts\n#EXT-X-ENDLIST\n",
     "local playlist": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nfile://{folder}/secret.ts\n#EXT-X-ENDLIST\n",
     "ffconcat": "ffconcat version 1.0\nfile 'http://{address}/a.ts'\nfile '{folder}/secret.ts'\n",
-    "ffconcat beside": "ffconcat version 1.0\nfile 'secret.ts'\n",
+    "ffconcat relative": "ffconcat version 1.0\nfile 'secret.ts'\n",
     "sdp": "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=a\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 50004 RTP/AVP 96\n"
     "a=rtpmap:96 H264/90000\n",
 }
 
 
-def one_error(path: Path, **asked: object) -> Unit:
-    source, store, (piece,) = planned(path, **asked)
+def one_error(path: Path, **options: object) -> Unit:
+    source, store, (piece,) = planned(path, **options)
     assert (piece.begin, piece.end, piece.units) == (None, None, 1)
     (unit,) = source.units(store, piece)
     assert unit.id == path.name
@@ -63,37 +63,37 @@ def one_error(path: Path, **asked: object) -> Unit:
     return unit
 
 
-@pytest.mark.parametrize("name", ["film.mp4", "film.m3u8", "film.sdp"])
+@pytest.mark.parametrize("name", ["video.mp4", "video.m3u8", "video.sdp"])
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_nothing_that_a_file_names_is_opened(
+def test_file_named_in_a_video_file_is_not_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, name: str, listener: tuple[str, list[str]]
 ) -> None:
-    address, heard = listener
+    address, requests = listener
     make_video(tmp_path / "secret.ts")
     monkeypatch.chdir(tmp_path)
     (tmp_path / name).write_text(SCRIPTS[script].format(address=address, folder=tmp_path))
     assert "is not a supported video file" in str(one_error(tmp_path / name).error)
-    assert heard == []
+    assert requests == []
 
 
-@pytest.mark.parametrize("script", ["playlist", "local playlist", "ffconcat beside"])
-def test_ffmpeg_left_to_itself_does_follow(
+@pytest.mark.parametrize("script", ["playlist", "local playlist", "ffconcat relative"])
+def test_ffmpeg_without_restrictions_opens_named_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, listener: tuple[str, list[str]]
 ) -> None:
-    """So the test above can fail."""
-    address, heard = listener
+    """Without this, the test above could not fail."""
+    address, requests = listener
     make_video(tmp_path / "secret.ts")
     monkeypatch.chdir(tmp_path)
-    path = tmp_path / "film.m3u8"
+    path = tmp_path / "video.m3u8"
     path.write_text(SCRIPTS[script].format(address=address, folder=tmp_path))
     frames = 0
     with path.open("rb") as file, suppress(av.FFmpegError), av.open(file) as container:
         frames = len(list(container.decode(video=0)))
-    assert (frames, heard) == ((0, ["/a.ts"]) if script == "playlist" else (50, []))
+    assert (frames, requests) == ((0, ["/a.ts"]) if script == "playlist" else (50, []))
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"", "an empty file (0 bytes) is not a supported video file"),
         (b"<html>moved</html>", "an HTML file is not a supported video file"),
@@ -102,12 +102,12 @@ def test_ffmpeg_left_to_itself_does_follow(
         (b"\0\0\0\x18ftypisom\0\0\0\0isomisom" + bytes(64), "truncated or damaged MP4"),
     ],
 )
-def test_what_is_no_video_says_what_it_is(tmp_path: Path, content: bytes, words: str) -> None:
+def test_error_of_a_file_that_is_not_a_video_says_what_it_is(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.mp4").write_bytes(content)
-    assert words in str(one_error(tmp_path / "a.mp4").error)
+    assert message in str(one_error(tmp_path / "a.mp4").error)
 
 
-def test_sound_alone_is_no_video(tmp_path: Path) -> None:
+def test_file_with_audio_only_is_an_error(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "a.mp4"), "w") as container:
         stream = container.add_stream("aac", rate=44100, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 44100), np.float32), format="fltp", layout="mono")
@@ -117,14 +117,14 @@ def test_sound_alone_is_no_video(tmp_path: Path) -> None:
     assert str(one_error(tmp_path / "a.mp4").error) == "no video stream, only audio"
 
 
-def test_a_video_without_frames_says_so(tmp_path: Path) -> None:
+def test_video_without_frames_is_an_error(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mkv", 0.0, audio_rate=48000, audio_seconds=1.0)
     (unit,) = units(path)
     assert isinstance(unit.error, BadMedium)
     assert "0 frames" in str(unit.error)
 
 
-def test_a_huge_frame_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_huge_frame_is_not_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from pipeline.sources.video import container
 
     path = make_video(tmp_path / "a.mp4", 0.2, (640, 480))
@@ -138,7 +138,7 @@ def cut(path: Path, part: float) -> Path:
     return path
 
 
-def test_an_mp4_cut_before_its_index_is_one_unit(tmp_path: Path) -> None:
+def test_mp4_cut_before_its_index_is_one_unit(tmp_path: Path) -> None:
     path = cut(make_video(tmp_path / "a.mp4", 4, draw=noise), 0.6)
     assert "truncated or damaged MP4" in str(one_error(path).error)
     assert one_error(path, medium="clip", clip=SPEC).id == "a.mp4"
@@ -146,7 +146,7 @@ def test_an_mp4_cut_before_its_index_is_one_unit(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.avi"])
 @pytest.mark.parametrize("piece_units", [None, 10])
-def test_a_video_cut_short_gives_what_it_has_and_one_error(tmp_path: Path, name: str, piece_units: int | None) -> None:
+def test_video_cut_short_gives_its_pairs_and_one_error(tmp_path: Path, name: str, piece_units: int | None) -> None:
     options = CUT_INDEX_FIRST if name in ("a.mp4", "a.mov") else None
     path = make_video(tmp_path / name, 10, draw=noise, format_options=options, audio_rate=48000)
     found = units(cut(path, 0.4), piece_units=piece_units)
@@ -154,7 +154,7 @@ def test_a_video_cut_short_gives_what_it_has_and_one_error(tmp_path: Path, name:
     assert 80 < len(good) < 105
     assert [unit.medium.frame_index for unit in good] == list(range(len(good)))
     bad = found[len(good) :]
-    if name in ("a.mp4", "a.mov"):  # whose index says up to when the frames lie in the file
+    if name in ("a.mp4", "a.mov"):  # the index tells which frames lie in the file
         assert len(bad) == 1
     assert bad
     assert len({unit.id for unit in found}) == len(found)
@@ -164,10 +164,12 @@ def test_a_video_cut_short_gives_what_it_has_and_one_error(tmp_path: Path, name:
     assert "declares 10.0 s" in str(bad[-1].error)
 
 
-@pytest.mark.parametrize("asked", [{"fps": 5.0}, {"medium": "clip", "clip": SPEC}])
-def test_spaced_pairs_and_clips_of_a_video_cut_short_say_so(tmp_path: Path, asked: dict[str, object]) -> None:
+@pytest.mark.parametrize("options", [{"fps": 5.0}, {"medium": "clip", "clip": SPEC}])
+def test_pairs_at_a_rate_and_clips_of_a_video_cut_short_end_with_an_error(
+    tmp_path: Path, options: dict[str, object]
+) -> None:
     path = make_video(tmp_path / "a.mp4", 10, (96, 64), draw=noise, format_options=CUT_INDEX_FIRST, audio_rate=48000)
-    *good, bad = units(cut(path, 0.4), **asked)
+    *good, bad = units(cut(path, 0.4), **options)
     assert len(good) > 3
     assert all(unit.error is None for unit in good)
     assert all(getattr(unit.medium, "padded_frames", 0) == 0 for unit in good)
@@ -176,8 +178,10 @@ def test_spaced_pairs_and_clips_of_a_video_cut_short_say_so(tmp_path: Path, aske
 
 
 @pytest.mark.parametrize("piece_units", [None, 10])
-def test_a_ts_cut_inside_a_packet_gives_what_it_has_and_one_error(tmp_path: Path, piece_units: int | None) -> None:
-    """A transport stream declares no length, but its packets have one."""
+def test_transport_stream_cut_inside_a_packet_gives_its_pairs_and_one_error(
+    tmp_path: Path, piece_units: int | None
+) -> None:
+    """A transport stream does not declare its length, but its packets have a fixed one."""
     path = make_video(tmp_path / "a.ts", 10, draw=noise)
     data = path.read_bytes()
     path.write_bytes(data[: int(len(data) * 0.4) // 188 * 188 + 100])
@@ -188,13 +192,13 @@ def test_a_ts_cut_inside_a_packet_gives_what_it_has_and_one_error(tmp_path: Path
     assert bad.id not in {unit.id for unit in good}
 
 
-def test_damage_in_the_middle_costs_up_to_the_next_key_frame(tmp_path: Path) -> None:
+def test_damage_affects_pairs_up_to_the_next_key_frame(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mkv", 4, b_frames=0, gop=25)
     with av.open(str(path)) as container:
         packets = [(packet.pos, packet.size) for packet in container.demux(video=0) if packet.size]
     at, size = packets[30]
     data = bytearray(path.read_bytes())
-    data[at + size // 3 : at + size] = bytes(size - size // 3)  # no NAL unit of that length follows
+    data[at + size // 3 : at + size] = bytes(size - size // 3)  # no valid NAL unit follows
     begin = data.find(b"\xa3", at) if data[at] != 0xA3 else at
     data[begin + 8 : begin + 12] = b"\xff\xff\xff\xff"
     path.write_bytes(data)
@@ -206,7 +210,7 @@ def test_damage_in_the_middle_costs_up_to_the_next_key_frame(tmp_path: Path) -> 
         assert bad
         assert all("damaged" in str(unit.error) for unit in bad)
     (spaced,) = [units(path, fps=1.0)]
-    assert [unit.error is None for unit in spaced] == [True, True, True]  # seconds 0, 1, 2, 3 are sound
+    assert [unit.error is None for unit in spaced] == [True, True, True]  # the frames at 0, 1, 2 and 3 s are intact
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.webm", "a.avi", "a.ts"])
@@ -220,17 +224,17 @@ def test_mutated_files_never_raise(tmp_path: Path, name: str, capfd: pytest.Capt
         for at in random.integers(0, len(data) if seed % 2 else 1500, random.integers(1, 60)):
             mutated[at] = random.integers(256)
         path.write_bytes(mutated)
-        for asked in ({}, {"fps": 7.0}, {"medium": "clip", "clip": SPEC, "piece_units": 1}):
-            found = units(path, **asked)
+        for options in ({}, {"fps": 7.0}, {"medium": "clip", "clip": SPEC, "piece_units": 1}):
+            found = units(path, **options)
             assert found
-            assert len(found) < 20_000  # a mutated rate makes a long film
+            assert len(found) < 20_000  # a mutated frame rate makes a long video
             assert all((unit.error is None) != (unit.medium is None) for unit in found)
             failed += sum(unit.error is not None for unit in found)
     assert failed
     assert capfd.readouterr().err == ""
 
 
-def test_a_length_that_lies_makes_no_endless_plan(tmp_path: Path) -> None:
+def test_wrong_declared_length_does_not_make_an_endless_plan(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mkv", 2.0)
     data = bytearray(path.read_bytes())
     at = data.index(b"\x44\x89\x88")  # Duration, a float64 in milliseconds
@@ -244,25 +248,25 @@ def test_a_length_that_lies_makes_no_endless_plan(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", ["a.mkv", "a.mp4"])
-def test_a_frame_that_is_shown_for_hours_makes_no_endless_film(tmp_path: Path, name: str) -> None:
-    """One damaged time stamp is enough for it. Consecutive frames are pairs all the same."""
+def test_frame_shown_for_hours_does_not_make_endless_units(tmp_path: Path, name: str) -> None:
+    """One damaged time stamp suffices for such a frame. Pairs of consecutive frames are not affected."""
     path = make_video(tmp_path / name, times=[0.0, 0.5, 1.0, 9000.0, 9000.5])
     assert [unit.error for unit in units(path)] == [None] * 4
-    for asked in ({"fps": 2.0}, {"medium": "clip", "clip": SPEC}):
-        found, pieces = units(path, **asked), planned(path, **asked)[2]
+    for options in ({"fps": 2.0}, {"medium": "clip", "clip": SPEC}):
+        found, pieces = units(path, **options), planned(path, **options)[2]
         errors = [str(unit.error) for unit in found if unit.error is not None]
         assert 0 < len(found) - len(errors) < 3
         assert 0 < len(errors) <= len(pieces) < 20
         assert all("this frame is shown for 2.5 hours, at most 1 is allowed" in error for error in errors)
 
 
-def test_an_avi_whose_frames_are_days_apart_makes_no_endless_plan(tmp_path: Path) -> None:
+def test_avi_with_frames_days_apart_does_not_make_an_endless_plan(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.avi", 1.0)
     data = bytearray(path.read_bytes())
-    at = data.index(b"vids") + 20  # how long a frame is shown is the quotient of two numbers
+    at = data.index(b"vids") + 20  # the duration of a frame is a quotient of two numbers
     data[at : at + 8] = np.array([2**31 - 1, 1000], "<u4").tobytes()
     path.write_bytes(data)
-    for asked in ({"fps": 5.0}, {"medium": "clip", "clip": SPEC}):
-        _, _, pieces = planned(path, **asked)
+    for options in ({"fps": 5.0}, {"medium": "clip", "clip": SPEC}):
+        _, _, pieces = planned(path, **options)
         assert len(pieces) < 100
-        assert all("hours, at most 1 is allowed" in str(unit.error) for unit in units(path, **asked))
+        assert all("hours, at most 1 is allowed" in str(unit.error) for unit in units(path, **options))

@@ -1,4 +1,4 @@
-"""Videos as pairs of frames: the right frames at the right times, whatever the container, wherever reading begins."""
+"""Frame pairs of videos: the right frames at the right times, for every container and cut into any pieces."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from pipeline.media import BadMedium, ClipSpec
 from pipeline.sources.source import Piece, SourceOptions, Unit
 from pipeline.sources.video_source import VIDEO, VideoSource
 from pipeline.storage import AccessError, Changed, Missing, StorageError, Store
-from tests.sample_videos import make_video, number_of
+from tests.sample_videos import make_video, noise, number_of
 
 REFRESHED = {"x264-params": "log-level=none:scenecut=0:intra-refresh=1"}
 OPEN_GOP = {"x264-params": "log-level=none:scenecut=0:open-gop=1"}
 
-FILMS: dict[str, dict[str, Any]] = {
+VIDEOS: dict[str, dict[str, Any]] = {
     "plain.mp4": {},
-    "b_frames_and_sound.mp4": {"b_frames": 2, "audio_rate": 44100, "channels": 2},
+    "b_frames_and_audio.mp4": {"b_frames": 2, "audio_rate": 44100, "channels": 2},
     "pcm.mov": {"b_frames": 2, "audio_rate": 48000, "audio_codec": "pcm_s16le"},
     "flac.mkv": {"b_frames": 2, "audio_rate": 48000},
     "vp8_opus.webm": {"audio_rate": 48000},
@@ -45,50 +45,50 @@ FILMS: dict[str, dict[str, Any]] = {
     "open.mkv": {"b_frames": 2, "options": OPEN_GOP},
     "open.ts": {"b_frames": 2, "options": OPEN_GOP},
     "hevc.mp4": {"codec": "libx265", "b_frames": 2},
-    "refreshed.ts": {"options": REFRESHED},  # its key frames are pictures that grow over the frames behind them
+    "refreshed.ts": {"options": REFRESHED},  # intra refresh: an image is complete some frames after its key frame
     "one_keyframe.mp4": {"gop": 1000, "b_frames": 3},
     "one_keyframe.ts": {"gop": 1000, "b_frames": 3},
     "fragmented.mp4": {"format_options": {"movflags": "frag_keyframe+empty_moov"}},
     "dash.mp4": {"format_options": {"movflags": "dash+frag_keyframe"}},
-    "long_sound.mkv": {"audio_rate": 44100, "audio_seconds": 4.0},
-    "long_sound.mp4": {"audio_rate": 44100, "audio_seconds": 4.0},
-    "short_sound.mkv": {"audio_rate": 48000, "audio_seconds": 0.5},
+    "long_audio.mkv": {"audio_rate": 44100, "audio_seconds": 4.0},
+    "long_audio.mp4": {"audio_rate": 44100, "audio_seconds": 4.0},
+    "short_audio.mkv": {"audio_rate": 48000, "audio_seconds": 0.5},
 }
 SECONDS, RATE = 2.0, 25
 SPEC = ClipSpec(frames=16, fps=25, samples=30_720, sample_rate=48_000, reduce=lambda frame: frame)
 VARIABLE = [0.0, 0.1, 0.15, 0.5, 1.2, 1.24, 1.9]
 
 
-def planned(path: Path, store: Store | None = None, **asked: Any) -> tuple[VideoSource, Store, list[Piece]]:
-    """The source as it is asked, and what a plan of the file holds."""
+def planned(path: Path, store: Store | None = None, **options: Any) -> tuple[VideoSource, Store, list[Piece]]:
+    """Return the configured source, the store, and the planned pieces of the file."""
     store = store or Store(str(path.parent))
-    source = VIDEO.configured(SourceOptions(**({"medium": "frame_pair"} | asked)))
+    source = VIDEO.configured(SourceOptions(**({"medium": "frame_pair"} | options)))
     (entry,) = (entry for entry in store.entries(path.name) if entry.key == path.name)
     return source, store, list(source.pieces(store, entry))
 
 
-def units(path: Path, **asked: Any) -> list[Unit]:
-    source, store, pieces = planned(path, **asked)
+def units(path: Path, **options: Any) -> list[Unit]:
+    source, store, pieces = planned(path, **options)
     return [unit for piece in pieces for unit in source.units(store, piece)]
 
 
 def numbers(unit: Unit) -> tuple[int, int]:
-    """What the frames of a pair show."""
+    """Return the numbers that the frames of a pair show."""
     assert unit.error is None, unit.error
     first, second = unit.medium.frames
     return number_of(first), number_of(second)
 
 
-@pytest.fixture(scope="module", params=FILMS)
-def film(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_video(tmp_path_factory.mktemp("films") / request.param, SECONDS, rate=RATE, **FILMS[request.param])
+@pytest.fixture(scope="module", params=VIDEOS)
+def video_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_video(tmp_path_factory.mktemp("videos") / request.param, SECONDS, rate=RATE, **VIDEOS[request.param])
 
 
-def test_every_pair_is_there_with_its_time_from_whatever_pieces(film: Path) -> None:
+def test_every_pair_is_read_with_its_time_from_any_pieces(video_path: Path) -> None:
     for piece_units in (None, 7, 1):
-        found = units(film, piece_units=piece_units)
+        found = units(video_path, piece_units=piece_units)
         assert [numbers(unit) for unit in found] == list(pairwise(range(50)))
-        assert [unit.id for unit in found] == [f"{film.name}#{number / RATE:.3f}" for number in range(49)]
+        assert [unit.id for unit in found] == [f"{video_path.name}#{number / RATE:.3f}" for number in range(49)]
         assert [unit.medium.frame_index for unit in found] == list(range(49))
         for unit in found:
             start = unit.medium.start_seconds
@@ -98,10 +98,10 @@ def test_every_pair_is_there_with_its_time_from_whatever_pieces(film: Path) -> N
 
 
 @pytest.mark.parametrize("fps", [10.0, 3.0, 60.0, 0.9])
-def test_pairs_at_a_rate_are_of_the_frames_shown_then(film: Path, fps: float) -> None:
+def test_pairs_at_a_rate_have_the_frames_shown_at_these_times(video_path: Path, fps: float) -> None:
     expected = [(k / fps, (k + 1) / fps) for k in range(200) if (k + 1) / fps < SECONDS - 1e-3]
     for piece_units in (None, 4):
-        found = units(film, fps=fps, piece_units=piece_units)
+        found = units(video_path, fps=fps, piece_units=piece_units)
         assert [unit.medium.start_seconds for unit in found] == [first for first, _ in expected]
         assert [unit.medium.frame_index for unit in found] == list(range(len(expected)))
         assert [numbers(unit) for unit in found] == [
@@ -110,47 +110,47 @@ def test_pairs_at_a_rate_are_of_the_frames_shown_then(film: Path, fps: float) ->
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mov", "v.mkv", "v.ts"])
-def test_frames_that_come_at_any_time_keep_their_times(tmp_path: Path, name: str) -> None:
+def test_frames_at_a_variable_rate_keep_their_times(tmp_path: Path, name: str) -> None:
     path = make_video(tmp_path / name, times=VARIABLE, b_frames=2)
     for piece_units in (None, 1):
         found = units(path, piece_units=piece_units)
         assert [numbers(unit) for unit in found] == list(pairwise(range(7)))
         assert [unit.medium.start_seconds for unit in found] == pytest.approx(VARIABLE[:-1], abs=1e-3)
-    if name != "v.mkv" and name != "v.ts":  # which list no frames: their numbers are estimates
+    if name != "v.mkv" and name != "v.ts":  # without a list of frames, their numbers are estimates
         assert [unit.medium.frame_index for unit in found] == list(range(6))
-    path = make_video(tmp_path / name, times=VARIABLE)  # without B-frames MP4 tells how long the last frame is shown
+    path = make_video(tmp_path / name, times=VARIABLE)  # without B-frames MP4 has the duration of the last frame
     shown = [sum(time <= k / 4 + 1e-3 for time in VARIABLE) - 1 for k in range(8)]
     assert [numbers(unit) for unit in units(path, fps=4.0)] == list(pairwise(shown))
 
 
 @pytest.mark.parametrize("rotation", [90, 180, 270])
 @pytest.mark.parametrize("name", ["r.mp4", "r.mov", "r.mkv"])
-def test_turned_videos_are_upright(tmp_path: Path, name: str, rotation: int) -> None:
+def test_rotated_video_is_read_upright(tmp_path: Path, name: str, rotation: int) -> None:
     found = units(make_video(tmp_path / name, 0.4, (64, 48), rotation=rotation))
     assert [numbers(unit) for unit in found] == list(pairwise(range(10)))
     assert found[0].medium.frames.shape == (2, 48, 64, 3)
 
 
-def test_a_mirrored_video_is_upright(tmp_path: Path) -> None:
+def test_mirrored_video_is_read_upright(tmp_path: Path) -> None:
     with av.open(str(tmp_path / "m.mp4"), "w") as container:
         stream = container.add_stream("libx264", rate=25)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
         stream.set_display_rotation(90, hflip=True)
         gray = np.zeros((48, 64, 3), np.uint8)
-        gray[:24, :32] = 255  # at the upper left as it is stored
+        gray[:24, :32] = 255  # the stored upper left corner
         for number in range(3):
             frame = av.VideoFrame.from_ndarray(gray, format="rgb24")
             frame.pts = number
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     (first, _) = units(tmp_path / "m.mp4")
-    picture = first.medium.frames[0]
-    turned = np.fliplr(np.rot90(gray))  # counter-clockwise, then mirrored
-    assert picture.shape == (64, 48, 3)
-    assert np.abs(picture.astype(int) - turned).mean() < 10
+    image = first.medium.frames[0]
+    expected = np.fliplr(np.rot90(gray))  # counter-clockwise, then mirrored
+    assert image.shape == (64, 48, 3)
+    assert np.abs(image.astype(int) - expected).mean() < 10
 
 
-def test_colours_are_red_green_blue(tmp_path: Path) -> None:
+def test_channels_are_red_green_blue(tmp_path: Path) -> None:
     def red(number: int, size: tuple[int, int]) -> np.ndarray:
         return np.full((size[1], size[0], 3), (200, 60, 20), np.uint8)
 
@@ -159,7 +159,7 @@ def test_colours_are_red_green_blue(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 7), (17, 31), (63, 49)])
-def test_odd_and_tiny_sizes_work(tmp_path: Path, size: tuple[int, int]) -> None:
+def test_odd_and_tiny_frame_sizes_are_read(tmp_path: Path, size: tuple[int, int]) -> None:
     path = make_video(tmp_path / "odd.mov", 0.4, size, codec="png", pixels="rgb24")
     found = units(path)
     assert len(found) == 9
@@ -168,20 +168,20 @@ def test_odd_and_tiny_sizes_work(tmp_path: Path, size: tuple[int, int]) -> None:
         assert [numbers(unit) for unit in found] == list(pairwise(range(10)))
 
 
-def test_an_odd_h264_is_read(tmp_path: Path) -> None:
+def test_h264_with_an_odd_frame_size_is_read(tmp_path: Path) -> None:
     path = make_video(tmp_path / "odd.mp4", 0.4, (63, 49), pixels="yuv444p")
     assert [numbers(unit) for unit in units(path)] == list(pairwise(range(10)))
 
 
-def test_fast_videos_have_ids_that_tell_frames_apart(tmp_path: Path) -> None:
+def test_ids_of_a_fast_video_have_microseconds(tmp_path: Path) -> None:
     found = units(make_video(tmp_path / "fast.mp4", 0.02, rate=1000))
     assert [unit.id for unit in found[:2]] == ["fast.mp4#0.000000", "fast.mp4#0.001000"]
 
 
 @pytest.mark.parametrize("piece_units", [None, 1, 2])
-def test_frames_within_a_millisecond_have_ids_that_tell_them_apart(tmp_path: Path, piece_units: int | None) -> None:
-    film = make_video(tmp_path / "a.mp4", times=[0.0, 0.04, 0.0401, 0.08, 0.0804, 0.12])
-    found = units(film, piece_units=piece_units)
+def test_ids_of_frames_within_two_milliseconds_have_microseconds(tmp_path: Path, piece_units: int | None) -> None:
+    video_path = make_video(tmp_path / "a.mp4", times=[0.0, 0.04, 0.0401, 0.08, 0.0804, 0.12])
+    found = units(video_path, piece_units=piece_units)
     assert [unit.id for unit in found] == [
         "a.mp4#0.000",
         "a.mp4#0.040000",
@@ -192,13 +192,13 @@ def test_frames_within_a_millisecond_have_ids_that_tell_them_apart(tmp_path: Pat
     assert [numbers(unit) for unit in found] == list(pairwise(range(6)))
 
 
-def test_units_within_a_millisecond_have_ids_that_tell_them_apart(tmp_path: Path) -> None:
+def test_ids_of_pairs_within_two_milliseconds_have_microseconds(tmp_path: Path) -> None:
     found = units(make_video(tmp_path / "a.mp4", 0.2), fps=999)
     assert [unit.id for unit in found[:3]] == ["a.mp4#0.000000", "a.mp4#0.001001", "a.mp4#0.002002"]
     assert len({unit.id for unit in found}) == len(found) >= 197
 
 
-def test_a_plan_reads_headers_and_cuts_by_time(tmp_path: Path) -> None:
+def test_plan_cuts_a_video_by_time(tmp_path: Path) -> None:
     path = make_video(tmp_path / "long.mp4", 30, (64, 48), rate=25)
     _, _, pieces = planned(path, piece_units=75)
     assert [(piece.begin, piece.end) for piece in pieces] == [
@@ -207,7 +207,7 @@ def test_a_plan_reads_headers_and_cuts_by_time(tmp_path: Path) -> None:
     assert all(piece.units is None and piece.about in (74, 75) for piece in pieces)
     assert pieces[0].weight == 75 * 2 * 64 * 48 * 3
     assert (pieces[0].first, pieces[1].first) == (0, None)
-    (whole,) = planned(path)[2]  # all of it is less than 16 MB of pairs
+    (whole,) = planned(path)[2]
     assert (whole.begin, whole.end, whole.about) == (0, None, 749)
     spaced = planned(path, fps=2.0, piece_units=30)[2]
     assert [(piece.begin, piece.end, piece.first, piece.about) for piece in spaced] == [
@@ -216,7 +216,7 @@ def test_a_plan_reads_headers_and_cuts_by_time(tmp_path: Path) -> None:
     ]
 
 
-def test_large_frames_make_small_pieces_but_not_single_frames(tmp_path: Path) -> None:
+def test_large_frames_make_small_pieces_of_several_pairs(tmp_path: Path) -> None:
     def black(number: int, size: tuple[int, int]) -> np.ndarray:
         return np.zeros((size[1], size[0], 3), np.uint8)
 
@@ -228,7 +228,7 @@ def test_large_frames_make_small_pieces_but_not_single_frames(tmp_path: Path) ->
 
 
 class Counting(Store):
-    """A store that counts the bytes that are read of its files, and fails once they are too many."""
+    """A store that counts the bytes read of its files, and fails after `fail_after` bytes."""
 
     def __init__(self, uri: str, fail_after: int | None = None) -> None:
         super().__init__(uri)
@@ -256,12 +256,8 @@ class _Counted(io.RawIOBase):
         return self.file.tell()
 
 
-def noise(number: int, size: tuple[int, int]) -> np.ndarray:
-    return np.random.default_rng(number).integers(0, 256, (size[1], size[0], 3), np.uint8)
-
-
 @pytest.mark.parametrize("name", ["big.mp4", "big.mkv", "big.avi"])
-def test_a_piece_in_the_middle_does_not_read_the_whole_file(tmp_path: Path, name: str) -> None:
+def test_piece_in_the_middle_is_read_without_the_whole_file(tmp_path: Path, name: str) -> None:
     path = make_video(tmp_path / name, 20, (96, 64), draw=noise, audio_rate=48000)
     size = path.stat().st_size
     store = Counting(str(tmp_path))
@@ -274,7 +270,7 @@ def test_a_piece_in_the_middle_does_not_read_the_whole_file(tmp_path: Path, name
     assert store.bytes < size / 4
 
 
-def test_frames_far_apart_are_reached_by_seeking(tmp_path: Path) -> None:
+def test_frames_between_distant_pairs_are_not_read(tmp_path: Path) -> None:
     for name in ("far.mp4", "far.mkv"):
         path = make_video(tmp_path / name, 20, (96, 64), draw=noise)
         store = Counting(str(tmp_path))
@@ -286,7 +282,7 @@ def test_frames_far_apart_are_reached_by_seeking(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_frames_are_let_go_of_as_they_are_played(tmp_path: Path) -> None:
+def test_decoded_frames_are_released_while_reading(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 4, audio_rate=48000)
     source, store, (piece,) = planned(path)
     gc.collect()
@@ -300,7 +296,7 @@ def test_frames_are_let_go_of_as_they_are_played(tmp_path: Path) -> None:
     assert 0 < most < 8
 
 
-def test_what_a_store_raises_is_the_error_and_not_a_short_video(tmp_path: Path) -> None:
+def test_storage_error_is_reported_instead_of_a_short_video(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 10, (96, 64), draw=noise)
     source, _, (piece, *_) = planned(path)
     failing = Counting(str(tmp_path), fail_after=path.stat().st_size // 2)
@@ -314,7 +310,7 @@ def test_what_a_store_raises_is_the_error_and_not_a_short_video(tmp_path: Path) 
         planned(path, Counting(str(tmp_path), fail_after=0))
 
 
-def test_inputs_that_went_or_changed_since_the_plan_say_so(tmp_path: Path) -> None:
+def test_file_missing_or_changed_since_the_plan_is_an_error(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4")
     source, store, (piece, last) = planned(path, piece_units=40)
     make_video(path, rate=30)
@@ -325,7 +321,7 @@ def test_inputs_that_went_or_changed_since_the_plan_say_so(tmp_path: Path) -> No
     assert (unit.id, type(unit.error)) == ("a.mp4#0.000", Missing)
 
 
-def test_lost_access_is_raised_and_not_quarantined(tmp_path: Path) -> None:
+def test_lost_access_is_raised(tmp_path: Path) -> None:
     class Denied(Store):
         def entries(self, prefix: str = "") -> Iterator[Any]:  # noqa: ARG002
             raise AccessError("token expired")
@@ -335,8 +331,8 @@ def test_lost_access_is_raised_and_not_quarantined(tmp_path: Path) -> None:
         list(source.units(Denied(str(tmp_path)), piece))
 
 
-def test_options_that_mean_nothing_are_refused() -> None:
-    for options, words in (
+def test_unsupported_and_invalid_options_are_rejected() -> None:
+    for options, message in (
         (SourceOptions(medium="frame_pair", column="a"), "the files have no columns"),
         (SourceOptions(medium="frame_pair", fps=0.0), r"fps \(0\) must be greater than 0"),
         (SourceOptions(medium="frame_pair", clip_stride=1.0), r"clip_stride \(1\) is not supported for pairs"),
@@ -345,25 +341,25 @@ def test_options_that_mean_nothing_are_refused() -> None:
         (SourceOptions(medium="clip", clip=SPEC, clip_stride=1e-9), r"clip_stride \(1e-09\) must be at least 0.001"),
         (SourceOptions(medium="clip"), "medium clip needs a ClipSpec"),
     ):
-        with pytest.raises(ValueError, match=words):
+        with pytest.raises(ValueError, match=message):
             VIDEO.configured(options)
 
 
-def test_a_video_too_short_for_a_pair_says_so(tmp_path: Path) -> None:
+def test_video_too_short_for_a_pair_is_an_error(tmp_path: Path) -> None:
     (unit,) = units(make_video(tmp_path / "a.mp4", 0.04))
     assert isinstance(unit.error, BadMedium)
     assert str(unit.error) == "0.040 s long: too short for a pair"
 
 
-def test_the_source_travels_and_is_light() -> None:
+def test_source_is_picklable_and_imports_without_ffmpeg() -> None:
     assert pickle.loads(pickle.dumps(VIDEO)) == VIDEO
     code = "import sys, pipeline.sources.video_source; assert 'av' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_a_video_in_s3_is_read(s3, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_video_in_s3_is_read(s3, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = make_video(tmp_path / "a b#1.mp4", audio_rate=48000)
-    uri = s3.bucket("films")
+    uri = s3.bucket("videos")
     s3.client.upload_file(str(path), uri.removeprefix("s3://"), f"drive/{path.name}")
     store = Store(f"{uri}/drive")
     source, _, pieces = planned(path, store, piece_units=30)

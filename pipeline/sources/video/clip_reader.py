@@ -41,12 +41,8 @@ class Clips:
         reduced = self.spec.reduce(np.zeros((height, width, 3), np.uint8))
         return self.spec.frames * reduced.nbytes + 4 * self.spec.samples
 
-    def interval(self, frame_rate: float) -> float:  # noqa: ARG002
-        """Seconds from one unit to the next."""
-        return self.stride
-
     def start_seconds(self, begin: int) -> float:
-        """Start of a piece in seconds."""
+        """Return when the piece that begins with `begin` starts, in seconds."""
         return begin * self.stride
 
     def piece_ranges(self, seconds: float, rate: float, unit_bytes: int, most: int | None) -> Iterator[PieceRange]:  # noqa: ARG002

@@ -37,7 +37,7 @@ class FrameCounter:
 
     def restart(self, packet: Packet[Stream]) -> None:
         """Count from this packet on, which is the next one to be decoded."""
-        self._number, self._pending, self._skips_leading = self._video.frame_number(packet), [], self._reorders
+        self._number, self._pending, self._skips_leading = self._video.index.frame_number(packet), [], self._reorders
 
     def add_packet(self, packet: Packet[Stream]) -> None:
         """Record a packet that is given to the decoder, or would be if it were not damaged."""

@@ -31,12 +31,8 @@ class ConsecutivePairs:
         """Bytes of a decoded pair."""
         return 2 * 3 * height * width
 
-    def interval(self, frame_rate: float) -> float:
-        """Usual seconds from one unit to the next."""
-        return 1 / frame_rate
-
     def start_seconds(self, begin: int) -> float:
-        """Start of a piece in seconds."""
+        """Return when the piece that begins with `begin` starts, in seconds."""
         return begin / _MICRO
 
     def piece_ranges(self, seconds: float, rate: float, unit_bytes: int, most: int | None) -> Iterator[PieceRange]:
@@ -86,12 +82,8 @@ class PairsAtRate:
         """Bytes of a decoded pair."""
         return 2 * 3 * height * width
 
-    def interval(self, frame_rate: float) -> float:  # noqa: ARG002
-        """Seconds from one unit to the next."""
-        return 1 / self.fps
-
     def start_seconds(self, begin: int) -> float:
-        """Start of a piece in seconds."""
+        """Return when the piece that begins with `begin` starts, in seconds."""
         return begin / self.fps
 
     def piece_ranges(self, seconds: float, rate: float, unit_bytes: int, most: int | None) -> Iterator[PieceRange]:  # noqa: ARG002

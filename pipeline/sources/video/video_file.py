@@ -52,8 +52,11 @@ class VideoFile:
         video_stream: the video stream.
         audio_stream: the audio stream; None if there is none.
         start: time of the first frame on the container's own clock, in seconds.
+        index: the container's index of the video stream, in ticks.
         declared_end: end of the video stream according to the container; None if it does not say.
         estimated_end: the same or an estimate, for plans; None if nothing is known.
+        declares_longest_stream: whether these are the end of the longest stream instead (Matroska).
+        timestamps_are_frame_numbers: whether time stamps only number the packets in decoding order (AVI).
         ends_inside_packet: whether the file is a transport stream that was cut short.
     """
 
@@ -62,11 +65,15 @@ class VideoFile:
         cut = ends_inside_packet(file)
         self._open()
         self._decoder_delay: int | None = None
+        self.declares_longest_stream = self._is("matroska")
+        self.timestamps_are_frame_numbers = self._is("avi")
         self.ends_inside_packet = cut and self._is("mpegts")
         self.start = self._first_timestamp() * self._tick
         self.estimated_end = self._estimate_end()
         self.declared_end = None if self._is("mpegts") else self.estimated_end
-        if self._is("avi"):  # FFmpeg limits the duration to the data it finds; the header still has the frame count
+        if (
+            self.timestamps_are_frame_numbers
+        ):  # FFmpeg limits the duration to the data it finds; the header still has the frame count
             self.declared_end = max(self.estimated_end or 0.0, float(self.video_stream.frames * self._tick))
 
     def _open(self) -> None:
@@ -78,7 +85,7 @@ class VideoFile:
             self.container.close()
             raise
         self.audio_stream: AudioStream | None = self.container.streams.best("audio")  # type: ignore[assignment]
-        self._index = ContainerIndex(self.container.format.name, self.video_stream)
+        self.index = ContainerIndex(self.container.format.name, self.video_stream)
         self._moved = False
 
     def rewind(self) -> None:
@@ -133,16 +140,6 @@ class VideoFile:
         rate = self.video_stream.average_rate or self.video_stream.guessed_rate or self.video_stream.base_rate
         return float(rate) if rate and 0 < rate < 10_000 else _DEFAULT_RATE
 
-    @property
-    def declares_longest_stream(self) -> bool:
-        """Whether `declared_end` is the end of the longest stream and not of the video stream (Matroska)."""
-        return self._is("matroska")
-
-    @property
-    def timestamps_are_frame_numbers(self) -> bool:
-        """Whether time stamps only number the packets in decoding order (AVI)."""
-        return self._is("avi")
-
     def measure_decoder_delay(self) -> int:
         """Decode the first frame and return how many packets the decoder needed before it. Rewinds the file."""
         if self._decoder_delay is None:
@@ -159,15 +156,11 @@ class VideoFile:
     def has_keyframe(self, after: float, until: float) -> bool:
         """Whether the container's index has a key frame in (after, until]; False without an index."""
         first, last = (round((time + self.start) / self._tick) for time in (after, until))
-        return self._index.has_keyframe(first, last)
-
-    def frame_number(self, packet: Packet[Stream]) -> int | None:
-        """Number of frames before the packet in decoding order; None if the index does not list every frame."""
-        return self._index.frame_number(packet)
+        return self.index.has_keyframe(first, last)
 
     def stored_until(self, size: int) -> float | None:
         """Time from which the frames in the index lie beyond a file of `size` bytes; None if none are known to."""
-        missing = self._index.missing_from(size)
+        missing = self.index.missing_from(size)
         return None if missing is None else self.seconds(missing)
 
     def _is(self, container: str) -> bool:
@@ -192,9 +185,9 @@ class VideoFile:
         return 0
 
     def _estimate_end(self) -> float | None:
-        if self.video_stream.duration and not self._is("matroska"):
+        if self.video_stream.duration and not self.declares_longest_stream:
             return float(self.video_stream.duration * self._tick)
         if self.container.duration:  # Matroska's is the end on its own clock, not a length
-            offset = self.start if self._is("matroska") else 0
+            offset = self.start if self.declares_longest_stream else 0
             return max(0.0, float(Fraction(self.container.duration, av.time_base) - offset))
         return None
