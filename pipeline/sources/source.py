@@ -90,7 +90,7 @@ class SourceOptions:
 
     Attributes:
         medium: what units hold.
-        clip: shape of clips, for `medium` "clip".
+        clip_spec: shape of clips, for `medium` "clip".
         piece_units: maximum number of units per piece, if pieces can be cut so.
         column: column with the medium; for frame pairs two names with a comma between.
         id_column: column with the ids.
@@ -103,7 +103,7 @@ class SourceOptions:
     """
 
     medium: MediumKind = "text"
-    clip: ClipSpec | None = None
+    clip_spec: ClipSpec | None = None
     piece_units: int | None = None
     column: str | None = None
     id_column: str | None = None

@@ -41,7 +41,7 @@ class VideoSource(FileSource):
         refuse_columns(self.name, options)
         fps, stride = options.fps, options.clip_stride
         if options.medium == "clip":
-            if options.clip is None:
+            if options.clip_spec is None:
                 raise ValueError("medium clip needs a ClipSpec")
             if fps is not None:
                 raise ValueError(f"fps ({fps:g}) is not supported for clips: the head fixes their frames per second")
@@ -93,7 +93,7 @@ class VideoSource(FileSource):
         from pipeline.sources.video.pair_reader import ConsecutivePairs, PairsAtRate
 
         options = self.options
-        if options.medium == "clip" and (spec := options.clip) is not None:
+        if options.medium == "clip" and (spec := options.clip_spec) is not None:
             stride = spec.seconds if options.clip_stride is None else options.clip_stride
             return Clips(spec, stride, pad=options.short_clip == "pad")
         return ConsecutivePairs() if options.fps is None else PairsAtRate(options.fps)

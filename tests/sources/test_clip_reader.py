@@ -23,7 +23,7 @@ SMALL = ClipSpec(frames=4, fps=10, samples=3200, sample_rate=8000, reduce=halved
 
 
 def clips(path: Path, clip: ClipSpec = SPEC, **options: Any) -> list[Unit]:
-    source, store, pieces = planned(path, medium="clip", clip=clip, **options)
+    source, store, pieces = planned(path, medium="clip", clip_spec=clip, **options)
     return [unit for piece in pieces for unit in source.units(store, piece)]
 
 
@@ -80,8 +80,8 @@ def test_overlapping_clips_decode_each_frame_once(tmp_path: Path) -> None:
         return halved(frame)
 
     spec = ClipSpec(frames=16, fps=25, samples=30720, sample_rate=48000, reduce=reduce)
-    source, store, (piece,) = planned(path, medium="clip", clip=SPEC, clip_stride=0.12)
-    source = type(source)(options=SourceOptions(medium="clip", clip=spec, clip_stride=0.12))
+    source, store, (piece,) = planned(path, medium="clip", clip_spec=SPEC, clip_stride=0.12)
+    source = type(source)(options=SourceOptions(medium="clip", clip_spec=spec, clip_stride=0.12))
     found = [unit.medium for unit in source.units(store, piece)]
     assert seen == list(range(50))
     assert [shown(medium)[0] for medium in found] == list(range(0, 37, 3))
@@ -97,7 +97,7 @@ def test_overlapping_clips_decode_each_frame_once(tmp_path: Path) -> None:
 def test_frames_between_distant_clips_are_not_read(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 20, (96, 64), draw=noise, audio_rate=48000)
     store = Counting(str(tmp_path))
-    source, _, (piece,) = planned(path, store, medium="clip", clip=SPEC, clip_stride=8.0)
+    source, _, (piece,) = planned(path, store, medium="clip", clip_spec=SPEC, clip_stride=8.0)
     store.bytes = 0
     found = list(source.units(store, piece))
     assert [unit.id for unit in found] == ["a.mp4#0.000", "a.mp4#8.000", "a.mp4#16.000"]
@@ -221,7 +221,7 @@ def test_error_of_reduce_affects_one_clip(tmp_path: Path) -> None:
 
 def test_plan_of_clips_counts_them(tmp_path: Path) -> None:
     path = make_video(tmp_path / "a.mp4", 30, audio_rate=48000)
-    pieces = planned(path, medium="clip", clip=SPEC)[2]
+    pieces = planned(path, medium="clip", clip_spec=SPEC)[2]
     assert [(piece.begin, piece.end, piece.first, piece.about) for piece in pieces] == [
         (0, 32, 0, 32),
         (32, None, 32, 15),

@@ -141,7 +141,7 @@ def cut(path: Path, part: float) -> Path:
 def test_mp4_cut_before_its_index_is_one_unit(tmp_path: Path) -> None:
     path = cut(make_video(tmp_path / "a.mp4", 4, draw=noise), 0.6)
     assert "truncated or damaged MP4" in str(one_error(path).error)
-    assert one_error(path, medium="clip", clip=SPEC).id == "a.mp4"
+    assert one_error(path, medium="clip", clip_spec=SPEC).id == "a.mp4"
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.mov", "a.mkv", "a.avi"])
@@ -164,7 +164,7 @@ def test_video_cut_short_gives_its_pairs_and_one_error(tmp_path: Path, name: str
     assert "declares 10.0 s" in str(bad[-1].error)
 
 
-@pytest.mark.parametrize("options", [{"fps": 5.0}, {"medium": "clip", "clip": SPEC}])
+@pytest.mark.parametrize("options", [{"fps": 5.0}, {"medium": "clip", "clip_spec": SPEC}])
 def test_pairs_at_a_rate_and_clips_of_a_video_cut_short_end_with_an_error(
     tmp_path: Path, options: dict[str, object]
 ) -> None:
@@ -224,7 +224,7 @@ def test_mutated_files_never_raise(tmp_path: Path, name: str, capfd: pytest.Capt
         for at in random.integers(0, len(data) if seed % 2 else 1500, random.integers(1, 60)):
             mutated[at] = random.integers(256)
         path.write_bytes(mutated)
-        for options in ({}, {"fps": 7.0}, {"medium": "clip", "clip": SPEC, "piece_units": 1}):
+        for options in ({}, {"fps": 7.0}, {"medium": "clip", "clip_spec": SPEC, "piece_units": 1}):
             found = units(path, **options)
             assert found
             assert len(found) < 20_000  # a mutated frame rate makes a long video
@@ -252,7 +252,7 @@ def test_frame_shown_for_hours_does_not_make_endless_units(tmp_path: Path, name:
     """One damaged time stamp suffices for such a frame. Pairs of consecutive frames are not affected."""
     path = make_video(tmp_path / name, times=[0.0, 0.5, 1.0, 9000.0, 9000.5])
     assert [unit.error for unit in units(path)] == [None] * 4
-    for options in ({"fps": 2.0}, {"medium": "clip", "clip": SPEC}):
+    for options in ({"fps": 2.0}, {"medium": "clip", "clip_spec": SPEC}):
         found, pieces = units(path, **options), planned(path, **options)[2]
         errors = [str(unit.error) for unit in found if unit.error is not None]
         assert 0 < len(found) - len(errors) < 3
@@ -266,7 +266,7 @@ def test_avi_with_frames_days_apart_does_not_make_an_endless_plan(tmp_path: Path
     at = data.index(b"vids") + 20  # the duration of a frame is a quotient of two numbers
     data[at : at + 8] = np.array([2**31 - 1, 1000], "<u4").tobytes()
     path.write_bytes(data)
-    for options in ({"fps": 5.0}, {"medium": "clip", "clip": SPEC}):
+    for options in ({"fps": 5.0}, {"medium": "clip", "clip_spec": SPEC}):
         _, _, pieces = planned(path, **options)
         assert len(pieces) < 100
         assert all("hours, at most 1 is allowed" in str(unit.error) for unit in units(path, **options))

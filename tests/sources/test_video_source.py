@@ -338,7 +338,10 @@ def test_unsupported_and_invalid_options_are_rejected() -> None:
         (SourceOptions(medium="frame_pair", clip_stride=1.0), r"clip_stride \(1\) is not supported for pairs"),
         (SourceOptions(medium="frame_pair", short_clip="drop"), r"short_clip \(drop\) is not supported for pairs"),
         (SourceOptions(medium="frame_pair", fps=1e9), r"fps \(1e\+09\) must be at most 1000"),
-        (SourceOptions(medium="clip", clip=SPEC, clip_stride=1e-9), r"clip_stride \(1e-09\) must be at least 0.001"),
+        (
+            SourceOptions(medium="clip", clip_spec=SPEC, clip_stride=1e-9),
+            r"clip_stride \(1e-09\) must be at least 0.001",
+        ),
         (SourceOptions(medium="clip"), "medium clip needs a ClipSpec"),
     ):
         with pytest.raises(ValueError, match=message):

@@ -107,7 +107,7 @@ def _source(options: RunOptions, head: Head) -> Source:
     """The source of INPUT, or of stored latents, made ready for the head; UsageError where an option does not fit."""
     asked = {
         "medium": head.medium,
-        "clip": head.clip_spec,
+        "clip_spec": head.clip_spec,
         "piece_units": options.shard_size,
         **options.source_options(),
     }
