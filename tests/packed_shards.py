@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.checkpoints import digest
 from pipeline.runtime.records.quarantine import quarantine_record, quarantine_table
-from pipeline.runtime.stages.predict import ModelRef
+from pipeline.runtime.stages.model_runner import ModelRef
 from pipeline.runtime.stages.shard_format import pack, pack_arrays
 
 

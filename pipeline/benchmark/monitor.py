@@ -14,7 +14,7 @@ from pathlib import Path
 
 from pipeline.benchmark.peak_memory import high_water
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
-from pipeline.runtime.stages.predict import ModelRef
+from pipeline.runtime.stages.model_runner import ModelRef
 
 _SETTLE, _LOOK = 2.0, 1.0  # seconds; the processes of a run that has ended take CPUs for the first of them
 _EVERY = 0.1  # seconds; the peak that is read never goes down, so only the last moments can be missed

@@ -48,7 +48,7 @@ def limit_memory(extra: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
-def memory_ran_short() -> bool:
+def near_memory_limit() -> bool:
     """Whether this process has come so near to the limit of its memory that any of its calls may have lacked some."""
     import resource
 

@@ -20,7 +20,7 @@ from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.plan_files import read_segments
 from pipeline.runtime.records.committed import PREDICTIONS
 from pipeline.runtime.records.run_file import read_run
-from pipeline.runtime.stages.predict import output_columns
+from pipeline.runtime.stages.model_runner import output_columns
 from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.schema import output_schema, with_plain_types
 from pipeline.sources import Source, SourceOptions, discover, source_for

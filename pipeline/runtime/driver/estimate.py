@@ -117,7 +117,7 @@ def measure_sample(stages: StageConfig, pieces: list[Piece]) -> MeasuredSample:
     _, shard = _load(stages.loader, pieces, 1)
     replica(shard)
     each = time.perf_counter() - started
-    load_seconds, shard = _load(stages.loader, pieces, _sample_size(each, (1 + BATCHES) * replica.batch_size))
+    load_seconds, shard = _load(stages.loader, pieces, _sample_size(each, (1 + BATCHES) * replica.limits.units))
     started = time.perf_counter()
     rows, failed, _ = unpack(replica(shard))
     predict_seconds = time.perf_counter() - started

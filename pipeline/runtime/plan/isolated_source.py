@@ -1,11 +1,10 @@
-"""Files opened in a child process when they are planned: one that its parser hangs or dies of costs itself only."""
+"""A source that opens files in a sandbox while they are planned, so that a file cannot hang or crash the driver."""
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
@@ -13,167 +12,151 @@ import pyarrow as pa
 
 from pipeline.media import MediumKind
 from pipeline.runtime.stages.isolated_reader import MIN_BYTES_PER_SECOND
-from pipeline.sandbox import Died, ResourceLimits, Sandbox, is_memory_shortage, memory_ran_short
+from pipeline.sandbox import Died, ResourceLimits, Sandbox, SharedSandbox, near_memory_limit
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit
 from pipeline.storage import Entry, Store
 
-OPEN_THREADS = 16  # files opened at a time: opening waits for the store
-_BATCH = 4096  # ids or units that leave the child at once
+OPEN_THREADS = 16  # files opened in parallel: opening waits for the store
+_BATCH = 4096  # ids or units per message from the sandbox
 
 
 @contextmanager
 def isolated(source: Source, limits: ResourceLimits | None) -> Iterator[Source]:
-    """For the time of the block, a source that does as the given one, but opens files in a child process.
-
-    It is the given one itself where there are no limits, or where it opens nothing.
-    """
+    """Yield a source that opens files in a sandbox, or the given one if there are no limits or it opens no files."""
     if limits is None or not source.opens:
         yield source
         return
-    with Sandbox(limits, OPEN_THREADS) as child, Sandbox(limits) as alone:
-        yield IsolatedSource(source, child, alone)
+    with Sandbox(limits, OPEN_THREADS) as shared, SharedSandbox(shared) as sandbox:
+        yield IsolatedSource(source, sandbox)
 
 
 @dataclass(frozen=True)
 class IsolatedSource:
-    """A source as a plan uses it. A file at which the child dies, or is short of memory, is opened again in another one
-    with nothing beside it. Where that is of no use, the file is taken for a damaged one: it is one piece, whose unit
-    says so when it is loaded."""
+    """A source as the planner uses it, whose files are opened in a sandbox.
+
+    A file that crashes the sandbox or exhausts its memory is opened again alone. If that fails too, the file counts as
+    damaged: it is planned as one piece, whose unit is quarantined when it is loaded.
+    """
 
     source: Source
-    child: Sandbox
-    alone: Sandbox
-    lock: threading.Lock = field(default_factory=threading.Lock)  # one file at a time is alone
+    sandbox: SharedSandbox
 
     @property
     def name(self) -> str:
-        """The source's."""
+        """Name of the source."""
         return self.source.name
 
     @property
     def extensions(self) -> frozenset[str]:
-        """The source's."""
+        """Extensions of the source."""
         return self.source.extensions
 
     @property
     def media(self) -> frozenset[MediumKind]:
-        """The source's."""
+        """Media of the source."""
         return self.source.media
 
     @property
     def opens(self) -> bool:
-        """It does."""
+        """Whether planning opens files: always."""
         return True
 
     def opens_file(self, key: str) -> bool:
-        """Whether the source does."""
+        """Return whether planning opens this file."""
         return self.source.opens_file(key)
 
     def configured(self, options: SourceOptions) -> IsolatedSource:
-        """The source with what is asked of it, in the same child."""
+        """Return the configured source, in the same sandbox."""
         return replace(self, source=self.source.configured(options))
 
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """As the source takes the listing, which holds nothing to open."""
+        """Yield the entries that the source reads, in this process: a listing opens no files."""
         return self.source.inputs(entries)
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:
-        """The source's; none where the file is damaged."""
+        """Return the schema of the kept columns, empty for a damaged file."""
         if not self.opens_file(entry.key):
             return self.source.kept(store, entry)
-        found = self._insist(entry.size, _kept, self.source, store, entry)
-        return pa.schema([]) if found is None else found[0]
+        results, complete = self._run(_kept, store, entry)
+        return results[0] if complete else pa.schema([])
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
-        """The source's, asked here where it opens nothing for them."""
+        """Yield the pieces of a file: in this process if the source does not open it, one piece if it is damaged."""
         if not self.opens_file(entry.key):
             yield from self.source.pieces(store, entry)
             return
-        found = self._insist(entry.size, _pieces, self.source, store, entry)
-        if found is None:
-            yield Piece(key=entry.key, version=entry.version, size=entry.size, units=1)
-        else:
-            yield from found[0]
+        results, complete = self._run(_pieces, store, entry)
+        yield from results if complete else [Piece(key=entry.key, version=entry.version, size=entry.size, units=1)]
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
-        """The source's; none where the file is damaged."""
-        found = self._insist(entry.size, _ids, self.source, store, entry)
-        for batch in found or []:
-            yield from batch
+        """Yield the ids of the units of a file, none for a damaged file."""
+        results, complete = self._run(_ids, store, entry, batch=_BATCH)
+        yield from results if complete else []
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
-        """The source's, to be counted: they have neither medium nor error. Where coming to one of them ends the child,
-        it stands for all behind it, as when they are loaded."""
+        """Yield the units of a piece without their media, to be counted.
+
+        A unit that crashes the sandbox stands for all units after it too, as it does when they are loaded.
+        """
+        ids, complete = self._run(_unit_ids, store, piece, batch=_BATCH, batch_alone=1)
         uri = store.uri_of(piece.key)
-        return (Unit(id=name, uri=uri, version=piece.version) for name in self._names(store, piece))
+        return (Unit(id=id_, uri=uri, version=piece.version) for id_ in (ids if complete else [*ids, piece.key]))
 
-    def _names(self, store: Store, piece: Piece) -> list[str]:
-        given = self.source, store, piece
-        with suppress(Died, MemoryError):
-            batches, short = self._try(self.child, piece.size, _names, *given, _BATCH)
-            if not short:
-                return [name for batch in batches for name in batch]
-        names: list[str] = []
-        with self.lock, suppress(Died, MemoryError):
-            for batch in self.alone.run(_names, *given, 1, seconds=self._seconds(piece.size)):
-                names += batch
-            return names
-        return [*names, piece.key]
-
-    def _insist(self, size: int, function: Callable[..., Iterator[Any]], *arguments: Any) -> list[Any] | None:
-        """The results of a call about a file of so many bytes; None where there are none, alone as well."""
-        with suppress(Died, MemoryError):
-            results, short = self._try(self.child, size, function, *arguments)
-            if not short:
-                return results
-        with self.lock:
-            try:
-                return self._try(self.alone, size, function, *arguments)[0]
-            except (Died, MemoryError):
-                return None
-
-    def _try(
-        self, child: Sandbox, size: int, function: Callable[..., Iterator[Any]], *arguments: Any
+    def _run(
+        self,
+        function: Callable[..., Iterable[Any]],
+        store: Store,
+        item: Entry | Piece,
+        batch: int | None = None,
+        batch_alone: int | None = None,
     ) -> tuple[list[Any], bool]:
-        """The results, and whether memory was short in the meantime: then a sound file may have seemed damaged."""
-        try:
-            *results, short = child.run(_watched, function, *arguments, seconds=self._seconds(size))
-        except Exception as error:
-            if not is_memory_shortage(error):
-                raise
-            child.renew()
-            raise MemoryError(str(error)) from error
-        if short:
-            child.renew()  # what was imported in it just then may be there by halves
-        return results, short
+        """Return the results of `function(source, store, item)` in the sandbox, and whether they are complete.
 
-    def _seconds(self, size: int) -> float:
-        """That a call may take about a file which it may have to read from its beginning to its end."""
-        return self.child.limits.seconds + size / MIN_BYTES_PER_SECOND
-
-
-def _watched(function: Callable[..., Iterator[Any]], *arguments: Any) -> Generator[Any, None, bool]:
-    """In the child: the results, and at last whether memory was short."""
-    yield from function(*arguments)
-    return memory_ran_short()
+        batch, batch_alone: Results per message of the first attempt and of the one alone; None sends all at once.
+        """
+        seconds = self.sandbox.limits.seconds + item.size / MIN_BYTES_PER_SECOND  # it may have to be read to its end
+        with suppress(Died, MemoryError):
+            batches = self.sandbox.run(_batches, batch, function, self.source, store, item, seconds=seconds)
+            return [result for batch in batches for result in batch], True
+        results: list[Any] = []
+        with suppress(Died, MemoryError):
+            given = batch_alone or batch, function, self.source, store, item
+            for found in self.sandbox.run_alone(_batches_alone, *given, seconds=seconds):
+                results += found
+            return results, True
+        return results, False
 
 
-def _kept(source: Source, store: Store, entry: Entry) -> Iterator[pa.Schema]:
-    yield source.kept(store, entry)
+# These run in the sandbox.
 
 
-def _pieces(source: Source, store: Store, entry: Entry) -> Iterator[list[Piece]]:
-    yield list(source.pieces(store, entry))
+def _batches(size: int | None, function: Callable[..., Iterable[Any]], *arguments: Any) -> Iterator[list[Any]]:
+    """Yield the results of a function in batches. Raises MemoryError if memory was short meanwhile: a sound file may
+    have seemed damaged."""
+    yield from _batches_alone(size, function, *arguments, 0)
+    if near_memory_limit():
+        raise MemoryError("the process came near its memory limit")
 
 
-def _ids(source: Source, store: Store, entry: Entry) -> Iterator[list[str]]:
-    return _batches(source.ids(store, entry), _BATCH)
+def _batches_alone(size: int | None, function: Callable[..., Iterable[Any]], *arguments: Any) -> Iterator[list[Any]]:
+    """Yield the results of a function in batches, but for the first n of them; n is the last argument."""
+    *given, first = arguments
+    results = iter(function(*given))
+    batches = iter(lambda: list(islice(results, size)), [])
+    return islice(batches, first, None)
 
 
-def _names(source: Source, store: Store, piece: Piece, size: int) -> Iterator[list[str]]:
-    return _batches((unit.id for unit in source.units(store, piece)), size)
+def _kept(source: Source, store: Store, entry: Entry) -> list[pa.Schema]:
+    return [source.kept(store, entry)]
 
 
-def _batches(names: Iterator[str], size: int) -> Iterator[list[str]]:
-    while batch := list(islice(names, size)):
-        yield batch
+def _pieces(source: Source, store: Store, entry: Entry) -> Iterator[Piece]:
+    return source.pieces(store, entry)
+
+
+def _ids(source: Source, store: Store, entry: Entry) -> Iterator[str]:
+    return source.ids(store, entry)
+
+
+def _unit_ids(source: Source, store: Store, piece: Piece) -> Iterator[str]:
+    return (unit.id for unit in source.units(store, piece))

@@ -1,30 +1,59 @@
-"""How many units go to the device at once, found while they are predicted: nothing is computed to find it."""
+"""Batch sizes learned while predicting: what fits on the device, and what is fast. Nothing is computed for it alone."""
 
 from __future__ import annotations
 
 import threading
 from collections import defaultdict
 from collections.abc import Hashable
+from dataclasses import dataclass, field
 
-RUNS_PER_SIZE = 2  # of each size, the better of which counts: the first one pays for memory and kernels that are new
+RUNS_PER_SIZE = 2  # the faster one counts: the first one pays for new memory and kernels
 RATE_TOLERANCE = 1.05  # a rate within 5 % of the best one is as good
-MAX_SIZES_WITHOUT_GAIN = 2  # sizes one after the other without a better rate: larger ones are not tried
+MAX_SIZES_WITHOUT_GAIN = 2  # in a row; larger sizes are not tried
+
+
+@dataclass
+class BatchLimits:
+    """How many units of a bucket a micro-batch takes, for all calls of a replica.
+
+    units: Greatest number of units. nbytes: Greatest size of their arrays. tuner: Finds the size; without it, it is the
+    greatest one. fitting: By bucket, the size that is left after a larger one did not fit on the device.
+    """
+
+    units: int
+    nbytes: int | None = None
+    tuner: BatchSizeTuner | None = None
+    fitting: dict[Hashable, int] = field(default_factory=dict)
+
+    def most(self, bucket: Hashable, unit_bytes: int) -> int:
+        """Return the greatest number of units of that size, at least 1."""
+        most = self.units if self.nbytes is None else max(1, min(self.units, self.nbytes // max(1, unit_bytes)))
+        return min(most, self.fitting.get(bucket, most))
+
+    def next_size(self, bucket: Hashable, most: int) -> int:
+        """Return the number of units of the next micro-batch, from 1 to `most`."""
+        return most if self.tuner is None else self.tuner.next(bucket, most)
+
+    def record(self, bucket: Hashable, size: int, seconds: float) -> None:
+        """Record how long a micro-batch took."""
+        if self.tuner is not None:
+            self.tuner.note(bucket, size, seconds)
+
+    def reduce(self, bucket: Hashable, size: int) -> None:
+        """Take at most `size` units of a bucket from now on."""
+        self.fitting[bucket] = min(size, self.fitting.get(bucket, size))
 
 
 class BatchSizeTuner:
-    """The sizes 1, 2, 4 … that were tried for units of each bucket, with their rates; for several calls at once.
-
-    The smallest size within 5 % of the best rate is used from then on: a larger one only takes more memory, and waits
-    longer for its units.
-    """
+    """Tries the sizes 1, 2, 4, … for the units of each bucket, and then keeps the smallest one within 5 % of the best
+    rate: a larger one only takes more memory and waits longer for its units. Used by several threads."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._seconds: dict[Hashable, dict[int, list[float]]] = defaultdict(dict)
 
     def next(self, bucket: Hashable, most: int) -> int:
-        """The size to try or, when that is over, the one that was found; at most `most`, which need not be a power of
-        two."""
+        """Return the size to try or, after the search, the best one; at most `most`, which is tried too."""
         with self._lock:
             found = self._seconds[bucket]
             rates: list[tuple[int, float]] = []
@@ -39,7 +68,7 @@ class BatchSizeTuner:
             return next(size for size, rate in rates if rate * RATE_TOLERANCE >= best)
 
     def note(self, bucket: Hashable, size: int, seconds: float) -> None:
-        """A micro-batch of that size was predicted in so many seconds."""
+        """Record how long a micro-batch of that size took."""
         with self._lock:
             seen = self._seconds[bucket].setdefault(size, [])
             if len(seen) < RUNS_PER_SIZE:
@@ -47,12 +76,11 @@ class BatchSizeTuner:
 
 
 def _ladder(most: int) -> list[int]:
-    """1, 2, 4 … and `most`."""
+    """Return 1, 2, 4, … and `most`."""
     return [*(1 << power for power in range(max(0, most - 1).bit_length())), most]
 
 
 def _is_flat(rates: list[float]) -> bool:
-    """Whether none of the last sizes is faster than one before them."""
-    return len(rates) > MAX_SIZES_WITHOUT_GAIN and max(rates[-MAX_SIZES_WITHOUT_GAIN:]) < RATE_TOLERANCE * max(
-        rates[:-MAX_SIZES_WITHOUT_GAIN]
-    )
+    """Return whether none of the last sizes is faster than an earlier one."""
+    last = MAX_SIZES_WITHOUT_GAIN
+    return len(rates) > last and max(rates[-last:]) < RATE_TOLERANCE * max(rates[:-last])

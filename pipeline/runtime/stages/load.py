@@ -1,58 +1,50 @@
-"""load: a shard's pieces, read and transformed to arrays. A unit that fails is quarantined; its neighbours are not."""
+"""load: read the pieces of a shard and transform their units to arrays. A unit that fails is quarantined alone."""
 
 from __future__ import annotations
 
-import functools
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
 from pipeline import faultpoints
+from pipeline.heads.head import ColumnType
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
 from pipeline.runtime.records.quarantine import quarantine_table
-from pipeline.runtime.stages.given_up import GivenUp
-from pipeline.runtime.stages.isolated_reader import IsolatedReader, quarantine_rest
-from pipeline.runtime.stages.shard_format import pack, pack_arrays
-from pipeline.runtime.stages.unit_reader import (
-    LATENTS_ARRAY,
-    READ_THREADS,
-    Loaded,
-    Loader,
-    RetryReason,
-    UnitResult,
-    unit_results,
-)
+from pipeline.runtime.stages.isolated_reader import IsolatedReader, group_small_files, quarantine_rest
+from pipeline.runtime.stages.output_table import empty_output_table
+from pipeline.runtime.stages.shard_format import KEPT_PREFIX, pack, pack_arrays, unpack
+from pipeline.runtime.stages.unit_reader import Loaded, Loader, RetryReason, UnitResult, unit_results
 from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.parts import Quarantined, predicted_ids
 from pipeline.sinks.schema import to_large_type
 from pipeline.sources.source import Piece
 from pipeline.storage import AccessError, Store, redact
 
-__all__ = [
-    "DEFAULT_UNIT_LIMITS",
-    "KEPT_PREFIX",
-    "LATENTS_ARRAY",
-    "READ_THREADS",
-    "Loaded",
-    "Loader",
-    "load",
-    "read",
-    "to_tables",
-]
+__all__ = ["DEFAULT_UNIT_LIMITS", "Loaded", "Loader", "load", "read", "skip_predict", "to_tables"]
 
-KEPT_PREFIX = "kept."  # prefix of the columns that rows carry along
-DEFAULT_UNIT_LIMITS = ResourceLimits(seconds=300.0, memory_bytes=4 << 30)  # of a unit, where nobody says otherwise
+DEFAULT_UNIT_LIMITS = ResourceLimits(seconds=300.0, memory_bytes=4 << 30)
+
+ReadPieces: TypeAlias = Callable[[Sequence[Piece], int], list[list[UnitResult]]]
+"""Reads pieces, in an attempt of that number: the results of the units of each piece."""
+
+
+class GivenUp(Exception):  # noqa: N818 - recorded in quarantine under this name
+    """A shard crashed its processes in every pass, and the unit that does it is unknown."""
+
+    def __init__(self) -> None:
+        super().__init__("one of the units of its shard ended the process each time, and it is not known which")
 
 
 def load(table: pa.Table, *, loader: Loader) -> pa.Table:
-    """The packed shard of one plan row {file, sha256, row, shard}, its units in plan order.
+    """Return the packed shard of one plan row {file, sha256, row, shard}, its units in plan order.
 
-    Where INPUT can no longer be accessed at all the shard comes out empty with the scalar `fatal`, which ends the run.
+    If INPUT can no longer be accessed at all, the shard is empty and has the scalar `fatal`, which ends the run.
     """
     faultpoints.reached("load.begin")
     started = time.perf_counter()
@@ -71,13 +63,13 @@ def load(table: pa.Table, *, loader: Loader) -> pa.Table:
 
 
 def _without_done(loader: Loader, row: dict[str, Any]) -> Loader:
-    """The loader of this shard: of one that is a second chance it leaves out what was predicted at the first."""
+    """Return the loader of a shard: one of retried units omits those that have been predicted since."""
     before = {shard for shards in row["again"] or () for shard in shards}
     return replace(loader, done=predicted_ids(loader.output, loader.run, before)) if before else loader
 
 
 def to_tables(results: list[Loaded | Quarantined], kept: pa.Schema) -> tuple[pa.Table, pa.Table]:
-    """Units {id, uri, version, kept columns, arrays} and quarantined, as `pack` takes them."""
+    """Return the units {id, uri, version, kept columns, arrays} and the quarantined units, as `pack` takes them."""
     units = [result for result in results if isinstance(result, Loaded)]
     failed = [result for result in results if isinstance(result, Quarantined)]
     columns = {name: [getattr(loaded.unit, name) for loaded in units] for name in ("id", "uri", "version")}
@@ -91,7 +83,7 @@ def to_tables(results: list[Loaded | Quarantined], kept: pa.Schema) -> tuple[pa.
 
 
 def _kept(values: list[Any], kind: pa.DataType) -> pa.Array:
-    """A kept column, of Python's values and of Arrow's where Python has none as exact."""
+    """Return a kept column of Python values and, for types that Python cannot represent exactly, Arrow scalars."""
     if not any(isinstance(value, pa.Scalar) for value in values):
         return pa.array(values, to_large_type(kind))
     large = to_large_type(kind)
@@ -103,60 +95,49 @@ def _kept(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 
 def read(loader: Loader, pieces: list[Piece]) -> Iterator[Loaded | Quarantined]:
-    """Every unit of the pieces in their order, read in parallel; a medium is let go as soon as it is transformed."""
-    with _reader(loader) as reader:
-        groups = list(reader.groups(pieces))
-        with ThreadPoolExecutor(min(loader.threads, len(groups))) as pool:
-            for results in pool.map(functools.partial(_insist, reader), groups):
-                yield from results
+    """Yield every unit of the pieces in order, read in parallel; a medium is freed as soon as it is transformed."""
+    groups = list(group_small_files(pieces, loader.threads))
+    with _reader(loader) as read_pieces, ThreadPoolExecutor(min(loader.threads, len(groups))) as pool:
+        for results in pool.map(lambda group: _read_group(read_pieces, group), groups):
+            yield from results
 
 
-class Reader(Protocol):
-    """A way to read pieces."""
-
-    def groups(self, pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-        """The pieces in their order, those together that are best read one after another."""
-
-    def read(self, pieces: Sequence[Piece], attempt: int) -> list[list[UnitResult]]:
-        """What becomes of the units of each piece, in an attempt of that number."""
-
-
-def _reader(loader: Loader) -> AbstractContextManager[Reader]:
-    careful = loader.limits is not None and not loader.abandoned
-    return IsolatedReader(loader) if careful else nullcontext(DirectReader(loader))
-
-
-@dataclass(frozen=True)
-class DirectReader:
-    """Reads in this process, or not at all where that is given up."""
-
-    loader: Loader
-
-    def groups(self, pieces: Sequence[Piece]) -> Iterator[list[Piece]]:
-        """Each by itself."""
-        return ([piece] for piece in pieces)
-
-    def read(self, pieces: Sequence[Piece], attempt: int) -> list[list[UnitResult]]:
-        """What becomes of the units of each piece."""
-        if self.loader.abandoned:
-            return [list(quarantine_rest(self.loader, piece, 0, GivenUp())) for piece in pieces]
-        return [list(unit_results(self.loader, piece, attempt)) for piece in pieces]
+@contextmanager
+def _reader(loader: Loader) -> Iterator[ReadPieces]:
+    """Yield how pieces are read: not at all, in a sandbox, or in this process."""
+    if loader.abandoned:
+        yield lambda pieces, _: [
+            [UnitResult(unit) for unit in quarantine_rest(loader, piece, 0, GivenUp())] for piece in pieces
+        ]
+    elif loader.limits is not None:
+        with closing(IsolatedReader(loader)) as reader:
+            yield reader.read
+    else:
+        yield lambda pieces, attempt: [list(unit_results(loader, piece, attempt)) for piece in pieces]
 
 
-def _insist(reader: Reader, group: Sequence[Piece]) -> list[Loaded | Quarantined]:
-    """The units of some pieces; one is read once more where its store had an error that passes, which its own patience
-    did not outlast."""
-    results: list[Loaded | Quarantined] = []
-    for piece, found in zip(group, reader.read(group, 1), strict=True):
-        if any(each.trouble is RetryReason.TRANSIENT for each in found):
-            (found,) = reader.read([piece], 2)
-        if piece.units is not None and len(found) != piece.units:
-            raise RuntimeError(f"{piece.key}: {piece.units} units were planned, the source gave {len(found)}")
-        results += [each.result for each in found if each.result is not None]
-    return results
+def _read_group(read_pieces: ReadPieces, pieces: Sequence[Piece]) -> list[Loaded | Quarantined]:
+    """Return the units of some pieces; read a piece again if storage failed longer than its own retries lasted."""
+    units: list[Loaded | Quarantined] = []
+    for piece, results in zip(pieces, read_pieces(pieces, 1), strict=True):
+        if any(each.retry is RetryReason.TRANSIENT for each in results):
+            (results,) = read_pieces([piece], 2)
+        if piece.units is not None and len(results) != piece.units:
+            raise RuntimeError(f"{piece.key}: {piece.units} units were planned, the source gave {len(results)}")
+        units += [each.result for each in results if each.result is not None]
+    return units
 
 
-@functools.lru_cache(maxsize=2)
+def skip_predict(row: pa.Table, *, columns: Mapping[str, ColumnType]) -> pa.Table:
+    """Return a packed shard of no rows, as `write` takes it, from an abandoned one of which no unit was read."""
+    units, failed, scalars = unpack(row)
+    for name, column in zip(columns, empty_output_table(columns).columns, strict=True):
+        units = units.append_column(name, column)
+    units = units.append_column("segment", pa.array([], pa.int32()))
+    return pack(units, failed, scalars | {"seconds_predict": 0.0})
+
+
+@lru_cache(maxsize=2)
 def _plan_file(output: Store, name: str, sha256: str) -> pa.Table:
-    """A plan file. A task's shards lie in one file, and a worker process gets neighbouring tasks."""
+    """Return a plan file. A task's shards are in one file, and a worker process gets neighbouring tasks."""
     return read_plan_file(output, name, sha256)

@@ -1,4 +1,4 @@
-"""Media of rows become files. One that cannot be made, or whose making ends a process, costs its row and no other."""
+"""Encode the media of rows as files. A medium that cannot be encoded, or whose encoder crashes, costs only its row."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ import pyarrow as pa
 
 from pipeline.heads.head import ColumnType
 from pipeline.runtime.stages.output_table import medium_array
-from pipeline.sandbox import Died, NotStarted, ResourceLimits, Sandbox
+from pipeline.sandbox import NotStarted, ResourceLimits, Sandbox, run_items
 from pipeline.sinks.media import MEDIA_ENCODERS
 from pipeline.sinks.schema import arrow_type
 
 Encode: TypeAlias = Callable[[str, Sequence[np.ndarray]], list[bytes | Exception]]
-"""The file of each medium of a kind, or what went wrong with it."""
+"""Encodes media of a kind: for each of them the file, or why it cannot be encoded."""
 
-MEDIUM_SECONDS = 300.0  # of one medium: a clip's video takes tenths of one, an encoder that hangs takes for ever
-MAX_ATTEMPTS = 2  # of a medium whose making ends a process
+MEDIUM_SECONDS = 300.0  # time limit per medium: the video of a clip takes tenths of a second
+MAX_ATTEMPTS = 2  # per medium that crashes its encoder
 
 
 def encode_media(
     table: pa.Table, columns: Mapping[str, ColumnType], encode: Encode
 ) -> tuple[pa.Table, dict[int, Exception]]:
-    """The table with each medium as its file, a struct of bytes and path; and what went wrong, by row.
+    """Return the table with each medium as a file, a struct of bytes and path, and the errors by row.
 
-    A row with an error is still there, without the files of that column, so that the others keep their places.
+    A row with an error stays in the table with null in that column, so that other rows keep their numbers.
     """
     failed: dict[int, Exception] = {}
     for at, name in enumerate(table.column_names):
@@ -40,12 +40,15 @@ def encode_media(
 
 
 def encode_directly(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Exception]:
-    """By this process: what an encoder raises is the medium's. MemoryError is raised: another attempt may succeed."""
+    """Encode media in this process; an error of the encoder is the result of its medium.
+
+    Raises MemoryError, because another attempt may succeed.
+    """
     results: list[bytes | Exception] = []
     for medium in media:
         try:
             results.append(MEDIA_ENCODERS[kind](medium))
-        except MemoryError:  # others of this machine may have it
+        except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the unit is quarantined for it
             results.append(error)
@@ -53,35 +56,36 @@ def encode_directly(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Exce
 
 
 def encode_in_sandbox(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Exception]:
-    """By a child process: a medium on which it ends twice has that for its error. NotStarted where there is none."""
+    """Encode media in a sandbox; an error of the encoder, or its second crash, is the result of its medium.
+
+    Raises NotStarted if there is no sandbox.
+    """
     results: list[bytes | Exception] = []
-    deaths = 0  # on the medium that is next
-    with Sandbox(ResourceLimits(seconds=MEDIUM_SECONDS)) as child:
-        while len(results) < len(media):
-            before = len(results)
+    with Sandbox(ResourceLimits(seconds=MEDIUM_SECONDS)) as sandbox:
+        while (begin := len(results)) < len(media):
+
+            def encode(first: int, begin: int = begin) -> Iterator[bytes]:
+                return sandbox.run(_encode, kind, media[begin + first :])
+
             try:
-                for file in child.run(_encoded, kind, media[before:]):
-                    results.append(file)  # noqa: PERF402 - those that came stay where the next one does not
+                for file in run_items(encode, attempts=MAX_ATTEMPTS):
+                    results.append(file)  # noqa: PERF402 - files before an error are kept
             except NotStarted:
                 raise
-            except Exception as error:  # noqa: BLE001 - of the encoder, which raised it or ended the child
-                deaths = deaths + 1 if len(results) == before else 1
-                if not isinstance(error, Died) or deaths == MAX_ATTEMPTS:
-                    results.append(error)
-                    deaths = 0
+            except Exception as error:  # noqa: BLE001 - of the encoder, which raised it or crashed
+                results.append(error)
     return results
 
 
-def _encoded(kind: str, media: Sequence[np.ndarray]) -> Iterator[bytes]:
-    """In the child: file by file."""
-    for medium in media:
-        yield MEDIA_ENCODERS[kind](medium)
+def _encode(kind: str, media: Sequence[np.ndarray]) -> Iterator[bytes]:
+    """In the sandbox: yield the file of each medium."""
+    return (MEDIA_ENCODERS[kind](medium) for medium in media)
 
 
 def _files(
     column: pa.ChunkedArray, kind: str, encode: Encode, failed: dict[int, Exception]
 ) -> list[list[dict[str, Any]] | None]:
-    """The files of each row's media; None where one of them has an error, which is entered."""
+    """Return the files of each row's media, or None for a row with an error, which is added to `failed`."""
     rows = [list(value.values) if pa.types.is_large_list(column.type) else [value] for value in column]
     results = iter(encode(kind, [medium_array(medium, kind) for media in rows for medium in media]))
     files: list[list[dict[str, Any]] | None] = []

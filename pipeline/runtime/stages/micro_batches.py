@@ -1,188 +1,141 @@
-"""The units of a shard in micro-batches: what fails is halved, and a unit that fails alone is quarantined."""
+"""Predict the units of a shard in micro-batches: halve those that fail, and quarantine a unit that fails alone."""
 
 from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
 from collections.abc import Hashable, Iterator, Mapping, Sequence
-from enum import IntEnum
-from typing import Any, Protocol
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.heads.head import ColumnType, Head
+from pipeline.heads.head import ColumnType
 from pipeline.runtime.records.quarantine import quarantine_record
-from pipeline.runtime.stages.batch_size_tuner import BatchSizeTuner
+from pipeline.runtime.stages.batch_size_tuner import BatchLimits
 from pipeline.runtime.stages.device import DoesNotFit, exit_if_gpu_is_lost, is_out_of_memory
 from pipeline.runtime.stages.finite_check import NotFinite
-from pipeline.runtime.stages.load import KEPT_PREFIX, LATENTS_ARRAY
+from pipeline.runtime.stages.model_runner import DeviceMode, ModelRunner, NotLoaded
 from pipeline.runtime.stages.output_table import empty_output_table, output_table
-from pipeline.runtime.stages.shard_format import RaggedArrays, unpack_arrays
+from pipeline.runtime.stages.shard_format import KEPT_PREFIX, LATENTS_ARRAY, unpack_arrays
 from pipeline.sinks.parts import Quarantined
 from pipeline.sinks.schema import IDENTITY_COLUMNS
 
 
-class DeviceMode(IntEnum):
-    """How a micro-batch is predicted: beside those of other calls, alone on the device, or alone and in float32."""
+class MicroBatches:
+    """The units of one shard, in micro-batches of one bucket each."""
 
-    SHARED = 0
-    EXCLUSIVE = 1
-    FLOAT32 = 2
-
-
-class NotLoaded(RuntimeError):  # noqa: N818
-    """The model could not be loaded again: no fault of the units that it was needed for."""
-
-
-class Predictor(Protocol):
-    """What predicts micro-batches: a replica."""
-
-    head: Head
-    columns: dict[str, ColumnType]
-    device: torch.device
-    dtype: torch.dtype
-    batch_size: int
-    batch_bytes: int | None
-    held: dict[Hashable, int]
-    """The size that the device had room for, by bucket, where it had none for a larger one."""
-    sizes: BatchSizeTuner | None
-    """Where the size of a batch is found while predicting."""
-
-    def outputs(self, arrays: dict[str, list[np.ndarray]], way: DeviceMode) -> tuple[dict[str, Any], float]:
-        """Columns of one micro-batch, and the seconds that it waited for other calls."""
-
-    def release(self) -> bool:
-        """Free what the device could do without; whether there was anything."""
-
-
-class Prediction:
-    """One call: the units of one shard, in micro-batches of one bucket."""
-
-    def __init__(self, replica: Predictor, units: pa.Table) -> None:
-        self.replica = replica
-        self.units = units
-        self.arrays: dict[str, RaggedArrays] = unpack_arrays(units)
-        self.done: list[tuple[list[int], pa.Table]] = []
-        self.failed: dict[int, Quarantined] = {}
+    def __init__(self, runner: ModelRunner, limits: BatchLimits, units: pa.Table) -> None:
         self.waited = 0.0  # seconds, for other calls of the replica
+        self._runner, self._limits, self._units = runner, limits, units
+        self._arrays = unpack_arrays(units)
+        self._done: list[tuple[list[int], pa.Table]] = []
+        self._failed: dict[int, Quarantined] = {}
 
-    def work(self) -> Iterator[None]:
-        """Predict all units; a pause after each micro-batch, so that whoever watches sees that it goes on."""
-        for bucket, indices in self._buckets().items():
-            usual = self._usual_size(indices)
-            again: deque[list[int]] = deque()  # what failed together, in smaller pieces
-            rest = indices
-            while again or rest:
-                most = min(usual, self.replica.held.get(bucket, usual))
-                if again:
-                    some = again.popleft()
-                    if len(some) > most:
-                        again.extendleft(reversed(_cut(some, most)))
-                        continue
-                else:
-                    sizes = self.replica.sizes
-                    size = most if sizes is None else sizes.next(bucket, most)
-                    some, rest = rest[:size], rest[size:]
-                again.extendleft(reversed(self._predict(some, bucket)))
+    def predict(self) -> Iterator[None]:
+        """Predict all units; yield after each micro-batch, so that the caller sees progress."""
+        for bucket, rest in self._buckets().items():
+            unit_bytes = max(sum(array[index].nbytes for array in self._arrays.values()) for index in rest)
+            retries: deque[list[int]] = deque()  # parts of micro-batches that failed
+            while retries or rest:
+                most = self._limits.most(bucket, unit_bytes)
+                if not retries:
+                    size = self._limits.next_size(bucket, most)
+                    batch, rest = rest[:size], rest[size:]
+                elif len(batch := retries.popleft()) > most:
+                    retries.extendleft(reversed(_split(batch, most)))
+                    continue
+                retries.extendleft(reversed(self._predict(batch, bucket)))
                 yield
 
     def result(self) -> tuple[pa.Table, list[Quarantined]]:
-        """The rows of the units that were predicted, and those that were not, both in plan order."""
-        rows = assemble_rows(self.units, self.done, self.replica.columns)
-        return rows, [self.failed[index] for index in sorted(self.failed)]
+        """Return the rows of the units that were predicted, and the other units, both in plan order."""
+        rows = assemble_rows(self._units, self._done, self._runner.columns)
+        return rows, [self._failed[index] for index in sorted(self._failed)]
 
     def _buckets(self) -> dict[Hashable, list[int]]:
-        """Indices of units by the head's buckets."""
+        """Return the indices of the units by the head's buckets."""
         by_bucket: dict[Hashable, list[int]] = defaultdict(list)
-        for index in range(self.units.num_rows):
-            shapes = {name: array.shapes[index] for name, array in self.arrays.items() if name != LATENTS_ARRAY}
-            by_bucket[self.replica.head.bucket(shapes)].append(index)
+        for index in range(self._units.num_rows):
+            shapes = {name: array.shapes[index] for name, array in self._arrays.items() if name != LATENTS_ARRAY}
+            by_bucket[self._runner.head.bucket(shapes)].append(index)
         return by_bucket
 
-    def _usual_size(self, indices: list[int]) -> int:
-        """How many of these units go together: at least one, at most `batch_size` and, where set, `batch_bytes`."""
-        size, most = self.replica.batch_size, self.replica.batch_bytes
-        unit = max(sum(ragged[index].nbytes for ragged in self.arrays.values()) for index in indices)
-        return size if most is None else max(1, min(size, most // max(1, unit)))
-
     def _predict(self, indices: list[int], bucket: Hashable) -> list[list[int]]:
-        """Predict a micro-batch, or give what of it to try next: its halves, until what fails is a unit alone.
+        """Predict a micro-batch, or return what to try next: its halves, until what fails is a single unit.
 
-        Where the device had no room the size is remembered; not where a size is no reason to fail.
+        A size that did not fit on the device is remembered; other errors do not depend on the size.
         """
         began, waited = time.perf_counter(), self.waited
         error = self._attempt(indices, DeviceMode.SHARED)
         if error is None:
-            if self.replica.sizes is not None:
-                self.replica.sizes.note(bucket, len(indices), time.perf_counter() - began - (self.waited - waited))
+            self._limits.record(bucket, len(indices), time.perf_counter() - began - (self.waited - waited))
             return []
-        no_room, half = is_out_of_memory(error), max(1, len(indices) // 2)
-        if no_room and self.replica.release():
+        out_of_memory, half = is_out_of_memory(error), max(1, len(indices) // 2)
+        if out_of_memory and self._runner.release():
             return [indices]
         if len(indices) == 1:
-            self._insist(indices[0], error)
+            self._predict_alone(indices[0], error)
             return []
-        if no_room:
-            self.replica.held[bucket] = min(half, self.replica.held.get(bucket, half))
-        return _cut(indices, half)
+        if out_of_memory:
+            self._limits.reduce(bucket, half)
+        return _split(indices, half)
 
-    def _attempt(self, indices: list[int], way: DeviceMode) -> Exception | None:
-        """Predict these units, or say what went wrong: the error without the frames, which hold tensors."""
-        arrays = {name: [ragged[index] for index in indices] for name, ragged in self.arrays.items()}
+    def _attempt(self, indices: list[int], mode: DeviceMode) -> Exception | None:
+        """Predict units, or return the error without its frames, which hold tensors."""
+        arrays = {name: [ragged[index] for index in indices] for name, ragged in self._arrays.items()}
         try:
-            outputs, waited = self.replica.outputs(arrays, way)
+            columns, waited = self._runner.predict(arrays, mode)
             self.waited += waited
-            self.done.append((indices, output_table(outputs, self.replica.columns, len(indices))))
+            self._done.append((indices, output_table(columns, self._runner.columns, len(indices))))
         except NotLoaded:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it raises: a single unit is quarantined, more are halved
-            exit_if_gpu_is_lost(self.replica.device, error)
+            exit_if_gpu_is_lost(self._runner.device, error)
             error.__cause__ = error.__context__ = None
             return error.with_traceback(None)
         return None
 
-    def _insist(self, index: int, error: Exception) -> None:
-        """Predict a unit that failed by itself in another way, where what went wrong has one; else quarantine it."""
-        way, attempts = DeviceMode.SHARED, 1
-        while (another := self._another(way, error)) is not None:
-            way, attempts = another, attempts + 1
-            found = self._attempt([index], way)
-            if found is None:
+    def _predict_alone(self, index: int, failure: Exception) -> None:
+        """Predict a unit that failed alone in the modes in which it may succeed, or quarantine it."""
+        error: Exception | None = failure
+        mode, attempts = DeviceMode.SHARED, 1
+        while error is not None:
+            failure = error
+            next_mode = self._next_mode(mode, failure)
+            if next_mode is None:
+                unit = self._units.select(["id", "uri"]).slice(index, 1).to_pylist()[0]
+                reason = self._reason(failure, mode)
+                self._failed[index] = quarantine_record(unit["id"], unit["uri"], "predict", reason, attempts=attempts)
                 return
-            error = found
-            if is_out_of_memory(error):
-                self.replica.release()
-        self._quarantine(index, self._in_words(error, way), attempts)
+            mode, attempts = next_mode, attempts + 1
+            error = self._attempt([index], mode)
+            if error is not None and is_out_of_memory(error):
+                self._runner.release()
 
-    def _another(self, way: DeviceMode, error: Exception) -> DeviceMode | None:
-        """How a unit alone may succeed that did not this way; None where it will not."""
-        if isinstance(error, NotFinite) and way < DeviceMode.FLOAT32 and self.replica.dtype != torch.float32:
+    def _next_mode(self, mode: DeviceMode, error: Exception) -> DeviceMode | None:
+        """Return the mode in which a unit may succeed that failed alone in this one, or None."""
+        if isinstance(error, NotFinite) and mode < DeviceMode.FLOAT32 and self._runner.model.dtype != torch.float32:
             return DeviceMode.FLOAT32
-        return DeviceMode.EXCLUSIVE if is_out_of_memory(error) and way is DeviceMode.SHARED else None
+        return DeviceMode.EXCLUSIVE if is_out_of_memory(error) and mode is DeviceMode.SHARED else None
 
-    def _in_words(self, error: Exception, way: DeviceMode) -> Exception:
-        """The last error of a unit, which says why float32 was tried where it was."""
-        dtype = str(self.replica.dtype).removeprefix("torch.")
+    def _reason(self, error: Exception, mode: DeviceMode) -> Exception:
+        """Return the last error of a unit, which says why float32 was tried if it was."""
+        dtype = str(self._runner.model.dtype).removeprefix("torch.")
         if is_out_of_memory(error):
-            before = f" in float32; in {dtype} it is not finite" if way is DeviceMode.FLOAT32 else ""
+            before = f" in float32; in {dtype} it is not finite" if mode is DeviceMode.FLOAT32 else ""
             return DoesNotFit(f"the unit alone does not fit in the device's memory{before}")
-        if isinstance(error, NotFinite) and way is DeviceMode.FLOAT32:
+        if isinstance(error, NotFinite) and mode is DeviceMode.FLOAT32:
             return NotFinite(f"{error} and in {dtype}")
         return error
-
-    def _quarantine(self, index: int, error: Exception, attempts: int) -> None:
-        unit = self.units.select(["id", "uri"]).slice(index, 1).to_pylist()[0]  # never its arrays as Python objects
-        self.failed[index] = quarantine_record(unit["id"], unit["uri"], "predict", error, attempts=attempts)
 
 
 def assemble_rows(
     units: pa.Table, done: Sequence[tuple[list[int], pa.Table]], columns: Mapping[str, ColumnType]
 ) -> pa.Table:
-    """The rows of those units that are done, in plan order: what says which unit it is, kept columns, `columns`.
+    """Return the rows of the predicted units in plan order: identity columns, kept columns and `columns`.
 
-    done: tables of `columns`, each with the indices of its units.
+    done: Tables of `columns`, each with the indices of its units.
     """
     order = np.array([index for indices, _ in done for index in indices], np.int64)
     tables = [table for _, table in done] or [empty_output_table(columns)]
@@ -196,5 +149,5 @@ def assemble_rows(
     return kept
 
 
-def _cut(indices: list[int], size: int) -> list[list[int]]:
+def _split(indices: list[int], size: int) -> list[list[int]]:
     return [indices[begin : begin + size] for begin in range(0, len(indices), size)]

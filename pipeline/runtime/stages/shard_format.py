@@ -14,6 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 UNITS, QUARANTINED, SCALARS = "units.", "quarantined.", "scalars."
+LATENTS_ARRAY = "latents"  # array of a unit whose latents an earlier run stored
+KEPT_PREFIX = "kept."  # prefix of the columns that are copied from the input
 SHAPE = ".shape"  # suffix of the column that holds the shapes of an array column
 
 

@@ -1,4 +1,4 @@
-"""What is made of a piece, in whichever process it is read: arrays of its units, and those that cannot be had."""
+"""Read the units of a piece: the arrays of each unit, or the reason why it is quarantined."""
 
 from __future__ import annotations
 
@@ -16,39 +16,40 @@ from pipeline.heads.head import Head
 from pipeline.heads.latent_columns import latents_from_row
 from pipeline.media import BadMedium
 from pipeline.runtime.records.quarantine import quarantine_record
-from pipeline.sandbox import ResourceLimits, is_memory_shortage
+from pipeline.runtime.stages.shard_format import LATENTS_ARRAY
+from pipeline.sandbox import ResourceLimits, Started, is_memory_shortage
 from pipeline.sinks.parts import Quarantined
 from pipeline.sources.source import Piece, Source, Unit
 from pipeline.storage import AccessError, StorageError, Store
 
-LATENTS_ARRAY = "latents"  # the array of a unit that was encoded before
 READ_THREADS = 8  # reads in flight: a shard of small objects waits for the store, not for the CPU
-# Bytes of arrays that a piece of a video may have: so many in any case, and at most so many times its planned weight.
+# Bytes of arrays of a piece of a video: at least the first, and at most the second times its planned weight.
 MIN_PIECE_BUDGET_BYTES, PIECE_BUDGET_FACTOR = 64 << 20, 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loader:
-    """What a load task needs. Small: stores connect when they are first used.
+    """Configuration of a load task. Small: stores connect when they are first used.
 
-    limits: of reading one unit, which is then done in a child process; None reads in the task's own. abandoned: nothing
-    is read, as each attempt at it has ended a process. done: ids of units that an earlier shard has predicted.
+    run: The run whose parts hold the units of earlier shards. kept: Schema of the kept columns. stored: Units are rows
+    with latents of an earlier run. limits: Limits of reading one unit in a sandbox; None reads in the task's process.
+    abandoned: Quarantine all units unread, as each attempt crashed a process. done: Ids of units predicted before.
     """
 
     inputs: Store
     output: Store
     source: Source
     head: Head
-    run: str = ""  # whose parts tell what is done
+    run: str = ""
     kept: pa.Schema = field(default_factory=lambda: pa.schema([]))
-    stored: bool = False  # units are rows with latents
+    stored: bool = False
     threads: int = READ_THREADS
     limits: ResourceLimits | None = None
     abandoned: bool = False
     done: frozenset[str] = frozenset()
 
     def arrays(self, medium: Any) -> dict[str, np.ndarray]:
-        """What travels of a medium; of a row with latents, those and what decoding them needs beside."""
+        """Return the arrays of a medium; of a row with latents, these and what decoding them needs."""
         if not self.stored:
             return self.head.transform(medium)
         return {LATENTS_ARRAY: latents_from_row(medium), **self.head.arrays_from_row(medium)}
@@ -65,91 +66,86 @@ class Loaded:
 class RetryReason(Enum):
     """Why reading a unit again may succeed: a transient storage error, or memory that other units may have used up."""
 
-    TRANSIENT = "passing"
+    TRANSIENT = "transient"
     MEMORY = "memory"
 
 
 class UnitResult(NamedTuple):
-    """What became of a unit; None of one that is done."""
+    """A unit that was read or is quarantined, or None for one that was predicted before."""
 
     result: Loaded | Quarantined | None
-    trouble: RetryReason | None = None
+    retry: RetryReason | None = None
 
     @property
     def nbytes(self) -> int:
-        """Of its arrays."""
+        """Size of the unit's arrays in bytes."""
         return sum(array.nbytes for array in self.result.arrays.values()) if isinstance(self.result, Loaded) else 0
 
 
-class UnitStarted(NamedTuple):
-    """A unit that is about to be decoded."""
-
-    id: str
-    uri: str
-
-
 def unit_results(loader: Loader, piece: Piece, attempt: int) -> Iterator[UnitResult]:
-    """What becomes of each unit of a piece."""
-    return (found for found in read_steps(loader, piece, attempt) if isinstance(found, UnitResult))
+    """Yield the result of each unit of a piece."""
+    return (step for step in read_steps(loader, piece, attempt) if isinstance(step, UnitResult))
 
 
-def read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> Iterator[UnitStarted | UnitResult]:
-    """The units of a piece from its `first` on, each said to be begun before anything of it is decoded."""
+def read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> Iterator[Started | UnitResult]:
+    """Yield `Started((id, uri))` and then the result of each unit of a piece from number `first` on."""
     skip = piece.skip or 0
     last = None if piece.most is None else skip + piece.most
-    most = room = byte_budget(piece)
+    budget = left = byte_budget(piece)
     try:
         for unit in islice(loader.source.units(loader.inputs, piece), skip + first, last):
             if unit.id in loader.done:
                 yield UnitResult(None)
                 continue
-            yield UnitStarted(unit.id, unit.uri)
+            yield Started((unit.id, unit.uri))
             reached("load.unit")
-            if room < 0:
-                yield UnitResult(quarantine_record(unit.id, unit.uri, "load", TooMuch(most), attempts=attempt))
+            if left < 0:
+                yield UnitResult(quarantine_record(unit.id, unit.uri, "load", TooMuch(budget), attempts=attempt))
                 return
-            found = _transformed(loader, unit, attempt)
-            room -= found.nbytes
-            yield found
+            result = _read(loader, unit, attempt)
+            left -= result.nbytes
+            yield result
     except AccessError:
         raise
-    except Exception as error:  # noqa: BLE001 - a piece whose source fails stands in quarantine as one unit
-        uri = loader.inputs.uri_of(piece.key)
-        yield UnitResult(quarantine_record(piece.key, uri, "load", error, attempts=attempt), _trouble(error))
+    except Exception as error:  # noqa: BLE001 - a piece whose source fails is quarantined as one unit
+        yield _quarantined(piece.key, loader.inputs.uri_of(piece.key), "load", error, attempt)
 
 
 class TooMuch(BadMedium):
-    """A piece gives many times what it was planned with."""
+    """A piece has many times the bytes that it was planned with."""
 
-    def __init__(self, most: float) -> None:
+    def __init__(self, budget: float) -> None:
         super().__init__(
-            f"the file goes on for much longer than it says: more than {most / 2**20:,.0f} MiB of units. This one and "
-            "those behind it are not read"
+            f"the file is much longer than its header says: more than {budget / 2**20:,.0f} MiB of units. This unit "
+            "and all units after it are not read"
         )
 
 
 def byte_budget(piece: Piece) -> float:
-    """Bytes of arrays that a piece of a film may give: one of a second may say that a day lies between two of its
-    frames. Units of other pieces are each there, in so many bytes of the file, however little they are once read."""
+    """Return the bytes of arrays that a piece may have.
+
+    A damaged video of one second may claim that a day lies between two of its frames. The units of other pieces each
+    take bytes of the file, so that their number is bounded.
+    """
     if piece.units is not None or piece.weight is None:
         return float("inf")
     return max(MIN_PIECE_BUDGET_BYTES, PIECE_BUDGET_FACTOR * piece.weight)
 
 
-def _transformed(loader: Loader, unit: Unit, attempt: int) -> UnitResult:
+def _read(loader: Loader, unit: Unit, attempt: int) -> UnitResult:
+    stage = "load"
     try:
         medium = unit.decode()
-    except AccessError:
-        raise
-    except Exception as error:  # noqa: BLE001 - decoders and stores raise anything: it costs this unit only
-        return UnitResult(quarantine_record(unit.id, unit.uri, "load", error, attempts=attempt), _trouble(error))
-    try:
+        stage = "transform"
         return UnitResult(Loaded(unit=unit, arrays=loader.arrays(medium)))
-    except Exception as error:  # noqa: BLE001 - whatever a transform raises, this unit is quarantined for it
-        return UnitResult(quarantine_record(unit.id, unit.uri, "transform", error, attempts=attempt), _trouble(error))
+    except Exception as error:
+        if stage == "load" and isinstance(error, AccessError):
+            raise
+        return _quarantined(unit.id, unit.uri, stage, error, attempt)
 
 
-def _trouble(error: Exception) -> RetryReason | None:
+def _quarantined(unit_id: str, uri: str, stage: str, error: Exception, attempt: int) -> UnitResult:
+    retry = RetryReason.MEMORY if is_memory_shortage(error) else None
     if isinstance(error, StorageError) and error.transient:
-        return RetryReason.TRANSIENT
-    return RetryReason.MEMORY if is_memory_shortage(error) else None
+        retry = RetryReason.TRANSIENT
+    return UnitResult(quarantine_record(unit_id, uri, stage, error, attempts=attempt), retry)

@@ -1,28 +1,36 @@
-"""write: commit a shard's part under its one name, and say so."""
+"""write: encode the media of a shard's rows and commit its part. A row that cannot be written is quarantined."""
 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 
 from pipeline import faultpoints
 from pipeline.heads.head import ColumnType
-from pipeline.runtime.records.quarantine import records_in_table
+from pipeline.runtime.records.quarantine import quarantine_record, records_in_table
 from pipeline.runtime.records.receipts import Receipt, receipt_of, receipts_table
-from pipeline.runtime.stages.load import KEPT_PREFIX
-from pipeline.runtime.stages.media_encoding import Encode, encode_directly, encode_in_sandbox, encode_media
-from pipeline.runtime.stages.putting import Shard, put
-from pipeline.runtime.stages.shard_format import unpack
+from pipeline.runtime.stages.media_encoding import (
+    MAX_ATTEMPTS,
+    Encode,
+    encode_directly,
+    encode_in_sandbox,
+    encode_media,
+)
+from pipeline.runtime.stages.shard_format import KEPT_PREFIX, unpack
+from pipeline.sandbox import Died
+from pipeline.sinks.parts import Footer, commit, encode_part
 from pipeline.sinks.schema import output_schema
 from pipeline.storage import AccessError, Missing, StorageError, Store
 
 
 @dataclass(frozen=True, kw_only=True)
 class Writer:
-    """What a write task needs."""
+    """Configuration of a write task: where and for which run, the head's columns, and the schema of kept columns."""
 
     output: Store
     run: str
@@ -30,36 +38,99 @@ class Writer:
     kept: pa.Schema = field(default_factory=lambda: pa.schema([]))
 
     def rows(self, units: pa.Table) -> pa.Table:
-        """The table of a part from predicted units: its columns in order, kept ones under their own names, media as
-        files. The types are still the large ones, which `encode_part` makes plain group by group."""
-        return self.made(units, encode_directly)[0]
+        """Return the table of a part: columns in order, kept ones under their own names, media as files. Types are
+        still the large ones, which `encode_part` makes plain group by group."""
+        return self.rows_and_errors(units, encode_directly)[0]
 
-    def made(self, units: pa.Table, encode: Encode) -> tuple[pa.Table, dict[int, Exception]]:
-        """`rows`, and by row what went wrong with its media, which then are not there."""
+    def rows_and_errors(self, units: pa.Table, encode: Encode) -> tuple[pa.Table, dict[int, Exception]]:
+        """Return the table of a part and, by row, why its media cannot be encoded; these are null."""
         wanted = output_schema(self.columns, self.kept).names
-        names = [KEPT_PREFIX + name if name in self.kept.names else name for name in wanted]
-        table = units.select(names)
-        return encode_media(
-            table.rename_columns([name.removeprefix(KEPT_PREFIX) for name in names]), self.columns, encode
-        )
+        table = units.select([KEPT_PREFIX + name if name in self.kept.names else name for name in wanted])
+        return encode_media(table.rename_columns(wanted), self.columns, encode)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartContent:
+    """A part before it is written.
+
+    table: All rows. footer: The footer without the rows. errors: Why rows cannot be written, by row. attempts: Number
+    of earlier attempts at the shard.
+    """
+
+    table: pa.Table
+    footer: Footer
+    errors: Mapping[int, Exception]
+    attempts: int
+
+    def commit(self, output: Store) -> tuple[Footer, int]:
+        """Commit the rows without errors; return the committed footer, maybe of another attempt, and the part's bytes.
+
+        If encoding fails because of some rows, such as a kept time that Parquet cannot hold, commit without these.
+        """
+        try:
+            return self._commit(output)
+        except (AccessError, StorageError):
+            raise
+        except Exception:
+            unwritable = self._unwritable_rows()
+            if not unwritable.keys() - self.errors.keys():  # no single row is the reason
+                raise
+        return replace(self, errors={**unwritable, **self.errors})._commit(output)
+
+    def _commit(self, output: Store) -> tuple[Footer, int]:
+        rows = np.array([row for row in range(self.table.num_rows) if row not in self.errors], np.int64)
+        failed = []
+        for row, error in sorted(self.errors.items()):
+            unit = self.table.select(["id", "uri"]).slice(row, 1).to_pylist()[0]
+            attempts = self.attempts + (MAX_ATTEMPTS if isinstance(error, Died | MemoryError) else 1)
+            failed.append(quarantine_record(unit["id"], unit["uri"], "write", error, attempts=attempts))
+        footer = replace(self.footer, rows=len(rows), quarantined=(*self.footer.quarantined, *failed))
+        committed, _, size = commit(output, self.table.take(rows) if self.errors else self.table, footer)
+        return committed, size
+
+    def _unwritable_rows(self) -> dict[int, Exception]:
+        """Return the rows that no part can hold, each with the reason."""
+        errors: dict[int, Exception] = {}
+        for row in range(self.table.num_rows):
+            try:
+                encode_part(self.table.slice(row, 1), replace(self.footer, rows=1))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the unit is quarantined for it
+                errors[row] = error
+        return errors
 
 
 def write(row: pa.Table, *, writer: Writer, isolated: bool = False, attempts: int = 0) -> pa.Table:
-    """The receipt of a packed shard of rows. An attempt that lost the race goes on with the winner's numbers.
+    """Commit the part of a packed shard of rows and return its receipt, the winner's if another attempt was first.
 
-    A row that cannot be written is quarantined. `isolated`: media are made in a child process, which one of them may
-    end; `attempts`: how often the shard was tried before. `fatal` is set in the receipt where the run must hear of it:
-    no permission, no room, something else under the shard's name.
+    Args:
+        row: The packed shard.
+        writer: Configuration.
+        isolated: Encode media in a sandbox, because one of them may crash the process.
+        attempts: Number of earlier attempts at the shard.
+
+    Returns:
+        The receipt. Its `fatal` is set if the run cannot continue: no permission, no space, or an object under the
+        part's name that is not a part of this plan.
     """
     faultpoints.reached("write.begin")
     started = time.perf_counter()
-    units, before, scalars = unpack(row)
+    units, failed, scalars = unpack(row)
     if scalars["fatal"]:
         return receipts_table([_fatal(scalars, scalars["fatal"])])
-    table, errors = writer.made(units, encode_in_sandbox if isolated else encode_directly)
-    shard = Shard(run=writer.run, before=records_in_table(before), scalars=scalars, attempts=attempts)
+    table, errors = writer.rows_and_errors(units, encode_in_sandbox if isolated else encode_directly)
+    footer = Footer(
+        run=writer.run,
+        shard=scalars["shard"],
+        segment=scalars["segment"],
+        plan=scalars["plan"],
+        rows=0,
+        quarantined=records_in_table(failed),
+        seconds={name: scalars[f"seconds_{name}"] for name in ("load", "predict")},
+        replaced=scalars.get("replaces") or 0,
+    )
     try:
-        committed, size = put(writer.output, shard, table, errors)
+        part = PartContent(table=table, footer=footer, errors=errors, attempts=attempts)
+        committed, size = part.commit(writer.output)
     except (AccessError, StorageError) as error:
         if isinstance(error, Missing) or (isinstance(error, StorageError) and error.transient):
             raise  # another attempt may succeed

@@ -19,7 +19,8 @@ from pipeline import faultpoints
 from pipeline.heads import HeadOptions, head_for
 from pipeline.perceiver import PerceiverIO
 from pipeline.runtime.stages.device import DeviceLock, is_out_of_memory
-from pipeline.runtime.stages.predict import ModelRef, Replica
+from pipeline.runtime.stages.model_runner import ModelRef
+from pipeline.runtime.stages.predict import Replica
 from pipeline.runtime.stages.shard_format import unpack
 from tests.packed_shards import Watched, images, model_ref, packed
 

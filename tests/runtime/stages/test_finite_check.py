@@ -19,7 +19,8 @@ from pipeline.perceiver import PerceiverIO
 from pipeline.reference.published_configs import BARE, FLOW, MULTIMODAL, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime.stages.finite_check import FiniteCheckedModel, NotFinite
-from pipeline.runtime.stages.predict import ModelRef, Replica
+from pipeline.runtime.stages.model_runner import ModelRef
+from pipeline.runtime.stages.predict import Replica
 from pipeline.runtime.stages.shard_format import unpack
 from tests.packed_shards import images, model_ref, packed
 

@@ -21,8 +21,8 @@ from PIL import Image
 from pipeline.heads import Head, HeadOptions, head_for
 from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
 from pipeline.runtime.stages import isolated_reader, unit_reader
-from pipeline.runtime.stages.load import KEPT_PREFIX, Loader, load
-from pipeline.runtime.stages.shard_format import unpack, unpack_arrays
+from pipeline.runtime.stages.load import Loader, load
+from pipeline.runtime.stages.shard_format import KEPT_PREFIX, unpack, unpack_arrays
 from pipeline.sandbox import ResourceLimits
 from pipeline.sources import IMAGES, PARQUET, VIDEO, WEBDATASET, Piece, Source, SourceOptions, discover
 from pipeline.storage import Store
@@ -115,7 +115,7 @@ def test_kept_columns_and_texts_of_every_length_are_the_same(tmp_path: Path) -> 
 
 def test_small_files_that_are_read_by_one_call_are_told_apart(put: Any, head: Head) -> None:
     folder = put("0003-crash.png", "0004-hog.png")
-    assert max(map(len, _groups(folder, head, threads=1))) == 6
+    assert max(map(len, _groups(folder, threads=1))) == 6
     units, quarantined = loaded(folder, head, harmful_units.HARMFUL_IMAGES, threads=1)
     assert [(unit["id"], unit["error"], unit["attempts"]) for unit in quarantined] == [
         ("0003-crash.png", "Crashed", 2),
@@ -125,13 +125,10 @@ def test_small_files_that_are_read_by_one_call_are_told_apart(put: Any, head: He
     assert units.num_rows == 19
 
 
-def _groups(folder: Path, head: Head, threads: int) -> list[Any]:
+def _groups(folder: Path, threads: int) -> list[Any]:
     store = Store(str(folder))
-    loader = Loader(inputs=store, output=store, source=IMAGES, head=head, limits=LIMITS, threads=threads)
     pieces = [piece for entry in store.entries() for piece in IMAGES.pieces(store, entry)]
-    groups = list(
-        isolated_reader.IsolatedReader(loader).groups([*pieces, replace(pieces[0], size=1 << 20), *pieces[:3]])
-    )
+    groups = list(isolated_reader.group_small_files([*pieces, replace(pieces[0], size=1 << 20), *pieces[:3]], threads))
     assert [piece.key for group in groups for piece in group] == [
         piece.key for piece in [*pieces, pieces[0], *pieces[:3]]
     ]

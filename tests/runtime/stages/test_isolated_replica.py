@@ -18,7 +18,8 @@ from pipeline import faultpoints
 from pipeline.heads import HeadOptions, head_for
 from pipeline.runtime.stages import isolated_replica
 from pipeline.runtime.stages.isolated_replica import IsolatedReplica
-from pipeline.runtime.stages.predict import ModelRef, Replica
+from pipeline.runtime.stages.model_runner import ModelRef
+from pipeline.runtime.stages.predict import Replica
 from pipeline.runtime.stages.shard_format import unpack
 from tests.packed_shards import Watched, images, model_ref, packed
 
@@ -54,7 +55,7 @@ def close() -> Iterator[list[IsolatedReplica]]:
     replicas: list[IsolatedReplica] = []
     yield replicas
     for replica in replicas:
-        replica.child.close()
+        replica.sandbox.close()
 
 
 @pytest.fixture

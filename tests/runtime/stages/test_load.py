@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.heads import HeadOptions, head_for
 from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
-from pipeline.runtime.stages import load as load_module
 from pipeline.runtime.stages.load import Loader, load
 from pipeline.runtime.stages.shard_format import unpack, unpack_arrays
+from pipeline.runtime.stages.unit_reader import READ_THREADS
 from pipeline.sources import IMAGES, Unit, discover
 from pipeline.storage import AccessError, StorageError, Store
 
@@ -165,11 +165,11 @@ def test_a_source_that_raises_costs_its_piece_only(loader):
 
 
 def test_pieces_are_read_in_parallel(loader):
-    meeting = threading.Barrier(load_module.READ_THREADS, timeout=20)
+    meeting = threading.Barrier(READ_THREADS, timeout=20)
 
     def script(source, piece, unit):
         picture(source, piece, unit)
-        if int(piece.key[:4]) < load_module.READ_THREADS:
+        if int(piece.key[:4]) < READ_THREADS:
             meeting.wait()
 
     units, _, _ = load_all(replace(loader, source=Scripted(script)))
@@ -194,4 +194,4 @@ def test_media_do_not_pile_up(loader):
         unit.medium = medium
 
     load_all(replace(loader, source=Scripted(script)))
-    assert most[0] <= load_module.READ_THREADS + 1
+    assert most[0] <= READ_THREADS + 1

@@ -109,7 +109,7 @@ def _deadly(kind: str, media: Sequence[np.ndarray]) -> Iterator[bytes]:
 
 
 def test_an_encoder_that_ends_its_process_costs_one_unit(tmp_path, monkeypatch):
-    monkeypatch.setattr(media_encoding, "_encoded", _deadly)
+    monkeypatch.setattr(media_encoding, "_encode", _deadly)
     firsts = [1, KILL, 2, RAISE]
     row = shard([medium("mp4", first) for first in firsts], [medium("wav")] * 4, [[medium("png", 5)]] * 4)
     table, failed = written(tmp_path, row, isolated=True, attempts=2)
@@ -127,7 +127,7 @@ def test_an_encoder_that_ends_its_process_costs_one_unit(tmp_path, monkeypatch):
 def test_in_a_child_media_are_the_same_and_a_death_is_the_last_one_s(monkeypatch):
     media = [medium("png", first) for first in (4, 5, KILL)]
     assert encode_in_sandbox("png", media) == encode_directly("png", media)
-    monkeypatch.setattr(media_encoding, "_encoded", _deadly)
+    monkeypatch.setattr(media_encoding, "_encode", _deadly)
     *made, died = encode_in_sandbox("png", media)
     assert made == encode_directly("png", media)[:2]
     assert isinstance(died, Crashed)

@@ -153,7 +153,7 @@ def test_calls_compute_one_at_a_time_and_collate_meanwhile_only_beside_a_gpu(che
             return super().rows(outputs)
 
     if beside:
-        monkeypatch.setattr("pipeline.runtime.stages.predict.compute_runner", lambda *_: call_directly)
+        monkeypatch.setattr("pipeline.runtime.stages.model_runner.compute_runner", lambda *_: call_directly)
     counting = Counting(head, wait=0.05)
     replica = Replica(ref=model_ref(checkpoint), head=counting, batch_size=2)
     done, row = [], shard([32] * 6)[0]
@@ -179,9 +179,9 @@ def test_device_dtype_and_threads_are_what_is_asked(checkpoint, head):
     there = torch.get_num_threads()
     with threads(there):  # the replica's thread changes it for those that come later
         replica = Replica(ref=model_ref(checkpoint, dtype="bfloat16", threads=there + 1), head=head)
-        assert (replica.compute(torch.get_num_threads), torch.get_num_threads()) == (there + 1, there)
-    assert replica.model.dtype == torch.bfloat16
-    assert (replica.batch_size, replica.sizes is not None) == (8, True)
+        assert (replica.runner.compute(torch.get_num_threads), torch.get_num_threads()) == (there + 1, there)
+    assert replica.runner.model.dtype == torch.bfloat16
+    assert (replica.limits.units, replica.limits.tuner is not None) == (8, True)
     assert unpack(replica(shard([32, 32])[0]))[0].num_rows == 2
 
 

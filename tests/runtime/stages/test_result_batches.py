@@ -19,14 +19,14 @@ def loaded(name: str, **arrays: np.ndarray) -> UnitResult:
     return UnitResult(Loaded(unit=unit, arrays=arrays))
 
 
-def lost(name: str, trouble: RetryReason | None = None) -> UnitResult:
-    return UnitResult(quarantine_record(name, f"/in/{name}", "load", ValueError("cut")), trouble)
+def lost(name: str, retry: RetryReason | None = None) -> UnitResult:
+    return UnitResult(quarantine_record(name, f"/in/{name}", "load", ValueError("cut")), retry)
 
 
 def sent(results: Sequence[UnitResult]) -> list[UnitResult]:
     """Those that arrive; the numbers of their pieces stay with them."""
     numbers = [3 * number for number in range(len(results))]
-    opened = list(pickle.loads(pickle.dumps(ResultBatch.of(numbers, results))).opened())
+    opened = list(pickle.loads(pickle.dumps(ResultBatch.of(list(zip(numbers, results, strict=True))))).results())
     assert [number for number, _ in opened] == numbers
     return [found for _, found in opened]
 
@@ -75,7 +75,7 @@ def test_what_was_not_loaded_keeps_its_place() -> None:
         each.result.unit.id if isinstance(each.result, Loaded) else each.result and each.result.id for each in found
     ]
     assert names == ["a", "b", None, "c", "d", "e"]
-    assert [each.trouble for each in found] == [each.trouble for each in results]
+    assert [each.retry for each in found] == [each.retry for each in results]
 
 
 def test_nothing_arrives_as_nothing() -> None:

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.runtime.records.quarantine import quarantine_record, quarantine_table
-from pipeline.runtime.stages import putting
+from pipeline.runtime.stages import write as write_module
 from pipeline.runtime.stages.shard_format import pack, unpack
 from pipeline.runtime.stages.write import Writer, write
 from pipeline.sinks.parts import part_key, quarantine_key, read_footer
@@ -143,7 +143,7 @@ def test_an_error_that_is_no_row_s_is_raised(writer, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("of the program itself")
 
-    monkeypatch.setattr(putting, "commit", broken)
+    monkeypatch.setattr(write_module, "commit", broken)
     with pytest.raises(ZeroDivisionError):
         write(shard(["a", "b"], []), writer=writer)
     assert list(writer.output.keys("predictions/")) == []
