@@ -14,7 +14,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.perceiver import PerceiverIO
-from pipeline.perceiver.cpu_parallel import threads
+from pipeline.perceiver.cpu_parallel import torch_threads
 from pipeline.perceiver.onednn_linear import Linear
 from pipeline.reference.parity import engine_predict
 from pipeline.reference.sample_inputs import sample_unit
@@ -54,7 +54,7 @@ def count_work(folder: Path, *, batch: int, seed: int = 0) -> Work:
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         mapping[torch.ops.mkldnn._linear_pointwise] = _linear_flops
     # The counter sees what the thread does that has it: no lanes.
-    with threads(1), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
+    with torch_threads(1), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
         engine_predict(model, inputs, points=points)
     counts = dict(counter.get_flop_counts()["Global"])
     exponentials = sum(counts.pop(softmax, 0) for softmax in softmaxes)

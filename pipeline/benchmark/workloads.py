@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from pipeline.benchmark.turns import Turn, pipeline_turn, replica_threads
 from pipeline.heads.clip_inputs import CLIPS_PER_BATCH
 from pipeline.heads.flow_inputs import TILES_PER_BATCH
-from pipeline.perceiver.cpu_parallel import threads
+from pipeline.perceiver.cpu_parallel import torch_threads
 from pipeline.reference import random_checkpoints, sample_media
 from pipeline.reference.published_configs import SHAPES, Shape
 from pipeline.runtime.options import RunOptions
@@ -114,7 +114,7 @@ class Work:
 
 def works(shape: Shape, options: ThroughputOptions) -> Iterator[Work]:
     """The work of each dtype, on the same files and weights; for each its time the cluster is there."""
-    with tempfile.TemporaryDirectory() as scratch, ray_connection("local"), threads(replica_threads()):
+    with tempfile.TemporaryDirectory() as scratch, ray_connection("local"), torch_threads(replica_threads()):
         folder = Path(scratch)
         checkpoint = random_checkpoints.make_checkpoint(
             shape.model_class, shape.config(), folder / "model", options.seed

@@ -2,9 +2,9 @@
 
 model = PerceiverIO.from_pretrained("deepmind/vision-perceiver-fourier", dtype=torch.bfloat16)
 latents = model.encode(images)     # once
-logits = model.decode(latents)     # all output queries, or only the points asked for
+logits = model.decode(latents)     # all output queries, or only those at given points
 
-`ShardedPerceiverIO` is the same over several devices, where a unit is too large or too slow for one.
+`ShardedPerceiverIO` has the same methods over several devices, for units that are too large or too slow for one.
 """
 
 from pipeline.checkpoints import CheckpointError

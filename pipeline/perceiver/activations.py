@@ -1,21 +1,26 @@
-"""The activations that `hidden_act` may name, as transformers defines them."""
+"""Activation functions that a checkpoint's `hidden_act` may name, as transformers defines them."""
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+Activation = Callable[[Tensor], Tensor]
+
+_gelu_tanh = partial(F.gelu, approximate="tanh")
+
+ACTIVATIONS: dict[str, Activation] = {
     "gelu": F.gelu,
     "gelu_10": lambda x: F.gelu(x).clamp(-10, 10),
-    "gelu_accurate": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_fast": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_accurate": _gelu_tanh,
+    "gelu_fast": _gelu_tanh,
+    "gelu_new": _gelu_tanh,
     "gelu_python": F.gelu,
-    "gelu_python_tanh": lambda x: F.gelu(x, approximate="tanh"),
-    "gelu_pytorch_tanh": lambda x: F.gelu(x, approximate="tanh"),
+    "gelu_python_tanh": _gelu_tanh,
+    "gelu_pytorch_tanh": _gelu_tanh,
     "hardswish": F.hardswish,
     "laplace": lambda x: 0.5 * (1 + torch.erf((x - 0.707107) / (0.282095 * math.sqrt(2)))),
     "leaky_relu": F.leaky_relu,
@@ -33,8 +38,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def activation(name: str) -> Callable[[Tensor], Tensor]:
-    """The function called `name` in a checkpoint's `hidden_act`; ValueError with the known ones for another."""
+def activation(name: str) -> Activation:
+    """Return the activation function called `name`; raise ValueError if it is not supported."""
     if name not in ACTIVATIONS:
         raise ValueError(f"hidden_act {name!r} is not one of {', '.join(sorted(ACTIVATIONS))}")
     return ACTIVATIONS[name]

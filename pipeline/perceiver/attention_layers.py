@@ -1,19 +1,18 @@
-"""Attention layers.
+"""Attention layers: self-attention, cross-attention and the MLP that follows each.
 
 Shape letters: B units, M inputs, C input channels, N latents, D latent channels, O output queries, E query channels,
-H heads, K query/key channels, V value channels.
+K query/key channels, V value channels.
 """
-
-from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from pipeline.perceiver.activations import Activation
 from pipeline.perceiver.attention_kernels import attend
 from pipeline.perceiver.onednn_linear import Linear
 
 
 class SelfAttention(nn.Module):
-    """Latents [B, N, D] attending to themselves: one product makes queries, keys and values."""
+    """Self-attention of latents [B, N, D], with a residual; one product makes queries, keys and values."""
 
     def __init__(self, *, channels: int, qk_channels: int, v_channels: int, num_heads: int) -> None:
         super().__init__()
@@ -26,11 +25,11 @@ class SelfAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = self.qkv(self.norm(x)).split(self.split, dim=-1)
-        return self.out(attend(q, k, v, self.num_heads), plus=x)
+        return self.out(attend(q, k, v, self.num_heads), residual=x)
 
 
 class CrossAttention(nn.Module):
-    """Queries [B, O, E] attending to inputs [B, M, C]: latents to the byte array, output queries to the latents."""
+    """Attention of queries [B, O, E] to inputs [B, M, C]: of latents to inputs, or of output queries to latents."""
 
     def __init__(
         self,
@@ -54,30 +53,30 @@ class CrossAttention(nn.Module):
         self.out = Linear(v_channels, query_channels)
 
     def project_queries(self, queries: Tensor) -> Tensor:
-        """[…, O, E] to […, O, K]."""
+        """Return projected queries [..., O, K] of raw queries [..., O, E]."""
         return self.query(self.norm_queries(queries))
 
     def project_inputs(self, inputs: Tensor) -> tuple[Tensor, Tensor]:
-        """Keys [B, M, K] and values [B, M, V] of inputs [B, M, C]."""
+        """Return keys [B, M, K] and values [B, M, V] of inputs [B, M, C]."""
         keys, values = self.kv(self.norm_inputs(inputs)).split(self.split, dim=-1)
         return keys, values
 
     def forward(
         self, q: Tensor, keys: Tensor, values: Tensor, queries: Tensor | None, mask: Tensor | None = None
     ) -> Tensor:
-        """[B, O, E] from projected queries [B or 1, O, K]; the raw `queries` are added where there is a residual."""
+        """Return [B, O, E] for projected queries q [B or 1, O, K]; see `finish` for `queries`."""
         return self.finish(attend(q, keys, values, self.num_heads, mask), queries)
 
-    def finish(self, gathered: Tensor, queries: Tensor | None) -> Tensor:
-        """[B, O, E] of what was gathered, [B, O, V]."""
-        plus = queries.expand(len(gathered), -1, -1) if self.query_residual and queries is not None else None
-        return self.out(gathered, plus=plus)
+    def finish(self, attended: Tensor, queries: Tensor | None) -> Tensor:
+        """Return [B, O, E] from attended values [B, O, V], plus the raw `queries` if the layer has a residual."""
+        residual = queries.expand(len(attended), -1, -1) if self.query_residual and queries is not None else None
+        return self.out(attended, residual=residual)
 
 
 class MLP(nn.Module):
-    """LayerNorm, two linear maps and an activation, on top of a residual path."""
+    """LayerNorm, two linear maps with an activation between them, and a residual."""
 
-    def __init__(self, *, channels: int, widening_factor: int, activation: Callable[[Tensor], Tensor]) -> None:
+    def __init__(self, *, channels: int, widening_factor: int, activation: Activation) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(channels)
         self.up = Linear(channels, widening_factor * channels)
@@ -85,7 +84,7 @@ class MLP(nn.Module):
         self.activation = activation
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.down(self.up(self.norm(x), activation=self.activation), plus=x)
+        return self.down(self.up(self.norm(x), activation=self.activation), residual=x)
 
 
 class SelfLayer(nn.Module):
@@ -101,7 +100,7 @@ class SelfLayer(nn.Module):
 
 
 class CrossLayer(nn.Module):
-    """Cross-attention and its MLP. Queries that never change are projected once: see `PositionQueries`."""
+    """Cross-attention and its MLP. Takes projected queries, since constant queries are projected only once."""
 
     def __init__(self, attention: CrossAttention, mlp: MLP) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""Checkpoints: from files with Hugging Face's names to a model, every tensor accounted for."""
+"""Load a Hugging Face checkpoint into a model, with every tensor accounted for."""
 
 import pickle
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -12,34 +12,19 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from pipeline.checkpoints import CheckpointError, read_json, weight_files
-from pipeline.perceiver.state_dict_map import NEVER_READ, checkpoint_names
+from pipeline.perceiver.state_dict_map import STATE_DICT_MAPS, UNUSED_NAMES, checkpoint_names
 
-
-class Tensors(Mapping[str, Callable[[], Tensor]]):
-    """The tensors of a checkpoint by name, each read from its file when called for."""
-
-    def __init__(self, paths: list[Path]) -> None:
-        self._readers: dict[str, Callable[[], Tensor]] = {}
-        for path in paths:
-            self._readers.update(_safetensors(path) if path.suffix == ".safetensors" else _pickled(path))
-
-    def __getitem__(self, name: str) -> Callable[[], Tensor]:
-        return self._readers[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._readers)
-
-    def __len__(self) -> int:
-        return len(self._readers)
+# Functions that read each tensor of a checkpoint from its file, by its name.
+TensorReaders = dict[str, Callable[[], Tensor]]
 
 
 def check_weights(folder: Path) -> None:
-    """CheckpointError unless each file with weights can be read, as far as it shows without reading a tensor."""
-    Tensors(weight_files(folder))
+    """Raise CheckpointError unless each weight file can be opened; no tensor is read."""
+    _open_tensors(folder)
 
 
 def read_config(folder: Path) -> Any:
-    """transformers' PerceiverConfig of the checkpoint in `folder`."""
+    """Return transformers' PerceiverConfig of the checkpoint in `folder`."""
     from transformers import PerceiverConfig
 
     values = read_json(folder, "config.json")
@@ -47,12 +32,12 @@ def read_config(folder: Path) -> Any:
         raise CheckpointError(f"{folder / 'config.json'}: model_type {values['model_type']!r} must be 'perceiver'")
     try:
         return PerceiverConfig.from_dict(values)
-    except Exception as error:  # transformers' validation has exceptions of its own; all mean the same here
+    except Exception as error:  # transformers' validation has its own exceptions, which all mean this
         raise CheckpointError(f"{folder / 'config.json'} is not a Perceiver configuration: {error}") from error
 
 
 def read_model_class(folder: Path) -> str:
-    """The class a checkpoint was saved from, such as "PerceiverForOpticalFlow"."""
+    """Return the name of the class that a checkpoint was saved from, such as "PerceiverForOpticalFlow"."""
     names = read_json(folder, "config.json").get("architectures") or []
     if len(names) != 1 or not isinstance(names[0], str):
         raise CheckpointError(f"{folder / 'config.json'}: architectures ({names}) must name one class")
@@ -60,32 +45,30 @@ def read_model_class(folder: Path) -> str:
 
 
 @torch.no_grad()
-def load_weights(model: nn.Module, folder: Path, *, names: Mapping[str, str], model_class: str) -> None:
-    """Allocate the tensors of a model on the CPU and copy those of the checkpoint in `folder` into them.
+def load_weights(model: nn.Module, folder: Path, model_class: str) -> None:
+    """Allocate the tensors of a model on the CPU, in float32, and copy those of the checkpoint in `folder` into them.
 
-    names: the checkpoint's names for prefixes of the model's, see `state_dict_map`.
     Raises CheckpointError naming the first tensor that is missing, misshapen or unexpected.
     """
     # `to_empty` does the same, but imports sympy: half of the time to load a small model.
     model._apply(lambda weight: torch.empty(weight.shape, dtype=weight.dtype))
-    tensors = Tensors(weight_files(folder))
-    unread = {name for name in tensors if not name.endswith(NEVER_READ)}
+    tensors = _open_tensors(folder)
+    unread = {name for name in tensors if not name.endswith(UNUSED_NAMES)}
     for ours, target in model.state_dict(keep_vars=True).items():
-        if ours.endswith(NEVER_READ):
+        if ours.endswith(UNUSED_NAMES):
             continue
-        parts = checkpoint_names(ours, names)
-        if missing := [name for name in parts if name not in tensors]:
+        names, shapes = checkpoint_names(ours, STATE_DICT_MAPS[model_class]), _part_shapes(model, ours, target)
+        if missing := [name for name in names if name not in tensors]:
             raise CheckpointError(f"{folder} lacks tensor {missing[0]}, which {model_class} needs")
-        row = 0
-        for name, shape in zip(parts, _shapes(model, ours, target), strict=True):
-            part = tensors[name]()
-            if tuple(part.shape) != shape:
+        targets = [target.data] if len(names) == 1 else target.data.split([shape[0] for shape in shapes])
+        for name, shape, rows in zip(names, shapes, targets, strict=True):
+            tensor = tensors[name]()
+            if tuple(tensor.shape) != shape:
                 raise CheckpointError(
-                    f"{folder}: tensor {name} is {tuple(part.shape)} and must be {shape} by its config.json"
+                    f"{folder}: tensor {name} is {tuple(tensor.shape)} and must be {shape} by its config.json"
                 )
-            (target.data if len(parts) == 1 else target.data[row : row + shape[0]]).copy_(part)
-            row += shape[0] if shape else 0
-        unread.difference_update(parts)
+            rows.copy_(tensor)
+        unread.difference_update(names)
     if unread:
         raise CheckpointError(
             f"{folder} holds tensor {min(unread)}, which {model_class} does not have"
@@ -93,15 +76,22 @@ def load_weights(model: nn.Module, folder: Path, *, names: Mapping[str, str], mo
         )
 
 
-def _shapes(model: nn.Module, ours: str, target: Tensor) -> list[tuple[int, ...]]:
-    """The shapes of the checkpoint's tensors that make up our tensor `ours`: of a fused one, its parts."""
+def _part_shapes(model: nn.Module, ours: str, target: Tensor) -> list[tuple[int, ...]]:
+    """Return the shapes of the checkpoint's tensors that make up our tensor `ours`: several for a fused projection."""
     parent, _, fused = ours.rpartition(".")[0].rpartition(".")
     if fused not in ("qkv", "kv"):
         return [tuple(target.shape)]
     return [(rows, *target.shape[1:]) for rows in cast("tuple[int, ...]", model.get_submodule(parent).split)]
 
 
-def _safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
+def _open_tensors(folder: Path) -> TensorReaders:
+    readers: TensorReaders = {}
+    for path in weight_files(folder):
+        readers |= _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)
+    return readers
+
+
+def _open_safetensors(path: Path) -> TensorReaders:
     try:
         file = safe_open(path, framework="pt")
         return {name: partial(file.get_tensor, name) for name in file.keys()}  # noqa: SIM118 (it has no iterator)
@@ -109,16 +99,12 @@ def _safetensors(path: Path) -> dict[str, Callable[[], Tensor]]:
         raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from error
 
 
-def _pickled(path: Path) -> dict[str, Callable[[], Tensor]]:
+def _open_pickle(path: Path) -> TensorReaders:
     try:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
-        words = str(error).partition(". ")[0].splitlines()[0]  # torch goes on to say how the file could be run
-        raise CheckpointError(f"{path} is not a file of tensors alone: {words}") from error
+        reason = str(error).partition(". ")[0].splitlines()[0]  # torch then explains how to run the file's code
+        raise CheckpointError(f"{path} is not a file of tensors alone: {reason}") from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise CheckpointError(f"{path} must hold a dictionary of tensors")
-    return {str(name): partial(_same, tensor) for name, tensor in tensors.items()}
-
-
-def _same(tensor: Tensor) -> Tensor:
-    return tensor
+    return {str(name): partial(torch.as_tensor, tensor) for name, tensor in tensors.items()}

@@ -1,7 +1,9 @@
-"""Decoders: output queries against the latents. Paper, section 3.2.
+"""Decoders: output queries attend to the latents. Paper, section 3.2.
 
-A decoder is one cross-attention layer and one or more named outputs. Each output knows how its queries are made and
-what becomes of what they fetch. Queries are decoded in chunks, so that memory does not grow with their number.
+A decoder is one cross-attention layer and one or more named outputs, each with its queries and its postprocessor.
+Queries are decoded in chunks, so that memory does not grow with their number.
+
+Shape letters: B units, N latents, D latent channels, P queries, E query channels.
 """
 
 from collections.abc import Mapping
@@ -10,28 +12,31 @@ import torch
 from torch import Tensor, nn
 
 from pipeline.perceiver.attention_layers import CrossLayer
-from pipeline.perceiver.cpu_parallel import lanes, side_by_side
-from pipeline.perceiver.folded_decoder import Answer
+from pipeline.perceiver.cpu_parallel import parallel_map, worker_count
+from pipeline.perceiver.folded_output import FoldedOutput
 from pipeline.perceiver.onednn_linear import Linear
 from pipeline.perceiver.postprocessors import Postprocessor
-from pipeline.perceiver.preprocessors import Placed
-from pipeline.perceiver.queries import InputQueries, PositionQueries, batched
+from pipeline.perceiver.preprocessors import PositionedFeatures
+from pipeline.perceiver.queries import InputQueries, PositionQueries, with_batch
 
 # Name of the output of models that have only one.
 LOGITS = "logits"
 
-# Activations of the queries that are decoded at a time, on a CPU of those of a lane, in bytes.
+# Size in bytes of the activations of one chunk of queries; on a CPU, of one chunk per worker thread.
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
+MIN_CHUNK = 256  # queries
+
+Points = Mapping[str, Tensor | None]
 
 
 class Output(nn.Module):
-    """One thing that is decoded: how it is asked for and what is made of the answer."""
+    """One named output: its queries, its postprocessor, and their folded form if there is one."""
 
     def __init__(self, queries: PositionQueries | InputQueries, postprocessor: Postprocessor) -> None:
         super().__init__()
         self.queries = queries
         self.postprocessor = postprocessor
-        self.answer: Answer | None = None
+        self.folded: FoldedOutput | None = None
 
 
 class Decoder(nn.Module):
@@ -45,114 +50,104 @@ class Decoder(nn.Module):
         self.needs_inputs = any(isinstance(output.queries, InputQueries) for output in outputs.values())
 
     def fold(self) -> None:
-        """Form what products of weights can be formed once."""
+        """Form the products of weights of each output for which that saves work."""
         for output in self._outputs().values():
             arguments = self.layer, self.final, output.queries, output.postprocessor
-            if Answer.pays(*arguments):
-                output.answer = Answer(*arguments)
+            if FoldedOutput.pays(*arguments):
+                output.folded = FoldedOutput(*arguments)
 
     def counts(self) -> dict[str, int]:
-        """How many queries each output has."""
+        """Return the number of queries of each output."""
         return {name: output.queries.count for name, output in self._outputs().items()}
 
-    def forward(
-        self, latents: Tensor, points: Mapping[str, Tensor | None], placed: Placed | None = None
-    ) -> dict[str, Tensor]:
-        """The outputs named in `points`, from latents [B, N, D]; None asks for all of an output's queries."""
-        return self.form(self.project(latents, points, placed), points)
+    def forward(self, latents: Tensor, points: Points, inputs: PositionedFeatures | None = None) -> dict[str, Tensor]:
+        """Return the outputs named in `points` in their final shape, see `decode_queries`."""
+        return self.assemble(self.decode_queries(latents, points, inputs), points)
 
-    def project(
-        self, latents: Tensor, points: Mapping[str, Tensor | None], placed: Placed | None = None
+    def decode_queries(
+        self, latents: Tensor, points: Points, inputs: PositionedFeatures | None = None
     ) -> dict[str, Tensor]:
-        """The same query by query: [B, P, out] of each output, for any part of its queries."""
-        outputs = self._outputs()
-        return {name: self._decode(outputs[name], latents, asked, placed) for name, asked in points.items()}
+        """Return [B, P, out] of each output named in `points`, from latents [B, N, D].
 
-    def form(self, projected: Mapping[str, Tensor], points: Mapping[str, Tensor | None]) -> dict[str, Tensor]:
-        """Each output in its final shape, from all of the queries that were asked for."""
+        points: flat indices [P] or [B, P] of the queries to decode, or None for all queries of an output.
+        inputs: the encoder's inputs, for outputs whose queries are made of them.
+        """
         outputs = self._outputs()
-        return {name: outputs[name].postprocessor.form(x, whole=points[name] is None) for name, x in projected.items()}
+        return {name: self._decode_output(outputs[name], latents, some, inputs) for name, some in points.items()}
+
+    def assemble(self, decoded: Mapping[str, Tensor], points: Points) -> dict[str, Tensor]:
+        """Return each output in its final shape, from [B, P, out] for all requested queries."""
+        outputs = self._outputs()
+        return {
+            name: outputs[name].postprocessor.assemble(x, complete=points[name] is None) for name, x in decoded.items()
+        }
 
     def _outputs(self) -> dict[str, Output]:
         return {name: output for name, output in self.outputs.items() if isinstance(output, Output)}
 
-    def _decode(self, output: Output, latents: Tensor, points: Tensor | None, placed: Placed | None) -> Tensor:
-        answer = output.answer
-        keys, values = answer(latents) if answer is not None else self.layer.attention.project_inputs(latents)
-        every = torch.arange(output.queries.count, device=keys.device) if points is None else points
-        total = every.shape[-1]
-        begin, *others = self._chunks(keys, total)
+    def _decode_output(
+        self, output: Output, latents: Tensor, points: Tensor | None, inputs: PositionedFeatures | None
+    ) -> Tensor:
+        """Decode the first chunk, then the remaining ones in parallel."""
+        folded = output.folded
+        keys, values = (
+            self.layer.attention.project_inputs(latents) if folded is None else folded.project_latents(latents)
+        )
+        indices = torch.arange(output.queries.count, device=keys.device) if points is None else points
+        total = indices.shape[-1]
+        first, *remaining = self._chunks(keys, total)
+        # The first chunk fills the caches and shows the width of the output. The others are written into one tensor:
+        # workers that kept their results would fragment the memory that later chunks need.
+        decoded = self._decode_chunk(output, keys, values, indices[..., first], inputs)
+        if not remaining:
+            return decoded
+        out = decoded.new_empty(len(decoded), total, decoded.shape[-1])
+        out[:, first] = decoded
 
-        def decode(some: slice) -> Tensor:
-            return self._decode_chunk(output, keys, values, every[..., some], placed)
+        def decode_into_out(chunk: slice) -> None:
+            out[:, chunk] = self._decode_chunk(output, keys, values, indices[..., chunk], inputs)
 
-        def put(some: slice) -> None:
-            decoded[:, some] = decode(some)
-
-        # By itself: it makes what is kept for all, and shows how wide the output is. Lanes that kept what they decode
-        # would leave holes too small for what they need next.
-        first = decode(begin)
-        if not others:
-            return first
-        decoded = first.new_empty(len(first), total, first.shape[-1])
-        decoded[:, begin] = first
-        side_by_side(put, others, keys.device)
-        return decoded
+        parallel_map(decode_into_out, remaining, keys.device)
+        return out
 
     def _decode_chunk(
-        self, output: Output, keys: Tensor, values: Tensor, points: Tensor, placed: Placed | None
+        self, output: Output, keys: Tensor, values: Tensor, points: Tensor, inputs: PositionedFeatures | None
     ) -> Tensor:
-        if output.answer is not None:
-            return output.answer.chunk(keys, values, points, placed)
+        if output.folded is not None:
+            return output.folded.decode(keys, values, points, inputs)
         attention, source = self.layer.attention, output.queries
+        queries = None
         if isinstance(source, InputQueries):
-            asked = source.at(points, placed)
-            q, queries = attention.project_queries(asked), asked if attention.query_residual else None
+            queries = source.at(points, inputs)
+            q = attention.project_queries(queries)
         else:
-            q = batched(source.projected(points, keys, self.layer))
-            queries = batched(source.at(points, keys)) if attention.query_residual else None
+            q = source.projected(points, keys, attention)
+            if attention.query_residual:
+                queries = with_batch(source.at(points, keys))
         decoded = self.layer(q, keys, values, queries)
         return output.postprocessor.project(decoded if self.final is None else self.final(decoded))
 
     def _chunks(self, keys: Tensor, total: int) -> list[slice]:
-        """Which of so many queries are decoded at a time, by the bytes of what is alive for one query of every unit: as
-        many each time, and behind the first as often in each lane."""
+        """Split `total` queries into chunks of equal size: one, then as many for each worker.
+
+        The activations of the queries of all units in a chunk take at most CHUNK_BYTES, down to MIN_CHUNK queries.
+        """
         layer, device = self.layer, keys.device
         channels = sum(layer.attention.split) + 3 * layer.mlp.up.in_features + layer.mlp.up.out_features
-        most = max(256, CHUNK_BYTES[device.type] // (channels * keys.element_size() * max(1, keys.shape[0])))
-        others = max(0, -(-total // most) - 1)
-        count = 1 + others + -others % lanes(others, device)
+        bytes_per_query = channels * keys.element_size() * max(1, keys.shape[0])
+        most = max(MIN_CHUNK, CHUNK_BYTES[device.type] // bytes_per_query)
+        remaining = max(0, -(-total // most) - 1)
+        count = 1 + remaining + -remaining % worker_count(remaining, device)
         rows = max(1, -(-total // count))
         return [slice(begin, begin + rows) for begin in range(0, max(1, total), rows)]
 
 
 class ProjectionDecoder(nn.Module):
-    """Logits [B, labels] from the mean of the latents: no queries, no attention."""
+    """Logits [B, labels] from the mean of latents [B, N, D]: no queries, no attention."""
 
     def __init__(self, *, channels: int, num_labels: int) -> None:
         super().__init__()
         self.linear = Linear(channels, num_labels)
-        self.needs_inputs = False
 
-    def counts(self) -> dict[str, int]:
-        """Return {"logits": 1}: one output per unit."""
-        return {LOGITS: 1}
-
-    def forward(
-        self, latents: Tensor, points: Mapping[str, Tensor | None], placed: Placed | None = None
-    ) -> dict[str, Tensor]:
-        """{"logits": [B, labels]} from latents [B, N, D]."""
-        return self.form(self.project(latents, points, placed), points)
-
-    def project(
-        self,
-        latents: Tensor,
-        points: Mapping[str, Tensor | None],  # noqa: ARG002
-        placed: Placed | None = None,  # noqa: ARG002
-    ) -> dict[str, Tensor]:
-        """The same: there is one answer, and no part of it."""
-        return {LOGITS: self.linear(latents.mean(dim=1))}
-
-    def form(self, projected: Mapping[str, Tensor], points: Mapping[str, Tensor | None]) -> dict[str, Tensor]:  # noqa: ARG002
-        """As it is."""
-        return dict(projected)
+    def forward(self, latents: Tensor) -> Tensor:
+        return self.linear(latents.mean(dim=1))

@@ -1,15 +1,19 @@
-"""The encoder: inputs of any length into a fixed number of latents. Paper, section 3.1."""
+"""The encoder: inputs of any length to a fixed number of latents. Paper, section 3.1.
+
+Shape letters: B units, M inputs, C input channels, N latents, D latent channels.
+"""
 
 from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
-from pipeline.perceiver.attention_kernels import Gathered, attend_part, merged
+from pipeline.perceiver.absorbed_attention import AbsorbedAttention
+from pipeline.perceiver.attention_kernels import attend_partial_heads, merge_heads
 from pipeline.perceiver.attention_layers import CrossLayer, SelfLayer
-from pipeline.perceiver.preprocessors import Piece, whole
-from pipeline.perceiver.tensor_cache import Constant
-from pipeline.perceiver.weight_folding import AbsorbedAttention
+from pipeline.perceiver.partial_attention import PartialAttention
+from pipeline.perceiver.preprocessors import InputPart, to_inputs
+from pipeline.perceiver.tensor_cache import TensorCache
 
 
 class Encoder(nn.Module):
@@ -24,52 +28,43 @@ class Encoder(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.num_blocks = num_blocks
         self.absorbed: AbsorbedAttention | None = None
-        self._projected: Constant[Tensor] = Constant()
+        self._projected: TensorCache[Tensor] = TensorCache()
 
     def fold(self) -> None:
-        """Absorb the projections of the inputs where that pays: their weights are gone then."""
+        """Absorb the projections of the inputs if that saves work; their weights are then deleted."""
         attention = self.cross.attention
         if AbsorbedAttention.pays(attention, self.latents):
             self.absorbed = AbsorbedAttention(attention, self.latents)
             del self.cross.attention
 
-    def forward(self, pieces: Sequence[Piece], mask: Tensor | None = None) -> Tensor:
-        """Latents [B, N, D] from the pieces of inputs [B, M, C]; mask [B, M] is added to the scores of the inputs."""
-        return self._through(self._gathered(pieces, mask))
-
-    def part(self, pieces: Sequence[Piece], mask: Tensor | None = None) -> Gathered:
-        """What the latents gather from some of the inputs, by head: `finish` makes latents of all of them."""
+    def forward(self, parts: Sequence[InputPart], mask: Tensor | None = None) -> Tensor:
+        """Return latents [B, N, D] from parts of inputs [B, M, C]; mask: [B, M], added to the scores."""
         if self.absorbed is not None:
-            return self.absorbed.part(pieces, mask)
+            return self._self_attend(self.cross.mlp(self.absorbed(parts, self.latents, mask)))
+        keys, values = self.cross.attention.project_inputs(to_inputs(parts))
+        return self._self_attend(self.cross(self._queries(), keys, values, self.latents, mask))
+
+    def attend_partial(self, parts: Sequence[InputPart], mask: Tensor | None = None) -> PartialAttention:
+        """Return the latents' attention over some of the inputs, by head; `finish` completes that over all inputs."""
+        if self.absorbed is not None:
+            return self.absorbed.attend_partial(parts, mask)
         attention = self.cross.attention
-        keys, values = attention.project_inputs(whole(pieces))
-        return attend_part(self._queries()[None], keys, values, attention.num_heads, mask)
+        keys, values = attention.project_inputs(to_inputs(parts))
+        return attend_partial_heads(self._queries(), keys, values, attention.num_heads, mask)
 
-    def finish(self, parts: Iterable[Gathered]) -> Tensor:
-        """Latents [B, N, D] from the parts of all inputs, on this encoder's device."""
-        gathered = merged(parts).to(self.latents.dtype)
-        if self.absorbed is not None:
-            return self._through(self.cross.mlp(self.absorbed.finish(gathered, self.latents)))
-        return self._through(self.cross.mlp(self.cross.attention.finish(gathered, self.latents)))
+    def finish(self, attended: Iterable[PartialAttention]) -> Tensor:
+        """Return latents [B, N, D] from the attention over all inputs, in parts on this encoder's device."""
+        attention = self.cross.attention if self.absorbed is None else self.absorbed
+        merged = merge_heads(attended).to(self.latents.dtype)
+        return self._self_attend(self.cross.mlp(attention.finish(merged, self.latents)))
 
-    def _through(self, x: Tensor) -> Tensor:
-        """Latents through the layers of every block."""
+    def _self_attend(self, x: Tensor) -> Tensor:
         for _ in range(self.num_blocks):
             for layer in self.layers:
                 x = layer(x)
         return x
 
-    def _gathered(self, pieces: Sequence[Piece], mask: Tensor | None) -> Tensor:
-        """What the latents gather from the inputs, after the layer's MLP."""
-        if self.absorbed is not None:
-            absorbed: Tensor = self.cross.mlp(self.absorbed(pieces, self.latents, mask))
-            return absorbed
-        attention = self.cross.attention
-        keys, values = attention.project_inputs(whole(pieces))
-        gathered: Tensor = self.cross(self._queries()[None], keys, values, self.latents, mask)
-        return gathered
-
     def _queries(self) -> Tensor:
-        """The latents as queries [N, K], projected once."""
+        """Return the latents as projected queries [1, N, K]."""
         attention = self.cross.attention
-        return self._projected.get(self.latents, "latents", lambda: attention.project_queries(self.latents))
+        return self._projected.get(self.latents, "latents", lambda: attention.project_queries(self.latents)[None])

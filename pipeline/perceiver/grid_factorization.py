@@ -1,15 +1,17 @@
-"""Inputs and output queries that lie on a grid, without their positions beside them.
+"""Attention to points of a grid without concatenating their positions.
 
-Each channel of a Fourier position depends on one dimension alone. Along a row of a grid, a run of places along its
-last dimension, all other channels stay as they are: of q·x they are one number a query and row, and of Σ p x one sum of
-p. So a place needs its features, the channels of its column, and one channel that says which of a few rows it lies in:
+Each channel of a Fourier position depends on one dimension of the grid. Along a row, the points that differ in the last
+dimension only, all other channels are constant: they add one number per query and row to q·x, and contribute a multiple
+of Σ p to Σ p x. So a point x needs only its features, the channels that change along a row ("column"), and a one-hot
+code of its row within a group of rows:
 
     q·[x; column; row] = [q_x; q_column; q_row·row]·[x; column; 1]
 
-Of a tile of optical flow that is 208 channels in place of 322, of a pixel of a clip 80 in place of 208. Exact, as is
-LayerNorm, which is a factor 1 / σ of each place where the queries are centred: q·(x - mean x) = (q - mean q)·x.
+This leaves 208 of 322 channels of an optical-flow tile, and 80 of 208 of a video pixel. It is exact, and so is
+LayerNorm, which is a factor 1 / σ for each point if the queries are centred: q·(x - mean x) = (q - mean q)·x.
 
-Shape letters as in `attention`; W: places of a row; R: rows of a group; S: features and the channels of a column.
+Shape letters: B units, M grid points, n points of a group, F features, R rows of a group, S = F + channels of a column,
+P points given by flat indices.
 """
 
 from __future__ import annotations
@@ -24,17 +26,17 @@ from torch import Tensor
 
 from pipeline.perceiver.positions import FourierPositions
 
-ALIGN = 16  # channels: products over widths that are no multiple of it are slower
-PLACES = {"cpu": 2048, "cuda": 1 << 15}  # of a group, at the least: where there are so many
+ALIGN = 16  # channels: products over widths that are not a multiple of it are slower
+MIN_GROUP_POINTS = {"cpu": 2048, "cuda": 1 << 15}  # points of a group of rows, if the grid has as many
 
 
-def filling(width: int) -> int:
-    """How many channels are lacking to a multiple of ALIGN."""
+def alignment_padding(width: int) -> int:
+    """Return how many channels to add to reach a multiple of ALIGN."""
     return -width % ALIGN
 
 
-class Group(NamedTuple):
-    """Places of a few rows, by their number on the grid."""
+class RowGroup(NamedTuple):
+    """Points from `begin` to `end` of a grid, which lie in `rows`."""
 
     begin: int
     end: int
@@ -42,29 +44,26 @@ class Group(NamedTuple):
 
     @property
     def height(self) -> int:
-        """How many rows."""
+        """Return the number of rows."""
         return int(self.rows.stop - self.rows.start)
 
 
-class Channels(NamedTuple):
-    """Which channels of a place change along a row, features first, and which do not."""
+def column_first_order(positions: FourierPositions, *, features: int, channels: int) -> list[int]:
+    """Return the order of a point's channels that puts those that change along a row first.
 
-    column: list[int]
-    row: list[int]
-
-    @classmethod
-    def of(cls, positions: FourierPositions, *, features: int, channels: int) -> Channels:
-        """Features, positions and constants up to `channels`, in this order in a place."""
-        axes = [[features + channel for channel in positions.columns(axis)] for axis in range(positions.dimensions)]
-        padding = range(features + positions.channels, channels)
-        return cls(column=[*range(features), *axes[-1]], row=[*chain.from_iterable(axes[:-1]), *padding])
+    A point has `features` features, its positions, then constants up to `channels`.
+    """
+    axes = [[features + channel for channel in positions.axis_channels(axis)] for axis in range(positions.dimensions)]
+    constants = range(features + positions.channels, channels)
+    return [*range(features), *axes[-1], *chain.from_iterable(axes[:-1]), *constants]
 
 
-class Grid:
-    """What all units share of the places of one grid: the channels of its columns and rows, and their sums.
+class FactoredGrid:
+    """Channels of the columns and rows of a grid, which all units share.
 
-    by_column: [width, L], those of Fourier positions that change along a row. by_row: [rows, ·], all others. Both are
-    float32 at the least. shared: S. group_rows: R, as many as make S + R a multiple of ALIGN.
+    column_table: [columns, ·], the Fourier channels that change along a row. row_table: [rows, ·], all others. Both are
+    float32, or float64 for float64 models.
+    order: see `column_first_order`. column_width: S. group_rows: R, with S + R a multiple of ALIGN.
     """
 
     def __init__(
@@ -73,100 +72,100 @@ class Grid:
         index_dims: Sequence[int],
         like: Tensor,
         *,
-        whole: bool,
+        inclusive: bool,
         features: int = 0,
         padding: Tensor | None = None,
         eps: float,
-        one: bool = False,
+        padding_as_one: bool = False,
     ) -> None:
-        """padding: constants [P] that every place has. one: a row has a single channel of 1 in their place.
-        whole: which of the two conventions the places lie by, see `positions`."""
-        tables = [table.to(_wide(like)) for table in positions.along(index_dims, like, whole=whole)]
-        constants = like.new_zeros(0) if padding is None else padding.detach().flatten()
-        constants = constants.to(_wide(like))
-        self.width, self.rows = index_dims[-1], math.prod(index_dims[:-1])
-        self.eps, self._count = eps, features + positions.channels + len(constants)
-        self.channels = Channels.of(positions, features=features, channels=self._count)
-        self.by_column = tables[-1]
-        beside = like.new_ones(1, dtype=_wide(like)) if one else constants
-        self.by_row = torch.cat([*_crossed(tables[:-1], index_dims[:-1]), beside.expand(self.rows, -1)], dim=-1)
-        sums, squares = (
-            sum(_crossed([table.pow(power).sum(dim=-1, keepdim=True) for table in tables], index_dims))
+        """Compute the tables of a grid of shape `index_dims`.
+
+        inclusive: which convention the positions follow, see `positions`. padding: constants [P] that every point has.
+        padding_as_one: replace them in row_table by a single channel of 1. eps: epsilon of the LayerNorm.
+        """
+        dtype = torch.float64 if like.dtype == torch.float64 else torch.float32
+        tables = [table.to(dtype) for table in positions.axis_tables(index_dims, like, inclusive=inclusive)]
+        constants = like.new_zeros(0, dtype=dtype) if padding is None else padding.detach().flatten().to(dtype)
+        self.eps, self.channels = eps, features + positions.channels + len(constants)
+        self.order = column_first_order(positions, features=features, channels=self.channels)
+        self.columns, self.rows = index_dims[-1], math.prod(index_dims[:-1])
+        self.column_table = tables[-1]
+        last = constants.new_ones(1) if padding_as_one else constants
+        self.row_table = torch.cat([*_broadcast(tables[:-1], index_dims[:-1]), last.expand(self.rows, -1)], dim=-1)
+        self._sums, self._squares = (
+            sum(_broadcast([table.pow(power).sum(dim=-1, keepdim=True) for table in tables], index_dims))
             + constants.pow(power).sum()
             for power in (1, 2)
         )
-        self._sums, self._squares = sums, squares
-        self.shared = features + self.by_column.shape[1]
-        groups = -(-self.rows // -(-PLACES[like.device.type] // self.width))
+        self.column_width = features + self.column_table.shape[1]
+        groups = -(-self.rows // -(-MIN_GROUP_POINTS[like.device.type] // self.columns))
         self.group_rows = -(-self.rows // groups)
-        self.group_rows += filling(self.shared + self.group_rows)
-        there = min(self.group_rows, self.rows)
-        row = torch.eye(there, self.group_rows, dtype=_wide(like), device=like.device)
-        self._template = torch.cat([self.by_column.repeat(there, 1), row.repeat_interleave(self.width, dim=0)], dim=1)
+        self.group_rows += alignment_padding(self.column_width + self.group_rows)
+        used = min(self.group_rows, self.rows)
+        one_hot = torch.eye(used, self.group_rows, dtype=dtype, device=like.device)
+        # Columns and row codes of the points of a group, [R · columns, ·].
+        self._template = torch.cat(
+            [self.column_table.repeat(used, 1), one_hot.repeat_interleave(self.columns, dim=0)], dim=1
+        )
 
     @property
     def nbytes(self) -> int:
-        """Of what it holds."""
+        """Return the size of its tensors in bytes."""
         return sum(x.nbytes for x in vars(self).values() if isinstance(x, Tensor))
 
-    def groups(self, begin: int, end: int) -> Iterator[Group]:
-        """The places from `begin` to `end`, by groups of rows."""
-        first, last = begin // self.width, -(-end // self.width)
+    def factors(self, other: Tensor, begin: int, end: int) -> Iterator[tuple[RowGroup, Tensor]]:
+        """Yield the groups of the points from `begin` to `end`, with the factor [..., S + R] of `points` of each.
+
+        The product of both is that of `other` [..., C], its channels in `order`, with the standardised points. The
+        tensor is overwritten for the next group.
+        """
+        first, last = begin // self.columns, -(-end // self.columns)
+        factor = other.new_zeros(*other.shape[:-1], self.column_width + self.group_rows)
+        factor[..., : self.column_width] = other[..., : self.column_width]
+        by_row = other[..., self.column_width : self.column_width + self.row_table.shape[-1]]
+        row_scores = by_row.to(self.row_table.dtype) @ self.row_table[first:last].T
         for row in range(first, last, self.group_rows):
             rows = slice(row, min(row + self.group_rows, last))
-            yield Group(max(begin, rows.start * self.width), min(end, rows.stop * self.width), rows)
+            group = RowGroup(max(begin, rows.start * self.columns), min(end, rows.stop * self.columns), rows)
+            scores = row_scores[..., rows.start - first : rows.stop - first]
+            factor[..., self.column_width : self.column_width + group.height] = scores
+            yield group, factor
 
-    def against(self, other: Tensor, begin: int, end: int) -> Iterator[tuple[Group, Tensor]]:
-        """The groups of places from `begin` to `end`, and what `places` of each are multiplied with, [..., S + R]: of
-        `other` [..., S + ·], with the channels of a column first. It is written over for the next group."""
-        side = other.new_zeros(*other.shape[:-1], self.shared + self.group_rows)
-        side[..., : self.shared] = other[..., : self.shared]
-        first, last = begin // self.width, -(-end // self.width)
-        row = other[..., self.shared : self.shared + self.by_row.shape[-1]].to(self.by_row.dtype)
-        of_row = row @ self.by_row[first:last].T
-        for group in self.groups(begin, end):
-            rows = group.rows
-            side[..., self.shared : self.shared + group.height] = of_row[..., rows.start - first : rows.stop - first]
-            yield group, side
+    def points(self, group: RowGroup, features: Tensor | None, like: Tensor) -> Tensor:
+        """Return [x; column; row] / σ of a group's points, [B or 1, n, S + R], in the dtype of `like`.
 
-    def places(self, group: Group, features: Tensor | None, like: Tensor) -> Tensor:
-        """[B, n, S + R] in the dtype of `like`, over σ of each place: features [B, n, F] of the group's places, the
-        channels of its column, a 1 for its row among those of the group."""
+        features: [B, n, F] of the points of the group.
+        """
         sums, squares = (x[group.begin : group.end] for x in (self._sums, self._squares))
-        offset = group.rows.start * self.width
+        offset = group.rows.start * self.columns
         template = self._template[group.begin - offset : group.end - offset]
         if features is None:
-            return (template * self._root(sums, squares)).to(like.dtype)[None]
+            return (template * self._inverse_deviation(sums, squares)).to(like.dtype)[None]
         features = features.to(template.dtype)
-        root = self._root(
+        scale = self._inverse_deviation(
             sums + features.sum(dim=-1, keepdim=True), squares + features.square().sum(dim=-1, keepdim=True)
         )
         out = like.new_empty(*features.shape[:-1], features.shape[-1] + template.shape[-1])
-        out[..., : features.shape[-1]] = features * root
-        out[..., features.shape[-1] :] = template * root
+        out[..., : features.shape[-1]] = features * scale
+        out[..., features.shape[-1] :] = template * scale
         return out
 
     def at(self, points: Tensor) -> Tensor:
-        """float32 [P, L + ·] at flat indices [P], over σ of each place: the channels of its column, those of its row.
-        For places without features."""
-        channels = torch.cat([self.by_column[points % self.width], self.by_row[points // self.width]], dim=-1)
-        return channels * self._root(self._sums[points], self._squares[points])
+        """Return [column; row] / σ of points without features, float32 [P, ·], at flat indices [P]."""
+        channels = torch.cat([self.column_table[points % self.columns], self.row_table[points // self.columns]], dim=-1)
+        return channels * self._inverse_deviation(self._sums[points], self._squares[points])
 
-    def _root(self, sums: Tensor, squares: Tensor) -> Tensor:
-        """1 / σ."""
-        return torch.rsqrt(squares / self._count - (sums / self._count).square() + self.eps)
-
-
-def _wide(like: Tensor) -> torch.dtype:
-    return torch.float64 if like.dtype == torch.float64 else torch.float32
+    def _inverse_deviation(self, sums: Tensor, squares: Tensor) -> Tensor:
+        """Return 1 / σ of points, from the sums of their channels and of the squares of these."""
+        return torch.rsqrt(squares / self.channels - (sums / self.channels).square() + self.eps)
 
 
-def _crossed(tables: Sequence[Tensor], index_dims: Sequence[int]) -> list[Tensor]:
-    """A table [n, c] of each dimension as [M, c], for all M places of their grid."""
-    crossed = []
+def _broadcast(tables: Sequence[Tensor], index_dims: Sequence[int]) -> list[Tensor]:
+    """Return the table [n, c] of each dimension as [M, c], for all M points of the grid."""
+    broadcast = []
     for axis, table in enumerate(tables):
         shape = [1] * len(tables)
         shape[axis] = len(table)
-        spread = table.reshape(*shape, -1).expand(*index_dims, -1)
-        crossed.append(spread.reshape(math.prod(index_dims), -1))
-    return crossed
+        expanded = table.reshape(*shape, -1).expand(*index_dims, -1)
+        broadcast.append(expanded.reshape(math.prod(index_dims), -1))
+    return broadcast

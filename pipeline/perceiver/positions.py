@@ -1,7 +1,9 @@
 """Position encodings, Fourier and trained. Paper, appendix D.
 
-Two conventions for where a place lies in [-1, 1], both part of what published checkpoints expect: whole grids run from
--1 to 1 inclusive (`grid`), places asked for one by one lie at -1 + 2·i/n (`at`).
+There are two conventions for the coordinates of a grid in [-1, 1], and published checkpoints expect both: inputs run
+from -1 to 1 inclusive (`grid`), output queries at given points lie at -1 + 2·i/n (`at`).
+
+Shape letters: M grid points, d dimensions of the grid, P points given by flat indices.
 """
 
 import math
@@ -16,94 +18,95 @@ from pipeline.perceiver.onednn_linear import Linear
 
 
 class Positions(Protocol):
-    """What turns places into channels."""
+    """Position encodings of the points of a grid."""
 
     channels: int
 
     def grid(self, index_dims: Sequence[int], like: Tensor) -> Tensor:
-        """[M, channels] for all M = prod(index_dims) places, on the device and in the dtype of `like`."""
+        """Return [M, channels] for all M = prod(index_dims) points, on the device and in the dtype of `like`."""
         ...
 
     def at(self, points: Tensor, index_dims: Sequence[int], like: Tensor) -> Tensor:
-        """[..., channels] for flat indices [...] into a grid of `index_dims`."""
+        """Return [..., channels] for flat indices [...] into a grid of `index_dims`."""
         ...
 
 
 class FourierPositions(nn.Module):
-    """sin and cos of `num_bands` frequencies a dimension, up to the Nyquist frequency of `max_resolution`."""
+    """Coordinates, and their sines and cosines at `num_bands` frequencies up to the Nyquist frequency of
+    `max_resolution`."""
 
     def __init__(
         self, *, num_bands: int, max_resolution: Sequence[int], concat_pos: bool = True, sine_only: bool = False
     ) -> None:
         super().__init__()
         if not concat_pos:
-            raise ValueError("Fourier positions without the raw positions (concat_pos=False) are not supported")
+            raise ValueError("Fourier positions without the coordinates (concat_pos=False) are not supported")
         self.num_bands = num_bands
         self.max_resolution = tuple(max_resolution)
-        self.sine_only = sine_only
-        self.channels = len(self.max_resolution) * (1 + num_bands * (1 if sine_only else 2))
+        self.dimensions = len(self.max_resolution)
+        self.waves = 1 if sine_only else 2
+        self.channels = self.dimensions * (1 + num_bands * self.waves)
 
     def grid(self, index_dims: Sequence[int], like: Tensor) -> Tensor:
         axes = [torch.linspace(-1.0, 1.0, n, dtype=torch.float32, device=like.device) for n in index_dims]
-        places = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
-        return self.features(places.flatten(0, -2)).to(like.dtype)
+        coordinates = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1)
+        return self.at_coordinates(coordinates.flatten(0, -2)).to(like.dtype)
 
     def at(self, points: Tensor, index_dims: Sequence[int], like: Tensor) -> Tensor:
         indices = torch.stack(torch.unravel_index(points, tuple(index_dims)), dim=-1)
-        places = -1 + 2 * indices / torch.tensor(index_dims, device=points.device)
-        return self.features(places).to(like.dtype)
+        coordinates = -1 + 2 * indices / torch.tensor(index_dims, device=points.device)
+        return self.at_coordinates(coordinates).to(like.dtype)
 
-    @property
-    def dimensions(self) -> int:
-        """Of a place."""
-        return len(self.max_resolution)
+    def axis_tables(self, index_dims: Sequence[int], like: Tensor, *, inclusive: bool) -> list[Tensor]:
+        """Return the channels that depend on each dimension alone, float32 [n, ·] for its n indices.
 
-    def along(self, index_dims: Sequence[int], like: Tensor, *, whole: bool) -> list[Tensor]:
-        """What `grid` (`whole`) or `at` gives, dimension by dimension: float32 [n, 1 + waves], the place and its sines,
-        then its cosines, on the device of `like`.
-
-        As many sines and cosines as a grid has places along each side, not as it has in all.
+        inclusive: follow the convention of `grid` rather than that of `at`.
         """
         tables = []
-        for number, n in enumerate(index_dims):
-            places = torch.zeros(n, len(index_dims), device=like.device)
+        for axis, n in enumerate(index_dims):
+            coordinates = torch.zeros(n, len(index_dims), device=like.device)
             steps = torch.arange(n, device=like.device)
-            places[:, number] = torch.linspace(-1.0, 1.0, n, device=like.device) if whole else -1 + 2 * steps / n
-            tables.append(self.features(places)[:, self.columns(number)])
+            along = torch.linspace(-1.0, 1.0, n, device=like.device) if inclusive else -1 + 2 * steps / n
+            coordinates[:, axis] = along
+            tables.append(self.at_coordinates(coordinates)[:, self.axis_channels(axis)])
         return tables
 
-    def columns(self, dimension: int) -> list[int]:
-        """Which channels depend on that dimension alone, in the order of `along`."""
-        count, waves = len(self.max_resolution), 1 if self.sine_only else 2
-        starts = [count + (wave * count + dimension) * self.num_bands for wave in range(waves)]
-        return [dimension, *(start + band for start in starts for band in range(self.num_bands))]
+    def axis_channels(self, axis: int) -> list[int]:
+        """Return the channels that depend on one dimension alone, in the order of its table.
 
-    def features(self, places: Tensor) -> Tensor:
-        """Places [..., d] in [-1, 1], float32, to [..., channels]: places, sines by dimension, cosines by dimension."""
-        if places.shape[-1] != len(self.max_resolution):
-            raise ValueError(f"{places.shape[-1]}-dimensional places for {len(self.max_resolution)} resolutions")
+        These are the coordinate, its sines, then its cosines.
+        """
+        count = self.dimensions
+        starts = [count + (wave * count + axis) * self.num_bands for wave in range(self.waves)]
+        return [axis, *(start + band for start in starts for band in range(self.num_bands))]
+
+    def at_coordinates(self, coordinates: Tensor) -> Tensor:
+        """Return float32 coordinates [..., d] in [-1, 1] and all their sines, then cosines: [..., channels]."""
+        if coordinates.shape[-1] != self.dimensions:
+            raise ValueError(
+                f"coordinates have {coordinates.shape[-1]} dimensions, but max_resolution has {self.dimensions}"
+            )
         bands = torch.stack(
-            [torch.linspace(1.0, n / 2, self.num_bands, device=places.device) for n in self.max_resolution]
+            [torch.linspace(1.0, n / 2, self.num_bands, device=coordinates.device) for n in self.max_resolution]
         )
-        angles = math.pi * (places[..., None] * bands).flatten(-2)
-        waves = [torch.sin(angles)] if self.sine_only else [torch.sin(angles), torch.cos(angles)]
-        return torch.cat([places, *waves], dim=-1)
+        angles = math.pi * (coordinates[..., None] * bands).flatten(-2)
+        return torch.cat([coordinates, torch.sin(angles), torch.cos(angles)][: 1 + self.waves], dim=-1)
 
 
 class TrainedPositions(nn.Module):
-    """One trained vector a place; a square grid of them is interpolated to other image sizes."""
+    """One trained vector per point. A square grid of them is interpolated to other image sizes."""
 
-    def __init__(self, *, places: int, channels: int) -> None:
+    def __init__(self, *, count: int, channels: int) -> None:
         super().__init__()
         self.channels = channels
-        self.table = nn.Parameter(torch.empty(places, channels))
+        self.table = nn.Parameter(torch.empty(count, channels))
 
     def grid(self, index_dims: Sequence[int], like: Tensor) -> Tensor:  # noqa: ARG002
-        places, wanted = self.table.shape[0], math.prod(index_dims)
-        side = math.isqrt(places)
-        if len(index_dims) != 2 or side * side != places:
-            if wanted != places and not (len(index_dims) == 1 and wanted < places):
-                raise ValueError(f"{tuple(index_dims)} places asked of {places} trained positions")
+        trained, wanted = self.table.shape[0], math.prod(index_dims)
+        side = math.isqrt(trained)
+        if len(index_dims) != 2 or side * side != trained:
+            if wanted != trained and not (len(index_dims) == 1 and wanted < trained):
+                raise ValueError(f"inputs of shape {tuple(index_dims)} do not fit {trained} trained positions")
             return self.table[:wanted]
         if tuple(index_dims) == (side, side):
             return self.table

@@ -1,99 +1,52 @@
-"""Postprocessors: decoded queries [B, P, E] into what a head reads.
+"""Postprocessors: from decoded queries [B, P, E] to the outputs that a head reads.
 
-Each has two halves: `project` works on any chunk of queries, `form` gives the whole its final shape.
+A postprocessor has two steps: `project` works on any chunk of queries, `assemble` shapes the output of all of them.
 """
 
 from collections.abc import Sequence
-from typing import Protocol
 
 from torch import Tensor, nn
 
+from pipeline.perceiver.affine import Affine
 from pipeline.perceiver.onednn_linear import Linear
-from pipeline.perceiver.weight_folding import Affine
 
 
-class Postprocessor(Protocol):
-    """What becomes of decoded queries."""
+class Postprocessor(nn.Module):
+    """Decoded queries through an optional linear map: [B, P, out]."""
 
-    def project(self, decoded: Tensor) -> Tensor:
-        """[B, P, E] to [B, P, out], for any part of the queries."""
-        ...
-
-    def affine(self, channels: int) -> Affine:
-        """`project` of queries of so many channels, as a matrix."""
-        ...
-
-    def form(self, projected: Tensor, *, whole: bool) -> Tensor:
-        """[B, P, out] in its final shape; `whole` where all queries were asked, in order."""
-        ...
-
-
-class Rows(nn.Module):
-    """Decoded queries as they are: [B, P, E]."""
-
-    def project(self, decoded: Tensor) -> Tensor:
-        return decoded
-
-    def affine(self, channels: int) -> Affine:
-        return Affine.identity(channels)
-
-    def form(self, projected: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
-        return projected
-
-
-class Projection(nn.Module):
-    """A linear map of each query: [B, P, out_channels]."""
-
-    def __init__(self, *, in_channels: int, out_channels: int) -> None:
+    def __init__(self, *, in_channels: int | None = None, out_channels: int | None = None) -> None:
         super().__init__()
-        self.linear = Linear(in_channels, out_channels)
+        self.linear = None if in_channels is None or out_channels is None else Linear(in_channels, out_channels)
 
     def project(self, decoded: Tensor) -> Tensor:
-        return self.linear(decoded)
-
-    def affine(self, channels: int) -> Affine:  # noqa: ARG002
-        return Affine.of(self.linear)
-
-    def form(self, projected: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
-        return projected
-
-
-class Audio(nn.Module):
-    """Samples in the order of their patches: [B, P · samples_per_patch]."""
-
-    def __init__(self, *, in_channels: int, samples_per_patch: int) -> None:
-        super().__init__()
-        self.linear = Linear(in_channels, samples_per_patch)
-
-    def project(self, decoded: Tensor) -> Tensor:
-        return self.linear(decoded)
-
-    def affine(self, channels: int) -> Affine:  # noqa: ARG002
-        return Affine.of(self.linear)
-
-    def form(self, projected: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
-        return projected.flatten(1)
-
-
-class Classification(nn.Module):
-    """Logits [B, labels] of the only query, by a linear map unless the decoder already made them."""
-
-    def __init__(self, *, in_channels: int | None = None, num_labels: int | None = None) -> None:
-        super().__init__()
-        self.linear = None if in_channels is None or num_labels is None else Linear(in_channels, num_labels)
-
-    def project(self, decoded: Tensor) -> Tensor:
+        """Return [B, P, out] for any of the decoded queries, [B, P, E]."""
         return decoded if self.linear is None else self.linear(decoded)
 
     def affine(self, channels: int) -> Affine:
+        """Return `project` of queries with `channels` channels as a matrix."""
         return Affine.identity(channels) if self.linear is None else Affine.of(self.linear)
 
-    def form(self, projected: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
+    def assemble(self, projected: Tensor, *, complete: bool) -> Tensor:  # noqa: ARG002
+        """Return the output in its final shape, from [B, P, out]; `complete` if it has all queries in order."""
+        return projected
+
+
+class AudioPostprocessor(Postprocessor):
+    """Audio [B, P · samples_per_patch] from one patch per query."""
+
+    def assemble(self, projected: Tensor, *, complete: bool) -> Tensor:  # noqa: ARG002
+        return projected.flatten(1)
+
+
+class ClassificationPostprocessor(Postprocessor):
+    """Logits [B, labels] of the only query."""
+
+    def assemble(self, projected: Tensor, *, complete: bool) -> Tensor:  # noqa: ARG002
         return projected[:, 0]
 
 
-class Grid(nn.Module):
-    """[B, *index_dims, E], divided by `divisor`; [B, P, E] where only some places were asked for."""
+class GridPostprocessor(Postprocessor):
+    """[B, *index_dims, E] divided by `divisor`; [B, P, E] if only some points are decoded."""
 
     def __init__(self, *, index_dims: Sequence[int], divisor: float = 1.0) -> None:
         super().__init__()
@@ -107,23 +60,20 @@ class Grid(nn.Module):
         weight, bias = Affine.identity(channels)
         return Affine(weight / self.divisor, bias)
 
-    def form(self, projected: Tensor, *, whole: bool) -> Tensor:
-        return projected.unflatten(1, self.index_dims) if whole else projected
+    def assemble(self, projected: Tensor, *, complete: bool) -> Tensor:
+        return projected.unflatten(1, self.index_dims) if complete else projected
 
 
-class EmbeddingDecoder(nn.Module):
-    """Logits [B, P, vocab] by the transposed matrix of the text preprocessor's embedding."""
+class EmbeddingPostprocessor(Postprocessor):
+    """Logits [B, P, vocabulary] by the text preprocessor's embedding matrix, transposed."""
 
     def __init__(self, embedding: nn.Embedding) -> None:
         super().__init__()
         self.bias = nn.Parameter(embedding.weight.new_empty(embedding.num_embeddings))
-        self._embedding = (embedding,)  # in a tuple: the weights are the preprocessor's, and must not be listed twice
+        self._embedding = (embedding,)  # in a tuple, so that the preprocessor's weights are not registered twice
 
     def project(self, decoded: Tensor) -> Tensor:
         return nn.functional.linear(decoded, self._embedding[0].weight, self.bias)
 
     def affine(self, channels: int) -> Affine:  # noqa: ARG002
         return Affine(self._embedding[0].weight.double(), self.bias.double())
-
-    def form(self, projected: Tensor, *, whole: bool) -> Tensor:  # noqa: ARG002
-        return projected

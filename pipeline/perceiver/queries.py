@@ -1,4 +1,7 @@
-"""Output queries: what a decoder asks the latents with. Paper, section 3.2."""
+"""Output queries of a decoder. Paper, section 3.2.
+
+Shape letters: B units, P queries given by flat indices, E query channels, K projected channels.
+"""
 
 import math
 from collections.abc import Sequence
@@ -6,12 +9,12 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from pipeline.perceiver.attention_layers import CrossLayer
+from pipeline.perceiver.attention_layers import CrossAttention
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
-from pipeline.perceiver.preprocessors import Placed
-from pipeline.perceiver.tensor_cache import Constant
+from pipeline.perceiver.preprocessors import PositionedFeatures
+from pipeline.perceiver.tensor_cache import TensorCache
 
-# Queries made of positions alone are projected once and kept, where all of them fit in this.
+# Queries made of positions alone are projected once and cached, if all of them fit in this many bytes.
 CACHE_BYTES = 64 << 20
 
 
@@ -31,30 +34,28 @@ class PositionQueries(nn.Module):
         self.channels = positions.channels + padding
         self.positions = positions
         self.padding = nn.Parameter(torch.empty(1, padding)) if padding else None
-        self._projected: Constant[Tensor] = Constant(CACHE_BYTES)
+        self._projected: TensorCache[Tensor] = TensorCache(CACHE_BYTES)
 
     def at(self, points: Tensor, like: Tensor) -> Tensor:
-        """Queries [..., E] at flat indices [...]."""
+        """Return queries [..., E] at flat indices [...]."""
         queries = self.positions.at(points, self.index_dims, like)
         if self.padding is None:
             return queries
         return torch.cat([queries, self.padding.expand(*queries.shape[:-1], -1)], dim=-1)
 
-    def projected(self, points: Tensor, like: Tensor, layer: CrossLayer) -> Tensor:
-        """`layer`'s projection [..., K] of the queries at `points`: looked up where all of them are few."""
-        width = layer.attention.split[0]
-        if self.count * width * like.element_size() > CACHE_BYTES:
-            return layer.attention.project_queries(self.at(points, like))
+    def projected(self, points: Tensor, like: Tensor, attention: CrossAttention) -> Tensor:
+        """Return the queries at flat indices [P] or [B, P] as `attention` projects them, [1 or B, P, K]."""
+        if self.count * attention.split[0] * like.element_size() > CACHE_BYTES:
+            return with_batch(attention.project_queries(self.at(points, like)))
 
         def project_all() -> Tensor:
-            every = torch.arange(self.count, device=like.device)
-            return layer.attention.project_queries(self.at(every, like))
+            return attention.project_queries(self.at(torch.arange(self.count, device=like.device), like))
 
-        return self._projected.get(like, "projected", project_all)[points]
+        return with_batch(self._projected.get(like, "projected", project_all)[points])
 
 
 class InputQueries(nn.Module):
-    """Output queries that are the preprocessed inputs themselves (optical flow): features with Fourier positions."""
+    """Output queries that are the preprocessed inputs (optical flow): features with Fourier positions."""
 
     def __init__(self, positions: FourierPositions, *, index_dims: Sequence[int], features: int) -> None:
         super().__init__()
@@ -62,13 +63,13 @@ class InputQueries(nn.Module):
         self.features, self.positions = features, positions
         self.channels = features + positions.channels
 
-    def at(self, points: Tensor, placed: Placed | None) -> Tensor:
-        """Queries [B, P, E] at flat indices [P] or [B, P]; ValueError without the inputs."""
-        if placed is None:
-            raise ValueError("this model's output queries are made of its inputs: decode(latents, inputs=…)")
-        return placed.at(points)
+    def at(self, points: Tensor, inputs: PositionedFeatures | None) -> Tensor:
+        """Return queries [B, P, E] at flat indices [P] or [B, P]; raise ValueError without the inputs."""
+        if inputs is None:
+            raise ValueError("this model's output queries are made of its inputs: call decode(latents, inputs=...)")
+        return inputs.at(points)
 
 
-def batched(x: Tensor) -> Tensor:
-    """[P, c] as [1, P, c]: the same for every unit."""
+def with_batch(x: Tensor) -> Tensor:
+    """Return [P, c] as [1, P, c], for all units alike; [B, P, c] is unchanged."""
     return x[None] if x.ndim == 2 else x

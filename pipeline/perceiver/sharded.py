@@ -1,29 +1,30 @@
-"""One model on several devices: a unit's inputs and output queries are split between them.
+"""One model on several devices: the inputs and output queries of a unit are split between them.
 
-Each device gathers from its share of the inputs; the parts of the softmax are merged by their greatest scores and the
-sums of their exponentials, so that the latents are those of one device up to rounding. The self-attention layers, small
-beside that, run on the first one. Output queries do not see each other, so each device decodes a share of them.
+Each device attends to its share of the inputs. The partial attentions are merged by their greatest scores and the sums
+of their exponentials, so that the latents equal those of one device up to rounding. The self-attention layers, which
+take little time compared with that, run on the first device. Output queries are independent: each device decodes a
+share of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Self
 
 import torch
 from torch import Tensor
 
-from pipeline.perceiver.model import Inputs, PerceiverIO, Points
-from pipeline.perceiver.preprocessors import Share
+from pipeline.perceiver.batching import concat, even_slices
+from pipeline.perceiver.model import ModelInputs, PerceiverIO, Points
 
 
 class ShardedPerceiverIO:
-    """`PerceiverIO`'s encode and decode over the devices of several copies of it; everything else is the first's."""
+    """`PerceiverIO`'s encode and decode on several devices; other attributes are those of the first device's model."""
 
     def __init__(self, models: Sequence[PerceiverIO]) -> None:
-        """models: copies of one model, one a device; the first has the latents and gets the outputs."""
+        """Use copies of one model, one per device; latents and outputs are on the device of the first."""
         if not models:
-            raise ValueError("devices must be at least one")
+            raise ValueError("devices must be at least one, got no models")
         self.models = list(models)
         self.first = self.models[0]
 
@@ -31,7 +32,7 @@ class ShardedPerceiverIO:
     def from_pretrained(
         cls, ref: str, *, devices: Sequence[str | torch.device], dtype: torch.dtype = torch.float32, fold: bool = True
     ) -> Self:
-        """As `PerceiverIO.from_pretrained`, read once for each kind of device: on a CPU all share one copy."""
+        """Load a checkpoint once for each distinct device, see `PerceiverIO.from_pretrained`."""
         loaded: dict[torch.device, PerceiverIO] = {}
         for device in map(torch.device, devices):
             if device not in loaded:
@@ -42,27 +43,21 @@ class ShardedPerceiverIO:
         return getattr(self.first, name)
 
     @torch.inference_mode()
-    def encode(self, inputs: Inputs, mask: Tensor | None = None) -> Tensor:
-        """Latents [B, N, D] on the first device, as `PerceiverIO.encode`."""
-        parts = [model.encode_part(inputs, mask, share) for model, share in self._shares()]
-        return self.first.encoder.finish(part.to(self.first.device) for part in parts)
+    def encode(self, inputs: ModelInputs, mask: Tensor | None = None) -> Tensor:
+        """Return latents [B, N, D] on the first device, see `PerceiverIO.encode`."""
+        shards = [model.encode_shard(inputs, mask, i, len(self.models)) for i, model in enumerate(self.models)]
+        return self.first.encoder.finish(shard.to(self.first.device) for shard in shards)
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, points: Points = None, *, inputs: Inputs | None = None) -> Any:
-        """Outputs on the first device, as `PerceiverIO.decode`."""
-        asked = self.first.asked(points)
-        projected: dict[str, list[Tensor]] = {name: [] for name in asked}
-        for model, share in self._shares():
-            own = {name: part for name, part in self._some(asked, share).items() if part.shape[-1] or not share.number}
-            for name, part in model.project(latents.to(model.device), own, inputs).items() if own else ():
-                projected[name].append(part.to(self.first.device))
-        return self.first.form({name: torch.cat(parts, dim=1) for name, parts in projected.items()}, asked)
-
-    def _shares(self) -> list[tuple[PerceiverIO, Share]]:
-        return [(model, Share(number, len(self.models))) for number, model in enumerate(self.models)]
-
-    def _some(self, asked: Mapping[str, Tensor | None], share: Share) -> dict[str, Tensor]:
-        """One device's share of the queries of each output, as flat indices [P] or [B, P] on it."""
-        counts, device = self.first.outputs, self.models[share.number].device
-        every = {name: torch.arange(counts[name]) if indices is None else indices for name, indices in asked.items()}
-        return {name: indices[..., share.of(indices.shape[-1])].to(device) for name, indices in every.items()}
+    def decode(self, latents: Tensor, points: Points = None, *, inputs: ModelInputs | None = None) -> Any:
+        """Return outputs on the first device, see `PerceiverIO.decode`."""
+        checked, counts = self.first.check_points(points), self.first.outputs
+        indices = {name: torch.arange(counts[name]) if some is None else some for name, some in checked.items()}
+        decoded: dict[str, list[Tensor]] = {name: [] for name in indices}
+        for i, model in enumerate(self.models):
+            shares = {name: x[..., even_slices(x.shape[-1], len(self.models))[i]] for name, x in indices.items()}
+            # The first device decodes empty shares too, so that every output has a tensor.
+            shares = {name: x.to(model.device) for name, x in shares.items() if x.shape[-1] or i == 0}
+            for name, part in model.decode_queries(latents.to(model.device), shares, inputs).items():
+                decoded[name].append(part.to(self.first.device))
+        return self.first.assemble({name: concat(parts, dim=1) for name, parts in decoded.items()}, checked)

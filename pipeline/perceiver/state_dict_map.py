@@ -1,9 +1,13 @@
-"""Names: which tensors of a Hugging Face checkpoint make up each of ours."""
+"""Names of a Hugging Face checkpoint's tensors for each tensor of ours.
+
+`STATE_DICT_MAPS` maps prefixes of our names to the checkpoint's, for each model class; `LAYER_PARTS` maps the parts of
+an attention layer, which are named alike in all classes.
+"""
 
 from collections.abc import Mapping
 
-# A layer's parts, in every attention layer of every class. Several names: their rows, one below the other.
-LAYER_NAMES: dict[str, tuple[str, ...]] = {
+# If a part has several names, our tensor holds theirs one below the other.
+LAYER_PARTS: dict[str, tuple[str, ...]] = {
     "attention.norm.": ("attention.self.layernorm1.",),
     "attention.norm_queries.": ("attention.self.layernorm1.",),
     "attention.norm_inputs.": ("attention.self.layernorm2.",),
@@ -15,38 +19,36 @@ LAYER_NAMES: dict[str, tuple[str, ...]] = {
     "mlp.up.": ("mlp.dense1.",),
     "mlp.down.": ("mlp.dense2.",),
 }
-SHARED_NAMES = {"encoder.cross.": "encoder.cross_attention.", "encoder.layers.": "encoder.self_attends."}
 
-# What checkpoints hold and inference never reads, by the end of the name: the tokens of modalities that are never
-# masked, and BatchNorm's count of training steps.
-NEVER_READ = ("input_preprocessor.mask.audio", "input_preprocessor.mask.image", "batchnorm.num_batches_tracked")
-
-
-def checkpoint_names(ours: str, places: Mapping[str, str]) -> tuple[str, ...]:
-    """The checkpoint's names for our tensor `ours`; `places` says where the model class keeps its parts.
-
-    >>> checkpoint_names("encoder.cross.mlp.up.bias", {"encoder.": "perceiver.encoder."})
-    ('perceiver.encoder.cross_attention.mlp.dense1.bias',)
-    """
-    place = max((place for place in places if ours.startswith(place)), key=len, default=None)
-    if place is None:
-        raise KeyError(f"no place in a checkpoint is known for {ours}")
-    name = places[place] + ours[len(place) :]
-    for mine, theirs in SHARED_NAMES.items():
-        name = name.replace(mine, theirs)
-    for mine, parts in LAYER_NAMES.items():
-        if mine in name:
-            return tuple(name.replace(mine, part) for part in parts)
-    return (name,)
+# Ends of names that checkpoints may hold and inference does not read: tokens of modalities that are never masked, and
+# BatchNorm's count of training steps.
+UNUSED_NAMES = ("input_preprocessor.mask.audio", "input_preprocessor.mask.image", "batchnorm.num_batches_tracked")
 
 
-# Where each kind of model keeps its parts.
-ENCODER_NAMES = {"encoder.": "perceiver.encoder.", "encoder.latents": "perceiver.embeddings.latents"}
-TEXT_NAMES = ENCODER_NAMES | {
+def _encoder(prefix: str) -> dict[str, str]:
+    return {
+        "encoder.latents": f"{prefix}embeddings.latents",
+        "encoder.cross.": f"{prefix}encoder.cross_attention.",
+        "encoder.layers.": f"{prefix}encoder.self_attends.",
+    }
+
+
+def _decoder(prefix: str) -> dict[str, str]:
+    return {
+        "decoder.layer.": f"{prefix}decoding_cross_attention.",
+        "decoder.final.": f"{prefix}final_layer.",
+        "decoder.outputs.logits.queries.positions.table": f"{prefix}output_position_encodings.position_embeddings",
+    }
+
+
+_TEXT = {
+    **_encoder("perceiver."),
     "preprocessor.features.weight": "perceiver.input_preprocessor.embeddings.weight",
     "preprocessor.positions.table": "perceiver.input_preprocessor.position_embeddings.weight",
 }
-IMAGE_NAMES = ENCODER_NAMES | {
+_IMAGE = {
+    **_encoder("perceiver."),
+    **_decoder("perceiver.decoder.decoder."),
     "preprocessor.features.pointwise.": "perceiver.input_preprocessor.convnet_1x1.",
     "preprocessor.features.conv.": "perceiver.input_preprocessor.convnet.conv.",
     "preprocessor.features.batchnorm.": "perceiver.input_preprocessor.convnet.batchnorm.",
@@ -54,32 +56,48 @@ IMAGE_NAMES = ENCODER_NAMES | {
     "preprocessor.positions.positions.table": "perceiver.input_preprocessor.position_embeddings.position_embeddings",
     "preprocessor.positions.projection.": "perceiver.input_preprocessor.positions_projection.",
 }
-MULTIMODAL_NAMES = (
-    ENCODER_NAMES
-    | {
+_LABEL_POSITIONS = "perceiver.decoder.modalities.label.decoder.output_position_encodings.position_embeddings"
+_OUTPUT_POSTPROCESSOR = "perceiver.output_postprocessor.modalities"
+
+STATE_DICT_MAPS: dict[str, dict[str, str]] = {
+    "PerceiverModel": _encoder(""),
+    "PerceiverForMaskedLM": {
+        **_TEXT,
+        **_decoder("perceiver.decoder."),
+        "decoder.outputs.logits.postprocessor.bias": "embedding_decoder.bias",
+    },
+    "PerceiverForSequenceClassification": {**_TEXT, **_decoder("perceiver.decoder.decoder.")},
+    "PerceiverForImageClassificationLearned": _IMAGE,
+    "PerceiverForImageClassificationFourier": _IMAGE,
+    "PerceiverForImageClassificationConvProcessing": _IMAGE,
+    "PerceiverForOpticalFlow": _IMAGE,
+    "PerceiverForMultimodalAutoencoding": {
+        **_encoder("perceiver."),
+        **_decoder("perceiver.decoder.decoder."),
         "preprocessor.padding.": "perceiver.input_preprocessor.padding.",
         "preprocessor.mask.": "perceiver.input_preprocessor.mask.",
-        "decoder.layer.": "perceiver.decoder.decoder.decoding_cross_attention.",
-        "decoder.final.": "perceiver.decoder.decoder.final_layer.",
-        "decoder.outputs.label.queries.positions.table": (
-            "perceiver.decoder.modalities.label.decoder.output_position_encodings.position_embeddings"
-        ),
-    }
-    | {
-        f"decoder.outputs.{name}.{ours}": theirs.format(name)
-        for name in ("audio", "image", "label")
-        for ours, theirs in {
-            "queries.padding": "perceiver.decoder.padding.{}",
-            "postprocessor.linear.": "perceiver.output_postprocessor.modalities.{}.classifier.",
-        }.items()
-    }
-)
+        "decoder.outputs.audio.queries.padding": "perceiver.decoder.padding.audio",
+        "decoder.outputs.image.queries.padding": "perceiver.decoder.padding.image",
+        "decoder.outputs.label.queries.padding": "perceiver.decoder.padding.label",
+        "decoder.outputs.label.queries.positions.table": _LABEL_POSITIONS,
+        "decoder.outputs.audio.postprocessor.linear.": f"{_OUTPUT_POSTPROCESSOR}.audio.classifier.",
+        "decoder.outputs.image.postprocessor.linear.": f"{_OUTPUT_POSTPROCESSOR}.image.classifier.",
+        "decoder.outputs.label.postprocessor.linear.": f"{_OUTPUT_POSTPROCESSOR}.label.classifier.",
+    },
+}
 
 
-def decoder_names(decoder: str, output: str) -> dict[str, str]:
-    """Where a decoder with one `output` lies under the prefix `decoder` of a checkpoint."""
-    return {
-        "decoder.layer.": f"{decoder}decoding_cross_attention.",
-        "decoder.final.": f"{decoder}final_layer.",
-        f"decoder.outputs.{output}.queries.positions.table": f"{decoder}output_position_encodings.position_embeddings",
-    }
+def checkpoint_names(ours: str, prefixes: Mapping[str, str]) -> tuple[str, ...]:
+    """Return the checkpoint's names for our tensor `ours`; raise KeyError if `prefixes` has none that it starts with.
+
+    >>> checkpoint_names("encoder.cross.mlp.up.bias", STATE_DICT_MAPS["PerceiverForMaskedLM"])
+    ('perceiver.encoder.cross_attention.mlp.dense1.bias',)
+    """
+    prefix = next((prefix for prefix in prefixes if ours.startswith(prefix)), None)
+    if prefix is None:
+        raise KeyError(f"tensor {ours} has no name in the checkpoint: it starts with none of {sorted(prefixes)}")
+    name = prefixes[prefix] + ours[len(prefix) :]
+    for part, theirs in LAYER_PARTS.items():
+        if part in name:
+            return tuple(name.replace(part, each) for each in theirs)
+    return (name,)

@@ -1,4 +1,4 @@
-"""Values that depend on weights and shapes alone, kept between calls."""
+"""Cache for values that depend on weights and shapes alone."""
 
 from collections.abc import Callable, Hashable
 from typing import Generic, Protocol, TypeVar
@@ -10,7 +10,7 @@ MAX_BYTES = 256 << 20
 
 
 class Sized(Protocol):
-    """What says how large it is."""
+    """Value that states its size in bytes."""
 
     @property
     def nbytes(self) -> int: ...
@@ -19,26 +19,25 @@ class Sized(Protocol):
 T = TypeVar("T", bound=Sized)
 
 
-class Constant(Generic[T]):
-    """The last value asked for, where it is at most `max_bytes`; recomputed for another key.
+class TensorCache(Generic[T]):
+    """Cache of the value computed last, if it is at most `max_bytes`.
 
-    Models are for inference: weights do not change behind it. Moving a model changes the key. Threads that ask for the
-    first time together each compute it.
+    Weights must not change after the first use. Threads that need the same new value at once each compute it.
     """
 
     def __init__(self, max_bytes: int = MAX_BYTES) -> None:
         self.max_bytes = max_bytes
-        self._kept: tuple[Hashable, T] | None = None
+        self._entry: tuple[Hashable, T] | None = None
 
     def get(self, like: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
-        """`compute()` for `key` on the device and in the dtype of `like`, or what it gave last time."""
+        """Return the value for `key` on the device and in the dtype of `like`, computed unless it was the last one."""
         key = (key, like.device, like.dtype)
-        kept = self._kept
-        if kept is not None and kept[0] == key:
-            return kept[1]
+        entry = self._entry
+        if entry is not None and entry[0] == key:
+            return entry[1]
         value = compute()
-        # Of a view all of what it holds alive.
+        # A view keeps its whole storage alive.
         size = value.untyped_storage().nbytes() if isinstance(value, Tensor) else value.nbytes
         if size <= self.max_bytes:
-            self._kept = (key, value)
+            self._entry = (key, value)
         return value

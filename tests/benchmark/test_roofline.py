@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.benchmark.roofline import Rates, Work, count_work, measure_rates
-from pipeline.perceiver.cpu_parallel import threads
+from pipeline.perceiver.cpu_parallel import torch_threads
 from pipeline.reference.published_configs import FOURIER, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 
@@ -32,9 +32,9 @@ def test_work_is_what_the_shapes_say(tmp_path: Path) -> None:
 
 def test_what_lanes_compute_is_counted(tmp_path: Path) -> None:
     folder = make_checkpoint(FOURIER, small(FOURIER), tmp_path, 0)
-    with threads(1):
+    with torch_threads(1):
         expected = count_work(folder, batch=2)
-    with threads(2):
+    with torch_threads(2):
         assert count_work(folder, batch=2) == expected
 
 

@@ -6,7 +6,7 @@ from transformers.models.perceiver import modeling_perceiver
 
 from pipeline.benchmark.peak_memory import measure_peak
 from pipeline.perceiver import PerceiverIO
-from pipeline.perceiver.state_dict_map import NEVER_READ, checkpoint_names
+from pipeline.perceiver.state_dict_map import STATE_DICT_MAPS, UNUSED_NAMES, checkpoint_names
 from pipeline.reference.parity import verify
 from pipeline.reference.published_configs import SHAPES
 from pipeline.reference.random_checkpoints import make_checkpoint
@@ -37,7 +37,7 @@ OUTPUTS = {
 
 def consumed_names(model):
     """The checkpoint's names of every tensor that the engine is made of."""
-    return [name for ours in model.state_dict() for name in checkpoint_names(ours, model.names)]
+    return [name for ours in model.state_dict() for name in checkpoint_names(ours, STATE_DICT_MAPS[model.model_class])]
 
 
 @pytest.mark.parametrize("name", SHAPES)
@@ -50,10 +50,10 @@ def test_every_parameter_of_transformers_has_its_place(name):
     assert round(parameters / 1e6, 1) == MILLIONS[name]
 
     tensors = theirs.state_dict()
-    never_read = {key for key in tensors if key.endswith(NEVER_READ)}
+    never_read = {key for key in tensors if key.endswith(UNUSED_NAMES)}
     consumed = [key for key in consumed_names(ours) if key not in never_read]
     assert sorted(consumed) == sorted(tensors.keys() - never_read)
-    held = sum(x.numel() for key, x in ours.state_dict().items() if not key.endswith(NEVER_READ))
+    held = sum(x.numel() for key, x in ours.state_dict().items() if not key.endswith(UNUSED_NAMES))
     assert held == sum(x.numel() for x in tensors.values()) - sum(tensors[key].numel() for key in never_read)
 
 

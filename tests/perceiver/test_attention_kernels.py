@@ -5,8 +5,9 @@ import math
 import pytest
 import torch
 
-from pipeline.perceiver import attention_kernels as module
-from pipeline.perceiver.attention_kernels import _greatest, attend, attend_part, merged
+from pipeline.perceiver import attention_kernels, partial_attention
+from pipeline.perceiver.attention_kernels import attend, attend_partial_heads, merge_heads
+from pipeline.perceiver.partial_attention import row_max
 
 # B, H, O, M, channels of a head, value channels of a head
 FEW_KEYS, MANY_KEYS, NARROW = (2, 1, 70, 90, 24, 40), (2, 1, 33, 5000, 17, 17), (2, 4, 50, 60, 8, 8)
@@ -39,9 +40,10 @@ def test_equals_its_definition(
     shape: tuple[int, ...], masked: bool, dtype: torch.dtype, small_blocks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if small_blocks:  # several blocks of queries, of keys, and heads one by one in bfloat16 too
-        monkeypatch.setattr(module, "BLOCK", 2500)
-        monkeypatch.setattr(module, "KEYS", 1000)
-        monkeypatch.setattr(module, "SMALL", 0)
+        monkeypatch.setattr(attention_kernels, "SCORES_PER_BLOCK", 2500)
+        monkeypatch.setattr(partial_attention, "SCORES_PER_BLOCK", 2500)
+        monkeypatch.setattr(attention_kernels, "MAX_KEYS_PER_BLOCK", 1000)
+        monkeypatch.setattr(attention_kernels, "FEW_SCORES", 0)
     q, k, v = draw(shape, dtype)
     mask = None
     if masked:
@@ -67,7 +69,7 @@ def test_parts_of_the_keys_one_of_them_empty_are_merged(shape: tuple[int, ...]) 
     mask[:, ::3] = torch.finfo(torch.float32).min
     wanted, some = expected(q, k, v, shape[1], mask, None), shape[3] // 3
     slices = slice(0, 0), slice(0, some), slice(some, some), slice(some, shape[3])
-    found = merged(attend_part(q, k[:, each], v[:, each], shape[1], mask[:, each]) for each in slices)
+    found = merge_heads(attend_partial_heads(q, k[:, each], v[:, each], shape[1], mask[:, each]) for each in slices)
     assert torch.allclose(found.double(), wanted, atol=3e-6)
 
 
@@ -101,6 +103,6 @@ def test_the_greatest_of_bfloat16_is_found_among_negative_numbers_too():
     x[20, 5] = float("inf")
     x[21] = -0.0
     x[22, 1:] = torch.finfo(torch.bfloat16).min
-    assert torch.equal(_greatest(x), x.float().amax(dim=-1, keepdim=True))
+    assert torch.equal(row_max(x), x.float().amax(dim=-1, keepdim=True))
     x[23, 7] = float("nan")
-    assert _greatest(x)[23].isnan()
+    assert row_max(x)[23].isnan()

@@ -14,20 +14,17 @@ from torch import Tensor, nn
 from transformers import PerceiverConfig
 from transformers.models.perceiver import modeling_perceiver as theirs
 
-from pipeline.perceiver import postprocessors as post
-from pipeline.perceiver.builders import cross_layer
 from pipeline.perceiver.decoders import Decoder, Output, ProjectionDecoder
+from pipeline.perceiver.input_features import AudioPatches, ConvStem, OneHot, Patches, Pixels, PointwiseConv
+from pipeline.perceiver.layer_builders import build_cross_layer
 from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
-from pipeline.perceiver.preprocessors import (
-    AudioPatches,
-    ConvStem,
-    MultimodalPreprocessor,
-    OneHot,
-    Patches,
-    Pixels,
-    PointwiseConv,
-    Preprocessor,
+from pipeline.perceiver.postprocessors import (
+    AudioPostprocessor,
+    ClassificationPostprocessor,
+    GridPostprocessor,
+    Postprocessor,
 )
+from pipeline.perceiver.preprocessors import MultimodalPreprocessor, Preprocessor
 from pipeline.perceiver.queries import PositionQueries
 from pipeline.perceiver.state_dict_map import checkpoint_names
 from pipeline.reference.random_checkpoints import draw_weights
@@ -99,7 +96,7 @@ PREPROCESSORS: dict[str, tuple[dict[str, Any], Any, tuple[int, ...]]] = {
         lambda: (
             PointwiseConv(in_channels=3, out_channels=16, downsample=2),
             16,
-            ProjectedPositions(TrainedPositions(places=24, channels=16), 10),
+            ProjectedPositions(TrainedPositions(count=24, channels=16), 10),
             False,
         ),
         IMAGE,
@@ -116,7 +113,7 @@ PREPROCESSORS: dict[str, tuple[dict[str, Any], Any, tuple[int, ...]]] = {
         lambda: (
             PointwiseConv(in_channels=3, out_channels=16, downsample=1),
             16,
-            TrainedPositions(places=96, channels=16),
+            TrainedPositions(count=96, channels=16),
             True,
         ),
         IMAGE,
@@ -185,9 +182,9 @@ def test_image_preprocessor(name: str) -> None:
     close(ours(units), expected)
     assert ours.channels == expected.shape[-1]
     points = torch.tensor([3, 0, 5])
-    placed = ours.placed(units)
-    close(placed.at(points), expected[:, points])
-    close(placed.at(points.expand(2, -1).contiguous()), expected[:, points])
+    part = ours.part(units)
+    close(part.at(points), expected[:, points])
+    close(part.at(points.expand(2, -1).contiguous()), expected[:, points])
     if isinstance(features, ConvStem):
         features.fold()
         assert features.batchnorm is None
@@ -202,7 +199,7 @@ def test_audio_preprocessor(trained: bool) -> None:
             "position_encoding_type": "trainable",
             "trainable_position_encoding_kwargs": {"num_channels": 9, "index_dims": 10},
         }
-        positions: Any = TrainedPositions(places=10, channels=9)
+        positions: Any = TrainedPositions(count=10, channels=9)
     else:
         arguments = {"fourier_position_encoding_kwargs": {"num_bands": 6, "max_resolution": (80,)}}
         positions = FourierPositions(num_bands=6, max_resolution=(80,))
@@ -217,7 +214,7 @@ def test_audio_preprocessor(trained: bool) -> None:
 def test_text_and_one_hot_preprocessors() -> None:
     ids, labels = torch.randint(0, 262, (2, 13)), torch.randn(2, 5)
     reference = theirs.PerceiverTextPreprocessor(CONFIG)
-    ours = Preprocessor(nn.Embedding(262, 24), TrainedPositions(places=20, channels=24), feature_channels=24, add=True)
+    ours = Preprocessor(nn.Embedding(262, 24), TrainedPositions(count=20, channels=24), feature_channels=24, add=True)
     fill(ours, reference, {"features.weight": "embeddings.weight", "positions.table": "position_embeddings.weight"})
     close(ours(ids), reference(ids)[0])
     close(
@@ -265,7 +262,7 @@ def test_projection_decoder() -> None:
     latents, reference = torch.randn(2, 6, 32), TheirProjectionDecoder(CONFIG)
     ours = ProjectionDecoder(channels=32, num_labels=5)
     fill(ours, reference, {"linear.": "classifier."})
-    close(ours(latents, {"logits": None})["logits"], reference(None, latents))
+    close(ours(latents), reference(None, latents))
 
 
 DECODER_PLACES = {
@@ -297,8 +294,8 @@ def test_basic_decoder(residual: bool, project: bool) -> None:
         project_pos_dim=12,
         trainable_position_encoding_kwargs={"num_channels": 10, "index_dims": 15},
     )
-    positions = ProjectedPositions(TrainedPositions(places=15, channels=10), 12)
-    layer = cross_layer(
+    positions = ProjectedPositions(TrainedPositions(count=15, channels=10), 12)
+    layer = build_cross_layer(
         CONFIG,
         query_channels=12,
         input_channels=32,
@@ -308,7 +305,7 @@ def test_basic_decoder(residual: bool, project: bool) -> None:
         widening_factor=3,
         query_residual=residual,
     )
-    output = Output(PositionQueries(positions, index_dims=(15,)), post.Rows())
+    output = Output(PositionQueries(positions, index_dims=(15,)), Postprocessor())
     ours = Decoder(layer, nn.Linear(12, 7) if project else None, {"it": output})
     fill(ours, reference, DECODER_PLACES)
     latents = torch.randn(2, 6, 32)
@@ -332,8 +329,8 @@ def test_video_autoencoding_decoder() -> None:
     )
     queries = PositionQueries(FourierPositions(**FOURIER_3D), index_dims=shape[1:])
     assert queries.channels == 27
-    layer = cross_layer(CONFIG, query_channels=27, input_channels=32, qk_channels=32)
-    ours = Decoder(layer, nn.Linear(27, 3), {"it": Output(queries, post.Grid(index_dims=shape[1:]))})
+    layer = build_cross_layer(CONFIG, query_channels=27, input_channels=32, qk_channels=32)
+    ours = Decoder(layer, nn.Linear(27, 3), {"it": Output(queries, GridPostprocessor(index_dims=shape[1:]))})
     fill(ours, reference, {name: f"decoder.{place}" for name, place in DECODER_PLACES.items()})
     latents, every = torch.randn(2, 6, 32), torch.arange(4 * 8 * 12)
     asked = reference.decoder_query(torch.zeros(2, 1), subsampled_points=every)
@@ -348,20 +345,23 @@ def test_postprocessors() -> None:
     decoded = torch.randn(2, 6, 9)
     config = PerceiverConfig(samples_per_patch=4, num_labels=5)
     for ours, reference in (
-        (post.Projection(in_channels=9, out_channels=3), theirs.PerceiverProjectionPostprocessor(9, 3)),
-        (post.Audio(in_channels=9, samples_per_patch=4), theirs.PerceiverAudioPostprocessor(config, 9)),
-        (post.Classification(in_channels=9, num_labels=5), theirs.PerceiverClassificationPostprocessor(config, 9)),
+        (Postprocessor(in_channels=9, out_channels=3), theirs.PerceiverProjectionPostprocessor(9, 3)),
+        (AudioPostprocessor(in_channels=9, out_channels=4), theirs.PerceiverAudioPostprocessor(config, 9)),
+        (
+            ClassificationPostprocessor(in_channels=9, out_channels=5),
+            theirs.PerceiverClassificationPostprocessor(config, 9),
+        ),
     ):
         fill(ours, reference, {"linear.": "classifier."})
-        close(ours.form(ours.project(decoded), whole=True), reference(decoded))
+        close(ours.assemble(ours.project(decoded), complete=True), reference(decoded))
 
 
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(ValueError, match=r"qk_channels \(261\) must be divisible by num_heads \(8\)"):
-        cross_layer(CONFIG, query_channels=32, input_channels=261, qk_channels=261, num_heads=8)
+        build_cross_layer(CONFIG, query_channels=32, input_channels=261, qk_channels=261, num_heads=8)
     with pytest.raises(ValueError, match="concat_pos"):
         FourierPositions(num_bands=2, max_resolution=(4,), concat_pos=False)
     with pytest.raises(ValueError, match=r"spatial_downsample \(2\) must be 1"):
         Pixels(spatial_downsample=2)(torch.zeros(IMAGE))
     with pytest.raises(ValueError, match="as many channels as features"):
-        Preprocessor(OneHot(), TrainedPositions(places=1, channels=4), feature_channels=5, add=True)
+        Preprocessor(OneHot(), TrainedPositions(count=1, channels=4), feature_channels=5, add=True)

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pipeline.perceiver import PerceiverIO, decoders
-from pipeline.perceiver.cpu_parallel import by_units, lanes, side_by_side, threads
+from pipeline.perceiver.cpu_parallel import map_unit_slices, parallel_map, torch_threads, worker_count
 from pipeline.reference import published_configs
 from pipeline.reference.parity import differences, engine_predict
 from pipeline.reference.random_checkpoints import make_checkpoint
@@ -26,7 +26,7 @@ ROUNDING = 5e-6  # of an output's range
 
 @pytest.fixture(params=[2, 3, 4])
 def several(request: pytest.FixtureRequest) -> Iterator[int]:
-    with threads(request.param):
+    with torch_threads(request.param):
         yield request.param
 
 
@@ -35,42 +35,42 @@ def several(request: pytest.FixtureRequest) -> Iterator[int]:
     [(1, 9, 1), (2, 0, 1), (2, 1, 1), (2, 9, 2), (4, 3, 2), (4, 4, 4), (6, 5, 3), (16, 8, 8), (7, 6, 1)],
 )
 def test_lanes_deal_out_all_threads_and_none_is_without_a_part(there: int, parts: int, expected: int) -> None:
-    with threads(there):
-        assert lanes(parts, CPU) == expected
-        assert lanes(parts, torch.device("cuda")) == 1
+    with torch_threads(there):
+        assert worker_count(parts, CPU) == expected
+        assert worker_count(parts, torch.device("cuda")) == 1
 
 
 @pytest.mark.parametrize("there", [1, 2, 3, 4, 6])
 def test_units_are_each_in_one_part_and_in_order(there: int) -> None:
-    with threads(there):
+    with torch_threads(there):
         for count in range(1, 14):
             units = torch.arange(count)
-            assert torch.equal(torch.cat(by_units(units.__getitem__, count, CPU)), units)
-        assert by_units(torch.arange(0).__getitem__, 0, CPU)[0].tolist() == []
+            assert torch.equal(torch.cat(map_unit_slices(units.__getitem__, count, CPU)), units)
+        assert map_unit_slices(torch.arange(0).__getitem__, 0, CPU)[0].tolist() == []
 
 
 def test_a_lane_has_its_share_of_the_threads_and_whoever_comes_later_all() -> None:
     begun: list[int] = []
-    with threads(4):
-        found = side_by_side(lambda _: (threading.current_thread().name, torch.get_num_threads()), range(2), CPU)
+    with torch_threads(4):
+        found = parallel_map(lambda _: (threading.current_thread().name, torch.get_num_threads()), range(2), CPU)
         later = threading.Thread(target=lambda: begun.append(torch.get_num_threads()))
         later.start()
         later.join()
         assert torch.get_num_threads() == 4
     assert {count for _, count in found} == {2}
-    assert all(name.startswith("lane") for name, _ in found)
+    assert all(name.startswith("perceiver-worker") for name, _ in found)
     assert begun == [4]
 
 
 def test_a_lane_has_none_of_its_own() -> None:
-    with threads(4):
-        assert side_by_side(lambda _: lanes(2, CPU), range(2), CPU) == [1, 1]
+    with torch_threads(4):
+        assert parallel_map(lambda _: worker_count(2, CPU), range(2), CPU) == [1, 1]
 
 
 @pytest.mark.parametrize("inference", [True, False])
 def test_a_lane_is_in_the_mode_of_who_asks(several: int, inference: bool) -> None:
     with torch.inference_mode(inference):
-        assert side_by_side(lambda _: torch.is_inference_mode_enabled(), range(several), CPU) == [inference] * several
+        assert parallel_map(lambda _: torch.is_inference_mode_enabled(), range(several), CPU) == [inference] * several
 
 
 def test_the_first_error_is_raised_once_all_are_done(several: int) -> None:
@@ -83,7 +83,7 @@ def test_the_first_error_is_raised_once_all_are_done(several: int) -> None:
         done.append(part)
 
     with pytest.raises(ValueError, match="part 0"):
-        side_by_side(work, range(several + 3), CPU)
+        parallel_map(work, range(several + 3), CPU)
     assert sorted(done) == list(range(2, several + 3))
 
 
@@ -97,7 +97,7 @@ def test_outputs_are_those_of_one_thread(
     model = PerceiverIO.from_pretrained(str(make_checkpoint(model_class, config, tmp_path / "checkpoint")), fold=fold)
     inputs = sample_inputs(config, model_class, units, 0, padded=True)
     mask = sample_mask(inputs)
-    with threads(1):
+    with torch_threads(1):
         expected = engine_predict(model, inputs, mask)
     monkeypatch.setitem(decoders.CHUNK_BYTES, "cpu", 1 << 10)  # 256 queries a chunk
     for row in differences(engine_predict(model, inputs, mask), expected, "float32"):
@@ -122,18 +122,18 @@ def test_what_is_of_another_number_of_units_is_refused(there: int, tmp_path: Pat
     config: Any = published_configs.small(published_configs.FLOW)
     model = PerceiverIO.from_pretrained(str(make_checkpoint(published_configs.FLOW, config, tmp_path / "checkpoint")))
     inputs = sample_inputs(config, published_configs.FLOW, 3, 0)
-    with threads(there), pytest.raises(ValueError, match="is of 3 units, the others are of 2"):
+    with torch_threads(there), pytest.raises(ValueError, match="has 3 units, expected 2"):
         model.decode(model.encode(inputs)[:2], inputs=inputs)
 
 
 FORKED = """
 import os, torch
-from pipeline.perceiver.cpu_parallel import side_by_side, threads
-with threads(2):
-    assert side_by_side(abs, [-1, -2], torch.device("cpu")) == [1, 2]
+from pipeline.perceiver.cpu_parallel import parallel_map, torch_threads
+with torch_threads(2):
+    assert parallel_map(abs, [-1, -2], torch.device("cpu")) == [1, 2]
     child = os.fork()
     if not child:
-        os._exit(side_by_side(abs, [-3, -4], torch.device("cpu")) != [3, 4])
+        os._exit(parallel_map(abs, [-3, -4], torch.device("cpu")) != [3, 4])
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 """
 

@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 import torch
 
-from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO, folded_decoder, grid_factorization, weight_folding
-from pipeline.perceiver.grid_factorization import Channels, Grid
+from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO, folded_output, grid_factorization, partial_attention
+from pipeline.perceiver.affine import standardise
+from pipeline.perceiver.batching import even_slices
+from pipeline.perceiver.grid_factorization import FactoredGrid, column_first_order
+from pipeline.perceiver.input_features import Pixels
 from pipeline.perceiver.positions import FourierPositions
-from pipeline.perceiver.preprocessors import Pixels, Placed, Preprocessor, Share
+from pipeline.perceiver.preprocessors import PositionedFeatures, Preprocessor
 from pipeline.reference import published_configs
 from pipeline.reference.parity import differences, engine_predict
 from pipeline.reference.random_checkpoints import make_checkpoint
@@ -27,34 +30,39 @@ def preprocessor(dims: int, sine_only: bool = False) -> Preprocessor:
     return Preprocessor(Pixels() if dims > 1 else torch.nn.Identity(), positions, feature_channels=4)
 
 
-def placed(dims: int, share: Share, *, padding: torch.Tensor | None = None, sine_only: bool = False) -> Placed:
+def input_part(
+    dims: int, share: tuple[int, int], *, padding: torch.Tensor | None = None, sine_only: bool = False
+) -> PositionedFeatures:
+    """One of several equal shares, given as (number, count), of the inputs of two random units."""
     torch.manual_seed(0)
     units = torch.randn(2, *{1: (30, 4), 2: (4, 7, 11), 3: (3, 4, 6, 5)}[dims], dtype=torch.float64)
-    return preprocessor(dims, sine_only).placed(units, share, padding)
+    part = preprocessor(dims, sine_only).part(units, padding)
+    number, count = share
+    return part[:, even_slices(part.shape[1], count)[number]]
 
 
-@pytest.mark.parametrize("share", [Share(0, 1), Share(1, 3), Share(2, 3)])
-@pytest.mark.parametrize("group_places", [1, 20, 2048])
+@pytest.mark.parametrize("share", [(0, 1), (1, 3), (2, 3)])
+@pytest.mark.parametrize("group_points", [1, 20, 2048])
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("sine_only", [False, True])
 @pytest.mark.parametrize("dims", [1, 2, 3])
 def test_scores_are_those_of_normalised_inputs(
-    dims: int, sine_only: bool, padded: bool, group_places: int, share: Share, monkeypatch: pytest.MonkeyPatch
+    dims: int, sine_only: bool, padded: bool, group_points: int, share: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(grid_factorization.PLACES, "cpu", group_places)
+    monkeypatch.setitem(grid_factorization.MIN_GROUP_POINTS, "cpu", group_points)
     padding = torch.randn(1, 6, dtype=torch.float64) if padded else None
-    some = placed(dims, share, padding=padding, sine_only=sine_only)
-    x = weight_folding.normalised(some.inputs(), EPS)
+    some = input_part(dims, share, padding=padding, sine_only=sine_only)
+    x = standardise(some.inputs(), EPS)
     queries = torch.randn(8, x.shape[-1], dtype=torch.float64)
     centred = queries - queries.mean(dim=-1, keepdim=True)
     grid = some.grid(EPS)
     assert grid is not None
     found, done = torch.empty(2, 8, x.shape[1], dtype=torch.float64), 0
-    ordered = centred[:, [*grid.channels.column, *grid.channels.row]]
-    for group, q in grid.against(ordered, some.begin, some.begin + x.shape[1]):
+    ordered = centred[:, grid.order]
+    for group, q in grid.factors(ordered, some.begin, some.begin + x.shape[1]):
         assert group.end > group.begin
         here = slice(group.begin - some.begin, group.end - some.begin)
-        keys = grid.places(group, some.features[:, here], q)
+        keys = grid.points(group, some.features[:, here], q)
         assert keys.shape[-1] % grid_factorization.ALIGN == 0
         found[..., here] = q @ keys.mT
         done += keys.shape[1]
@@ -65,13 +73,14 @@ def test_scores_are_those_of_normalised_inputs(
 
 def test_every_channel_is_of_a_column_or_of_a_row() -> None:
     positions = FourierPositions(num_bands=3, max_resolution=(4, 5, 6))
-    channels = Channels.of(positions, features=2, channels=2 + positions.channels + 3)
-    assert sorted([*channels.column, *channels.row]) == list(range(2 + 21 + 3))
-    assert channels.column[:3] == [0, 1, 4]
+    order = column_first_order(positions, features=2, channels=2 + positions.channels + 3)
+    column, row = order[:9], order[9:]
+    assert sorted(order) == list(range(2 + 21 + 3))
+    assert column[:3] == [0, 1, 4]
     grid = torch.stack([torch.arange(2 * 3 * 4)] * 1)
     table = positions.at(grid, (2, 3, 4), torch.zeros(()))[0].unflatten(0, (6, 4))
-    along = [channel - 2 for channel in channels.column if channel >= 2]
-    across = [channel - 2 for channel in channels.row if channel < 2 + 21]
+    along = [channel - 2 for channel in column if channel >= 2]
+    across = [channel - 2 for channel in row if channel < 2 + 21]
     assert torch.equal(table[..., along], table[:1, :, along].expand(6, -1, -1))
     assert torch.equal(table[..., across], table[:, :1, across].expand(-1, 4, -1))
 
@@ -79,28 +88,28 @@ def test_every_channel_is_of_a_column_or_of_a_row() -> None:
 def test_places_without_features_are_those_that_are_asked_for() -> None:
     positions = FourierPositions(num_bands=3, max_resolution=(9, 14))
     padding = torch.randn(1, 5, dtype=torch.float64)
-    arguments: dict[str, Any] = {"whole": False, "padding": padding, "eps": EPS}
-    grid = Grid(positions, (6, 8), torch.zeros((), dtype=torch.float64), **arguments)
+    arguments: dict[str, Any] = {"inclusive": False, "padding": padding, "eps": EPS}
+    grid = FactoredGrid(positions, (6, 8), torch.zeros((), dtype=torch.float64), **arguments)
     points = torch.tensor([0, 47, 13, 13])
     at = torch.cat([positions.at(points, (6, 8), padding), padding.expand(4, -1)], dim=-1)
     expected = at * torch.rsqrt(at.var(dim=-1, correction=0, keepdim=True) + EPS)
-    found = grid.at(points)[:, torch.tensor([*grid.channels.column, *grid.channels.row]).argsort()]
+    found = grid.at(points)[:, torch.tensor(grid.order).argsort()]
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("model_class", ON_GRIDS)
-@pytest.mark.parametrize(("group_places", "at_once"), [(8, False), (8, True), (1 << 15, True)])
+@pytest.mark.parametrize(("group_points", "at_once"), [(8, False), (8, True), (1 << 15, True)])
 def test_groups_of_rows_and_units_at_once_change_nothing(
-    model_class: str, group_places: int, at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model_class: str, group_points: int, at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As a GPU takes them: all units in one product, and larger groups."""
     config = published_configs.small(model_class)
     folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))
     inputs = sample_inputs(config, model_class, 3, 0)
     expected = engine_predict(PerceiverIO.from_pretrained(folder, fold=False), inputs)
-    monkeypatch.setitem(grid_factorization.PLACES, "cpu", group_places)
+    monkeypatch.setitem(grid_factorization.MIN_GROUP_POINTS, "cpu", group_points)
     if at_once:
-        monkeypatch.setattr(weight_folding, "_units", lambda _: [slice(None)])
+        monkeypatch.setattr(partial_attention, "_one_matrix_at_a_time", lambda _: False)
     several: Any = ShardedPerceiverIO.from_pretrained(folder, devices=["cpu"] * 3)
     for model in (PerceiverIO.from_pretrained(folder), several):
         for row in differences(engine_predict(model, inputs), expected, "float32"):
@@ -141,8 +150,8 @@ def test_a_place_that_is_not_finite_shows(tmp_path: Path) -> None:
     ],
 )
 def test_runs_of_points(points: list[int], runs: list[tuple[int, int]]) -> None:
-    assert folded_decoder._runs(torch.tensor(points, dtype=torch.int64)) == runs
-    assert folded_decoder._runs(torch.tensor([points], dtype=torch.int64)) == []
+    assert folded_output._consecutive_runs(torch.tensor(points, dtype=torch.int64)) == runs
+    assert folded_output._consecutive_runs(torch.tensor([points], dtype=torch.int64)) == []
 
 
 @pytest.mark.parametrize("model_class", [published_configs.FLOW, published_configs.MULTIMODAL])
@@ -155,9 +164,9 @@ def test_runs_are_decoded_as_points_are(model_class: str, tmp_path: Path, monkey
     model = PerceiverIO.from_pretrained(folder)
     latents, run = model.encode(inputs), torch.tensor([*range(200, 330), *range(3, 160)])
     points: Any = {"image": run} if model_class == published_configs.MULTIMODAL else run
-    monkeypatch.setattr(folded_decoder, "RUN", 100)
+    monkeypatch.setattr(folded_output, "MIN_RUN", 100)
     rows = model.decode(latents, points, inputs=inputs)
-    monkeypatch.setattr(folded_decoder, "RUN", 1 << 30)
+    monkeypatch.setattr(folded_output, "MIN_RUN", 1 << 30)
     scattered = model.decode(latents, points, inputs=inputs)
     if model_class == published_configs.MULTIMODAL:
         rows, scattered = rows["image"], scattered["image"]

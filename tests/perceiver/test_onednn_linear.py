@@ -12,11 +12,12 @@ import torch
 import torch.nn.functional as F
 
 from pipeline.perceiver import onednn_linear as module
-from pipeline.perceiver.onednn_linear import Linear, product
+from pipeline.perceiver.activations import Activation
+from pipeline.perceiver.onednn_linear import Linear, linear
 
 TOLERANCE = {torch.float32: 1e-6, torch.bfloat16: 0.02}
 needs_layout = pytest.mark.skipif(
-    not module.is_fast(torch.empty(0)), reason="this CPU has no other layout than the plain one"
+    not module.uses_onednn(torch.empty(0)), reason="this CPU has no other layout than the plain one"
 )
 
 
@@ -38,7 +39,7 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> bool:
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
 @pytest.mark.parametrize("activation", [None, F.gelu, F.relu, torch.tanh])
 @pytest.mark.parametrize("added", [False, True])
-def test_packed_gives_what_plain_gives(dtype: torch.dtype, activation: module.Activation | None, added: bool) -> None:
+def test_packed_gives_what_plain_gives(dtype: torch.dtype, activation: Activation | None, added: bool) -> None:
     plain, packed = pair(dtype)
     x = torch.randn(3, 7, 2 * 37, dtype=dtype)[..., ::2]  # with strides
     plus = torch.randn(3, 7, 2 * 53, dtype=dtype)[..., ::2] if added else None
@@ -80,18 +81,18 @@ def test_moves_casts_and_copies_keep_the_weight() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 def test_product_of_what_is_no_weight(dtype: torch.dtype) -> None:
     x, y = torch.randn(2 * 19, 11, dtype=dtype)[::2], torch.randn(11, 23, dtype=dtype).T
-    found = product(x, y)
+    found = linear(x, y)
     assert found.dtype == dtype
     assert torch.allclose(found.double(), x.double() @ y.T.double(), atol=1e-12 if dtype == torch.float64 else 0.1)
 
 
 def test_a_torch_without_the_operators_has_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_fast_dtypes", frozenset)
+    monkeypatch.setattr(module, "_onednn_dtypes", frozenset)
     plain, packed = pair()
     assert packed.weight.shape == plain.weight.shape
     x = torch.randn(5, 37)
     assert torch.equal(packed(x), F.linear(x, plain.weight, plain.bias))
-    assert torch.equal(product(x, plain.weight), F.linear(x, plain.weight))
+    assert torch.equal(linear(x, plain.weight), F.linear(x, plain.weight))
 
 
 def test_a_narrow_map_stays_in_float32_whatever_the_model_is_cast_to() -> None:
@@ -114,7 +115,7 @@ def test_memory_of_tensors_that_are_freed_is_kept() -> None:
     script = """
 import resource
 import torch
-from pipeline.perceiver.onednn_linear import keep_freed_memory
+from pipeline.perceiver.cpu_allocator import keep_freed_memory
 
 def faults():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

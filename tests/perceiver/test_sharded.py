@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
-from pipeline.perceiver.preprocessors import Share
+from pipeline.perceiver.batching import even_slices
 from pipeline.reference import published_configs
 from pipeline.reference.parity import differences, engine_predict
 from pipeline.reference.random_checkpoints import make_checkpoint
@@ -82,7 +82,7 @@ def test_no_device_is_refused() -> None:
 
 @pytest.mark.parametrize("count", [0, 1, 5, 12])
 def test_shares_cover_every_place_once_and_evenly(count: int) -> None:
-    shares = [Share(number, 4).of(count) for number in range(4)]
+    shares = even_slices(count, 4)
     assert [place for share in shares for place in range(count)[share]] == list(range(count))
     sizes = [share.stop - share.start for share in shares]
     assert max(sizes) - min(sizes) <= 1

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from pipeline.perceiver import PerceiverIO
 from pipeline.perceiver.decoders import Decoder
-from pipeline.perceiver.folded_decoder import Normalised, Positional, Projected
-from pipeline.perceiver.weight_folding import NarrowTail, Tail
+from pipeline.perceiver.folded_output import InputGridQueries, PositionGridQueries, ProjectedQueries
+from pipeline.perceiver.folded_tail import FoldedTail, NarrowFoldedTail
 from pipeline.reference import published_configs
 from pipeline.reference.parity import differences, engine_predict
 from pipeline.reference.random_checkpoints import make_checkpoint
@@ -55,25 +55,25 @@ def test_folded_outputs_are_those_of_the_trained_layers(
 
 
 @pytest.mark.parametrize(
-    ("model_class", "changes", "output", "asked", "tail"),
+    ("model_class", "changes", "output", "queries", "tail"),
     [
-        (published_configs.MASKED_LM, {"d_model": 304}, "logits", Projected, Tail),
-        (published_configs.FLOW, {"d_latents": 352}, "logits", Normalised, Tail),
-        (published_configs.FLOW, {}, "logits", Normalised, NarrowTail),
-        (published_configs.MULTIMODAL, {"d_latents": 256}, "image", Positional, NarrowTail),
-        (published_configs.MULTIMODAL, {}, "audio", Projected, NarrowTail),
+        (published_configs.MASKED_LM, {"d_model": 304}, "logits", ProjectedQueries, FoldedTail),
+        (published_configs.FLOW, {"d_latents": 352}, "logits", InputGridQueries, FoldedTail),
+        (published_configs.FLOW, {}, "logits", InputGridQueries, NarrowFoldedTail),
+        (published_configs.MULTIMODAL, {"d_latents": 256}, "image", PositionGridQueries, NarrowFoldedTail),
+        (published_configs.MULTIMODAL, {}, "audio", ProjectedQueries, NarrowFoldedTail),
         (published_configs.MULTIMODAL, {}, "label", None, None),
         (published_configs.FOURIER, {}, "logits", None, None),
     ],
 )
 def test_ways_are_chosen_by_their_products(
-    model_class: str, changes: dict[str, Any], output: str, asked: type | None, tail: type | None
+    model_class: str, changes: dict[str, Any], output: str, queries: type | None, tail: type | None
 ) -> None:
     model = PerceiverIO.from_config(published_configs.small(model_class, **changes), model_class)
     model.fold()
     assert isinstance(model.decoder, Decoder)
-    answer = model.decoder.outputs[output].answer
-    assert (answer and type(answer.asked), answer and type(answer.tail)) == (asked, tail)
+    folded = model.decoder.outputs[output].folded
+    assert (folded and type(folded.queries), folded and type(folded.tail)) == (queries, tail)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from transformers import PerceiverForSequenceClassification
 
 from pipeline.heads import HeadOptions, head_for
 from pipeline.perceiver import PerceiverIO
-from pipeline.perceiver.cpu_parallel import threads
+from pipeline.perceiver.cpu_parallel import torch_threads
 from pipeline.reference.published_configs import SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime.stages.compute_thread import call_directly
@@ -177,7 +177,7 @@ def test_another_checkpoint_than_the_planned_one_is_refused(checkpoint, head):
 
 def test_device_dtype_and_threads_are_what_is_asked(checkpoint, head):
     there = torch.get_num_threads()
-    with threads(there):  # the replica's thread changes it for those that come later
+    with torch_threads(there):  # the replica's thread changes it for those that come later
         replica = Replica(ref=model_ref(checkpoint, dtype="bfloat16", threads=there + 1), head=head)
         assert (replica.runner.compute(torch.get_num_threads), torch.get_num_threads()) == (there + 1, there)
     assert replica.runner.model.dtype == torch.bfloat16

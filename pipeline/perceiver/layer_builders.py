@@ -1,4 +1,4 @@
-"""The encoder and the attention layers with the shapes that a `PerceiverConfig` gives them."""
+"""Build the encoder and attention layers with the shapes that a `PerceiverConfig` specifies."""
 
 from typing import TYPE_CHECKING
 
@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def build_encoder(config: "Config", input_channels: int) -> Encoder:
-    """The encoder that every class shares, over inputs of `input_channels`."""
+    """Build the encoder, the same in every model class, for inputs with `input_channels` channels."""
     channels = config.d_latents
     default = {"q": channels, "kv": input_channels}[config.cross_attention_shape_for_attention]
-    cross = cross_layer(
+    cross = build_cross_layer(
         config,
         query_channels=channels,
         input_channels=input_channels,
@@ -24,17 +24,14 @@ def build_encoder(config: "Config", input_channels: int) -> Encoder:
         widening_factor=config.cross_attention_widening_factor,
         query_residual=config.use_query_residual,
     )
+    layers = [build_self_layer(config) for _ in range(config.num_self_attends_per_block)]
     return Encoder(
-        num_latents=config.num_latents,
-        channels=channels,
-        cross=cross,
-        layers=[self_layer(config) for _ in range(config.num_self_attends_per_block)],
-        num_blocks=config.num_blocks,
+        num_latents=config.num_latents, channels=channels, cross=cross, layers=layers, num_blocks=config.num_blocks
     )
 
 
-def self_layer(config: "Config") -> SelfLayer:
-    """One self-attention layer of the encoder."""
+def build_self_layer(config: "Config") -> SelfLayer:
+    """Build one self-attention layer of the encoder."""
     channels = config.d_latents
     qk_channels = config.qk_channels or channels
     v_channels = config.v_channels or qk_channels
@@ -43,15 +40,10 @@ def self_layer(config: "Config") -> SelfLayer:
     attention = SelfAttention(
         channels=channels, qk_channels=qk_channels, v_channels=v_channels, num_heads=config.num_self_attention_heads
     )
-    mlp = MLP(
-        channels=channels,
-        widening_factor=config.self_attention_widening_factor,
-        activation=activation(config.hidden_act),
-    )
-    return SelfLayer(attention, mlp)
+    return SelfLayer(attention, _build_mlp(config, channels, config.self_attention_widening_factor))
 
 
-def cross_layer(
+def build_cross_layer(
     config: "Config",
     *,
     query_channels: int,
@@ -62,7 +54,7 @@ def cross_layer(
     widening_factor: int = 1,
     query_residual: bool = False,
 ) -> CrossLayer:
-    """A cross-attention layer; values are as wide as keys unless said otherwise."""
+    """Build a cross-attention layer; v_channels equals qk_channels by default."""
     attention = CrossAttention(
         query_channels=query_channels,
         input_channels=input_channels,
@@ -71,17 +63,20 @@ def cross_layer(
         num_heads=num_heads,
         query_residual=query_residual,
     )
-    mlp = MLP(channels=query_channels, widening_factor=widening_factor, activation=activation(config.hidden_act))
-    return CrossLayer(attention, mlp)
+    return CrossLayer(attention, _build_mlp(config, query_channels, widening_factor))
 
 
-def decoder_layer(config: "Config", query_channels: int, *, query_residual: bool = False) -> CrossLayer:
-    """The decoder's layer: of the config it knows the latents' width and the shape for attention only."""
+def build_decoder_layer(config: "Config", query_channels: int, *, query_residual: bool = False) -> CrossLayer:
+    """Build a decoder's layer, which depends on the config's latent width and shape for attention only."""
     width = {"q": query_channels, "kv": config.d_latents}[config.cross_attention_shape_for_attention]
-    return cross_layer(
+    return build_cross_layer(
         config,
         query_channels=query_channels,
         input_channels=config.d_latents,
         qk_channels=width,
         query_residual=query_residual,
     )
+
+
+def _build_mlp(config: "Config", channels: int, widening_factor: int) -> MLP:
+    return MLP(channels=channels, widening_factor=widening_factor, activation=activation(config.hidden_act))
