@@ -26,8 +26,8 @@ def from_options(body: Callable[[RunOptions], None]) -> Callable[..., None]:
     """Turn a function of a run's options into a command with a parameter for each of them, and `--job`."""
 
     def command(context: typer.Context, job: str | None, **values: Any) -> None:
-        typed = {name: value for name, value in values.items() if _is_typed(context, name)}
-        with_exit_code(lambda: body(_merge(job, typed)))
+        typed = {name: value for name, value in values.items() if is_typed(context, name)}
+        with_exit_code(lambda: body(merge_options(job, typed)))
 
     command.__doc__ = body.__doc__
     fields = RunOptions.model_fields
@@ -41,12 +41,13 @@ def from_options(body: Callable[[RunOptions], None]) -> Callable[..., None]:
     return command
 
 
-def _is_typed(context: typer.Context, name: str) -> bool:
+def is_typed(context: typer.Context, name: str) -> bool:
+    """Return whether an option is on the command line, not a default."""
     source = context.get_parameter_source(name)
     return source is not None and source.name == "COMMANDLINE"
 
 
-def _merge(job: str | None, typed: dict[str, Any]) -> RunOptions:
+def merge_options(job: str | None, typed: dict[str, Any]) -> RunOptions:
     """Return the options of the job file, if there is one, overridden by those on the command line."""
     values = _override(read_job(job) if job is not None else {}, typed)
     try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import io
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,18 +20,80 @@ import torch
 from PIL import Image
 from ray import cloudpickle
 from rich.console import Console
+from typer.main import get_command
 
+from jobs import run_command
+from jobs.cli import app
 from pipeline.heads import HEADS
 from pipeline.reference.published_configs import CONV, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.run import execute
+from pipeline.runtime.options import InHelp
 from pipeline.sources import SOURCES
 from tests import reference_outputs
 
 ROOT = Path(__file__).parents[1]
 EXTENDING = (ROOT / "docs/extending.md").read_text()
 FILES = dict(re.findall(r"```(?:python|text)\n# ((?:pipeline|tests)/\S+)[^\n]*\n(.*?)```", EXTENDING, re.DOTALL))
+
+
+PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "deploy/README.md"]
+COMMAND_LINE = ROOT / "docs/usage/command-line.md"
+
+
+def code_blocks(page: Path, language: str = "") -> list[str]:
+    """Return the code blocks of a page in one language; "" for those without."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page.read_text(), re.DOTALL | re.MULTILINE)
+
+
+def options_table() -> list[str]:
+    """Return the lines of the table of options in docs/usage/command-line.md, from the options themselves."""
+    lines: list[str] = []
+    panel = ""
+    for name, field in RunOptions.model_fields.items():
+        shown = next((note for note in field.metadata if isinstance(note, InHelp)), None)
+        if shown is None:
+            continue
+        if shown.panel != panel:
+            panel = shown.panel
+            lines += ["", f"### {panel}", "", "| option | default | effect |", "| --- | --- | --- |"]
+        default = "required" if field.is_required() else "" if field.default in (None, (), False) else field.default
+        effect = str(field.description) + (f" Example: `{field.examples[0]}`." if field.examples else "")
+        default = f"{default:g}" if isinstance(default, float) else default
+        lines.append(f"| `--{name.replace('_', '-')}` | {default} | {effect} |")
+    return lines[1:]
+
+
+def test_options_are_documented_as_they_are() -> None:
+    page = COMMAND_LINE.read_text()
+    assert "\n".join(options_table()) in page, "copy the output of `python -m tests.test_docs` into the page"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files_of_the_project(page: Path) -> None:
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+    missing = [target for target in targets if "://" not in target and not (page.parent / target).exists()]
+    assert not missing
+
+
+def commands() -> list[str]:
+    """Return every `perceiver` command in the code blocks of the pages."""
+    text = "\n".join(block for page in PAGES for block in code_blocks(page)).replace("\\\n", " ")
+    found = [line.partition("  #")[0].strip() for line in text.splitlines() if line.startswith("perceiver ")]
+    assert len(found) > 15
+    return list(dict.fromkeys(found))
+
+
+@pytest.mark.parametrize("command", commands())
+def test_commands_in_the_documentation_are_valid(command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    _, verb, *arguments = shlex.split(command)
+    context = get_command(app).get_command(None, verb).make_context(verb, arguments)  # type: ignore[attr-defined]
+    if verb in ("run", "plan"):
+        typed = {name: value for name, value in context.params.items() if run_command.is_typed(context, name)}
+        options = run_command.merge_options(typed.pop("job", None), typed)
+        assert options.task in HEADS
 
 
 @pytest.fixture
@@ -89,3 +152,26 @@ def test_the_example_of_a_source_runs(written, tmp_path: Path, monkeypatch: pyte
         expected = reference_outputs.text_logits(model, ["One line, and another.", "End."])
         np.testing.assert_allclose([row["logits"] for row in rows(output)], expected, atol=1e-4)
         assert [row["id"] for row in rows(output)] == ["talk.srt#1", "talk.srt#2"]
+
+
+def test_outputs_are_read_as_documented(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, pictures: Path, cluster: None
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
+    options = {"task": "image-classification", "input": str(pictures), "checkpoint": str(checkpoint)}
+    summary = execute(RunOptions(output="labels", **options), console=Console(file=io.StringIO()))
+    page = ROOT / "docs/outputs.md"
+    for block in code_blocks(page, "python"):
+        *lines, last = block.strip().splitlines()
+        found: dict[str, object] = {}
+        exec("\n".join([*lines, f"result = {last}"]), found)
+        result = found["result"]
+        total = sum(row[1] for row in result.fetchall()) if hasattr(result, "fetchall") else result["train"].num_rows
+        assert total == summary.rows
+    columns = pq.read_schema(next((tmp_path / "labels/predictions").iterdir())).names
+    assert all(f"`{column}`" in page.read_text() for column in columns)
+
+
+if __name__ == "__main__":
+    print("\n".join(options_table()))
