@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import gzip
 import io
-import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import product
 from typing import BinaryIO, cast
 
 import pyarrow as pa
 
 from pipeline.sources.open_version import open_planned
+from pipeline.sources.source import Piece
 from pipeline.storage import Store
-
-DECOMPRESSION_ERRORS = (OSError, EOFError, zlib.error)
-"""What decompressors raise for damaged data. StorageError is an OSError too: catch it first."""
 
 MAX_PIECES = 64  # of a compressed file: reading each one starts at the beginning of the file
 _SUFFIXES = (".gz", ".zst")
@@ -65,8 +63,11 @@ def skip_to(file: BinaryIO, offset: int, position: int = 0) -> None:
         remaining -= len(file.read(min(remaining, _BLOCK))) or remaining  # a truncated file ends early
 
 
-def merge_ranges(ranges: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
-    """Merge consecutive ranges (begin, end, units) of a compressed file into at most MAX_PIECES."""
-    each = -(-len(ranges) // MAX_PIECES) or 1
-    groups = [ranges[at : at + each] for at in range(0, len(ranges), each)]
-    return [(group[0][0], group[-1][1], sum(units for *_, units in group)) for group in groups]
+def merge_pieces(pieces: list[Piece]) -> list[Piece]:
+    """Merge consecutive pieces of a compressed file into at most MAX_PIECES."""
+    each = -(-len(pieces) // MAX_PIECES) or 1
+    groups = [pieces[at : at + each] for at in range(0, len(pieces), each)]
+    return [
+        replace(group[0], end=group[-1].end, about=sum(piece.about or 0 for piece in group)) if each > 1 else group[0]
+        for group in groups
+    ]

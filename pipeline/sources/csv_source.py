@@ -11,21 +11,13 @@ import pyarrow as pa
 
 from pipeline.media import BadMedium
 from pipeline.sources import line_reader
-from pipeline.sources.compressed import (
-    DECOMPRESSION_ERRORS,
-    is_compressed,
-    merge_ranges,
-    open_decompressed,
-    skip_to,
-    with_compression,
-    without_compression,
-)
+from pipeline.sources.compressed import open_decompressed, skip_to, with_compression, without_compression
 from pipeline.sources.csv_parser import CsvRow, StrayQuote, group_rows, read_rows, row_ends, row_ends_by_parsing
 from pipeline.sources.line_reader import MAX_LINE_BYTES
-from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, missing_column, text_kept
+from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, ignore_damage, missing_column, text_kept
 from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import Piece
-from pipeline.storage import AccessError, Entry, StorageError, Store
+from pipeline.storage import AccessError, Entry, Store
 
 
 class CsvReader(RecordReader):
@@ -36,17 +28,15 @@ class CsvReader(RecordReader):
     """
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
-        """Cut a file into ranges of whole rows. Raise AccessError if the header lacks a column."""
-        try:
-            header = _header(store, entry)
-            ranges = [] if header is None else _ranges(store, entry, header, request)
-        except StorageError:
-            raise
-        except DECOMPRESSION_ERRORS:
-            yield Piece.of(entry, units=1)
+        """Yield ranges of whole rows."""
+        header = _header(store, entry)
+        if header is None:
             return
-        if not ranges:
-            yield Piece.of(entry, begin=0, end=0, units=0)
+        _check(store.uri_of(entry.key), header, request.columns)
+        try:
+            ranges = _ranges(store, entry, header, request, row_ends)
+        except StrayQuote:
+            ranges = _ranges(store, entry, header, request, row_ends_by_parsing)
         for begin, end, count in ranges:
             yield Piece.of(entry, begin=begin, end=end, about=count)
 
@@ -69,30 +59,16 @@ class CsvReader(RecordReader):
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if the header lacks one of the columns or has it twice."""
-        try:
-            header = _header(store, entry)
-        except StorageError:
-            raise
-        except DECOMPRESSION_ERRORS:
-            header = None
-        if header is not None:
-            _check(store.uri_of(entry.key), header, request.options.keep)
+        with ignore_damage():
+            if header := _header(store, entry):
+                _check(store.uri_of(entry.key), header, request.options.keep)
         return text_kept(request)
 
 
-def _ranges(store: Store, entry: Entry, header: CsvRow, request: RecordRequest) -> list[tuple[int, int, int]]:
-    """Return (begin, end, rows) of each piece."""
-    _check(store.uri_of(entry.key), header, request.columns)
-    try:
-        ranges = _scan(store, entry, header, request, row_ends)
-    except StrayQuote:
-        ranges = _scan(store, entry, header, request, row_ends_by_parsing)
-    return merge_ranges(ranges) if is_compressed(entry.key) else ranges
-
-
-def _scan(
+def _ranges(
     store: Store, entry: Entry, header: CsvRow, request: RecordRequest, find_ends: Callable[..., Iterator[np.ndarray]]
 ) -> list[tuple[int, int, int]]:
+    """Return (begin, end, rows) of each piece."""
     with open_decompressed(store, entry.key) as file:
         skip_to(file, header.end)
         ends = find_ends(file, header.end, _delimiter(entry.key))

@@ -11,9 +11,9 @@ from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 from pipeline.media import BadMedium
-from pipeline.sources.compressed import DECOMPRESSION_ERRORS, MAX_PIECES, is_compressed, open_decompressed, skip_to
+from pipeline.sources.compressed import is_compressed, open_decompressed, skip_to
 from pipeline.sources.source import Piece
-from pipeline.storage import Entry, StorageError, Store
+from pipeline.storage import Entry, Store
 
 LINE_PIECE_BYTES = 1 << 18
 MAX_LINE_BYTES = 1 << 26
@@ -39,38 +39,18 @@ class Line(NamedTuple):
 
 
 def plan_line_pieces(store: Store, entry: Entry) -> Iterator[Piece]:
-    """Cut a file of lines into pieces. A compressed file that cannot be read to its end is one unit without a range."""
-    if not is_compressed(entry.key):
-        for begin in range(0, max(1, entry.size), LINE_PIECE_BYTES):
-            yield _piece(entry, begin, min(entry.size, begin + LINE_PIECE_BYTES))
-        return
-    try:
-        ranges = list(_compressed_ranges(store, entry))
-    except StorageError:
-        raise
-    except DECOMPRESSION_ERRORS:
-        yield Piece.of(entry, units=1)
-        return
-    for begin, end in ranges:
-        yield _piece(entry, begin, end)
-
-
-def _compressed_ranges(store: Store, entry: Entry) -> Iterator[tuple[int, int]]:
-    """Yield at most MAX_PIECES ranges of whole lines. Raise what decompressing raises."""
-    begins, end = [0], 0
-    with open_decompressed(store, entry.key) as file:
-        for line in read_lines(file, 0, None):
-            if line.offset - begins[-1] >= LINE_PIECE_BYTES:
-                begins.append(line.offset)
-            end = line.offset + line.size
-    each = -(-len(begins) // MAX_PIECES)
-    yield from pairwise([*begins[::each], end])
-
-
-def _piece(entry: Entry, begin: int, end: int) -> Piece:
-    if begin == end:
-        return Piece.of(entry, begin=begin, end=end, units=0)
-    return Piece.of(entry, begin=begin, end=end, about=max(1, (end - begin) // _TYPICAL_LINE_BYTES))
+    """Yield the pieces of a file of lines. Raise anything if a compressed file is damaged."""
+    begins, end = list(range(0, entry.size, LINE_PIECE_BYTES)), entry.size
+    if is_compressed(entry.key):
+        begins, end = [0], 0
+        with open_decompressed(store, entry.key) as file:
+            for line in read_lines(file, 0, None):
+                if line.offset - begins[-1] >= LINE_PIECE_BYTES:
+                    begins.append(line.offset)
+                end = line.offset + line.size
+    for begin, stop in pairwise([*begins, end]):
+        if begin < stop:
+            yield Piece.of(entry, begin=begin, end=stop, about=max(1, (stop - begin) // _TYPICAL_LINE_BYTES))
 
 
 def read_lines(file: BinaryIO, begin: int, end: int | None) -> Iterator[Line]:

@@ -6,6 +6,7 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.source import Piece, SourceOptions
-from pipeline.storage import AccessError, Entry, Store
+from pipeline.storage import AccessError, Entry, StorageError, Store
 
 DEFAULT_COLUMN: Mapping[MediumKind, tuple[str, ...]] = {"text": ("text",), "image": ("image",), "array": ("inputs",)}
 """Columns that hold the medium if the user names none."""
@@ -63,7 +64,10 @@ class RecordReader(ABC):
 
     @abstractmethod
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
-        """Cut one file into pieces, see `Source.pieces`. A damaged file is one piece without `begin`."""
+        """Yield the pieces of one file, none if it has no records. Raise anything if the file is damaged.
+
+        Raise AccessError if a column is missing or has another type.
+        """
 
     @abstractmethod
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
@@ -78,12 +82,23 @@ class RecordReader(ABC):
         return as_text(value)
 
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
-        """Return the medium of a piece without `begin`, which is one unit. Raise the reason if there is none."""
+        """Return the medium of a piece without `begin`, which is one unit. Raise the reason if the file is damaged."""
         raise BadMedium("the file could not be decompressed to its end when it was planned")
 
     def explain(self, error: Exception, place: str) -> Exception:  # noqa: ARG002
         """Return the error to report for the rest of a piece that cannot be read from `place` on."""
         return error
+
+
+@contextmanager
+def ignore_damage() -> Iterator[None]:
+    """Ignore what parsers of untrusted bytes raise, which is anything. Lost access and failing stores still raise."""
+    try:
+        yield
+    except (AccessError, StorageError):
+        raise
+    except Exception:  # noqa: BLE001, S110  the units of the file report it when they are loaded
+        pass
 
 
 def missing_column(uri: str, name: str, available: Iterable[str]) -> AccessError:

@@ -11,10 +11,18 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
+from pipeline.sources.compressed import is_compressed, merge_pieces
 from pipeline.sources.record_media import RecordOrigin, medium_of
-from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, as_text
+from pipeline.sources.record_reader import (
+    DEFAULT_COLUMN,
+    Record,
+    RecordReader,
+    RecordRequest,
+    as_text,
+    ignore_damage,
+)
 from pipeline.sources.source import FileSource, Piece, SourceOptions, Unit
-from pipeline.storage import AccessError, Entry, StorageError, Store
+from pipeline.storage import AccessError, Entry, Store
 
 
 def medium_columns(options: SourceOptions) -> tuple[str, ...]:
@@ -78,8 +86,12 @@ class RecordSource(FileSource):
         return self.reader.kept(store, entry, self.request) if self.request.options.keep else pa.schema([])
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
-        """Cut one file into pieces, see `Source.pieces`."""
-        return self.reader.pieces(store, entry, self.request)
+        """Yield the pieces of one file: an empty one if it has no records, one without `begin` if it is damaged."""
+        pieces = [Piece.of(entry, units=1)]
+        with ignore_damage():
+            pieces = list(self.reader.pieces(store, entry, self.request))
+            pieces = pieces or [Piece.of(entry, begin=0, end=0, units=0)]
+        yield from merge_pieces(pieces) if is_compressed(entry.key) else pieces
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
         """Yield the ids of all records that have one, up to the first damage in the file."""
@@ -88,14 +100,10 @@ class RecordSource(FileSource):
         column = self.request.identity["id"]
         options = replace(self.request.options, keep=())
         request = RecordRequest(options=options, medium_columns=(), identity={"id": column})
-        try:
+        with ignore_damage():
             for record in self.reader.records(store, Piece.of(entry, begin=0), request):
                 if not isinstance(record.values, Exception) and not _is_null(record.values.get(column)):
                     yield _id_in(record.values, column)
-        except (AccessError, StorageError):
-            raise
-        except Exception:  # noqa: BLE001  decompressors raise anything; the damage is one unit without such an id
-            return
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
         """Yield the units of the records that start in the piece.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, BinaryIO, NamedTuple, Protocol, TypeVar
+from typing import Any, BinaryIO, NamedTuple, Protocol
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +23,9 @@ from pipeline.sources.arrow_columns import (
 )
 from pipeline.sources.compressed import open_decompressed
 from pipeline.sources.file_signatures import describe
-from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, as_text
+from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, as_text, ignore_damage
 from pipeline.sources.source import Piece
-from pipeline.storage import AccessError, Entry, StorageError, Store
-
-T = TypeVar("T")
+from pipeline.storage import Entry, StorageError, Store
 
 TABLE_MEDIA: frozenset[MediumKind] = frozenset({"text", "image", "frame_pair", "array"})
 TABLE_PIECE_BYTES = 16 << 20
@@ -95,33 +93,24 @@ class TableReader(RecordReader):
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return the kept columns with their types; empty if the file is damaged."""
-        schema = self._inspect(store, entry, lambda table: table.schema)
-        if schema is None:
-            return pa.schema([])
-        uri = store.uri_of(entry.key)
-        self.check(uri, schema, request)
-        types = {name: check_column(uri, schema, name) for name in request.options.keep}
-        for name, kind in types.items():
-            check_kept(uri, name, kind)
+        uri, types = store.uri_of(entry.key), dict[str, pa.DataType]()
+        with ignore_damage(), open_decompressed(store, entry.key) as file:
+            schema = self.open_table(file, entry.size).schema
+            self.check(uri, schema, request)
+            types = {name: check_column(uri, schema, name) for name in request.options.keep}
+            for name, kind in types.items():
+                check_kept(uri, name, kind)
         return pa.schema(list(types.items()))
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
-        """Cut each row group into ranges of rows."""
-
-        def row_groups(table: Table) -> list[RowGroup]:
+        """Yield ranges of rows of each row group."""
+        with open_decompressed(store, entry.key) as file:
+            table = self.open_table(file, entry.size)
             self.check(store.uri_of(entry.key), table.schema, request)
-            return table.row_groups(request.columns)
-
-        groups = self._inspect(store, entry, row_groups)
-        if groups is None:
-            yield Piece.of(entry, units=1)
-            return
-        first = 0
-        for group in groups:
-            yield from _cut(entry, group, first, request)
-            first += group.rows
-        if not first:
-            yield Piece.of(entry, begin=0, end=0, units=0)
+            first = 0
+            for group in table.row_groups(request.columns):
+                yield from _cut(entry, group, first, request)
+                first += group.rows
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the rows of the piece."""
@@ -160,16 +149,6 @@ class TableReader(RecordReader):
         bad = BadMedium(f"{self.kind} that is damaged from row {int(place):,} on: {text or type(error).__name__}")
         bad.__cause__ = error  # tells a shortage of memory from damage
         return bad
-
-    def _inspect(self, store: Store, entry: Entry, inspect: Callable[[Table], T]) -> T | None:
-        """Return what `inspect` returns for the open file; None if the file is damaged."""
-        try:
-            with open_decompressed(store, entry.key) as file:
-                return inspect(self.open_table(file, entry.size))
-        except (AccessError, StorageError):
-            raise
-        except Exception:  # noqa: BLE001  a parser of untrusted bytes: whatever it raises, the file is damaged
-            return None
 
 
 def _cut(entry: Entry, group: RowGroup, first: int, request: RecordRequest) -> Iterator[Piece]:

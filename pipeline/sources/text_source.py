@@ -11,13 +11,7 @@ from typing import Any
 import pyarrow as pa
 
 from pipeline.media import BadMedium
-from pipeline.sources.compressed import (
-    DECOMPRESSION_ERRORS,
-    is_compressed,
-    open_decompressed,
-    with_compression,
-    without_compression,
-)
+from pipeline.sources.compressed import is_compressed, open_decompressed, with_compression, without_compression
 from pipeline.sources.line_reader import MAX_LINE_BYTES, Line, plan_line_pieces, read_all, read_lines
 from pipeline.sources.record_media import text_of, value_of
 from pipeline.sources.record_reader import (
@@ -25,12 +19,13 @@ from pipeline.sources.record_reader import (
     Record,
     RecordReader,
     RecordRequest,
+    ignore_damage,
     missing_column,
     text_kept,
 )
 from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import Piece
-from pipeline.storage import AccessError, Entry, StorageError, Store
+from pipeline.storage import AccessError, Entry, Store
 
 _JSONL = (".jsonl", ".ndjson")
 _CHECKED_RECORDS = 1000  # records in which a column that few have is searched before it counts as missing
@@ -50,7 +45,7 @@ class LinesReader(RecordReader):
     all_json: bool = False
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
-        """Cut a file into ranges, or return a .txt that is one text. Raise AccessError if records lack a column."""
+        """Yield ranges of lines, or a .txt that is one text."""
         self._check_columns(store, entry, request)
         if self._is_whole(entry.key, request):
             yield Piece.of(entry, units=1, weight=None if is_compressed(entry.key) else entry.size)
@@ -101,7 +96,9 @@ class LinesReader(RecordReader):
         reason: BadMedium | None = None
         for record in _first_records(store, entry):
             try:
-                _check_record(record, request)
+                values = [(value_of(record, name), name) for name in request.medium_columns]
+                if options.medium == "text":
+                    text_of(*values[0])
             except BadMedium as error:
                 reason = reason or error
             else:
@@ -114,14 +111,6 @@ class LinesReader(RecordReader):
 
     def _is_whole(self, key: str, request: RecordRequest) -> bool:
         return request.options.text_unit == "file" and not self._is_json(key)
-
-
-def _check_record(record: dict[str, Any], request: RecordRequest) -> None:
-    """Raise BadMedium if a record lacks a column of the medium, or holds no text in it."""
-    for name in request.medium_columns:
-        value = value_of(record, name)
-        if request.options.medium == "text":
-            text_of(value, name)
 
 
 def _parse_record(line: Line) -> dict[str, Any] | Exception:
@@ -152,15 +141,10 @@ def _has_record(line: Line) -> bool:
 
 def _first_records(store: Store, entry: Entry) -> Iterator[dict[str, Any]]:
     """Yield the first records as far as the file can be read; damage costs its own units when it is loaded."""
-    try:
-        with open_decompressed(store, entry.key) as file:
-            for line in islice(filter(_has_record, read_lines(file, 0, None)), _CHECKED_RECORDS):
-                if isinstance(record := _parse_record(line), dict):
-                    yield record
-    except StorageError:
-        raise
-    except DECOMPRESSION_ERRORS:
-        return
+    with ignore_damage(), open_decompressed(store, entry.key) as file:
+        for line in islice(filter(_has_record, read_lines(file, 0, None)), _CHECKED_RECORDS):
+            if isinstance(record := _parse_record(line), dict):
+                yield record
 
 
 TEXT = RecordSource("text", with_compression(".txt", *_JSONL), frozenset({"text"}), LinesReader())

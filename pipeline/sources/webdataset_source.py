@@ -14,20 +14,21 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.compressed import is_compressed, merge_ranges, open_decompressed
+from pipeline.sources.compressed import open_decompressed
 from pipeline.sources.image_source import MAX_FILE_BYTES
 from pipeline.sources.record_reader import (
     DEFAULT_COLUMN,
     Record,
     RecordReader,
     RecordRequest,
+    ignore_damage,
     missing_column,
     text_kept,
 )
 from pipeline.sources.record_source import RecordSource, record_request
 from pipeline.sources.source import Piece, SourceOptions
 from pipeline.sources.tar_samples import DuplicateMember, TarSample, read_samples, require_unique
-from pipeline.storage import AccessError, Entry, StorageError, Store
+from pipeline.storage import AccessError, Entry, Store
 
 ARCHIVE_PIECE_BYTES = 4 << 20
 
@@ -58,18 +59,22 @@ class WebDatasetReader(RecordReader):
     """
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
-        """Cut an archive into ranges of samples. Raise AccessError if no sample has a column or two have one name."""
+        """Yield ranges of samples. Raise AccessError if no sample has a column or two samples have one name."""
+        uri, available = store.uri_of(entry.key), set[str]()
+        begin = end = count = 0
         try:
-            ranges = _ranges(store, entry, request)
-        except (AccessError, StorageError):
-            raise
-        except Exception:  # noqa: BLE001  a parser of untrusted bytes: whatever it raises, the archive is damaged
-            yield Piece.of(entry, units=1)
-            return
-        if not ranges:
-            yield Piece.of(entry, begin=0, end=0, units=0)
-        for begin, end, count in merge_ranges(ranges) if is_compressed(entry.key) else ranges:
+            with open_decompressed(store, entry.key) as file:
+                for sample in require_unique(read_samples(file, 0, None)):
+                    available.update(sample.columns)
+                    count, end = count + 1, sample.end
+                    if end - begin >= ARCHIVE_PIECE_BYTES or count == request.options.piece_units:
+                        yield Piece.of(entry, begin=begin, end=end, about=count)
+                        begin, count = end, 0
+        except DuplicateMember as error:
+            raise AccessError(f"{uri}: {error}") from None
+        if count:
             yield Piece.of(entry, begin=begin, end=end, about=count)
+        _check(uri, available, request.columns, request)
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the samples of the piece, reading the requested members only."""
@@ -83,41 +88,17 @@ class WebDatasetReader(RecordReader):
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if no sample of the archive has one of the columns."""
         names, available = request.options.keep, set[str]()
-        try:
-            with open_decompressed(store, entry.key) as file:
-                for sample in read_samples(file, 0, None):
-                    available.update(sample.columns)
-                    if all(available.intersection(_members(name, request)) for name in names):
-                        return text_kept(request)
-        except (AccessError, StorageError):
-            raise
-        except Exception:  # noqa: BLE001  as above; the archive is one unit of the plan
-            return text_kept(request)
-        _check(store.uri_of(entry.key), available, names, request)
+        with ignore_damage(), open_decompressed(store, entry.key) as file:
+            for sample in read_samples(file, 0, None):
+                available.update(sample.columns)
+                if all(available.intersection(_members(name, request)) for name in names):
+                    break
+            _check(store.uri_of(entry.key), available, names, request)
         return text_kept(request)
 
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
         """Raise that the archive was damaged when it was planned."""
         raise BadMedium("the archive could not be read to its end when it was planned")
-
-
-def _ranges(store: Store, entry: Entry, request: RecordRequest) -> list[tuple[int, int, int]]:
-    """Return (begin, end, samples) of each piece."""
-    available = set[str]()
-    ranges: list[tuple[int, int, int]] = []
-    begin = end = count = 0
-    try:
-        with open_decompressed(store, entry.key) as file:
-            for sample in require_unique(read_samples(file, 0, None)):
-                available.update(sample.columns)
-                count, end = count + 1, sample.end
-                if end - begin >= ARCHIVE_PIECE_BYTES or count == request.options.piece_units:
-                    ranges.append((begin, end, count))
-                    begin, count = end, 0
-    except DuplicateMember as error:
-        raise AccessError(f"{store.uri_of(entry.key)}: {error}") from None
-    _check(store.uri_of(entry.key), available, request.columns, request)
-    return [*ranges, (begin, end, count)] if count else ranges
 
 
 def _check(uri: str, available: set[str], names: Iterable[str], request: RecordRequest) -> None:
