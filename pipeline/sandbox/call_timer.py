@@ -1,4 +1,4 @@
-"""How long calls are at work, in memory that both processes see: a child that hangs could not tell any more."""
+"""Timers in memory that parent and child share: a child that hangs could not report how long its call takes."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import os
 import tempfile
 import time
 
-_EACH = 4  # numbers of a thread: one was begun (0: none is), waiting since (0: it is not), seconds waited, spare
-_BYTES = 8 * _EACH
+_FIELDS = 4  # doubles per timer: start of the item (0: none), start of a storage wait (0: none), seconds waited, spare
+_BYTES = 8 * _FIELDS
 
 
 def create_timer_file(threads: int) -> int:
-    """The descriptor of a file without a name, for the times of so many threads and of their process."""
+    """Return the descriptor of an unnamed file for the timers of a process and its threads."""
     if hasattr(os, "memfd_create"):
-        handle = os.memfd_create("times")
+        handle = os.memfd_create("timers")
     else:
         with tempfile.TemporaryFile() as file:
             handle = os.dup(file.fileno())
@@ -23,18 +23,18 @@ def create_timer_file(threads: int) -> int:
 
 
 def map_timers(handle: int, threads: int) -> tuple[CallTimer, list[CallTimer]]:
-    """The process's clock and its threads'. In both processes a second is the same: monotonic time is the system's."""
+    """Return the timers of the process and of its threads. Monotonic time is the same in all processes of a system."""
     shared = memoryview(mmap.mmap(handle, _BYTES * (threads + 1)))
     numbers: memoryview[float] = shared.cast("d")
-    clocks = [CallTimer(numbers[_EACH * at : _EACH * (at + 1)]) for at in range(threads + 1)]
-    return clocks[0], clocks[1:]
+    timers = [CallTimer(numbers[_FIELDS * at : _FIELDS * (at + 1)]) for at in range(threads + 1)]
+    return timers[0], timers[1:]
 
 
 class CallTimer:
-    """Runs while an item is made, and stands still meanwhile when storage is waited for.
+    """Measures the time that a thread of the child works on an item, without its waits for storage.
 
-    One thread of the child moves it, the parent reads it. What a reader may see between two writes is at worst too
-    short a time.
+    The thread writes it and the parent reads it. Between two writes the time that is read may be too short, never too
+    long.
     """
 
     def __init__(self, numbers: memoryview[float]) -> None:
@@ -42,19 +42,19 @@ class CallTimer:
         self._depth = 0
 
     def begin(self) -> None:
-        """From 0."""
+        """Start an item at 0 seconds."""
         self._depth = 0
         self._numbers[1] = 0.0
         self._numbers[0] = time.monotonic()
         self._numbers[2] = 0.0
 
     def stop(self) -> None:
-        """Nothing is made any more."""
+        """End the item."""
         self._numbers[0] = 0.0
 
     def wait(self, waiting: bool) -> None:
-        """Storage is waited for from now on, or no longer. What is waited for inside of waiting counts once."""
-        self._depth = max(0, self._depth + (1 if waiting else -1))  # it may have begun anew inside of waiting
+        """Begin or end a wait for storage. A wait inside of a wait counts once."""
+        self._depth = max(0, self._depth + (1 if waiting else -1))  # an item may have started during a wait
         if waiting and self._depth == 1:
             self._numbers[1] = time.monotonic()
         elif self._depth == 0 and self._numbers[1]:
@@ -63,12 +63,12 @@ class CallTimer:
 
     @property
     def runs(self) -> bool:
-        """Whether an item is being made."""
+        """Whether the thread works on an item."""
         return self._numbers[0] != 0.0
 
     @property
     def seconds(self) -> float:
-        """That the item has taken, 0 where none is being made."""
+        """Time of the item so far, 0 if there is none."""
         begun, since, waited = self._numbers[0], self._numbers[1], self._numbers[2]
         if not begun:
             return 0.0

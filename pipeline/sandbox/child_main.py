@@ -1,4 +1,4 @@
-"""The child's side: threads that each take calls from a wire of their own."""
+"""Main function of the child process: threads that each serve calls from a transport of their own."""
 
 from __future__ import annotations
 
@@ -16,30 +16,37 @@ from typing import Any, NoReturn
 from pipeline.sandbox.call_timer import CallTimer, map_timers
 from pipeline.sandbox.exception_pickling import pickle_error
 from pipeline.sandbox.resource_limits import limit_memory
-from pipeline.sandbox.transport import Kind, Message, Transport, dumped
+from pipeline.sandbox.transport import Kind, Message, Transport, dump_message
 from pipeline.storage.wait_hook import set_wait_hook
 
 _PR_SET_PDEATHSIG = 1
 
 
-def main(*, parent: int, wires: list[int], times: int, memory: int | None) -> NoReturn:
-    """Take calls until the parent is gone. wires: descriptors of sockets, the first of which only tells of that."""
+def main(*, parent: int, sockets: list[int], timers: int, memory: int | None) -> NoReturn:
+    """Serve calls until the parent is gone.
+
+    Args:
+        parent: Process id of the parent.
+        sockets: Descriptors of sockets. The first is closed when the parent ends; each other one serves one thread.
+        timers: Descriptor of the file of timers.
+        memory: Bytes of address space that calls may take together, None for no limit.
+    """
     _end_with(parent)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to answer
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a file that crashes a decoder shall not fill the disk as well
-    control, *sockets = (socket.socket(fileno=wire) for wire in wires)
-    started, clocks = map_timers(times, len(sockets))
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent handles Ctrl-C
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not fill the disk
+    control, *ends = (socket.socket(fileno=descriptor) for descriptor in sockets)
+    started, thread_timers = map_timers(timers, len(ends))
     functions = FunctionCache(memory)
     started.begin()
-    for end, clock in zip(sockets, clocks, strict=True):
-        threading.Thread(target=_serve, args=(Transport(end), clock, functions), daemon=True).start()
+    for end, timer in zip(ends, thread_timers, strict=True):
+        threading.Thread(target=_serve, args=(Transport(end), timer, functions), daemon=True).start()
     while control.recv(1):
         pass
-    os._exit(0)  # whatever the threads do
+    os._exit(0)  # without waiting for the threads
 
 
 class FunctionCache:
-    """The functions that calls name, each unpickled once; once the first is there, memory is limited."""
+    """The function of the last call, unpickled once. Limits memory after the first import."""
 
     def __init__(self, memory: int | None) -> None:
         self._memory = memory
@@ -47,7 +54,7 @@ class FunctionCache:
         self._last: tuple[bytes, Callable[..., Any]] | None = None
 
     def __call__(self, pickled: bytes) -> Callable[..., Any]:
-        """The function again."""
+        """Return the function."""
         with self._lock:
             if self._last is None or self._last[0] != pickled:
                 self._last = pickled, pickle.loads(pickled)  # noqa: S301 - of our own parent
@@ -57,60 +64,60 @@ class FunctionCache:
             return self._last[1]
 
 
-def _serve(wire: Transport, clock: CallTimer, functions: FunctionCache) -> None:
-    """Take calls, one after another."""
-    set_wait_hook(clock.wait)
+def _serve(transport: Transport, timer: CallTimer, functions: FunctionCache) -> None:
+    """Serve calls one after another."""
+    set_wait_hook(timer.wait)
     try:
         while True:
-            call = wire.receive()
-            answer = _call(wire, clock, functions, call)
-            clock.stop()
-            wire.send(answer)
+            call = transport.receive()
+            answer = _call(transport, timer, functions, call)
+            timer.stop()
+            transport.send(answer)
             del call, answer
-    except (EOFError, ConnectionError):  # the parent is gone, and main ends the process
+    except (EOFError, ConnectionError):  # the parent is gone: main ends the process
         return
-    except BaseException:  # noqa: BLE001 - no memory for a message, for example: without this thread a call would wait
+    except BaseException:  # noqa: BLE001 - such as no memory for a message: without this thread a call would wait for ever
         traceback.print_exc()
         os._exit(1)
 
 
-def _call(wire: Transport, clock: CallTimer, functions: FunctionCache, call: Message) -> Message:
-    """Give the results of a call as they are asked for; how it ended."""
+def _call(transport: Transport, timer: CallTimer, functions: FunctionCache, call: Message) -> Message:
+    """Send the results of a call as the parent requests them; return its last message."""
     try:
-        pickled, arguments = call.apart()
-        function = functions(pickled)  # what it imports takes its time, which is none of the call's
-        clock.begin()
-        results = iter(function(*arguments.value))
+        pickled, arguments = call.split_function()
+        function = functions(pickled)  # the time of its imports is not the call's
+        timer.begin()
+        results = iter(function(*arguments.load()))
         try:
             answer = _next(results)
             while answer.kind is Kind.RESULT:
-                clock.stop()  # no time passes for the call until another one is asked for
-                wire.send(answer)
-                del answer  # it may be large, and the next one too
-                asked = wire.receive()
-                clock.begin()
-                answer = _next(results) if asked.kind is Kind.NEXT else Message(Kind.END)
+                timer.stop()  # until the parent requests the next result
+                transport.send(answer)
+                del answer  # free its memory before the next result is made
+                request = transport.receive()
+                timer.begin()
+                answer = _next(results) if request.kind is Kind.NEXT else Message(Kind.END)
             return answer
         finally:
             if hasattr(results, "close"):
                 results.close()
-    except BaseException as error:  # noqa: BLE001 - even SystemExit: this thread takes the next call
+    except BaseException as error:  # noqa: BLE001 - even SystemExit: this thread serves the next call
         return pickle_error(error)
 
 
 def _next(results: Iterator[Any]) -> Message:
-    """The message of the next result, or of the end."""
+    """Return the message of the next result, or of the end."""
     try:
-        return dumped(Kind.RESULT, next(results))
+        return dump_message(Kind.RESULT, next(results))
     except StopIteration as end:
-        return Message(Kind.END) if end.value is None else dumped(Kind.LAST, end.value)
+        return Message(Kind.END) if end.value is None else dump_message(Kind.LAST, end.value)
 
 
 def _end_with(parent: int) -> None:
-    """End this process when its parent ends, even where no thread of it can run Python any more."""
+    """Have the system end this process with its parent, even if no thread of it can run Python any more."""
     if sys.platform == "linux":
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:  # it has ended already
+        if os.getppid() != parent:  # the parent has ended already
             os._exit(0)

@@ -1,4 +1,4 @@
-"""One life of a child process, as its parent sees it."""
+"""A child process as its parent sees it: calls, time limits and how it died."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from pipeline.sandbox.call_timer import create_timer_file, map_timers
 from pipeline.sandbox.errors import Crashed, Died, NotStarted, TimedOut, describe_exit
 from pipeline.sandbox.resource_limits import ResourceLimits
 from pipeline.sandbox.stderr_tail import StderrTail
-from pipeline.sandbox.transport import Kind, Message, Transport, dumped
+from pipeline.sandbox.transport import Kind, Message, Transport, dump_message
 
-_STARTING = 120.0  # seconds that the interpreter, or what a function imports, may take
-_ENDING = 2.0  # seconds for a process that has let go of its wires to end
-# Allocators that take address space by the GiB at first, or 64 MiB for each thread, would spend a limit on nothing.
-_SPARING = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
+_START_SECONDS = 120.0  # time limit of starting the interpreter, and of the imports of a function
+_EXIT_SECONDS = 2.0  # time limit of exiting after the sockets were closed
+# Allocators that reserve address space by the GiB, or 64 MiB per thread, would use up a limit for nothing.
+_SMALL_ALLOCATORS = {"ARROW_DEFAULT_MEMORY_POOL": "system", "MALLOC_ARENA_MAX": "2"}
 _BOOT = (
     "import json, sys\n"
     "given = json.loads(sys.argv[1])\n"
@@ -38,25 +38,25 @@ _BOOT = (
 
 
 class ChildProcess:
-    """A fresh interpreter, with a wire and a clock for each of its threads. It ends when its parent does."""
+    """A fresh interpreter with a transport and a timer for each of its threads. It ends with its parent."""
 
     def __init__(self, limits: ResourceLimits, threads: int) -> None:
         self._lock = threading.Lock()
         self._died: Died | None = None
-        self._culprits: frozenset[int] = frozenset()
-        self._ready = True  # as far as is known
+        self._culprits: frozenset[int] = frozenset()  # threads that are known to have caused its death
+        self._ready = True  # until a start or an import takes too long
         pairs = [socket.socketpair() for _ in range(threads + 1)]
-        times = create_timer_file(threads)
-        self._started, self._clocks = map_timers(times, threads)
-        self._control, *wires = (ours for ours, _ in pairs)
-        self._wires = [Transport(wire) for wire in wires]
+        timer_file = create_timer_file(threads)
+        self._started, self._timers = map_timers(timer_file, threads)
+        self._control, *ends = (ours for ours, _ in pairs)
+        self._transports = [Transport(end) for end in ends]
         theirs = [their.fileno() for _, their in pairs]
-        self._popen = _start(limits, theirs, times)
-        self._said = StderrTail(self._popen.stderr)
-        os.close(times)
+        self._popen = _start(limits, theirs, timer_file)
+        self._stderr = StderrTail(self._popen.stderr)
+        os.close(timer_file)
         for _, their in pairs:
             their.close()
-        weakref.finalize(self, _let_go, self._popen, [ours for ours, _ in pairs])  # when this process ends, too
+        weakref.finalize(self, _release, self._popen, [ours for ours, _ in pairs])  # also when this process ends
 
     @property
     def alive(self) -> bool:
@@ -64,52 +64,52 @@ class ChildProcess:
         return self._died is None and self._popen.poll() is None
 
     def call(self, thread: int, function: bytes, arguments: tuple[Any, ...], seconds: float) -> Iterator[Any]:
-        """The results of a call in one of its threads, each made when it is asked for; Died where the process is."""
-        answer = self._ask(thread, dumped(Kind.CALL, arguments).together(function), seconds)
+        """Yield the results of a call in one of its threads, each made on request. Raises Died if the process does."""
+        answer = self._request(thread, dump_message(Kind.CALL, arguments).with_function(function), seconds)
         try:
             while answer.kind is Kind.RESULT:
-                yield answer.value
-                answer = self._ask(thread, Message(Kind.NEXT), seconds)
+                yield answer.load()
+                answer = self._request(thread, Message(Kind.NEXT), seconds)
             if answer.kind is Kind.ERROR:
-                raise answer.value
+                raise answer.load()
             if answer.kind is Kind.LAST:
-                yield answer.value
+                yield answer.load()
         finally:
             if answer.kind is Kind.RESULT:
-                with suppress(Died):  # it is as well: nothing more is asked of it
-                    self._ask(thread, Message(Kind.STOP), seconds)
+                with suppress(Died):  # nothing more is needed of it
+                    self._request(thread, Message(Kind.STOP), seconds)
 
     def end(self) -> None:
-        """End it at once. What is still at work in it ends with Died."""
+        """End it at once. Calls in it raise Died."""
         self._popen.kill()
         self._popen.wait()
 
-    def _ask(self, thread: int, message: Message, seconds: float) -> Message:
-        """Send a message and wait for the answer, no longer than so many seconds of the thread's time."""
-        wire = self._wires[thread]
+    def _request(self, thread: int, message: Message, seconds: float) -> Message:
+        """Send a message and return the answer, for which the thread may work so many seconds."""
+        transport = self._transports[thread]
         try:
-            wire.send(message)
+            transport.send(message)
             self._await(thread, seconds)
-            return wire.receive()
+            return transport.receive()
         except (EOFError, OSError):
             raise self._death(thread) from None
-        except BaseException:  # in the middle of a message: what follows could not be told apart
+        except BaseException:  # part of a message may be left: the next one could not be found
             self.end()
             raise
 
     def _await(self, thread: int, seconds: float) -> None:
-        """Return once there is an answer to read, or the process is gone."""
-        ready, clock, asked = select.poll(), self._clocks[thread], time.monotonic()
-        ready.register(self._wires[thread], select.POLLIN)
-        while not ready.poll(1000 * max(0.01, min(seconds - clock.seconds, _STARTING))):
-            if clock.seconds >= seconds:
-                self._overdue(thread, seconds)
-            elif not clock.runs and time.monotonic() - asked > _STARTING:
+        """Wait for an answer or the end of the process."""
+        ready, timer, sent = select.poll(), self._timers[thread], time.monotonic()
+        ready.register(self._transports[thread], select.POLLIN)
+        while not ready.poll(1000 * max(0.01, min(seconds - timer.seconds, _START_SECONDS))):
+            if timer.seconds >= seconds:
+                self._time_out(thread, seconds)
+            elif not timer.runs and time.monotonic() - sent > _START_SECONDS:
                 self._ready = False
                 self._popen.kill()
 
-    def _overdue(self, thread: int, seconds: float) -> None:
-        """End the process, as the time of a thread is up."""
+    def _time_out(self, thread: int, seconds: float) -> None:
+        """End the process because a thread exceeded its time limit."""
         with self._lock:
             if self._died is None:
                 self._culprits = frozenset({thread})
@@ -117,9 +117,9 @@ class ChildProcess:
                 self._popen.kill()
 
     def _death(self, thread: int) -> Exception:
-        """How the process died, as it concerns one of its threads."""
+        """Return how the process died, for the call of one of its threads."""
         with self._lock:
-            self._find_out()
+            self._wait_for_exit()
             assert self._died is not None
             died, culprit = self._died, thread in self._culprits
         if not (self._ready and self._started.runs):
@@ -128,35 +128,36 @@ class ChildProcess:
             return TimedOut(f"its process was ended, as another call in it had {died}")
         return type(died)(str(died), culprit=culprit)
 
-    def _find_out(self) -> None:
+    def _wait_for_exit(self) -> None:
+        """Find out how the process died, unless it was ended for its time limit."""
         try:
-            code = self._popen.wait(_ENDING)
-        except subprocess.TimeoutExpired:  # its wires are closed, though it runs
+            code = self._popen.wait(_EXIT_SECONDS)
+        except subprocess.TimeoutExpired:  # it closed its sockets and still runs
             self._popen.kill()
             code = self._popen.wait()
         if self._died is None:
-            working = frozenset(number for number, clock in enumerate(self._clocks) if clock.runs)
+            working = frozenset(number for number, timer in enumerate(self._timers) if timer.runs)
             self._culprits = working if len(working) == 1 else frozenset()
-            self._died = Crashed(describe_exit(code, self._said.last_line()))
+            self._died = Crashed(describe_exit(code, self._stderr.last_line()))
 
 
 @cache
 def _starter(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - threads do not outlive a fork
-    """A thread that lives as long as this process: Linux ends a child with the *thread* that started it."""
+    """Return a thread that lives as long as this process: Linux ends a child with the *thread* that started it."""
     return ThreadPoolExecutor(1, "child-starter")
 
 
-def _start(limits: ResourceLimits, wires: list[int], times: int) -> subprocess.Popen[bytes]:
-    """The child finds modules where this process does, and nowhere else: not in its working folder by itself."""
+def _start(limits: ResourceLimits, sockets: list[int], timers: int) -> subprocess.Popen[bytes]:
+    """Start the interpreter. It imports from the same folders as this process, not from its working folder."""
     given = {
         "path": [str(Path(folder).absolute()) for folder in sys.path],
         "parent": os.getpid(),
-        "wires": wires,
-        "times": times,
+        "sockets": sockets,
+        "timers": timers,
         "memory": limits.memory_bytes,
     }
     command = [sys.executable, "-P", "-c", _BOOT, json.dumps(given)]
-    environment = os.environ | (_SPARING if limits.memory_bytes is not None else {})
+    environment = os.environ | (_SMALL_ALLOCATORS if limits.memory_bytes is not None else {})
 
     def start() -> subprocess.Popen[bytes]:
         return subprocess.Popen(  # noqa: S603 - this interpreter
@@ -165,14 +166,14 @@ def _start(limits: ResourceLimits, wires: list[int], times: int) -> subprocess.P
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
-            pass_fds=(*wires, times),
+            pass_fds=(*sockets, timers),
         )
 
     return _starter(os.getpid()).submit(start).result()
 
 
-def _let_go(process: subprocess.Popen[bytes], wires: list[socket.socket]) -> None:
+def _release(process: subprocess.Popen[bytes], sockets: list[socket.socket]) -> None:
     process.kill()
     process.wait()
-    for wire in wires:
-        wire.close()
+    for end in sockets:
+        end.close()

@@ -1,17 +1,17 @@
-"""What becomes of a process of one's own, in words that stand in quarantine rows."""
+"""Errors of a child process, with the messages that quarantine records show."""
 
 from __future__ import annotations
 
 import signal
 
-_ONLY_MEMORY = " (as the system ends a process for which it has no memory)"
+_LIKELY_MEMORY = " (as the system ends a process for which it has no memory)"
 
 
-class Died(Exception):  # noqa: N818 - these say what happened
-    """The process that ran a call is gone, and what it had not given is lost.
+class Died(Exception):  # noqa: N818 - the names of its subclasses are recorded in quarantine
+    """The process of a call ended before the call did.
 
-    culprit: whether the call is known to be the cause: it was the only one at work, or the one whose time was up. A
-    call that keeps all other threads from running, its neighbours' among them, may be found out too late for that.
+    culprit: Whether this call is known to be the cause, as the only running one or the one that exceeded its time
+    limit. A call that blocks all other threads may be found too late for that.
     """
 
     def __init__(self, message: str, *, culprit: bool = False) -> None:
@@ -20,26 +20,26 @@ class Died(Exception):  # noqa: N818 - these say what happened
 
 
 class Crashed(Died):
-    """It died of a signal, or ended by itself."""
+    """The process died of a signal, or exited."""
 
 
 class TimedOut(Died):
-    """It was ended, as a call gave no result in time."""
+    """The process was ended because a call exceeded its time limit."""
 
 
 class NotStarted(RuntimeError):  # noqa: N818
-    """The process never came so far that it could take a call: no fault of any call."""
+    """The process could not start to serve calls: no fault of any call."""
 
 
-def describe_exit(code: int, said: str) -> str:
-    """How a process ended, from its return code as `subprocess` has it and the last line that it said."""
+def describe_exit(code: int, last_line: str) -> str:
+    """Describe how a process ended, from its return code as `subprocess` has it and its last line on stderr."""
     if code < 0:
         number = -code
         name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
         words = f"its process died of signal {number} ({name})"
         if number == signal.SIGKILL:
-            return words + _ONLY_MEMORY
-        spoke = number == signal.SIGABRT  # which says why, where a crash's last words may be of an earlier call
+            return words + _LIKELY_MEMORY
+        shown = number == signal.SIGABRT  # abort() prints why; at other signals the line may be of an earlier call
     else:
-        words, spoke = f"its process ended with exit code {code}", True
-    return f"{words}: {said}" if spoke and said else words
+        words, shown = f"its process ended with exit code {code}", True
+    return f"{words}: {last_line}" if shown and last_line else words

@@ -1,38 +1,38 @@
-"""Errors on their way from a child to its parent."""
+"""Pickling of errors that a child sends to its parent."""
 
 from __future__ import annotations
 
 import traceback
 
-from pipeline.sandbox.transport import Kind, Message, dumped
+from pipeline.sandbox.transport import Kind, Message, dump_message
 from pipeline.storage import redact
 
 
-class StandIn(Exception):  # noqa: N818 - it is no error of its own
-    """Stands for an error that cannot leave its process: its subclasses are called as that one's class."""
+class StandIn(Exception):  # noqa: N818 - its subclasses have the names of errors
+    """Replaces an error that cannot be pickled, by a subclass with the name of its class."""
 
     def __reduce__(self) -> tuple[object, ...]:
         return stand_in, (type(self).__name__, str(self))
 
 
 def stand_in(name: str, message: str) -> StandIn:
-    """An error whose class has that name."""
+    """Return an error whose class has that name."""
     kind: type[StandIn] = type(name, (StandIn,), {})
     return kind(message)
 
 
 def pickle_error(error: BaseException) -> Message:
-    """The message of an error, with the lines of code that it came by as a note.
+    """Return the message of an error, with its traceback as a note.
 
-    What is no Exception, as SystemExit, would end the parent's thread too: a stand-in goes in its place.
+    An error that is not an Exception, such as SystemExit, would end the parent's thread: a stand-in replaces it.
     """
     substitute = stand_in(type(error).__name__, str(error))
-    message = dumped(Kind.ERROR, substitute)
+    message = dump_message(Kind.ERROR, substitute)
     if isinstance(error, Exception):
         error.add_note(redact("in its own process:\n" + "".join(traceback.format_tb(error.__traceback__))))
         try:
-            message = dumped(Kind.ERROR, error)
-            _ = message.value  # many errors can be pickled, but not made again
-        except Exception:  # noqa: BLE001 - whatever it is that keeps the error here
-            return dumped(Kind.ERROR, substitute)
+            message = dump_message(Kind.ERROR, error)
+            _ = message.load()  # many errors can be pickled, but not unpickled
+        except Exception:  # noqa: BLE001 - whatever prevents pickling
+            return dump_message(Kind.ERROR, substitute)
     return message

@@ -1,4 +1,4 @@
-"""How much time and memory a call may take, and the forms in which a lack of memory comes."""
+"""Time and memory limits of calls, and recognition of errors that are a lack of memory."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _WORDS = re.compile(
     r"out of memory|cannot allocate memory|insufficient memory|can't start new thread|failed to map segment",
     re.IGNORECASE,
 )
-_CAUSES = 8  # along which errors are looked at
-_NEAR = 0.75  # of the limit
+_MAX_CAUSES = 8  # errors of a chain of causes that are examined
+_NEAR_LIMIT = 0.75  # of the memory limit
 
 
 @dataclass(frozen=True)
 class ResourceLimits:
-    """Of one item of work.
+    """Limits of a sandbox.
 
-    seconds: from one result of a call to its next, without what is spent waiting for storage. memory_bytes: of address
-    space that all calls together may take beyond what the process has once it started and imported their function;
-    None is as much as there is. Platforms other than Linux know no such limit.
+    seconds: Time from one result of a call to the next, without waits for storage. memory_bytes: Address space that all
+    calls together may take in addition to that of the process after its imports; None for no limit. Platforms other
+    than Linux have no such limit.
     """
 
     seconds: float
@@ -36,7 +36,7 @@ class ResourceLimits:
 
 
 def limit_memory(extra: int) -> None:
-    """Let this process take so many bytes of address space beyond what it has; nothing where that cannot be told."""
+    """Limit this process to `extra` bytes of address space more than it has; do nothing if the size is unknown."""
     import resource
 
     try:
@@ -49,7 +49,7 @@ def limit_memory(extra: int) -> None:
 
 
 def near_memory_limit() -> bool:
-    """Whether this process has come so near to the limit of its memory that any of its calls may have lacked some."""
+    """Return whether this process came so near to its memory limit that any of its calls may have lacked memory."""
     import resource
 
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
@@ -58,16 +58,15 @@ def near_memory_limit() -> bool:
     except OSError:
         return False
     peak = int(status.partition("VmPeak:")[2].split()[0]) << 10
-    return most != resource.RLIM_INFINITY and peak > _NEAR * most
+    return most != resource.RLIM_INFINITY and peak > _NEAR_LIMIT * most
 
 
 def is_memory_shortage(error: BaseException | None) -> bool:
-    """Whether an error, or what caused it, is a lack of memory: MemoryError, ENOMEM, or a library's words for it.
+    """Return whether an error or one of its causes is a lack of memory: MemoryError, ENOMEM or a library's message.
 
-    Calls that run side by side share the memory: such a call may have failed for its neighbour's need, and succeed
-    alone in a process of its own.
+    Parallel calls share the memory: such a call may succeed alone in a process of its own.
     """
-    for _ in range(_CAUSES):
+    for _ in range(_MAX_CAUSES):
         if error is None:
             return False
         if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM or _WORDS.search(str(error)):

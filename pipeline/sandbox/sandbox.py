@@ -1,4 +1,4 @@
-"""The handle of a child process that is started when it is needed, and again after its death."""
+"""A child process that is started at its first call, and again after its death."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pipeline.sandbox.resource_limits import ResourceLimits
 
 
 class Sandbox:
-    """Runs calls in a process of its own, up to `threads` at once; a further one waits for one of them to end.
+    """Runs calls in a child process, up to `threads` in parallel; a further call waits until one of them ends.
 
-    What a function leaves in its module stays there for the next call, until the process dies. Use it as a context
-    manager, or close it: it takes memory as long as it is there. It ends when this process does in any case.
+    State of modules stays for the next call until the process dies. Close it, or use it as a context manager, to free
+    the child's memory. The child always ends with this process.
     """
 
     def __init__(self, limits: ResourceLimits, threads: int = 1) -> None:
@@ -34,15 +34,20 @@ class Sandbox:
     def run(
         self, function: Callable[..., Iterable[Any]], *arguments: Any, seconds: float | None = None
     ) -> Iterator[Any]:
-        """The results of `function(*arguments)` in the child, each made there when it is asked for here.
+        """Yield the results of `function(*arguments)`, each made in the child when it is requested here.
 
-        What a generator function returns, and does not yield, is its last result: it saves a way to and fro. Where this
-        iterator is closed early, so is the one there. What the function raises is raised here; an error
-        that cannot leave its process has a stand-in whose class is called the same. Raises Crashed or TimedOut, both
-        Died, where the process ends before the call does, and NotStarted where it never began.
+        If this iterator is closed early, so is the one in the child.
 
-        Function and arguments go by cloudpickle, the function once for calls in a row: what many calls have in common
-        is best bound to it by `functools.partial`. seconds: for each result of this call, in place of the limit's.
+        Args:
+            function: Returns an iterable. A value that a generator returns is its last result, which saves a message.
+                It is sent by cloudpickle, once for calls in a row: bind what they share to it by `functools.partial`.
+            arguments: Its arguments, sent by cloudpickle.
+            seconds: Time limit per result of this call, in place of that of `limits`.
+
+        Raises:
+            Crashed, TimedOut: The process ended before the call did; both are Died.
+            NotStarted: The process could not start to serve calls.
+            Exception: What the function raises, or a stand-in whose class has the same name if it cannot be pickled.
         """
         thread = self._free.get()
         try:
@@ -52,12 +57,12 @@ class Sandbox:
             self._free.put(thread)
 
     def renew(self) -> None:
-        """Have further calls run in another process; this one ends once those are done that are in it."""
+        """Run further calls in another process; this one ends after its last call."""
         with self._lock:
             self._process = None
 
     def close(self) -> None:
-        """End the process; a further run starts another."""
+        """End the process; the next call starts another one."""
         with self._lock:
             process, self._process = self._process, None
         if process is not None:
@@ -70,7 +75,7 @@ class Sandbox:
         self.close()
 
     def _ready(self, function: Callable[..., Any]) -> tuple[ChildProcess, bytes]:
-        """A living process, and the function as it takes it."""
+        """Return a living process, and the pickled function."""
         with self._lock:
             if self._last is None or self._last[0] is not function:
                 self._last = function, cloudpickle.dumps(function)

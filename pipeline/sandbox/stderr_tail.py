@@ -1,4 +1,4 @@
-"""What a child writes to its standard error: nothing of it reaches the console, of the last of it something is kept."""
+"""The end of a child's standard error, of which nothing reaches the console."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from typing import IO
 
 from pipeline.storage import redact
 
-_KEPT = 4096  # bytes
-_SHOWN = 200  # characters
-_ENDING = 1.0  # seconds that a process which has ended takes to say its last
+_TAIL_BYTES = 4096
+_LINE_CHARACTERS = 200
+_DRAIN_SECONDS = 1.0  # to read the rest after the process has ended
 
 
 class StderrTail:
-    """Reads a pipe to its end, however much is written to it."""
+    """Reads a pipe to its end in a thread and keeps the last bytes."""
 
     def __init__(self, pipe: IO[bytes] | None) -> None:
         assert pipe is not None
-        self._kept = b""
+        self._tail = b""
         self._thread = threading.Thread(target=self._read, args=(pipe,), name="child-stderr", daemon=True)
         self._thread.start()
 
     def last_line(self) -> str:
-        """The last line of a process that has ended, without secrets and cut to read well."""
-        self._thread.join(_ENDING)  # a grandchild may hold the pipe open
-        lines = redact(self._kept.decode(errors="replace")).split("\n")
-        told = [line.strip() for line in lines if line.strip()]
-        return told[-1][:_SHOWN] if told else ""
+        """Return the last line of a process that has ended, redacted and cut to 200 characters."""
+        self._thread.join(_DRAIN_SECONDS)  # a grandchild may hold the pipe open
+        lines = redact(self._tail.decode(errors="replace")).split("\n")
+        texts = [line.strip() for line in lines if line.strip()]
+        return texts[-1][:_LINE_CHARACTERS] if texts else ""
 
     def _read(self, pipe: IO[bytes]) -> None:
         with pipe:
-            while data := os.read(pipe.fileno(), _KEPT):
-                self._kept = (self._kept + data)[-_KEPT:]
+            while data := os.read(pipe.fileno(), _TAIL_BYTES):
+                self._tail = (self._tail + data)[-_TAIL_BYTES:]

@@ -1,6 +1,6 @@
-"""Messages between a process and its child: a pickle, and beside it the memory of arrays as it lies.
+"""Messages between a process and its child: a pickle, and the buffers of large arrays next to it.
 
-An array is sent from where it is and received into memory of its own, never through a copy in a pickle.
+An array is sent from its own memory and received into new memory, without a copy in the pickle.
 """
 
 from __future__ import annotations
@@ -15,51 +15,53 @@ from typing import Any, NamedTuple, cast
 import cloudpickle
 
 _HEAD = struct.Struct("<BIQ")  # kind, number of buffers, bytes of the pickle
-_SMALL = 1 << 14  # bytes of an array up to which it stays in the pickle: beside it, it would take longer
-_AHEAD = 1 << 16  # bytes that are received before it is known whose they are
+_IN_PICKLE_BYTES = 1 << 14  # smaller arrays stay in the pickle, which is faster
+_READ_AHEAD_BYTES = 1 << 16
 
 
 class Kind(IntEnum):
-    """What a message is. From the parent: a call, and after each result whether it goes on. The child has the rest."""
+    """Kinds of message. The parent sends the first three: a call, and after each result whether to continue."""
 
     CALL = 1
     NEXT = 2
     STOP = 3
     RESULT = 4
-    LAST = 5  # a result with which the call ends
+    LAST = 5  # a result that ends the call
     END = 6
     ERROR = 7
 
 
 class Message(NamedTuple):
-    """A kind, and a value as `dumped` makes it."""
+    """A kind and a pickled value, as `dump_message` makes it."""
 
     kind: Kind
     pickled: bytes | bytearray = b""
     buffers: tuple[Any, ...] = ()
 
-    def together(self, function: bytes) -> Message:
-        """The message with a pickled function before its buffers."""
+    def with_function(self, function: bytes) -> Message:
+        """Return the message with a pickled function as its first buffer."""
         return self._replace(buffers=(function, *self.buffers))
 
-    def apart(self) -> tuple[bytes, Message]:
-        """The function, and the message without it."""
+    def split_function(self) -> tuple[bytes, Message]:
+        """Return the pickled function, and the message without it."""
         return self.buffers[0], self._replace(buffers=self.buffers[1:])
 
-    @property
-    def value(self) -> Any:
-        """The value again. Raises what unpickling it raises."""
+    def load(self) -> Any:
+        """Unpickle the value. Raises what unpickling it raises."""
         return pickle.loads(self.pickled, buffers=self.buffers)  # noqa: S301 - of our own child or parent
 
 
-def dumped(kind: Kind, value: Any) -> Message:
-    """The message of a value. cloudpickle takes along what the other side could not import, as a class of a notebook;
-    of results, which are many and made of what both sides have, only where pickle fails, for it takes longer."""
+def dump_message(kind: Kind, value: Any) -> Message:
+    """Return the message of a value.
+
+    cloudpickle also sends what the other side cannot import, such as a class of a notebook. It is slower: results,
+    which are many, use it only if pickle fails.
+    """
     buffers: list[memoryview] = []
 
     def take(buffer: pickle.PickleBuffer) -> bool:
         raw = buffer.raw()
-        if raw.nbytes <= _SMALL:
+        if raw.nbytes <= _IN_PICKLE_BYTES:
             return True
         buffers.append(raw)
         return False
@@ -74,21 +76,21 @@ def dumped(kind: Kind, value: Any) -> Message:
 
 
 class Transport:
-    """One end of a pair of sockets, over which messages go to and fro: each side waits for the other's answer."""
+    """One end of a pair of sockets. Each side waits for the other's answer."""
 
     def __init__(self, end: socket.socket) -> None:
         self._end = end
-        self._file = cast(io.BufferedReader, end.makefile("rb", _AHEAD))
+        self._file = cast(io.BufferedReader, end.makefile("rb", _READ_AHEAD_BYTES))
 
     def fileno(self) -> int:
-        """The descriptor, which has something to read when there is a message or nobody at the other end."""
+        """Return the descriptor: it is readable if there is a message or the other end is closed."""
         return self._end.fileno()
 
     def send(self, message: Message) -> None:
-        """Send a message whole. OSError where nobody is there any more."""
+        """Send a whole message. Raises OSError if the other end is closed."""
         sizes = struct.pack(f"<{len(message.buffers)}Q", *map(len, message.buffers))
         head = _HEAD.pack(message.kind, len(message.buffers), len(message.pickled))
-        if sum(map(len, message.buffers)) <= _AHEAD:
+        if sum(map(len, message.buffers)) <= _READ_AHEAD_BYTES:
             self._end.sendall(b"".join((head, sizes, message.pickled, *message.buffers)))
             return
         self._end.sendall(b"".join((head, sizes, message.pickled)))
@@ -96,14 +98,14 @@ class Transport:
             self._end.sendall(buffer)
 
     def receive(self) -> Message:
-        """The next message, once it is there. EOFError or OSError where the other end is gone."""
-        kind, count, size = _HEAD.unpack(self._filled(_HEAD.size))
-        sizes = struct.unpack(f"<{count}Q", self._filled(8 * count))
-        return Message(Kind(kind), self._filled(size), tuple(map(self._filled, sizes)))
+        """Wait for the next message. Raises EOFError or OSError if the other end is closed."""
+        kind, count, size = _HEAD.unpack(self._read(_HEAD.size))
+        sizes = struct.unpack(f"<{count}Q", self._read(8 * count))
+        return Message(Kind(kind), self._read(size), tuple(map(self._read, sizes)))
 
-    def _filled(self, size: int) -> bytearray:
-        """The next so many bytes."""
+    def _read(self, size: int) -> bytearray:
+        """Return the next `size` bytes."""
         data = bytearray(size)
         if size and self._file.readinto(data) != size:
-            raise EOFError("the other end is gone")
+            raise EOFError("the other end is closed")
         return data

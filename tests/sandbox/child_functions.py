@@ -8,12 +8,13 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from pipeline.sandbox import Started
 from pipeline.storage import StorageError
 from pipeline.storage.errors import translated_errors
 
@@ -87,6 +88,23 @@ def die(how: str) -> Iterator[str]:
 
 def allocate(size: int) -> Iterator[int]:
     yield np.ones(size, np.uint8).nbytes
+
+
+def allocate_from(size: int, first: int) -> Iterator[int]:
+    yield from list(allocate(size))[first:]
+
+
+def work_on(folder: Path, names: Sequence[str]) -> Iterator[Started | str]:
+    """Name each item and give it back, unless its name says otherwise; a file counts each attempt."""
+    for name in names:
+        yield Started(name)
+        attempts = len(list(folder.glob(f"{name}-*")))
+        (folder / f"{name}-{attempts}").touch()
+        if name == "crash" or (name == "crash once" and not attempts):
+            os.abort()
+        if name == "error":
+            raise ValueError(f"cannot work on {name}")
+        yield name
 
 
 def chatter() -> Iterator[str]:
