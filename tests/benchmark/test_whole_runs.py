@@ -93,6 +93,7 @@ def labels(parts: Path) -> dict[str, dict[str, Any]]:
     return {Path(row["path"]).name: row for row in ds.dataset(parts).to_table().to_pylist()}
 
 
+@pytest.mark.slow
 def test_plain_ray_gives_the_same_labels(cluster, checkpoint, images, tmp_path):
     baseline_ray.write(asked_for(images, tmp_path / "plain", checkpoint))
     options = RunOptions(

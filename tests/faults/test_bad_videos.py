@@ -71,6 +71,7 @@ def at(shown: list[tuple[float, np.ndarray]], time: float) -> np.ndarray:
     return [frame for seconds, frame in shown if seconds <= time + 1e-6][-1]
 
 
+@pytest.mark.slow
 def test_bad_films_cost_themselves_only_where_pairs_are_asked_for(run: Run, checkpoints, folder: Path) -> None:
     model = checkpoints(FLOW)
     found = run("optical-flow", model, folder, fps=FPS, array_dtype="float32", shard_size=16)

@@ -31,9 +31,8 @@ ON_DISK = (
 )
 
 
-def test_drivers_that_die_in_planning_and_in_the_middle_of_a_commit_lose_nothing(job):
+def test_driver_killed_between_a_part_and_its_quarantine_loses_nothing(job):
     run = job(8, damaged=(0, 2, 4, 6))  # one in each shard, so that each has a quarantine part to lose
-    run.driver_killed_at("plan.segment-put")
     run.driver_killed_while_a_worker_is_at("commit.part-put", outlived=False)
     (part,) = set(run.output.keys("predictions/"))
     assert part.replace("predictions", "quarantine") not in run.output.keys("quarantine/")

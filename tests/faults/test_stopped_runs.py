@@ -45,21 +45,21 @@ def left(driver: subprocess.Popen[str], number: signal.Signals) -> str:
 
 
 def test_a_run_that_is_stopped_writes_its_state_says_how_to_go_on_and_leaves(options, put_pictures, tmp_path, cluster):
-    put_pictures(Path(options.input), range(120), damaged=(3,))
+    put_pictures(Path(options.input), range(60), damaged=(3,))
     driver = started(options, tmp_path / "points")
     wait_for(lambda: len(parts(options)) >= 5, driver)
     said = left(driver, signal.SIGTERM)
-    left_over = re.search(r"stopped by SIGTERM; the same command resumes the run; (\d+) of 60 shards are left", said)
+    left_over = re.search(r"stopped by SIGTERM; the same command resumes the run; (\d+) of 30 shards are left", said)
     assert left_over is not None, said
     assert "Traceback" not in said
     output = Store(options.output)
     heard = read_receipts(output, read_run(output).run)
     assert len(heard) >= 1, "what was heard is written down"
-    assert int(left_over[1]) == 60 - len(heard) > 0
+    assert int(left_over[1]) == 30 - len(heard) > 0
     known = parts(options)
     time.sleep(2)
     assert parts(options) == known, "nobody goes on with it"
-    assert execute(options).rows == 119
+    assert execute(options).rows == 59
     assert {name: found for name, found in parts(options).items() if name in known} == known
 
 

@@ -163,6 +163,7 @@ def test_a_submitted_job_runs_there_and_its_log_and_end_come_back(head: Head, jo
     assert known["entrypoint"] == "python -m jobs.run --job job.yaml"
 
 
+@pytest.mark.slow
 def test_too_much_quarantined_there_exits_3_here(head: Head, job: Callable[..., Any]) -> None:
     path, output = job(damaged=(3, 4, 5))
     ended = head.tell("perceiver", "submit", path, "--address", head.address)

@@ -83,13 +83,13 @@ def assert_near(one: Any, other: Any, name: str) -> None:
         assert one == other, name
 
 
-def test_texts(desk: Desk, tmp_path: Path) -> None:
+KEEP: dict[str, Any] = {"latents": True, "array_dtype": "float32"}
+
+
+def test_masks_are_filled_from_the_latents_of_each_window(desk: Desk, tmp_path: Path) -> None:
     (desk.input / "a.txt").write_text("\n".join(TEXTS))
-    keep: dict[str, Any] = {"latents": True, "array_dtype": "float32"}
-    language, labels = checkpoint(tmp_path, MASKED_LM), checkpoint(tmp_path, SEQUENCE)
-    filled = desk.run("fill-mask", language, "filled", **keep)
-    labelled = desk.run("text-classification", labels, "labelled", logits=True, **keep)
-    features = desk.run("feature-extraction", labels, "features", **keep)
+    language = checkpoint(tmp_path, MASKED_LM)
+    filled = desk.run("fill-mask", language, "filled", **KEEP)
     desk.without_inputs()
     assert_same(desk.run("fill-mask", language, "filled-2", from_latents="filled"), filled)
     best = desk.run("fill-mask", language, "filled-3", from_latents="filled", top_k=1)
@@ -97,6 +97,15 @@ def test_texts(desk: Desk, tmp_path: Path) -> None:
         for mask, its_five in zip(one["masks"], other["masks"], strict=True):
             assert_near(mask["candidates"], its_five["candidates"][:1], "candidates")
     assert [len(row["latents"]) // (6 * 32) for row in filled] == [1, 0, 0, 2, 1], "windows of texts with masks"
+
+
+@pytest.mark.slow
+def test_texts_are_labelled_and_embedded_from_latents(desk: Desk, tmp_path: Path) -> None:
+    (desk.input / "a.txt").write_text("\n".join(TEXTS))
+    labels = checkpoint(tmp_path, SEQUENCE)
+    labelled = desk.run("text-classification", labels, "labelled", logits=True, **KEEP)
+    features = desk.run("feature-extraction", labels, "features", **KEEP)
+    desk.without_inputs()
     assert_same(desk.run("text-classification", labels, "l2", from_latents="labelled", logits=True), labelled)
     assert_same(desk.run("feature-extraction", labels, "f2", from_latents="labelled"), features)
 
@@ -126,15 +135,27 @@ def test_flow_at_other_points(desk: Desk, tmp_path: Path) -> None:
         np.testing.assert_allclose(np.reshape(row["flow"], (2, 2)), [whole[5, 3], whole[27, 35]], rtol=1e-4, atol=1e-4)
 
 
-def test_other_frames_of_clips_and_the_label_only(desk: Desk, tmp_path: Path) -> None:
+def clip_model_and_latents(desk: Desk) -> tuple[Path, list[dict]]:
+    """A model of clips of four frames, and the rows of a run by it, called `one`, whose INPUT is gone."""
     shape = {"num_frames": 4, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 4, 16, 16]}
     make_video(desk.input / "m.mp4", seconds=0.5, size=(32, 24), audio_rate=48_000)
-    task, model = "multimodal-autoencoding", checkpoint(tmp_path, MULTIMODAL, **shape)
-    before = desk.run(task, model, "one", latents=True, array_dtype="float32", arrays=True, logits=True)
+    model = checkpoint(desk.folder, MULTIMODAL, **shape)
+    rows = desk.run("multimodal-autoencoding", model, "one", arrays=True, logits=True, **KEEP)
     desk.without_inputs()
-    again = desk.run(task, model, "two", from_latents="one", arrays=True, logits=True)
+    return model, rows
+
+
+@pytest.mark.slow
+def test_clips_are_decoded_again_without_their_inputs(desk: Desk) -> None:
+    model, before = clip_model_and_latents(desk)
+    again = desk.run("multimodal-autoencoding", model, "two", from_latents="one", arrays=True, logits=True)
     assert_same(again, before, without=("video_psnr_db", "audio_psnr_db"))
-    assert {row["video_psnr_db"] for row in again} == {None}, "what was read is gone"
+    assert {row["video_psnr_db"] for row in again} == {None}, "the frames that were read are gone"
+
+
+def test_other_frames_of_clips_and_the_label_only(desk: Desk) -> None:
+    task = "multimodal-autoencoding"
+    model, before = clip_model_and_latents(desk)
     some = desk.run(task, model, "three", from_latents="one", arrays=True, frames="3,1", outputs="video")
     for row, whole in zip(some, before, strict=True):
         frames = np.reshape(whole["frames"], (4, -1))
@@ -145,6 +166,7 @@ def test_other_frames_of_clips_and_the_label_only(desk: Desk, tmp_path: Path) ->
     assert "audio" not in label[0]
 
 
+@pytest.mark.slow
 def test_half_precision_is_near(desk: Desk, tmp_path: Path) -> None:
     Image.fromarray(skimage.data.chelsea()).save(desk.input / "cat.png")
     vision = checkpoint(tmp_path, CONV)
