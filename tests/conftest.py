@@ -83,7 +83,7 @@ def s3() -> Iterator[S3]:
         server.terminate()
 
 
-class Wire(Proxy):
+class RecordingProxy(Proxy):
     """A proxy before the S3 server, which does to requests what it is told and keeps a list of its answers."""
 
     def __init__(self, upstream: str) -> None:
@@ -112,16 +112,16 @@ class Wire(Proxy):
 
 
 @pytest.fixture
-def wire(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wire]:
+def s3_proxy(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingProxy]:
     """The way from this process to the S3 server, for stores that connect during the test."""
-    with Wire(s3.endpoint) as wire:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", wire.endpoint)
-        yield wire
+    with RecordingProxy(s3.endpoint) as s3_proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", s3_proxy.endpoint)
+        yield s3_proxy
 
 
 @pytest.fixture
-def faulty(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FaultyProxy]]:
-    """`faulty(rate=0.2, seed=7)`: from then on, a way to the S3 server on which that share of the requests fails, for
+def faulty_s3(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FaultyProxy]]:
+    """`faulty_s3(rate=0.2, seed=7)`: from then on, a way to the S3 server on which that share of the requests fails, for
     stores that connect during the test and processes that start in it."""
     with contextlib.ExitStack() as running:
 
@@ -168,8 +168,8 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def put_pictures() -> Callable[..., None]:
-    """`put_pictures(folder, numbers, damaged=())`: files like `0007.png`, `0008.jpg` of several sizes and modes."""
+def write_images() -> Callable[..., None]:
+    """`write_images(folder, numbers, damaged=())`: files like `0007.png`, `0008.jpg` of several sizes and modes."""
 
     def put(folder: Path, numbers: Iterable[int], damaged: Collection[int] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -187,7 +187,7 @@ def put_pictures() -> Callable[..., None]:
 
 
 @pytest.fixture
-def pictures(tmp_path: Path, put_pictures: Callable[..., None]) -> Path:
+def image_folder(tmp_path: Path, write_images: Callable[..., None]) -> Path:
     """A folder of 60 picture files, of which 5, 17, 18, 42 and 59 are damaged."""
-    put_pictures(tmp_path / "pictures", range(60), damaged=(5, 17, 18, 42, 59))
-    return tmp_path / "pictures"
+    write_images(tmp_path / "images", range(60), damaged=(5, 17, 18, 42, 59))
+    return tmp_path / "images"

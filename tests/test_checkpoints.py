@@ -50,12 +50,12 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir()}
 
 
-def test_checkpoint_files_are_downloaded_once(uri: str, cache: Path, wire) -> None:
+def test_checkpoint_files_are_downloaded_once(uri: str, cache: Path, s3_proxy) -> None:
     folder = fetch(uri)
     assert contents(folder) == FILES
     assert fetch(uri) == folder
     assert list(cache.iterdir()) == [folder]
-    gets = [path for method, path, *_ in wire.seen if method == "GET" and "list-type" not in path]
+    gets = [path for method, path, *_ in s3_proxy.seen if method == "GET" and "list-type" not in path]
     assert len(gets) == len(FILES) + 3, "the large file in chunks, nothing twice"
 
 
@@ -68,8 +68,8 @@ def test_changed_checkpoint_is_downloaded_again(uri: str, s3) -> None:
     assert contents(before) == FILES
 
 
-def test_download_survives_a_faulty_store(uri: str, faulty) -> None:
-    proxy = faulty(rate=0.5, seed=5, stall=0.1)
+def test_download_survives_a_faulty_store(uri: str, faulty_s3) -> None:
+    proxy = faulty_s3(rate=0.5, seed=5, stall=0.1)
     for name in map(str, range(4)):
         os.environ["PERCEIVER_CACHE"] = f"{os.environ['PERCEIVER_CACHE']}{name}"
         assert contents(fetch(uri)) == FILES
@@ -102,21 +102,21 @@ def test_download_survives_a_lost_connection(uri: str, s3, monkeypatch: pytest.M
     assert outage.resets > 3
 
 
-def test_store_that_stays_down_is_named(uri: str, wire, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_store_that_stays_down_is_named(uri: str, s3_proxy, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
-    wire.statuses = [(503, "SlowDown")] * 20
+    s3_proxy.statuses = [(503, "SlowDown")] * 20
     with pytest.raises(CheckpointError, match=f"checkpoint {uri} cannot be read: .*SlowDown"):
         fetch(uri)
     assert not cache.exists()
 
 
 @pytest.mark.parametrize("status", [403, (400, "ExpiredToken")])
-def test_denied_checkpoint_is_named_without_secrets(uri: str, wire, status: object) -> None:
-    wire.statuses = [status] * 5
+def test_denied_checkpoint_is_named_without_secrets(uri: str, s3_proxy, status: object) -> None:
+    s3_proxy.statuses = [status] * 5
     with pytest.raises(CheckpointError, match=f"checkpoint {uri} cannot be read: no access when listing") as caught:
         fetch(uri)
     assert "canary" not in str(caught.value)
-    assert len(wire.seen) == 1
+    assert len(s3_proxy.seen) == 1
 
 
 @pytest.mark.parametrize(

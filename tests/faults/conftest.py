@@ -117,8 +117,8 @@ def options(tmp_path: Path, checkpoint: Path) -> RunOptions:
 
 
 @pytest.fixture
-def wrapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Slow]], None]:
-    """`wrapped(Slow)`: runs of this process use the real head in that wrapper."""
+def wrap_head(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Slow]], None]:
+    """`wrap_head(Slow)`: runs of this process use the real head in that wrapper."""
     head_for = checks.head_for
 
     def wrap(kind: type[Slow]) -> None:
@@ -128,12 +128,12 @@ def wrapped(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Slow]], None]:
 
 
 @pytest.fixture
-def job(tmp_path: Path, checkpoint: Path, put_pictures: Callable[..., None]) -> Callable[..., Job]:
+def job(tmp_path: Path, checkpoint: Path, write_images: Callable[..., None]) -> Callable[..., Job]:
     """`job(24, damaged=(0, 3))`: a run of so many pictures in shards of `shard_size`, on disk or in S3."""
 
     def make(count: int, damaged: Collection[int], *, shard_size: int = 2, s3: Any = None) -> Job:
         folder = tmp_path / "in"
-        put_pictures(folder, range(count), damaged)
+        write_images(folder, range(count), damaged)
         source, output = str(folder), str(tmp_path / "out")
         if s3 is not None:
             source, output = s3.bucket("pictures"), s3.bucket("labels") + "/run one"
@@ -156,6 +156,6 @@ def s3_or_none(request: pytest.FixtureRequest) -> Any:
 
 
 @pytest.fixture
-def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def secrets_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder for what a user has secrets in."""
     return tmp_path_factory.mktemp("elsewhere")

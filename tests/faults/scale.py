@@ -44,7 +44,7 @@ UNHEARD = 300  # shards with a part, and no receipt
 LEAVING = 120.0  # seconds that a driver takes at most after SIGTERM
 
 
-def put_pictures(folder: Path, count: int, *, flat: bool = False) -> None:
+def write_images(folder: Path, count: int, *, flat: bool = False) -> None:
     """Files by the keys that the bucket has, or all of them in one folder."""
     originals = [folder.with_name(f"picture{number}") for number in range(DIFFERENT)]
     for number, original in enumerate(originals):
@@ -65,7 +65,7 @@ def peak(pid: int) -> float:
 def plan(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
     """Plan so many objects in a process of its own."""
     if asked.local or asked.flat:
-        put_pictures(folder / "in", asked.objects, flat=asked.flat)
+        write_images(folder / "in", asked.objects, flat=asked.flat)
         return _planned(folder, str(folder / "in"), {})
     with listing_server(asked.objects) as endpoint:
         return _planned(folder, "s3://pictures", CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint})
@@ -81,7 +81,7 @@ def _planned(folder: Path, uri: str, environment: dict[str, str]) -> dict[str, A
 
 def resume(folder: Path, shards: int) -> dict[str, Any]:
     """Interrupt a run of so many shards in the middle, as it were, and run it again until a replica has a shard."""
-    put_pictures(folder / "in", shards)
+    write_images(folder / "in", shards)
     options = RunOptions(
         task="image-classification",
         input=str(folder / "in"),
@@ -111,7 +111,7 @@ def resume(folder: Path, shards: int) -> dict[str, Any]:
 
 def run(folder: Path, units: int) -> dict[str, Any]:
     """Predict so many pictures, and watch who takes how much."""
-    put_pictures(folder / "in", units)
+    write_images(folder / "in", units)
     command = [sys.executable, "-m", "jobs.run", "image-classification", str(folder / "in"), str(folder / "out")]
     command += ["--checkpoint", str(folder / "model"), "--address", "local", "--shard-size", "20"]
     began = time.monotonic()

@@ -186,11 +186,11 @@ def test_secrets_in_a_uri_are_refused_and_never_shown(tmp_path: Path, checkpoint
 
 @pytest.mark.parametrize("status", [400, 403])  # S3 answers a HEAD with an expired token by 400
 def test_no_access_ends_the_run_and_names_the_uri(
-    s3: Any, wire: Any, tmp_path: Path, checkpoints, cluster: None, status: int
+    s3: Any, s3_proxy: Any, tmp_path: Path, checkpoints, cluster: None, status: int
 ) -> None:
     uri = s3.bucket("denied")
     s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key="in/a.txt", Body=b"text")
-    wire.statuses = [status] * 100
+    s3_proxy.statuses = [status] * 100
     places = [f"{uri}/in", str(tmp_path / "out"), "--checkpoint", str(checkpoints(SEQUENCE))]
     result = CliRunner().invoke(app, ["run", "text-classification", *places])
     told = " ".join(result.output.split())

@@ -49,10 +49,10 @@ def assert_only_these(found: Outcome, harm: dict[str, str]) -> None:
 
 
 def test_pictures_that_do_harm_cost_themselves_only(
-    run: Run, reading: Any, checkpoint: Path, put_pictures: Any, tmp_path: Path
+    run: Run, reading: Any, checkpoint: Path, write_images: Any, tmp_path: Path
 ) -> None:
     reading(harmful_units.HARMFUL_IMAGES)
-    put_pictures(tmp_path / "in", range(24))
+    write_images(tmp_path / "in", range(24))
     for number, does in enumerate(REASONS):
         (tmp_path / f"in/{7 * number:04d}-{does}.jpg").write_bytes((tmp_path / "in/0000.jpg").read_bytes())
     found = run("image-classification", checkpoint, tmp_path / "in", **LIMITS)
@@ -61,10 +61,10 @@ def test_pictures_that_do_harm_cost_themselves_only(
 
 
 def test_samples_that_do_harm_cost_none_of_their_archive(
-    run: Run, reading: Any, checkpoint: Path, put_pictures: Any, tmp_path: Path
+    run: Run, reading: Any, checkpoint: Path, write_images: Any, tmp_path: Path
 ) -> None:
     reading(harmful_units.HARMFUL_TAR)
-    put_pictures(tmp_path / "pictures", range(10))
+    write_images(tmp_path / "pictures", range(10))
     (tmp_path / "in").mkdir()
     with tarfile.open(tmp_path / "in/a.tar", "w") as archive:
         for path in sorted((tmp_path / "pictures").iterdir()):
@@ -87,8 +87,8 @@ def test_films_that_do_harm_cost_no_other(run: Run, reading: Any, checkpoints: A
     assert [len(found.predicted(f"{name}.mp4")) for name in ("a-good", "play-crash", "z-good")] == [5, 3, 5]
 
 
-def test_trusted_inputs_are_read_without_a_child(run: Run, checkpoint: Path, put_pictures: Any, tmp_path: Path) -> None:
-    put_pictures(tmp_path / "in", range(8), damaged=(5,))
+def test_trusted_inputs_are_read_without_a_child(run: Run, checkpoint: Path, write_images: Any, tmp_path: Path) -> None:
+    write_images(tmp_path / "in", range(8), damaged=(5,))
     limits = {"unit_seconds": 1e-6, "unit_memory": 1e-6}  # with which nothing could be read in one
     found = run("image-classification", checkpoint, tmp_path / "in", trusted_inputs=True, **limits)
     assert (len(found.rows), list(found.quarantined)) == (7, ["0005.png"])

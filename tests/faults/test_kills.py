@@ -58,8 +58,8 @@ def drivers_of(options: RunOptions) -> set[str]:
 
 
 @pytest.mark.slow
-def test_killed_run_resumes_without_loss(options, put_pictures, tmp_path, cluster):
-    put_pictures(Path(options.input), range(240), damaged=(3, 100))
+def test_killed_run_resumes_without_loss(options, write_images, tmp_path, cluster):
+    write_images(Path(options.input), range(240), damaged=(3, 100))
     kill_after(options, Points(tmp_path / "points"), 10)
     known, drivers = parts(options), drivers_of(options)
     assert 10 <= len(known) < 120
@@ -76,9 +76,9 @@ class Deadly(Slow):
 
 
 @pytest.mark.slow
-def test_a_killed_replica_costs_no_row(options, put_pictures, cluster, wrapped):
-    put_pictures(Path(options.input), range(60), damaged=(3,))
-    wrapped(Slow)
+def test_a_killed_replica_costs_no_row(options, write_images, cluster, wrap_head):
+    write_images(Path(options.input), range(60), damaged=(3,))
+    wrap_head(Slow)
     killed: list[int] = []
 
     def kill() -> None:
@@ -97,10 +97,10 @@ def test_a_killed_replica_costs_no_row(options, put_pictures, cluster, wrapped):
     assert len(ids(options)) == len(set(ids(options))) == summary.rows == 59
 
 
-def test_a_unit_that_kills_its_process_each_time_is_found_and_costs_no_other(options, put_pictures, cluster, wrapped):
-    put_pictures(Path(options.input), range(16))
+def test_a_unit_that_kills_its_process_each_time_is_found_and_costs_no_other(options, write_images, cluster, wrap_head):
+    write_images(Path(options.input), range(16))
     Image.new("RGB", (40, 40)).save(Path(options.input, "0005.png"))
-    wrapped(Deadly)
+    wrap_head(Deadly)
     assert execute(options.model_copy(update={"max_quarantine": 0.1})).quarantined == 1
     names = {path.name for path in Path(options.input).iterdir()}
     output = Store(options.output)

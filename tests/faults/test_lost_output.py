@@ -35,9 +35,9 @@ def use_again(output: Store) -> None:
 
 
 def test_output_that_is_deleted_under_a_run_and_used_again_holds_the_new_run_only(
-    tmp_path: Path, checkpoint: Path, put_pictures: Callable[..., None], cluster: None
+    tmp_path: Path, checkpoint: Path, write_images: Callable[..., None], cluster: None
 ) -> None:
-    put_pictures(tmp_path / "in", range(40), damaged=(3, 21))
+    write_images(tmp_path / "in", range(40), damaged=(3, 21))
     output = Store(str(tmp_path / "out"))
     given = {"input": str(tmp_path / "in"), "output": output.uri, "checkpoint": str(checkpoint)}
     options = RunOptions(task="image-classification", shard_size=2, **given)

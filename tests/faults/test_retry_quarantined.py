@@ -100,11 +100,11 @@ def test_texts_that_could_not_be_predicted_are_once_the_day_is_better(go, checkp
     assert again.segments == 3, "there is nothing left to plan"
 
 
-def test_files_that_were_mended_are_read_as_they_are_now(go, checkpoint, put_pictures, tmp_path):
+def test_files_that_were_mended_are_read_as_they_are_now(go, checkpoint, write_images, tmp_path):
     folder = tmp_path / "in"
-    put_pictures(folder, range(12), damaged=(3, 4, 9))
+    write_images(folder, range(12), damaged=(3, 4, 9))
     assert counts(go("image-classification", checkpoint, shard_size=4)) == (12, 9, 3)
-    put_pictures(folder, (3,))
+    write_images(folder, (3,))
     (folder / "0004.jpg").unlink()
     again = go("image-classification", checkpoint, shard_size=4, retry_quarantined=True)
     assert counts(again) == (12, 10, 2), "one was mended, one is gone, one is as bad as before"
@@ -127,20 +127,20 @@ def test_a_container_that_was_mended_gives_all_its_units(go, checkpoints, tmp_pa
     assert len(found) == len(set(found)) == 60
 
 
-def test_the_share_that_may_be_quarantined_is_of_what_stands_there_now(go, checkpoint, put_pictures, tmp_path):
+def test_the_share_that_may_be_quarantined_is_of_what_stands_there_now(go, checkpoint, write_images, tmp_path):
     folder = tmp_path / "in"
-    put_pictures(folder, range(10), damaged=(3, 4))
+    write_images(folder, range(10), damaged=(3, 4))
     assert counts(go("image-classification", checkpoint)) == (10, 8, 2)
-    put_pictures(folder, (3, 4))
+    write_images(folder, (3, 4))
     assert counts(go("image-classification", checkpoint, retry_quarantined=True, max_quarantine=0.25)) == (10, 10, 0)
     assert counts(go("image-classification", checkpoint, max_quarantine=0.0)) == (10, 10, 0)
 
 
-def test_a_second_chance_that_is_cut_short_is_resumed(go, checkpoint, put_pictures, tmp_path, monkeypatch):
+def test_a_second_chance_that_is_cut_short_is_resumed(go, checkpoint, write_images, tmp_path, monkeypatch):
     folder = tmp_path / "in"
-    put_pictures(folder, range(8), damaged=(1, 2, 3, 6))
+    write_images(folder, range(8), damaged=(1, 2, 3, 6))
     assert counts(go("image-classification", checkpoint, shard_size=1)) == (8, 4, 4)
-    put_pictures(folder, (1, 2, 3, 6))
+    write_images(folder, (1, 2, 3, 6))
     with monkeypatch.context() as patch:
         patch.setattr(run, "PASSES", ())
         with pytest.raises(RunFailed, match="4 of 12 shards are left"):

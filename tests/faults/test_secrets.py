@@ -75,15 +75,15 @@ TYPED: dict[str, tuple[tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize("typed", TYPED)
 def test_what_is_typed_wrongly_is_repeated_without_its_secret(
-    told: Callable[..., str], pictures: Path, checkpoint: Path, tmp_path: Path, typed: str
+    told: Callable[..., str], image_folder: Path, checkpoint: Path, tmp_path: Path, typed: str
 ) -> None:
     words, said = TYPED[typed]
-    places = {"IN": pictures, "OUT": tmp_path / "out", "MODEL": checkpoint}
+    places = {"IN": image_folder, "OUT": tmp_path / "out", "MODEL": checkpoint}
     assert said in told(2, *(places.get(word, word) for word in words), HF_HUB_OFFLINE="1")
 
 
-def test_a_wrong_job_file_is_shown_without_its_secrets(told: Callable[..., str], elsewhere: Path) -> None:
-    job = elsewhere / "job.yaml"
+def test_a_wrong_job_file_is_shown_without_its_secrets(told: Callable[..., str], secrets_folder: Path) -> None:
+    job = secrets_folder / "job.yaml"
     job.write_text(f"task: {TASK}\ninput: {SECRET_URI}\noutput: out\ncheckpoint: x\npassword: {canary('typed')}\n")
     assert "password is not a valid option" in told(2, "run", "--job", job)
     job.write_text(f"task: {TASK}\ninput: /in\noutput: /out\ncheckpoint: {SECRET_URI}\n")
@@ -95,10 +95,10 @@ def test_a_wrong_job_file_is_shown_without_its_secrets(told: Callable[..., str],
 
 
 def test_a_cluster_s_address_is_shown_without_its_password(
-    told: Callable[..., str], elsewhere: Path, monkeypatch: pytest.MonkeyPatch
+    told: Callable[..., str], secrets_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # which Ray sets where it was started before
-    job = elsewhere / "job.yaml"
+    job = secrets_folder / "job.yaml"
     job.write_text(f"task: {TASK}\ninput: /in\noutput: /out\ncheckpoint: /x\n")
     for address in (f"http://user:{canary('typed')}@host:8265", f"ray://token={canary('typed')}@host:10001"):
         told(2, "submit", job, "--address", address)
@@ -119,13 +119,13 @@ REFUSED = {
 @pytest.mark.parametrize("from_file", [False, True])
 @pytest.mark.parametrize("refused", REFUSED)
 def test_a_store_s_refusal_repeats_no_secret(
-    told, s3, checkpoint: Path, tmp_path: Path, elsewhere: Path, monkeypatch, refused: str, from_file: bool
+    told, s3, checkpoint: Path, tmp_path: Path, secrets_folder: Path, monkeypatch, refused: str, from_file: bool
 ) -> None:
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     refuse, code = REFUSED[refused], 1 if "down" in refused else 2
     with Gateway(s3.endpoint, refuse) as gateway:
         words = ("run", TASK, "s3://bucket/*.png", tmp_path / "out", "--checkpoint", checkpoint)
-        credentials = profile(elsewhere) if from_file else CREDENTIALS
+        credentials = profile(secrets_folder) if from_file else CREDENTIALS
         said = told(code, *words, credentials=credentials, **gateway.variables)
     assert re.search(r": \w+ .* \*\*\* \(\w+\)", said), "the store's words are there, without what they repeat"
     assert "Traceback" not in said

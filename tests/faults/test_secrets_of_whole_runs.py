@@ -60,17 +60,17 @@ class Command:
 
 
 @pytest.fixture
-def command(s3, checkpoint: Path, tmp_path: Path, elsewhere: Path) -> Iterator[Command]:
+def command(s3, checkpoint: Path, tmp_path: Path, secrets_folder: Path) -> Iterator[Command]:
     """Of two good pictures and a table whose damaged rows make words with secrets in them, which lie elsewhere."""
-    put_inputs(elsewhere / "in")
+    put_inputs(secrets_folder / "in")
     (tmp_path / "home").mkdir()
     session = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     env = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}  # Ray sets it
     env |= CREDENTIALS | {"HOME": str(tmp_path / "home"), "RAY_TMPDIR": str(session)}
     env |= {"RAY_BACKEND_LOG_LEVEL": "info", "OMP_NUM_THREADS": "1"}
-    words = [TASK, str(elsewhere / "in"), str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
+    words = [TASK, str(secrets_folder / "in"), str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
     words += ["--max-quarantine", "1", "--shard-size", "2"]
-    points = Points(elsewhere / "points")
+    points = Points(secrets_folder / "points")
     yield Command(folder=tmp_path, session=session, points=points, words=words, env=env)
     points.clear()
     shutil.rmtree(session, ignore_errors=True)
@@ -94,16 +94,16 @@ def messages(folder: Path) -> list[str]:
     return [row["message"] for table in tables for row in table.to_pylist()]
 
 
-def test_a_run_leaves_no_secret(command: Command, s3, elsewhere: Path) -> None:
+def test_a_run_leaves_no_secret(command: Command, s3, secrets_folder: Path) -> None:
     """On S3, its credentials in a file, by way of a proxy with a password."""
     bucket = s3.bucket("secrets").removeprefix("s3://")
-    for path in (elsewhere / "in").iterdir():
+    for path in (secrets_folder / "in").iterdir():
         s3.client.upload_file(str(path), bucket, f"in/{path.name}")
     command.words[1:3] = [f"s3://{bucket}/in", f"s3://{bucket}/out"]
     for name in CREDENTIALS:
         command.env.pop(name) if name.startswith("AWS_") else None
     with Gateway(s3.endpoint) as gateway:
-        said = command.run(0, **profile(elsewhere), **gateway.variables)
+        said = command.run(0, **profile(secrets_folder), **gateway.variables)
         assert gateway.users == {gateway.user}
     assert "done: 7 rows and 4 quarantined" in said
     for found in s3.client.list_objects_v2(Bucket=bucket, Prefix="out/")["Contents"]:
@@ -116,9 +116,9 @@ def test_a_run_leaves_no_secret(command: Command, s3, elsewhere: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_is_refused_in_the_middle_leaves_no_secret(command: Command, s3, elsewhere: Path) -> None:
+def test_a_run_that_is_refused_in_the_middle_leaves_no_secret(command: Command, s3, secrets_folder: Path) -> None:
     bucket = s3.bucket("refused").removeprefix("s3://")
-    for path in (elsewhere / "in").iterdir():
+    for path in (secrets_folder / "in").iterdir():
         s3.client.upload_file(str(path), bucket, f"in/{path.name}")
     command.words[1] = f"s3://{bucket}/in"
     refuse = refusal(403, "AccessDenied", "You are not allowed to read with")

@@ -44,8 +44,8 @@ def left(driver: subprocess.Popen[str], number: signal.Signals) -> str:
     return " ".join(said.split())
 
 
-def test_a_run_that_is_stopped_writes_its_state_says_how_to_go_on_and_leaves(options, put_pictures, tmp_path, cluster):
-    put_pictures(Path(options.input), range(60), damaged=(3,))
+def test_a_run_that_is_stopped_writes_its_state_says_how_to_go_on_and_leaves(options, write_images, tmp_path, cluster):
+    write_images(Path(options.input), range(60), damaged=(3,))
     driver = started(options, tmp_path / "points")
     wait_for(lambda: len(parts(options)) >= 5, driver)
     said = left(driver, signal.SIGTERM)
@@ -63,8 +63,8 @@ def test_a_run_that_is_stopped_writes_its_state_says_how_to_go_on_and_leaves(opt
     assert {name: found for name, found in parts(options).items() if name in known} == known
 
 
-def test_ctrl_c_while_planning_leaves_at_once(options, put_pictures, tmp_path, cluster):
-    put_pictures(Path(options.input), range(8))
+def test_ctrl_c_while_planning_leaves_at_once(options, write_images, tmp_path, cluster):
+    write_images(Path(options.input), range(8))
     points = tmp_path / "points"
     points.mkdir()
     (points / "plan.segment-before").write_text("stop")
@@ -84,9 +84,9 @@ class Stuck(Slow):
         time.sleep(10_000)
 
 
-def test_a_run_that_gets_nowhere_fails_and_says_what_each_stage_was_at(options, put_pictures, cluster, wrapped):
-    put_pictures(Path(options.input), range(8))
-    wrapped(Stuck)
+def test_a_run_that_gets_nowhere_fails_and_says_what_each_stage_was_at(options, write_images, cluster, wrap_head):
+    write_images(Path(options.input), range(8))
+    wrap_head(Stuck)
     with pytest.raises(RunFailed) as failed:
         execute(options.model_copy(update={"stall_timeout": 4.0, "replicas": 1}))
     said = str(failed.value)
@@ -94,5 +94,5 @@ def test_a_run_that_gets_nowhere_fails_and_says_what_each_stage_was_at(options, 
     assert "predict had" in said
     assert "of 2 CPUs of the cluster are free; 4 of 4 shards are left; the same command resumes the run" in said
     wait_for(lambda: not list(replicas()), seconds=20)
-    wrapped(Slow)
+    wrap_head(Slow)
     assert execute(options).rows == 8

@@ -60,9 +60,9 @@ def begin(tmp_path: Path) -> Iterator[Callable[[Job], Run]]:
 
 
 @pytest.mark.slow
-def test_two_runs_at_once_and_eight_kills_over_a_faulty_store_lose_nothing(job, begin, s3, faulty, monkeypatch):
+def test_two_runs_at_once_and_eight_kills_over_a_faulty_store_lose_nothing(job, begin, s3, faulty_s3, monkeypatch):
     run = job(1600, damaged=range(0, 1600, 40), s3=s3)
-    proxy = faulty(rate=0.08, seed=11)
+    proxy = faulty_s3(rate=0.08, seed=11)
     chance = random.Random(11)
     both = begin(run), begin(run)
     kinds = [*KINDS, *KINDS]

@@ -89,7 +89,7 @@ def run(
     asked: Callable[[], set[str]] = set
     source, output = str(folder), str(tmp_path / "out")
     if request.param == "s3":
-        s3, wire = request.getfixturevalue("s3"), request.getfixturevalue("wire")
+        s3, s3_proxy = request.getfixturevalue("s3"), request.getfixturevalue("s3_proxy")
         source, output = s3.bucket("photographs"), s3.bucket("labels") + "/run one"
         for path in folder.rglob("*.*"):
             key = str(path.relative_to(folder))
@@ -97,7 +97,9 @@ def run(
         prefix = "/" + source.removeprefix("s3://") + "/"
 
         def asked() -> set[str]:
-            paths = [urllib.parse.unquote(path.partition("?")[0]) for method, path, *_ in wire.seen if method == "GET"]
+            paths = [
+                urllib.parse.unquote(path.partition("?")[0]) for method, path, *_ in s3_proxy.seen if method == "GET"
+            ]
             return {path.removeprefix(prefix) for path in paths if path.startswith(prefix) and path != prefix}
 
     command = [sys.executable, "-m", "jobs.run", "image-classification", source, output]

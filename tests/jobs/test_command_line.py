@@ -147,10 +147,10 @@ def test_an_input_without_images_exits_2_before_any_work(tmp_path: Path, checkpo
     assert not list(out.glob("predictions/*"))
 
 
-def test_missing_checkpoint_exits_2(pictures: Path, tmp_path: Path) -> None:
+def test_missing_checkpoint_exits_2(image_folder: Path, tmp_path: Path) -> None:
     missing = str(tmp_path / "no-model")
     code, output = perceiver(
-        "run", "image-classification", str(pictures), str(tmp_path / "out"), "--checkpoint", missing
+        "run", "image-classification", str(image_folder), str(tmp_path / "out"), "--checkpoint", missing
     )
     assert code == 2
     assert "no-model" in output

@@ -206,11 +206,11 @@ def test_mistakes_in_the_file_and_on_the_line_are_told_apart(job: Callable[..., 
 
 
 def test_a_run_by_job_file_is_the_run_by_options(
-    job: Callable[..., str], tmp_path: Path, checkpoint: Path, put_pictures: Callable[..., None], cluster: None
+    job: Callable[..., str], tmp_path: Path, checkpoint: Path, write_images: Callable[..., None], cluster: None
 ) -> None:
     import pyarrow.dataset as ds
 
-    put_pictures(tmp_path / "pictures", range(6))
+    write_images(tmp_path / "pictures", range(6))
     said: dict[str, Any] = {
         "task": "image-classification",
         "input": tmp_path / "pictures",

@@ -121,12 +121,12 @@ def wait_for(head: Head, started: subprocess.Popen[bytes]) -> None:
 
 
 @pytest.fixture
-def job(tmp_path: Path, checkpoint: Path, s3: Any, put_pictures: Callable[..., None]) -> Callable[..., tuple[str, str]]:
+def job(tmp_path: Path, checkpoint: Path, s3: Any, write_images: Callable[..., None]) -> Callable[..., tuple[str, str]]:
     """`job(damaged=(), **options)`: a job file for ten pictures on S3, and the URI of its output."""
 
     def write(damaged: tuple[int, ...] = (), **options: Any) -> tuple[str, str]:
         bucket = s3.bucket("job")
-        put_pictures(tmp_path / "pictures", range(10), damaged)
+        write_images(tmp_path / "pictures", range(10), damaged)
         for picture in sorted((tmp_path / "pictures").iterdir()):
             s3.client.upload_file(str(picture), bucket.removeprefix("s3://"), f"pictures/{picture.name}")
         said = {

@@ -230,13 +230,13 @@ def test_datasets_reads_parts(folder: Path, tmp_path_factory: pytest.TempPathFac
     assert found[3]["flow"] == make_table(4)["flow"][0].as_py()
 
 
-def test_footer_is_read_by_ranges_and_not_the_part(wire, s3) -> None:
+def test_footer_is_read_by_ranges_and_not_the_part(s3_proxy, s3) -> None:
     store, footer = Store(s3.bucket("footer")), make_footer(200, failed=3)
     data = encode_part(make_table(200, width=20_000), footer)
     assert len(data) > 4 << 20
     store.put(part_key("0a1b2c", 7), data)
     assert read_footer(store, part_key("0a1b2c", 7)) == footer
-    gets = [(headers, count) for method, _, headers, count in wire.seen if method == "GET"]
+    gets = [(headers, count) for method, _, headers, count in s3_proxy.seen if method == "GET"]
     assert gets
     assert all("range" in headers for headers, _ in gets)
     assert sum(count for _, count in gets) < len(data) / 4

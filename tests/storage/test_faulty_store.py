@@ -55,9 +55,9 @@ def operate(store: Store, thread: int, operations: int) -> dict[str, bytes]:
     return there
 
 
-def test_five_hundred_operations_lose_nothing(faulty, s3) -> None:
+def test_five_hundred_operations_lose_nothing(faulty_s3, s3) -> None:
     uri = s3.bucket("operations")
-    proxy = faulty(rate=0.2, seed=7, stall=0.1)
+    proxy = faulty_s3(rate=0.2, seed=7, stall=0.1)
     store = Store(uri)
     with ThreadPoolExecutor(THREADS) as threads:
         there = list(threads.map(lambda thread: operate(store, thread, 63), range(THREADS)))
@@ -71,9 +71,9 @@ def test_five_hundred_operations_lose_nothing(faulty, s3) -> None:
     assert all(proxy.counts[str(kind)] for kind in KINDS), "each kind of fault came up"
 
 
-def test_one_of_eight_wins_and_everybody_agrees_who(faulty, s3) -> None:
+def test_one_of_eight_wins_and_everybody_agrees_who(faulty_s3, s3) -> None:
     uri, start, keys = s3.bucket("race"), threading.Barrier(THREADS), [f"{number}" for number in range(10)]
-    proxy = faulty(rate=0.6, seed=11, kinds=("lost", "lost", "reset"))  # often twice in a row
+    proxy = faulty_s3(rate=0.6, seed=11, kinds=("lost", "lost", "reset"))  # often twice in a row
     store = Store(uri)
 
     def put(thread: int) -> tuple[list[bool], list[bytes]]:
@@ -92,9 +92,9 @@ def test_one_of_eight_wins_and_everybody_agrees_who(faulty, s3) -> None:
     assert proxy.counts["lost"] > 10
 
 
-def test_probe_passes(faulty, s3) -> None:
+def test_probe_passes(faulty_s3, s3) -> None:
     uri = s3.bucket("probe")
-    proxy = faulty(rate=0.4, seed=3, kinds=("lost", 500, "reset"))
+    proxy = faulty_s3(rate=0.4, seed=3, kinds=("lost", 500, "reset"))
     for _ in range(5):
         Store(f"{uri}/out").check_writable()
     assert proxy.counts["lost"]

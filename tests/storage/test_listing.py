@@ -86,15 +86,15 @@ def test_listing_is_always_anew(uri: str, s3) -> None:
     assert not store.put_if_absent("predictions/theirs", b"ours")
 
 
-def test_s3_is_listed_by_pages(wire, s3) -> None:
+def test_s3_is_listed_by_pages(s3_proxy, s3) -> None:
     uri = s3.bucket("pages")
     for number in range(110):
         s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key=f"in/{number:04d}", Body=b"")
     names = Store(f"{uri}/in").keys("")
     assert list(itertools.islice(names, 100)) == [f"{number:04d}" for number in range(100)]
-    assert len(wire.seen) == 1  # the second page is asked for when it is wanted
+    assert len(s3_proxy.seen) == 1  # the second page is asked for when it is wanted
     assert len(list(names)) == 10
-    assert len(wire.seen) == 2
+    assert len(s3_proxy.seen) == 2
 
 
 def test_temporary_files_and_folder_marks_are_not_listed(uri: str, s3) -> None:

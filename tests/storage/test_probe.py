@@ -15,9 +15,9 @@ def test_probe_passes_and_leaves_nothing(uri: str, s3) -> None:
     assert list(store._folder.keys("")) == []
 
 
-def test_store_that_ignores_the_condition_is_refused_unless_alone(wire, s3) -> None:
+def test_store_that_ignores_the_condition_is_refused_unless_alone(s3_proxy, s3) -> None:
     uri = s3.bucket("unconditional")
-    wire.without_header = "If-None-Match"
+    s3_proxy.without_header = "If-None-Match"
     with pytest.raises(AccessError, match=f"{uri} has no conditional put"):
         Store(uri).check_writable()
     Store(uri, single_writer=True).check_writable()

@@ -93,36 +93,36 @@ def test_single_writer_looks_and_puts(uri: str) -> None:
     assert store.read("key") == b"first"
 
 
-def test_lost_acknowledgement_is_still_ours(wire, s3) -> None:
+def test_lost_acknowledgement_is_still_ours(s3_proxy, s3) -> None:
     store = Store(s3.bucket("lost"))
-    wire.lose_answers = 1  # the object is there, s3fs asks again and hears 412
+    s3_proxy.lose_answers = 1  # the object is there, s3fs asks again and hears 412
     assert store.put_if_absent("key", b"ours")
-    assert wire.lose_answers == 0
+    assert s3_proxy.lose_answers == 0
     assert not store.put_if_absent("key", b"ours")
     assert store.read("key") == b"ours"
 
 
 @pytest.mark.parametrize("status", [409, 429, 500, 503])
-def test_refused_for_now_is_transient(wire, s3, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+def test_refused_for_now_is_transient(s3_proxy, s3, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     store = Store(s3.bucket("refused"))
-    wire.statuses = [status] * 40
+    s3_proxy.statuses = [status] * 40
     with pytest.raises(StorageError, match=r"writing 4 bytes to s3://refused.*\(asked 3 times in \d s\)") as caught:
         store.put_if_absent("key", b"ours")
     assert caught.value.transient
-    assert len(wire.seen) == 3, "the clients below do not ask again by themselves"
-    wire.statuses = []
+    assert len(s3_proxy.seen) == 3, "the clients below do not ask again by themselves"
+    s3_proxy.statuses = []
     assert store.put_if_absent("key", b"ours")
 
 
-def test_stalled_store_does_not_hold_for_ever(wire, s3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stalled_store_does_not_hold_for_ever(s3_proxy, s3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.storage.fsspec_folder.MAX_LATENCY_SECONDS", 0.3)
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     store = Store(s3.bucket("stalled"))
-    wire.stalled = threading.Event()
+    s3_proxy.stalled = threading.Event()
     with pytest.raises(StorageError, match=r"s3://stalled.*: no answer in time \(asked 3 times") as caught:
         store.put_if_absent("key", b"ours")
-    wire.stalled.set()
+    s3_proxy.stalled.set()
     assert caught.value.transient
 
 
@@ -195,7 +195,7 @@ def test_local_put_is_on_disk_before_it_is_visible_and_its_name_after(
     assert (str(tmp_path), False) in synced  # the name of the new folder `predictions`
 
 
-def test_one_put_is_one_request(wire, s3) -> None:
+def test_one_put_is_one_request(s3_proxy, s3) -> None:
     store = Store(s3.bucket("large"))
     assert store.put_if_absent("part", bytes(120 << 20))  # where s3fs alone would cut it into several
-    assert [method for method, *_ in wire.seen] == ["PUT"]
+    assert [method for method, *_ in s3_proxy.seen] == ["PUT"]

@@ -117,22 +117,22 @@ def test_open_seeks_and_reads_as_a_file_does(uri: str) -> None:
         assert file.read() == content[-5:]
 
 
-def test_changed_content_is_not_fetched(wire, s3) -> None:
+def test_changed_content_is_not_fetched(s3_proxy, s3) -> None:
     store = Store(s3.bucket("changed"))
     store.put("key", bytes(1 << 20))
     with pytest.raises(Changed):
         store.read("key", version="0" * 32)
-    assert sum(count for method, *_, count in wire.seen if method == "GET") < 10_000
+    assert sum(count for method, *_, count in s3_proxy.seen if method == "GET") < 10_000
 
 
-def test_open_on_s3_asks_for_ranges_only(wire, s3) -> None:
+def test_open_on_s3_asks_for_ranges_only(s3_proxy, s3) -> None:
     content = os.urandom(8 << 20)
     store = Store(s3.bucket("ranges"))
     store.put("key", content)
     with store.open("key") as file:
         file.seek(-100, io.SEEK_END)
         assert file.read() == content[-100:]
-    gets = [(headers, count) for method, _, headers, count in wire.seen if method == "GET"]
+    gets = [(headers, count) for method, _, headers, count in s3_proxy.seen if method == "GET"]
     assert all("range" in headers for headers, _ in gets)
     assert sum(count for _, count in gets) <= 1 << 20
 
@@ -173,16 +173,16 @@ def test_no_credentials_names_the_uri(s3, monkeypatch: pytest.MonkeyPatch, tmp_p
 @pytest.mark.parametrize(
     "access", [lambda store: store.read("key"), lambda store: store.size("key"), lambda store: list(store.keys(""))]
 )
-def test_forbidden_names_the_uri_and_no_secret(wire, s3, access) -> None:
+def test_forbidden_names_the_uri_and_no_secret(s3_proxy, s3, access) -> None:
     uri = s3.bucket("denied")
-    wire.statuses = [403]
+    s3_proxy.statuses = [403]
     with pytest.raises(AccessError, match=uri) as caught:
         access(Store(uri))
     assert "testing-secret-canary" not in str(caught.value)
 
 
-def test_bad_request_without_a_reason_is_access(wire, s3) -> None:
-    wire.statuses = [400] * 3  # all that a HEAD with an expired token hears; botocore asks for the region too
+def test_bad_request_without_a_reason_is_access(s3_proxy, s3) -> None:
+    s3_proxy.statuses = [400] * 3  # all that a HEAD with an expired token hears; botocore asks for the region too
     with pytest.raises(AccessError, match="s3://expired"):
         Store(s3.bucket("expired")).size("key")
 

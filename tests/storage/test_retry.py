@@ -79,15 +79,15 @@ DENIED = [403, 401, (403, "InvalidAccessKeyId"), (400, "ExpiredToken"), (400, "T
         lambda store: store.delete("key"),
     ],
 )
-def test_denied_is_asked_once(wire, s3, access, denied) -> None:
+def test_denied_is_asked_once(s3_proxy, s3, access, denied) -> None:
     store = Store(s3.bucket("denied"))
-    wire.statuses = [denied] * 5
+    s3_proxy.statuses = [denied] * 5
     with pytest.raises(AccessError, match=r"no access when .* s3://denied"):
         access(store)
-    assert len(wire.seen) == 1
+    assert len(s3_proxy.seen) == 1
 
 
-def test_no_credentials_ask_nothing(wire, s3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_no_credentials_ask_nothing(s3_proxy, s3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     store = Store(s3.bucket("none"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -95,10 +95,10 @@ def test_no_credentials_ask_nothing(wire, s3, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
     with pytest.raises(AccessError, match="redentials"):
         store.read("key")
-    assert wire.seen == []
+    assert s3_proxy.seen == []
 
 
-def test_every_request_of_an_access_is_asked_again(wire, s3) -> None:
+def test_every_request_of_an_access_is_asked_again(s3_proxy, s3) -> None:
     store = Store(s3.bucket("again"))
     content = os.urandom(3 << 20)
     store.put("key", content)
@@ -109,18 +109,18 @@ def test_every_request_of_an_access_is_asked_again(wire, s3) -> None:
         (lambda: store.put("other", b""), None),
         (lambda: store.delete("other"), None),
     ]:
-        wire.statuses = [(503, "SlowDown"), 500, (429, "TooManyRequests"), 502, 504]
+        s3_proxy.statuses = [(503, "SlowDown"), 500, (429, "TooManyRequests"), 502, 504]
         assert access() == found
-        assert wire.statuses == []
+        assert s3_proxy.statuses == []
     with store.open("key") as file:
         for at in (2 << 20, 0):
-            wire.statuses = [(503, "SlowDown"), 500]
+            s3_proxy.statuses = [(503, "SlowDown"), 500]
             file.seek(at)
             assert file.read(100) == content[at : at + 100]
-            assert wire.statuses == []
+            assert s3_proxy.statuses == []
 
 
-def test_each_page_of_a_listing_is_asked_again(wire, s3) -> None:
+def test_each_page_of_a_listing_is_asked_again(s3_proxy, s3) -> None:
     uri = s3.bucket("pages")
     for number in range(110):
         s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key=f"{number:04d}", Body=b"")
@@ -128,9 +128,9 @@ def test_each_page_of_a_listing_is_asked_again(wire, s3) -> None:
     for number, name in enumerate(names):
         found.append(name)
         if number in (0, 50):  # before the second page
-            wire.statuses = [(500, "InternalError")]
+            s3_proxy.statuses = [(500, "InternalError")]
     assert found == [f"{number:04d}" for number in range(110)]
-    assert wire.statuses == []
+    assert s3_proxy.statuses == []
 
 
 class Forgetful(Proxy):
@@ -185,8 +185,8 @@ def test_body_cut_short_is_read_again(forgetful, s3) -> None:
     assert forgetful.left["GET"] == 0
 
 
-def test_object_that_was_there_and_is_gone_is_nobody_s(wire, s3) -> None:
-    wire.statuses = [(412, "PreconditionFailed")]
+def test_object_that_was_there_and_is_gone_is_nobody_s(s3_proxy, s3) -> None:
+    s3_proxy.statuses = [(412, "PreconditionFailed")]
     with pytest.raises(StorageError, match=r"s3://gone.*was there and is gone") as caught:
         Store(s3.bucket("gone")).put_if_absent("key", b"")
     assert caught.value.transient

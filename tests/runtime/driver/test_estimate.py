@@ -10,10 +10,10 @@ from pipeline.storage import Store
 from tests.sample_videos import make_video
 
 
-def test_an_estimate_freezes_the_plan_and_predicts_nothing_for_good(pictures, checkpoint, tmp_path, cluster):
+def test_an_estimate_freezes_the_plan_and_predicts_nothing_for_good(image_folder, checkpoint, tmp_path, cluster):
     options = RunOptions(
         task="image-classification",
-        input=str(pictures),
+        input=str(image_folder),
         output=str(tmp_path / "out"),
         checkpoint=str(checkpoint),
         shard_size=8,

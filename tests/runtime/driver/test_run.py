@@ -30,9 +30,9 @@ DAMAGED = [5, 17, 18, 42, 59]
 
 
 @pytest.fixture
-def options(pictures: Path, checkpoint: Path, tmp_path: Path, cluster: None) -> Callable[..., RunOptions]:
+def options(image_folder: Path, checkpoint: Path, tmp_path: Path, cluster: None) -> Callable[..., RunOptions]:
     def make(**changes: object) -> RunOptions:
-        values = {"input": str(pictures), "output": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
+        values = {"input": str(image_folder), "output": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
         defaults = {"task": "image-classification", "shard_size": 8, "max_quarantine": 0.2}
         return RunOptions(**(values | defaults | changes))
 
@@ -67,7 +67,7 @@ def reference(checkpoint: Path, path: Path) -> np.ndarray:
         return model(pixels).logits.softmax(-1)[0].numpy()
 
 
-def test_pictures_in_parquet_out(options, pictures, checkpoint, tmp_path):
+def test_pictures_in_parquet_out(options, image_folder, checkpoint, tmp_path):
     summary, _ = run(options(replicas=2))
     output = Store(str(tmp_path / "out"))
     assert (summary.units, summary.rows, summary.quarantined, summary.shards) == (60, 55, 5, 8)
@@ -75,10 +75,10 @@ def test_pictures_in_parquet_out(options, pictures, checkpoint, tmp_path):
     assert [int(row["id"][:4]) for row in rows] == [n for n in range(60) if n not in DAMAGED], "plan order, each once"
     assert [int(unit["id"][:4]) for unit in failed] == DAMAGED
     for row in rows[::9]:
-        scores = reference(checkpoint, pictures / row["id"])
+        scores = reference(checkpoint, image_folder / row["id"])
         assert row["label_id"] == int(scores.argmax())
         assert row["score"] == pytest.approx(float(scores.max()), abs=1e-4)
-        assert row["uri"] == str(pictures / row["id"])
+        assert row["uri"] == str(image_folder / row["id"])
         assert row["segment"] == 0
     part = pq.read_schema(tmp_path / "out" / part_key(summary.run, 0))
     assert part.names == ["id", "uri", "version", "segment", "label_id", "label", "score", "topk"]
@@ -97,7 +97,7 @@ def test_pictures_in_parquet_out(options, pictures, checkpoint, tmp_path):
     assert known.units_per_second > 0
 
 
-def test_the_same_command_goes_on_with_what_is_new(options, pictures, tmp_path, put_pictures):
+def test_the_same_command_goes_on_with_what_is_new(options, image_folder, tmp_path, write_images):
     output = Store(str(tmp_path / "out"))
     first, _ = run(options(limit=16))
     assert (first.units, first.shards) == (16, 2)
@@ -105,8 +105,8 @@ def test_the_same_command_goes_on_with_what_is_new(options, pictures, tmp_path, 
     assert (nothing.resumed, nothing.rows) == (2, first.rows)
     assert "resuming: 2 of 2 shards done" in said
     drivers = {receipt.driver for receipt in read_receipts(output, read_run(output).run).values()}
-    put_pictures(pictures, [100, 101])
-    Image.new("RGB", (40, 40)).save(pictures / "0000.jpg")
+    write_images(image_folder, [100, 101])
+    Image.new("RGB", (40, 40)).save(image_folder / "0000.jpg")
     grown, said = run(options())
     assert "1 inputs changed since they were planned" in said
     assert (grown.segments, grown.units, grown.changed, grown.resumed) == (2, 62, 1, 2)
@@ -117,9 +117,9 @@ def test_the_same_command_goes_on_with_what_is_new(options, pictures, tmp_path, 
     assert {shard for shard, receipt in heard.items() if receipt.driver in drivers} == {0, 1}, "none of them ran again"
 
 
-def test_changed_inputs_are_predicted_again_where_asked(options, pictures, tmp_path):
+def test_changed_inputs_are_predicted_again_where_asked(options, image_folder, tmp_path):
     run(options(limit=8))
-    Image.new("RGB", (40, 40), "red").save(pictures / "0000.jpg")
+    Image.new("RGB", (40, 40), "red").save(image_folder / "0000.jpg")
     summary, _ = run(options(limit=9, changed="redo"))
     rows = [row for row in rows_of(Store(str(tmp_path / "out"))) if row["id"] == "0000.jpg"]
     assert summary.segments == 2
@@ -127,17 +127,17 @@ def test_changed_inputs_are_predicted_again_where_asked(options, pictures, tmp_p
     assert rows[0]["version"] != rows[1]["version"]
 
 
-def test_from_s3_to_s3(options, pictures, checkpoint, s3):
+def test_from_s3_to_s3(options, image_folder, checkpoint, s3):
     bucket = s3.bucket("runs")
     inputs, output = Store(f"{bucket}/my pictures"), Store(f"{bucket}/out")
-    for path in sorted(pictures.iterdir()):
+    for path in sorted(image_folder.iterdir()):
         inputs.put(f"été #1/{path.name}", path.read_bytes())
     summary, _ = run(options(input=inputs.uri, output=output.uri))
     assert (summary.rows, summary.quarantined) == (55, 5)
     rows = rows_of(output)
     assert len({row["id"] for row in rows}) == 55
     assert rows[0]["id"] == "été #1/0000.jpg"
-    scores = reference(checkpoint, pictures / "0000.jpg")
+    scores = reference(checkpoint, image_folder / "0000.jpg")
     assert rows[0]["score"] == pytest.approx(float(scores.max()), abs=1e-4)
     assert len(quarantined_of(output)) == 5
     again, said = run(options(input=inputs.uri, output=output.uri))
@@ -146,9 +146,9 @@ def test_from_s3_to_s3(options, pictures, checkpoint, s3):
     assert "testing-secret-canary" not in written + said
 
 
-def test_a_store_without_conditional_puts_needs_a_single_writer(options, s3, wire):
+def test_a_store_without_conditional_puts_needs_a_single_writer(options, s3, s3_proxy):
     output = Store(f"{s3.bucket('unconditional')}/out")
-    wire.without_header = "If-None-Match"
+    s3_proxy.without_header = "If-None-Match"
     with pytest.raises(AccessError, match=rf"{output.uri} has no conditional put.*single-writer"):
         run(options(output=output.uri))
     assert list(Store(output.uri, single_writer=True).keys("")) == []
@@ -171,12 +171,12 @@ def test_too_much_quarantined_stops_and_a_higher_value_goes_on(options, tmp_path
         run(options(max_quarantine=0.02))
 
 
-def test_another_run_s_output_is_refused_before_any_work(options, pictures, tmp_path, put_pictures):
+def test_another_run_s_output_is_refused_before_any_work(options, image_folder, tmp_path, write_images):
     output = Store(str(tmp_path / "out"))
     run(options(limit=8))
     before = sorted(output.keys())
-    put_pictures(tmp_path / "others", [1])
-    with pytest.raises(UsageError, match=rf"INPUT {pictures}, this run's INPUT is {tmp_path}/others"):
+    write_images(tmp_path / "others", [1])
+    with pytest.raises(UsageError, match=rf"INPUT {image_folder}, this run's INPUT is {tmp_path}/others"):
         run(options(input=str(tmp_path / "others")))
     with pytest.raises(UsageError, match=r'dtype was "float32", this run has "bfloat16"'):
         run(options(dtype="bfloat16"))

@@ -18,13 +18,15 @@ from pipeline.storage import Store
 
 
 @pytest.fixture
-def output(tmp_path, pictures, checkpoint) -> Store:
+def output(tmp_path, image_folder, checkpoint) -> Store:
     """A run of 15 shards whose driver heard of two and was killed after a third."""
     store = Store(str(tmp_path / "out"))
-    options = RunOptions(task="image-classification", input=str(pictures), output=store.uri, checkpoint=str(checkpoint))
+    options = RunOptions(
+        task="image-classification", input=str(image_folder), output=store.uri, checkpoint=str(checkpoint)
+    )
     head = head_for(options.task, checkpoint, HeadOptions())
-    run = claim_output(store, new_run(options, input_uri=str(pictures), head=head, digest="d", dtype="float32"))
-    freeze_plan(store, IMAGES, lambda: discover(str(pictures), IMAGES), ShardSizing(unit_bytes=1, shard_size=4))
+    run = claim_output(store, new_run(options, input_uri=str(image_folder), head=head, digest="d", dtype="float32"))
+    freeze_plan(store, IMAGES, lambda: discover(str(image_folder), IMAGES), ShardSizing(unit_bytes=1, shard_size=4))
     ledger = Ledger(output=store)
     for shard in range(3):
         bad = tuple(Quarantined(id=f"{n}", uri="", stage="load", error="E", message="", attempts=1) for n in range(4))
@@ -37,13 +39,13 @@ def output(tmp_path, pictures, checkpoint) -> Store:
     return store
 
 
-def test_status_of_a_run_in_the_middle(output, pictures):
+def test_status_of_a_run_in_the_middle(output, image_folder):
     before = sorted(output.keys())
     known = status(output)
     assert (known.shards_done, known.shards, known.segments) == (3, 15, 1)
     assert (known.rows, known.quarantined, known.units) == (0, 12, 60)
     assert known.bytes == sum(output.size(key) for key in output.keys("predictions/"))
-    assert (known.task, known.input, known.finished) == ("image-classification", str(pictures), False)
+    assert (known.task, known.input, known.finished) == ("image-classification", str(image_folder), False)
     assert 0 < known.units_per_second < 4 / 0.05
     assert known.seconds_left == pytest.approx(48 / known.units_per_second)
     assert sorted(output.keys()) == before, "looking changes nothing"

@@ -41,10 +41,10 @@ def assert_whole(output: Store, plan: Plan) -> None:
     assert {key for key in output.keys("_run/plan/") if key.endswith(".parquet")} == {file.name for file in plan.files}
 
 
-def test_drivers_that_plan_at_once_agree_whatever_the_store_loses(inputs, faulty, s3, monkeypatch) -> None:
+def test_drivers_that_plan_at_once_agree_whatever_the_store_loses(inputs, faulty_s3, s3, monkeypatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
     uris, start = [s3.bucket("plans") for _ in range(4)], threading.Barrier(DRIVERS)
-    proxy = faulty(rate=0.3, seed=5, kinds=("lost", "lost", 500, "reset"))
+    proxy = faulty_s3(rate=0.3, seed=5, kinds=("lost", "lost", 500, "reset"))
     stores = [Store(uri) for uri in uris]
 
     def drive(_: int) -> list[Plan]:

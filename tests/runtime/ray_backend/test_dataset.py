@@ -23,10 +23,10 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 @pytest.fixture
-def options(pictures, checkpoint, tmp_path, cluster):
+def options(image_folder, checkpoint, tmp_path, cluster):
     return RunOptions(
         task="image-classification",
-        input=str(pictures),
+        input=str(image_folder),
         output=str(tmp_path / "out"),
         checkpoint=str(checkpoint),
         shard_size=4,

@@ -38,12 +38,12 @@ def head(checkpoint: Path) -> Head:
 
 
 @pytest.fixture
-def put(put_pictures: Any, tmp_path: Path) -> Any:
+def put(write_images: Any, tmp_path: Path) -> Any:
     """`put(*names)`: pictures 0000 to 0019, one damaged, and one under each of the names."""
 
     def put(*names: str) -> Path:
         folder = tmp_path / "in"
-        put_pictures(folder, range(20), damaged=(5,))
+        write_images(folder, range(20), damaged=(5,))
         for name in names:
             (folder / name).write_bytes((folder / "0001.png").read_bytes())
         return folder

@@ -21,9 +21,9 @@ DAMAGED = [5, 17, 18, 42, 59]
 
 
 @pytest.fixture
-def loader(pictures, checkpoint, tmp_path) -> Loader:
+def loader(image_folder, checkpoint, tmp_path) -> Loader:
     head = head_for("image-classification", checkpoint, HeadOptions())
-    return Loader(inputs=Store(str(pictures)), output=Store(str(tmp_path / "out")), source=IMAGES, head=head)
+    return Loader(inputs=Store(str(image_folder)), output=Store(str(tmp_path / "out")), source=IMAGES, head=head)
 
 
 def load_all(loader: Loader) -> tuple[pa.Table, list[dict], dict]:
@@ -41,7 +41,7 @@ def load_planned(loader: Loader, plan) -> tuple[pa.Table, list[dict], dict]:
     return units, quarantined.to_pylist(), scalars
 
 
-def test_good_units_come_in_plan_order_with_their_arrays(loader, pictures):
+def test_good_units_come_in_plan_order_with_their_arrays(loader, image_folder):
     units, _, scalars = load_all(loader)
     numbers = [number for number in range(60) if number not in DAMAGED]
     assert [int(name[:4]) for name in units.column("id").to_pylist()] == numbers
@@ -55,7 +55,7 @@ def test_good_units_come_in_plan_order_with_their_arrays(loader, pictures):
             for unit in IMAGES.units(loader.inputs, piece)
         )
         np.testing.assert_array_equal(images[index], head.transform(medium)["image"])
-        assert units.column("uri")[index].as_py() == f"{pictures}/{unit_id}"
+        assert units.column("uri")[index].as_py() == f"{image_folder}/{unit_id}"
     assert (scalars["shard"], scalars["segment"], scalars["fatal"]) == (0, 0, "")
     assert scalars["seconds_load"] > 0
 
@@ -69,12 +69,12 @@ def test_damaged_units_are_quarantined_with_their_reason(loader):
         assert unit["message"]
 
 
-def test_an_input_gone_or_changed_since_the_plan_is_quarantined(loader, pictures):
+def test_an_input_gone_or_changed_since_the_plan_is_quarantined(loader, image_folder):
     plan = freeze_plan(
-        loader.output, IMAGES, lambda: discover(str(pictures), IMAGES), ShardSizing(unit_bytes=1, shard_size=1000)
+        loader.output, IMAGES, lambda: discover(str(image_folder), IMAGES), ShardSizing(unit_bytes=1, shard_size=1000)
     )
-    (pictures / "0001.png").unlink()
-    (pictures / "0003.png").write_bytes((pictures / "0007.png").read_bytes())
+    (image_folder / "0001.png").unlink()
+    (image_folder / "0003.png").write_bytes((image_folder / "0007.png").read_bytes())
     _, quarantined, _ = load_planned(loader, plan)
     reasons = {unit["id"]: unit["error"] for unit in quarantined}
     assert (reasons["0001.png"], reasons["0003.png"]) == ("Missing", "Changed")
