@@ -1,5 +1,4 @@
-"""What tests of several parts share: an S3 server in a process of its own, a wire to it that loses things, a Ray
-cluster, a small checkpoint and pictures."""
+"""Fixtures for all tests: an S3 server and proxies in front of it, a Ray cluster, a small checkpoint, image files."""
 
 from __future__ import annotations
 
@@ -22,16 +21,16 @@ from PIL import Image
 
 from tests.faults.faulty_proxy import Answer, Connection, FaultyProxy, Proxy, Request
 
-# Where a shell runs the tests in the background they ignore Ctrl-C, and so would every process that a test starts.
+# A shell that runs the tests in the background makes them ignore Ctrl-C, and so would every process that they start.
 if threading.current_thread() is threading.main_thread():
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# One request at a time: moto looks for the object and stores it in two steps, and a store's conditional put is one. A
-# request is read before its turn: from a client that was killed in the middle the rest would never come.
-# It ends with the process that started it, however that ends.
+# The server handles one request at a time, because moto looks up and stores an object in two steps, but a conditional
+# put must be atomic. It reads each request before taking the lock: a killed client never sends the rest of its request.
+# The server exits when its standard input closes, so it never outlives the process that started it.
 S3_SERVER = """
 import io, os, sys, threading
-os.environ["MOTO_S3_DEFAULT_MAX_KEYS"] = "100"  # short pages, so that tests turn them
+os.environ["MOTO_S3_DEFAULT_MAX_KEYS"] = "100"  # short pages, so that listings have several
 from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
 from werkzeug.serving import make_server
 
@@ -51,13 +50,13 @@ sys.stdin.read()
 
 @dataclass(frozen=True, kw_only=True)
 class S3:
-    """An S3 server on loopback; its endpoint and credentials are in the environment."""
+    """An S3 server on loopback, whose endpoint and credentials are set in the environment."""
 
     endpoint: str
-    client: Any  # of boto3: another client than the one under test
+    client: Any  # a boto3 client, independent of the code under test
 
     def bucket(self, name: str) -> str:
-        """A new, empty bucket's URI; its name starts with `name`."""
+        """Create an empty bucket whose name starts with `name`, and return its URI."""
         bucket = f"{name}-{uuid.uuid4().hex[:8]}"
         self.client.create_bucket(Bucket=bucket)
         return f"s3://{bucket}"
@@ -65,7 +64,7 @@ class S3:
 
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3]:
-    """An S3 server that other processes reach too: they inherit what this sets in the environment."""
+    """An S3 server for this process and its children, which inherit the environment variables set here."""
     command = [sys.executable, "-c", S3_SERVER]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server,
@@ -84,15 +83,15 @@ def s3() -> Iterator[S3]:
 
 
 class RecordingProxy(Proxy):
-    """A proxy before the S3 server, which does to requests what it is told and keeps a list of its answers."""
+    """A proxy in front of the S3 server that records requests and can drop, delay or fail them."""
 
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
-        self.seen: list[tuple[str, str, dict[str, str], int]] = []  # method, path, headers, bytes answered
-        self.without_header: str | None = None  # taken from every request
-        self.lose_answers = 0  # so many PUTs reach the store, their answers nobody
-        self.statuses: list[int | tuple[int, str]] = []  # answered instead of asking the store, with a code or none
-        self.stalled: threading.Event | None = None  # no answer to anything until it is set
+        self.seen: list[tuple[str, str, dict[str, str], int]] = []  # method, path, headers, size of the response
+        self.without_header: str | None = None  # removed from every request
+        self.lose_answers = 0  # number of PUTs that are stored, but whose responses are lost
+        self.statuses: list[int | tuple[int, str]] = []  # responses to give without forwarding
+        self.stalled: threading.Event | None = None  # blocks every request until it is set
 
     def handle(self, request: Request, connection: Connection) -> None:
         if self.stalled is not None:
@@ -113,7 +112,7 @@ class RecordingProxy(Proxy):
 
 @pytest.fixture
 def s3_proxy(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingProxy]:
-    """The way from this process to the S3 server, for stores that connect during the test."""
+    """A `RecordingProxy` to the S3 server, used by every store that connects during the test."""
     with RecordingProxy(s3.endpoint) as s3_proxy:
         monkeypatch.setenv("AWS_ENDPOINT_URL", s3_proxy.endpoint)
         yield s3_proxy
@@ -121,8 +120,10 @@ def s3_proxy(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[RecordingProxy
 
 @pytest.fixture
 def faulty_s3(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., FaultyProxy]]:
-    """`faulty_s3(rate=0.2, seed=7)`: from then on, a way to the S3 server on which that share of the requests fails, for
-    stores that connect during the test and processes that start in it."""
+    """`faulty_s3(rate=0.2, seed=7)`: start a proxy that fails that share of the requests to the S3 server.
+
+    Stores that connect and processes that start afterwards use it.
+    """
     with contextlib.ExitStack() as running:
 
         def start(**faults: Any) -> FaultyProxy:
@@ -135,7 +136,7 @@ def faulty_s3(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
 
 @pytest.fixture(scope="session")
 def cluster(s3: S3) -> Iterator[None]:
-    """One Ray cluster of two CPUs for the session; its workers know the S3 server."""
+    """One Ray cluster with two CPUs for all tests of a process; its workers can reach the S3 server."""
     import ray
 
     with pytest.MonkeyPatch.context() as patch:
@@ -147,7 +148,7 @@ def cluster(s3: S3) -> Iterator[None]:
             object_store_memory=200 << 20,
             log_to_driver=False,
             logging_level="ERROR",
-            # A worker costs a second of CPU to start: those of one test wait for the next one's tasks.
+            # Starting a worker takes more than a CPU second, so idle ones are kept for the next test.
             _system_config={"idle_worker_killing_time_threshold_ms": 3_600_000, "num_workers_soft_limit": 12},
         )
     yield
@@ -156,7 +157,7 @@ def cluster(s3: S3) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small image model with random weights, saved by transformers, that reads pictures of 32 × 32."""
+    """A small image model with random weights, saved by transformers, for images of 32 × 32 pixels."""
     from pipeline.reference.published_configs import small
     from pipeline.reference.random_checkpoints import make_checkpoint
 
@@ -169,17 +170,17 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def write_images() -> Callable[..., None]:
-    """`write_images(folder, numbers, damaged=())`: files like `0007.png`, `0008.jpg` of several sizes and modes."""
+    """`write_images(folder, numbers, damaged=())`: write `0007.png`, `0008.jpg`, … of several sizes and modes."""
 
     def put(folder: Path, numbers: Iterable[int], damaged: Collection[int] = ()) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         for number in numbers:
-            colours = np.random.default_rng(number)
-            height, width = (int(side) for side in colours.integers(30, 90, 2))
-            pixels = colours.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
-            picture = Image.fromarray(pixels).resize((width, height)).convert("L" if number % 5 == 1 else "RGB")
+            random = np.random.default_rng(number)
+            height, width = (int(side) for side in random.integers(30, 90, 2))
+            pixels = random.integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+            image = Image.fromarray(pixels).resize((width, height)).convert("L" if number % 5 == 1 else "RGB")
             path = folder / f"{number:04d}.{'png' if number % 2 else 'jpg'}"
-            picture.save(path)
+            image.save(path)
             if number in damaged:
                 path.write_bytes(path.read_bytes()[:40])
 
@@ -188,6 +189,6 @@ def write_images() -> Callable[..., None]:
 
 @pytest.fixture
 def image_folder(tmp_path: Path, write_images: Callable[..., None]) -> Path:
-    """A folder of 60 picture files, of which 5, 17, 18, 42 and 59 are damaged."""
+    """A folder of 60 image files, of which numbers 5, 17, 18, 42 and 59 are damaged."""
     write_images(tmp_path / "images", range(60), damaged=(5, 17, 18, 42, 59))
     return tmp_path / "images"
