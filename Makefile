@@ -1,4 +1,4 @@
-# `make test`, `make demo`, `make lint`, `make soak`: each sets up .venv by itself where it is missing or older than pyproject.toml.
+# Each target first sets up .venv if it is missing or older than pyproject.toml.
 PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed

@@ -1,4 +1,4 @@
-"""Job files: what they may say, what is wrong with them in one message, and the command line over them."""
+"""Job files: their options, error messages that list every mistake, and command-line options that override them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ NEEDED = "task: fill-mask\ninput: texts\noutput: filled\ncheckpoint: models/lang
 
 @pytest.fixture
 def job(tmp_path: Path) -> Callable[..., str]:
-    """`job(text)`: the path of a file with this text behind the four lines that every job needs."""
+    """Return a function that writes a job file, with the given text after the four lines that every job needs."""
 
     def write(text: str | bytes = "", needed: str = NEEDED) -> str:
         path = tmp_path / "job.yaml"
@@ -33,7 +33,7 @@ def job(tmp_path: Path) -> Callable[..., str]:
 
 
 def options_of(*arguments: str) -> RunOptions:
-    """The options that a command gets which has these arguments."""
+    """Return the options of a run with these arguments."""
     got: list[RunOptions] = []
     program = typer.Typer()
     program.command()(from_options(got.append))
@@ -42,35 +42,36 @@ def options_of(*arguments: str) -> RunOptions:
     return got[0]
 
 
-def told(*arguments: str) -> tuple[int, str]:
+def perceiver(*arguments: str) -> tuple[int, str]:
+    """Return the exit code and everything printed, without the frames and line breaks of a terminal."""
     result = CliRunner().invoke(app, list(arguments))
     return result.exit_code, " ".join(result.output.replace("│", " ").split())
 
 
 @pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_job_file_of_the_project_is_a_run_of_its_name(path: Path) -> None:
+def test_each_job_file_of_the_project_runs_the_task_of_its_name(path: Path) -> None:
     options = load_job(str(path))
     assert options.task == path.stem
     assert options.input.startswith("s3://")
     assert options.output.startswith("s3://")
     for line in path.read_text().splitlines():
-        assert not line or "#" in line, f"{line} is not explained"
+        assert not line or "#" in line, f"{line} has no comment"
 
 
-def test_there_is_a_job_file_for_every_head() -> None:
+def test_every_task_has_a_job_file() -> None:
     from pipeline.heads import HEADS
 
     assert {path.stem for path in JOBS.glob("*.yaml")} == set(HEADS)
 
 
-def test_dashes_underscores_and_lists_say_the_same(job: Callable[..., str]) -> None:
+def test_dashes_underscores_and_lists_are_equivalent(job: Callable[..., str]) -> None:
     with_dashes = load_job(job("batch-size: 8\nkeep-columns: [a, b]\npoints: [[10, 20], [30, 40]]\nframes: [0, 8]\n"))
     as_typed = load_job(job("batch_size: 8\nkeep_columns: a,b\npoints: 10,20 30,40\nframes: 0,8\n"))
     assert with_dashes == as_typed
     assert (as_typed.keep_columns, as_typed.points) == (("a", "b"), ((10, 20), (30, 40)))
 
 
-def test_all_mistakes_of_a_file_are_told_at_once(job: Callable[..., str]) -> None:
+def test_all_mistakes_in_a_file_are_listed_at_once(job: Callable[..., str]) -> None:
     path = job("replica: 2\nbatch-size: 4\nbatch_size: 8\ntop-k: none\ndtype: int8\ninput: other\n")
     with pytest.raises(UsageError) as caught:
         load_job(path)
@@ -87,11 +88,14 @@ def test_all_mistakes_of_a_file_are_told_at_once(job: Callable[..., str]) -> Non
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("limit: yes\n", "limit (true) must not be true or false"),  # else it would be 1
+        (
+            "limit: yes\n",
+            "limit (true) must not be true or false",
+        ),  # YAML reads yes as true, which Python would take for 1
         (
             "max-quarantine: on\n",
             "max_quarantine (true) must not be true or false",
-        ),  # else nothing would ever stop the run
+        ),  # would be 1, and nothing would stop the run
         ("column: no\n", "column (false) must not be true or false"),
         ("replicas: 0\n", "replicas (0) must be auto or at least 1"),
         ("points: [[1]]\n", "points ([1]) must be a pair of numbers, as in 10,20 30,40"),
@@ -105,7 +109,7 @@ def test_all_mistakes_of_a_file_are_told_at_once(job: Callable[..., str]) -> Non
         ("column: !!python/name:os.system\n", "python/name:os.system"),
     ],
 )
-def test_what_is_wrong_is_named(job: Callable[..., str], text: str | bytes, words: str) -> None:
+def test_mistake_in_a_file_is_named(job: Callable[..., str], text: str | bytes, words: str) -> None:
     path = job(text)
     with pytest.raises(UsageError) as caught:
         load_job(path)
@@ -113,19 +117,21 @@ def test_what_is_wrong_is_named(job: Callable[..., str], text: str | bytes, word
     assert words in str(caught.value)
 
 
-def test_a_file_must_be_a_mapping(job: Callable[..., str]) -> None:
+def test_file_that_is_not_a_mapping_is_refused(job: Callable[..., str]) -> None:
     with pytest.raises(UsageError, match="is not a mapping"):
         load_job(job("- fill-mask\n", needed=""))
 
 
-def test_a_file_that_lacks_something_is_no_run_by_itself(job: Callable[..., str]) -> None:
+def test_incomplete_file_is_readable_but_is_not_a_run(job: Callable[..., str]) -> None:
     path = job(needed="task: fill-mask\n")
     assert read_job(path) == {"task": "fill-mask"}
     with pytest.raises(UsageError, match=r"(?s)output is required.*checkpoint is required"):
         load_job(path)
 
 
-def test_nothing_is_expanded_or_run(job: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variables_are_not_expanded_and_code_is_not_run(
+    job: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("BUCKET", "somewhere")
     assert load_job(job("column: ${BUCKET}\n")).column == "${BUCKET}"
     with pytest.raises(UsageError, match="python/object"):
@@ -133,7 +139,7 @@ def test_nothing_is_expanded_or_run(job: Callable[..., str], tmp_path: Path, mon
     assert not (tmp_path / "made").exists()
 
 
-def test_a_job_file_comes_from_a_bucket_too(s3: Any) -> None:
+def test_job_file_can_be_in_a_bucket(s3: Any) -> None:
     bucket = s3.bucket("jobs")
     s3.client.put_object(Bucket=bucket.removeprefix("s3://"), Key="nightly/job.yaml", Body=NEEDED.encode())
     assert load_job(f"{bucket}/nightly/job.yaml").task == "fill-mask"
@@ -141,20 +147,20 @@ def test_a_job_file_comes_from_a_bucket_too(s3: Any) -> None:
         load_job(f"{bucket}/nightly/other.yaml")
 
 
-def test_a_job_file_s_address_holds_no_secrets() -> None:
+def test_secret_in_the_uri_of_a_job_file_is_refused_and_not_repeated() -> None:
     with pytest.raises(AccessError) as caught:
         read_job("https://host/job.yaml?signature=canary-secret")
     assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("verb", ["run", "plan"])
-def test_no_job_file_there_exits_2(verb: str, tmp_path: Path) -> None:
-    code, output = told(verb, "--job", str(tmp_path / "none.yaml"))
+def test_missing_job_file_exits_2(verb: str, tmp_path: Path) -> None:
+    code, output = perceiver(verb, "--job", str(tmp_path / "none.yaml"))
     assert code == 2
     assert "none.yaml" in output
 
 
-def test_what_is_typed_goes_before_the_file(job: Callable[..., str]) -> None:
+def test_command_line_options_override_the_file(job: Callable[..., str]) -> None:
     path = job("top-k: 3\nlogits: true\nlatents: true\nkeep-columns: [a]\nlimit: 7\n")
     options = options_of("--job", path, "--top-k", "5", "--no-logits", "--keep-columns", "b,c", "--points", "1,2 3,4")
     assert options == RunOptions(
@@ -163,22 +169,22 @@ def test_what_is_typed_goes_before_the_file(job: Callable[..., str]) -> None:
     )  # fmt: skip
 
 
-def test_arguments_go_before_the_file_too(job: Callable[..., str]) -> None:
+def test_arguments_override_the_file(job: Callable[..., str]) -> None:
     options = options_of("text-classification", "other", "--job", job())
     assert (options.task, options.input, options.output) == ("text-classification", "other", "filled")
 
 
-def test_a_job_file_may_leave_things_to_the_command_line(job: Callable[..., str]) -> None:
+def test_options_missing_in_the_file_can_be_given_on_the_command_line(job: Callable[..., str]) -> None:
     path = job(needed="task: fill-mask\ncheckpoint: c\n")
     assert options_of("fill-mask", "in", "out", "--job", path).output == "out"
-    code, output = told("run", "--job", path)
+    code, output = perceiver("run", "--job", path)
     assert code == 2
     assert "INPUT is required" in output
     assert "OUTPUT is required" in output
     assert "--checkpoint" not in output
 
 
-def test_latents_take_the_place_of_the_input(job: Callable[..., str]) -> None:
+def test_from_latents_replaces_the_input(job: Callable[..., str]) -> None:
     alone = options_of("optical-flow", "new", "--from-latents", "old", "--checkpoint", "c")
     assert (alone.task, alone.input, alone.output, alone.from_latents) == ("optical-flow", "", "new", "old")
     over = options_of("--job", job(), "--from-latents", "old")
@@ -189,40 +195,40 @@ def test_latents_take_the_place_of_the_input(job: Callable[..., str]) -> None:
     assert (back.input, back.from_latents) == ("in", None)
 
 
-def test_an_input_and_latents_are_refused(job: Callable[..., str]) -> None:
-    code, output = told("run", "optical-flow", "in", "out", "--from-latents", "old", "--checkpoint", "c")
+def test_input_together_with_from_latents_is_refused(job: Callable[..., str]) -> None:
+    code, output = perceiver("run", "optical-flow", "in", "out", "--from-latents", "old", "--checkpoint", "c")
     assert code == 2
     assert "give either an input or from_latents" in output
 
 
-def test_mistakes_in_the_file_and_on_the_line_are_told_apart(job: Callable[..., str]) -> None:
-    code, output = told("run", "--job", job("top_k: 0\n"), "--top-k", "3")
+def test_mistakes_name_the_file_or_the_command_line_option(job: Callable[..., str]) -> None:
+    code, output = perceiver("run", "--job", job("top_k: 0\n"), "--top-k", "3")
     assert code == 2
     assert "job.yaml: top_k (0) must be at least 1" in output
-    code, output = told("run", "--job", job("top_k: 3\n"), "--top-k", "0")
+    code, output = perceiver("run", "--job", job("top_k: 3\n"), "--top-k", "0")
     assert code == 2
     assert "--top-k (0) must be at least 1" in output
     assert "job.yaml" not in output
 
 
-def test_a_run_by_job_file_is_the_run_by_options(
+def test_a_run_from_a_job_file_equals_a_run_from_options(
     job: Callable[..., str], tmp_path: Path, checkpoint: Path, write_images: Callable[..., None], cluster: None
 ) -> None:
     import pyarrow.dataset as ds
 
-    write_images(tmp_path / "pictures", range(6))
-    said: dict[str, Any] = {
+    write_images(tmp_path / "images", range(6))
+    values: dict[str, Any] = {
         "task": "image-classification",
-        "input": tmp_path / "pictures",
+        "input": tmp_path / "images",
         "output": tmp_path / "by-file",
         "checkpoint": checkpoint,
         "top-k": 2,
     }
-    path = job(needed="".join(f"{name}: {value}\n" for name, value in said.items()))
-    code, output = told("run", "--job", path)
+    path = job(needed="".join(f"{name}: {value}\n" for name, value in values.items()))
+    code, output = perceiver("run", "--job", path)
     assert code == 0, output
-    code, output = told(
-        "run", "image-classification", str(said["input"]), str(tmp_path / "by-options"),
+    code, output = perceiver(
+        "run", "image-classification", str(values["input"]), str(tmp_path / "by-options"),
         "--checkpoint", str(checkpoint), "--top-k", "2",
     )  # fmt: skip
     assert code == 0, output

@@ -1,4 +1,4 @@
-"""Jobs on a real Ray head with a dashboard and a token: what is submitted runs there, and ends here as it did there."""
+"""Jobs on a real Ray head with a dashboard and a token: a submitted job runs there, and its exit code comes back."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ BIN = Path(sys.executable).parent
 
 @dataclass(frozen=True, kw_only=True)
 class Head:
-    """A Ray head of two CPUs. folder: of its own files. env: of its processes, and of those that talk to it, with
-    canaries for secrets, its token among them."""
+    """A Ray head with two CPUs. folder: its own files. env: environment of its processes and of its clients, with
+    canaries in place of secrets, the token among them."""
 
     address: str
     folder: Path
@@ -44,15 +44,15 @@ class Head:
             return json.load(answer)
 
     def ended(self, job: str) -> Any:
-        """What is known of a job, once it has ended."""
+        """Wait for the end of a job and return its description."""
         deadline = time.monotonic() + 60
         while (known := self.get(f"/api/jobs/{job}"))["status"] in ("PENDING", "RUNNING"):
             assert time.monotonic() < deadline, known
             time.sleep(0.3)
         return known
 
-    def tell(self, *command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
-        """Run a command of the environment's, with its output."""
+    def run(self, *command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
+        """Run a program of the environment and capture its output, which must not contain a secret."""
         words = [str(BIN / command[0]), *map(str, command[1:])]
         ended = subprocess.run(words, env=self.env | env, capture_output=True, text=True, timeout=120, check=False)
         assert found_in(out=ended.stdout, err=ended.stderr) == []
@@ -72,7 +72,7 @@ def free_ports(count: int) -> list[int]:
 
 @pytest.fixture(scope="module")
 def head(s3: Any) -> Iterator[Head]:
-    """Its jobs know the S3 server, by the head's environment."""
+    """Start a head whose jobs find the S3 server through its environment."""
     dashboard, agent, client = free_ports(3)
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # the path of a socket has at most 107 bytes
     env = (
@@ -122,21 +122,21 @@ def wait_for(head: Head, started: subprocess.Popen[bytes]) -> None:
 
 @pytest.fixture
 def job(tmp_path: Path, checkpoint: Path, s3: Any, write_images: Callable[..., None]) -> Callable[..., tuple[str, str]]:
-    """`job(damaged=(), **options)`: a job file for ten pictures on S3, and the URI of its output."""
+    """Return a function that writes ten images to S3 and a job file for them, and returns its path and its OUTPUT."""
 
     def write(damaged: tuple[int, ...] = (), **options: Any) -> tuple[str, str]:
         bucket = s3.bucket("job")
-        write_images(tmp_path / "pictures", range(10), damaged)
-        for picture in sorted((tmp_path / "pictures").iterdir()):
-            s3.client.upload_file(str(picture), bucket.removeprefix("s3://"), f"pictures/{picture.name}")
-        said = {
+        write_images(tmp_path / "images", range(10), damaged)
+        for image in sorted((tmp_path / "images").iterdir()):
+            s3.client.upload_file(str(image), bucket.removeprefix("s3://"), f"images/{image.name}")
+        values = {
             "task": "image-classification",
-            "input": f"{bucket}/pictures",
+            "input": f"{bucket}/images",
             "output": f"{bucket}/labels",
             "checkpoint": str(checkpoint),
         } | options
         path = tmp_path / "nightly.yaml"
-        path.write_text("".join(f"{name}: {value}\n" for name, value in said.items()))
+        path.write_text("".join(f"{name}: {value}\n" for name, value in values.items()))
         return str(path), f"{bucket}/labels"
 
     return write
@@ -147,10 +147,10 @@ def rows(output: str) -> int:
     return sum(pq.read_metadata(store.open(key)).num_rows for key in store.keys("predictions/"))
 
 
-def test_a_submitted_job_runs_there_and_its_log_and_end_come_back(head: Head, job: Callable[..., Any]) -> None:
+def test_submitted_job_shows_its_log_and_exits_with_its_code(head: Head, job: Callable[..., Any]) -> None:
     path, output = job()
-    # Another cluster in the environment does not go before the address that was typed.
-    ended = head.tell(
+    # The address on the command line takes precedence over a cluster in the environment.
+    ended = head.run(
         "perceiver", "submit", path, "--address", head.address, RAY_API_SERVER_ADDRESS="http://127.0.0.1:9"
     )
     assert ended.returncode == 0, ended.stderr
@@ -164,17 +164,17 @@ def test_a_submitted_job_runs_there_and_its_log_and_end_come_back(head: Head, jo
 
 
 @pytest.mark.slow
-def test_too_much_quarantined_there_exits_3_here(head: Head, job: Callable[..., Any]) -> None:
+def test_job_with_too_much_quarantined_exits_3(head: Head, job: Callable[..., Any]) -> None:
     path, output = job(damaged=(3, 4, 5))
-    ended = head.tell("perceiver", "submit", path, "--address", head.address)
+    ended = head.run("perceiver", "submit", path, "--address", head.address)
     assert ended.returncode == 3, ended.stderr
     assert "3 of 10 units are quarantined" in ended.stdout
     assert rows(output) <= 7
 
 
-def test_what_only_the_cluster_can_find_wrong_exits_2(head: Head, job: Callable[..., Any], tmp_path: Path) -> None:
+def test_mistake_that_only_the_cluster_can_find_exits_2(head: Head, job: Callable[..., Any], tmp_path: Path) -> None:
     path, output = job(checkpoint=tmp_path / "no-model")
-    ended = head.tell("perceiver", "submit", path, "--address", head.address)
+    ended = head.run("perceiver", "submit", path, "--address", head.address)
     assert ended.returncode == 2
     assert "no-model" in ended.stdout
     assert rows(output) == 0
@@ -190,12 +190,12 @@ def test_what_only_the_cluster_can_find_wrong_exits_2(head: Head, job: Callable[
         ({"input": "s3://key:canary-secret@bucket/x"}, "credentials come from the environment"),
     ],
 )
-def test_what_is_wrong_in_the_file_is_found_before_anything_is_sent(
+def test_mistakes_in_the_file_are_found_before_anything_is_sent(
     head: Head, job: Callable[..., Any], options: dict[str, Any], words: str
 ) -> None:
     path, _ = job(**options)
     before = len(head.get("/api/jobs/"))
-    ended = head.tell("perceiver", "submit", path, "--address", head.address)
+    ended = head.run("perceiver", "submit", path, "--address", head.address)
     assert ended.returncode == 2
     assert words in ended.stderr
     assert "canary" not in ended.stderr
@@ -212,21 +212,23 @@ def test_what_is_wrong_in_the_file_is_found_before_anything_is_sent(
         ("127.0.0.1:8265", "is not that of a dashboard, as in http://HEAD:8265"),
     ],
 )
-def test_a_wrong_address_exits_2_in_words(head: Head, job: Callable[..., Any], address: str, words: str) -> None:
-    ended = head.tell("perceiver", "submit", job()[0], "--address", address)
+def test_wrong_address_exits_2_without_a_traceback(
+    head: Head, job: Callable[..., Any], address: str, words: str
+) -> None:
+    ended = head.run("perceiver", "submit", job()[0], "--address", address)
     assert ended.returncode == 2
     assert words in ended.stderr
     assert "canary" not in ended.stderr
     assert "Traceback" not in ended.stderr
 
 
-def test_without_the_token_nothing_runs(head: Head, job: Callable[..., Any]) -> None:
-    ended = head.tell("perceiver", "submit", job()[0], "--address", head.address, RAY_AUTH_TOKEN="another")
+def test_wrong_token_exits_2(head: Head, job: Callable[..., Any]) -> None:
+    ended = head.run("perceiver", "submit", job()[0], "--address", head.address, RAY_AUTH_TOKEN="another")
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
 
 
-def test_ctrl_c_leaves_the_job_running_and_says_how_to_follow_it(head: Head, job: Callable[..., Any]) -> None:
+def test_ctrl_c_leaves_the_job_running_and_shows_how_to_follow_it(head: Head, job: Callable[..., Any]) -> None:
     path, output = job()
     command = [str(BIN / "perceiver"), "submit", path, "--address", head.address, "--submission-id", "left-alone"]
     with subprocess.Popen(
@@ -236,74 +238,74 @@ def test_ctrl_c_leaves_the_job_running_and_says_how_to_follow_it(head: Head, job
         assert submitting.stdout.readline() == "submitted left-alone\n"
         time.sleep(1)
         submitting.send_signal(signal.SIGINT)
-        _, told = submitting.communicate(timeout=30)
+        _, printed = submitting.communicate(timeout=30)
     assert submitting.returncode == 1
-    assert f"ray job logs left-alone --follow --address {head.address}" in told
-    assert f"ray job stop left-alone --address {head.address}" in told
+    assert f"ray job logs left-alone --follow --address {head.address}" in printed
+    assert f"ray job stop left-alone --address {head.address}" in printed
     assert head.ended("left-alone")["status"] == "SUCCEEDED"
     assert rows(output) == 10
-    followed = head.tell("ray", "job", "logs", "left-alone", "--follow", "--address", head.address)
+    followed = head.run("ray", "job", "logs", "left-alone", "--follow", "--address", head.address)
     assert "done: 10 rows" in followed.stdout + followed.stderr
 
 
-def test_a_stopped_job_exits_1(head: Head, job: Callable[..., Any]) -> None:
+def test_stopped_job_exits_1(head: Head, job: Callable[..., Any]) -> None:
     path, _ = job()
-    taken = head.tell("perceiver", "submit", path, "--address", head.address, "--submission-id", "to-stop", "--no-wait")
+    taken = head.run("perceiver", "submit", path, "--address", head.address, "--submission-id", "to-stop", "--no-wait")
     assert taken.returncode == 0, taken.stderr
-    head.tell("ray", "job", "stop", "to-stop", "--address", head.address)
+    head.run("ray", "job", "stop", "to-stop", "--address", head.address)
     code = f"""
 from pipeline.runtime.ray_backend.submit import SubmittedJob, follow
 ended = follow(SubmittedJob(id="to-stop", address="{head.address}"), lambda piece: None)
 print(ended.code, ended.message)
 """
-    ended = head.tell("python", "-c", code)
+    ended = head.run("python", "-c", code)
     assert ended.stdout.startswith("1 stopped: "), ended.stderr
 
 
-def test_an_id_is_taken_once(head: Head, job: Callable[..., Any]) -> None:
-    head.tell("ray", "job", "submit", "--no-wait", "--submission-id", "once", "--address", head.address, "--", "true")
+def test_submission_id_can_be_used_once(head: Head, job: Callable[..., Any]) -> None:
+    head.run("ray", "job", "submit", "--no-wait", "--submission-id", "once", "--address", head.address, "--", "true")
     words = ("perceiver", "submit", job()[0], "--address", head.address, "--submission-id")
-    again = head.tell(*words, "once")
+    again = head.run(*words, "once")
     assert again.returncode == 2
     assert "once already exists" in again.stderr
-    wrong = head.tell(*words, "a/b")
+    wrong = head.run(*words, "a/b")
     assert wrong.returncode == 2
     assert "submission_id (a/b) must be" in wrong.stderr
 
 
 @pytest.mark.slow
-def test_a_log_heard_twice_is_said_once(head: Head) -> None:
-    head.tell(
+def test_log_is_printed_once_even_if_it_is_read_twice(head: Head) -> None:
+    head.run(
         "ray", "job", "submit", "--submission-id", "talks", "--address", head.address, "--", "seq", "5000"
     )  # in pieces
     code = f"""
 import asyncio
 from pipeline.runtime.ray_backend.submit import JobLog
 from ray.job_submission import JobSubmissionClient
-client, said = JobSubmissionClient("{head.address}"), []
-log = JobLog(write=said.append, printed=100)
+client, printed = JobSubmissionClient("{head.address}"), []
+log = JobLog(write=printed.append, printed=100)
 for _ in range(2):
     asyncio.run(log.tail(client, "talks"))
-assert "".join(said) == client.get_job_logs("talks")[100:], said
-assert "4999" in "".join(said)
+assert "".join(printed) == client.get_job_logs("talks")[100:], printed
+assert "4999" in "".join(printed)
 """
-    ended = head.tell("python", "-c", code)
+    ended = head.run("python", "-c", code)
     assert ended.returncode == 0, ended.stderr
 
 
 @pytest.mark.slow
-def test_ray_s_own_command_submits_it_too(head: Head, job: Callable[..., Any]) -> None:
+def test_ray_job_submit_runs_a_job_file_too(head: Head, job: Callable[..., Any]) -> None:
     path, output = job()
     entrypoint = ("python", "-m", "jobs.run", "--job", path)
-    ended = head.tell("ray", "job", "submit", "--address", head.address, "--", *entrypoint)
+    ended = head.run("ray", "job", "submit", "--address", head.address, "--", *entrypoint)
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert rows(output) == 10
 
 
-def test_no_secret_is_in_what_ray_keeps_of_jobs(head: Head, job: Callable[..., Any]) -> None:
-    """Behind all tests above: of jobs that were done, failed, refused and stopped."""
+def test_ray_keeps_no_secret_of_a_job(head: Head, job: Callable[..., Any]) -> None:
+    """Runs after all tests above, with jobs that succeeded, failed, were refused and stopped."""
     path, _ = job(checkpoint="/no-model")
-    assert head.tell("perceiver", "submit", path, "--address", head.address).returncode == 2
+    assert head.run("perceiver", "submit", path, "--address", head.address).returncode == 2
     logs = [path for path in head.folder.rglob("job-driver-*.log") if path.stat().st_size]
     assert logs
     assert found_in(head.folder) == []

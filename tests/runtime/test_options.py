@@ -1,4 +1,4 @@
-"""What a user may say."""
+"""Options of a run: valid values and how they reach the head."""
 
 import pytest
 from pydantic import ValidationError
@@ -9,7 +9,7 @@ from pipeline.sources import SOURCES
 NEEDED = {"task": "image-classification", "input": "in", "output": "out", "checkpoint": "c"}
 
 
-def test_every_option_says_what_it_does():
+def test_every_option_has_a_description():
     assert all(field.description for field in RunOptions.model_fields.values())
 
 
@@ -27,7 +27,7 @@ def test_every_option_says_what_it_does():
         {"limit": 0},
     ],
 )
-def test_wrong_values_and_unknown_names_are_errors(wrong):
+def test_wrong_values_and_unknown_names_are_refused(wrong):
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         RunOptions(**NEEDED, **wrong)
 
@@ -45,6 +45,6 @@ def test_importing_the_options_loads_no_ray():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_input_formats_that_there_are_are_named() -> None:
+def test_help_lists_every_input_format() -> None:
     described = str(RunOptions.model_fields["input_format"].description)
     assert all(f" {name}" in described for name in SOURCES)
