@@ -86,7 +86,7 @@ def test_all_mistakes_in_a_file_are_listed_at_once(job: Callable[..., str]) -> N
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "message"),
     [
         (
             "limit: yes\n",
@@ -109,12 +109,12 @@ def test_all_mistakes_in_a_file_are_listed_at_once(job: Callable[..., str]) -> N
         ("column: !!python/name:os.system\n", "python/name:os.system"),
     ],
 )
-def test_mistake_in_a_file_is_named(job: Callable[..., str], text: str | bytes, words: str) -> None:
+def test_mistake_in_a_file_is_named(job: Callable[..., str], text: str | bytes, message: str) -> None:
     path = job(text)
     with pytest.raises(UsageError) as caught:
         load_job(path)
     assert str(caught.value).startswith(f"{path}:\n")
-    assert words in str(caught.value)
+    assert message in str(caught.value)
 
 
 def test_file_that_is_not_a_mapping_is_refused(job: Callable[..., str]) -> None:

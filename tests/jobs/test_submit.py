@@ -53,21 +53,21 @@ class Head:
 
     def run(self, *command: str | Path, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a program of the environment and capture its output, which must not contain a secret."""
-        words = [str(BIN / command[0]), *map(str, command[1:])]
-        ended = subprocess.run(words, env=self.env | env, capture_output=True, text=True, timeout=120, check=False)
+        arguments = [str(BIN / command[0]), *map(str, command[1:])]
+        ended = subprocess.run(arguments, env=self.env | env, capture_output=True, text=True, timeout=120, check=False)
         assert found_in(out=ended.stdout, err=ended.stderr) == []
         return ended
 
 
 def free_ports(count: int) -> list[int]:
-    held = [socket.socket() for _ in range(count)]
+    sockets = [socket.socket() for _ in range(count)]
     try:
-        for one in held:
-            one.bind(("127.0.0.1", 0))
-        return [one.getsockname()[1] for one in held]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]
     finally:
-        for one in held:
-            one.close()
+        for each in sockets:
+            each.close()
 
 
 @pytest.fixture(scope="module")
@@ -181,7 +181,7 @@ def test_mistake_that_only_the_cluster_can_find_exits_2(head: Head, job: Callabl
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "message"),
     [
         ({"task": "image-clasification"}, "did you mean image-classification?"),
         ({"replica": 2}, "did you mean replicas?"),
@@ -191,19 +191,19 @@ def test_mistake_that_only_the_cluster_can_find_exits_2(head: Head, job: Callabl
     ],
 )
 def test_mistakes_in_the_file_are_found_before_anything_is_sent(
-    head: Head, job: Callable[..., Any], options: dict[str, Any], words: str
+    head: Head, job: Callable[..., Any], options: dict[str, Any], message: str
 ) -> None:
     path, _ = job(**options)
     before = len(head.get("/api/jobs/"))
     ended = head.run("perceiver", "submit", path, "--address", head.address)
     assert ended.returncode == 2
-    assert words in ended.stderr
+    assert message in ended.stderr
     assert "canary" not in ended.stderr
     assert len(head.get("/api/jobs/")) == before
 
 
 @pytest.mark.parametrize(
-    ("address", "words"),
+    ("address", "message"),
     [
         ("http://127.0.0.1:9", "no Ray dashboard answers at http://127.0.0.1:9"),
         ("http://user:canary-secret@127.0.0.1:9", "credentials come from the environment"),
@@ -213,11 +213,11 @@ def test_mistakes_in_the_file_are_found_before_anything_is_sent(
     ],
 )
 def test_wrong_address_exits_2_without_a_traceback(
-    head: Head, job: Callable[..., Any], address: str, words: str
+    head: Head, job: Callable[..., Any], address: str, message: str
 ) -> None:
     ended = head.run("perceiver", "submit", job()[0], "--address", address)
     assert ended.returncode == 2
-    assert words in ended.stderr
+    assert message in ended.stderr
     assert "canary" not in ended.stderr
     assert "Traceback" not in ended.stderr
 
@@ -264,11 +264,11 @@ print(ended.code, ended.message)
 
 def test_submission_id_can_be_used_once(head: Head, job: Callable[..., Any]) -> None:
     head.run("ray", "job", "submit", "--no-wait", "--submission-id", "once", "--address", head.address, "--", "true")
-    words = ("perceiver", "submit", job()[0], "--address", head.address, "--submission-id")
-    again = head.run(*words, "once")
+    arguments = ("perceiver", "submit", job()[0], "--address", head.address, "--submission-id")
+    again = head.run(*arguments, "once")
     assert again.returncode == 2
     assert "once already exists" in again.stderr
-    wrong = head.run(*words, "a/b")
+    wrong = head.run(*arguments, "a/b")
     assert wrong.returncode == 2
     assert "submission_id (a/b) must be" in wrong.stderr
 
