@@ -1,36 +1,39 @@
-"""What ends a run, by exit code. Everything else that goes wrong belongs to one unit, which is quarantined."""
+"""Errors that end a run, by exit code. Any other error concerns one unit, which is quarantined."""
 
 import re
 
 from pipeline.storage import redact
 
-_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
-_NEXT = "\nThe above exception was the direct cause"
-_ADVICE = "To change retry attempts"  # Ray's last line on some errors, about settings that users of a run do not have
+_COLORS = re.compile(r"\x1b\[[0-9;]*m")
+_NEXT_TRACEBACK = "\nThe above exception was the direct cause"
+_RAY_ADVICE = "To change retry attempts"  # last line of some Ray errors, about settings that a user does not have
 
 
 class UsageError(Exception):
-    """Wrong usage or configuration, found before any work; names the wrong value and the right one. Exit 2."""
+    """Wrong usage or configuration, found before any work. The message names the wrong value and valid ones. Exit 2."""
 
 
-class RunFailed(Exception):  # noqa: N818 - it says what happened; the parts that were committed are good
+class RunFailed(Exception):  # noqa: N818 - committed parts are valid, so it is an outcome rather than an error
     """The run ended with shards left, or with units unaccounted for. The same command resumes it. Exit 1."""
 
 
 class TooMuchQuarantined(Exception):  # noqa: N818
-    """More units were quarantined than `max_quarantine` allows. A higher value goes on where it stopped. Exit 3."""
+    """More units are quarantined than `max_quarantine` allows. A higher value continues the run. Exit 3."""
 
 
 class Stalled(Exception):  # noqa: N818
-    """No stage produced output for `stall_timeout` seconds; the message says what each stage was doing."""
+    """No stage produced output for `stall_timeout` seconds. The message describes the state of each stage."""
 
 
 class TooManyCrashes(Exception):  # noqa: N818
-    """More worker processes died in one pass than it tolerates, so nobody knows which shards caused it."""
+    """More worker processes died in one pass than it tolerates; which shards caused it is unknown."""
 
 
 def reason(error: BaseException | None) -> str:
-    """An error in one line without secrets. Ray's errors hold whole traces, whose first one ends with the cause."""
-    lines = _COLOURS.sub("", redact(str(error))).partition(_NEXT)[0].splitlines()
-    told = [line for line in lines if line.strip() and not line.startswith(_ADVICE)]
-    return told[-1] if told else type(error).__name__
+    """Return the cause of an error in one line without secrets.
+
+    Messages of Ray contain tracebacks; the first one ends with the cause.
+    """
+    first = _COLORS.sub("", redact(str(error))).partition(_NEXT_TRACEBACK)[0]
+    lines = [line for line in first.splitlines() if line.strip() and not line.startswith(_RAY_ADVICE)]
+    return lines[-1] if lines else type(error).__name__
