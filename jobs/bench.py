@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from importlib.util import find_spec
 from typing import Annotated, Any
 
@@ -12,7 +13,7 @@ from jobs.cli_support import Device, Dtype, app, with_exit_code
 from pipeline.runtime.errors import UsageError
 
 TOKENIZER = "tokenizer"
-WHOLE_RUNS = "Whole runs"
+_whole_runs = partial(typer.Option, metavar="", rich_help_panel="Whole runs")
 
 
 def command(
@@ -36,38 +37,16 @@ def command(
     ] = 2,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object per line.")] = False,
     pipeline: Annotated[
-        bool,
-        typer.Option(
-            "--pipeline",
-            metavar="",
-            rich_help_panel=WHOLE_RUNS,
-            help="Time whole runs, the engine alone and a plain Ray Data script.",
-        ),
+        bool, _whole_runs("--pipeline", help="Time whole runs, the engine alone and a plain Ray Data script.")
     ] = False,
-    daft: Annotated[
-        bool,
-        typer.Option(
-            "--daft", metavar="", rich_help_panel=WHOLE_RUNS, help="With --pipeline: time a plain Daft script as well."
-        ),
-    ] = False,
+    daft: Annotated[bool, _whole_runs("--daft", help="With --pipeline: time a plain Daft script as well.")] = False,
     scaling: Annotated[
         bool,
-        typer.Option(
-            "--scaling",
-            metavar="",
-            rich_help_panel=WHOLE_RUNS,
-            help="Time whole runs with 1, 2, 4 … replicas, up to the number of CPUs or GPUs.",
-        ),
+        _whole_runs("--scaling", help="Time whole runs with 1, 2, 4 … replicas, up to the number of CPUs or GPUs."),
     ] = False,
-    small: Annotated[
-        bool,
-        typer.Option(
-            "--small", metavar="", rich_help_panel=WHOLE_RUNS, help="Use models with a tenth of the parameters."
-        ),
-    ] = False,
+    small: Annotated[bool, _whole_runs("--small", help="Use models with a tenth of the parameters.")] = False,
     units: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", rich_help_panel=WHOLE_RUNS, help="Images, frame pairs or clips per run."),
+        int | None, _whole_runs("--units", min=1, help="Number of images, frame pairs or clips per run.")
     ] = None,
 ) -> None:
     """Time the engine against transformers, or whole runs against plain scripts.

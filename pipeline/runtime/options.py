@@ -205,7 +205,7 @@ class RunOptions(BaseModel):
 
 
 def require_task(task: str) -> None:
-    """Raise UsageError if there is no such task."""
+    """Raise UsageError, with the valid tasks, if the task does not exist."""
     if task not in HEADS:
         raise UsageError(f"task {task!r} must be one of {', '.join(HEADS)}{did_you_mean(task, list(HEADS))}")
 
