@@ -1,4 +1,4 @@
-"""A run: from options to committed parts. The only part that imports Ray, and only where it is used."""
+"""A run, from options to committed parts. Only `ray_backend` imports Ray."""
 
 from pipeline.runtime.errors import RunFailed, TooMuchQuarantined, UsageError
 from pipeline.runtime.options import RunOptions
