@@ -76,7 +76,7 @@ def read_rows(file: BinaryIO, begin: int, end: int | None, delimiter: str) -> It
         try:
             fields = next(reader)
             if feed.exhausted:  # the csv module lets the end of the file close a quote: the rest would be one field
-                fields = BadMedium(f"a quote is not closed: rows after byte {feed.row_begin:,} cannot be told apart")
+                fields = BadMedium(f"a quote is not closed: rows after byte {feed.row_begin:,} cannot be separated")
         except StopIteration:
             return
         except BadMedium as error:

@@ -1,4 +1,4 @@
-"""Folders of each kind that records lie in, and records read as a run reads them."""
+"""Folders on disk and in a bucket, and the units of a folder as a run reads them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.decoded_units import decode_all
 
 @pytest.fixture(params=["local", "s3"])
 def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
-    """A new, empty folder on local disk, then one in a bucket."""
+    """Return a new, empty folder: on local disk, then in a bucket."""
     if request.param == "local":
         return Store(str(tmp_path / "in put"))
     return Store(f"{request.getfixturevalue('s3').bucket('records')}/in put")
@@ -28,7 +28,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 @pytest.fixture
 def units_of() -> Callable[..., list[Unit]]:
-    """`units_of(store, name, **options)`: the units of all pieces of a source, in plan order."""
+    """Return `units_of(store, name, **options)`: the decoded units of all pieces of a source, in plan order."""
 
     def units(store: Store, name: str, **options: Any) -> list[Unit]:
         source = pickle.loads(pickle.dumps(source_for(name, SourceOptions(**options))))
@@ -47,7 +47,7 @@ def units_of() -> Callable[..., list[Unit]]:
 
 @pytest.fixture(scope="session")
 def png() -> Callable[..., bytes]:
-    """`png(number, size=(8, 6))`: the file of a picture that only this number has."""
+    """Return `png(number, size=(8, 6))`, the content of an image file that differs for each number."""
 
     def encode(number: int, size: tuple[int, int] = (8, 6)) -> bytes:
         file = io.BytesIO()

@@ -1,4 +1,4 @@
-"""A folder that holds files of several kinds: each is read by the source of its extension."""
+"""Folders with files of several formats: each file is read by the source of its extension."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_each_file_is_read_by_the_source_of_its_extension(tmp_path: Path) -> Non
     (tmp_path / "a.txt").write_text("one\ntwo")
     (tmp_path / "b.jsonl").write_text('{"text": "three"}')
     (tmp_path / "c.csv").write_text("text\nfour\n")
-    (tmp_path / "picture.png").write_bytes(png())
+    (tmp_path / "image.png").write_bytes(png())
     found = units(tmp_path, medium="text")
     assert {name: unit.medium for name, unit in found.items()} == {
         "a.txt#0": b"one",
@@ -44,7 +44,7 @@ def test_each_file_is_read_by_the_source_of_its_extension(tmp_path: Path) -> Non
     }
 
 
-def test_of_a_saved_data_set_its_caches_are_not_read(tmp_path: Path) -> None:
+def test_caches_of_a_saved_dataset_are_not_read(tmp_path: Path) -> None:
     datasets.Dataset.from_dict({"text": ["a", "b"]}).save_to_disk(tmp_path / "saved")
     data = next((tmp_path / "saved").glob("data-*.arrow"))
     (tmp_path / "saved/cache-0123456789abcdef.arrow").write_bytes(data.read_bytes())
@@ -54,7 +54,7 @@ def test_of_a_saved_data_set_its_caches_are_not_read(tmp_path: Path) -> None:
         units(tmp_path, medium="text")
 
 
-def test_frames_are_paired_beside_files_that_are_not(tmp_path: Path) -> None:
+def test_frames_are_paired_next_to_files_that_are_not_frames(tmp_path: Path) -> None:
     for name in ("1.png", "3.png"):
         (tmp_path / name).write_bytes(png())
     (tmp_path / "2.csv").write_text("left,right\n1.png,3.png\n")
@@ -68,7 +68,7 @@ def test_frames_are_paired_beside_files_that_are_not(tmp_path: Path) -> None:
     assert list(units(tmp_path, medium="frame_pair")) == ["1.png"]
 
 
-def test_a_file_that_no_extension_tells_of_is_read_by_the_first(tmp_path: Path) -> None:
+def test_a_file_without_a_known_extension_is_read_by_the_first_source(tmp_path: Path) -> None:
     (tmp_path / "photo.dat").write_bytes(png())
     source = source_for("auto", SourceOptions(medium="image"))
     found = discover(f"{tmp_path}/*.dat", source)
@@ -77,6 +77,6 @@ def test_a_file_that_no_extension_tells_of_is_read_by_the_first(tmp_path: Path) 
     assert unit.medium.shape == (3, 4, 3)
 
 
-def test_an_option_that_means_nothing_to_any_source_is_refused() -> None:
+def test_an_option_that_no_source_supports_is_refused() -> None:
     with pytest.raises(ValueError, match="fps"):
         AutoSource.of([SOURCES["images"], SOURCES["csv"]], SourceOptions(medium="frame_pair", column="a,b", fps=5))

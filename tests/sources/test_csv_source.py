@@ -1,4 +1,4 @@
-"""CSV and TSV files, against Python's csv module: every row once, wherever they are cut."""
+"""CSV and TSV files, compared with Python's csv module: every row is read once, wherever files are cut."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline.storage import AccessError, Changed, Missing, Store
 from tests.decoded_units import decode_all
 
 UnitsOf = Callable[..., list[Unit]]
-PACK: dict[str, Callable[[bytes], bytes]] = {
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,
     ".gz": gzip.compress,
     ".zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
@@ -41,14 +41,14 @@ def some_rows(count: int) -> list[list[str]]:
     return [["label", "text", "note"], *(fields[at : at + 3] for at in range(0, len(fields), 3))]
 
 
-@pytest.mark.parametrize("packed", PACK)
+@pytest.mark.parametrize("suffix", COMPRESS)
 @pytest.mark.parametrize("cut", [1, 50, 1000, 1 << 20])
 @pytest.mark.parametrize(("name", "delimiter", "end"), [("a.csv", ",", "\n"), ("a.tsv", "\t", "\r\n")])
-def test_rows_are_those_of_the_csv_module_wherever_the_file_is_cut(
+def test_rows_equal_those_of_the_csv_module_wherever_the_file_is_cut(
     tmp_path: Path,
     units_of: UnitsOf,
     monkeypatch: pytest.MonkeyPatch,
-    packed: str,
+    suffix: str,
     cut: int,
     name: str,
     delimiter: str,
@@ -58,24 +58,24 @@ def test_rows_are_those_of_the_csv_module_wherever_the_file_is_cut(
     monkeypatch.setattr(csv_parser, "_BLOCK", 64)
     rows = some_rows(100)
     data = table(rows, delimiter=delimiter, end=end)
-    (tmp_path / (name + packed)).write_bytes(PACK[packed](data))
+    (tmp_path / (name + suffix)).write_bytes(COMPRESS[suffix](data))
     units = units_of(Store(str(tmp_path)), "csv", keep=("note", "label"))
     assert [[unit.kept["label"], unit.medium, unit.kept["note"]] for unit in units] == rows[1:]
     for unit, row in zip(units, rows[1:], strict=True):
-        at = int(unit.id.removeprefix(f"{name}{packed}#"))
+        at = int(unit.id.removeprefix(f"{name}{suffix}#"))
         assert data[at:].startswith(table([row], delimiter=delimiter, end=end))
 
 
-@pytest.mark.parametrize("packed", PACK)
+@pytest.mark.parametrize("suffix", COMPRESS)
 def test_rows_are_read_from_local_disk_and_s3(
-    folder: Store, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch, packed: str
+    folder: Store, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 100)
     rows = some_rows(40)
-    folder.put(f"in/#1?/ä.csv{packed}", PACK[packed](table(rows)))
+    folder.put(f"in/#1?/ä.csv{suffix}", COMPRESS[suffix](table(rows)))
     units = units_of(folder, "csv", piece_units=2)
     assert [unit.medium for unit in units] == [row[1] for row in rows[1:]]
-    assert {unit.uri for unit in units} == {folder.uri_of(f"in/#1?/ä.csv{packed}")}
+    assert {unit.uri for unit in units} == {folder.uri_of(f"in/#1?/ä.csv{suffix}")}
 
 
 def test_stray_quotes_are_read_as_the_csv_module_reads_them(
@@ -89,7 +89,7 @@ def test_stray_quotes_are_read_as_the_csv_module_reads_them(
     assert [[unit.medium, unit.kept["size"]] for unit in units] == expected
 
 
-def test_pieces_hold_no_more_rows_than_asked(tmp_path: Path) -> None:
+def test_pieces_hold_at_most_the_requested_number_of_rows(tmp_path: Path) -> None:
     (tmp_path / "a.csv").write_bytes(table([["text"], *([str(number)] for number in range(100))]))
     source = source_for("csv", SourceOptions(piece_units=7))
     found = discover(str(tmp_path), source)
@@ -99,7 +99,7 @@ def test_pieces_hold_no_more_rows_than_asked(tmp_path: Path) -> None:
     assert [a.end for a in pieces[:-1]] == [b.begin for b in pieces[1:]]
 
 
-def test_marks_empty_lines_and_files_without_rows(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_byte_order_marks_empty_lines_and_files_without_rows_give_no_units(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "a.csv").write_bytes(b'\xef\xbb\xbf"text",n\r\n\r\none,1\r\n\ntwo,2')
     (tmp_path / "b.csv").write_bytes(b"")
     (tmp_path / "c.csv").write_bytes(b"text,n\n")
@@ -111,7 +111,7 @@ def test_marks_empty_lines_and_files_without_rows(tmp_path: Path, units_of: Unit
     ]
 
 
-def test_a_bad_row_costs_itself_only(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_a_bad_row_does_not_affect_other_rows(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "a.csv").write_bytes(b"text,n\none,1\ntwo\nthree,3,3\nfo\rur,4\nfive,5\n")
     units = units_of(Store(str(tmp_path)), "csv")
     assert [unit.medium for unit in units] == ["one", None, None, None, "five"]
@@ -122,18 +122,18 @@ def test_a_bad_row_costs_itself_only(tmp_path: Path, units_of: UnitsOf) -> None:
     assert "the row cannot be read" in str(units[3].error)
 
 
-@pytest.mark.parametrize("packed", PACK)
-def test_a_row_that_is_too_long_costs_itself_only(
-    tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch, packed: str
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_row_that_is_too_long_does_not_affect_other_rows(
+    tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 30)
     monkeypatch.setattr(csv_parser, "_BLOCK", 32)
     for module in (csv_parser, csv_source):
         monkeypatch.setattr(module, "MAX_LINE_BYTES", 100)
-    rows = [["text"], ["before"], ["x\n" * 100], ["y" * 300], ["behind"]]
-    (tmp_path / f"a.csv{packed}").write_bytes(PACK[packed](table(rows)))
+    rows = [["text"], ["before"], ["x\n" * 100], ["y" * 300], ["after"]]
+    (tmp_path / f"a.csv{suffix}").write_bytes(COMPRESS[suffix](table(rows)))
     units = units_of(Store(str(tmp_path)), "csv")
-    assert [unit.medium for unit in units] == ["before", None, None, "behind"]
+    assert [unit.medium for unit in units] == ["before", None, None, "after"]
     assert all("a record of more than 100 bytes" in str(unit.error) for unit in units[1:3])
 
 
@@ -158,7 +158,7 @@ def test_ids_come_from_their_column(tmp_path: Path, units_of: UnitsOf) -> None:
     assert [unit_id for entry in found.entries for unit_id in source.ids(found.store, entry)] == ["k,1", "k2"]
 
 
-def test_an_empty_field_is_no_id(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_a_row_with_an_empty_id_is_an_error(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "a.csv").write_bytes(b"text,key\none,\ntwo,k2\nthree,\n")
     units = units_of(Store(str(tmp_path)), "csv", id_column="key")
     assert [unit.id for unit in units] == ["a.csv#9", "k2", "a.csv#21"]
@@ -169,13 +169,13 @@ def test_an_empty_field_is_no_id(tmp_path: Path, units_of: UnitsOf) -> None:
     assert [unit_id for entry in found.entries for unit_id in source.ids(found.store, entry)] == ["k2"]
 
 
-def test_columns_of_paths_are_pictures(folder: Store, units_of: UnitsOf, png: Callable[..., bytes]) -> None:
+def test_a_column_of_paths_gives_images(folder: Store, units_of: UnitsOf, png: Callable[..., bytes]) -> None:
     folder.put("t/a.csv", b"image,other\nimages/1.png,images/2.png\n../out.png,images/1.png\n")
     for number in (1, 2):
         folder.put(f"t/images/{number}.png", png(number))
     one, two = decode_image(png(1)), decode_image(png(2))
-    picture, outside = units_of(folder, "csv", medium="image")
-    np.testing.assert_array_equal(picture.medium, one)
+    image, outside = units_of(folder, "csv", medium="image")
+    np.testing.assert_array_equal(image.medium, one)
     assert "'../out.png' is not a path" in str(outside.error)
     pair, _ = units_of(folder, "csv", medium="frame_pair", column="image, other")
     np.testing.assert_array_equal(pair.medium.frames, [one, two])
@@ -190,7 +190,7 @@ def test_columns_of_paths_are_pictures(folder: Store, units_of: UnitsOf, png: Ca
         ({"keep": ("n",)}, r"a\.csv: 2 columns are named 'n'"),
     ],
 )
-def test_a_column_that_is_missing_ends_the_plan(
+def test_a_missing_column_fails_the_plan(
     tmp_path: Path, units_of: UnitsOf, options: dict[str, str], words: str
 ) -> None:
     (tmp_path / "a.csv").write_bytes(b"text,n,n\none,1,2\n")
@@ -203,17 +203,17 @@ def test_a_column_that_is_missing_ends_the_plan(
             source.kept(found.store, next(found.entries))
 
 
-@pytest.mark.parametrize("packed", [".gz", ".zst"])
-def test_a_damaged_compressed_file_is_one_unit(tmp_path: Path, units_of: UnitsOf, packed: str) -> None:
-    whole = PACK[packed](table(some_rows(500)))
-    (tmp_path / f"a.csv{packed}").write_bytes(whole[: len(whole) // 2])
-    (tmp_path / f"b.csv{packed}").write_bytes(b"not compressed at all")
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_damaged_compressed_file_is_one_unit(tmp_path: Path, units_of: UnitsOf, suffix: str) -> None:
+    whole = COMPRESS[suffix](table(some_rows(500)))
+    (tmp_path / f"a.csv{suffix}").write_bytes(whole[: len(whole) // 2])
+    (tmp_path / f"b.csv{suffix}").write_bytes(b"not compressed at all")
     damaged, never = units_of(Store(str(tmp_path)), "csv")
-    assert (damaged.id, never.id) == (f"a.csv{packed}", f"b.csv{packed}")
+    assert (damaged.id, never.id) == (f"a.csv{suffix}", f"b.csv{suffix}")
     assert "could not be decompressed" in str(damaged.error)
 
 
-def test_a_file_that_changed_or_is_gone_is_an_error_of_each_piece(folder: Store) -> None:
+def test_a_changed_or_deleted_file_is_an_error_of_each_piece(folder: Store) -> None:
     folder.put("a.csv", b"text\none\n")
     source = SOURCES["csv"]
     found = discover(folder.uri, source)
@@ -226,7 +226,7 @@ def test_a_file_that_changed_or_is_gone_is_an_error_of_each_piece(folder: Store)
     assert type(unit.error) is Missing
 
 
-def test_a_quote_that_is_not_closed_is_said_and_swallows_no_rows_in_silence(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_a_quote_that_is_not_closed_is_reported_instead_of_losing_rows(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "a.csv").write_bytes(b'n,text\n1,one\n2,"not closed\n3,three\n4,four')
     (tmp_path / "b.csv").write_bytes(b'n,text\n1,"closed\nover two lines"')
     first, lost, whole = units_of(Store(str(tmp_path)), "csv")

@@ -1,4 +1,4 @@
-"""INPUT as people write it: files, folders, globs, on a disk and in a bucket."""
+"""INPUT as users write it: files, folders and globs, on disk and in a bucket."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_a_single_file_is_taken_whatever_its_name(tmp_path: Path) -> None:
         assert [entry.key for entry in found.entries] == [name]
 
 
-def test_relative_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_relative_paths_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder(tmp_path, "a.jpg", "b/c.jpg"))
     assert keys(".") == ["a.jpg", "b/c.jpg"]
     assert keys("a.jpg") == ["a.jpg"]
@@ -112,11 +112,11 @@ def test_a_glob_takes_what_it_names_relative_to_its_fixed_folder(tmp_path: Path)
         ("a.b*", "axb", False),
     ],
 )
-def test_patterns(pattern: str, key: str, taken: bool) -> None:
+def test_patterns_match_as_documented(pattern: str, key: str, taken: bool) -> None:
     assert Glob.parse(pattern.split("/"), 0).matches(key) is taken
 
 
-def test_what_has_that_very_name_wins_over_the_pattern(tmp_path: Path) -> None:
+def test_a_literal_name_wins_over_the_pattern(tmp_path: Path) -> None:
     folder(tmp_path, "a[1].jpg", "a1.jpg", "set[2]/b.jpg", "set[2]/c.png", "set2/d.jpg", "why?/e.jpg", "whyx/f.jpg")
     assert keys(f"{tmp_path}/a[1].jpg") == ["a[1].jpg"]
     assert keys(f"{tmp_path}/set[2]") == ["b.jpg", "c.png"]
@@ -125,7 +125,7 @@ def test_what_has_that_very_name_wins_over_the_pattern(tmp_path: Path) -> None:
     assert keys(f"{tmp_path}/why?") == ["e.jpg"]
 
 
-def test_nothing_found_names_the_input_and_says_why(tmp_path: Path) -> None:
+def test_an_input_without_files_is_refused_with_the_reason(tmp_path: Path) -> None:
     folder(tmp_path, "notes.txt", "a.csv", ".b.jpg")
     assert refusal(tmp_path) == (
         f"{tmp_path}: no images found; "
@@ -156,7 +156,7 @@ def test_the_listing_is_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert listed == 2
 
 
-def test_buckets(s3: S3) -> None:
+def test_buckets_are_listed_like_folders(s3: S3) -> None:
     bucket = s3.bucket("images")
     name = bucket.removeprefix("s3://")
     for key in ("in/a.jpg", "in/b/c d#?.png", "in/b/e%20.jpg", "in/notes.txt", "in/_run/x.jpg", "in[1]/f.jpg", "in/"):
@@ -176,6 +176,6 @@ def test_buckets(s3: S3) -> None:
     assert refusal(f"{bucket}/none/*.jpg").startswith(f"{bucket}/none/*.jpg: no images found")
 
 
-def test_a_bucket_that_is_not_there_or_is_a_pattern(s3: S3) -> None:
+def test_a_bucket_that_is_missing_or_a_pattern_is_refused(s3: S3) -> None:
     assert "no-such-bucket" in refusal("s3://no-such-bucket/in")
     assert refusal("s3://imag*/in") == "s3://imag*/in: the name after s3:// cannot be a pattern"

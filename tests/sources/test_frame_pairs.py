@@ -1,4 +1,4 @@
-"""Pairs of frames out of a folder: neighbours by name, each folder for itself."""
+"""Frame pairs of a folder: neighbours by name, in each folder separately."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_each_frame_is_paired_with_the_next_of_its_folder() -> None:
     ]
 
 
-def test_a_folder_between_two_frames_does_not_part_them_and_the_order_stays_that_of_keys() -> None:
+def test_a_folder_between_two_frames_does_not_separate_them_and_keys_stay_in_order() -> None:
     found = pairs("a/1.png", "a/b/1.png", "a/b/2.png", "a/b/c/9.png", "a/c.png", "z.png", "a.png")
     assert found == [("a.png", "z.png", 0), ("a/1.png", "a/c.png", 0), ("a/b/1.png", "a/b/2.png", 0)]
     assert found == sorted(found, key=lambda pair: pair[0].encode())
@@ -58,13 +58,13 @@ def test_other_files_pass_between_the_frames_in_order() -> None:
     assert [entry.key for entry in found] == ["1.png", "2.mp4", "4.mp4"]
 
 
-def test_names_without_leading_zeros_are_refused_and_not_paired_wrongly() -> None:
+def test_names_without_leading_zeros_are_refused() -> None:
     with pytest.raises(AccessError, match=r"frame2\.png sorts after frame10\.png.*leading zeros"):
         pairs("frame1.png", "frame2.png", "frame10.png")
     assert pairs("frame01.png", "frame02.png", "frame10.png")[1] == ("frame02.png", "frame10.png", 1)
 
 
-def test_a_pair_is_both_frames_and_its_number(tmp_path: Path) -> None:
+def test_a_pair_has_both_frames_and_its_number(tmp_path: Path) -> None:
     put(tmp_path, {"x/00.png": (7, 5), "x/01.png": (7, 5), "x/02.png": (7, 5)})
     first, second = read(str(tmp_path))
     assert [first.id, second.id] == ["x/00.png", "x/01.png"]
@@ -74,7 +74,7 @@ def test_a_pair_is_both_frames_and_its_number(tmp_path: Path) -> None:
     assert second.uri == f"{tmp_path}/x/01.png"
 
 
-def test_frames_of_different_sizes_or_changed_since_the_plan_cost_their_pair(tmp_path: Path) -> None:
+def test_frames_of_different_sizes_or_changed_frames_fail_their_pair_only(tmp_path: Path) -> None:
     put(tmp_path, {"0.png": (7, 5), "1.png": (7, 5), "2.png": (8, 5), "3.png": (8, 5)})
     found = discover(str(tmp_path), PAIRS)
     pieces = [piece for entry in found.entries for piece in PAIRS.pieces(found.store, entry)]
@@ -85,7 +85,7 @@ def test_frames_of_different_sizes_or_changed_since_the_plan_cost_their_pair(tmp
     assert "5 by 7 and 5 by 8" in str(units[1].error)
 
 
-def test_a_frame_put_between_two_makes_their_pair_a_changed_one(tmp_path: Path) -> None:
+def test_a_frame_inserted_between_two_changes_their_pair(tmp_path: Path) -> None:
     def planned() -> dict[str, str]:
         return {entry.key: entry.version for entry in discover(str(tmp_path), PAIRS).entries}
 
@@ -97,7 +97,7 @@ def test_a_frame_put_between_two_makes_their_pair_a_changed_one(tmp_path: Path) 
     assert sorted(after) == ["1.png", "2.png"]
 
 
-def test_one_frame_alone_is_no_pair_and_no_match(tmp_path: Path) -> None:
+def test_a_single_frame_is_refused(tmp_path: Path) -> None:
     put(tmp_path, {"1.png": (7, 5), "x/1.png": (7, 5)})
     with pytest.raises(AccessError, match="2 files there, but a pair needs two frames in one folder"):
         discover(str(tmp_path), PAIRS)
@@ -106,6 +106,6 @@ def test_one_frame_alone_is_no_pair_and_no_match(tmp_path: Path) -> None:
     )
 
 
-def test_a_rate_means_nothing_to_images() -> None:
+def test_a_frame_rate_is_not_supported_for_images() -> None:
     with pytest.raises(ValueError, match=r"fps \(5\) is not supported for images"):
         source_for("images", SourceOptions(medium="frame_pair", fps=5))

@@ -1,4 +1,4 @@
-"""Image files, good and bad: what becomes a picture, and what is said of the others."""
+"""Image files, good and bad: what they become, and how errors are described."""
 
 from __future__ import annotations
 
@@ -57,24 +57,24 @@ def reason(data: bytes) -> str:
     return str(caught.value)
 
 
-# What becomes a picture
+# Images that are read
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "DIB"])
-def test_formats_that_users_have_become_what_pillow_reads(photo: Image.Image, form: str) -> None:
+def test_supported_formats_give_the_pixels_that_pillow_reads(photo: Image.Image, form: str) -> None:
     data = encoded(photo, form)
-    picture = decode_image(data)
-    assert (picture.dtype, picture.shape, picture.flags.c_contiguous) == (np.uint8, (120, 160, 3), True)
-    np.testing.assert_array_equal(picture, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+    pixels = decode_image(data)
+    assert (pixels.dtype, pixels.shape, pixels.flags.c_contiguous) == (np.uint8, (120, 160, 3), True)
+    np.testing.assert_array_equal(pixels, np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
 
-def test_photographs_larger_than_a_strip_are_whole() -> None:
+def test_images_larger_than_a_strip_are_complete() -> None:
     for photograph in (*load_sample_images().images, skimage.data.astronaut(), skimage.data.rocket()):
         large = Image.fromarray(photograph).resize((1999, 1501))  # three strips of a megapixel, the last one partial
         np.testing.assert_array_equal(decode_image(encoded(large, "BMP")), np.asarray(large))
 
 
-def test_one_pixel_is_a_picture() -> None:
+def test_an_image_of_one_pixel_is_read() -> None:
     assert decode_image(encoded(Image.new("RGB", (1, 1), (1, 2, 3)), "PNG")).tolist() == [[[1, 2, 3]]]
 
 
@@ -88,8 +88,8 @@ def test_jpeg_with_fifty_bytes_overwritten_is_predicted() -> None:
 def test_sixteen_bit_gray_is_scaled_not_clipped() -> None:
     values = np.array([[0, 257 * 64], [257 * 128, 65535]], np.uint16)
     for form in ("PNG", "TIFF", "PPM"):
-        picture = decode_image(encoded(Image.fromarray(values), form))
-        np.testing.assert_array_equal(picture, np.stack([GRAY] * 3, axis=-1))
+        pixels = decode_image(encoded(Image.fromarray(values), form))
+        np.testing.assert_array_equal(pixels, np.stack([GRAY] * 3, axis=-1))
 
 
 def test_sixteen_bit_colour_is_scaled() -> None:
@@ -114,8 +114,8 @@ def test_sixteen_bit_colour_is_scaled() -> None:
     ],
 )
 def test_float_and_integer_tiffs_are_scaled(values: np.ndarray, gray: Any) -> None:
-    picture = decode_image(encoded(Image.fromarray(values), "TIFF"))
-    np.testing.assert_array_equal(picture, np.stack([np.asarray(gray)] * 3, axis=-1))
+    pixels = decode_image(encoded(Image.fromarray(values), "TIFF"))
+    np.testing.assert_array_equal(pixels, np.stack([np.asarray(gray)] * 3, axis=-1))
 
 
 def test_float_maps_are_scaled() -> None:
@@ -146,8 +146,8 @@ def test_palette_with_and_without_transparency() -> None:
     image.putpixel((1, 0), 1)
     assert decode_image(encoded(image, "PNG")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
     for form, transparency in (("PNG", 0), ("GIF", 0), ("PNG", b"\x00\xff")):
-        picture = decode_image(encoded(image, form, transparency=transparency))
-        assert picture.tolist() == [[[255, 255, 255], [40, 50, 60]]], form
+        pixels = decode_image(encoded(image, form, transparency=transparency))
+        assert pixels.tolist() == [[[255, 255, 255], [40, 50, 60]]], form
 
 
 def test_transparent_colour_of_an_opaque_png_is_white() -> None:
@@ -159,7 +159,7 @@ def test_transparent_colour_of_an_opaque_png_is_white() -> None:
     ]
 
 
-def test_black_and_white() -> None:
+def test_one_bit_images_are_black_and_white() -> None:
     image = Image.new("1", (2, 1))
     image.putpixel((1, 0), 1)
     for form in ("PNG", "TIFF", "PPM"):
@@ -173,21 +173,21 @@ def test_orientation_is_applied(photo: Image.Image, orientation: int) -> None:
     turned = Image.open(io.BytesIO(encoded(photo, "PNG", exif=exif)))
     upright = np.asarray(ImageOps.exif_transpose(turned))
     for form, options in (("PNG", {"exif": exif}), ("TIFF", {"tiffinfo": {0x0112: orientation}})):
-        picture = decode_image(encoded(photo, form, **options))
-        assert picture.flags.c_contiguous
-        np.testing.assert_array_equal(picture, upright)
+        pixels = decode_image(encoded(photo, form, **options))
+        assert pixels.flags.c_contiguous
+        np.testing.assert_array_equal(pixels, upright)
     jpeg = encoded(photo, "JPEG", exif=exif)
     np.testing.assert_array_equal(decode_image(jpeg), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(jpeg)))))
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_orientation_that_means_nothing_is_ignored(photo: Image.Image, value: int) -> None:
+def test_an_invalid_orientation_is_ignored(photo: Image.Image, value: int) -> None:
     exif = Image.Exif()
     exif[0x0112] = value
     np.testing.assert_array_equal(decode_image(encoded(photo, "PNG", exif=exif)), np.asarray(photo))
 
 
-def test_damaged_exif_does_not_cost_the_picture(photo: Image.Image) -> None:
+def test_an_image_with_damaged_exif_is_read(photo: Image.Image) -> None:
     for damage in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(20)):
         assert decode_image(encoded(photo, "JPEG", exif=damage)).shape == (120, 160, 3)
 
@@ -213,7 +213,7 @@ def test_truncated_files_are_refused(photo: Image.Image, form: str, part: float)
     assert "truncated" in reason(data[: int(len(data) * part)])
 
 
-def test_a_truncated_jpeg_is_called_so(photo: Image.Image) -> None:
+def test_a_truncated_jpeg_is_called_truncated(photo: Image.Image) -> None:
     assert reason(encoded(photo, "JPEG")[:-300]).startswith("truncated JPEG: image file is truncated")
 
 
@@ -230,7 +230,7 @@ def test_a_truncated_jpeg_is_called_so(photo: Image.Image) -> None:
         (bytes(range(1, 40)), "a file that starts with 01 02 03 04 05 06 07 08"),
     ],
 )
-def test_what_is_no_image_is_named(data: bytes, words: str) -> None:
+def test_files_that_are_not_images_are_described(data: bytes, words: str) -> None:
     assert reason(data).startswith(f"{words} is not an image of a supported format (JPEG, PNG, WebP, GIF")
 
 
@@ -254,7 +254,7 @@ def test_a_bomb_of_few_bytes_and_many_buffers_is_refused() -> None:
     assert reason(bytes(data)).startswith("6000 by 6000 pixels are too many: 36.0 megapixels, at most 31.6")
 
 
-def test_mutated_files_give_a_picture_or_a_reason(photo: Image.Image) -> None:
+def test_mutated_files_give_an_image_or_a_reason(photo: Image.Image) -> None:
     rng = random.Random(0)
     small = photo.resize((40, 30))
     exif = Image.Exif()
@@ -266,8 +266,8 @@ def test_mutated_files_give_a_picture_or_a_reason(photo: Image.Image) -> None:
         for _ in range(rng.choice((1, 5, 30))):
             data[rng.randrange(min(len(data), rng.choice((64, len(data)))))] = rng.randrange(256)
         with contextlib.suppress(BadMedium):
-            picture = decode_image(bytes(data))
-            assert (picture.dtype, picture.shape[2]) == (np.uint8, 3)
+            pixels = decode_image(bytes(data))
+            assert (pixels.dtype, pixels.shape[2]) == (np.uint8, 3)
 
 
 # What it must not do to others
@@ -301,11 +301,11 @@ def test_nothing_is_printed_per_file(photo: Image.Image, tmp_path: Path) -> None
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_truncated_files_stay_errors_for_all() -> None:
+def test_truncated_files_stay_errors_for_other_users_of_pillow() -> None:
     assert not ImageFile.LOAD_TRUNCATED_IMAGES
 
 
-def test_threads_get_what_one_thread_gets(photo: Image.Image) -> None:
+def test_threads_decode_the_same_pixels(photo: Image.Image) -> None:
     files = [encoded(photo.rotate(7 * turn), form) for turn in range(6) for form in ("JPEG", "PNG", "GIF", "WEBP")]
     alone = [decode_image(data) for data in files]
     with ThreadPoolExecutor(8) as pool:
@@ -337,7 +337,7 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
         ("JPEG2000", 5100, {}),
     ],
 )
-def test_the_largest_picture_stays_within_its_memory(
+def test_the_largest_image_stays_within_its_memory(
     tmp_path: Path, form: str, side: int, options: dict[str, Any]
 ) -> None:
     (tmp_path / "large").write_bytes(encoded(Image.new("RGB", (side, side)), form, **options))

@@ -1,4 +1,4 @@
-"""Image files in a store as units: bad ones say why, and cost their neighbours nothing."""
+"""Image files as units: bad ones have an error and do not affect other files."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ def test_a_file_is_one_unit_with_its_key_as_id(tmp_path: Path) -> None:
     assert (unit.medium.dtype, unit.medium.shape) == (np.uint8, (12, 16, 3))
 
 
-def test_content_decides_and_not_the_name(tmp_path: Path) -> None:
+def test_the_content_decides_the_format_and_not_the_name(tmp_path: Path) -> None:
     Image.new("RGB", (5, 4)).save(tmp_path / "really.png")
     (tmp_path / "really.png").rename(tmp_path / "called.jpg")
     store, pieces = planned(tmp_path)
     assert loaded(store, pieces)["called.jpg"].medium.shape == (4, 5, 3)
 
 
-def test_bad_files_do_not_cost_their_neighbours(tmp_path: Path) -> None:
+def test_bad_files_do_not_affect_other_files(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(jpeg())
     (tmp_path / "b.jpg").write_bytes(b"<html>moved</html>")
     (tmp_path / "c.jpg").write_bytes(b"")
@@ -66,7 +66,7 @@ def test_bad_files_do_not_cost_their_neighbours(tmp_path: Path) -> None:
         assert isinstance(units[name].error, BadMedium), name
 
 
-def test_inputs_that_went_or_changed_since_the_plan_say_so(tmp_path: Path) -> None:
+def test_deleted_and_changed_files_are_errors_that_say_so(tmp_path: Path) -> None:
     for name in ("changed.jpg", "gone.jpg", "here.jpg"):
         (tmp_path / name).write_bytes(jpeg())
     store, pieces = planned(tmp_path)
@@ -89,7 +89,7 @@ def test_lost_access_is_raised_and_not_quarantined(tmp_path: Path) -> None:
         list(IMAGES.units(Store(str(tmp_path)), Piece(key="../a.jpg", version="1", size=1, units=1)))
 
 
-def test_sources_travel_and_have_names() -> None:
+def test_sources_are_picklable_and_have_unique_names() -> None:
     assert pickle.loads(pickle.dumps(IMAGES)) == IMAGES
     assert source_for("images", SourceOptions(medium="image")) == SOURCES["images"] == IMAGES
     with pytest.raises(ValueError, match=r"'jpegs' must be one of auto, .*images"):

@@ -1,4 +1,4 @@
-"""Parquet files, against pyarrow's own reading: every row once, typed columns kept, nothing unpickled."""
+"""Parquet files, compared with pyarrow: every row is read once, kept columns keep their types, nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def encode(table: pa.Table, **options: Any) -> bytes:
 
 
 def texts(count: int) -> pa.Table:
-    """Texts beside columns of many types."""
+    """Return a table of texts and columns of many types."""
     numbers = list(range(count))
     return pa.table(
         {
@@ -88,7 +88,7 @@ def test_pieces_are_rows_of_one_row_group(tmp_path: Path, monkeypatch: pytest.Mo
     assert 90_000 < sum(piece.weight or 0 for piece in pieces) < 110_000
 
 
-def test_pictures_as_datasets_stores_them(folder: Store, units_of: UnitsOf, png: Png) -> None:
+def test_images_stored_by_datasets_are_read(folder: Store, units_of: UnitsOf, png: Png) -> None:
     images = [{"bytes": png(0), "path": "0.png"}, {"bytes": None, "path": "1.png"}, {"bytes": b"<html>", "path": None}]
     folder.put("t/1.png", png(1))
     folder.put("t/a.parquet", encode(pa.table({"image": [*images, None], "raw": [png(2)] * 4})))
@@ -111,7 +111,7 @@ def test_pictures_as_datasets_stores_them(folder: Store, units_of: UnitsOf, png:
         pa.list_(pa.list_(pa.int8())),
     ],
 )
-def test_arrays_of_any_list_type(tmp_path: Path, units_of: UnitsOf, kind: pa.DataType) -> None:
+def test_arrays_of_any_list_type_are_read(tmp_path: Path, units_of: UnitsOf, kind: pa.DataType) -> None:
     values = [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [10, 11, 12]]]
     arrays = np.array(values, np.float16)
     (tmp_path / "a.parquet").write_bytes(encode(pa.table({"inputs": pa.array(list(map(list, arrays)), kind)})))
@@ -120,7 +120,7 @@ def test_arrays_of_any_list_type(tmp_path: Path, units_of: UnitsOf, kind: pa.Dat
     assert units[0].medium.dtype == np.float32
 
 
-def test_arrays_that_are_none_cost_their_rows(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_invalid_arrays_are_errors_of_their_rows_only(tmp_path: Path, units_of: UnitsOf) -> None:
     values = [[[1.0], [2.0]], [[1.0], [2.0, 3.0]], None, [None, [1.0]], [[None]], [[5.0]]]
     (tmp_path / "a.parquet").write_bytes(encode(pa.table({"inputs": values})))
     units = units_of(Store(str(tmp_path)), "parquet", medium="array")
@@ -161,7 +161,9 @@ def test_ids_come_from_their_column(tmp_path: Path, units_of: UnitsOf) -> None:
         ({"keep": ("l",)}, r"a\.parquet: 2 columns are named 'l'"),
     ],
 )
-def test_a_column_that_is_missing_or_another_ends_the_plan(tmp_path: Path, options: dict[str, Any], words: str) -> None:
+def test_a_column_that_is_missing_or_of_another_type_fails_the_plan(
+    tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
     table = pa.table([["a"], [1], ["x"], ["y"]], names=["text", "n", "l", "l"])
     (tmp_path / "a.parquet").write_bytes(encode(table))
     with pytest.raises(AccessError, match=words):
@@ -200,7 +202,7 @@ def test_pickles_in_a_table_are_refused_and_not_run(tmp_path: Path, known: bool)
     assert not proof.exists()
 
 
-def test_other_extension_types_are_refused_where_they_would_be_read(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_other_extension_types_are_refused_if_they_are_requested(tmp_path: Path, units_of: UnitsOf) -> None:
     field = pa.field("t", pa.string(), metadata={b"ARROW:extension:name": b"someone.type"})
     (tmp_path / "a.parquet").write_bytes(
         encode(pa.table([["a"], ["b"]], schema=pa.schema([("text", pa.string()), field])))
@@ -224,7 +226,7 @@ def test_a_damaged_file_is_one_unit(tmp_path: Path, units_of: UnitsOf) -> None:
     assert [unit.id for unit in rest] == ["d.parquet#0", "d.parquet#1"]
 
 
-def test_damaged_rows_are_as_many_errors_as_were_planned(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_damaged_rows_give_as_many_errors_as_planned(tmp_path: Path, units_of: UnitsOf) -> None:
     table = pa.table({"text": [f"{number:0100d}" for number in range(2000)]})
     data = bytearray(encode(table, row_group_size=500, compression="zstd", use_dictionary=False))
     second = pq.read_metadata(io.BytesIO(data)).row_group(1).column(0)
@@ -236,7 +238,7 @@ def test_damaged_rows_are_as_many_errors_as_were_planned(tmp_path: Path, units_o
     assert [row for row, unit in enumerate(units) if unit.error] == list(range(500, 1000))
 
 
-def test_a_file_that_changed_or_is_gone_is_an_error_of_each_row(folder: Store) -> None:
+def test_a_changed_or_deleted_file_is_an_error_of_each_row(folder: Store) -> None:
     folder.put("a.parquet", encode(texts(3)))
     source, store, (piece,) = planned(folder.uri)
     folder.put("a.parquet", encode(texts(4)))
@@ -245,7 +247,7 @@ def test_a_file_that_changed_or_is_gone_is_an_error_of_each_row(folder: Store) -
     assert [type(unit.error) for unit in decode_all(source.units(store, piece))] == [Missing] * 3
 
 
-def test_a_store_that_fails_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_failing_store_is_not_reported_as_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.parquet").write_bytes(encode(texts(3)))
     source, store, (piece,) = planned(str(tmp_path))
 
@@ -297,8 +299,8 @@ def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     return Hub(skip_instance_cache=True)
 
 
-def test_data_sets_of_the_hub_are_read_by_their_uri(hub: Hub, units_of: UnitsOf, png: Png) -> None:
-    name = f"org-{uuid.uuid4().hex[:6]}/pictures"
+def test_datasets_of_the_hub_are_read_by_their_uri(hub: Hub, units_of: UnitsOf, png: Png) -> None:
+    name = f"org-{uuid.uuid4().hex[:6]}/images"
     images = [{"bytes": png(number), "path": f"{number}.png"} for number in range(10)]
     table = pa.table({"image": images, "label": list(range(10))})
     hub.pipe_file(f"datasets/{name}/data/train-00000-of-00001.parquet", encode(table, row_group_size=4))

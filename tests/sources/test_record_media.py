@@ -1,4 +1,4 @@
-"""What columns hold, as media: texts, pictures by bytes and by path, pairs, arrays. Nothing outside INPUT is read."""
+"""Media from columns: texts, images by bytes and by path, pairs, arrays. Nothing outside INPUT is read."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ Png = Callable[..., bytes]
 
 @pytest.fixture
 def origin(folder: Store, png: Png) -> RecordOrigin:
-    """A table in a folder, with pictures beside, below and above it."""
+    """Return the origin of a record whose table lies in a folder, with images next to, below and above it."""
     for number, key in enumerate(["tables/a b.png", "tables/images/#1?.png", "top.png"]):
         folder.put(key, png(number))
     return RecordOrigin(store=folder, key="tables/t.parquet", number=17)
 
 
-def test_a_picture_is_bytes_or_a_struct_or_a_path(origin: RecordOrigin, png: Png) -> None:
-    beside, below = decode_image(png(0)), decode_image(png(1))
+def test_an_image_is_bytes_or_a_struct_or_a_path(origin: RecordOrigin, png: Png) -> None:
+    sibling, below = decode_image(png(0)), decode_image(png(1))
     for value in (png(0), {"bytes": png(0), "path": None}, {"bytes": None, "path": "a b.png"}, "a b.png", "./a b.png"):
-        picture = medium_of({"image": value}, "image", ("image",), origin)
-        np.testing.assert_array_equal(picture, beside)
+        image = medium_of({"image": value}, "image", ("image",), origin)
+        np.testing.assert_array_equal(image, sibling)
     np.testing.assert_array_equal(medium_of({"x": "images/#1?.png"}, "image", ("x",), origin), below)
     struct = {"bytes": png(1), "path": "/somewhere/else.png"}  # as `datasets` stores what it has embedded
     np.testing.assert_array_equal(medium_of({"x": struct}, "image", ("x",), origin), below)
@@ -63,7 +63,9 @@ def test_no_path_leads_out_of_the_input(origin: RecordOrigin, path: str, words: 
         medium_of({"image": f"{origin.store.uri}/../top.png"}, "image", ("image",), origin)
 
 
-def test_a_path_of_no_file_and_of_a_file_too_large(origin: RecordOrigin, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_paths_of_missing_and_too_large_files_are_refused(
+    origin: RecordOrigin, monkeypatch: pytest.MonkeyPatch
+) -> None:
     with pytest.raises(Missing):
         medium_of({"image": "b.png"}, "image", ("image",), origin)
     monkeypatch.setattr(values_module, "MAX_FILE_BYTES", 10)
@@ -76,7 +78,7 @@ def test_keys_of_a_bucket_may_have_empty_names(tmp_path: Path) -> None:
     assert key_of("a//b.png", RecordOrigin(store=Store(str(tmp_path)), key="t.csv")) == "a/b.png"
 
 
-def test_a_pair_is_two_columns_of_one_size(origin: RecordOrigin, png: Png) -> None:
+def test_a_pair_is_two_images_of_one_size(origin: RecordOrigin, png: Png) -> None:
     pair = medium_of({"a": png(4), "b": "a b.png"}, "frame_pair", ("a", "b"), origin)
     np.testing.assert_array_equal(pair.frames, [decode_image(png(4)), decode_image(png(0))])
     assert (pair.frame_index, pair.start_seconds) == (17, None)
@@ -104,12 +106,12 @@ def test_an_array_is_lists_of_numbers(origin: RecordOrigin) -> None:
         ("[[1.0]]", "must hold an array, got a str"),
     ],
 )
-def test_what_is_no_array_says_why(tmp_path: Path, value: Any, words: str) -> None:
+def test_invalid_arrays_are_refused_with_the_reason(tmp_path: Path, value: Any, words: str) -> None:
     with pytest.raises(BadMedium, match=words):
         medium_of({"inputs": value}, "array", ("inputs",), RecordOrigin(store=Store(str(tmp_path)), key="t"))
 
 
-def test_values_of_another_kind_say_so(tmp_path: Path) -> None:
+def test_values_of_another_kind_are_refused_with_the_column(tmp_path: Path) -> None:
     origin = RecordOrigin(store=Store(str(tmp_path)), key="t")
     with pytest.raises(BadMedium, match="column 'text' must hold text, got null"):
         medium_of({"text": None}, "text", ("text",), origin)

@@ -1,4 +1,4 @@
-"""Folders written by `datasets`, against `datasets`: every row once, whatever lies beside."""
+"""Folders written by `datasets`, compared with `datasets`: every row is read once, caches are not read."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Png = Callable[..., bytes]
 
 
 def texts(count: int, label: str = "text") -> datasets.Dataset:
-    """Texts with a label and a struct beside them."""
+    """Return a table of texts with a label and a struct."""
     names = datasets.ClassLabel(names=["no", "yes"])
     features = datasets.Features(
         {"text": datasets.Value("string"), "label": names, "at": {"x": datasets.Value("int8")}}
@@ -36,7 +36,7 @@ def texts(count: int, label: str = "text") -> datasets.Dataset:
 
 
 def copied(folder: Path, store: Store) -> None:
-    """Put what lies in a folder into a store."""
+    """Copy a local folder into a store."""
     for path in folder.rglob("*"):
         if path.is_file():
             store.put(path.relative_to(folder).as_posix(), path.read_bytes())
@@ -56,7 +56,7 @@ def planned(uri: str, **options: Any) -> tuple[Source, Store, list[Piece]]:
 
 
 @pytest.mark.parametrize("piece_units", [None, 1, 33])
-def test_a_saved_data_set_is_read_row_by_row(
+def test_a_saved_dataset_is_read_row_by_row(
     tmp_path: Path, folder: Store, units_of: UnitsOf, piece_units: int | None
 ) -> None:
     saved = texts(250)
@@ -70,7 +70,7 @@ def test_a_saved_data_set_is_read_row_by_row(
     assert [unit.id for unit in units[:2]] == ["data-00000-of-00003.arrow#0", "data-00000-of-00003.arrow#1"]
 
 
-def test_a_dictionary_of_splits_is_read_with_its_folders(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_all_splits_of_a_saved_dataset_are_read(tmp_path: Path, units_of: UnitsOf) -> None:
     splits = {"train": texts(5, "train"), "test": texts(3, "test")}
     datasets.DatasetDict(splits).save_to_disk(tmp_path)
     units = units_of(Store(str(tmp_path)), "dataset")
@@ -81,7 +81,7 @@ def test_a_dictionary_of_splits_is_read_with_its_folders(tmp_path: Path, units_o
     assert [unit.medium for unit in units] == splits["test"]["text"][:] + splits["train"]["text"][:]
 
 
-def test_pictures_of_a_data_set(tmp_path: Path, folder: Store, units_of: UnitsOf, png: Png) -> None:
+def test_images_of_a_saved_dataset_are_read(tmp_path: Path, folder: Store, units_of: UnitsOf, png: Png) -> None:
     for number in range(6):
         (tmp_path / f"{number}.png").write_bytes(png(number))
     paths = [str(tmp_path / f"{number}.png") for number in range(6)]
@@ -93,7 +93,7 @@ def test_pictures_of_a_data_set(tmp_path: Path, folder: Store, units_of: UnitsOf
     assert len(units) == 6
 
 
-def test_arrays_of_a_data_set(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_arrays_of_a_saved_dataset_are_read(tmp_path: Path, units_of: UnitsOf) -> None:
     values = np.arange(24, dtype=np.float32).reshape(2, 4, 3)
     features = datasets.Features({"inputs": datasets.Array2D((4, 3), "float32")})
     datasets.Dataset.from_dict({"inputs": list(values)}, features=features).save_to_disk(tmp_path)
@@ -102,7 +102,7 @@ def test_arrays_of_a_data_set(tmp_path: Path, units_of: UnitsOf) -> None:
 
 
 @pytest.mark.parametrize("compression", [None, "zstd"])
-def test_batches_are_found_where_they_lie(tmp_path: Path, units_of: UnitsOf, compression: str | None) -> None:
+def test_record_batches_are_found_at_their_offsets(tmp_path: Path, units_of: UnitsOf, compression: str | None) -> None:
     table = pa.table({"text": [f"text {number}" * (number % 7) for number in range(100)]})
     data = stream(table, 30, options=pa.ipc.IpcWriteOptions(compression=compression))
     (tmp_path / "dataset.arrow").write_bytes(data)
@@ -123,14 +123,14 @@ def test_batches_are_found_where_they_lie(tmp_path: Path, units_of: UnitsOf, com
     assert [unit.medium for unit in units_of(Store(str(tmp_path)), "dataset")] == table["text"].to_pylist()
 
 
-def test_large_batches_are_several_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_record_batches_are_cut_into_several_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables_module, "TABLE_PIECE_BYTES", 10_000)
     (tmp_path / "dataset.arrow").write_bytes(stream(pa.table({"text": ["x" * 1000] * 100}), 100))
     _, _, pieces = planned(str(tmp_path))
     assert [piece.units for piece in pieces] == [9] * 11 + [1]
 
 
-def test_dictionaries_beside_the_batches_are_read(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_columns_with_dictionaries_are_read(tmp_path: Path, units_of: UnitsOf) -> None:
     values = [f"kind {number % 5}" for number in range(40)]
     table = pa.table({"text": pa.array(values).dictionary_encode(), "n": range(40)})
     (tmp_path / "dataset.arrow").write_bytes(stream(table, 15))
@@ -167,7 +167,7 @@ def test_mutated_files_never_raise_and_keep_their_count(tmp_path: Path, units_of
             assert "dataset.arrow: " in str(error)  # noqa: PT017  a column that became another is one way to end
 
 
-def test_columns_and_pickles_are_checked_as_those_of_parquet(tmp_path: Path) -> None:
+def test_columns_and_pickles_are_checked_as_in_parquet(tmp_path: Path) -> None:
     field = pa.field("p", pa.binary(), metadata={b"ARROW:extension:name": b"ray.data.arrow_pickled_object"})
     (tmp_path / "dataset.arrow").write_bytes(stream(pa.table([[b"x"]], schema=pa.schema([field])), 1))
     with pytest.raises(AccessError, match=r"dataset\.arrow: column 'p' has the type ray\.data"):
@@ -177,7 +177,7 @@ def test_columns_and_pickles_are_checked_as_those_of_parquet(tmp_path: Path) -> 
         planned(str(tmp_path))
 
 
-def test_ids_come_from_their_column_and_changes_are_seen(folder: Store) -> None:
+def test_ids_come_from_their_column_and_changed_files_are_errors(folder: Store) -> None:
     folder.put("dataset.arrow", stream(pa.table({"text": ["a", "b", "c"], "key": ["x", "y", None]}), 2))
     source, store, pieces = planned(folder.uri, id_column="key")
     assert [unit.id for piece in pieces for unit in decode_all(source.units(store, piece))] == [

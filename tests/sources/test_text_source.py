@@ -1,4 +1,4 @@
-"""Texts in files: every line and record once, whatever the cuts, with the id of its place in the file."""
+"""Texts in files: every line and record is read once, wherever files are cut, and its id is its place in the file."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from pipeline.sources.text_source import JSONL, TEXT
 from pipeline.storage import AccessError, Changed, Missing, Store
 from tests.decoded_units import decode_all
 
-PACK: dict[str, Callable[[bytes], bytes]] = {
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,
     ".gz": gzip.compress,
     ".zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
@@ -29,7 +29,7 @@ PACK: dict[str, Callable[[bytes], bytes]] = {
 
 
 def texts(count: int) -> list[bytes]:
-    """Lines of 0 to 60 bytes, some of them empty, none with a line feed inside."""
+    """Return lines of 0 to 60 bytes, some empty, without line feeds."""
     draw = np.random.default_rng(count)
     return [bytes(draw.integers(32, 127, size, np.uint8)) for size in draw.integers(0, 61, count)]
 
@@ -42,25 +42,25 @@ def read(uri: Path | str, source: Source = TEXT) -> list[Unit]:
     return [unit for piece in pieces for unit in decode_all(source.units(found.store, piece))]
 
 
-@pytest.mark.parametrize("packed", PACK)
+@pytest.mark.parametrize("suffix", COMPRESS)
 @pytest.mark.parametrize("cut", [1, 7, 64, 1000, 1 << 20])
 @pytest.mark.parametrize("ending", [b"\n", b"\r\n"])
 def test_each_line_is_one_unit_wherever_the_file_is_cut(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: str, cut: int, ending: bytes
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, cut: int, ending: bytes
 ) -> None:
     monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", cut)
     content = texts(60)
     data = ending.join(content)
-    (tmp_path / f"a.txt{packed}").write_bytes(PACK[packed](data))
+    (tmp_path / f"a.txt{suffix}").write_bytes(COMPRESS[suffix](data))
     units = read(tmp_path)
     assert [unit.medium for unit in units] == content
-    offsets = [int(unit.id.removeprefix(f"a.txt{packed}#")) for unit in units]
+    offsets = [int(unit.id.removeprefix(f"a.txt{suffix}#")) for unit in units]
     assert all(data[at:].startswith(line) for at, line in zip(offsets, content, strict=True))
     assert len(set(offsets)) == len(content)
-    assert {unit.uri for unit in units} == {f"{tmp_path}/a.txt{packed}"}
+    assert {unit.uri for unit in units} == {f"{tmp_path}/a.txt{suffix}"}
 
 
-def test_a_large_file_is_many_pieces_and_is_not_read_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_cut_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_bytes(b"x\n" * (1 << 20))
     monkeypatch.setattr(Store, "open", None)
     found = discover(str(tmp_path), TEXT)
@@ -68,7 +68,7 @@ def test_a_large_file_is_many_pieces_and_is_not_read_for_it(tmp_path: Path, monk
     assert [(piece.begin, piece.end) for piece in pieces] == [(at << 18, (at + 1) << 18) for at in range(8)]
 
 
-def test_a_compressed_file_is_few_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_compressed_file_has_at_most_64_pieces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 10)
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(b"some line\n" * 1000))
     found = discover(str(tmp_path), TEXT)
@@ -78,13 +78,13 @@ def test_a_compressed_file_is_few_pieces(tmp_path: Path, monkeypatch: pytest.Mon
     assert len(read(tmp_path)) == 1000
 
 
-def test_files_of_several_members_are_read_to_their_end(tmp_path: Path) -> None:
-    for packed in (".gz", ".zst"):
-        (tmp_path / f"a.txt{packed}").write_bytes(PACK[packed](b"one\ntw") + PACK[packed](b"o\nthree"))
+def test_compressed_files_of_several_members_are_read_to_their_end(tmp_path: Path) -> None:
+    for suffix in (".gz", ".zst"):
+        (tmp_path / f"a.txt{suffix}").write_bytes(COMPRESS[suffix](b"one\ntw") + COMPRESS[suffix](b"o\nthree"))
     assert [unit.medium for unit in read(tmp_path)] == [b"one", b"two", b"three"] * 2
 
 
-def test_empty_lines_marks_and_empty_files(tmp_path: Path) -> None:
+def test_empty_lines_byte_order_marks_and_empty_files_are_handled(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbffirst\n\n\xef\xbb\xbflast\n")
     (tmp_path / "b.txt").write_bytes(b"")
     (tmp_path / "c.txt").write_bytes(b"\n")
@@ -93,28 +93,28 @@ def test_empty_lines_marks_and_empty_files(tmp_path: Path) -> None:
     assert units == [("a.txt#0", b"first"), ("a.txt#9", b""), ("a.txt#10", b"\xef\xbb\xbflast"), ("c.txt#0", b"")]
 
 
-def test_a_line_that_is_too_long_costs_itself_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_is_too_long_does_not_affect_other_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", 100)
     monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 50)
-    (tmp_path / "a.txt").write_bytes(b"before\n" + b"x" * 1000 + b"\nbehind\n")
-    before, long, behind = read(tmp_path)
-    assert (before.medium, behind.medium) == (b"before", b"behind")
+    (tmp_path / "a.txt").write_bytes(b"before\n" + b"x" * 1000 + b"\nafter\n")
+    before, long, after = read(tmp_path)
+    assert (before.medium, after.medium) == (b"before", b"after")
     assert "a line of more than" in str(long.error)
 
 
-@pytest.mark.parametrize("packed", PACK)
-def test_records_give_their_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packed: str) -> None:
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_records_give_their_column(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str) -> None:
     monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 100)
     content = ["größer", "", "two\nlines", "🙂 \ud800"]
     records = [json.dumps({"text": "no", "body": text, "n": 1}) for text in content]
-    (tmp_path / f"a.JSONL{packed}").write_bytes(PACK[packed]("\n \n".join(records).encode()))
+    (tmp_path / f"a.JSONL{suffix}").write_bytes(COMPRESS[suffix]("\n \n".join(records).encode()))
     units = read(tmp_path, source_for("text", SourceOptions(column="body")))
     assert [unit.medium for unit in units] == content
     assert [unit.medium for unit in read(tmp_path)] == ["no"] * 4
-    assert units[1].id == f"a.JSONL{packed}#{len(records[0]) + 3}"
+    assert units[1].id == f"a.JSONL{suffix}#{len(records[0]) + 3}"
 
 
-def test_any_name_may_hold_records(tmp_path: Path) -> None:
+def test_a_file_with_any_name_can_hold_records(tmp_path: Path) -> None:
     (tmp_path / "a.log").write_text('{"text": "one"}\n{"text": "two"}\n')
     assert [unit.medium for unit in read(tmp_path / "*.log", JSONL)] == ["one", "two"]
     assert [unit.medium for unit in read(tmp_path / "*.log", TEXT)] == [b'{"text": "one"}', b'{"text": "two"}']
@@ -131,14 +131,14 @@ def test_any_name_may_hold_records(tmp_path: Path) -> None:
         (b"[" * 200_000, "recursion"),
     ],
 )
-def test_a_bad_record_costs_itself_only(tmp_path: Path, line: bytes, words: str) -> None:
+def test_a_bad_record_does_not_affect_other_records(tmp_path: Path, line: bytes, words: str) -> None:
     (tmp_path / "a.jsonl").write_bytes(b'{"text": "one"}\n' + line + b'\n{"text": "two"}\n')
     one, bad, two = read(tmp_path)
     assert (one.medium, two.medium) == ("one", "two")
     assert words in str(bad.error)
 
 
-def test_a_column_that_is_missing_ends_the_plan(tmp_path: Path) -> None:
+def test_a_missing_column_fails_the_plan(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('\n{"text": "one"}\n')
     with pytest.raises(AccessError, match=r"a\.jsonl: column 'body' not found; the record has text"):
         read(tmp_path, source_for("text", SourceOptions(column="body")))
@@ -153,7 +153,7 @@ def test_a_column_that_is_missing_ends_the_plan(tmp_path: Path) -> None:
         source_for(IMAGES.name, SourceOptions(medium="image", column="body"))
 
 
-def test_a_first_record_without_the_text_costs_itself_only(tmp_path: Path) -> None:
+def test_a_first_record_without_the_text_does_not_affect_other_records(tmp_path: Path) -> None:
     (tmp_path / "a.jsonl").write_text('{"text": null}\n{"other": 1}\n{"text": "one"}\n')
     null, lacking, one = read(tmp_path)
     assert "column 'text' must hold text, got null" in str(null.error)
@@ -161,32 +161,32 @@ def test_a_first_record_without_the_text_costs_itself_only(tmp_path: Path) -> No
     assert one.medium == "one"
 
 
-@pytest.mark.parametrize("packed", [".gz", ".zst"])
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
-def test_a_damaged_compressed_file_is_one_unit(tmp_path: Path, packed: str, name: str) -> None:
-    whole = PACK[packed](json.dumps({"text": "".join(map(str, range(5000)))}).encode())
-    (tmp_path / (name + packed)).write_bytes(whole[: len(whole) // 2])
-    (tmp_path / ("b.txt" + packed)).write_bytes(b"not compressed at all")
+def test_a_damaged_compressed_file_is_one_unit(tmp_path: Path, suffix: str, name: str) -> None:
+    whole = COMPRESS[suffix](json.dumps({"text": "".join(map(str, range(5000)))}).encode())
+    (tmp_path / (name + suffix)).write_bytes(whole[: len(whole) // 2])
+    (tmp_path / ("b.txt" + suffix)).write_bytes(b"not compressed at all")
     damaged, never = read(tmp_path)
-    assert (damaged.id, never.id) == (name + packed, "b.txt" + packed)
+    assert (damaged.id, never.id) == (name + suffix, "b.txt" + suffix)
     assert "could not be decompressed" in str(damaged.error)
 
 
-@pytest.mark.parametrize("packed", PACK)
-def test_a_file_that_changed_or_is_gone_is_an_error_of_each_piece(tmp_path: Path, packed: str) -> None:
-    path = tmp_path / f"a.txt{packed}"
-    path.write_bytes(PACK[packed](b"one\n"))
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_a_changed_or_deleted_file_is_an_error_of_each_piece(tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"a.txt{suffix}"
+    path.write_bytes(COMPRESS[suffix](b"one\n"))
     found = discover(str(tmp_path), TEXT)
     (piece,) = [piece for entry in found.entries for piece in TEXT.pieces(found.store, entry)]
-    path.write_bytes(PACK[packed](b"two\n"))
+    path.write_bytes(COMPRESS[suffix](b"two\n"))
     (unit,) = decode_all(TEXT.units(found.store, piece))
-    assert (unit.id, type(unit.error)) == (f"a.txt{packed}#0", Changed)
+    assert (unit.id, type(unit.error)) == (f"a.txt{suffix}#0", Changed)
     path.unlink()
     (unit,) = decode_all(TEXT.units(found.store, piece))
     assert type(unit.error) is Missing
 
 
-def test_a_folder_offers_texts_by_their_names(tmp_path: Path) -> None:
+def test_a_folder_gives_texts_by_their_extension(tmp_path: Path) -> None:
     for name in ("a.txt", "b.TXT.GZ", "c.ndjson.zst", "d.gz", "e.csv", "f.txt.bz2"):
         (tmp_path / name).write_bytes(b"")
     assert [entry.key for entry in discover(str(tmp_path), TEXT).entries] == ["a.txt", "b.TXT.GZ", "c.ndjson.zst"]
@@ -198,44 +198,44 @@ def test_lines_are_read_from_s3(s3, monkeypatch: pytest.MonkeyPatch) -> None:  #
     monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 300)
     uri = s3.bucket("texts")
     content = texts(50)
-    for packed, pack in PACK.items():
-        key = f"logs/a.txt{packed}"
+    for suffix, pack in COMPRESS.items():
+        key = f"logs/a.txt{suffix}"
         s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key=key, Body=pack(b"\n".join(content)))
     units = read(f"{uri}/logs")
     assert [unit.medium for unit in units] == content * 3
     assert units[0].uri == f"{uri}/logs/a.txt"
 
 
-@pytest.mark.parametrize("packed", PACK)
+@pytest.mark.parametrize("suffix", COMPRESS)
 def test_a_whole_file_can_be_one_text(
-    folder: Store, units_of: Callable[..., list[Unit]], monkeypatch: pytest.MonkeyPatch, packed: str
+    folder: Store, units_of: Callable[..., list[Unit]], monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     monkeypatch.setattr(lines_module, "MAX_LINE_BYTES", 1000)
     contents = {"a.txt": b"one\r\ntwo\n", "b.txt": b"", "c.txt": b"\xef\xbb\xbfthree", "d.txt": b"x" * 1000}
     for key, data in contents.items():
-        folder.put(key + packed, PACK[packed](data))
-    folder.put("e.txt" + packed, PACK[packed](b"x" * 1001))
+        folder.put(key + suffix, COMPRESS[suffix](data))
+    folder.put("e.txt" + suffix, COMPRESS[suffix](b"x" * 1001))
     folder.put("f.jsonl", b'{"text": "a record"}\n{"text": "another"}\n')
     *texts, long, record, other = units_of(folder, "text", text_unit="file")
-    assert [unit.id for unit in texts] == [key + packed for key in contents]
+    assert [unit.id for unit in texts] == [key + suffix for key in contents]
     assert [unit.medium for unit in texts] == [b"one\r\ntwo\n", b"", b"three", b"x" * 1000]
     assert str(long.error) == "more than 1,000 bytes in one text"
     assert [record.medium, other.medium] == ["a record", "another"]
 
 
-@pytest.mark.parametrize("packed", [".gz", ".zst"])
-def test_a_whole_file_that_is_damaged_or_gone_is_one_unit(
-    tmp_path: Path, units_of: Callable[..., list[Unit]], packed: str
+@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+def test_a_whole_file_that_is_damaged_or_deleted_is_one_unit(
+    tmp_path: Path, units_of: Callable[..., list[Unit]], suffix: str
 ) -> None:
-    (tmp_path / f"a.txt{packed}").write_bytes(PACK[packed](bytes(range(256)) * 100)[:-20])
+    (tmp_path / f"a.txt{suffix}").write_bytes(COMPRESS[suffix](bytes(range(256)) * 100)[:-20])
     (unit,) = units_of(Store(str(tmp_path)), "text", text_unit="file")
-    assert (unit.id, unit.medium) == (f"a.txt{packed}", None)
+    assert (unit.id, unit.medium) == (f"a.txt{suffix}", None)
     assert unit.error is not None
 
 
-@pytest.mark.parametrize("packed", PACK)
+@pytest.mark.parametrize("suffix", COMPRESS)
 def test_records_have_ids_and_columns_to_keep(
-    folder: Store, units_of: Callable[..., list[Unit]], monkeypatch: pytest.MonkeyPatch, packed: str
+    folder: Store, units_of: Callable[..., list[Unit]], monkeypatch: pytest.MonkeyPatch, suffix: str
 ) -> None:
     monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 60)
     records = [
@@ -246,11 +246,11 @@ def test_records_have_ids_and_columns_to_keep(
         {"text": "five", "note": True},
     ]
     lines = [json.dumps(record) for record in records]
-    folder.put(f"a.jsonl{packed}", PACK[packed]("\n".join(lines).encode()))
+    folder.put(f"a.jsonl{suffix}", COMPRESS[suffix]("\n".join(lines).encode()))
     units = units_of(folder, "jsonl", id_column="key", keep=("note",))
     assert [unit.id for unit in units[:4]] == ["a", "2", "c", "d\ufffd"]
     assert [unit.kept["note"] for unit in units[:4]] == ["größer", '{"b": [1, null, "ö"]}', None, None]
-    assert units[4].id == f"a.jsonl{packed}#{len(' '.join(lines[:4])) + 1}"
+    assert units[4].id == f"a.jsonl{suffix}#{len(' '.join(lines[:4])) + 1}"
     assert str(units[4].error) == "column 'key' holds no id"
     source = source_for("jsonl", SourceOptions(id_column="key", keep=("note",)))
     found = discover(folder.uri, source)
@@ -260,7 +260,7 @@ def test_records_have_ids_and_columns_to_keep(
 
 
 @pytest.mark.parametrize("options", [{"id_column": "key"}, {"keep": ("key",)}])
-def test_other_columns_that_are_missing_end_the_plan(
+def test_a_missing_id_or_kept_column_fails_the_plan(
     tmp_path: Path, units_of: Callable[..., list[Unit]], options: dict[str, Any]
 ) -> None:
     for name, data, words in (
@@ -279,7 +279,7 @@ def test_other_columns_that_are_missing_end_the_plan(
             list(source.pieces(found.store, entry)) if "id_column" in options else source.kept(found.store, entry)
 
 
-def test_records_hold_pictures_pairs_and_arrays(
+def test_records_hold_images_pairs_and_arrays(
     folder: Store, units_of: Callable[..., list[Unit]], png: Callable[..., bytes]
 ) -> None:
     folder.put("in/1.png", png(1))
@@ -288,9 +288,9 @@ def test_records_hold_pictures_pairs_and_arrays(
     other = {"image": base64.b64encode(png(1)).decode(), "next": "../x.png", "inputs": [1, 2]}
     folder.put("in/a.jsonl", f"{json.dumps(record)}\n{json.dumps(other)}\n".encode())
     one, two = decode_image(png(1)), decode_image(png(2))
-    picture, no_picture = units_of(folder, "jsonl", medium="image")
-    np.testing.assert_array_equal(picture.medium, one)
-    assert no_picture.error is not None
+    image, not_image = units_of(folder, "jsonl", medium="image")
+    np.testing.assert_array_equal(image.medium, one)
+    assert not_image.error is not None
     pair, no_pair = units_of(folder, "jsonl", medium="frame_pair", column="image,next")
     np.testing.assert_array_equal(pair.medium.frames, [one, two])
     assert (pair.medium.frame_index, pair.medium.start_seconds) == (0, None)
@@ -300,7 +300,7 @@ def test_records_hold_pictures_pairs_and_arrays(
     assert "it must be [M, C]" in str(flat.error)
 
 
-def test_a_range_of_a_file_guesses_at_its_lines_and_an_empty_file_has_none(tmp_path: Path) -> None:
+def test_a_piece_estimates_its_lines_and_an_empty_file_has_none(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_bytes(b"." * 300_000)
     (tmp_path / "b.txt").write_bytes(b"short")
     (tmp_path / "c.txt").write_bytes(b"")

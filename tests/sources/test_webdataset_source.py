@@ -1,4 +1,4 @@
-"""Tar archives, against tarfile: every sample once, wherever they are cut; nothing unpickled, no link followed."""
+"""Tar archives, compared with tarfile: every sample is read once, nothing is unpickled, no link is followed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def tar(members: list[tuple[str, bytes]], **options: Any) -> bytes:
 
 
 def some_samples(count: int) -> list[tuple[str, bytes]]:
-    """Texts of 0 to 3,000 bytes beside a label and a record, some under long names that need a header of their own."""
+    """Return samples of a text of 0 to 3,000 bytes, a label and a record, some with names that need an extra header."""
     members = []
     for number in range(count):
         name = f"folder.d/{'long-' * (30 if number % 5 == 0 else 0)}{number:04d}"
@@ -73,7 +73,7 @@ def test_archives_are_read_from_local_disk_and_s3(
     assert [unit.id for unit in units] == [f"s/shard #1?.tar#{number}" for number in range(12)]
 
 
-def test_pieces_hold_no_more_samples_than_asked(tmp_path: Path) -> None:
+def test_pieces_hold_at_most_the_requested_number_of_samples(tmp_path: Path) -> None:
     (tmp_path / "a.tar").write_bytes(tar(some_samples(20)))
     source = source_for("webdataset", SourceOptions(piece_units=6))
     found = discover(str(tmp_path), source)
@@ -81,7 +81,7 @@ def test_pieces_hold_no_more_samples_than_asked(tmp_path: Path) -> None:
     assert [(piece.about, piece.units) for piece in pieces] == [(6, None), (6, None), (6, None), (2, None)]
 
 
-def test_pairs_and_arrays(tmp_path: Path, units_of: UnitsOf, png: Png) -> None:
+def test_samples_hold_pairs_and_arrays(tmp_path: Path, units_of: UnitsOf, png: Png) -> None:
     def npy(array: np.ndarray, **options: Any) -> bytes:
         file = io.BytesIO()
         np.save(file, array, **options)
@@ -119,7 +119,7 @@ def test_pickles_are_refused_by_their_names(column: str, option: str) -> None:
         SOURCES["webdataset"].configured(SourceOptions(**{option: (column,) if option == "keep" else column}))  # type: ignore[arg-type]
 
 
-def test_pickles_inside_are_not_run(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_pickles_inside_members_are_not_loaded(tmp_path: Path, units_of: UnitsOf) -> None:
     proof = tmp_path / "proof"
     file = io.BytesIO()
     np.save(file, np.array([[Payload(proof)]], dtype=object), allow_pickle=True)
@@ -131,7 +131,7 @@ def test_pickles_inside_are_not_run(tmp_path: Path, units_of: UnitsOf) -> None:
     assert not proof.exists()
 
 
-def test_links_are_not_followed_and_folders_and_other_names_are_no_samples(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_links_are_not_followed_and_other_members_are_not_samples(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w") as archive:
@@ -157,7 +157,7 @@ def test_links_are_not_followed_and_folders_and_other_names_are_no_samples(tmp_p
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "secret.txt"]
 
 
-def test_a_sample_that_lacks_its_column_or_is_too_large_costs_itself_only(
+def test_a_sample_without_the_column_or_too_large_does_not_affect_other_samples(
     tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(webdataset_module, "MAX_FILE_BYTES", 100)
@@ -179,7 +179,7 @@ def test_a_sample_that_lacks_its_column_or_is_too_large_costs_itself_only(
         ({"keep": ("json",)}, r"a\.tar: column 'json' not found"),
     ],
 )
-def test_a_column_that_no_sample_has_ends_the_plan(
+def test_a_column_that_no_sample_has_fails_the_plan(
     tmp_path: Path, units_of: UnitsOf, options: dict[str, Any], words: str
 ) -> None:
     (tmp_path / "a.tar").write_bytes(tar([("0.txt", b"zero"), ("1.cls", b"1")]))
@@ -192,7 +192,7 @@ def test_a_column_that_no_sample_has_ends_the_plan(
             source.kept(found.store, next(found.entries))
 
 
-def test_a_sample_that_is_there_twice_ends_the_plan(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_a_duplicate_sample_fails_the_plan(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "a.tar").write_bytes(tar([("a/0.txt", b"zero"), ("a/1.txt", b"one"), ("a/0.cls", b"0")]))
     with pytest.raises(AccessError, match=r"a\.tar: 'a/0' exists twice, at byte 0 and at byte 2048"):
         units_of(Store(str(tmp_path)), "webdataset")
@@ -230,7 +230,7 @@ def test_a_damaged_archive_is_one_unit(tmp_path: Path, units_of: UnitsOf) -> Non
     assert {str(unit.error) for unit in units} == {"the archive could not be read to its end when it was planned"}
 
 
-def test_an_archive_that_changed_or_is_gone_is_an_error_of_each_piece(folder: Store) -> None:
+def test_a_changed_or_deleted_archive_is_an_error_of_each_piece(folder: Store) -> None:
     folder.put("a.tar", tar([("0.txt", b"zero")]))
     source = source_for("webdataset")
     found = discover(folder.uri, source)
@@ -243,7 +243,7 @@ def test_an_archive_that_changed_or_is_gone_is_an_error_of_each_piece(folder: St
     assert type(unit.error) is Missing
 
 
-def test_a_member_without_content_is_no_id(tmp_path: Path, units_of: UnitsOf) -> None:
+def test_a_sample_with_an_empty_id_is_an_error(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "a.tar").write_bytes(tar([("0.txt", b"zero"), ("0.key", b"k"), ("1.txt", b"one"), ("1.key", b" \n")]))
     named, without = units_of(Store(str(tmp_path)), "webdataset", id_column="key")
     assert (named.id, without.id) == ("k", "a.tar#1")
