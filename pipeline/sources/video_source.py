@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -65,17 +65,16 @@ class VideoSource(FileSource):
         """
         from pipeline.sources.video.video_file import open_video
 
-        whole = Piece(key=entry.key, version=entry.version, size=entry.size, units=1)
         try:
             with open_video(store, entry.key, entry.version) as video:
                 unit_bytes, ranges = self._plan(video, entry.size)
         except (AccessError, StorageError):
             raise
         except Exception:  # noqa: BLE001  demuxers raise anything: the unit reports it when it is read
-            yield whole
+            yield Piece.of(entry, units=1)
             return
         for part in ranges:
-            yield replace(whole, units=None, **part._asdict(), weight=part.about * unit_bytes)
+            yield Piece.of(entry, **part._asdict(), weight=part.about * unit_bytes)
 
     def _plan(self, video: VideoFile, size: int) -> tuple[int, list[PieceRange]]:
         """Return the decoded bytes per unit and the pieces of a video file of `size` bytes."""
@@ -110,13 +109,11 @@ class VideoSource(FileSource):
                 interval = 1 / video.frame_rate if isinstance(units, ConsecutivePairs) else units.start_seconds(1)
                 spacing = min(1 / video.frame_rate, interval)
                 for seconds, content, unit_spacing in self._read(store, video, piece):
-                    unit = Unit(id=unit_id(piece.key, seconds, unit_spacing), uri=uri, version=piece.version)
                     next_seconds = seconds + interval
-                    if isinstance(content, Exception):
-                        unit.error = content
-                    else:
-                        unit.medium = content
-                    yield unit
+                    error = content if isinstance(content, Exception) else None
+                    medium = None if isinstance(content, Exception) else content
+                    name = unit_id(piece.key, seconds, unit_spacing)
+                    yield Unit(id=name, uri=uri, version=piece.version, medium=medium, error=error)
         except AccessError:
             raise
         except Exception as error:  # noqa: BLE001  stores and demuxers raise anything: the rest of the piece is lost
