@@ -63,9 +63,9 @@ class FillMask(Head):
 
     @property
     def columns(self) -> dict[str, ColumnType]:
-        """text; filled: the text with each mask replaced by its best token; masks; replaced: invalid Unicode was.
+        """text; filled: the text with each mask replaced by its best token; masks; replaced: it had invalid Unicode.
 
-        masks: the position of each in the tokens, of which [CLS] is the first, and its best `top_k` candidates.
+        masks: the position of each mask among the tokens, with [CLS] at 0, and its best `top_k` candidates.
         """
         masks: list[ColumnType] = [{"position": "int32", "candidates": [dict(_CANDIDATE)]}]
         return {"text": "string", "filled": "string", "masks": masks, "replaced": "bool"}
@@ -121,7 +121,7 @@ class FillMask(Head):
         return [int(count) for count in np.bincount(units, minlength=len(inputs["texts"]["ids"]))]
 
     def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Return the arrays of `transform` for the text of a row: its masks tell which latents belong to which."""
+        """Return the arrays of `transform` for the text of a row; its masks determine its windows and their latents."""
         return {**self.transform(row["text"]), "replaced": np.array([row["replaced"]], np.uint8)}
 
     def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ _OVERLAP = 20  # pixels; the authors' minimum overlap of tiles of 368 × 496
 
 
 def tile_overlap(side: int) -> int:
-    """Return the minimum overlap, in pixels, of neighbouring tiles along an axis on which they have `side` pixels.
+    """Return the minimum overlap in pixels of neighbouring tiles along an axis, given their `side` in pixels.
 
     20, or half of the tile if that is less: tiles must advance by at least as much as they overlap.
     """
@@ -34,9 +34,9 @@ def tile_corners(height: int, width: int, tile: tuple[int, int]) -> np.ndarray:
 
 
 def blend_weights(tile: tuple[int, int]) -> np.ndarray:
-    """Return the weight of each pixel of a tile, float32 [h, w]: the distance in pixels to outside the nearest edge.
+    """Return the weight of each pixel of a tile, float32 [h, w]: 1 at the edges, rising by 1 per pixel inwards.
 
-    At least 1, as in the authors' code.
+    min(x + 1, w - x, y + 1, h - y), as in the authors' code.
     """
     vertical, horizontal = (np.minimum(np.arange(side) + 1, side - np.arange(side)) for side in tile)
     return np.minimum(vertical[:, None], horizontal[None, :]).astype(np.float32)
