@@ -1,4 +1,4 @@
-"""Runs whose inputs are bad or whose processes die, small models for them, and what became of each input."""
+"""Fixtures for fault tests: run bad inputs or kill processes, and collect what OUTPUT holds afterwards."""
 
 from __future__ import annotations
 
@@ -25,42 +25,42 @@ from tests.faults.slow_heads import Slow
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What a run ended with: its summary, and every row and quarantined unit by its id."""
+    """The summary of a run, and every row and quarantined unit by its id."""
 
     summary: Summary
     rows: dict[str, dict[str, Any]]
     quarantined: dict[str, dict[str, Any]]
 
     def predicted(self, key: str) -> list[dict[str, Any]]:
-        """The rows of one file, in plan order. No key has a `#` in it here."""
+        """Return the rows of one file, in plan order. Keys must not contain `#`."""
         return [row for name, row in self.rows.items() if name.partition("#")[0] == key]
 
     def reasons(self, key: str) -> dict[str, str]:
-        """Why units of one file are in quarantine, by id."""
+        """Return the quarantine messages of one file by unit id."""
         return {name: unit["message"] for name, unit in self.quarantined.items() if name.partition("#")[0] == key}
 
 
 _FOR_PROGRAMMERS = re.compile(
-    r"Traceback|File \"|object at|0x[0-9a-f]{8}"  # traces and addresses
-    r"|b'(\\x|[^']){30,}"  # bytes as Python writes them
-    r"|^[\w.]*(Error|Exception|Interrupt)?[:(){}\[\]'\s]*$"  # no words
+    r"Traceback|File \"|object at|0x[0-9a-f]{8}"  # stack traces and addresses
+    r"|b'(\\x|[^']){30,}"  # bytes literals
+    r"|^[\w.]*(Error|Exception|Interrupt)?[:(){}\[\]'\s]*$"  # an exception without a message
 )
 
 
 def assert_understandable(unit: dict[str, Any]) -> None:
-    """Why a unit is in quarantine is said in words of one line, which are no programmer's."""
-    said = unit["message"]
+    """Assert that the reason of a quarantined unit is one readable line without traces, addresses or raw bytes."""
+    message = unit["message"]
     assert unit["stage"] in ("load", "transform", "predict", "write")
     assert unit["error"].isidentifier()
     assert unit["attempts"] > 0
-    assert said == said.strip()
-    assert said.isprintable(), said
-    assert 10 <= len(said) <= 500
-    assert not _FOR_PROGRAMMERS.search(said), said
+    assert message == message.strip()
+    assert message.isprintable(), message
+    assert 10 <= len(message) <= 500
+    assert not _FOR_PROGRAMMERS.search(message), message
 
 
 def outcome(summary: Summary) -> Outcome:
-    """What lies in OUTPUT; every unit is there once, as a row or in quarantine."""
+    """Read OUTPUT and assert that every unit is there once, as a row or in quarantine."""
     output = Store(summary.output)
     found: dict[str, list[dict[str, Any]]] = {}
     for folder in ("predictions/", "quarantine/"):
@@ -78,19 +78,19 @@ def outcome(summary: Summary) -> Outcome:
 
 @pytest.fixture
 def run(tmp_path: Path, cluster: None) -> Callable[..., Outcome]:
-    """`run(task, checkpoint, source, **asked)`: what became of every unit of a folder, however many are quarantined."""
+    """`run(task, checkpoint, source, **options)`: run to the end, however many units are quarantined."""
 
-    def run_to_end(task: str, checkpoint: Path, source: str | Path, **asked: Any) -> Outcome:
-        given = {"output": str(tmp_path / "out"), "max_quarantine": 1.0} | asked
-        options = RunOptions(task=task, input=str(source), checkpoint=str(checkpoint), **given)
-        return outcome(execute(options, console=Console(file=io.StringIO())))
+    def run_to_end(task: str, checkpoint: Path, source: str | Path, **options: Any) -> Outcome:
+        values = {"output": str(tmp_path / "out"), "max_quarantine": 1.0} | options
+        run_options = RunOptions(task=task, input=str(source), checkpoint=str(checkpoint), **values)
+        return outcome(execute(run_options, console=Console(file=io.StringIO())))
 
     return run_to_end
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`checkpoints(model_class, **changes)`: a small random model, made once."""
+    """`checkpoints(model_class, **changes)`: a small random checkpoint, made once per session."""
     made: dict[str, Path] = {}
 
     def make(model_class: str, **changes: Any) -> Path:
@@ -105,7 +105,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 
 @pytest.fixture
 def options(tmp_path: Path, checkpoint: Path) -> RunOptions:
-    """A run of the pictures in a folder that the test fills, in shards of two, on two replicas."""
+    """Options of a run over the images in `in`, which the test writes: shards of two, two replicas."""
     return RunOptions(
         task="image-classification",
         input=str(tmp_path / "in"),
@@ -118,18 +118,18 @@ def options(tmp_path: Path, checkpoint: Path) -> RunOptions:
 
 @pytest.fixture
 def wrap_head(monkeypatch: pytest.MonkeyPatch) -> Callable[[type[Slow]], None]:
-    """`wrap_head(Slow)`: runs of this process use the real head in that wrapper."""
+    """`wrap_head(Slow)`: runs of this process use the real head inside that wrapper."""
     head_for = checks.head_for
 
     def wrap(kind: type[Slow]) -> None:
-        monkeypatch.setattr(checks, "head_for", lambda *given: kind(head_for(*given)))
+        monkeypatch.setattr(checks, "head_for", lambda *values: kind(head_for(*values)))
 
     return wrap
 
 
 @pytest.fixture
 def job(tmp_path: Path, checkpoint: Path, write_images: Callable[..., None]) -> Callable[..., Job]:
-    """`job(24, damaged=(0, 3))`: a run of so many pictures in shards of `shard_size`, on disk or in S3."""
+    """`job(24, damaged=(0, 3))`: a run over that many images in shards of `shard_size`, on disk or in S3."""
 
     def make(count: int, damaged: Collection[int], *, shard_size: int = 2, s3: Any = None) -> Job:
         folder = tmp_path / "in"
@@ -139,8 +139,8 @@ def job(tmp_path: Path, checkpoint: Path, write_images: Callable[..., None]) -> 
             source, output = s3.bucket("pictures"), s3.bucket("labels") + "/run one"
             for path in folder.iterdir():
                 s3.client.put_object(Bucket=source.removeprefix("s3://"), Key=path.name, Body=path.read_bytes())
-        given = {"input": source, "output": output, "checkpoint": str(checkpoint), "shard_size": shard_size}
-        options = RunOptions(task="image-classification", max_quarantine=1.0, **given)
+        values = {"input": source, "output": output, "checkpoint": str(checkpoint), "shard_size": shard_size}
+        options = RunOptions(task="image-classification", max_quarantine=1.0, **values)
         names = sorted(path.name for path in folder.iterdir())
         bad = [names[number] for number in damaged]
         good = [name for name in names if name not in bad]
@@ -157,5 +157,5 @@ def s3_or_none(request: pytest.FixtureRequest) -> Any:
 
 @pytest.fixture
 def secrets_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder for what a user has secrets in."""
+    """A folder outside OUTPUT for inputs and files that contain secrets."""
     return tmp_path_factory.mktemp("elsewhere")

@@ -1,4 +1,4 @@
-"""What kill tests share: points to arm, and runs as a user starts them, whose processes die there."""
+"""Helpers to kill processes of a run at named fault points, and to start runs as a user does."""
 
 from __future__ import annotations
 
@@ -20,75 +20,77 @@ from pipeline.faultpoints import VARIABLE
 from pipeline.runtime import RunOptions
 from pipeline.runtime.driver import run
 from pipeline.storage import Store
-from tests.faults.whole_output import assert_nothing_but_parts, assert_whole
+from tests.faults.output_invariants import assert_complete, assert_only_committed_parts
 
-SECONDS = 600  # in which anything that a test waits for has come, on a machine that others share
+SECONDS = 600  # timeout of every wait, generous for a busy machine
 KILLED = -9
 
 
 @dataclasses.dataclass
 class Points:
-    """A folder that PERCEIVER_POINTS names to processes, which is how these are told from others."""
+    """The folder of armed fault points; processes of a run are recognised by naming it in PERCEIVER_POINTS."""
 
     folder: Path
     seen: dict[str, set[int]] = field(default_factory=dict)
-    told: set[tuple[str, int]] = field(default_factory=set)
+    returned: set[tuple[str, int]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.folder.mkdir()
 
     @property
     def environment(self) -> dict[str, str]:
-        """Of processes for which the points count."""
+        """Environment variables of processes that obey the points."""
         return {VARIABLE: str(self.folder)}
 
     def arm(self, *points: str, action: str = "kill") -> None:
-        """The next process to reach each of them ends there, or waits."""
+        """Make the next process that reaches each point die (`kill`) or wait (`stop`) there."""
         for point in points:
             unnamed = self.folder / f".{point}"
             unnamed.write_text(action)
             unnamed.rename(self.folder / point)
 
     def taken(self, point: str) -> list[int]:
-        """The processes that have taken it so far, by their ids: those that wait, and those that were killed."""
+        """Return the ids of all processes that waited or were killed at a point so far."""
         seen = self.seen.setdefault(point, set())
         seen.update(int(path.name.rpartition(".")[2]) for path in self.folder.glob(f"{point}.*"))
         return sorted(seen)
 
     def stopped(self, point: str, driver: subprocess.Popen[str] | None = None) -> int:
-        """The next process that waits at a point, which is armed first unless it is or somebody waits."""
+        """Return the id of the next process that waits at a point, arming it first if necessary."""
         if not (self.folder / point).exists() and not self._waiting(point):
             self.arm(point, action="stop")
         wait_for(lambda: bool(self._waiting(point)), driver)
         who = min(self._waiting(point), key=lambda who: who[1])
-        self.told.add(who)
+        self.returned.add(who)
         return int(who[0].rpartition(".")[2])
 
     def _waiting(self, point: str) -> list[tuple[str, int]]:
-        """Names and times of those at a point that nobody was told of; two calls of one process are two."""
+        """Return names and times of waits not yet returned by `stopped`; two calls of one process count twice."""
         found = [(path.name, path.stat().st_ctime_ns) for path in self.folder.glob(f"{point}.*")]
-        return [who for who in found if who not in self.told]
+        return [who for who in found if who not in self.returned]
 
     def kill_again(self, point: str, times: int, driver: subprocess.Popen[str]) -> None:
-        """Kill whoever reaches a point, one process after another."""
+        """Kill the processes that reach a point, one after another."""
         for _ in range(times):
             before = len(self.taken(point))
             self.arm(point)
             wait_for(lambda before=before: len(self.taken(point)) > before, driver)
 
     def release(self, point: str) -> None:
-        """Let those go on that wait there, and nobody else wait."""
+        """Release the waiting processes and disarm the point."""
         self.taken(point)
         for path in self.folder.glob(f"{point}*"):
             path.unlink()
 
     def processes(self) -> list[psutil.Process]:
-        """Those that are alive."""
+        """Return the living processes that obey these points."""
         return [process for process in psutil.process_iter() if _variable_of(process) == str(self.folder)]
 
     def clear(self, seconds: float = 0.0) -> None:
-        """End what a killed driver leaves behind, after so many seconds in which its workers may commit what they are
-        at. Ray's helpers outlive them, and are of no use to anyone. Nothing is armed any more."""
+        """Kill the processes that a killed driver leaves, after a grace period in seconds in which workers may commit.
+
+        Disarms every point. Ray's helper processes would otherwise outlive the driver.
+        """
         _, alive = psutil.wait_procs(self.processes(), timeout=seconds)
         for process in alive:
             process.kill()
@@ -105,39 +107,39 @@ def _variable_of(process: psutil.Process) -> str | None:
 
 
 def wait_for(condition: Callable[[], bool], driver: subprocess.Popen | None = None, seconds: float = SECONDS) -> None:
-    """Return once the condition holds, before the driver has ended."""
+    """Return once the condition holds; fail after `seconds`, or if the driver ends first."""
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
+        assert time.monotonic() < deadline, "timed out"
         assert driver is None or driver.poll() is None, "the driver ended before it could be killed"
         time.sleep(0.02)
 
 
 def start(options: RunOptions, points: Points | None = None, *more: str) -> subprocess.Popen[str]:
-    """`perceiver run` as a user starts it, with a Ray cluster of its own where `options` name no other."""
+    """Start `perceiver run` as a user does, with its own Ray cluster unless `options` name one."""
     flags = {"checkpoint": options.checkpoint, "address": options.address or "local"}
     flags |= {"shard-size": options.shard_size, "replicas": options.replicas, "max-quarantine": options.max_quarantine}
     command = [sys.executable, "-m", "jobs.run", options.task, options.input, options.output]
     command += [part for name, value in flags.items() for part in (f"--{name}", str(value))]
     environment = os.environ | (points.environment if points else {})
-    told = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen([*command, *more], env=environment, **told)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*command, *more], env=environment, **streams)
 
 
 def ended(driver: subprocess.Popen[str]) -> str:
-    """What a run says on standard error, which has then ended with 0."""
-    _, said = driver.communicate(timeout=2 * SECONDS)
-    assert driver.returncode == 0, said
-    return " ".join(said.split())
+    """Wait for a run to exit with 0 and return its standard error."""
+    _, printed = driver.communicate(timeout=2 * SECONDS)
+    assert driver.returncode == 0, printed
+    return " ".join(printed.split())
 
 
 def execute(options: RunOptions) -> run.Summary:
-    """The same run in this process."""
+    """Execute the run in this process."""
     return run.execute(options, console=Console(file=io.StringIO()))
 
 
 def replicas() -> Iterator[psutil.Process]:
-    """The replicas' processes of this session's cluster, by their titles."""
+    """Yield the replica processes of this session's cluster, found by their titles."""
     for process in psutil.Process().children(recursive=True):
         try:
             if "MapWorker(MapBatches(ReplicaActor))" in " ".join(process.cmdline()):
@@ -148,7 +150,7 @@ def replicas() -> Iterator[psutil.Process]:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Job:
-    """A run of pictures, some of them damaged."""
+    """A run over images, some of which are damaged."""
 
     options: RunOptions
     points: Points
@@ -160,8 +162,7 @@ class Job:
         return Store(self.options.output)
 
     def driver_killed_at(self, point: str, after: str | None = None) -> None:
-        """A driver that dies at a point, where asked at the first time after another one. What it leaves is seen by
-        nobody but the next one."""
+        """Start a driver that dies at a point, optionally the first time after another point, and clean up after it."""
         if after is None:
             self.points.arm(point)
         else:
@@ -171,14 +172,14 @@ class Job:
             wait_for(lambda: self.points.taken(after) == [driver.pid], driver)
             self.points.arm(point)
             self.points.release(after)
-        _, said = driver.communicate(timeout=SECONDS)
-        assert driver.returncode == KILLED, said
+        _, printed = driver.communicate(timeout=SECONDS)
+        assert driver.returncode == KILLED, printed
         assert driver.pid in self.points.taken(point)
         self.points.clear()
-        assert_nothing_but_parts(self.output)
+        assert_only_committed_parts(self.output)
 
     def driver_killed_while_a_worker_is_at(self, point: str, *, outlived: bool) -> None:
-        """A driver that is killed while a shard is at a point. outlived: its workers then go on as far as they come."""
+        """Kill a driver while a shard is at a point. outlived: its workers may continue for some seconds."""
         driver = start(self.options, self.points)
         self.points.stopped(point, driver)
         driver.send_signal(signal.SIGKILL)
@@ -186,10 +187,10 @@ class Job:
         if outlived:
             self.points.release(point)
         self.points.clear(5 if outlived else 0)
-        assert_nothing_but_parts(self.output)
+        assert_only_committed_parts(self.output)
 
     def finishes(self, *more: str) -> str:
-        """The same command, undisturbed, ends with 0; what it said, and every unit is there once."""
-        said = ended(start(self.options, None, *more))
-        assert_whole(self.output, self.good, self.bad)
-        return said
+        """Run the same command to the end, assert that every unit is there once, and return its standard error."""
+        printed = ended(start(self.options, None, *more))
+        assert_complete(self.output, self.good, self.bad)
+        return printed

@@ -26,11 +26,11 @@ from rich.console import Console
 from pipeline.reference.published_configs import FOURIER, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.storage import Store
-from tests.faults.child_victims import STAGES, kill_driver, kill_worker
 from tests.faults.killed_runs import KILLED, Points
 from tests.faults.memory import Watch
 from tests.faults.object_store_servers import counts_of, faulty_way, s3_server
 from tests.faults.photographs import Photographs
+from tests.faults.random_kills import STAGES, kill_driver, kill_worker
 from tests.faults.soak_run import report
 
 RATE = 0.05  # of the requests that go wrong

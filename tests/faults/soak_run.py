@@ -14,7 +14,7 @@ from pipeline.runtime.plan.plan_files import read_segments
 from pipeline.storage import Store
 from tests.faults.killed_runs import KILLED
 from tests.faults.memory import Life, slope
-from tests.faults.whole_output import assert_whole, rows
+from tests.faults.output_invariants import assert_complete, rows
 
 if TYPE_CHECKING:
     from tests.faults.soak import Soak
@@ -63,7 +63,7 @@ def accounted(output: Store, good: Sequence[str], bad: Sequence[str]) -> dict[st
         "wrong": "",
     }
     try:
-        assert_whole(output, set(good) - quarantined.keys(), {*bad, *given_up})
+        assert_complete(output, set(good) - quarantined.keys(), {*bad, *given_up})
     except AssertionError as error:
         counts["wrong"] = f"AssertionError: {error}"[:1000] or "AssertionError"
     return counts

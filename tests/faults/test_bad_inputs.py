@@ -1,6 +1,6 @@
-"""Bad pictures and texts in runs: each costs what it must and no more, and says why; its neighbours are predicted.
+"""Damaged images and texts in whole runs: each is quarantined alone with its reason; all others are predicted.
 
-What becomes a picture, and what a text, is tested in detail with the sources; here, what a user finds in OUTPUT.
+Decoding is tested in detail with the sources; these tests check what a user finds in OUTPUT.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.sources.test_webdataset_source import tar
 
 Run = Callable[..., Outcome]
 
-TURNED = 6  # EXIF: stored a quarter turn away from upright
+TURNED = 6  # EXIF orientation: stored rotated by a quarter turn
 PAGE = b"<!DOCTYPE html><html><body>404 not found</body></html>\n"
 
 
@@ -46,8 +46,8 @@ def with_fifty_bytes_overwritten(data: bytes) -> bytes:
     return data[:middle] + bytes(50) + data[middle + 50 :]
 
 
-def pictures_that_are_read(photo: Image.Image) -> dict[str, tuple[bytes, np.ndarray]]:
-    """Files by their names, and the pictures uint8 [H, W, 3] that they are to a person."""
+def readable_images(photo: Image.Image) -> dict[str, tuple[bytes, np.ndarray]]:
+    """Return files by name, with the image uint8 [H, W, 3] that a viewer shows."""
     pixels, gray = np.asarray(photo), np.asarray(photo.convert("L"))
     shown = np.indices(gray.shape).sum(axis=0) % 16 < 11
     alpha = np.where(shown, 255, 0).astype(np.uint8)
@@ -82,8 +82,8 @@ def pictures_that_are_read(photo: Image.Image) -> dict[str, tuple[bytes, np.ndar
     }
 
 
-def pictures_that_are_none(photo: Image.Image) -> dict[str, tuple[bytes, str]]:
-    """Files by their names, and what is said of each."""
+def unreadable_images(photo: Image.Image) -> dict[str, tuple[bytes, str]]:
+    """Return files by name, with the start of the message for each."""
     return {
         "cut.jpg": (encoded(photo, "JPEG")[:-300], "truncated JPEG: image file is truncated"),
         "cut.png": (encoded(photo, "PNG")[:900], "truncated PNG: image file is truncated"),
@@ -98,8 +98,10 @@ def pictures_that_are_none(photo: Image.Image) -> dict[str, tuple[bytes, str]]:
     }
 
 
-def test_bad_pictures_cost_themselves_only(run: Run, checkpoint: Path, tmp_path: Path, photo: Image.Image) -> None:
-    good, bad = pictures_that_are_read(photo), pictures_that_are_none(photo)
+def test_unreadable_images_are_quarantined_alone(
+    run: Run, checkpoint: Path, tmp_path: Path, photo: Image.Image
+) -> None:
+    good, bad = readable_images(photo), unreadable_images(photo)
     (tmp_path / "in").mkdir()
     for name, (data, _) in (good | bad).items():
         (tmp_path / "in" / name).write_bytes(data)
@@ -111,45 +113,45 @@ def test_bad_pictures_cost_themselves_only(run: Run, checkpoint: Path, tmp_path:
     )
     for name, logits in zip(good, expected, strict=True):
         np.testing.assert_allclose(found.rows[name]["logits"], logits, atol=1e-4 * np.ptp(expected), err_msg=name)
-    for name, (_, words) in bad.items():
+    for name, (_, expected_text) in bad.items():
         unit = found.quarantined[name]
-        assert unit["message"].startswith(words), name
+        assert unit["message"].startswith(expected_text), name
         assert (unit["stage"], unit["error"], unit["attempts"]) == ("load", "BadMedium", 1)
         assert unit["uri"] == str(tmp_path / "in" / name)
 
 
-# A line of text is a unit, and so is a record. Names of units are those of their places in the file.
+# Each line or record is a unit, whose id contains its place in the file.
 
 LONG = "long " * (2 << 20)
 LAST = b'{"text": "last"}'
 
 
 def text_lines() -> bytes:
-    """A good line, an empty one, one that is no UTF-8, one of 10 MB, and one without an end."""
+    """Return a good line, an empty one, one that is not UTF-8, one of 10 MB, and one without a line end."""
     return b"\n".join([b"a line", b"", b"caf\xe9 \xff", LONG.encode(), b"the last"])
 
 
 def records() -> bytes:
-    """A good one, then what no record is, or none with a text, and a good one."""
+    """Return a good record, lines that are not records with a text, and a good record."""
     bad = [b'{"text": ', b'["text"]', b'{"text": null}', b'{"text": 7}', b'{"other": "x"}', b"[" * 100_000, b"\xff\xfe"]
     return b"\n".join([b'{"text": "first"}', *bad, LAST])
 
 
 def parquet(texts: list[str | None]) -> bytes:
-    """Two rows a row group, plain, so that a damage is where it is put."""
+    """Return a Parquet file of two rows per row group, uncompressed, so that damage hits a known row."""
     file = io.BytesIO()
     pq.write_table(pa.table({"text": texts}), file, row_group_size=2, compression="none", use_dictionary=False)
     return file.getvalue()
 
 
 def with_damaged_page(data: bytes, group: int) -> bytes:
-    """The header of the group's page overwritten."""
+    """Overwrite the page header of a row group."""
     at = pq.ParquetFile(io.BytesIO(data)).metadata.row_group(group).column(0).data_page_offset
     return data[:at] + b"\xff" * 12 + data[at + 12 :]
 
 
 def stream(texts: list[str | None], folder: Path) -> bytes:
-    """What `save_to_disk` writes."""
+    """Return the Arrow stream that `save_to_disk` writes."""
     datasets.Dataset.from_dict({"text": texts}).save_to_disk(folder)
     return next(folder.glob("data-*.arrow")).read_bytes()
 
@@ -160,7 +162,7 @@ def archive(count: int) -> bytes:
 
 @pytest.fixture
 def texts(tmp_path: Path) -> dict[str, bytes]:
-    """Files by their keys."""
+    """Files by key."""
     many = b"".join(b'{"text": "%d"}\n' % number for number in range(5000))
     arrow = stream(["row 0", "row 1", "row 2", None], tmp_path / "saved")
     return {
@@ -227,7 +229,7 @@ REASONS = {
 }
 
 
-def test_bad_texts_cost_themselves_only(run: Run, checkpoints, tmp_path: Path, texts: dict[str, bytes]) -> None:
+def test_unreadable_texts_are_quarantined_alone(run: Run, checkpoints, tmp_path: Path, texts: dict[str, bytes]) -> None:
     for key, data in texts.items():
         (tmp_path / "in" / key).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "in" / key).write_bytes(data)
@@ -235,8 +237,8 @@ def test_bad_texts_cost_themselves_only(run: Run, checkpoints, tmp_path: Path, t
     found = run("text-classification", folder, tmp_path / "in", shard_size=7, logits=True)
     assert found.rows.keys() == PREDICTED
     assert found.quarantined.keys() == REASONS.keys()
-    for name, words in REASONS.items():
-        assert words in found.quarantined[name]["message"], name
+    for name, expected_text in REASONS.items():
+        assert expected_text in found.quarantined[name]["message"], name
         assert found.quarantined[name]["stage"] == "load"
     lines = found.predicted("lines.txt")
     flags = {"truncated": [False, False, False, True, False], "replaced": [False, False, True, False, False]}
@@ -247,6 +249,6 @@ def test_bad_texts_cost_themselves_only(run: Run, checkpoints, tmp_path: Path, t
         "caf\ufffd \ufffd",
         "long " * 7 + "lon",
         "the last",
-    ]  # 38 bytes are what the model has room for
+    ]  # the model reads 38 bytes
     expected = reference_outputs.text_logits(folder, read)
     np.testing.assert_allclose([row["logits"] for row in lines], expected, atol=1e-4 * np.ptp(expected))

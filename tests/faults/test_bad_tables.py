@@ -1,4 +1,4 @@
-"""What ends a run before any work, and says what in which file: columns, ids, access. Mended, it goes on."""
+"""Faults in tables that end a run before any work, naming the file: columns, ids, access. Repaired, it continues."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ def put(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / key).write_bytes(data)
 
 
-def typed(folder: Path, checkpoint: Path, *flags: str, output: str | Path = "") -> tuple[int, str]:
-    """Exit code and words of the command, in which INPUT's folder is called IN."""
+def run_command(folder: Path, checkpoint: Path, *flags: str, output: str | Path = "") -> tuple[int, str]:
+    """Run the command; return its exit code and its output, in which the folder of INPUT is called IN."""
     places = [str(folder), str(output or folder.parent / "out")]
     given = ["run", "text-classification", *places, "--checkpoint", str(checkpoint), *flags]
     result = CliRunner().invoke(app, given)
@@ -114,36 +114,34 @@ SECOND: dict[str, tuple[Mapping[str, bytes], tuple[str, ...], str]] = {
 
 
 @pytest.mark.parametrize("fault", SECOND)
-def test_a_second_file_that_does_not_fit_ends_the_run_before_any_work(
+def test_mismatching_second_file_is_refused_before_any_work(
     tmp_path: Path, checkpoints, cluster: None, fault: str
 ) -> None:
-    files, flags, words = SECOND[fault]
+    files, flags, expected = SECOND[fault]
     put(tmp_path / "in", {"a.parquet": GOOD, **files})
-    code, told = typed(tmp_path / "in", checkpoints(SEQUENCE), *flags)
-    assert (code, words in told) == (2, True), told
+    code, output_text = run_command(tmp_path / "in", checkpoints(SEQUENCE), *flags)
+    assert (code, expected in output_text) == (2, True), output_text
     assert not list(Store(str(tmp_path / "out")).keys("predictions/"))
 
 
-def test_a_second_data_set_that_does_not_fit_ends_the_run_before_any_work(
-    tmp_path: Path, checkpoints, cluster: None
-) -> None:
-    for name, columns, types, words in (
+def test_mismatching_second_dataset_is_refused_before_any_work(tmp_path: Path, checkpoints, cluster: None) -> None:
+    for name, columns, types, expected in (
         ("lacks", {"words": ["a"]}, {"words": "string"}, "column 'text' not found; available columns: words"),
         ("other", {"text": [1]}, {"text": "int64"}, "column 'text' must hold text, got int64"),
     ):
         files = dataset(columns, types, tmp_path / name / "saved")
         put(tmp_path / name / "in", {"a.parquet": GOOD, **files})
-        code, told = typed(tmp_path / name / "in", checkpoints(SEQUENCE))
+        code, output_text = run_command(tmp_path / name / "in", checkpoints(SEQUENCE))
         (key,) = (key for key in files if key.endswith(".arrow"))
-        assert (code, f"IN/{key}: {words}" in told) == (2, True), told
+        assert (code, f"IN/{key}: {expected}" in output_text) == (2, True), output_text
 
 
-def test_once_the_second_file_is_mended_the_same_command_goes_on(run: Run, checkpoints, tmp_path: Path) -> None:
+def test_same_command_continues_once_the_file_is_repaired(run: Run, checkpoints, tmp_path: Path) -> None:
     folder, model = tmp_path / "in", checkpoints(SEQUENCE)
     put(folder, {"a.parquet": GOOD, "b.parquet": parquet({"text": ["three"], "n": ["3"]})})
     flags = {"keep_columns": "n", "id_column": "n"}
-    code, told = typed(folder, model, "--keep-columns", "n", "--id-column", "n")
-    assert (code, "IN/b.parquet: column 'n' is string" in told) == (2, True), told
+    code, output_text = run_command(folder, model, "--keep-columns", "n", "--id-column", "n")
+    assert (code, "IN/b.parquet: column 'n' is string" in output_text) == (2, True), output_text
     put(folder, {"b.parquet": parquet({"text": ["three", None], "n": [3, 4]})})
     found = run("text-classification", model, folder, **flags)
     assert {name: row["n"] for name, row in found.rows.items()} == {"1": 1, "2": 2, "3": 3}
@@ -152,14 +150,16 @@ def test_once_the_second_file_is_mended_the_same_command_goes_on(run: Run, check
     }
 
 
-def test_nothing_to_read_ends_the_run(tmp_path: Path, checkpoints, cluster: None) -> None:
+def test_input_without_readable_files_is_refused(tmp_path: Path, checkpoints, cluster: None) -> None:
     put(tmp_path / "in", {"a.doc": b"text", ".hidden.txt": b"text"})
-    code, told = typed(tmp_path / "in", checkpoints(SEQUENCE))
+    code, output_text = run_command(tmp_path / "in", checkpoints(SEQUENCE))
     assert code == 2
-    assert "IN: no " in told
-    assert "skipped 1 of another extension" in told
-    code, told = typed(tmp_path / "in" / "*.txt", checkpoints(SEQUENCE), output=tmp_path / "out")
-    assert (code, "IN: no text" in told, "the name does not exist" in told) == (2, True, True), told
+    assert "IN: no " in output_text
+    assert "skipped 1 of another extension" in output_text
+    code, output_text = run_command(tmp_path / "in" / "*.txt", checkpoints(SEQUENCE), output=tmp_path / "out")
+    assert (code, "IN: no text" in output_text, "the name does not exist" in output_text) == (2, True, True), (
+        output_text
+    )
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_secrets_in_a_uri_are_refused_and_never_shown(tmp_path: Path, checkpoint
 
 
 @pytest.mark.parametrize("status", [400, 403])  # S3 answers a HEAD with an expired token by 400
-def test_no_access_ends_the_run_and_names_the_uri(
+def test_denied_access_is_refused_with_the_uri(
     s3: Any, s3_proxy: Any, tmp_path: Path, checkpoints, cluster: None, status: int
 ) -> None:
     uri = s3.bucket("denied")
@@ -193,13 +193,15 @@ def test_no_access_ends_the_run_and_names_the_uri(
     s3_proxy.statuses = [status] * 100
     places = [f"{uri}/in", str(tmp_path / "out"), "--checkpoint", str(checkpoints(SEQUENCE))]
     result = CliRunner().invoke(app, ["run", "text-classification", *places])
-    told = " ".join(result.output.split())
-    assert result.exit_code == 2, told
-    assert f"no access when looking up {uri}/in" in told or f"no access when listing {uri}/in" in told, told
-    assert "canary" not in told
+    output_text = " ".join(result.output.split())
+    assert result.exit_code == 2, output_text
+    assert f"no access when looking up {uri}/in" in output_text or f"no access when listing {uri}/in" in output_text, (
+        output_text
+    )
+    assert "canary" not in output_text
 
 
-def test_a_checkpoint_without_access_ends_the_run_and_names_the_uri(
+def test_checkpoint_without_access_is_refused_with_the_uri(
     s3: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     put(tmp_path / "in", {"a.txt": b"text"})
@@ -209,6 +211,8 @@ def test_a_checkpoint_without_access_ends_the_run_and_names_the_uri(
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     places = [str(tmp_path / "in"), str(tmp_path / "out"), "--checkpoint", uri]
     result = CliRunner().invoke(app, ["run", "text-classification", *places])
-    told = " ".join(result.output.split())
-    assert result.exit_code == 2, told
-    assert f"checkpoint {uri} cannot be read: no access when listing {uri}/: Unable to locate credentials" in told
+    output_text = " ".join(result.output.split())
+    assert result.exit_code == 2, output_text
+    assert (
+        f"checkpoint {uri} cannot be read: no access when listing {uri}/: Unable to locate credentials" in output_text
+    )

@@ -1,4 +1,4 @@
-"""Bad and odd films in runs: each costs what it must and no more, and says why; its neighbours are predicted."""
+"""Damaged and unusual videos: only what cannot be read is quarantined, with its reason; the rest is predicted."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ CLIP = {"num_frames": 16, "audio_samples_per_frame": 1920, "samples_per_patch": 
 
 @pytest.fixture
 def folder(tmp_path: Path, listener: tuple[str, list[str]]) -> Iterator[Path]:
-    """Every film there is, and scripts that name a server, which is asked for nothing."""
-    address, heard = listener
+    """A folder of every kind of video, and scripts that name a server, which must get no request."""
+    address, requests = listener
     damaged_videos.make_videos(tmp_path / "in")
     damaged_videos.make_scripts(tmp_path / "in", address)
     yield tmp_path / "in"
-    assert heard == []
+    assert requests == []
 
 
 def assert_costs(found: Outcome, folder: Path) -> None:
-    """What is bad is one quarantined unit; of what is cut there are rows, and units more; the rest is predicted."""
+    """Assert one quarantined unit per bad file, rows and quarantined units of truncated ones, only rows of the rest."""
     scripts = {path.name for path in folder.glob("script-*")}
     assert len(scripts) == 2 * len(damaged_videos.SCRIPTS)
     whole = {"secret.ts", *damaged_videos.GOOD}
@@ -47,32 +47,32 @@ def assert_costs(found: Outcome, folder: Path) -> None:
     for key in whole:
         assert found.predicted(key), key
         assert found.reasons(key) == {}, key
-    for key, words in (damaged_videos.BAD | dict.fromkeys(scripts, "is not a supported video file")).items():
+    for key, expected_text in (damaged_videos.BAD | dict.fromkeys(scripts, "is not a supported video file")).items():
         assert found.predicted(key) == [], key
         (message,) = found.reasons(key).values()
-        assert words in message, key
-    for key, words in damaged_videos.CUT.items():
+        assert expected_text in message, key
+    for key, expected_text in damaged_videos.CUT.items():
         rows, reasons = found.predicted(key), found.reasons(key)
         assert 1.5 < rows[-1]["start_seconds"] < 3, key
         assert reasons, key
-        assert all(words in reason for reason in reasons.values()), key
+        assert all(expected_text in reason for reason in reasons.values()), key
     assert {(unit["stage"], unit["error"]) for unit in found.quarantined.values()} == {("load", "BadMedium")}
 
 
 def decoded(path: Path, turn: int) -> list[tuple[float, np.ndarray]]:
-    """(seconds, upright frame) of a film, as PyAV decodes it from the beginning."""
+    """Return (seconds, upright frame) of a video, decoded by PyAV from the beginning."""
     with av.open(io.BytesIO(path.read_bytes())) as container:
         frames = list(container.decode(video=0))
     return [(float(f.time - frames[0].time), np.rot90(f.to_ndarray(format="rgb24"), turn // 90)) for f in frames]
 
 
 def at(shown: list[tuple[float, np.ndarray]], time: float) -> np.ndarray:
-    """The frame that is shown at a time."""
+    """Return the frame shown at a time in seconds."""
     return [frame for seconds, frame in shown if seconds <= time + 1e-6][-1]
 
 
 @pytest.mark.slow
-def test_bad_films_cost_themselves_only_where_pairs_are_asked_for(run: Run, checkpoints, folder: Path) -> None:
+def test_unreadable_videos_are_quarantined_alone_for_optical_flow(run: Run, checkpoints, folder: Path) -> None:
     model = checkpoints(FLOW)
     found = run("optical-flow", model, folder, fps=FPS, array_dtype="float32", shard_size=16)
     assert_costs(found, folder)
@@ -88,7 +88,7 @@ def test_bad_films_cost_themselves_only_where_pairs_are_asked_for(run: Run, chec
 
 
 @pytest.mark.slow
-def test_bad_films_cost_themselves_only_where_clips_are_asked_for(run: Run, checkpoints, folder: Path) -> None:
+def test_unreadable_videos_are_quarantined_alone_for_clips(run: Run, checkpoints, folder: Path) -> None:
     model = checkpoints(MULTIMODAL, **CLIP)
     found = run("multimodal-autoencoding", model, folder, logits=True, shard_size=16, outputs="label,audio")
     assert_costs(found, folder)
@@ -97,11 +97,11 @@ def test_bad_films_cost_themselves_only_where_clips_are_asked_for(run: Run, chec
             (key == "audio.mp4", 0),
             (key == "audio.mp4", 1),
         ]
-    # Films without sound are predicted with zeros in its place.
+    # Videos without audio are predicted with zeros in its place.
     shown = decoded(folder / "silent.mp4", 0)
     frames = np.stack([reduce_frame(frame, height=16, width=16) for _, frame in shown[:16]])
     samples = np.zeros(30_720, np.float32)
     expected = reference_outputs.clips_in_passes(model, frames[None], samples[None])
-    silent, heard = found.predicted("silent.mp4")[0], found.predicted("audio.mp4")[0]
+    silent, with_audio = found.predicted("silent.mp4")[0], found.predicted("audio.mp4")[0]
     np.testing.assert_allclose(silent["logits"], expected["label"][0], atol=1e-4 * np.ptp(expected["label"]))
-    assert np.abs(np.subtract(heard["logits"], silent["logits"])).max() > 1e-2 * np.ptp(expected["label"])
+    assert np.abs(np.subtract(with_audio["logits"], silent["logits"])).max() > 1e-2 * np.ptp(expected["label"])

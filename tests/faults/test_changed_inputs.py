@@ -1,4 +1,4 @@
-"""Inputs that are gone, or are others, when what was planned is read: they cost their units and no neighbour."""
+"""Inputs deleted or changed after they were planned: their units are quarantined, all others are predicted."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KINDS = ("arrow", "csv", "jsonl", "jsonl.gz", "parquet", "tar", "txt")
 
 
 def text_file(kind: str, texts: list[str], folder: Path) -> bytes:
-    """A file of that kind with two texts in it."""
+    """Return a file of that kind that contains two texts."""
     lines = {
         "csv": "text\n" + "".join(f"{text}\n" for text in texts),
         "jsonl": "".join(f'{{"text": "{text}"}}\n' for text in texts),
@@ -46,7 +46,7 @@ def text_file(kind: str, texts: list[str], folder: Path) -> bytes:
 
 
 def hostile_parquet(payload: Payload) -> bytes:
-    """A table with a column that Ray, which a worker has loaded, unpickles where it is read."""
+    """Return a Parquet file with a column that Ray, once imported, unpickles when it is read."""
     metadata = {b"ARROW:extension:name": b"ray.data.arrow_pickled_object", b"ARROW:extension:metadata": b""}
     evil = pa.field("p", pa.large_binary(), metadata=metadata)
     columns = [pa.array(["a", "b"]), pa.array([pickle.dumps(payload)] * 2, pa.large_binary())]
@@ -65,14 +65,14 @@ def put(folder: Path, files: Mapping[str, bytes]) -> None:
         (folder / key).write_bytes(data)
 
 
-def plan(task: str, checkpoint: Path, folder: Path, **asked: object) -> None:
-    """Freeze the plan of a run into `out` beside the folder, as `perceiver plan` does."""
-    given = {"input": str(folder), "output": str(folder.parent / "out"), "checkpoint": str(checkpoint)}
-    with prepare_run(RunOptions(task=task, **given, **asked)):
+def plan(task: str, checkpoint: Path, folder: Path, **options: object) -> None:
+    """Freeze the plan of a run into `out` next to the folder, as `perceiver plan` does."""
+    places = {"input": str(folder), "output": str(folder.parent / "out"), "checkpoint": str(checkpoint)}
+    with prepare_run(RunOptions(task=task, **places, **options)):
         pass
 
 
-def test_texts_that_are_gone_or_others_cost_their_units(run: Run, checkpoints, tmp_path: Path) -> None:
+def test_deleted_and_changed_text_files_are_quarantined_alone(run: Run, checkpoints, tmp_path: Path) -> None:
     folder, proof, model = tmp_path / "in", tmp_path / "proof", checkpoints(SEQUENCE)
     names = ("changed", "gone", "kept")
     for kind in KINDS:
@@ -89,19 +89,17 @@ def test_texts_that_are_gone_or_others_cost_their_units(run: Run, checkpoints, t
         changed, gone, kept = (place(kind, name) for name in names)
         assert len(found.predicted(kept)) == 2, kind
         assert found.predicted(changed) == found.predicted(gone) == []
-        known = (
-            2 if kind in ("arrow", "parquet") else 1
-        )  # what a plan knows without reading: rows, or the part of a file
-        for key, words in ((changed, "is now"), (gone, "is gone since it was planned")):
+        known = 2 if kind in ("arrow", "parquet") else 1  # units known from the plan: rows, or one part of a file
+        for key, expected in ((changed, "is now"), (gone, "is gone since it was planned")):
             reasons = found.reasons(key)
             assert len(reasons) == known, kind
-            assert all(str(folder / key) in reason and words in reason for reason in reasons.values()), kind
+            assert all(str(folder / key) in reason and expected in reason for reason in reasons.values()), kind
     assert {unit["error"] for unit in found.quarantined.values()} == {"Missing", "Changed"}
     assert {unit["attempts"] for unit in found.quarantined.values()} == {1}
 
 
-def test_such_a_parquet_runs_code_where_it_is_read_plainly(tmp_path: Path, cluster: None) -> None:
-    """So the test above can fail."""
+def test_hostile_parquet_runs_code_if_it_is_read_without_care(tmp_path: Path, cluster: None) -> None:
+    """Proves that the test above can fail."""
     import ray.data  # noqa: F401  which registers the type
 
     (tmp_path / "a.parquet").write_bytes(hostile_parquet(Payload(tmp_path / "proof")))
@@ -111,10 +109,10 @@ def test_such_a_parquet_runs_code_where_it_is_read_plainly(tmp_path: Path, clust
     assert (tmp_path / "proof").exists()
 
 
-def test_films_and_frames_that_are_gone_or_others_cost_their_pairs(run: Run, checkpoints, tmp_path: Path) -> None:
+def test_deleted_and_changed_videos_and_frames_quarantine_their_pairs(run: Run, checkpoints, tmp_path: Path) -> None:
     folder, model = tmp_path / "in", checkpoints(FLOW)
-    movie = make_video(tmp_path / "a.mp4", 0.2, (24, 16)).read_bytes()
-    put(folder, {f"{name}.mp4": movie for name in ("changed", "gone", "kept")})
+    video = make_video(tmp_path / "a.mp4", 0.2, (24, 16)).read_bytes()
+    put(folder, {f"{name}.mp4": video for name in ("changed", "gone", "kept")})
     put(folder, {f"frames/{number}.png": png(photograph(number, (16, 24))) for number in range(8)})
     plan("optical-flow", model, folder, shard_size=3)
     put(folder, {"changed.mp4": make_video(tmp_path / "b.mp4", 0.2, (26, 16)).read_bytes()})
@@ -124,15 +122,15 @@ def test_films_and_frames_that_are_gone_or_others_cost_their_pairs(run: Run, che
     found = run("optical-flow", model, folder, shard_size=3)
     assert [row["frame_index"] for row in found.predicted("kept.mp4")] == [0, 1, 2, 3]
     assert [row["id"] for row in found.predicted("frames/0.png")] == ["frames/0.png"]
-    words = {
+    expected = {
         "changed.mp4": "is now",
         "gone.mp4": "is gone since it was planned",
         "frames/1.png": "frames/2.png is now",
         "frames/2.png": "frames/2.png is now",
         "frames/6.png": "frames/7.png",
     }
-    for key, said in words.items():
+    for key, message in expected.items():
         assert found.predicted(key) == [], key
-        assert all(said in reason for reason in found.reasons(key).values()), key
+        assert all(message in reason for reason in found.reasons(key).values()), key
         assert found.reasons(key), key
     assert {key for key in found.rows if key.startswith("frames/")} == {f"frames/{at}.png" for at in (0, 3, 4, 5)}

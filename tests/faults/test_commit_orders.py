@@ -1,5 +1,7 @@
-"""Two attempts of one shard that end differently, step by step in every order, each of which may die after any step:
-units in = rows + quarantined, and what is quarantined is what the part that won says."""
+"""Interleave two attempts of one shard with different results in every order, where each may die before any step.
+
+Always units = rows + quarantined, and the quarantine is that of the winning part.
+"""
 
 from __future__ import annotations
 
@@ -26,15 +28,15 @@ UNITS = ("a", "b", "c")
 PART, QUARANTINE = part_key(NAME, SHARD), quarantine_key(NAME, SHARD)
 STEPS = {PART: "put part", QUARANTINE: "put quarantine"}
 
-Choice = tuple[int, str]  # which attempt, and what it does: "go on" to its next step, or "die"
+Choice = tuple[int, str]  # (attempt, "continue" with its next step or "die")
 
 
 class Died(BaseException):
-    """An attempt's process is gone: nothing of it is done any more."""
+    """Raised in an attempt to stop it as if its process had died."""
 
 
 class Stepped(Store):
-    """A store that waits for a word before each step of a commit."""
+    """A store that pauses before each step of a commit."""
 
     def __init__(self, uri: str, pause: Callable[[str], None]) -> None:
         super().__init__(uri)
@@ -50,30 +52,30 @@ class Stepped(Store):
 
 
 class Attempt:
-    """A commit that goes on only as it is told. `at`: the step before which it stands, None once it has ended."""
+    """A commit in a thread that advances one step at a time. `at`: its next step, None once it has ended."""
 
     def __init__(self, uri: str, bad: Sequence[str]) -> None:
         self.at: str | None = None
         self.steps: list[str] = []
         self.died = False
         self.committed: Footer | None = None
-        self._told: queue.Queue[str] = queue.Queue()
+        self._actions: queue.Queue[str] = queue.Queue()
         self._reached: queue.Queue[str | None] = queue.Queue()
         self._thread = threading.Thread(target=self._commit, args=(Stepped(uri, self._pause), bad), daemon=True)
         self._thread.start()
         self.at = self._reached.get()
 
     def do(self, action: str) -> None:
-        """One step, or its death before it."""
-        if action == "go on" and self.at is not None:
+        """Do the next step, or die before it."""
+        if action == "continue" and self.at is not None:
             self.steps.append(self.at)
         self.died = action == "die"
-        self._told.put(action)
+        self._actions.put(action)
         self.at = self._reached.get()
 
     def _pause(self, step: str) -> None:
         self._reached.put(step)
-        if self._told.get() == "die":
+        if self._actions.get() == "die":
             raise Died
 
     def _commit(self, store: Store, bad: Sequence[str]) -> None:
@@ -87,7 +89,7 @@ class Attempt:
 
 
 def footer_of(bad: Sequence[str]) -> Footer:
-    """Of an attempt that quarantined these units; its reasons tell it from another."""
+    """Return the footer of an attempt that quarantined these units, with messages that identify the attempt."""
     units = tuple(
         Quarantined(id=unit, uri=unit, stage="load", error="OSError", message=f"one of {len(bad)}", attempts=1)
         for unit in bad
@@ -97,16 +99,15 @@ def footer_of(bad: Sequence[str]) -> Footer:
 
 
 def orders(follow: Callable[[Sequence[Choice]], Sequence[tuple[Choice, list[Choice]]]]) -> Iterator[list[Choice]]:
-    """Every order that there is: `follow` goes as it is told and then on by itself, and says where it could have gone
-    otherwise."""
+    """Yield every order. `follow` takes the prescribed choices, continues on its own, and returns the alternatives."""
     pending: list[list[Choice]] = [[]]
     while pending:
-        told = pending.pop()
-        went = follow(told)
-        chosen = [choice for choice, _ in went]
+        prescribed = pending.pop()
+        taken = follow(prescribed)
+        chosen = [choice for choice, _ in taken]
         yield chosen
-        for place in range(len(told), len(went)):
-            pending.extend([*chosen[:place], other] for other in went[place][1])
+        for place in range(len(prescribed), len(taken)):
+            pending.extend([*chosen[:place], other] for other in taken[place][1])
 
 
 def rows(store: Store, key: str) -> list[dict[str, object]]:
@@ -114,7 +115,7 @@ def rows(store: Store, key: str) -> list[dict[str, object]]:
 
 
 def check_moment(store: Store) -> None:
-    """What anyone may see at any time: one attempt's part or none, and with it that attempt's quarantine or none."""
+    """Assert that readers see the part of one attempt or none, and only the quarantine of that attempt."""
     there = set(store.keys("predictions/")) | set(store.keys("quarantine/"))
     if not there:
         return
@@ -128,7 +129,7 @@ def check_moment(store: Store) -> None:
 
 
 def check_whole(store: Store) -> None:
-    """Every unit is there once, as a row or in quarantine."""
+    """Assert that every unit is there once, as a row or in quarantine."""
     check_moment(store)
     there = set(store.keys("quarantine/"))
     quarantined = [row["id"] for row in rows(store, QUARANTINE)] if there else []
@@ -138,31 +139,31 @@ def check_whole(store: Store) -> None:
 @pytest.mark.parametrize(
     ("first", "second", "count"), [(["c"], [], 34), (["c"], ["a", "b"], 58)], ids=["one", "others"]
 )
-def test_two_attempts_that_end_differently_are_never_mixed_in_any_order(
+def test_two_attempts_with_different_results_are_never_mixed(
     tmp_path: Path, first: list[str], second: list[str], count: int
 ) -> None:
     attempts: list[Attempt] = []
     outputs = iter(range(10_000))
 
-    def follow(told: Sequence[Choice]) -> list[tuple[Choice, list[Choice]]]:
+    def follow(prescribed: Sequence[Choice]) -> list[tuple[Choice, list[Choice]]]:
         store = Store(str(tmp_path / str(next(outputs))))
         store.put(RUN_FILE, json.dumps({"run": NAME}).encode())
         attempts[:] = [Attempt(store.uri, bad) for bad in (first, second)]
-        went: list[tuple[Choice, list[Choice]]] = []
-        while able := [(who, how) for who in (0, 1) if attempts[who].at for how in ("go on", "die")]:
-            choice = told[len(went)] if len(went) < len(told) else able[0]
-            went.append((choice, [other for other in able if other != choice]))
+        taken: list[tuple[Choice, list[Choice]]] = []
+        while able := [(who, how) for who in (0, 1) if attempts[who].at for how in ("continue", "die")]:
+            choice = prescribed[len(taken)] if len(taken) < len(prescribed) else able[0]
+            taken.append((choice, [other for other in able if other != choice]))
             attempts[choice[0]].do(choice[1])
-            if len(went) >= len(told):  # before that it is as it was in another order
+            if len(taken) >= len(prescribed):  # earlier moments were checked in another order
                 check_moment(store)
         check_end(store)
-        return went
+        return taken
 
     def check_end(store: Store) -> None:
         ended = [attempt.committed for attempt in attempts if attempt.committed is not None]
-        assert len(ended) == sum(not attempt.died for attempt in attempts), "nobody fails who is not killed"
+        assert len(ended) == sum(not attempt.died for attempt in attempts), "only killed attempts fail"
         if ended:
-            assert ended == [read_footer(store, PART)] * len(ended), "all of them say what the part says"
+            assert ended == [read_footer(store, PART)] * len(ended), "all attempts return the footer of the part"
             check_whole(store)
         if any("put part" in attempt.steps for attempt in attempts):
             (receipt,) = receipts_from_footers(store, NAME, [SHARD])
@@ -174,6 +175,6 @@ def test_two_attempts_that_end_differently_are_never_mixed_in_any_order(
         seen.append(tuple(order))
         steps.update(tuple(attempt.steps) for attempt in attempts)
     assert ("put part",) in steps, "some died between a part and its quarantine"
-    assert any("read footer" in some for some in steps), "some lost"
+    assert any("read footer" in some for some in steps), "some attempts lost the race"
     assert any(some[-1:] == ("put quarantine",) for some in steps)
     assert len(seen) == len(set(seen)) == count, "every order was followed, and once"

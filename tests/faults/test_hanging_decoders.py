@@ -1,4 +1,4 @@
-"""Decoders that hang, die of a signal or take more memory than they may: whole runs, in which each costs one unit."""
+"""Decoders that hang, crash or exceed the memory limit: in whole runs each costs one unit."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ REASONS = {
     "hog": ("MemoryError", "needs more memory than the 1 GiB that a unit may take"),
 }
 
-# Workers cannot import that module: what it defines travels with the task.
+# Workers cannot import that module, so it is pickled by value.
 cloudpickle.register_pickle_by_value(sys.modules[harmful_units.__name__])
 
 
 @pytest.fixture
-def reading(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
-    """`reading(source)`: runs of this process read their inputs by that source."""
+def read_with(monkeypatch: pytest.MonkeyPatch) -> Callable[[Any], None]:
+    """`read_with(source)`: runs of this process read their inputs by that source."""
 
-    def read_by(source: Any) -> None:
+    def use_source(source: Any) -> None:
         monkeypatch.setattr(checks, "source_for", lambda _name, options: source.configured(options))
 
-    return read_by
+    return use_source
 
 
 def assert_only_these(found: Outcome, harm: dict[str, str]) -> None:
-    """The units that do harm are in quarantine, for what they do, and no other is."""
+    """Assert that exactly the harmful units are quarantined, with the reason for what they do."""
     assert found.quarantined.keys() == harm.keys()
     for name, does in harm.items():
         unit = found.quarantined[name]
@@ -48,10 +48,10 @@ def assert_only_these(found: Outcome, harm: dict[str, str]) -> None:
         assert (unit["stage"], unit["attempts"]) == ("load", 2)
 
 
-def test_pictures_that_do_harm_cost_themselves_only(
-    run: Run, reading: Any, checkpoint: Path, write_images: Any, tmp_path: Path
+def test_images_that_harm_the_decoder_are_quarantined_alone(
+    run: Run, read_with: Any, checkpoint: Path, write_images: Any, tmp_path: Path
 ) -> None:
-    reading(harmful_units.HARMFUL_IMAGES)
+    read_with(harmful_units.HARMFUL_IMAGES)
     write_images(tmp_path / "in", range(24))
     for number, does in enumerate(REASONS):
         (tmp_path / f"in/{7 * number:04d}-{does}.jpg").write_bytes((tmp_path / "in/0000.jpg").read_bytes())
@@ -60,10 +60,10 @@ def test_pictures_that_do_harm_cost_themselves_only(
     assert sorted(found.rows) == sorted(path.name for path in (tmp_path / "in").iterdir() if "-" not in path.name)
 
 
-def test_samples_that_do_harm_cost_none_of_their_archive(
-    run: Run, reading: Any, checkpoint: Path, write_images: Any, tmp_path: Path
+def test_samples_that_harm_the_decoder_are_quarantined_alone(
+    run: Run, read_with: Any, checkpoint: Path, write_images: Any, tmp_path: Path
 ) -> None:
-    reading(harmful_units.HARMFUL_TAR)
+    read_with(harmful_units.HARMFUL_TAR)
     write_images(tmp_path / "pictures", range(10))
     (tmp_path / "in").mkdir()
     with tarfile.open(tmp_path / "in/a.tar", "w") as archive:
@@ -77,8 +77,10 @@ def test_samples_that_do_harm_cost_none_of_their_archive(
     assert sorted(found.rows) == [f"a.tar#{number:04d}" for number in (0, 1, 2, 4, 5, 7, 8, 9)]
 
 
-def test_films_that_do_harm_cost_no_other(run: Run, reading: Any, checkpoints: Any, tmp_path: Path) -> None:
-    reading(harmful_units.HARMFUL_VIDEO)
+def test_videos_that_harm_the_decoder_are_quarantined_alone(
+    run: Run, read_with: Any, checkpoints: Any, tmp_path: Path
+) -> None:
+    read_with(harmful_units.HARMFUL_VIDEO)
     (tmp_path / "in").mkdir()
     for name in ("a-good", "open-crash", "open-hang", "play-crash", "z-good"):
         make_video(tmp_path / f"in/{name}.mp4", seconds=0.24, size=(32, 24))
@@ -87,7 +89,9 @@ def test_films_that_do_harm_cost_no_other(run: Run, reading: Any, checkpoints: A
     assert [len(found.predicted(f"{name}.mp4")) for name in ("a-good", "play-crash", "z-good")] == [5, 3, 5]
 
 
-def test_trusted_inputs_are_read_without_a_child(run: Run, checkpoint: Path, write_images: Any, tmp_path: Path) -> None:
+def test_trusted_inputs_are_read_without_a_child_process(
+    run: Run, checkpoint: Path, write_images: Any, tmp_path: Path
+) -> None:
     write_images(tmp_path / "in", range(8), damaged=(5,))
     limits = {"unit_seconds": 1e-6, "unit_memory": 1e-6}  # with which nothing could be read in one
     found = run("image-classification", checkpoint, tmp_path / "in", trusted_inputs=True, **limits)

@@ -1,4 +1,4 @@
-"""Inputs made to run code, to read other files or to reach a server: nothing of that happens, and it is said."""
+"""Inputs made to run code, read other files or contact a server: none of it happens, and each is reported."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def npy(array: np.ndarray) -> bytes:
     return file.getvalue()
 
 
-def test_pickles_in_an_archive_are_not_run(run: Run, checkpoints, tmp_path: Path) -> None:
+def test_pickles_in_an_archive_are_not_loaded(run: Run, checkpoints, tmp_path: Path) -> None:
     proof, model, array = tmp_path / "proof", checkpoints(BARE), np.ones((3, 24), np.float32)
     pickled = pickle.dumps(Payload(proof))
     members = [("0.npy", npy(array)), ("0.pickle", pickled), ("0.pt", pickled)]
@@ -56,13 +56,13 @@ def test_pickles_in_an_archive_are_not_run(run: Run, checkpoints, tmp_path: Path
         "a.tar#2": True,
     }
     for column in ("pickle", "pt"):
-        for asked in ({"column": column}, {"keep_columns": column}, {"id_column": column}):
+        for options in ({"column": column}, {"keep_columns": column}, {"id_column": column}):
             with pytest.raises((UsageError, AccessError), match="is a pickle, which runs code when it is read"):
-                run("feature-extraction", model, tmp_path / "in", input_format="webdataset", **asked)
+                run("feature-extraction", model, tmp_path / "in", input_format="webdataset", **options)
     assert not proof.exists()
 
 
-def test_a_table_of_pickles_ends_the_run_and_is_not_read(run: Run, checkpoints, tmp_path: Path) -> None:
+def test_table_with_pickles_is_refused_unread(run: Run, checkpoints, tmp_path: Path) -> None:
     import ray.data  # noqa: F401  which registers the type that unpickles, as workers do
 
     (tmp_path / "in").mkdir()
@@ -74,10 +74,10 @@ def test_a_table_of_pickles_ends_the_run_and_is_not_read(run: Run, checkpoints, 
     assert not (tmp_path / "out/predictions").exists()
 
 
-def test_paths_in_tables_lead_to_no_other_file_and_no_server(
+def test_paths_in_tables_cannot_leave_the_input_or_contact_a_server(
     run: Run, checkpoint: Path, tmp_path: Path, listener: tuple[str, list[str]]
 ) -> None:
-    address, heard = listener
+    address, requests = listener
     picture = png(photograph(1))
     (tmp_path / "secret.png").write_bytes(picture)
     folder = tmp_path / "in"
@@ -107,7 +107,7 @@ def test_paths_in_tables_lead_to_no_other_file_and_no_server(
     (folder / "c.jsonl").write_text("".join(json.dumps({"image": path}) + "\n" for path in paths))
     (folder / "d.parquet").write_bytes(parquet({"image": [{"bytes": None, "path": path} for path in paths]}))
     found = run("image-classification", checkpoint, folder)
-    assert heard == []
+    assert requests == []
     assert set(found.rows) == {"good.png", "b.csv#7", "c.jsonl#0", "d.parquet#0"}
     bad = [unit for name, unit in found.quarantined.items() if name.startswith("d.parquet#")]
     words = [
@@ -117,15 +117,15 @@ def test_paths_in_tables_lead_to_no_other_file_and_no_server(
     ]
     words += ["is an absolute path", *["is a URI: only files in INPUT are read"] * 2, "nothing there", "is a URI"]
     words += ["is not a path of a file in the folder"] * 2
-    for unit, said in zip(bad, words, strict=True):
-        assert said in unit["message"]
+    for unit, expected in zip(bad, words, strict=True):
+        assert expected in unit["message"]
     assert [len(found.reasons(key)) for key in ("b.csv", "c.jsonl", "d.parquet")] == [10, 11, 11]
 
 
-def test_scripts_inside_tables_and_archives_are_no_pictures(
+def test_scripts_inside_tables_and_archives_are_not_run(
     run: Run, checkpoint: Path, tmp_path: Path, listener: tuple[str, list[str]]
 ) -> None:
-    address, heard = listener
+    address, requests = listener
     scripts = {
         "eps": encoded(Image.fromarray(photograph(1)), "EPS"),
         "svg": f'<svg xmlns="http://www.w3.org/2000/svg"><image href="http://{address}/a.png"/></svg>'.encode(),
@@ -137,18 +137,18 @@ def test_scripts_inside_tables_and_archives_are_no_pictures(
     members = [(f"{number}.png", data) for number, data in enumerate([good, *scripts.values()])]
     (tmp_path / "in/b.tar").write_bytes(tar(members))
     found = run("image-classification", checkpoint, tmp_path / "in")
-    assert heard == []
+    assert requests == []
     assert found.rows.keys() == {"a.parquet#0", "b.tar#0"}
     assert len(found.quarantined) == 2 * len(scripts)
     assert all("is not an image of a supported format" in unit["message"] for unit in found.quarantined.values())
 
 
 @pytest.mark.parametrize("named", ["in/*", *(pytest.param(one, marks=pytest.mark.slow) for one in ("in/0.m3u8", "in"))])
-def test_a_plan_opens_nothing_that_a_file_names(
+def test_planning_opens_nothing_that_a_file_names(
     checkpoints, cluster: None, tmp_path: Path, listener: tuple[str, list[str]], named: str
 ) -> None:
     """`perceiver plan` reads a sample, after the files were opened for the plan."""
-    address, heard = listener
+    address, requests = listener
     extensions = (".m3u8", ".sdp", ".ffconcat", ".mp4", ".ts")
     make_video(tmp_path / "secret.ts")
     (tmp_path / "in").mkdir()
@@ -156,11 +156,11 @@ def test_a_plan_opens_nothing_that_a_file_names(
         (tmp_path / f"in/{number}{extension}").write_text(words.format(address=address, folder=tmp_path))
     places = {"input": str(tmp_path / named), "output": str(tmp_path / "out"), "checkpoint": str(checkpoints(FLOW))}
     known = estimate(RunOptions(task="optical-flow", input_format="video", fps=5.0, **places))
-    assert heard == []
+    assert requests == []
     assert known.units == known.sample == known.sample_quarantined == {"in/*": 5, "in/0.m3u8": 1, "in": 2}[named]
 
 
-def test_a_checkpoint_s_pickles_and_code_are_not_run(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_code_and_pickles_of_a_checkpoint_are_not_run(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     proof, model = tmp_path / "proof", tmp_path / "model"
     shutil.copytree(checkpoint, model)
     config = json.loads((model / "config.json").read_text())
@@ -179,7 +179,7 @@ def test_a_checkpoint_s_pickles_and_code_are_not_run(run: Run, checkpoint: Path,
 
 
 @pytest.mark.parametrize("input_format", ["auto", pytest.param("dataset", marks=pytest.mark.slow)])
-def test_a_data_set_s_pickles_and_scripts_are_not_run(run: Run, checkpoints, tmp_path: Path, input_format: str) -> None:
+def test_code_and_pickles_of_a_dataset_are_not_run(run: Run, checkpoints, tmp_path: Path, input_format: str) -> None:
     proof, folder = tmp_path / "proof", tmp_path / "in"
     datasets.Dataset.from_dict({"text": ["good"]}).save_to_disk(folder)
     (folder / "in.py").write_text(f"open({str(proof)!r}, 'w')\n")  # as a loading script is called
@@ -194,7 +194,7 @@ def test_a_data_set_s_pickles_and_scripts_are_not_run(run: Run, checkpoints, tmp
     assert not proof.exists()
 
 
-def test_a_job_file_that_grows_without_end_is_refused(tmp_path: Path) -> None:
+def test_exponentially_growing_job_file_is_refused(tmp_path: Path) -> None:
     """Nine levels, each of nine of the one before it: a billion words."""
     levels = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 10))
     job = tmp_path / "job.yaml"

@@ -1,4 +1,4 @@
-"""Inputs in a bucket under any name, and a bucket that is taken away between plan and load."""
+"""Objects with unusual keys, and a bucket that is deleted between plan and load."""
 
 from __future__ import annotations
 
@@ -33,20 +33,22 @@ def put(client: Any, bucket: str, files: dict[str, bytes]) -> None:
         client.put_object(Bucket=bucket, Key=f"in put/{key}", Body=data)
 
 
-def take_away(client: Any, bucket: str) -> None:
+def delete_bucket(client: Any, bucket: str) -> None:
     for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
         for found in page.get("Contents", []):
             client.delete_object(Bucket=bucket, Key=found["Key"])
     client.delete_bucket(Bucket=bucket)
 
 
-def test_any_key_is_read_and_names_no_output(run: Run, s3: Any, checkpoint: Path, tmp_path: Path) -> None:
-    picture = png(photograph(1))
-    files = dict.fromkeys(NAMES, picture) | {
-        "größe #1?.tar": tar([("0.png", picture), ("1 #?.png", picture)]),
-        "b//c%.parquet": parquet({"image": [{"bytes": picture, "path": None}, {"bytes": b"", "path": None}]}),
+def test_unusual_keys_are_read_and_do_not_name_output_files(
+    run: Run, s3: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    image = png(photograph(1))
+    files = dict.fromkeys(NAMES, image) | {
+        "größe #1?.tar": tar([("0.png", image), ("1 #?.png", image)]),
+        "b//c%.parquet": parquet({"image": [{"bytes": image, "path": None}, {"bytes": b"", "path": None}]}),
         "what?/d #.csv": "image\ngröße 🙂 #?.png\n".encode(),
-        "what?/größe 🙂 #?.png": picture,
+        "what?/größe 🙂 #?.png": image,
     }
     uri = s3.bucket("odd")
     put(s3.client, uri.removeprefix("s3://"), files)
@@ -56,26 +58,26 @@ def test_any_key_is_read_and_names_no_output(run: Run, s3: Any, checkpoint: Path
     assert found.rows.keys() == {*units, "what?/größe 🙂 #?.png"}
     assert {row["uri"] for row in found.rows.values()} == {f"{uri}/in put/{key}" for key in files}
     assert list(found.quarantined) == ["b//c%.parquet#1"]
-    assert len({row["score"] for row in found.rows.values()}) == 1, "the same picture each time"
+    assert len({row["score"] for row in found.rows.values()}) == 1, "the same image each time"
     name = re.compile(r"(predictions|quarantine)/part-[0-9a-f]+-\d{8}\.parquet|_run/[\w./-]+")
     assert all(name.fullmatch(key) for key in output.keys(""))
 
 
-def test_a_bucket_that_is_taken_away_ends_the_run_which_goes_on_once_it_is_back(
+def test_deleted_bucket_fails_the_run_which_resumes_once_it_is_back(
     run: Run, s3: Any, checkpoint: Path, tmp_path: Path
 ) -> None:
     bucket = s3.bucket("lost").removeprefix("s3://")
     files = {f"{number}.png": png(photograph(number)) for number in range(6)}
     put(s3.client, bucket, files)
-    given = {"input": f"s3://{bucket}/in put", "output": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
-    with prepare_run(RunOptions(task="image-classification", shard_size=2, **given)) as ready:
-        take_away(s3.client, bucket)
+    places = {"input": f"s3://{bucket}/in put", "output": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
+    with prepare_run(RunOptions(task="image-classification", shard_size=2, **places)) as ready:
+        delete_bucket(s3.client, bucket)
         driver = Driver(ready, Console(file=io.StringIO()))
         driver.resume()
-        words = rf"no access when reading s3://{bucket}/in put/\d\.png: .*; 3 of 3 shards are left; the same command"
-        with pytest.raises(RunFailed, match=words):
+        pattern = rf"no access when reading s3://{bucket}/in put/\d\.png: .*; 3 of 3 shards are left; the same command"
+        with pytest.raises(RunFailed, match=pattern):
             driver.work()
-    assert not list(Store(str(tmp_path / "out")).keys("quarantine/")), "no unit is blamed for it"
+    assert not list(Store(str(tmp_path / "out")).keys("quarantine/")), "no unit is quarantined for it"
     put(s3.client, bucket, files)
     found = run("image-classification", checkpoint, f"s3://{bucket}/in put", shard_size=2)
     assert found.rows.keys() == files.keys()

@@ -1,5 +1,7 @@
-"""Processes that die in the middle of larger runs: every unit comes out once, and nothing is done twice for it. The
-named points at which they die one by one are in `test_crash_points.py`."""
+"""Kill processes in the middle of larger runs: every unit is predicted once, and committed shards are not repeated.
+
+`test_crash_points.py` kills processes at each named fault point.
+"""
 
 from __future__ import annotations
 
@@ -19,15 +21,15 @@ from pipeline.runtime.records.receipts import Receipt, read_receipts
 from pipeline.runtime.records.run_file import read_run
 from pipeline.storage import Store
 from tests.faults.killed_runs import Points, execute, replicas, start, wait_for
+from tests.faults.output_invariants import assert_complete, ids, parts, rows
 from tests.faults.slow_heads import Slow
-from tests.faults.whole_output import assert_whole, ids, parts, rows
 
 # Workers cannot import this file: what it defines travels with the task.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 def kill_after(options: RunOptions, points: Points, count: int) -> None:
-    """A run whose driver is killed once there are `count` parts more. Its processes are gone when this returns."""
+    """Run until there are `count` more parts, kill the driver, and wait until its processes are gone."""
     before = len(parts(options))
     driver = start(options, points)
     wait_for(lambda: len(parts(options)) >= before + count, driver)
@@ -36,25 +38,25 @@ def kill_after(options: RunOptions, points: Points, count: int) -> None:
     points.clear(5)
 
 
-def heard_in(options: RunOptions) -> list[Receipt]:
+def receipts_of(options: RunOptions) -> list[Receipt]:
     output = Store(options.output)
     return list(read_receipts(output, read_run(output).run).values())
 
 
 def assert_resumed(options: RunOptions, known: dict, drivers: set[str], summary: run.Summary, units: int) -> None:
-    """Nothing was lost, and no shard that had a part was scheduled again."""
+    """Assert that nothing was lost and no shard with a part was scheduled again."""
     assert summary.resumed >= len(known)
     assert {name: found for name, found in parts(options).items() if name in known} == known
     shards = {int(name.split("-")[-1].removesuffix(".parquet")) for name in known}
-    heard = heard_in(options)
-    scheduled = {receipt.shard for receipt in heard if receipt.driver and receipt.driver not in drivers}
+    receipts = receipts_of(options)
+    scheduled = {receipt.shard for receipt in receipts if receipt.driver and receipt.driver not in drivers}
     assert scheduled, "the resume had something to do"
     assert not scheduled & shards
     assert len(ids(options)) == len(set(ids(options))) == summary.rows == units
 
 
 def drivers_of(options: RunOptions) -> set[str]:
-    return {receipt.driver for receipt in heard_in(options)}
+    return {receipt.driver for receipt in receipts_of(options)}
 
 
 @pytest.mark.slow
@@ -66,8 +68,8 @@ def test_killed_run_resumes_without_loss(options, write_images, tmp_path, cluste
     assert_resumed(options, known, drivers, execute(options), units=238)
 
 
-class Deadly(Slow):
-    """The real head; the unit that is all black takes its process with it, each time."""
+class ExitOnBlackImage(Slow):
+    """The real head, but a black image exits the process, every time."""
 
     def encode(self, model, inputs):
         if any(not image.any() for image in inputs):
@@ -76,16 +78,16 @@ class Deadly(Slow):
 
 
 @pytest.mark.slow
-def test_a_killed_replica_costs_no_row(options, write_images, cluster, wrap_head):
+def test_killed_replica_loses_no_row(options, write_images, cluster, wrap_head):
     write_images(Path(options.input), range(60), damaged=(3,))
     wrap_head(Slow)
     killed: list[int] = []
 
     def kill() -> None:
         wait_for(lambda: len(parts(options)) >= 4)
-        victim = next(replicas())
-        killed.extend([victim.pid, len(parts(options))])
-        os.kill(victim.pid, signal.SIGKILL)
+        replica = next(replicas())
+        killed.extend([replica.pid, len(parts(options))])
+        os.kill(replica.pid, signal.SIGKILL)
 
     thread = threading.Thread(target=kill)
     thread.start()
@@ -97,15 +99,15 @@ def test_a_killed_replica_costs_no_row(options, write_images, cluster, wrap_head
     assert len(ids(options)) == len(set(ids(options))) == summary.rows == 59
 
 
-def test_a_unit_that_kills_its_process_each_time_is_found_and_costs_no_other(options, write_images, cluster, wrap_head):
+def test_unit_that_always_crashes_its_process_is_quarantined_alone(options, write_images, cluster, wrap_head):
     write_images(Path(options.input), range(16))
     Image.new("RGB", (40, 40)).save(Path(options.input, "0005.png"))
-    wrap_head(Deadly)
+    wrap_head(ExitOnBlackImage)
     assert execute(options.model_copy(update={"max_quarantine": 0.1})).quarantined == 1
     names = {path.name for path in Path(options.input).iterdir()}
     output = Store(options.output)
-    assert_whole(output, names - {"0005.png"}, {"0005.png"})
+    assert_complete(output, names - {"0005.png"}, {"0005.png"})
     (unit,) = rows(output, "quarantine/")
     assert (unit["stage"], unit["error"]) == ("predict", "Crashed")
     assert unit["attempts"] >= 4, "twice in its shard's first pass, and twice apart"
-    wait_for(lambda: not list(replicas()), seconds=60)  # one that is restarting when its pass ends is not forgotten
+    wait_for(lambda: not list(replicas()), seconds=60)  # also one that was restarting when its pass ended

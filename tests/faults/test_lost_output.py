@@ -1,4 +1,4 @@
-"""OUTPUT deleted under a run and used again by another: the old one ends, and leaves nothing in the new one's."""
+"""OUTPUT deleted during a run and reused by another: the old run fails and leaves nothing in the new OUTPUT."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ from pipeline.sinks.ownership import RUN_FILE, OutputLost
 from pipeline.storage import Store
 
 
-def use_again(output: Store) -> None:
-    """Once there is a part: OUTPUT deleted as often as it takes, and then another run's, of the same command."""
+def reuse_output(output: Store) -> None:
+    """Wait for a part, delete OUTPUT until it is gone, and create it again for another run of the same command."""
     deadline = time.monotonic() + 60
     while not any(output.keys("predictions/")):
-        assert time.monotonic() < deadline, "no part came"
+        assert time.monotonic() < deadline, "no part appeared"
         time.sleep(0.01)
     values = json.loads(output.read(RUN_FILE))
     while Path(output.uri).exists():
@@ -34,21 +34,21 @@ def use_again(output: Store) -> None:
     output.put(RUN_FILE, json.dumps(values | {"run": "bbbb0000"}).encode())
 
 
-def test_output_that_is_deleted_under_a_run_and_used_again_holds_the_new_run_only(
+def test_reused_output_holds_only_the_new_run(
     tmp_path: Path, checkpoint: Path, write_images: Callable[..., None], cluster: None
 ) -> None:
     write_images(tmp_path / "in", range(40), damaged=(3, 21))
     output = Store(str(tmp_path / "out"))
-    given = {"input": str(tmp_path / "in"), "output": output.uri, "checkpoint": str(checkpoint)}
-    options = RunOptions(task="image-classification", shard_size=2, **given)
-    somebody = threading.Thread(target=use_again, args=(output,))
-    somebody.start()
-    # Whoever notices first says so: the write of a shard, or the load of one whose plan is gone.
+    places = {"input": str(tmp_path / "in"), "output": output.uri, "checkpoint": str(checkpoint)}
+    options = RunOptions(task="image-classification", shard_size=2, **places)
+    other_run = threading.Thread(target=reuse_output, args=(output,))
+    other_run.start()
+    # Either the write of a shard fails first, or the load of one whose plan is gone.
     with pytest.raises(
         (RunFailed, OutputLost), match=r"no longer the OUTPUT of run|nothing there when reading .*/plan/"
     ):
         execute(options, console=Console(file=io.StringIO()))
-    somebody.join()
+    other_run.join()
     assert read_run(output).run == "bbbb0000"
     assert "_run/manifest.json" not in output.keys("_run/")
     summary = execute(options, console=Console(file=io.StringIO()))

@@ -1,6 +1,6 @@
-"""Files damaged by seed: whatever decoders make of them, the run ends and every unit is accounted for, in words.
+"""Randomly damaged files, by seed: the run ends, and every unit is predicted or quarantined with a readable reason.
 
-A few dozen of each medium in every test run, a thousand by name: `pytest -m slow tests/faults/test_mutated_files.py`.
+Every test run uses 72 files of each medium; `pytest -m slow tests/faults/test_mutated_files.py` uses 1,000.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from tests.sources.test_webdataset_source import tar
 
 Run = Callable[..., Outcome]
 Mutate = Callable[[str, bytes, int], bytes]
-"""From a kind, the whole file of it and a seed to a damaged file."""
+"""(kind, intact file, seed) -> damaged file."""
 
 some_or_many = pytest.mark.parametrize("count", [72, pytest.param(1000, marks=pytest.mark.slow)])
 ERRORS = {"BadMedium", "Crashed", "MemoryError", "TimedOut", "TooMuch"}
@@ -40,7 +40,7 @@ CLIP = {"num_frames": 16, "audio_samples_per_frame": 1920, "samples_per_patch": 
 
 
 def put_mutated(folder: Path, files: Mapping[str, bytes], count: int, mutate: Mutate) -> list[str]:
-    """The keys of so many mutated files of all kinds together, which lie in the folder beside a whole one of each."""
+    """Write `count` mutated files of all kinds, and one intact file of each kind, and return their keys."""
     folder.mkdir()
     for kind, data in files.items():
         (folder / f"data-whole.{kind}").write_bytes(data)
@@ -50,8 +50,10 @@ def put_mutated(folder: Path, files: Mapping[str, bytes], count: int, mutate: Mu
 
 
 def mutate_from(files: Mapping[str, bytes], begins: Mapping[str, int] | None = None) -> Mutate:
-    """Mutations of files from a place on, which is the beginning where `begins` has none for the kind; what is spliced
-    in is the file of another kind."""
+    """Return a mutation of files from byte `begins[kind]` on, by default from the start.
+
+    Spliced bytes come from the file of another kind.
+    """
     others = dict(zip(files, [*list(files)[1:], next(iter(files))], strict=True))
 
     def mutate(kind: str, data: bytes, seed: int) -> bytes:
@@ -61,7 +63,7 @@ def mutate_from(files: Mapping[str, bytes], begins: Mapping[str, int] | None = N
 
 
 def assert_accounted_for(found: Outcome, keys: list[str]) -> None:
-    """Every file has its units, whole ones are predicted, and what is damaged says so for people."""
+    """Assert that every file has units, intact ones are predicted, and many damaged ones are quarantined."""
     units = Counter(name.partition("#")[0] for name in [*found.rows, *found.quarantined])
     assert sorted(units) == keys
     for key in keys:
@@ -81,7 +83,7 @@ def assert_accounted_for(found: Outcome, keys: list[str]) -> None:
 
 
 @some_or_many
-def test_mutated_pictures(run: Run, checkpoint: Path, tmp_path: Path, count: int) -> None:
+def test_mutated_images(run: Run, checkpoint: Path, tmp_path: Path, count: int) -> None:
     photo = Image.fromarray(photograph(3))
     kinds = {"png": "PNG", "jpg": "JPEG", "webp": "WEBP", "gif": "GIF", "bmp": "BMP", "avif": "AVIF", "jp2": "JPEG2000"}
     files = {extension: encoded(photo, form) for extension, form in kinds.items()}
@@ -93,44 +95,44 @@ def test_mutated_pictures(run: Run, checkpoint: Path, tmp_path: Path, count: int
 
 
 @some_or_many
-def test_mutated_films(run: Run, checkpoints, tmp_path: Path, count: int) -> None:
+def test_mutated_videos(run: Run, checkpoints, tmp_path: Path, count: int) -> None:
     kinds = ("mp4", "mkv", "webm", "avi", "ts")
-    films = {kind: make_video(tmp_path / f"film.{kind}", 0.6, (24, 16)).read_bytes() for kind in kinds}
-    keys = put_mutated(tmp_path / "in", films, count, mutate_from(films))
+    videos = {kind: make_video(tmp_path / f"film.{kind}", 0.6, (24, 16)).read_bytes() for kind in kinds}
+    keys = put_mutated(tmp_path / "in", videos, count, mutate_from(videos))
     found = run("optical-flow", checkpoints(FLOW), tmp_path / "in", fps=5.0)
     assert_accounted_for(found, keys)
     assert [len(found.predicted(f"data-whole.{kind}")) for kind in kinds] == [2] * len(kinds)
 
 
-SOUND = {"mp4": "aac", "mkv": "flac", "webm": "libopus", "avi": "pcm_s16le"}
+AUDIO = {"mp4": "aac", "mkv": "flac", "webm": "libopus", "avi": "pcm_s16le"}
 
 
-def with_mutated_sound(data: bytes, seed: int) -> bytes:
-    """A film in which the packets of the sound track together are mutated, each in its place."""
+def with_mutated_audio(data: bytes, seed: int) -> bytes:
+    """Mutate the concatenated packets of the audio track, and put each back in its place in the video."""
     with av.open(io.BytesIO(data)) as container:
         packets = [(packet.pos, bytes(packet)) for packet in container.demux(audio=0) if packet.size]
-    sound = b"".join(content for _, content in packets)
-    changed = mutated(sound, seed, other=data).ljust(len(sound), b"\0")
+    audio = b"".join(content for _, content in packets)
+    changed = mutated(audio, seed, other=data).ljust(len(audio), b"\0")
     whole, at = bytearray(data), 0
     for place, content in packets:
-        place = data.index(content, place)  # behind the packet's own header
+        place = data.index(content, place)  # after the header of the packet
         whole[place : place + len(content)] = changed[at : at + len(content)]
         at += len(content)
     return bytes(whole)
 
 
 @some_or_many
-def test_mutated_sound_tracks(run: Run, checkpoints, tmp_path: Path, count: int) -> None:
-    films = {
+def test_mutated_audio_tracks(run: Run, checkpoints, tmp_path: Path, count: int) -> None:
+    videos = {
         kind: make_video(tmp_path / f"film.{kind}", 0.6, (24, 16), audio_rate=48_000, audio_codec=codec).read_bytes()
-        for kind, codec in SOUND.items()
+        for kind, codec in AUDIO.items()
     }
-    anywhere = mutate_from(films)
+    anywhere = mutate_from(videos)
 
     def mutate(kind: str, data: bytes, seed: int) -> bytes:
-        return anywhere(kind, data, seed) if seed % 5 == 0 else with_mutated_sound(data, seed)
+        return anywhere(kind, data, seed) if seed % 5 == 0 else with_mutated_audio(data, seed)
 
-    keys = put_mutated(tmp_path / "in", films, count, mutate)
+    keys = put_mutated(tmp_path / "in", videos, count, mutate)
     found = run("multimodal-autoencoding", checkpoints(MULTIMODAL, **CLIP), tmp_path / "in", outputs="label")
     assert_accounted_for(found, keys)
     assert any("the audio is damaged" in unit["message"] for unit in found.quarantined.values())
@@ -140,7 +142,7 @@ TEXTS = [f'text {number} "quoted", größer, and more' for number in range(30)]
 
 
 def texts(folder: Path) -> dict[str, bytes]:
-    """Files of the same thirty texts, by extension."""
+    """Return files of the same thirty texts, by extension."""
     rows = "".join('{},"{}"\n'.format(number, text.replace('"', '""')) for number, text in enumerate(TEXTS))
     records = "".join(json.dumps({"n": number, "text": text}) + "\n" for number, text in enumerate(TEXTS)).encode()
     columns = {"n": list(range(30)), "text": TEXTS}
@@ -157,7 +159,7 @@ def texts(folder: Path) -> dict[str, bytes]:
 
 
 def ends_the_plan(source: Source, store: Store, entry: Entry) -> str | None:
-    """What ends a run where the file says that its columns are others, or that samples are there twice."""
+    """Return the error that ends planning if columns differ or samples are duplicated, else None."""
     try:
         list(source.pieces(store, entry))
     except AccessError as error:
@@ -170,11 +172,13 @@ def test_mutated_texts(run: Run, checkpoints, tmp_path: Path, count: int) -> Non
     files, folder = texts(tmp_path), tmp_path / "in"
     keys = put_mutated(folder, files, count, mutate_from(files, {"csv": len("n,text\n"), "parquet": 4}))
     store = Store(str(folder))
-    with isolated(source_for("auto", SourceOptions()), DEFAULT_UNIT_LIMITS) as source:  # some footers end their process
-        refused = {entry.key: words for entry in store.entries() if (words := ends_the_plan(source, store, entry))}
+    with isolated(
+        source_for("auto", SourceOptions()), DEFAULT_UNIT_LIMITS
+    ) as source:  # some footers crash their process
+        refused = {entry.key: message for entry in store.entries() if (message := ends_the_plan(source, store, entry))}
     assert len(refused) < count / 20
-    for key, words in refused.items():
-        assert words.startswith(store.uri_of(key))
+    for key, message in refused.items():
+        assert message.startswith(store.uri_of(key))
         (folder / key).unlink()
     found = run("text-classification", checkpoints(SEQUENCE), folder)
     assert_accounted_for(found, [key for key in keys if key not in refused])

@@ -1,4 +1,4 @@
-"""Quarantined units that are planned once more: what is then predicted counts as predicted, and nothing twice."""
+"""--retry-quarantined: units that succeed in a retry count as predicted, and nothing is predicted twice."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ from tests.sources.test_webdataset_source import tar
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
-class Capricious(Slow):
-    """The real head on a bad day: units that the day does not like cannot be predicted."""
+class FailOnMarkedTexts(Slow):
+    """The real head, but texts that contain `fail now` cannot be transformed."""
 
     def transform(self, medium):
-        if isinstance(medium, str | bytes) and "bad day" in str(medium):
-            raise ValueError("not today")
+        if isinstance(medium, str | bytes) and "fail now" in str(medium):
+            raise ValueError("marked to fail")
         return self.head.transform(medium)
 
     def encode(self, model, inputs):
@@ -41,20 +41,20 @@ class Capricious(Slow):
 
 
 @pytest.fixture
-def bad_day(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs use the capricious head until the test ends or `checks.head_for` is put back."""
+def failing_head(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make runs use `FailOnMarkedTexts` until the test ends or undoes the patch."""
     head_for = checks.head_for
 
-    def capricious(*given: Any) -> Any:
-        head = Capricious(head_for(*given))
-        del head.transform  # the class's own
+    def failing(*given: Any) -> Any:
+        head = FailOnMarkedTexts(head_for(*given))
+        del head.transform  # use the method of the class
         return head
 
-    monkeypatch.setattr(checks, "head_for", capricious)
+    monkeypatch.setattr(checks, "head_for", failing)
 
 
 @pytest.fixture
-def go(tmp_path: Path, cluster: None) -> Callable[..., Summary]:
+def run_once(tmp_path: Path, cluster: None) -> Callable[..., Summary]:
     def once(task: str, checkpoint: Path, **asked: Any) -> Summary:
         given = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "max_quarantine": 1.0} | asked
         options = RunOptions(task=task, checkpoint=str(checkpoint), **given)
@@ -75,75 +75,81 @@ def counts(summary: Summary) -> tuple[int, int, int]:
     return summary.units, summary.rows, summary.quarantined
 
 
-def test_texts_that_could_not_be_predicted_are_once_the_day_is_better(go, checkpoints, tmp_path, bad_day, monkeypatch):
+def test_retried_texts_are_predicted_once_the_fault_is_gone(run_once, checkpoints, tmp_path, failing_head, monkeypatch):
     model, folder = checkpoints(SEQUENCE), tmp_path / "in"
     folder.mkdir()
-    texts = [f"text {number}{' of a bad day' if number % 5 == 2 else ''}" for number in range(40)]
+    texts = [f"text {number}{' fail now' if number % 5 == 2 else ''}" for number in range(40)]
     (folder / "a.jsonl").write_text("".join(json.dumps({"text": text}) + "\n" for text in texts[:20]))
     (folder / "b.txt").write_text("\n".join(texts[20:]))
     task = "text-classification"
-    assert counts(go(task, model)) == (40, 32, 8)
-    assert counts(go(task, model, retry_quarantined=True)) == (40, 32, 8)
+    assert counts(run_once(task, model)) == (40, 32, 8)
+    assert counts(run_once(task, model, retry_quarantined=True)) == (40, 32, 8)
     known = ids(tmp_path / "out")
     monkeypatch.undo()
-    assert counts(go(task, model)) == (40, 32, 8), "nobody asked for a second chance"
-    better = go(task, model, retry_quarantined=True)
-    assert counts(better) == (40, 40, 0)
-    assert better.segments == 3
+    assert counts(run_once(task, model)) == (40, 32, 8), "without --retry-quarantined nothing is retried"
+    retried = run_once(task, model, retry_quarantined=True)
+    assert counts(retried) == (40, 40, 0)
+    assert retried.segments == 3
     found = ids(tmp_path / "out")
     assert len(found) == len(set(found)) == 40
     assert set(known) < set(found)
-    told = status(Store(str(tmp_path / "out")))
-    assert (told.rows, told.quarantined, told.finished) == (40, 0, True)
-    again = go(task, model, retry_quarantined=True)
+    known_status = status(Store(str(tmp_path / "out")))
+    assert (known_status.rows, known_status.quarantined, known_status.finished) == (40, 0, True)
+    again = run_once(task, model, retry_quarantined=True)
     assert counts(again) == (40, 40, 0)
     assert again.segments == 3, "there is nothing left to plan"
 
 
-def test_files_that_were_mended_are_read_as_they_are_now(go, checkpoint, write_images, tmp_path):
+def test_repaired_files_are_read_again_in_a_retry(run_once, checkpoint, write_images, tmp_path):
     folder = tmp_path / "in"
     write_images(folder, range(12), damaged=(3, 4, 9))
-    assert counts(go("image-classification", checkpoint, shard_size=4)) == (12, 9, 3)
+    assert counts(run_once("image-classification", checkpoint, shard_size=4)) == (12, 9, 3)
     write_images(folder, (3,))
     (folder / "0004.jpg").unlink()
-    again = go("image-classification", checkpoint, shard_size=4, retry_quarantined=True)
-    assert counts(again) == (12, 10, 2), "one was mended, one is gone, one is as bad as before"
+    again = run_once("image-classification", checkpoint, shard_size=4, retry_quarantined=True)
+    assert counts(again) == (12, 10, 2), "one was repaired, one is gone, one is still damaged"
     assert "0003.png" in ids(tmp_path / "out")
     assert {row["segment"] for row in rows(tmp_path / "out/predictions") if row["id"] == "0003.png"} == {1}
 
 
-def test_a_container_that_was_mended_gives_all_its_units(go, checkpoints, tmp_path):
+def test_repaired_archive_gives_all_its_units_in_a_retry(run_once, checkpoints, tmp_path):
     folder = tmp_path / "in"
     folder.mkdir()
     whole = tar([(f"{number}.txt", f"text {number}".encode()) for number in range(30)])
     (folder / "a.tar").write_bytes(whole[:700])
     (folder / "b.tar").write_bytes(whole)
-    first = go("text-classification", checkpoints(SEQUENCE))
+    first = run_once("text-classification", checkpoints(SEQUENCE))
     assert first.quarantined > 0
     (folder / "a.tar").write_bytes(whole)
-    again = go("text-classification", checkpoints(SEQUENCE), retry_quarantined=True)
+    again = run_once("text-classification", checkpoints(SEQUENCE), retry_quarantined=True)
     assert counts(again) == (60, 60, 0)
     found = ids(tmp_path / "out")
     assert len(found) == len(set(found)) == 60
 
 
-def test_the_share_that_may_be_quarantined_is_of_what_stands_there_now(go, checkpoint, write_images, tmp_path):
+def test_max_quarantine_counts_only_units_still_quarantined(run_once, checkpoint, write_images, tmp_path):
     folder = tmp_path / "in"
     write_images(folder, range(10), damaged=(3, 4))
-    assert counts(go("image-classification", checkpoint)) == (10, 8, 2)
+    assert counts(run_once("image-classification", checkpoint)) == (10, 8, 2)
     write_images(folder, (3, 4))
-    assert counts(go("image-classification", checkpoint, retry_quarantined=True, max_quarantine=0.25)) == (10, 10, 0)
-    assert counts(go("image-classification", checkpoint, max_quarantine=0.0)) == (10, 10, 0)
+    assert counts(run_once("image-classification", checkpoint, retry_quarantined=True, max_quarantine=0.25)) == (
+        10,
+        10,
+        0,
+    )
+    assert counts(run_once("image-classification", checkpoint, max_quarantine=0.0)) == (10, 10, 0)
 
 
-def test_a_second_chance_that_is_cut_short_is_resumed(go, checkpoint, write_images, tmp_path, monkeypatch):
+def test_interrupted_retry_is_resumed_by_the_plain_command(run_once, checkpoint, write_images, tmp_path, monkeypatch):
     folder = tmp_path / "in"
     write_images(folder, range(8), damaged=(1, 2, 3, 6))
-    assert counts(go("image-classification", checkpoint, shard_size=1)) == (8, 4, 4)
+    assert counts(run_once("image-classification", checkpoint, shard_size=1)) == (8, 4, 4)
     write_images(folder, (1, 2, 3, 6))
     with monkeypatch.context() as patch:
         patch.setattr(run, "PASSES", ())
         with pytest.raises(RunFailed, match="4 of 12 shards are left"):
-            go("image-classification", checkpoint, shard_size=1, retry_quarantined=True)
-    assert counts(go("image-classification", checkpoint, shard_size=1)) == (8, 8, 0), "without asking for it again"
+            run_once("image-classification", checkpoint, shard_size=1, retry_quarantined=True)
+    assert counts(run_once("image-classification", checkpoint, shard_size=1)) == (8, 8, 0), (
+        "without --retry-quarantined"
+    )
     Image.open(folder / "0001.png").verify()

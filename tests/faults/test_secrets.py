@@ -1,6 +1,6 @@
-"""A canary secret in credentials, environment and URIs is in no byte that a run leaves, however the run ends.
+"""Canary secrets in credentials, environment and URIs never appear in output or files, however a run ends.
 
-Here the runs that end before any work, in this process. Those that have a cluster: `test_secrets_of_whole_runs.py`.
+These runs end before any work, in this process. Runs with a cluster are in `test_secrets_of_whole_runs.py`.
 """
 
 from __future__ import annotations
@@ -17,28 +17,30 @@ from pipeline.runtime import UsageError
 from pipeline.runtime.ray_backend.auth import require_token
 from pipeline.storage import retry
 from tests.faults.canary_secrets import CREDENTIALS, canary, found_in, profile
-from tests.faults.gateway import Gateway, refusal
+from tests.faults.password_proxy import PasswordProxy, refusal
 
 TASK = "image-classification"
 SECRET_URI = f"s3://user:{canary('typed')}@bucket/in"
 
 
 @pytest.fixture
-def told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
-    """`told(code, *words, **env)`: what `perceiver` says with these secrets in the environment and that exit code, once
-    no secret was found in it or below the folder of the test."""
+def run_cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., str]:
+    """`run_cli(code, *arguments, **env)`: run `perceiver` with secrets in the environment and return what it prints.
 
-    def tell(code: int, *words: str | Path, credentials: Mapping[str, str] = CREDENTIALS, **env: str) -> str:
+    Asserts the exit code, and that no secret is printed or written below the test's folder.
+    """
+
+    def run(code: int, *arguments: str | Path, credentials: Mapping[str, str] = CREDENTIALS, **env: str) -> str:
         for name in CREDENTIALS:
             monkeypatch.delenv(name, raising=False)
         for name, value in {**credentials, **env}.items():
             monkeypatch.setenv(name, value)
-        ended = CliRunner().invoke(app, [str(word) for word in words])
-        assert ended.exit_code == code, ended.output
-        assert found_in(tmp_path, said=ended.output) == [], ended.output
-        return " ".join(ended.output.replace("│", "").split())
+        result = CliRunner().invoke(app, [str(word) for word in arguments])
+        assert result.exit_code == code, result.output
+        assert found_in(tmp_path, printed=result.output) == [], result.output
+        return " ".join(result.output.replace("│", "").split())
 
-    return tell
+    return run
 
 
 TYPED: dict[str, tuple[tuple[str, ...], str]] = {
@@ -73,38 +75,38 @@ TYPED: dict[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-@pytest.mark.parametrize("typed", TYPED)
-def test_what_is_typed_wrongly_is_repeated_without_its_secret(
-    told: Callable[..., str], image_folder: Path, checkpoint: Path, tmp_path: Path, typed: str
+@pytest.mark.parametrize("case", TYPED)
+def test_wrong_arguments_are_repeated_without_their_secrets(
+    run_cli: Callable[..., str], image_folder: Path, checkpoint: Path, tmp_path: Path, case: str
 ) -> None:
-    words, said = TYPED[typed]
+    arguments, printed = TYPED[case]
     places = {"IN": image_folder, "OUT": tmp_path / "out", "MODEL": checkpoint}
-    assert said in told(2, *(places.get(word, word) for word in words), HF_HUB_OFFLINE="1")
+    assert printed in run_cli(2, *(places.get(word, word) for word in arguments), HF_HUB_OFFLINE="1")
 
 
-def test_a_wrong_job_file_is_shown_without_its_secrets(told: Callable[..., str], secrets_folder: Path) -> None:
+def test_wrong_job_file_is_reported_without_its_secrets(run_cli: Callable[..., str], secrets_folder: Path) -> None:
     job = secrets_folder / "job.yaml"
     job.write_text(f"task: {TASK}\ninput: {SECRET_URI}\noutput: out\ncheckpoint: x\npassword: {canary('typed')}\n")
-    assert "password is not a valid option" in told(2, "run", "--job", job)
+    assert "password is not a valid option" in run_cli(2, "run", "--job", job)
     job.write_text(f"task: {TASK}\ninput: /in\noutput: /out\ncheckpoint: {SECRET_URI}\n")
-    assert "s3://***@bucket/in" in told(2, "submit", job, "--address", "http://127.0.0.1:9")
+    assert "s3://***@bucket/in" in run_cli(2, "submit", job, "--address", "http://127.0.0.1:9")
     job.write_text(f"task: {TASK}\ninput: [{SECRET_URI}\n")
-    assert "line 3, column 1" in told(2, "run", "--job", job)
+    assert "line 3, column 1" in run_cli(2, "run", "--job", job)
     job.write_text(f"task: token={canary('typed')}\ninput: in\noutput: out\ncheckpoint: x\n")
-    assert "task 'token=***' must be one of" in told(2, "submit", job, "--address", "http://127.0.0.1:9")
+    assert "task 'token=***' must be one of" in run_cli(2, "submit", job, "--address", "http://127.0.0.1:9")
 
 
-def test_a_cluster_s_address_is_shown_without_its_password(
-    told: Callable[..., str], secrets_folder: Path, monkeypatch: pytest.MonkeyPatch
+def test_cluster_address_is_reported_without_its_password(
+    run_cli: Callable[..., str], secrets_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)  # which Ray sets where it was started before
     job = secrets_folder / "job.yaml"
     job.write_text(f"task: {TASK}\ninput: /in\noutput: /out\ncheckpoint: /x\n")
     for address in (f"http://user:{canary('typed')}@host:8265", f"ray://token={canary('typed')}@host:10001"):
-        told(2, "submit", job, "--address", address)
+        run_cli(2, "submit", job, "--address", address)
     with pytest.raises(UsageError) as refused:
         require_token(f"ray://user:{canary('typed')}@host:10001")
-    assert found_in(said=str(refused.value)) == []
+    assert found_in(printed=str(refused.value)) == []
 
 
 REFUSED = {
@@ -118,23 +120,25 @@ REFUSED = {
 
 @pytest.mark.parametrize("from_file", [False, True])
 @pytest.mark.parametrize("refused", REFUSED)
-def test_a_store_s_refusal_repeats_no_secret(
-    told, s3, checkpoint: Path, tmp_path: Path, secrets_folder: Path, monkeypatch, refused: str, from_file: bool
+def test_storage_errors_are_reported_without_secrets(
+    run_cli, s3, checkpoint: Path, tmp_path: Path, secrets_folder: Path, monkeypatch, refused: str, from_file: bool
 ) -> None:
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     refuse, code = REFUSED[refused], 1 if "down" in refused else 2
-    with Gateway(s3.endpoint, refuse) as gateway:
-        words = ("run", TASK, "s3://bucket/*.png", tmp_path / "out", "--checkpoint", checkpoint)
+    with PasswordProxy(s3.endpoint, refuse) as password_proxy:
+        arguments = ("run", TASK, "s3://bucket/*.png", tmp_path / "out", "--checkpoint", checkpoint)
         credentials = profile(secrets_folder) if from_file else CREDENTIALS
-        said = told(code, *words, credentials=credentials, **gateway.variables)
-    assert re.search(r": \w+ .* \*\*\* \(\w+\)", said), "the store's words are there, without what they repeat"
-    assert "Traceback" not in said
-    assert gateway.users == {gateway.user}
+        printed = run_cli(code, *arguments, credentials=credentials, **password_proxy.variables)
+    assert re.search(r": \w+ .* \*\*\* \(\w+\)", printed), (
+        "the store's message is there, without the secrets that it repeats"
+    )
+    assert "Traceback" not in printed
+    assert password_proxy.users == {password_proxy.user}
 
 
-def test_a_proxy_that_is_not_there_is_told_without_its_password(
-    told, s3, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_unreachable_proxy_is_reported_without_its_password(
+    run_cli, s3, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
-    words = ("run", TASK, "s3://bucket/in", tmp_path / "out", "--checkpoint", checkpoint)
-    assert "s3://bucket/in" in told(1, *words, HTTP_PROXY=f"http://user:{canary('proxy')}@127.0.0.1:9")
+    arguments = ("run", TASK, "s3://bucket/in", tmp_path / "out", "--checkpoint", checkpoint)
+    assert "s3://bucket/in" in run_cli(1, *arguments, HTTP_PROXY=f"http://user:{canary('proxy')}@127.0.0.1:9")

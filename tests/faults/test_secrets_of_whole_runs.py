@@ -1,7 +1,7 @@
-"""A canary secret in credentials and environment is in no byte that a run leaves, in success and in failure.
+"""Canary secrets in credentials and environment never appear in anything a run leaves, in success and in failure.
 
-Looked at are OUTPUT, both streams of the command, the home folder, and the files of Ray's session: each run starts a
-cluster of its own, which logs all it can.
+Checked are OUTPUT, both streams of the command, the home folder, and the files of Ray's session: each run starts its
+own cluster with detailed logs.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.faults.canary_secrets import CREDENTIALS, canary, found_in, profile
-from tests.faults.gateway import Gateway, refusal
 from tests.faults.killed_runs import SECONDS, Points, wait_for
+from tests.faults.password_proxy import PasswordProxy, refusal
 from tests.runtime.test_every_task import photograph, png
 
 TASK = "image-classification"
@@ -31,47 +31,50 @@ TASK = "image-classification"
 
 @dataclass(kw_only=True)
 class Command:
-    """`perceiver run` in a process of its own, with secrets in its environment. folder: all that it may write to but
-    for Ray's session, which has a folder with a short name, for the path of a socket has at most 107 bytes."""
+    """`perceiver run` in its own process, with secrets in its environment.
+
+    `folder` is everything it may write to, except Ray's session: the path of a socket has at most 107 bytes, so that
+    has a folder with a short name.
+    """
 
     folder: Path
     session: Path
     points: Points
-    words: list[str]
+    arguments: list[str]
     env: dict[str, str]
 
     def start(self, *more: str, **env: str) -> subprocess.Popen[str]:
-        told = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-        command = [sys.executable, "-m", "jobs.run", *self.words, "--address", "local", *more]
-        return subprocess.Popen(command, env=self.env | self.points.environment | env, **told)
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        command = [sys.executable, "-m", "jobs.run", *self.arguments, "--address", "local", *more]
+        return subprocess.Popen(command, env=self.env | self.points.environment | env, **streams)
 
     def ended(self, started: subprocess.Popen[str], code: int) -> str:
-        """What it said in all, and ended with that exit code; no secret is in it, or in anything that it left."""
-        said, _ = started.communicate(timeout=SECONDS)
-        assert started.returncode == code, said
+        """Wait for the end, assert the exit code and that no secret is anywhere, and return what was printed."""
+        printed, _ = started.communicate(timeout=SECONDS)
+        assert started.returncode == code, printed
         logs = [path for path in self.session.rglob("*.log") if path.stat().st_size]
-        assert len(logs) > 3, "Ray's logs are there to be looked at"
-        assert found_in(self.folder, self.session, said=said) == []
-        return " ".join(said.split())
+        assert len(logs) > 3, "Ray's logs are there to be searched"
+        assert found_in(self.folder, self.session, printed=printed) == []
+        return " ".join(printed.split())
 
     def run(self, code: int, *more: str, **env: str) -> str:
-        """To its end."""
+        """Run to the end; see `ended`."""
         return self.ended(self.start(*more, **env), code)
 
 
 @pytest.fixture
 def command(s3, checkpoint: Path, tmp_path: Path, secrets_folder: Path) -> Iterator[Command]:
-    """Of two good pictures and a table whose damaged rows make words with secrets in them, which lie elsewhere."""
+    """A run over good images and tables whose damaged rows cause messages with secrets in them."""
     put_inputs(secrets_folder / "in")
     (tmp_path / "home").mkdir()
     session = Path(tempfile.mkdtemp(prefix="ray-", dir="/tmp"))
     env = {name: value for name, value in os.environ.items() if name != "RAY_AUTH_MODE"}  # Ray sets it
     env |= CREDENTIALS | {"HOME": str(tmp_path / "home"), "RAY_TMPDIR": str(session)}
     env |= {"RAY_BACKEND_LOG_LEVEL": "info", "OMP_NUM_THREADS": "1"}
-    words = [TASK, str(secrets_folder / "in"), str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
-    words += ["--max-quarantine", "1", "--shard-size", "2"]
+    arguments = [TASK, str(secrets_folder / "in"), str(tmp_path / "out"), "--checkpoint", str(checkpoint)]
+    arguments += ["--max-quarantine", "1", "--shard-size", "2"]
     points = Points(secrets_folder / "points")
-    yield Command(folder=tmp_path, session=session, points=points, words=words, env=env)
+    yield Command(folder=tmp_path, session=session, points=points, arguments=arguments, env=env)
     points.clear()
     shutil.rmtree(session, ignore_errors=True)
 
@@ -95,17 +98,17 @@ def messages(folder: Path) -> list[str]:
 
 
 def test_a_run_leaves_no_secret(command: Command, s3, secrets_folder: Path) -> None:
-    """On S3, its credentials in a file, by way of a proxy with a password."""
+    """On S3, with credentials in a file, through a proxy with a password."""
     bucket = s3.bucket("secrets").removeprefix("s3://")
     for path in (secrets_folder / "in").iterdir():
         s3.client.upload_file(str(path), bucket, f"in/{path.name}")
-    command.words[1:3] = [f"s3://{bucket}/in", f"s3://{bucket}/out"]
+    command.arguments[1:3] = [f"s3://{bucket}/in", f"s3://{bucket}/out"]
     for name in CREDENTIALS:
         command.env.pop(name) if name.startswith("AWS_") else None
-    with Gateway(s3.endpoint) as gateway:
-        said = command.run(0, **profile(secrets_folder), **gateway.variables)
-        assert gateway.users == {gateway.user}
-    assert "done: 7 rows and 4 quarantined" in said
+    with PasswordProxy(s3.endpoint) as password_proxy:
+        printed = command.run(0, **profile(secrets_folder), **password_proxy.variables)
+        assert password_proxy.users == {password_proxy.user}
+    assert "done: 7 rows and 4 quarantined" in printed
     for found in s3.client.list_objects_v2(Bucket=bucket, Prefix="out/")["Contents"]:
         path = command.folder / found["Key"]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -120,16 +123,18 @@ def test_a_run_that_is_refused_in_the_middle_leaves_no_secret(command: Command, 
     bucket = s3.bucket("refused").removeprefix("s3://")
     for path in (secrets_folder / "in").iterdir():
         s3.client.upload_file(str(path), bucket, f"in/{path.name}")
-    command.words[1] = f"s3://{bucket}/in"
+    command.arguments[1] = f"s3://{bucket}/in"
     refuse = refusal(403, "AccessDenied", "You are not allowed to read with")
-    with Gateway(s3.endpoint, lambda asked: refuse(asked) if asked.path.endswith("5.png") else None) as gateway:
-        said = command.run(1, **gateway.variables)
-    assert "You are not allowed to read with *** (AccessDenied)" in said
-    assert "the same command resumes the run" in said
+    with PasswordProxy(
+        s3.endpoint, lambda asked: refuse(asked) if asked.path.endswith("5.png") else None
+    ) as password_proxy:
+        printed = command.run(1, **password_proxy.variables)
+    assert "You are not allowed to read with *** (AccessDenied)" in printed
+    assert "the same command resumes the run" in printed
 
 
 @pytest.mark.slow
-def test_a_run_that_does_not_fit_leaves_no_secret(command: Command) -> None:
+def test_a_run_with_another_fingerprint_leaves_no_secret(command: Command) -> None:
     command.run(0)
     assert "top_k was 5, this run has 1" in command.run(2, "--top-k", "1")
 
@@ -137,18 +142,18 @@ def test_a_run_that_does_not_fit_leaves_no_secret(command: Command) -> None:
 @pytest.mark.slow
 def test_a_run_with_a_foreign_cluster_s_address_leaves_no_secret(command: Command) -> None:
     ended = command.start("--address", f"ray://user:{canary('address')}@host:10001")
-    said, _ = ended.communicate(timeout=SECONDS)
-    assert (ended.returncode, found_in(command.folder, said=said)) == (2, [])
-    assert "ray://***@host:10001) is another machine's" in said
+    printed, _ = ended.communicate(timeout=SECONDS)
+    assert (ended.returncode, found_in(command.folder, printed=printed)) == (2, [])
+    assert "ray://***@host:10001) is another machine's" in printed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("point", ["load.begin", "predict.begin", "write.begin"])
 def test_a_run_whose_workers_are_killed_leaves_no_secret(command: Command, point: str) -> None:
     command.points.arm(point)
-    said = command.run(0)
+    printed = command.run(0)
     assert command.points.taken(point)
-    assert "done: 7 rows and 4 quarantined" in said
+    assert "done: 7 rows and 4 quarantined" in printed
 
 
 @pytest.mark.slow
@@ -161,7 +166,7 @@ def test_a_run_that_is_stopped_leaves_no_secret(command: Command) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_that_gets_nowhere_leaves_no_secret(command: Command) -> None:
+def test_a_stalled_run_leaves_no_secret(command: Command) -> None:
     command.points.arm("load.begin", action="stop")
     assert "no shard came out of any stage" in command.run(1, "--stall-timeout", "10")
 
@@ -173,7 +178,7 @@ def test_a_run_whose_disk_is_full_leaves_no_secret(command: Command) -> None:
     if subprocess.run(mount, capture_output=True, check=False).returncode:
         pytest.skip("only root can make a disk that is full")
     try:
-        said = command.run(1, "--shard-size", "1")
+        printed = command.run(1, "--shard-size", "1")
     finally:
         subprocess.run(["umount", str(command.folder / "out")], check=True)
-    assert "no room when writing" in said
+    assert "no room when writing" in printed

@@ -1,4 +1,4 @@
-"""Runs that are asked to stop, and runs that get nowhere: both end in words, and the same command goes on."""
+"""Runs stopped by a signal and runs that stall: both exit with a message, and the same command resumes them."""
 
 from __future__ import annotations
 
@@ -19,80 +19,80 @@ from pipeline.runtime.records.receipts import read_receipts
 from pipeline.runtime.records.run_file import read_run
 from pipeline.storage import Store
 from tests.faults.killed_runs import execute, replicas, wait_for
+from tests.faults.output_invariants import ids, parts
 from tests.faults.slow_heads import Slow
-from tests.faults.whole_output import ids, parts
 
 # Workers cannot import this file: what it defines travels with the task.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
-GRACE = 20  # seconds in which a run has left
+GRACE = 20  # seconds until a stopped run must have exited
 
 
 def started(options: RunOptions, points: Path) -> subprocess.Popen[str]:
-    """`perceiver run` with a Ray cluster of its own, as a user starts it."""
+    """Start `perceiver run` with its own Ray cluster, as a user does."""
     flags = ["--checkpoint", options.checkpoint, "--shard-size", "2", "--replicas", "2", "--address", "local"]
     command = [sys.executable, "-m", "jobs.run", options.task, options.input, options.output, *flags]
-    told = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
-    return subprocess.Popen(command, env=os.environ | {VARIABLE: str(points)}, **told)
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(command, env=os.environ | {VARIABLE: str(points)}, **streams)
 
 
-def left(driver: subprocess.Popen[str], number: signal.Signals) -> str:
-    """What the driver says on leaving after a signal; it exits with 1, in time."""
+def stop_with(driver: subprocess.Popen[str], number: signal.Signals) -> str:
+    """Send a signal, assert that the driver exits with 1 in time, and return its standard error."""
     driver.send_signal(number)
-    _, said = driver.communicate(timeout=GRACE)
+    _, printed = driver.communicate(timeout=GRACE)
     assert driver.returncode == 1
-    return " ".join(said.split())
+    return " ".join(printed.split())
 
 
-def test_a_run_that_is_stopped_writes_its_state_says_how_to_go_on_and_leaves(options, write_images, tmp_path, cluster):
+def test_sigterm_saves_receipts_and_names_the_resume_command(options, write_images, tmp_path, cluster):
     write_images(Path(options.input), range(60), damaged=(3,))
     driver = started(options, tmp_path / "points")
     wait_for(lambda: len(parts(options)) >= 5, driver)
-    said = left(driver, signal.SIGTERM)
-    left_over = re.search(r"stopped by SIGTERM; the same command resumes the run; (\d+) of 30 shards are left", said)
-    assert left_over is not None, said
-    assert "Traceback" not in said
+    printed = stop_with(driver, signal.SIGTERM)
+    remaining = re.search(r"stopped by SIGTERM; the same command resumes the run; (\d+) of 30 shards are left", printed)
+    assert remaining is not None, printed
+    assert "Traceback" not in printed
     output = Store(options.output)
-    heard = read_receipts(output, read_run(output).run)
-    assert len(heard) >= 1, "what was heard is written down"
-    assert int(left_over[1]) == 30 - len(heard) > 0
+    receipts = read_receipts(output, read_run(output).run)
+    assert len(receipts) >= 1, "receipts are written"
+    assert int(remaining[1]) == 30 - len(receipts) > 0
     known = parts(options)
     time.sleep(2)
-    assert parts(options) == known, "nobody goes on with it"
+    assert parts(options) == known, "no worker continues"
     assert execute(options).rows == 59
     assert {name: found for name, found in parts(options).items() if name in known} == known
 
 
-def test_ctrl_c_while_planning_leaves_at_once(options, write_images, tmp_path, cluster):
+def test_ctrl_c_while_planning_exits_at_once(options, write_images, tmp_path, cluster):
     write_images(Path(options.input), range(8))
     points = tmp_path / "points"
     points.mkdir()
     (points / "plan.segment-before").write_text("stop")
     driver = started(options, points)
     wait_for(lambda: any(path.name != "plan.segment-before" for path in points.iterdir()), driver)
-    said = left(driver, signal.SIGINT)
-    assert "stopped by SIGINT; the same command resumes the run" in said
-    assert "Traceback" not in said
+    printed = stop_with(driver, signal.SIGINT)
+    assert "stopped by SIGINT; the same command resumes the run" in printed
+    assert "Traceback" not in printed
     assert len(ids(options)) == 0
     assert execute(options).rows == 8
 
 
 class Stuck(Slow):
-    """The real head, which never comes back."""
+    """The real head, but encoding never returns."""
 
     def encode(self, *_):
         time.sleep(10_000)
 
 
-def test_a_run_that_gets_nowhere_fails_and_says_what_each_stage_was_at(options, write_images, cluster, wrap_head):
+def test_stalled_run_fails_and_names_the_work_of_each_stage(options, write_images, cluster, wrap_head):
     write_images(Path(options.input), range(8))
     wrap_head(Stuck)
     with pytest.raises(RunFailed) as failed:
         execute(options.model_copy(update={"stall_timeout": 4.0, "replicas": 1}))
-    said = str(failed.value)
-    assert "no shard came out of any stage for 4 s (stall_timeout)" in said
-    assert "predict had" in said
-    assert "of 2 CPUs of the cluster are free; 4 of 4 shards are left; the same command resumes the run" in said
+    printed = str(failed.value)
+    assert "no shard came out of any stage for 4 s (stall_timeout)" in printed
+    assert "predict had" in printed
+    assert "of 2 CPUs of the cluster are free; 4 of 4 shards are left; the same command resumes the run" in printed
     wait_for(lambda: not list(replicas()), seconds=20)
     wrap_head(Slow)
     assert execute(options).rows == 8

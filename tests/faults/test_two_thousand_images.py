@@ -1,5 +1,7 @@
-"""Two thousand pictures, twenty of them damaged, on disk and in S3: undisturbed, with the driver killed three times,
-and with an actor killed. Run by name: `pytest -m slow tests/faults/test_two_thousand_images.py`."""
+"""Two thousand images, twenty of them damaged, on disk and in S3: undisturbed, and with killed drivers and actors.
+
+Run by name: `pytest -m slow tests/faults/test_two_thousand_images.py`.
+"""
 
 from __future__ import annotations
 
@@ -68,10 +70,10 @@ def expected(folder: Path, model_folder: Path) -> dict[str, np.ndarray]:
     processor, pixels = PerceiverImageProcessorPil.from_pretrained(model_folder), {}
     for path in sorted(folder.rglob("*.*")):
         try:
-            picture = _rgb(Image.open(path))
+            image = _rgb(Image.open(path))
         except (OSError, SyntaxError):
             continue
-        pixels[str(path.relative_to(folder))] = processor(picture, return_tensors="pt").pixel_values
+        pixels[str(path.relative_to(folder))] = processor(image, return_tensors="pt").pixel_values
     model, names, scores = transformers_model.load(model_folder), list(pixels), {}
     for batch in (names[begin : begin + 60] for begin in range(0, len(names), 60)):
         with torch.inference_mode():
@@ -86,7 +88,7 @@ def run(
     request: pytest.FixtureRequest, folder: Path, model_folder: Path, tmp_path: Path
 ) -> tuple[list[str], Store, Callable[[], set[str]]]:
     """The command, OUTPUT, and what tells which inputs have been read so far (in S3, where a proxy sees the reads)."""
-    asked: Callable[[], set[str]] = set
+    keys_read: Callable[[], set[str]] = set
     source, output = str(folder), str(tmp_path / "out")
     if request.param == "s3":
         s3, s3_proxy = request.getfixturevalue("s3"), request.getfixturevalue("s3_proxy")
@@ -96,7 +98,7 @@ def run(
             s3.client.put_object(Bucket=source.removeprefix("s3://"), Key=key, Body=path.read_bytes())
         prefix = "/" + source.removeprefix("s3://") + "/"
 
-        def asked() -> set[str]:
+        def keys_read() -> set[str]:
             paths = [
                 urllib.parse.unquote(path.partition("?")[0]) for method, path, *_ in s3_proxy.seen if method == "GET"
             ]
@@ -104,29 +106,29 @@ def run(
 
     command = [sys.executable, "-m", "jobs.run", "image-classification", source, output]
     command += ["--checkpoint", str(model_folder), "--replicas", "2", "--shard-size", str(SHARD), "--top-k", "12"]
-    return command, Store(output), asked
+    return command, Store(output), keys_read
 
 
-def test_every_picture_is_a_row_or_in_quarantine(run, expected) -> None:  # type: ignore[no-untyped-def]
+def test_every_image_is_a_row_or_in_quarantine(run, expected) -> None:  # type: ignore[no-untyped-def]
     command, output, _ = run
     subprocess.run(command, check=True, timeout=600)
     _check(output, expected)
 
 
 def test_driver_killed_three_times(run, expected) -> None:  # type: ignore[no-untyped-def]
-    command, output, asked = run
+    command, output, keys_read = run
     chance, kills = random.Random(), 0
     while kills < 3:
         done = _parts(output)
         with subprocess.Popen(command, start_new_session=True) as driver:
             _wait(lambda done=done: len(_parts(output)) > len(done), seconds=120)
             time.sleep(chance.uniform(0, 3))
-            assert driver.poll() is None, "the run ended before it could be killed: plan more pictures"
+            assert driver.poll() is None, "the run ended before it could be killed: plan more images"
             driver.kill()
         kills += 1
         print(f"kill {kills}: {len(_parts(output))} of {COUNT // SHARD} parts")
     time.sleep(5)  # attempts of the killed driver that are still at work may commit: they count as before the start
-    done, read_before = _parts(output), asked()
+    done, read_before = _parts(output), keys_read()
     subprocess.run(command, check=True, timeout=600)
     _check(output, expected)
     receipts = read_receipts(output, read_run(output).run)
@@ -135,7 +137,7 @@ def test_driver_killed_three_times(run, expected) -> None:  # type: ignore[no-un
     assert scheduled == set(range(COUNT // SHARD)) - done
     if read_before:
         keys = sorted(expected.keys() | _quarantined(output), key=str.encode)
-        read_again = asked() - read_before
+        read_again = keys_read() - read_before
         assert not read_again & {key for shard in done for key in keys[shard * SHARD : (shard + 1) * SHARD]}
 
 
@@ -199,17 +201,17 @@ def _cut_out(chance: random.Random, photographs: list[Image.Image], path: Path) 
     photograph, mode = chance.choice(photographs), chance.choice(MODES)
     width, height = chance.randint(20, 200), chance.randint(20, 200)
     left, top = (chance.randint(0, room) for room in (photograph.width - width, photograph.height - height))
-    picture = photograph.crop((left, top, left + width, top + height))
+    image = photograph.crop((left, top, left + width, top + height))
     if path.suffix == ".jpg":
-        picture.convert(mode if mode in ("L", "CMYK") else "RGB").save(path, quality=90)
+        image.convert(mode if mode in ("L", "CMYK") else "RGB").save(path, quality=90)
     elif mode == "I;16":
-        Image.fromarray(np.asarray(picture.convert("L")).astype(np.uint16) * 257).save(path)
+        Image.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 257).save(path)
     elif mode in ("RGBA", "LA"):
-        picture = picture.convert(mode)
-        picture.putalpha(Image.linear_gradient("L").resize(picture.size))
-        picture.save(path)
+        image = image.convert(mode)
+        image.putalpha(Image.linear_gradient("L").resize(image.size))
+        image.save(path)
     else:
-        picture.convert(mode if mode in ("L", "P") else "RGB").save(path)
+        image.convert(mode if mode in ("L", "P") else "RGB").save(path)
 
 
 def _damage(chance: random.Random, path: Path) -> None:
@@ -219,11 +221,11 @@ def _damage(chance: random.Random, path: Path) -> None:
     )
 
 
-def _rgb(picture: Image.Image) -> Image.Image:
+def _rgb(image: Image.Image) -> Image.Image:
     """As a person sees it: upright, 16 bits scaled to 8, what is transparent on white."""
-    picture = ImageOps.exif_transpose(picture)
-    if picture.mode.startswith("I"):
-        return Image.fromarray((np.asarray(picture) // 257).astype(np.uint8)).convert("RGB")
-    if picture.mode in ("RGBA", "LA"):
-        return Image.alpha_composite(Image.new("RGBA", picture.size, "white"), picture.convert("RGBA")).convert("RGB")
-    return picture.convert("RGB")
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
+    if image.mode in ("RGBA", "LA"):
+        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")

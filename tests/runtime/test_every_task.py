@@ -60,11 +60,11 @@ class Place:
             store.put(key, data)
         return store.uri
 
-    def run(self, task: str, checkpoint: Path, source: str = "", name: str = "out", **asked: Any) -> list[dict]:
+    def run(self, task: str, checkpoint: Path, source: str = "", name: str = "out", **options: Any) -> list[dict]:
         """The rows of a run in order of parts, none of its units quarantined."""
         output = Store(f"{self.uri}/{name}")
-        asked |= {"task": task, "checkpoint": str(checkpoint), "devices_per_replica": self.devices}
-        options = RunOptions(input=source, output=output.uri, **asked)
+        options |= {"task": task, "checkpoint": str(checkpoint), "devices_per_replica": self.devices}
+        options = RunOptions(input=source, output=output.uri, **options)
         summary = execute(options, console=Console(file=io.StringIO()))
         tables = [pq.read_table(io.BytesIO(output.read(key))) for key in output.keys("predictions/")]
         rows = [row for table in tables for row in table.to_pylist()]
@@ -102,17 +102,17 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
     return make
 
 
-def png(picture: np.ndarray) -> bytes:
+def png(image: np.ndarray) -> bytes:
     file = io.BytesIO()
-    Image.fromarray(picture).save(file, "PNG")
+    Image.fromarray(image).save(file, "PNG")
     return file.getvalue()
 
 
 def photograph(number: int, size: tuple[int, int] = (40, 50)) -> np.ndarray:
     """uint8 [H, W, 3]: another part of a photograph for each number."""
-    picture = skimage.data.astronaut() if number % 2 else skimage.data.chelsea()
+    image = skimage.data.astronaut() if number % 2 else skimage.data.chelsea()
     top, left = 7 * number % 200, 11 * number % 300
-    return np.ascontiguousarray(picture[top : top + size[0], left : left + size[1]])
+    return np.ascontiguousarray(image[top : top + size[0], left : left + size[1]])
 
 
 def saved_dataset(columns: Mapping[str, list], features: datasets.Features, folder: Path) -> dict[str, bytes]:
@@ -163,9 +163,9 @@ def text_files(folder: Path) -> dict[str, bytes]:
     }
 
 
-def picture_files(folder: Path, pictures: list[np.ndarray]) -> dict[str, bytes]:
-    keys = [f"images/{at:03d}.png" for at in range(len(pictures))]
-    data = [png(picture) for picture in pictures]
+def image_files(folder: Path, images: list[np.ndarray]) -> dict[str, bytes]:
+    keys = [f"images/{at:03d}.png" for at in range(len(images))]
+    data = [png(image) for image in images]
     structs = [{"bytes": each, "path": None} for each in data]
     features = datasets.Features({"image": datasets.Image()})
     return {
@@ -219,9 +219,9 @@ def test_text_classification(place: Place, checkpoints, tmp_path: Path) -> None:
 
 
 def test_image_classification(place: Place, checkpoints, tmp_path: Path) -> None:
-    folder, pictures = checkpoints(CONV), [photograph(number) for number in range(UNITS)]
-    expected = reference_outputs.picture_logits(folder, pictures)
-    rows = place.run("image-classification", folder, place.put(picture_files(tmp_path, pictures)), logits=True)
+    folder, images = checkpoints(CONV), [photograph(number) for number in range(UNITS)]
+    expected = reference_outputs.picture_logits(folder, images)
+    rows = place.run("image-classification", folder, place.put(image_files(tmp_path, images)), logits=True)
     for found in by_source(rows, "png", *TABLES).values():
         assert_near([row["logits"] for row in found], expected)
 
@@ -246,12 +246,12 @@ def assert_flows(rows: list[dict], expected: list[np.ndarray]) -> None:
 
 def test_optical_flow_of_videos_and_folders_of_frames(place: Place, checkpoints, tmp_path: Path) -> None:
     folder = checkpoints(FLOW)
-    movie = make_video(tmp_path / "m.mp4", seconds=(UNITS + 1) / 25, size=(36, 28)).read_bytes()
+    video = make_video(tmp_path / "m.mp4", seconds=(UNITS + 1) / 25, size=(36, 28)).read_bytes()
     frames = [photograph(number, (28, 36)) for number in range(UNITS + 1)]
-    files = {"m.mp4": movie} | {f"frames/{at:03d}.png": png(frame) for at, frame in enumerate(frames)}
+    files = {"m.mp4": video} | {f"frames/{at:03d}.png": png(frame) for at, frame in enumerate(frames)}
     rows = place.run("optical-flow", folder, place.put(files), array_dtype="float32")
     found = by_source(rows, "mp4", "png")
-    assert_flows(found["mp4"], flows(folder, decoded(movie)))
+    assert_flows(found["mp4"], flows(folder, decoded(video)))
     assert_flows(found["png"], flows(folder, frames))
     assert [row["frame_index"] for row in found["mp4"]] == list(range(UNITS))
     np.testing.assert_allclose([row["start_seconds"] for row in found["mp4"]], np.arange(UNITS) / 25, atol=1e-3)
@@ -288,19 +288,19 @@ def test_optical_flow_of_tables_with_two_columns(place: Place, checkpoints, tmp_
 def clips(checkpoints, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, np.ndarray]]:
     """A video of twenty clips, and what transformers makes of them in 128 passes."""
     path = tmp_path_factory.mktemp("clips") / "m.mkv"
-    movie = make_video(path, seconds=UNITS * 0.64, size=(32, 24), audio_rate=4_000).read_bytes()
-    frames = np.stack([reduce_frame(frame, height=16, width=16) for frame in decoded(movie)])
-    with av.open(io.BytesIO(movie)) as container:
-        heard = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
-    samples = np.concatenate(heard)[: UNITS * 2560].astype(np.float32) / 2**15
+    video = make_video(path, seconds=UNITS * 0.64, size=(32, 24), audio_rate=4_000).read_bytes()
+    frames = np.stack([reduce_frame(frame, height=16, width=16) for frame in decoded(video)])
+    with av.open(io.BytesIO(video)) as container:
+        audio_frames = [frame.to_ndarray().reshape(-1) for frame in container.decode(audio=0)]
+    samples = np.concatenate(audio_frames)[: UNITS * 2560].astype(np.float32) / 2**15
     frames, samples = frames.reshape(UNITS, 16, 16, 16, 3), samples.reshape(UNITS, -1)
-    return movie, reference_outputs.clips_in_passes(checkpoints(MULTIMODAL, **CLIP), frames, samples)
+    return video, reference_outputs.clips_in_passes(checkpoints(MULTIMODAL, **CLIP), frames, samples)
 
 
 @long_on_disk
 def test_multimodal_autoencoding(place: Place, checkpoints, clips: tuple[bytes, dict[str, np.ndarray]]) -> None:
-    movie, expected = clips
-    folder, source = checkpoints(MULTIMODAL, **CLIP), place.put({"m.mkv": movie})
+    video, expected = clips
+    folder, source = checkpoints(MULTIMODAL, **CLIP), place.put({"m.mkv": video})
     rows = place.run("multimodal-autoencoding", folder, source, arrays=True, logits=True)
     assert_near([row["logits"] for row in rows], expected["label"])
     assert_near([row["frames"] for row in rows], expected["image"].clip(0, 1).reshape(UNITS, -1))
@@ -312,16 +312,16 @@ def test_multimodal_autoencoding(place: Place, checkpoints, clips: tuple[bytes, 
 @long_on_disk
 def test_feature_extraction_of_texts_and_pictures(place: Place, checkpoints, tmp_path: Path) -> None:
     language, vision = checkpoints(MASKED_LM, max_position_embeddings=512), checkpoints(CONV)
-    asked = {"latents": True, "array_dtype": "float32"}
-    rows = place.run("feature-extraction", language, place.put(text_files(tmp_path)), "texts", **asked)
+    options = {"latents": True, "array_dtype": "float32"}
+    rows = place.run("feature-extraction", language, place.put(text_files(tmp_path)), "texts", **options)
     expected = reference_outputs.text_latents(language, TEXTS)
     for found in by_source(rows, "txt", *TABLES).values():
         assert_near([row["embedding"] for row in found], expected.mean(axis=1))
         assert_near([np.reshape(row["latents"], (row["num_latents"], row["d_latents"])) for row in found], expected)
-    pictures = [photograph(number) for number in range(UNITS)]
-    source = Place(f"{place.uri}/vision", place.devices).put(picture_files(tmp_path / "vision", pictures))
-    rows = place.run("feature-extraction", vision, source, "pictures", **asked)
-    expected = reference_outputs.picture_latents(vision, pictures)
+    images = [photograph(number) for number in range(UNITS)]
+    source = Place(f"{place.uri}/vision", place.devices).put(image_files(tmp_path / "vision", images))
+    rows = place.run("feature-extraction", vision, source, "pictures", **options)
+    expected = reference_outputs.picture_latents(vision, images)
     for found in by_source(rows, "png", *TABLES).values():
         assert_near([row["embedding"] for row in found], expected.mean(axis=1))
 
@@ -329,9 +329,9 @@ def test_feature_extraction_of_texts_and_pictures(place: Place, checkpoints, tmp
 @long_on_disk
 def test_feature_extraction_of_videos(place: Place, checkpoints, tmp_path: Path) -> None:
     flow, multimodal = checkpoints(FLOW), checkpoints(MULTIMODAL, **CLIP)
-    movie = make_video(tmp_path / "m.mp4", seconds=1.28, size=(24, 16), audio_rate=48_000).read_bytes()
-    source = place.put({"m.mp4": movie})
-    frames = decoded(movie)
+    video = make_video(tmp_path / "m.mp4", seconds=1.28, size=(24, 16), audio_rate=48_000).read_bytes()
+    source = place.put({"m.mp4": video})
+    frames = decoded(video)
     model = getattr(modeling_perceiver, FLOW).from_pretrained(flow).eval()
     with torch.no_grad():
         pairs = [torch.from_numpy(reference_outputs.patches(np.stack(pair))) for pair in itertools.pairwise(frames)]

@@ -24,20 +24,20 @@ from tests.sample_videos import make_video
 TEXTS = ["a [MASK] b", "no mask", "", "[MASK]" + "x" * 90 + "[MASK]", "größer [MASK]"]
 
 
-class Desk:
+class Workspace:
     """A folder with INPUT and the OUTPUTs of runs over it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.input = folder, folder / "in"
         self.input.mkdir()
 
-    def run(self, task: str, checkpoint: Path, name: str, **asked: Any) -> list[dict]:
+    def run(self, task: str, checkpoint: Path, name: str, **options: Any) -> list[dict]:
         """The rows of a run over INPUT, or over the latents of an earlier one by its name."""
-        if "from_latents" in asked:
-            asked["from_latents"] = str(self.folder / asked["from_latents"])
+        if "from_latents" in options:
+            options["from_latents"] = str(self.folder / options["from_latents"])
         else:
-            asked["input"] = str(self.input)
-        options = RunOptions(task=task, output=str(self.folder / name), checkpoint=str(checkpoint), **asked)
+            options["input"] = str(self.input)
+        options = RunOptions(task=task, output=str(self.folder / name), checkpoint=str(checkpoint), **options)
         execute(options, console=Console(file=io.StringIO()))
         output = Store(options.output)
         assert list(output.keys("quarantine/")) == []
@@ -49,8 +49,8 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, cluster: None) -> Desk:
-    return Desk(tmp_path)
+def workspace(tmp_path: Path, cluster: None) -> Workspace:
+    return Workspace(tmp_path)
 
 
 def checkpoint(folder: Path, model_class: str, **changes: Any) -> Path:
@@ -86,13 +86,13 @@ def assert_near(one: Any, other: Any, name: str) -> None:
 KEEP: dict[str, Any] = {"latents": True, "array_dtype": "float32"}
 
 
-def test_masks_are_filled_from_the_latents_of_each_window(desk: Desk, tmp_path: Path) -> None:
-    (desk.input / "a.txt").write_text("\n".join(TEXTS))
+def test_masks_are_filled_from_the_latents_of_each_window(workspace: Workspace, tmp_path: Path) -> None:
+    (workspace.input / "a.txt").write_text("\n".join(TEXTS))
     language = checkpoint(tmp_path, MASKED_LM)
-    filled = desk.run("fill-mask", language, "filled", **KEEP)
-    desk.without_inputs()
-    assert_same(desk.run("fill-mask", language, "filled-2", from_latents="filled"), filled)
-    best = desk.run("fill-mask", language, "filled-3", from_latents="filled", top_k=1)
+    filled = workspace.run("fill-mask", language, "filled", **KEEP)
+    workspace.without_inputs()
+    assert_same(workspace.run("fill-mask", language, "filled-2", from_latents="filled"), filled)
+    best = workspace.run("fill-mask", language, "filled-3", from_latents="filled", top_k=1)
     for one, other in zip(best, filled, strict=True):
         for mask, its_five in zip(one["masks"], other["masks"], strict=True):
             assert_near(mask["candidates"], its_five["candidates"][:1], "candidates")
@@ -100,112 +100,114 @@ def test_masks_are_filled_from_the_latents_of_each_window(desk: Desk, tmp_path: 
 
 
 @pytest.mark.slow
-def test_texts_are_labelled_and_embedded_from_latents(desk: Desk, tmp_path: Path) -> None:
-    (desk.input / "a.txt").write_text("\n".join(TEXTS))
+def test_texts_are_labelled_and_embedded_from_latents(workspace: Workspace, tmp_path: Path) -> None:
+    (workspace.input / "a.txt").write_text("\n".join(TEXTS))
     labels = checkpoint(tmp_path, SEQUENCE)
-    labelled = desk.run("text-classification", labels, "labelled", logits=True, **KEEP)
-    features = desk.run("feature-extraction", labels, "features", **KEEP)
-    desk.without_inputs()
-    assert_same(desk.run("text-classification", labels, "l2", from_latents="labelled", logits=True), labelled)
-    assert_same(desk.run("feature-extraction", labels, "f2", from_latents="labelled"), features)
+    labelled = workspace.run("text-classification", labels, "labelled", logits=True, **KEEP)
+    features = workspace.run("feature-extraction", labels, "features", **KEEP)
+    workspace.without_inputs()
+    assert_same(workspace.run("text-classification", labels, "l2", from_latents="labelled", logits=True), labelled)
+    assert_same(workspace.run("feature-extraction", labels, "f2", from_latents="labelled"), features)
 
 
-def test_pictures_carry_columns_along(desk: Desk, tmp_path: Path) -> None:
-    Image.fromarray(skimage.data.chelsea()).save(desk.input / "cat.png")
+def test_pictures_carry_columns_along(workspace: Workspace, tmp_path: Path) -> None:
+    Image.fromarray(skimage.data.chelsea()).save(workspace.input / "cat.png")
     vision = checkpoint(tmp_path, CONV)
-    before = desk.run("image-classification", vision, "one", logits=True, latents=True, array_dtype="float32")
-    desk.without_inputs()
-    again = desk.run("image-classification", vision, "two", from_latents="one", logits=True)
+    before = workspace.run("image-classification", vision, "one", logits=True, latents=True, array_dtype="float32")
+    workspace.without_inputs()
+    again = workspace.run("image-classification", vision, "two", from_latents="one", logits=True)
     assert_same(again, before)
-    assert again[0]["uri"] == str(desk.input / "cat.png")
-    carried = desk.run("feature-extraction", vision, "three", from_latents="one", keep_columns="label,score")
+    assert again[0]["uri"] == str(workspace.input / "cat.png")
+    carried = workspace.run("feature-extraction", vision, "three", from_latents="one", keep_columns="label,score")
     assert [(row["label"], row["score"]) for row in carried] == [(row["label"], row["score"]) for row in before]
 
 
-def test_flow_at_other_points(desk: Desk, tmp_path: Path) -> None:
-    make_video(desk.input / "m.mp4", seconds=0.2, size=(36, 28))
+def test_flow_at_other_points(workspace: Workspace, tmp_path: Path) -> None:
+    make_video(workspace.input / "m.mp4", seconds=0.2, size=(36, 28))
     flow = checkpoint(tmp_path, FLOW)
-    before = desk.run("optical-flow", flow, "one", latents=True, array_dtype="float32")
-    desk.without_inputs()
-    again = desk.run("optical-flow", flow, "two", from_latents="one", array_dtype="float32")
+    before = workspace.run("optical-flow", flow, "one", latents=True, array_dtype="float32")
+    workspace.without_inputs()
+    again = workspace.run("optical-flow", flow, "two", from_latents="one", array_dtype="float32")
     assert_same(again, before, without=("frames",))
-    at = desk.run("optical-flow", flow, "three", from_latents="one", array_dtype="float32", points="3,5 35,27")
+    at = workspace.run("optical-flow", flow, "three", from_latents="one", array_dtype="float32", points="3,5 35,27")
     for row, dense in zip(at, before, strict=True):
         whole = np.reshape(dense["flow"], (28, 36, 2))
         np.testing.assert_allclose(np.reshape(row["flow"], (2, 2)), [whole[5, 3], whole[27, 35]], rtol=1e-4, atol=1e-4)
 
 
-def clip_model_and_latents(desk: Desk) -> tuple[Path, list[dict]]:
+def clip_model_and_latents(workspace: Workspace) -> tuple[Path, list[dict]]:
     """A model of clips of four frames, and the rows of a run by it, called `one`, whose INPUT is gone."""
     shape = {"num_frames": 4, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 4, 16, 16]}
-    make_video(desk.input / "m.mp4", seconds=0.5, size=(32, 24), audio_rate=48_000)
-    model = checkpoint(desk.folder, MULTIMODAL, **shape)
-    rows = desk.run("multimodal-autoencoding", model, "one", arrays=True, logits=True, **KEEP)
-    desk.without_inputs()
+    make_video(workspace.input / "m.mp4", seconds=0.5, size=(32, 24), audio_rate=48_000)
+    model = checkpoint(workspace.folder, MULTIMODAL, **shape)
+    rows = workspace.run("multimodal-autoencoding", model, "one", arrays=True, logits=True, **KEEP)
+    workspace.without_inputs()
     return model, rows
 
 
 @pytest.mark.slow
-def test_clips_are_decoded_again_without_their_inputs(desk: Desk) -> None:
-    model, before = clip_model_and_latents(desk)
-    again = desk.run("multimodal-autoencoding", model, "two", from_latents="one", arrays=True, logits=True)
+def test_clips_are_decoded_again_without_their_inputs(workspace: Workspace) -> None:
+    model, before = clip_model_and_latents(workspace)
+    again = workspace.run("multimodal-autoencoding", model, "two", from_latents="one", arrays=True, logits=True)
     assert_same(again, before, without=("video_psnr_db", "audio_psnr_db"))
     assert {row["video_psnr_db"] for row in again} == {None}, "the frames that were read are gone"
 
 
-def test_other_frames_of_clips_and_the_label_only(desk: Desk) -> None:
+def test_other_frames_of_clips_and_the_label_only(workspace: Workspace) -> None:
     task = "multimodal-autoencoding"
-    model, before = clip_model_and_latents(desk)
-    some = desk.run(task, model, "three", from_latents="one", arrays=True, frames="3,1", outputs="video")
+    model, before = clip_model_and_latents(workspace)
+    some = workspace.run(task, model, "three", from_latents="one", arrays=True, frames="3,1", outputs="video")
     for row, whole in zip(some, before, strict=True):
         frames = np.reshape(whole["frames"], (4, -1))
         np.testing.assert_allclose(np.reshape(row["frames"], (2, -1)), frames[[3, 1]], rtol=1e-5, atol=1e-5)
-    label = desk.run(task, model, "four", from_latents="one", outputs="label")
+    label = workspace.run(task, model, "four", from_latents="one", outputs="label")
     assert [row["label_id"] for row in label] == [row["label_id"] for row in before]
     assert "video" not in label[0]
     assert "audio" not in label[0]
 
 
 @pytest.mark.slow
-def test_half_precision_is_near(desk: Desk, tmp_path: Path) -> None:
-    Image.fromarray(skimage.data.chelsea()).save(desk.input / "cat.png")
+def test_half_precision_is_near(workspace: Workspace, tmp_path: Path) -> None:
+    Image.fromarray(skimage.data.chelsea()).save(workspace.input / "cat.png")
     vision = checkpoint(tmp_path, CONV)
-    before = desk.run("image-classification", vision, "one", logits=True, latents=True)
-    again = desk.run("image-classification", vision, "two", logits=True, from_latents="one")
+    before = workspace.run("image-classification", vision, "one", logits=True, latents=True)
+    again = workspace.run("image-classification", vision, "two", logits=True, from_latents="one")
     np.testing.assert_allclose(again[0]["logits"], before[0]["logits"], atol=1e-2)
     part = next((tmp_path / "one/predictions").iterdir())
     assert pq.read_schema(part).field("latents").type.value_type == "halffloat"
 
 
-def test_latents_that_do_not_fit_are_refused_before_any_work(desk: Desk, tmp_path: Path) -> None:
-    (desk.input / "a.txt").write_text("\n".join(TEXTS))
+def test_latents_that_do_not_fit_are_refused_before_any_work(workspace: Workspace, tmp_path: Path) -> None:
+    (workspace.input / "a.txt").write_text("\n".join(TEXTS))
     labels = checkpoint(tmp_path, SEQUENCE)
-    desk.run("text-classification", labels, "plain")
-    desk.run("feature-extraction", labels, "features", latents=True)
+    workspace.run("text-classification", labels, "plain")
+    workspace.run("feature-extraction", labels, "features", latents=True)
     with pytest.raises(AccessError, match=r"column 'latents' not found.*--latents"):
-        desk.run("text-classification", labels, "again", from_latents="plain")
+        workspace.run("text-classification", labels, "again", from_latents="plain")
     with pytest.raises(AccessError, match="column 'truncated' not found"):
-        desk.run("text-classification", labels, "again", from_latents="features")
+        workspace.run("text-classification", labels, "again", from_latents="features")
     other = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "other", seed=1)
     with pytest.raises(UsageError, match=r"digest .* this one has .*decoded by the checkpoint that made them"):
-        desk.run("feature-extraction", other, "again", from_latents="features")
+        workspace.run("feature-extraction", other, "again", from_latents="features")
     with pytest.raises(UsageError, match="is not the OUTPUT of a run"):
-        desk.run("feature-extraction", labels, "again", from_latents="in")
-    for asked in ({"fps": 5}, {"short_clip": "drop"}, {"text_unit": "file"}):
-        with pytest.raises(UsageError, match=rf"{next(iter(asked))} .*no input is read"):
-            desk.run("feature-extraction", labels, "again", from_latents="features", **asked)
+        workspace.run("feature-extraction", labels, "again", from_latents="in")
+    for options in ({"fps": 5}, {"short_clip": "drop"}, {"text_unit": "file"}):
+        with pytest.raises(UsageError, match=rf"{next(iter(options))} .*no input is read"):
+            workspace.run("feature-extraction", labels, "again", from_latents="features", **options)
     assert not (tmp_path / "again").exists()
 
 
 @pytest.mark.slow
-def test_latents_of_an_input_that_was_predicted_twice_are_refused(desk: Desk, tmp_path: Path) -> None:
-    (desk.input / "a.txt").write_text("one line")
+def test_latents_of_an_input_that_was_predicted_twice_are_refused(workspace: Workspace, tmp_path: Path) -> None:
+    (workspace.input / "a.txt").write_text("one line")
     labels = checkpoint(tmp_path, SEQUENCE)
-    desk.run("text-classification", labels, "old", latents=True)
-    (desk.input / "a.txt").write_text("another")
-    (desk.input / "b.txt").write_text("one more")
-    desk.run("text-classification", labels, "old", latents=True)
-    assert len(desk.run("text-classification", labels, "new", from_latents="old")) == 2, "b.txt is in a second segment"
-    desk.run("text-classification", labels, "old", latents=True, changed="redo")
+    workspace.run("text-classification", labels, "old", latents=True)
+    (workspace.input / "a.txt").write_text("another")
+    (workspace.input / "b.txt").write_text("one more")
+    workspace.run("text-classification", labels, "old", latents=True)
+    assert len(workspace.run("text-classification", labels, "new", from_latents="old")) == 2, (
+        "b.txt is in a second segment"
+    )
+    workspace.run("text-classification", labels, "old", latents=True, changed="redo")
     with pytest.raises(AccessError, match=r"one id to several units: 'a\.txt#0' in part-"):
-        desk.run("text-classification", labels, "newer", from_latents="old")
+        workspace.run("text-classification", labels, "newer", from_latents="old")

@@ -33,7 +33,7 @@ def planned(inputs: Path, output: Store, run: str | None = None) -> Plan:
     )
 
 
-def assert_whole(output: Store, plan: Plan) -> None:
+def assert_complete(output: Store, plan: Plan) -> None:
     """Every plan file that counts is there, and no other."""
     assert plan.segments == read_segments(output)
     rows = [row for file in plan.files for row in read_plan_file(output, file.name, file.sha256).to_pylist()]
@@ -58,7 +58,7 @@ def test_drivers_that_plan_at_once_agree_whatever_the_store_loses(inputs, faulty
         plans = list(threads.map(drive, range(DRIVERS)))
     for place, store in enumerate(stores):
         assert all(plan[place].segments == plans[0][place].segments for plan in plans)
-        assert_whole(store, plans[0][place])
+        assert_complete(store, plans[0][place])
     assert proxy.counts["lost"] > 10
 
 
@@ -72,7 +72,7 @@ def test_segment_that_is_there_by_our_own_hand_keeps_its_files(inputs, tmp_path,
 
     monkeypatch.setattr(Store, "put_if_absent", forgets)
     output = Store(str(tmp_path / "out"))
-    assert_whole(output, planned(inputs, output))
+    assert_complete(output, planned(inputs, output))
 
 
 def test_planning_that_fails_deletes_nothing_and_is_done_by_the_next(inputs, tmp_path, monkeypatch) -> None:
@@ -88,7 +88,7 @@ def test_planning_that_fails_deletes_nothing_and_is_done_by_the_next(inputs, tmp
         patch.setattr(Store, "put_if_absent", loses)
         with pytest.raises(StorageError, match="503"):
             planned(inputs, output)
-    assert_whole(output, planned(inputs, output))
+    assert_complete(output, planned(inputs, output))
 
 
 def test_nothing_is_planned_in_an_output_that_is_another_run_s_by_now(inputs, tmp_path, monkeypatch) -> None:

@@ -1,4 +1,4 @@
-"""Kills by chance: a worker of a stage, at whatever it is at or at a named point of its way, or the driver."""
+"""Kill random processes of a run: the driver, or a worker of a stage, immediately or at a fault point."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import psutil
 
 from tests.faults.killed_runs import Points
 
-# By kind: what stands in the titles of its processes, and the points that these pass.
+# Per stage: a part of the process title, and the fault points that its processes pass.
 STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "load": ("MapBatches(load)", ("load.begin", "load.unit", "load.end")),
     "replica": ("ReplicaActor)", ("predict.begin", "predict.end")),
@@ -21,33 +21,33 @@ STAGES: Mapping[str, tuple[str, tuple[str, ...]]] = {
         ("write.begin", "commit.part-before", "commit.part-put", "commit.quarantine-put", "write.end"),
     ),
 }
-PATIENCE = 20.0  # seconds in which somebody comes by a point, or nobody is killed
+POINT_TIMEOUT = 20.0  # seconds to wait for a process to reach a point
 
 
 def kill_driver(driver: subprocess.Popen, points: Points, outlived: float) -> None:
-    """End a run as by SIGKILL; its workers may go on for so many seconds, then they are ended too."""
+    """Kill a driver; its workers may continue for `outlived` seconds and are then killed too."""
     driver.send_signal(signal.SIGKILL)
     driver.wait()
     points.clear(outlived)
 
 
 def kill_worker(driver: subprocess.Popen, points: Points, kind: str, chance: random.Random) -> bool:
-    """End a worker of a stage of this run's own cluster; False where there was none within some seconds."""
+    """Kill a worker of a stage of this run's own cluster; return False if none appeared in time."""
     title, names = STAGES[kind]
     point = chance.choice(names)
     if chance.random() < 0.5:
-        victims = [process for process in _workers(driver) if title in _title(process)]
-        if victims:
-            chance.choice(victims).kill()
+        candidates = [process for process in _workers(driver) if title in _title(process)]
+        if candidates:
+            chance.choice(candidates).kill()
             return True
     return _kill_at(driver, points, point)
 
 
 def _kill_at(driver: subprocess.Popen, points: Points, point: str) -> bool:
-    """Whoever comes by first is killed."""
+    """Kill the first process that reaches a point."""
     before = len(points.taken(point))
     points.arm(point)
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + POINT_TIMEOUT
     while len(points.taken(point)) == before and time.monotonic() < deadline and driver.poll() is None:
         time.sleep(0.05)
     (points.folder / point).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What must hold of an OUTPUT whatever was killed: at each moment, and at the end."""
+"""Invariants of an OUTPUT, during a run and at its end, whichever processes were killed."""
 
 from __future__ import annotations
 
@@ -19,30 +19,29 @@ from pipeline.storage import Store
 
 
 def parts(options: RunOptions) -> dict[str, tuple[int, int]]:
-    """The parts there are on a disk, and what would tell that one was written again."""
+    """Return the parts on disk with inode and modification time, which change if a part is rewritten."""
     folder = Path(options.output, "predictions")
     found = {path.name: path.stat() for path in folder.glob("*.parquet")} if folder.exists() else {}
     return {name: (status.st_ino, status.st_mtime_ns) for name, status in found.items()}
 
 
 def rows(output: Store, folder: str) -> list[dict[str, Any]]:
-    """All rows of what lies in a folder of OUTPUT; each file must be whole."""
+    """Return all rows of a folder of OUTPUT; every file must be complete."""
     return rows_of(output, output.keys(folder))
 
 
 def rows_of(output: Store, keys: Iterable[str]) -> list[dict[str, Any]]:
-    """All rows of some files."""
+    """Return all rows of these files."""
     return [row for key in keys for row in pq.read_table(io.BytesIO(output.read(key))).to_pylist()]
 
 
 def ids(options: RunOptions) -> list[str]:
-    """The ids of all predictions."""
+    """Return the sorted ids of all predictions."""
     return sorted(row["id"] for row in rows(Store(options.output), "predictions/"))
 
 
-def assert_nothing_but_parts(output: Store) -> None:
-    """What a glob shows at any moment: whole parts of this run's plan, each once, and quarantined units that a part's
-    footer names."""
+def assert_only_committed_parts(output: Store) -> None:
+    """Assert that OUTPUT shows complete parts of this plan, each once, and only quarantine that their footers name."""
     names = _listed(output)
     if not names:
         return
@@ -53,15 +52,15 @@ def assert_nothing_but_parts(output: Store) -> None:
     assert {footer.plan for footer in footers.values()} <= {file.sha256 for each in segments for file in each.files}
     with_bad = {quarantine_key(run, shard) for shard, footer in footers.items() if footer.quarantined}
     assert names <= {keys[shard] for shard in footers} | with_bad
-    # Of what was listed: others may be at work, and there are more parts by now.
+    # Only the listed parts: other processes may have committed more since.
     predicted = Counter(row["id"] for row in rows_of(output, (keys[shard] for shard in footers)))
     assert predicted.total() == len(predicted) == sum(footer.rows for footer in footers.values())
     assert not predicted.keys() & {row["id"] for row in rows_of(output, names & with_bad)}
 
 
-def assert_whole(output: Store, good: Collection[str], bad: Collection[str]) -> None:
-    """What must be there at the end: every good unit predicted once, every bad one quarantined once, all of it said."""
-    assert_nothing_but_parts(output)
+def assert_complete(output: Store, good: Collection[str], bad: Collection[str]) -> None:
+    """Assert the end state: every good unit predicted once, every bad one quarantined once, counted in the manifest."""
+    assert_only_committed_parts(output)
     assert sorted(row["id"] for row in rows(output, "predictions/")) == sorted(good)
     assert sorted(row["id"] for row in rows(output, "quarantine/")) == sorted(bad)
     parts = sum(segment.shards for segment in read_segments(output))
@@ -76,7 +75,7 @@ def _shards(segment: Segment) -> range:
 
 
 def _listed(output: Store) -> set[str]:
-    """The keys of all that lies in OUTPUT beside `_run/`; on a disk as a program sees them that knows no stores."""
+    """Return all keys of OUTPUT outside `_run/`; on disk by listing the folder directly."""
     if not output.uri.startswith("s3://"):
         paths = (path.relative_to(output.uri) for path in Path(output.uri).rglob("*") if path.is_file())
         return {str(path) for path in paths if path.parts[0] != "_run"}

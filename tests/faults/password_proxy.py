@@ -1,4 +1,4 @@
-"""A proxy with a password before an S3 server, as companies have it, and stores' refusals that repeat secrets."""
+"""A password-protected HTTP proxy in front of the S3 server, and error responses that repeat secrets."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from tests.faults.canary_secrets import canary
 from tests.faults.faulty_proxy import Answer, Connection, Proxy, Request
 
 
-class Gateway(Proxy):
-    """A proxy as companies have it, for which clients need a password. refuse: what it answers itself, if anything;
-    users: who was let through, by their `Proxy-Authorization`."""
+class PasswordProxy(Proxy):
+    """A corporate HTTP proxy that needs a password.
+
+    `refuse` may return a response to give instead of forwarding; `users` collects `Proxy-Authorization` headers.
+    """
 
     def __init__(self, upstream: str, refuse: Callable[[Request], Answer | None] = lambda _: None) -> None:
         super().__init__(upstream)
@@ -20,7 +22,7 @@ class Gateway(Proxy):
 
     @property
     def variables(self) -> dict[str, str]:
-        """Those by which clients find it."""
+        """Environment variables that make clients use the proxy."""
         return {"HTTP_PROXY": f"http://user:{canary('proxy')}@127.0.0.1:{self.port}"}
 
     def handle(self, request: Request, connection: Connection) -> None:
@@ -30,13 +32,13 @@ class Gateway(Proxy):
         connection.answer(self.refuse(plain) or self.forward(plain))
 
 
-def refusal(status: int, code: str, words: str) -> Callable[[Request], Answer | None]:
-    """A store's to whoever wants to list or to read, whose words are of the kind that repeats what it was given."""
+def refusal(status: int, code: str, message: str) -> Callable[[Request], Answer | None]:
+    """Make a handler that refuses GET requests with an S3 error whose message repeats the session token."""
 
-    def refuse(asked: Request) -> Answer | None:
-        given = asked.headers.get("x-amz-security-token")
-        body = f"<Error><Code>{code}</Code><Message>{words} {given}</Message></Error>"
+    def refuse(request: Request) -> Answer | None:
+        token = request.headers.get("x-amz-security-token")
+        body = f"<Error><Code>{code}</Code><Message>{message} {token}</Message></Error>"
         answer = Answer(status=status, headers={"Content-Type": "application/xml"}, body=body.encode())
-        return answer if asked.method == "GET" else None
+        return answer if request.method == "GET" else None
 
     return refuse

@@ -1,6 +1,6 @@
-"""Files of a few kilobytes that want gigabytes: each costs itself, and no process takes more than it may.
+"""Decompression bombs: each is quarantined alone, and no process exceeds its memory limit.
 
-Each file would take at least a GiB if it were unpacked whole, or believed, and a unit may take half of that.
+Each file has a few kilobytes and would need at least 1 GiB if it were unpacked; a unit may use half of that.
 """
 
 from __future__ import annotations
@@ -30,20 +30,20 @@ from tests.sources.test_webdataset_source import tar
 
 Run = Callable[..., Outcome]
 
-WANTED = 1 << 30  # bytes
+UNPACKED_BYTES = 1 << 30
 BLOCK = 16 << 20
-ALLOWED = 0.5  # GiB of a unit
-GREATEST = 1.3e9  # bytes of any process: an interpreter with its libraries, and what a unit may take
+UNIT_MEMORY = 0.5  # GiB
+PROCESS_BYTES = 1.3e9  # an interpreter with its libraries, and the memory of a unit
 
 
 def gzipped(block: bytes) -> bytes:
-    """A gzip file of the block again and again, one member for each."""
-    return gzip.compress(block, 9, mtime=0) * (WANTED // len(block))
+    """Return a gzip file that repeats the block up to `UNPACKED_BYTES`, one member per block."""
+    return gzip.compress(block, 9, mtime=0) * (UNPACKED_BYTES // len(block))
 
 
 @contextlib.contextmanager
 def watched() -> Iterator[None]:
-    """Meanwhile no process below this one takes more memory than the greatest may, of what is its own."""
+    """Assert that no child process uses more private memory than `PROCESS_BYTES` during the block."""
     most: dict[str, int] = {}
     own, over = psutil.Process().cmdline(), threading.Event()
 
@@ -51,9 +51,9 @@ def watched() -> Iterator[None]:
         while not over.wait(0.05):
             for process in psutil.Process().children(recursive=True):
                 with contextlib.suppress(psutil.Error):
-                    words, memory = process.cmdline(), process.memory_info()
-                    if words != own:  # a fork of this process, which is about to become another
-                        name = " ".join(words)[:80]
+                    command, memory = process.cmdline(), process.memory_info()
+                    if command != own:  # not a fork of this process that is about to exec
+                        name = " ".join(command)[:80]
                         most[name] = max(most.get(name, 0), memory.rss - memory.shared)
 
     thread = threading.Thread(target=watch)
@@ -64,7 +64,7 @@ def watched() -> Iterator[None]:
         over.set()
         thread.join()
     assert most
-    assert {name: memory for name, memory in most.items() if memory > GREATEST} == {}
+    assert {name: memory for name, memory in most.items() if memory > PROCESS_BYTES} == {}
 
 
 def put(folder: Path, files: dict[str, bytes]) -> None:
@@ -74,16 +74,16 @@ def put(folder: Path, files: dict[str, bytes]) -> None:
         assert len(data) < 4 << 20, key
 
 
-def assert_cost_themselves(found: Outcome, good: set[str], bad: dict[str, str]) -> None:
-    """Good units are predicted; the bad ones of each file say what they are."""
+def assert_only_bombs_quarantined(found: Outcome, good: set[str], bad: dict[str, str]) -> None:
+    """Assert that good units are predicted and bad files are quarantined with the expected message."""
     assert found.rows.keys() == good
     assert {name.partition("#")[0] for name in found.quarantined} == bad.keys()
-    for key, words in bad.items():
+    for key, expected_text in bad.items():
         for reason in found.reasons(key).values():
-            assert words in reason, key
+            assert expected_text in reason, key
 
 
-def test_pictures(run: Run, checkpoint: Path, tmp_path: Path) -> None:
+def test_image_bombs_are_quarantined_within_the_memory_limit(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     photo, unpacked = photograph(1), zlib.compress(bytes(64 << 20), 9)
     files = {
         "good.png": png(photo),
@@ -103,64 +103,66 @@ def test_pictures(run: Run, checkpoint: Path, tmp_path: Path) -> None:
     } | dict.fromkeys(("iCCP.png", "zTXt.png", "iTXt.png"), "damaged PNG: Decompressed data too large")
     put(tmp_path / "in", files)
     with watched():
-        found = run("image-classification", checkpoint, tmp_path / "in", unit_memory=ALLOWED)
-    assert_cost_themselves(found, {"good.png"}, bad)
+        found = run("image-classification", checkpoint, tmp_path / "in", unit_memory=UNIT_MEMORY)
+    assert_only_bombs_quarantined(found, {"good.png"}, bad)
 
 
 def with_gif_size(data: bytes, side: int) -> bytes:
-    """A GIF whose screen has that size."""
+    """Return the GIF with its declared screen size replaced."""
     return data[:6] + struct.pack("<HH", side, side) + data[10:]
 
 
 def parquet_bomb() -> bytes:
-    """A table with one text, of a GiB once it is unpacked and taken out of its page."""
+    """Return a Parquet file with one text that needs 1 GiB to decode."""
     file = io.BytesIO()
-    pq.write_table(pa.table({"text": ["a" * (WANTED // 2)]}), file, compression="zstd", write_statistics=False)
+    pq.write_table(pa.table({"text": ["a" * (UNPACKED_BYTES // 2)]}), file, compression="zstd", write_statistics=False)
     return file.getvalue()
 
 
 def arrow_bomb() -> bytes:
-    """A stream whose one batch is compressed, and says of its text that it has 2⁴⁰ bytes once it is not."""
+    """Return an Arrow stream whose compressed text claims an uncompressed size of 2⁴⁰ bytes."""
     sink, text = pa.BufferOutputStream(), "a" * 100_000
     options = pa.ipc.IpcWriteOptions(compression="zstd")
     with pa.ipc.new_stream(sink, pa.schema([("text", pa.string())]), options=options) as writer:
         writer.write_batch(pa.record_batch({"text": [text]}))
     data = sink.getvalue().to_pybytes()
-    size = struct.pack("<q", len(text))  # before the text, and by chance in its offsets, which are not compressed
+    size = struct.pack("<q", len(text))  # occurs before the text, and possibly in its uncompressed offsets
     at = data.rindex(size)
     return data[:at] + struct.pack("<q", 2**40) + data[at + len(size) :]
 
 
 def member(name: str, size: int) -> bytes:
-    """The header of a member that says, with a right checksum, how many bytes it has."""
+    """Return a tar header with a valid checksum that claims a size in bytes."""
     header = tarfile.TarInfo(name)
     header.size = size
     return header.tobuf()
 
 
 def npy(shape: str, data: bytes = bytes(96)) -> bytes:
-    """An array of float32 that has, as its header says, that shape."""
-    said = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
-    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(said)) + said.encode() + data
+    """Return a .npy file of float32 whose header claims a shape."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}}}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header.encode() + data
 
 
-@pytest.mark.slow  # six times a GiB is unpacked, for the plan and then for the run
-def test_texts(run: Run, checkpoints, tmp_path: Path) -> None:
+@pytest.mark.slow  # unpacks 1 GiB six times, for the plan and again for the run
+def test_text_bombs_are_quarantined_within_the_memory_limit(run: Run, checkpoints, tmp_path: Path) -> None:
     zeros, letters = bytes(BLOCK), b"a" * BLOCK
     files = {
         "good.jsonl": b'{"text": "good"}\n',
         "line.txt.gz": gzipped(zeros),
-        "line.txt.zst": pa.compress(zeros, "zstd", asbytes=True) * (WANTED // BLOCK),
+        "line.txt.zst": pa.compress(zeros, "zstd", asbytes=True) * (UNPACKED_BYTES // BLOCK),
         "field.csv.gz": gzip.compress(b'text\n"', mtime=0) + gzipped(letters),
         "deep.jsonl": b'{"text": "good"}\n{"text": ' + b"[" * 1_000_000 + b"\n",
         "digits.jsonl": b'{"text": "good"}\n{"text": ' + b"9" * 1_000_000 + b"}\n",
         "row.parquet": parquet_bomb(),
         "data-0.arrow": arrow_bomb(),
         "header.tar": member("0.txt", 2**33) + b"short".ljust(512, b"\0"),
-        "member.tar.gz": gzip.compress(member("0.bin", WANTED))
+        "member.tar.gz": gzip.compress(member("0.bin", UNPACKED_BYTES))
         + gzipped(zeros)
         + gzip.compress(tar([("1.txt", b"t")])),
-        "text.tar.gz": gzip.compress(member("0.txt", WANTED)) + gzipped(zeros) + gzip.compress(tar([("1.txt", b"t")])),
+        "text.tar.gz": gzip.compress(member("0.txt", UNPACKED_BYTES))
+        + gzipped(zeros)
+        + gzip.compress(tar([("1.txt", b"t")])),
     }
     bad = {
         "line.txt.gz": "a line of more than 67,108,864 bytes",
@@ -176,12 +178,12 @@ def test_texts(run: Run, checkpoints, tmp_path: Path) -> None:
     }
     put(tmp_path / "in", files)
     with watched():
-        found = run("text-classification", checkpoints(SEQUENCE), tmp_path / "in", unit_memory=ALLOWED)
+        found = run("text-classification", checkpoints(SEQUENCE), tmp_path / "in", unit_memory=UNIT_MEMORY)
     good = {"good.jsonl#0", "deep.jsonl#0", "digits.jsonl#0", "member.tar.gz#1", "text.tar.gz#1"}
-    assert_cost_themselves(found, good, bad)
+    assert_only_bombs_quarantined(found, good, bad)
 
 
-def test_arrays(run: Run, checkpoints, tmp_path: Path) -> None:
+def test_array_bombs_are_quarantined_within_the_memory_limit(run: Run, checkpoints, tmp_path: Path) -> None:
     members = {
         "0": "(1, 24)",
         "1": "(1000000000, 24)",
@@ -192,7 +194,7 @@ def test_arrays(run: Run, checkpoints, tmp_path: Path) -> None:
     }
     put(tmp_path / "in", {"a.tar": tar([(f"{name}.npy", npy(shape)) for name, shape in members.items()])})
     with watched():
-        found = run("feature-extraction", checkpoints(BARE), tmp_path / "in", unit_memory=ALLOWED)
+        found = run("feature-extraction", checkpoints(BARE), tmp_path / "in", unit_memory=UNIT_MEMORY)
     assert found.rows.keys() == {"a.tar#0", "a.tar#5"}
     bad = found.reasons("a.tar")
     assert list(bad) == [f"a.tar#{number}" for number in range(1, 5)]
