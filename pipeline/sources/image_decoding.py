@@ -114,7 +114,7 @@ def _check_size(image: Image.Image, name: str) -> None:
     if pixels > limit:
         raise BadMedium(
             f"{image.width} by {image.height} pixels are too many: {pixels / 1e6:.1f} megapixels, "
-            f"at most {limit / 1e6:.1f} are decoded from {name} (is it a decompression bomb?)"
+            f"at most {limit / 1e6:.1f} are decoded from {name} (possibly a decompression bomb)"
         )
 
 
