@@ -133,7 +133,7 @@ def test_the_example_of_a_head_runs(written, tmp_path: Path, monkeypatch: pytest
     model = make_checkpoint(CONV, small(CONV), tmp_path / "model")
     options = {"task": "image-uncertainty", "input": str(tmp_path / "in"), "checkpoint": str(model)}
     execute(RunOptions(output=str(tmp_path / "out"), **options), console=Console(file=io.StringIO()))
-    scores = torch.from_numpy(reference_outputs.picture_logits(model, images)).softmax(dim=1).numpy()
+    scores = torch.from_numpy(reference_outputs.image_logits(model, images)).softmax(dim=1).numpy()
     expected = -(scores * np.log2(scores)).sum(axis=1)
     np.testing.assert_allclose([row["entropy"] for row in rows(tmp_path / "out")], expected, atol=1e-4)
 

@@ -1,6 +1,7 @@
-"""The way to an S3 server over a proxy: one that forwards, whose faults its owner decides, and one whose faults a seed
-does. By itself, until its standard input ends:
-`python -m tests.faults.faulty_proxy --upstream URL --rate 0.05 --seed 7`."""
+"""Proxies in front of an S3 server: one whose subclass decides on faults, and one with random faults by seed.
+
+Standalone, until its standard input closes: `python -m tests.faults.faulty_proxy --upstream URL --rate 0.05 --seed 7`.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +41,7 @@ class Answer:
 
     @classmethod
     def failed(cls, status: int, code: str | None = None) -> Answer:
-        """As a store says it, where there is a code; else as a load balancer before it does."""
+        """Return an S3 error with a code, or without one the error page of a load balancer."""
         if code is None:
             return cls(status=status, headers={"Content-Type": "text/html"}, body=b"<html>not now</html>")
         body = f"<Error><Code>{code}</Code><Message>not now</Message></Error>"
@@ -48,7 +49,7 @@ class Answer:
 
 
 class Proxy:
-    """Forwards to an S3 server. A subclass decides in `handle` what becomes of a request."""
+    """Forwards to an S3 server; subclasses decide in `handle` what to do with each request."""
 
     def __init__(self, upstream: str) -> None:
         self.upstream = upstream.removeprefix("http://")
@@ -66,11 +67,11 @@ class Proxy:
         self._server.server_close()
 
     def handle(self, request: Request, connection: Connection) -> None:
-        """Answer the request, or do not."""
+        """Answer the request, or leave it unanswered."""
         connection.answer(self.forward(request))
 
     def forward(self, request: Request) -> Answer:
-        """What the server answers."""
+        """Forward a request and return the response of the server."""
         upstream = http.client.HTTPConnection(self.upstream)
         with contextlib.closing(upstream):
             upstream.request(request.method, request.path, body=request.body, headers=request.headers)
@@ -79,13 +80,13 @@ class Proxy:
 
 
 class Connection:
-    """The client's end of one request."""
+    """The connection to the client of one request."""
 
     def __init__(self, handler: BaseHTTPRequestHandler) -> None:
         self._handler = handler
 
     def answer(self, answer: Answer, *, cut: bool = False) -> None:
-        """The answer, its body whole, or cut in the middle while its headers promise all of it."""
+        """Send a response, optionally truncated in the middle of the promised body."""
         handler = self._handler
         handler.send_response_only(answer.status)
         for name, value in answer.headers.items():
@@ -100,17 +101,17 @@ class Connection:
             self.close()
 
     def close(self) -> None:
-        """No answer any more."""
+        """Close without a response."""
         self._handler.close_connection = True
 
     def reset(self) -> None:
-        """As when the other end's machine forgets the connection."""
+        """Reset the connection."""
         self._handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.close()
 
 
 class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"  # which keeps connections, and answers `Expect: 100-continue`
+    protocol_version = "HTTP/1.1"  # keeps connections, and answers `Expect: 100-continue`
     disable_nagle_algorithm = True  # headers and body are two writes
 
     def handle_one(self) -> None:
@@ -122,7 +123,7 @@ class _Handler(BaseHTTPRequestHandler):
     do_GET = do_PUT = do_HEAD = do_DELETE = do_POST = handle_one  # noqa: N815
 
     def handle(self) -> None:
-        with contextlib.suppress(ConnectionError):  # clients give up
+        with contextlib.suppress(ConnectionError):  # the client disconnected
             super().handle()
 
     def log_message(self, format: str, *arguments: object) -> None:
@@ -130,9 +131,11 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 class FaultyProxy(Proxy):
-    """By a seed, a share `rate` of the requests is refused with a status, reset before the store hears of it, done but
-    never answered, cut short in the answer's body, or held up for `stall` seconds. `counts` of all requests, and of
-    faults by their kind, lie under `/__counts`."""
+    """Fails a share `rate` of the requests, reproducibly by seed.
+
+    A failed request is refused with a status, reset before it reaches the store, executed without a response, answered
+    with a truncated body, or delayed by `stall` seconds. `/__counts` returns the numbers of requests and of faults.
+    """
 
     def __init__(self, upstream: str, *, rate: float, seed: int, stall: float = 3.0, kinds: tuple = KINDS) -> None:
         super().__init__(upstream)
@@ -157,10 +160,10 @@ class FaultyProxy(Proxy):
             connection.answer(self.forward(request), cut=kind == "cut")
 
     def _draw(self, method: str) -> int | str | None:
-        """The fault of the next request, None for most of them."""
+        """Return the fault of the next request, None for most of them."""
         with self._lock:
             kind = self._random.choice(self.kinds) if self._random.random() < self.rate else None
-            kind = "lost" if kind == "cut" and method != "GET" else kind  # others have no body to cut
+            kind = "lost" if kind == "cut" and method != "GET" else kind  # other requests have no body to truncate
             self.counts.update(["requests"] if kind is None else ["requests", "faults", str(kind)])
             return kind
 
@@ -168,7 +171,7 @@ class FaultyProxy(Proxy):
 def main() -> None:
     parser = argparse.ArgumentParser(description="Prints the port of a proxy that is faulty by a seed.")
     parser.add_argument("--upstream", required=True, help="URL of the S3 server")
-    parser.add_argument("--rate", type=float, default=0.05, help="share of the requests that go wrong")
+    parser.add_argument("--rate", type=float, default=0.05, help="share of requests that fail")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stall", type=float, default=3.0, help="seconds that a stalled request waits")
     asked = parser.parse_args()

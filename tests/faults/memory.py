@@ -1,4 +1,4 @@
-"""The memory of a run's driver, raylet and replicas over time, and how fast it grows."""
+"""Measure the memory of a driver, its raylet and its replicas over time, and its growth."""
 
 from __future__ import annotations
 
@@ -14,14 +14,16 @@ import numpy as np
 import psutil
 
 PERIOD = 5.0  # seconds between two samples
-WARM = 120.0  # seconds of a process's life that are not counted: it loads what it needs
-LEAST = 24  # samples, two minutes of them, that a slope is fitted to
+WARM = 120.0  # seconds after the start of a process that are ignored, while it loads
+LEAST = 24  # samples (two minutes) needed to fit a slope
 MB = 1 << 20
 
 
 class Sample(NamedTuple):
-    """`age` of the process in seconds; sizes in MB. `own` is what is resident and shared with nobody, not even as
-    objects in shared memory, which a raylet holds by design; `pss` counts those by their share."""
+    """Age of the process in seconds, and sizes in MB.
+
+    `own` is resident memory without shared pages, such as the object store of a raylet; `pss` counts those by share.
+    """
 
     age: float
     rss: float
@@ -38,12 +40,12 @@ class Life:
     samples: Sequence[Sample]
 
     def quarters(self, size: str) -> list[int]:
-        """MB after a quarter, a half, three quarters and all of the process's samples."""
+        """Return a size in MB after each quarter of the samples."""
         count = len(self.samples)
         return [round(getattr(self.samples[max(0, count * part // 4 - 1)], size)) for part in (1, 2, 3, 4)]
 
     def told(self) -> dict[str, Any]:
-        """Minutes of its life, MB after the first two minutes and last, and slopes in MB an hour or None."""
+        """Return lifetime in minutes, first and last sizes in MB, and slopes in MB per hour or None."""
         counted = warm(self.samples)
         ends = {"first": counted[0], "last": counted[-1]} if counted else {}
         return {
@@ -58,13 +60,15 @@ class Life:
 
 
 def warm(samples: Sequence[Sample]) -> list[Sample]:
-    """Those after the first two minutes of the process."""
+    """Return the samples after the first two minutes of a process."""
     return [sample for sample in samples if sample.age >= WARM]
 
 
 def slope(lives: Sequence[Life], size: str) -> float | None:
-    """MB an hour by which a size grows: the line that fits each process's samples with a start of its own, and one
-    slope for all. None of fewer than two minutes of samples."""
+    """Return the growth of a size in MB per hour: one slope for all processes, with one intercept each.
+
+    None if there are fewer than two minutes of samples.
+    """
     ages, sizes = [], []
     for life in lives:
         counted = warm(life.samples)
@@ -80,7 +84,7 @@ def slope(lives: Sequence[Life], size: str) -> float | None:
 
 
 class Watch:
-    """Samples whichever driver `driver` names, its raylet and replicas, every five seconds while the block lasts."""
+    """Sample the driver returned by `driver`, its raylet and its replicas every five seconds during the block."""
 
     def __init__(self, driver: Callable[[], subprocess.Popen | None]) -> None:
         self._driver = driver
@@ -98,7 +102,7 @@ class Watch:
 
     @property
     def lives(self) -> list[Life]:
-        """Of each process that there was, in their order."""
+        """The samples of every process, in order of appearance."""
         return [Life(kind=kind, pid=pid, samples=found) for (kind, pid), found in self._samples.items()]
 
     def _watch(self) -> None:
@@ -108,7 +112,7 @@ class Watch:
                 continue
             try:
                 self._sample(psutil.Process(driver.pid))
-            except psutil.Error:  # killed this moment
+            except psutil.Error:  # it was just killed
                 continue
 
     def _sample(self, driver: psutil.Process) -> None:

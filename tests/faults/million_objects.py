@@ -1,4 +1,4 @@
-"""An S3 server that does nothing but list: a bucket of as many pictures as it is asked for, a page at a time."""
+"""An S3 server that only lists: a bucket with any number of images, in pages."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import sys
 import threading
 import urllib.parse
 
-FOLDER = 1000  # files in one
-PAGE = 1000  # keys, as S3 has it
+FOLDER = 1000  # files per folder
+PAGE = 1000  # keys per page, as in S3
 _XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 _OBJECT = (
     "<Contents><Key>{key}</Key><LastModified>2025-05-17T10:20:30.000Z</LastModified>"
@@ -18,12 +18,12 @@ _OBJECT = (
 
 
 def key_of(number: int) -> str:
-    """The key of a picture; their byte order is that of the numbers."""
+    """Return the key of an image; keys sort in the order of their numbers."""
     return f"camera/{number // FOLDER:06d}/IMG_{number:09d}.jpg"
 
 
 class Lister(http.server.BaseHTTPRequestHandler):
-    """ListObjectsV2 of any bucket and prefix; no object can be read."""
+    """Answers ListObjectsV2 for any bucket and prefix; no object can be read."""
 
     protocol_version = "HTTP/1.1"
     objects = 0
@@ -38,7 +38,7 @@ class Lister(http.server.BaseHTTPRequestHandler):
         self.wfile.write(page)
 
     def log_message(self, *_: object) -> None:
-        """Nothing."""
+        """Log nothing."""
 
 
 def _page(first: int, objects: int) -> bytes:

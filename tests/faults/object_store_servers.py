@@ -1,4 +1,4 @@
-"""An S3 server, and a faulty way to it, as processes that end with the block, or with whoever started them."""
+"""An S3 server and a faulty proxy as processes that end with the block or with the process that started them."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from tests.faults.faulty_proxy import COUNTS
 
 @contextmanager
 def s3_server() -> Iterator[str]:
-    """The endpoint of an empty S3 server."""
+    """Start an empty S3 server and yield its endpoint."""
     with _listening(["-c", S3_SERVER]) as port:
         yield f"http://127.0.0.1:{port}"
 
 
 @contextmanager
 def faulty_way(upstream: str, *, rate: float, seed: int) -> Iterator[str]:
-    """The endpoint of a proxy before it that lets that share of the requests fail."""
+    """Start a proxy that fails that share of the requests, and yield its endpoint."""
     command = ["-m", "tests.faults.faulty_proxy", "--upstream", upstream, "--rate", str(rate), "--seed", str(seed)]
     with _listening(command) as port:
         yield f"http://127.0.0.1:{port}"
@@ -30,13 +30,13 @@ def faulty_way(upstream: str, *, rate: float, seed: int) -> Iterator[str]:
 
 @contextmanager
 def listing_server(objects: int) -> Iterator[str]:
-    """The endpoint of a server whose buckets list so many pictures."""
+    """Start a server whose buckets list that many images, and yield its endpoint."""
     with _listening(["-m", "tests.faults.million_objects", "--objects", str(objects)]) as port:
         yield f"http://127.0.0.1:{port}"
 
 
 def counts_of(endpoint: str) -> dict[str, int]:
-    """How many requests a faulty proxy has had, and faults by their kind."""
+    """Return the number of requests of a faulty proxy, and of faults by kind."""
     with closing(http.client.HTTPConnection(endpoint.removeprefix("http://"))) as connection:
         connection.request("GET", COUNTS)
         return json.loads(connection.getresponse().read())
@@ -44,7 +44,7 @@ def counts_of(endpoint: str) -> dict[str, int]:
 
 @contextmanager
 def _listening(arguments: Sequence[str]) -> Iterator[int]:
-    """The port that such a Python process prints. It ends when its standard input does."""
+    """Start a Python process, which exits when its standard input closes, and yield the port that it prints."""
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
     with subprocess.Popen([sys.executable, *arguments], **pipes) as server:
         try:

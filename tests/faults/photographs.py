@@ -1,4 +1,4 @@
-"""Photographs in a bucket, more of them whenever they are asked for; some are damaged."""
+"""A bucket of photographs that can be extended at any time; some of them are damaged."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from typing import Any
 from PIL import Image
 from skimage import data
 
-KINDS = 24  # different files; keys are many more
+KINDS = 24  # different files, used for many more keys
 DAMAGED = 0.02  # share of the keys
-SIZE = (1280, 960)  # so that reading them is most of the work, and goes on as long as a run does
+SIZE = (1280, 960)  # large, so that reading takes most of the time of a run
 
 
 class Photographs:
-    """JPEG files in a bucket, by a seed; `good` and `bad` are the keys so far."""
+    """JPEG files in a bucket, by seed; `good` and `bad` are the keys so far."""
 
     def __init__(self, client: Any, bucket: str, seed: int) -> None:
         self.uri = f"s3://{bucket}"
@@ -27,7 +27,7 @@ class Photographs:
         self._files = [_photograph(number) for number in range(KINDS)]
 
     def put(self, count: int) -> None:
-        """So many more, whose keys lie among those that are there."""
+        """Add this many objects, whose keys sort between the existing ones."""
         chosen = []
         for _ in range(count):
             number = len(self.good) + len(self.bad)

@@ -1,5 +1,7 @@
-"""A driver that plans and does nothing else, `python -m tests.faults.planning_memory FOLDER INPUT`: of tests it imports
-nothing, whose memory would count as its own. It says what it has taken as soon as the plan is frozen."""
+"""Plan only, and print the memory used: `python -m tests.faults.planning_memory FOLDER INPUT`.
+
+Imports nothing from the tests, so that their memory is not counted.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,7 @@ from pipeline.runtime.options import RunOptions
 
 
 def main(folder: str, uri: str) -> None:
-    """The plan of pictures, into FOLDER/out by the checkpoint FOLDER/model."""
+    """Freeze a plan over images into FOLDER/out with the checkpoint FOLDER/model, and print time and memory."""
     options = RunOptions(
         task="image-classification", input=uri, output=f"{folder}/out", checkpoint=f"{folder}/model", address="local"
     )

@@ -1,12 +1,11 @@
-"""What a large run takes: `python -m tests.faults.scale plan`, `… resume` and `… run`, a few minutes each.
+"""Measure what a large run takes: `python -m tests.faults.scale plan`, `… resume` and `… run`, a few minutes each.
 
-plan: a million pictures of a bucket, which a server of the test's own lists over HTTP, until their plan is frozen; the
-checks and the start of Ray are included. With `--local` they are files of a disk, with `--flat` those of one folder.
-resume: a hundred thousand shards, half of them with a part and nearly all of those with a receipt, as a killed run
-leaves them, until a replica is given its first shard. Each from the start of the process: seconds, and the driver's
-greatest resident memory in MB; a line of JSON.
-run: ten thousand pictures by a small model, to the end. What the driver, the raylet and the replica share with nobody,
-in MB, a quarter, half, three quarters and all of the way.
+plan: freeze the plan of a million images in a bucket, including checks and the start of Ray. With `--local` they are
+files on disk, with `--flat` all in one folder.
+resume: resume a killed run of 100,000 shards, of which half have parts and nearly all of those receipts, until a
+replica gets its first shard. Both print seconds and the peak resident memory of the driver in MB as a line of JSON.
+run: predict ten thousand images with a small model. Prints the private memory of driver, raylet and replica in MB after
+each quarter of the run.
 """
 
 from __future__ import annotations
@@ -38,14 +37,14 @@ from tests.faults.million_objects import FOLDER, key_of
 from tests.faults.object_store_servers import listing_server
 
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "scale", "AWS_SECRET_ACCESS_KEY": "scale", "AWS_DEFAULT_REGION": "us-east-1"}
-DIFFERENT = 100  # pictures on the disk, each under many names: a file has 65,000 of them at most
-FLUSH = 150  # receipts that are written down at once: five shards a second
-UNHEARD = 300  # shards with a part, and no receipt
-LEAVING = 120.0  # seconds that a driver takes at most after SIGTERM
+DIFFERENT = 100  # images on disk, each with many hard links (at most 65,000)
+FLUSH = 150  # receipts written at once, at five shards per second
+WITHOUT_RECEIPT = 300  # shards with a part, but no receipt
+LEAVING = 120.0  # seconds until a driver must exit after SIGTERM
 
 
 def write_images(folder: Path, count: int, *, flat: bool = False) -> None:
-    """Files by the keys that the bucket has, or all of them in one folder."""
+    """Write files under the keys of the bucket, or all of them in one folder."""
     originals = [folder.with_name(f"picture{number}") for number in range(DIFFERENT)]
     for number, original in enumerate(originals):
         Image.new("RGB", (64, 64), (2 * number, 128, 128)).save(original, "JPEG")
@@ -57,13 +56,13 @@ def write_images(folder: Path, count: int, *, flat: bool = False) -> None:
 
 
 def peak(pid: int) -> float:
-    """The greatest resident memory of a process so far, in MB."""
+    """Return the peak resident memory of a process in MB."""
     status = Path(f"/proc/{pid}/status").read_text()
     return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
 
 def plan(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
-    """Plan so many objects in a process of its own."""
+    """Plan this many objects in a separate process."""
     if asked.local or asked.flat:
         write_images(folder / "in", asked.objects, flat=asked.flat)
         return _planned(folder, str(folder / "in"), {})
@@ -80,7 +79,7 @@ def _planned(folder: Path, uri: str, environment: dict[str, str]) -> dict[str, A
 
 
 def resume(folder: Path, shards: int) -> dict[str, Any]:
-    """Interrupt a run of so many shards in the middle, as it were, and run it again until a replica has a shard."""
+    """Prepare a half-finished run of this many shards, and resume it until a replica has a shard."""
     write_images(folder / "in", shards)
     options = RunOptions(
         task="image-classification",
@@ -110,7 +109,7 @@ def resume(folder: Path, shards: int) -> dict[str, Any]:
 
 
 def run(folder: Path, units: int) -> dict[str, Any]:
-    """Predict so many pictures, and watch who takes how much."""
+    """Predict this many images and measure the memory of each process."""
     write_images(folder / "in", units)
     command = [sys.executable, "-m", "jobs.run", "image-classification", str(folder / "in"), str(folder / "out")]
     command += ["--checkpoint", str(folder / "model"), "--address", "local", "--shard-size", "20"]
@@ -124,7 +123,7 @@ def run(folder: Path, units: int) -> dict[str, Any]:
 
 
 def leave_half(ready: PreparedRun, output: Path) -> None:
-    """Parts of every other shard, a row each, and receipts of all of them but the last ones."""
+    """Write parts of every other shard, one row each, and receipts of all but the last ones."""
     ledger = Ledger(output=ready.output)
     schema = output_schema(ready.stages.writer.columns, ready.stages.writer.kept)
     row = pa.table({field.name: pa.nulls(1, field.type) for field in schema}, schema)
@@ -135,7 +134,7 @@ def leave_half(ready: PreparedRun, output: Path) -> None:
         footer = Footer(run=ready.run.run, shard=shard, segment=0, plan=file.sha256, rows=1, quarantined=(), seconds={})
         part = encode_part(row, footer)
         (output / part_key(ready.run.run, shard)).write_bytes(part)
-        if number < len(done) - UNHEARD:
+        if number < len(done) - WITHOUT_RECEIPT:
             ledger.add(receipt_of(footer, size=len(part)), scheduled=True)
             if number % FLUSH == FLUSH - 1:
                 ledger.flush()
@@ -143,12 +142,12 @@ def leave_half(ready: PreparedRun, output: Path) -> None:
 
 
 def main() -> None:
-    """One of them, in a folder that is gone afterwards."""
+    """Run one of the measurements in a temporary folder."""
     parser = argparse.ArgumentParser(description="What a large run takes.")
     parser.add_argument("what", choices=["plan", "resume", "run"])
     parser.add_argument("--objects", type=int, default=1_000_000)
-    parser.add_argument("--local", action="store_true", help="plan files of a disk")
-    parser.add_argument("--flat", action="store_true", help="all of them in one folder")
+    parser.add_argument("--local", action="store_true", help="plan files on disk")
+    parser.add_argument("--flat", action="store_true", help="put all files into one folder")
     parser.add_argument("--shards", type=int, default=100_000)
     parser.add_argument("--units", type=int, default=10_000)
     asked = parser.parse_args()

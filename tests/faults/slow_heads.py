@@ -1,4 +1,4 @@
-"""Heads for runs in which something happens in the middle."""
+"""A slower head, for tests that interfere in the middle of a run."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import time
 
 from ray import cloudpickle
 
-# Workers cannot import this file: what it defines travels with the task.
+# Workers cannot import this file, so its classes are pickled by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 
 class Slow:
-    """The real head, a tenth of a second slower."""
+    """The real head, delayed by 0.1 s per micro-batch."""
 
     def __init__(self, head):
         self.head = head

@@ -1,9 +1,9 @@
-"""Runs one after another over a store that fails, with processes killed all the while: `make soak MINUTES=60`.
+"""Run again and again over a faulty store while processes are killed: `make soak MINUTES=60`.
 
-`python -m tests.faults.soak --minutes 30 --seed 0`. New inputs come before every start of a driver; every 10 to 30
-seconds a load task, a replica, a write task or, now and then, the driver is killed, and then the same command is run
-again. At the end one undisturbed run, and every unit must be there once. A table, then a line of JSON; exits with 1
-where a unit is lost or double, or where a run ended as it must not.
+`python -m tests.faults.soak --minutes 30 --seed 0`. Inputs are added before every start of a driver. Every 10 to 30
+seconds a load task, a replica, a write task or, less often, the driver is killed; then the same command runs again.
+After a last, undisturbed run every unit must be there once. Prints a table and a line of JSON; exits with 1 if a unit is
+lost or duplicated, or if a run ended unexpectedly.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from tests.faults.photographs import Photographs
 from tests.faults.random_kills import STAGES, kill_driver, kill_worker
 from tests.faults.soak_run import report
 
-RATE = 0.05  # of the requests that go wrong
-PAUSES = 10.0, 30.0  # seconds from one kill to the next
-KINDS = {"load": 4, "replica": 4, "write": 4, "driver": 1}  # how often each is killed, beside the others
+RATE = 0.05  # share of requests that fail
+PAUSES = 10.0, 30.0  # seconds between kills
+KINDS = {"load": 4, "replica": 4, "write": 4, "driver": 1}  # relative frequency of kills
 SHARD = 8
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "soak", "AWS_SECRET_ACCESS_KEY": "soak", "AWS_DEFAULT_REGION": "us-east-1"}
-LEAVING, LAST_RUN = 120.0, 3600.0  # seconds that a run takes at most after SIGTERM, and the undisturbed one
+LEAVING, LAST_RUN = 120.0, 3600.0  # seconds that a run may take after SIGTERM, and undisturbed
 
 
 class Soak:
@@ -51,13 +51,13 @@ class Soak:
         self.driver: subprocess.Popen[bytes] | None = None
         self.kills: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
-        self.words: list[str] = []  # what runs said that did not end with 0, and were not killed
-        self.life = min(480.0, 20 * minutes)  # seconds that a run's inputs should last
-        self.batch = int(2 * self.life)  # inputs of the first run
+        self.words: list[str] = []  # output of runs that failed without being killed
+        self.life = min(480.0, 20 * minutes)  # seconds that the inputs of a run should last
+        self.batch = int(2 * self.life)  # number of inputs of the first run
         self.console = Console(stderr=True)
 
     def disturbed(self, seconds: float) -> None:
-        """Runs and kills for so long; the last run is then asked to leave."""
+        """Run and kill for this long, then stop the last run with SIGTERM."""
         until = time.monotonic() + seconds
         inputs = self.batch
         while time.monotonic() < until:
@@ -72,7 +72,7 @@ class Soak:
             inputs = self._more(driver.returncode, time.monotonic() - began)
 
     def start(self, endpoint: str) -> subprocess.Popen[bytes]:
-        """The one command, over that way to the store."""
+        """Start the command with the faulty store."""
         command = [sys.executable, "-m", "jobs.run", "image-classification", self.photographs.uri, self.output]
         command += ["--checkpoint", str(self.folder / "model"), "--replicas", "2", "--shard-size", str(SHARD)]
         command += ["--max-quarantine", "1", "--address", "local"]
@@ -83,20 +83,20 @@ class Soak:
         return self.driver
 
     def finish(self, endpoint: str) -> None:
-        """One run to the end that nothing disturbs."""
+        """Run to the end undisturbed."""
         self.points.clear()
         driver = self.start(endpoint)
         self._note_end(driver, LAST_RUN)
 
     def clear(self) -> None:
-        """End whatever is left of a run."""
+        """Kill what remains of a run."""
         if self.driver is not None and self.driver.poll() is None:
             self.driver.kill()
             self.driver.wait()
         self.points.clear()
 
     def _kill(self, driver: subprocess.Popen[bytes], until: float) -> None:
-        """Wait, then kill somebody if the run still lasts; where there is nobody of a kind, of another at once."""
+        """Wait, then kill a process if the run still lasts; if there is none of a kind, kill one of another kind."""
         deadline = min(until, time.monotonic() + self.chance.uniform(*PAUSES))
         while time.monotonic() < deadline and driver.poll() is None:
             time.sleep(0.2)
@@ -105,7 +105,7 @@ class Soak:
             kind = self.chance.choices(list(KINDS), list(KINDS.values()))[0]
             killed = self._killed(driver, kind)
             self.kills[kind if killed else "nobody there"] += 1
-            self.console.print(f"{time.strftime('%H:%M:%S')} {kind} {'killed' if killed else 'was not there'}")
+            self.console.print(f"{time.strftime('%H:%M:%S')} {kind} {'killed' if killed else 'not found'}")
 
     def _killed(self, driver: subprocess.Popen[bytes], kind: str) -> bool:
         if kind in STAGES:
@@ -114,7 +114,7 @@ class Soak:
         return True
 
     def _note_end(self, driver: subprocess.Popen[bytes], seconds: float) -> None:
-        """Wait for it so long, and write down how it ended."""
+        """Wait for the run and record how it ended."""
         try:
             end = str(driver.wait(seconds))
         except subprocess.TimeoutExpired:
@@ -127,7 +127,7 @@ class Soak:
         self.clear()
 
     def _more(self, code: int | None, seconds: float) -> int:
-        """Inputs to add: enough for the next run where the last one finished, a few to plan where some are left."""
+        """Return how many inputs to add: enough for a new run if the last one finished, else a few."""
         if code != 0:
             return max(SHARD, self.batch // 20)
         self.batch = int(self.batch * min(3.0, max(0.5, self.life / seconds)))
@@ -135,7 +135,7 @@ class Soak:
 
 
 def soak(minutes: float, seed: int) -> bool:
-    """The whole of it; whether everything is as it must be."""
+    """Run the soak; return whether every check holds."""
     with contextlib.ExitStack() as running:
         folder = Path(running.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
         endpoint = running.enter_context(s3_server())
@@ -145,7 +145,7 @@ def soak(minutes: float, seed: int) -> bool:
         client = boto3.client("s3", endpoint_url=endpoint)
         for bucket in ("photographs", "labels"):
             client.create_bucket(Bucket=bucket)
-        output = Store("s3://labels/run")  # it connects straight to the server
+        output = Store("s3://labels/run")  # connects to the server directly
         run = Soak(folder, Photographs(client, "photographs", seed), output.uri, minutes, seed)
         running.callback(run.clear)
         watch = running.enter_context(Watch(lambda: run.driver))
@@ -162,7 +162,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
     asked = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # which leaves the blocks, and so cleans up
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds the blocks, which cleans up
     sys.exit(0 if soak(asked.minutes, asked.seed) else 1)
 
 

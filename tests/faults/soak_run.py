@@ -1,4 +1,4 @@
-"""What a soak ends with: whether every unit is there once, and what happened on the way, as a table and as JSON."""
+"""Report of a soak as a table and JSON: whether every unit is there once, kills, faults and memory."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from tests.faults.output_invariants import assert_complete, rows
 if TYPE_CHECKING:
     from tests.faults.soak import Soak
 
-MAY_END = ("0", "1", str(KILLED))  # 1: what is left is resumed by the same command, as it says
+MAY_END = ("0", "1", str(KILLED))  # 1: the same command resumes the run
 KINDS, SIZES = ("driver", "raylet"), ("rss", "pss", "own")
 
 
 def report(
     run: Soak, output: Store, faults: Mapping[str, int], lives: Sequence[Life], *, minutes: float, seed: int
 ) -> bool:
-    """Print all of it; whether every unit is there once, and every run ended as it may."""
+    """Print the report; return whether every unit is there once and every run ended as expected."""
     units = accounted(output, run.photographs.good, run.photographs.bad)
     unexpected = run.ends.keys() - MAY_END
     found = {
@@ -39,7 +39,7 @@ def report(
         "segments": len(read_segments(output)),
         "shards": sum(segment.shards for segment in read_segments(output)),
         **units,
-        "memory": [life.told() for life in lives if life.kind in KINDS],  # replicas are killed too often
+        "memory": [life.told() for life in lives if life.kind in KINDS],  # not replicas, which are killed too often
         "slopes": {f"{kind}_{size}": slope(_of(lives, kind), size) for kind in KINDS for size in SIZES},
         "said": run.words,
     }
@@ -49,7 +49,7 @@ def report(
 
 
 def accounted(output: Store, good: Sequence[str], bad: Sequence[str]) -> dict[str, Any]:
-    """What became of the inputs. `given_up`: good ones in quarantine, since their shard was killed in every pass."""
+    """Count the inputs by outcome. `given_up`: good ones quarantined because their shard was killed in every pass."""
     predicted = Counter(row["id"] for row in rows(output, "predictions/"))
     quarantined = {row["id"]: row for row in rows(output, "quarantine/")}
     given_up = sorted(quarantined.keys() & set(good))
@@ -70,7 +70,7 @@ def accounted(output: Store, good: Sequence[str], bad: Sequence[str]) -> dict[st
 
 
 def show(found: Mapping[str, Any]) -> None:
-    """The same for people."""
+    """Print the report as tables."""
     table = Table("", "", title=f"soak of {found['minutes']:g} minutes, seed {found['seed']}")
     for name in ("kills", "requests", "faults", "runs", "segments", "shards", "units", "predicted", "quarantined"):
         table.add_row(name, _words(found[name]))

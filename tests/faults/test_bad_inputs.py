@@ -109,7 +109,7 @@ def test_unreadable_images_are_quarantined_alone(
     found = run("image-classification", checkpoint, tmp_path / "in", logits=True, shard_size=5)
     assert found.rows.keys() == good.keys()
     assert found.quarantined.keys() == bad.keys()
-    expected = reference_outputs.picture_logits(
+    expected = reference_outputs.image_logits(
         checkpoint, [np.ascontiguousarray(picture) for _, picture in good.values()]
     )
     for name, logits in zip(good, expected, strict=True):

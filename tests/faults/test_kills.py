@@ -24,7 +24,7 @@ from tests.faults.killed_runs import Points, execute, replicas, start, wait_for
 from tests.faults.output_invariants import assert_complete, ids, parts, rows
 from tests.faults.slow_heads import Slow
 
-# Workers cannot import this file: what it defines travels with the task.
+# Workers cannot import this file, so its classes are pickled by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 

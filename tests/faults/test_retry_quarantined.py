@@ -24,7 +24,7 @@ from pipeline.storage import Store
 from tests.faults.slow_heads import Slow
 from tests.sources.test_webdataset_source import tar
 
-# Workers cannot import this file: what it defines travels with the task.
+# Workers cannot import this file, so its classes are pickled by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 

@@ -22,7 +22,7 @@ from tests.faults.killed_runs import execute, replicas, wait_for
 from tests.faults.output_invariants import ids, parts
 from tests.faults.slow_heads import Slow
 
-# Workers cannot import this file: what it defines travels with the task.
+# Workers cannot import this file, so its classes are pickled by value.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
 
 GRACE = 20  # seconds until a stopped run must have exited

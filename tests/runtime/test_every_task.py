@@ -1,7 +1,7 @@
-"""Every head from every source it takes, from end to end, on a local disk and on S3, against transformers; on S3 with
-replicas that split each unit between two devices.
+"""Run every task end to end from every input format, on disk and on S3, and compare with transformers.
 
-INPUT holds one file of every kind with the same units in it, so that one run reads all of them.
+INPUT holds one file of each format with the same units, so that one run reads all of them. On S3 each replica splits
+its units between two devices.
 """
 
 from __future__ import annotations
@@ -42,26 +42,26 @@ from tests.sample_videos import make_video
 UNITS = 12
 TABLES = ("jsonl", "csv", "parquet", "arrow", "tar")
 TEXTS = [f"{number} of [MASK], größer 🙂 [MASK]" + "." * 7 * number for number in range(UNITS - 2)] + ["[MASK]", "none"]
-# Sound of 4 kHz: transformers encodes it 128 times for each clip.
+# Audio of 4 kHz, because transformers encodes it 128 times for each clip.
 CLIP = {"num_frames": 16, "audio_samples_per_frame": 160, "samples_per_patch": 16, "output_shape": [1, 16, 16, 16]}
 
 
 @dataclass(frozen=True)
 class Place:
-    """A folder on disk or in a bucket."""
+    """A folder on disk or in a bucket, and the devices per replica of runs there."""
 
     uri: str
     devices: int
 
     def put(self, files: Mapping[str, bytes]) -> str:
-        """The URI of a folder with these files."""
+        """Write these files and return the URI of their folder."""
         store = Store(f"{self.uri}/in")
         for key, data in files.items():
             store.put(key, data)
         return store.uri
 
     def run(self, task: str, checkpoint: Path, source: str = "", name: str = "out", **options: Any) -> list[dict]:
-        """The rows of a run in order of parts, none of its units quarantined."""
+        """Run, assert that nothing is quarantined, and return the rows in order of parts."""
         output = Store(f"{self.uri}/{name}")
         options |= {"task": task, "checkpoint": str(checkpoint), "devices_per_replica": self.devices}
         options = RunOptions(input=source, output=output.uri, **options)
@@ -73,7 +73,7 @@ class Place:
         return rows
 
 
-# Sources and heads of which a run takes long: on one of both, unless slow tests are asked for.
+# Long runs use only one of both places, unless slow tests are selected.
 long_on_disk, long_on_s3 = (
     pytest.mark.parametrize("place", [pytest.param(slow, marks=pytest.mark.slow), other], indirect=True)
     for slow, other in (("disk", "s3"), ("s3", "disk"))
@@ -89,7 +89,7 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, cluster: None) -> Plac
 
 @pytest.fixture(scope="module")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`checkpoints(model_class, **changes)`: a small random model, made once."""
+    """`checkpoints(model_class, **changes)`: a small random checkpoint, made once."""
     made: dict[str, Path] = {}
 
     def make(model_class: str, **changes: Any) -> Path:
@@ -109,14 +109,14 @@ def png(image: np.ndarray) -> bytes:
 
 
 def photograph(number: int, size: tuple[int, int] = (40, 50)) -> np.ndarray:
-    """uint8 [H, W, 3]: another part of a photograph for each number."""
+    """uint8 [H, W, 3]: a different part of a photograph for each number."""
     image = skimage.data.astronaut() if number % 2 else skimage.data.chelsea()
     top, left = 7 * number % 200, 11 * number % 300
     return np.ascontiguousarray(image[top : top + size[0], left : left + size[1]])
 
 
 def saved_dataset(columns: Mapping[str, list], features: datasets.Features, folder: Path) -> dict[str, bytes]:
-    """The files that `save_to_disk` writes, below `saved/`."""
+    """Return the files that `save_to_disk` writes, below `saved/`."""
     datasets.Dataset.from_dict(dict(columns), features=features).save_to_disk(folder)
     return {f"saved/{path.name}": path.read_bytes() for path in folder.iterdir()}
 
@@ -132,7 +132,7 @@ def archive(members: Mapping[str, bytes]) -> bytes:
 
 
 def lines_of(columns: Mapping[str, list]) -> dict[str, bytes]:
-    """The columns, of strings, as a .jsonl and a .csv."""
+    """Return columns of strings as a .jsonl and a .csv file."""
     records = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
     table = io.StringIO(newline="")
     writer = csv.DictWriter(table, list(columns))
@@ -178,7 +178,7 @@ def image_files(folder: Path, images: list[np.ndarray]) -> dict[str, bytes]:
 
 
 def by_source(rows: list[dict], *kinds: str) -> dict[str, list[dict]]:
-    """Rows by the extension of the file they came from; those of every kind, as many as there are units."""
+    """Return the rows by the extension of their input file, which must be one of `kinds`, in their order."""
     found: dict[str, list[dict]] = defaultdict(list)
     for row in rows:
         found[row["id"].partition("#")[0].rpartition(".")[2]].append(row)
@@ -187,7 +187,7 @@ def by_source(rows: list[dict], *kinds: str) -> dict[str, list[dict]]:
 
 
 def assert_near(ours: Any, theirs: np.ndarray, share: float = 1e-4) -> None:
-    """The greatest difference is at most this share of the range: ten times closer than is asked for."""
+    """Assert that the greatest difference is at most this share of the range of the reference."""
     ours = np.asarray(ours, np.float64)
     assert ours.shape == theirs.shape
     assert np.abs(ours - theirs).max() <= share * np.ptp(theirs)
@@ -220,20 +220,20 @@ def test_text_classification(place: Place, checkpoints, tmp_path: Path) -> None:
 
 def test_image_classification(place: Place, checkpoints, tmp_path: Path) -> None:
     folder, images = checkpoints(CONV), [photograph(number) for number in range(UNITS)]
-    expected = reference_outputs.picture_logits(folder, images)
+    expected = reference_outputs.image_logits(folder, images)
     rows = place.run("image-classification", folder, place.put(image_files(tmp_path, images)), logits=True)
     for found in by_source(rows, "png", *TABLES).values():
         assert_near([row["logits"] for row in found], expected)
 
 
 def decoded(data: bytes) -> list[np.ndarray]:
-    """Every frame of a video, as PyAV decodes it from the beginning."""
+    """Return all frames of a video, decoded by PyAV from the beginning."""
     with av.open(io.BytesIO(data)) as container:
         return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
 
 
 def flows(folder: Path, frames: list[np.ndarray]) -> list[np.ndarray]:
-    """The flow of each frame to the next, by transformers."""
+    """Return the flow from each frame to the next, by transformers."""
     model = PerceiverForOpticalFlow.from_pretrained(folder).eval()
     pairs = itertools.pairwise(frames)
     return [reference_outputs.flow_in_tiles(model, np.stack(pair), (8, 12)) for pair in pairs]
@@ -286,7 +286,7 @@ def test_optical_flow_of_tables_with_two_columns(place: Place, checkpoints, tmp_
 
 @pytest.fixture(scope="module")
 def clips(checkpoints, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes, dict[str, np.ndarray]]:
-    """A video of twenty clips, and what transformers makes of them in 128 passes."""
+    """A video of `UNITS` clips, and the outputs of transformers for them in 128 passes."""
     path = tmp_path_factory.mktemp("clips") / "m.mkv"
     video = make_video(path, seconds=UNITS * 0.64, size=(32, 24), audio_rate=4_000).read_bytes()
     frames = np.stack([reduce_frame(frame, height=16, width=16) for frame in decoded(video)])
@@ -310,7 +310,7 @@ def test_multimodal_autoencoding(place: Place, checkpoints, clips: tuple[bytes, 
 
 
 @long_on_disk
-def test_feature_extraction_of_texts_and_pictures(place: Place, checkpoints, tmp_path: Path) -> None:
+def test_feature_extraction_of_texts_and_images(place: Place, checkpoints, tmp_path: Path) -> None:
     language, vision = checkpoints(MASKED_LM, max_position_embeddings=512), checkpoints(CONV)
     options = {"latents": True, "array_dtype": "float32"}
     rows = place.run("feature-extraction", language, place.put(text_files(tmp_path)), "texts", **options)
@@ -321,7 +321,7 @@ def test_feature_extraction_of_texts_and_pictures(place: Place, checkpoints, tmp
     images = [photograph(number) for number in range(UNITS)]
     source = Place(f"{place.uri}/vision", place.devices).put(image_files(tmp_path / "vision", images))
     rows = place.run("feature-extraction", vision, source, "pictures", **options)
-    expected = reference_outputs.picture_latents(vision, images)
+    expected = reference_outputs.image_latents(vision, images)
     for found in by_source(rows, "png", *TABLES).values():
         assert_near([row["embedding"] for row in found], expected.mean(axis=1))
 
@@ -340,7 +340,7 @@ def test_feature_extraction_of_videos(place: Place, checkpoints, tmp_path: Path)
     assert_near([row["embedding"] for row in rows], expected.mean(axis=1))
     rows = place.run("feature-extraction", multimodal, source, "clips", clip_stride=0.128)
     assert [row["id"] for row in rows][:3] == ["m.mp4#0.000", "m.mp4#0.128", "m.mp4#0.256"]
-    assert len(rows) == 6, "they overlap, so the last whole one has all that is left"
+    assert len(rows) == 6, "clips overlap, so the last complete one ends with the video"
     again = place.run("multimodal-autoencoding", multimodal, source, "whole", clip_stride=0.128, latents=True)
     means = [np.reshape(row["latents"], (row["num_latents"], -1)).mean(axis=0) for row in again]
     assert_near([row["embedding"] for row in rows], np.array(means, np.float64), 1e-3)

@@ -1,4 +1,4 @@
-"""Latents once: what a run with --latents encoded is decoded again, otherwise or as before, and no input is read."""
+"""--from-latents: decode the stored latents of an earlier run again, with the same or other options, without INPUT."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ TEXTS = ["a [MASK] b", "no mask", "", "[MASK]" + "x" * 90 + "[MASK]", "größer 
 
 
 class Workspace:
-    """A folder with INPUT and the OUTPUTs of runs over it."""
+    """A folder with INPUT and with the OUTPUTs of runs over it."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.input = folder, folder / "in"
         self.input.mkdir()
 
     def run(self, task: str, checkpoint: Path, name: str, **options: Any) -> list[dict]:
-        """The rows of a run over INPUT, or over the latents of an earlier one by its name."""
+        """Run over INPUT, or over the latents of the earlier OUTPUT named by `from_latents`, and return the rows."""
         if "from_latents" in options:
             options["from_latents"] = str(self.folder / options["from_latents"])
         else:
@@ -58,7 +58,7 @@ def checkpoint(folder: Path, model_class: str, **changes: Any) -> Path:
 
 
 def assert_same(again: list[dict], before: list[dict], *, without: tuple[str, ...] = ()) -> None:
-    """Row for row the same columns of the same values, but for those left out and the latents."""
+    """Assert that rows have equal columns and values, except latents and the columns in `without`."""
     assert len(again) == len(before) > 0
     for one, other in zip(again, before, strict=True):
         left_out = {"segment", "latents", "num_latents", "d_latents", *without}
@@ -68,7 +68,7 @@ def assert_same(again: list[dict], before: list[dict], *, without: tuple[str, ..
 
 
 def assert_near(one: Any, other: Any, name: str) -> None:
-    """Numbers within rounding, whatever they lie in, the rest equal."""
+    """Assert that nested values are equal, numbers within rounding."""
     if isinstance(one, float):
         assert one == pytest.approx(other, rel=1e-4, abs=1e-5), name
     elif isinstance(one, dict):
@@ -110,7 +110,7 @@ def test_texts_are_labelled_and_embedded_from_latents(workspace: Workspace, tmp_
     assert_same(workspace.run("feature-extraction", labels, "f2", from_latents="labelled"), features)
 
 
-def test_pictures_carry_columns_along(workspace: Workspace, tmp_path: Path) -> None:
+def test_another_task_decodes_latents_and_keeps_columns(workspace: Workspace, tmp_path: Path) -> None:
     Image.fromarray(skimage.data.chelsea()).save(workspace.input / "cat.png")
     vision = checkpoint(tmp_path, CONV)
     before = workspace.run("image-classification", vision, "one", logits=True, latents=True, array_dtype="float32")
@@ -122,7 +122,7 @@ def test_pictures_carry_columns_along(workspace: Workspace, tmp_path: Path) -> N
     assert [(row["label"], row["score"]) for row in carried] == [(row["label"], row["score"]) for row in before]
 
 
-def test_flow_at_other_points(workspace: Workspace, tmp_path: Path) -> None:
+def test_flow_is_decoded_at_points(workspace: Workspace, tmp_path: Path) -> None:
     make_video(workspace.input / "m.mp4", seconds=0.2, size=(36, 28))
     flow = checkpoint(tmp_path, FLOW)
     before = workspace.run("optical-flow", flow, "one", latents=True, array_dtype="float32")
@@ -136,7 +136,7 @@ def test_flow_at_other_points(workspace: Workspace, tmp_path: Path) -> None:
 
 
 def clip_model_and_latents(workspace: Workspace) -> tuple[Path, list[dict]]:
-    """A model of clips of four frames, and the rows of a run by it, called `one`, whose INPUT is gone."""
+    """Make a model of four-frame clips, run it with --latents as `one`, delete INPUT; return the model and the rows."""
     shape = {"num_frames": 4, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 4, 16, 16]}
     make_video(workspace.input / "m.mp4", seconds=0.5, size=(32, 24), audio_rate=48_000)
     model = checkpoint(workspace.folder, MULTIMODAL, **shape)
@@ -177,7 +177,7 @@ def test_half_precision_is_near(workspace: Workspace, tmp_path: Path) -> None:
     assert pq.read_schema(part).field("latents").type.value_type == "halffloat"
 
 
-def test_latents_that_do_not_fit_are_refused_before_any_work(workspace: Workspace, tmp_path: Path) -> None:
+def test_unsuitable_latents_are_refused_before_any_work(workspace: Workspace, tmp_path: Path) -> None:
     (workspace.input / "a.txt").write_text("\n".join(TEXTS))
     labels = checkpoint(tmp_path, SEQUENCE)
     workspace.run("text-classification", labels, "plain")
@@ -198,7 +198,7 @@ def test_latents_that_do_not_fit_are_refused_before_any_work(workspace: Workspac
 
 
 @pytest.mark.slow
-def test_latents_of_an_input_that_was_predicted_twice_are_refused(workspace: Workspace, tmp_path: Path) -> None:
+def test_latents_of_an_input_predicted_twice_are_refused(workspace: Workspace, tmp_path: Path) -> None:
     (workspace.input / "a.txt").write_text("one line")
     labels = checkpoint(tmp_path, SEQUENCE)
     workspace.run("text-classification", labels, "old", latents=True)

@@ -1,4 +1,4 @@
-"""Data sets of the Hugging Face hub, through its own client, from a server on loopback that answers as the hub does."""
+"""Read datasets of the Hugging Face Hub through its own client, from a local server that imitates the Hub."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ TEXTS = [f"text number {number}" for number in range(24)]
 
 
 class Hub:
-    """One data set, `someone/texts`, at its main revision: what the hub's client asks of the API and of its files."""
+    """The API responses and files of one dataset, `someone/texts`, at its main revision."""
 
     def __init__(self, files: Mapping[str, bytes]) -> None:
         self.files = dict(files)
         self.seen: list[tuple[str, str | None]] = []
 
     def api(self, path: str) -> object | None:
-        """What the API answers; None for what there is not."""
+        """Return the API response for a path, or None if it does not exist."""
         at = path.removeprefix("/api/datasets/someone/texts")
         if at == path:
             return None
@@ -54,7 +54,7 @@ class Hub:
 
 @pytest.fixture
 def hub() -> Iterator[tuple[Hub, str]]:
-    """The hub and its address."""
+    """The imitated Hub and its address."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -94,13 +94,13 @@ def hub() -> Iterator[tuple[Hub, str]]:
 
 
 def run(endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """`python -m jobs.run` by itself: the hub's client takes its address when it is imported."""
+    """Run `python -m jobs.run` in a new process, because the Hub client reads its address when it is imported."""
     environment = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_TELEMETRY": "1", "HF_HUB_OFFLINE": "0"}
     command = [sys.executable, "-m", "jobs.run", *arguments]
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
-def test_a_data_set_of_the_hub_is_labelled(hub: tuple[Hub, str], tmp_path: Path) -> None:
+def test_hub_dataset_is_labelled(hub: tuple[Hub, str], tmp_path: Path) -> None:
     served, endpoint = hub
     for part, texts in enumerate((TEXTS[:10], TEXTS[10:])):
         file = io.BytesIO()
@@ -121,7 +121,7 @@ def test_a_data_set_of_the_hub_is_labelled(hub: tuple[Hub, str], tmp_path: Path)
     assert rows[0]["version"] == hashlib.sha1(served.files["data/train-0.parquet"]).hexdigest()
 
 
-def test_the_hub_is_read_and_never_written_to(hub: tuple[Hub, str], tmp_path: Path) -> None:
+def test_hub_is_never_written_to(hub: tuple[Hub, str], tmp_path: Path) -> None:
     _, endpoint = hub
     (tmp_path / "a.txt").write_text("a line")
     folder = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "model")

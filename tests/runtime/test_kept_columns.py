@@ -1,4 +1,4 @@
-"""Columns that rows carry along: exactly as they were, whoever wrote the table; a damaged file costs no column."""
+"""--keep-columns: values are kept exactly for every writer of tables; a damaged file does not remove a column."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ from tests.decoded_units import decode_all
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint that labels texts."""
+    """A small text classification checkpoint."""
     return make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path_factory.mktemp("checkpoint"))
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """INPUT, empty."""
+    """An empty folder for INPUT."""
     (tmp_path / "in").mkdir()
     return tmp_path / "in"
 
@@ -52,7 +52,7 @@ def frozen(one: CheckedRun) -> Plan:
 
 
 def written(folder: Path, name: str, **options: Any) -> pa.ChunkedArray:
-    """A column as it stands in a part, by the way of a run without its model."""
+    """Return a kept column as it is written to a part, by the stages of a run without its model."""
     source = source_for("auto", SourceOptions(keep=(name,), **options))
     found = discover(str(folder), source)
     entries = list(found.entries)
@@ -88,7 +88,7 @@ def test_values_are_kept_exactly(folder: Path, name: str) -> None:
     pq.write_table(pa.table({"text": ["a", "b", "c"]} | {name: EXACT[name]}), folder / "a.parquet")
     found = written(folder, name).combine_chunks()
     expected = EXACT[name]
-    if pa.types.is_list_view(expected.type):  # which readers of Parquet do not know
+    if pa.types.is_list_view(expected.type):  # which Parquet readers do not support
         expected = pa.array(expected.to_pylist(), pa.list_(expected.type.value_type))
     assert found.cast(expected.type).equals(expected)
 
@@ -110,7 +110,7 @@ def test_strings_of_polars_and_lists_of_views_are_planned(folder: Path, texts: P
 
 
 @pytest.mark.parametrize("damaged", ["a.parquet", "c.parquet"])
-def test_a_damaged_file_costs_no_column(folder: Path, texts: Path, damaged: str) -> None:
+def test_damaged_file_does_not_remove_a_column(folder: Path, texts: Path, damaged: str) -> None:
     pq.write_table(pa.table({"text": ["a", "b"], "n": [1, 2]}), folder / "b.parquet")
     (folder / damaged).write_bytes(b"PAR1 cut short")
     one = checked(folder, texts, "n")
@@ -118,7 +118,7 @@ def test_a_damaged_file_costs_no_column(folder: Path, texts: Path, damaged: str)
     assert frozen(one).units == 3
 
 
-def test_a_file_may_hold_nothing_but_nulls_in_a_column_and_no_other_type(folder: Path, texts: Path) -> None:
+def test_column_may_be_all_null_in_one_file_but_not_of_another_type(folder: Path, texts: Path) -> None:
     pq.write_table(pa.table({"text": ["a"], "n": [1]}), folder / "a.parquet")
     pq.write_table(pa.table({"text": ["b"], "n": pa.nulls(1)}), folder / "b.parquet")
     one = checked(folder, texts, "n")
@@ -129,7 +129,7 @@ def test_a_file_may_hold_nothing_but_nulls_in_a_column_and_no_other_type(folder:
         frozen(one)
 
 
-def test_a_type_that_parquet_has_not_is_refused_before_any_work(folder: Path, texts: Path) -> None:
+def test_type_without_parquet_equivalent_is_refused_before_any_work(folder: Path, texts: Path) -> None:
     column = pc.run_end_encode(pa.array(["a", "a"]))
     datasets.Dataset.from_dict({"text": ["a", "b"]}).save_to_disk(str(folder))
     (data,) = folder.glob("data-*.arrow")

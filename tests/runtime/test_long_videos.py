@@ -1,4 +1,4 @@
-"""Videos of 1080p of one minute and of ten: spread over the pool, at their right times, in memory that does not grow.
+"""Videos of 1080p of one and ten minutes: spread over the replicas, with correct times, in constant memory.
 
 The long and the large ones are slow: some twenty minutes on two cores.
 """
@@ -31,7 +31,7 @@ SIZE, RATE, MINUTE = (1920, 1080), 25, 60
 CLIP = {"num_frames": 16, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 16, 32, 32]}
 MOST_BYTES = 2e9  # of one process
 
-# A driver of its own, so that its processes can be told from the tests'.
+# A separate driver process, so that its processes are distinct from those of the tests.
 _DRIVER = """
 import json, sys
 import ray
@@ -51,7 +51,7 @@ def minute(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def repeated(path: Path, times: int, target: Path) -> Path:
-    """The film so many times over, its packets as they are, but for sound that would overlap."""
+    """Repeat the video by copying its packets, except audio that would overlap."""
     with av.open(str(path)) as first, av.open(str(target), "w") as out:
         streams = {stream.index: out.add_stream_from_template(stream) for stream in first.streams}
         for turn in range(times):
@@ -69,7 +69,7 @@ def repeated(path: Path, times: int, target: Path) -> Path:
 
 
 class Watch:
-    """The most private memory of each process below this one: its share of all pages, less those of shared memory."""
+    """Measure the peak private memory of each child process: its proportional set size without shared memory."""
 
     def __init__(self) -> None:
         self.most: dict[str, int] = defaultdict(int)
@@ -91,14 +91,14 @@ class Watch:
                     rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
                     name = f"{' '.join(process.cmdline())[:40]} {process.pid}"
                 except (OSError, psutil.Error):
-                    continue  # it has just ended
+                    continue  # it ended meanwhile
                 kilobytes = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
                 private = 1024 * (kilobytes["Pss"] - kilobytes.get("Pss_Shmem", 0))
                 self.most[name] = max(self.most[name], private)
 
 
 def run(output: Path, **asked: Any) -> tuple[list[dict], dict[str, int]]:
-    """The rows of a run of its own, and the most private memory of each of its processes."""
+    """Run in a new process; return the rows and the peak private memory of each of its processes."""
     options = {"output": str(output), "replicas": 2, "dtype": "bfloat16", **asked}
     with Watch() as watch:
         subprocess.run([sys.executable, "-c", _DRIVER, json.dumps(options)], check=True, capture_output=True)
@@ -110,7 +110,7 @@ def run(output: Path, **asked: Any) -> tuple[list[dict], dict[str, int]]:
 
 
 def assert_small(most: dict[str, int], label: str) -> None:
-    """No process took too much; what they took is printed for who runs it with -s."""
+    """Assert that no process exceeded the limit, and print the peaks for `pytest -s`."""
     ranked = sorted(most.items(), key=lambda item: -item[1])
     print(f"{label}:", *(f"{size / 1e6:,.0f} MB {name}" for name, size in ranked[:5]), sep="\n  ")
     assert ranked[0][1] < MOST_BYTES
@@ -152,7 +152,7 @@ def test_flow_and_clips_of_a_long_video(minute: Path, tmp_path: Path, minutes: i
 
 
 @pytest.mark.slow
-def test_dense_flow_of_1080p_and_of_small_frames_reads_back_everywhere(tmp_path: Path) -> None:
+def test_dense_flow_of_1080p_and_small_frames_is_read_by_every_reader(tmp_path: Path) -> None:
     import datasets
     import duckdb
     import pandas
@@ -188,7 +188,7 @@ def test_dense_flow_of_1080p_and_of_small_frames_reads_back_everywhere(tmp_path:
             np.testing.assert_array_equal(read, expected, err_msg=reader)
 
 
-def test_reconstructions_open_again_and_their_quality_is_that_of_the_arrays(tmp_path: Path) -> None:
+def test_reconstructions_are_readable_with_the_quality_of_the_arrays(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     film = make_video(tmp_path / "in/m.mp4", seconds=1.28, size=(64, 64), audio_rate=48_000)
     with av.open(str(film)) as container:

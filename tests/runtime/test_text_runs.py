@@ -1,4 +1,4 @@
-"""Runs over texts from end to end: from lines and records, plain and compressed, on S3, against transformers."""
+"""Run text tasks end to end over lines and records, plain and compressed, on S3, and compare with transformers."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ RECORDS = [f"record [MASK] {number}" for number in range(10)]
 
 @pytest.fixture(scope="module")
 def texts(s3) -> str:
-    """A folder on S3 of 26 lines and ten records."""
+    """The URI of a folder on S3 with 26 lines and ten records."""
     uri = s3.bucket("texts")
     records = "".join(json.dumps({"n": 1, "body": text, "text": "another"}) + "\n" for text in RECORDS)
     files = {"in/a.txt": "\n".join(LINES).encode(), "in/b.jsonl.gz": gzip.compress(records.encode())}
@@ -37,7 +37,7 @@ def texts(s3) -> str:
 
 
 def rows(task: str, source: str, output: str, checkpoint: Path, **changes: object) -> list[dict]:
-    """The rows of a run, in order of parts."""
+    """Run, assert that nothing is quarantined, and return the rows in order of parts."""
     options = RunOptions(task=task, input=source, output=output, checkpoint=str(checkpoint), **changes)
     execute(options, console=Console(file=io.StringIO()))
     store = Store(output)
@@ -45,7 +45,7 @@ def rows(task: str, source: str, output: str, checkpoint: Path, **changes: objec
     return [row for key in store.keys("predictions/") for row in pq.read_table(io.BytesIO(store.read(key))).to_pylist()]
 
 
-def test_masks_in_lines_are_filled_as_transformers_fills_them(texts: str, tmp_path: Path, cluster: None) -> None:
+def test_masks_in_lines_are_filled_as_by_transformers(texts: str, tmp_path: Path, cluster: None) -> None:
     folder = make_checkpoint(MASKED_LM, small(MASKED_LM, max_position_embeddings=256), tmp_path / "model")
     found = rows("fill-mask", f"{texts}/in/*.txt", f"{texts}/filled", folder)
     assert [row["text"] for row in found] == LINES
@@ -62,7 +62,7 @@ def test_masks_in_lines_are_filled_as_transformers_fills_them(texts: str, tmp_pa
         np.testing.assert_allclose(np.reshape(scores, (-1, 5)), best.values.numpy(), rtol=1e-3)
 
 
-def test_records_are_labelled_as_transformers_labels_them(texts: str, tmp_path: Path, cluster: None) -> None:
+def test_records_are_labelled_as_by_transformers(texts: str, tmp_path: Path, cluster: None) -> None:
     folder = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "model")
     source = f"{texts}/in/b.jsonl.gz"
     found = rows("text-classification", source, str(tmp_path / "out"), folder, column="body", logits=True)
@@ -75,7 +75,7 @@ def test_records_are_labelled_as_transformers_labels_them(texts: str, tmp_path: 
         rows("text-classification", source, str(tmp_path / "out"), folder, logits=True)
 
 
-def test_options_that_mean_nothing_to_a_head_or_source_are_refused(tmp_path: Path, checkpoint: Path) -> None:
+def test_options_not_supported_for_a_head_or_source_are_refused(tmp_path: Path, checkpoint: Path) -> None:
     (tmp_path / "a.txt").write_text("a line")
     values = {"input": str(tmp_path), "output": str(tmp_path / "out")}
     masked = str(make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path / "model"))
