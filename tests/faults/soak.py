@@ -2,8 +2,8 @@
 
 `python -m tests.faults.soak --minutes 30 --seed 0`. Inputs are added before every start of a driver. Every 10 to 30
 seconds a load task, a replica, a write task or, less often, the driver is killed; then the same command runs again.
-After a last, undisturbed run every unit must be there once. Prints a table and a line of JSON; exits with 1 if a unit is
-lost or duplicated, or if a run ended unexpectedly.
+After a last, undisturbed run every unit must be there once. Prints a table and a line of JSON; exits with 1 if a unit
+is lost or duplicated, or if a run ended unexpectedly.
 """
 
 from __future__ import annotations

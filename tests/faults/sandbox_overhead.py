@@ -1,8 +1,8 @@
-"""What the guards cost where nothing goes wrong: `python -m tests.faults.open_guards`, some ten minutes.
+"""Measure what reading in a child process costs if nothing fails: `python -m tests.faults.sandbox_overhead`, 10 minutes.
 
-Photographs by a model so small that reading them is most of the work, each run over the same files: inputs read in a
-child process with its limits, and in the load task itself, taking turns. Units a second from a run's first receipt to
-its last, so without planning and starting.
+Runs over the same photographs with a model so small that reading takes most of the time, alternating between reading in
+a child process with limits and in the load task. The rate is in units per second from the first receipt to the last,
+without planning and start.
 """
 
 from __future__ import annotations
@@ -32,16 +32,16 @@ MODEL = "PerceiverForImageClassificationFourier"
 
 
 def put_photographs(folder: Path) -> None:
-    """JPEG files of 512 × 512, all of them different."""
+    """Write different JPEG files of 512 × 512 pixels."""
     folder.mkdir()
     sources = [Image.fromarray(getattr(data, name)()).convert("RGB") for name in ("astronaut", "coffee", "chelsea")]
     for number in range(FILES):
-        picture = sources[number % len(sources)].resize((512, 512)).rotate(number % 90)
-        picture.save(folder / f"{number:05d}.jpg", quality=90)
+        image = sources[number % len(sources)].resize((512, 512)).rotate(number % 90)
+        image.save(folder / f"{number:05d}.jpg", quality=90)
 
 
 def units_a_second(folder: Path, model: Path, output: Path, *, trusted: bool) -> float:
-    """Of one run."""
+    """Return the units per second of one run."""
     options = RunOptions(
         task="image-classification",
         input=str(folder),
@@ -57,7 +57,7 @@ def units_a_second(folder: Path, model: Path, output: Path, *, trusted: bool) ->
 
 
 def main() -> None:
-    """Both ways, TURNS times each."""
+    """Measure both ways, `TURNS` times each, and print a table and a line of JSON."""
     ray.init(address="local", log_to_driver=False, logging_level="ERROR", include_dashboard=False)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -65,11 +65,11 @@ def main() -> None:
         model = make_checkpoint(MODEL, small(MODEL), folder / "model")
         rates: dict[bool, list[float]] = {True: [], False: []}
         for turn in range(2 * (TURNS + 1)):
-            trusted = turn % 2 == (turn // 2) % 2  # who goes first changes, too
+            trusted = turn % 2 == (turn // 2) % 2  # alternate the order, too
             rate = units_a_second(folder / "in", model, folder / f"out{turn}", trusted=trusted)
-            if turn > 1:  # the first of each warms the machine
+            if turn > 1:  # the first run of each is warm-up
                 rates[trusted].append(rate)
-            Console(stderr=True).print(f"{'without' if trusted else 'with'} guards: {rate:.1f} units/s")
+            Console(stderr=True).print(f"{'without' if trusted else 'with'} sandbox: {rate:.1f} units/s")
     ray.shutdown()
     medians = {trusted: statistics.median(found) for trusted, found in rates.items()}
     table = Table("", "units/s, median", "least", "greatest")
