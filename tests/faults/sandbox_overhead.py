@@ -1,4 +1,4 @@
-"""Measure what reading in a child process costs if nothing fails: `python -m tests.faults.sandbox_overhead`, 10 minutes.
+"""Measure the cost of reading in a child process (ten minutes): `python -m tests.faults.sandbox_overhead`.
 
 Runs over the same photographs with a model so small that reading takes most of the time, alternating between reading in
 a child process with limits and in the load task. The rate is in units per second from the first receipt to the last,
