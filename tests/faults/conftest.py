@@ -136,7 +136,7 @@ def job(tmp_path: Path, checkpoint: Path, write_images: Callable[..., None]) -> 
         write_images(folder, range(count), damaged)
         source, output = str(folder), str(tmp_path / "out")
         if s3 is not None:
-            source, output = s3.bucket("pictures"), s3.bucket("labels") + "/run one"
+            source, output = s3.bucket("images"), s3.bucket("labels") + "/run one"
             for path in folder.iterdir():
                 s3.client.put_object(Bucket=source.removeprefix("s3://"), Key=path.name, Body=path.read_bytes())
         values = {"input": source, "output": output, "checkpoint": str(checkpoint), "shard_size": shard_size}

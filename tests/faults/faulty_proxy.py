@@ -174,8 +174,8 @@ def main() -> None:
     parser.add_argument("--rate", type=float, default=0.05, help="share of requests that fail")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--stall", type=float, default=3.0, help="seconds that a stalled request waits")
-    asked = parser.parse_args()
-    with FaultyProxy(asked.upstream, rate=asked.rate, seed=asked.seed, stall=asked.stall) as proxy:
+    arguments = parser.parse_args()
+    with FaultyProxy(arguments.upstream, rate=arguments.rate, seed=arguments.seed, stall=arguments.stall) as proxy:
         print(proxy.port, flush=True)
         sys.stdin.read()
 

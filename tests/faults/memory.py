@@ -44,7 +44,7 @@ class Life:
         count = len(self.samples)
         return [round(getattr(self.samples[max(0, count * part // 4 - 1)], size)) for part in (1, 2, 3, 4)]
 
-    def told(self) -> dict[str, Any]:
+    def summary(self) -> dict[str, Any]:
         """Return lifetime in minutes, first and last sizes in MB, and slopes in MB per hour or None."""
         counted = warm(self.samples)
         ends = {"first": counted[0], "last": counted[-1]} if counted else {}

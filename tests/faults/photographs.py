@@ -44,7 +44,7 @@ class Photographs:
 
 def _photograph(number: int) -> bytes:
     sources = (data.astronaut, data.coffee, data.chelsea)
-    picture = Image.fromarray(sources[number % len(sources)]()).convert("RGB").rotate(number).resize(SIZE)
+    image = Image.fromarray(sources[number % len(sources)]()).convert("RGB").rotate(number).resize(SIZE)
     file = io.BytesIO()
-    picture.save(file, "JPEG", quality=40)
+    image.save(file, "JPEG", quality=40)
     return file.getvalue()

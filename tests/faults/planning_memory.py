@@ -23,8 +23,8 @@ def main(folder: str, uri: str) -> None:
     with prepare_run(options) as ready:
         seconds, status = time.monotonic() - began, Path("/proc/self/status").read_text()
         peak = round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
-        told = {"seconds_without_imports": round(seconds, 1), "peak_mb": peak}
-        print(json.dumps(told | {"units": ready.plan.units, "shards": ready.plan.shards}), flush=True)
+        measured = {"seconds_without_imports": round(seconds, 1), "peak_mb": peak}
+        print(json.dumps(measured | {"units": ready.plan.units, "shards": ready.plan.shards}), flush=True)
 
 
 if __name__ == "__main__":

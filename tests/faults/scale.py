@@ -45,7 +45,7 @@ LEAVING = 120.0  # seconds until a driver must exit after SIGTERM
 
 def write_images(folder: Path, count: int, *, flat: bool = False) -> None:
     """Write files under the keys of the bucket, or all of them in one folder."""
-    originals = [folder.with_name(f"picture{number}") for number in range(DIFFERENT)]
+    originals = [folder.with_name(f"image{number}") for number in range(DIFFERENT)]
     for number, original in enumerate(originals):
         Image.new("RGB", (64, 64), (2 * number, 128, 128)).save(original, "JPEG")
     for number in range(count):
@@ -61,21 +61,21 @@ def peak(pid: int) -> float:
     return round(int(status.split("VmHWM:")[1].split()[0]) / 1024, 1)
 
 
-def plan(folder: Path, asked: argparse.Namespace) -> dict[str, Any]:
+def plan(folder: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     """Plan this many objects in a separate process."""
-    if asked.local or asked.flat:
-        write_images(folder / "in", asked.objects, flat=asked.flat)
+    if arguments.local or arguments.flat:
+        write_images(folder / "in", arguments.objects, flat=arguments.flat)
         return _planned(folder, str(folder / "in"), {})
-    with listing_server(asked.objects) as endpoint:
-        return _planned(folder, "s3://pictures", CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint})
+    with listing_server(arguments.objects) as endpoint:
+        return _planned(folder, "s3://images", CREDENTIALS | {"AWS_ENDPOINT_URL": endpoint})
 
 
 def _planned(folder: Path, uri: str, environment: dict[str, str]) -> dict[str, Any]:
     command = [sys.executable, "-m", "tests.faults.planning_memory", str(folder), uri]
     began = time.monotonic()
     with subprocess.Popen(command, env=os.environ | environment, stdout=subprocess.PIPE) as driver:
-        told = json.loads(driver.stdout.readline())
-        return {"seconds": round(time.monotonic() - began, 1), **told}
+        measured = json.loads(driver.stdout.readline())
+        return {"seconds": round(time.monotonic() - began, 1), **measured}
 
 
 def resume(folder: Path, shards: int) -> dict[str, Any]:
@@ -96,16 +96,16 @@ def resume(folder: Path, shards: int) -> dict[str, Any]:
     command = [sys.executable, "-m", "jobs.run", options.task, options.input, options.output, "--shard-size", "1"]
     command += ["--checkpoint", options.checkpoint, "--address", "local"]
     began = time.monotonic()
-    with (folder / "said").open("wb") as said:
-        driver = subprocess.Popen(command, env=os.environ | points.environment, stderr=said)
+    with (folder / "stderr").open("wb") as stderr:
+        driver = subprocess.Popen(command, env=os.environ | points.environment, stderr=stderr)
     try:
         wait_for(lambda: bool(points.taken("predict.begin")), driver)
-        told = {"seconds": round(time.monotonic() - began, 1), "peak_mb": peak(driver.pid)}
+        measured = {"seconds": round(time.monotonic() - began, 1), "peak_mb": peak(driver.pid)}
     finally:
         driver.terminate()
         driver.wait(LEAVING)
         points.clear()
-    return told | {"said": Path(folder, "said").read_text().splitlines()[:1]}
+    return measured | {"stderr": Path(folder, "stderr").read_text().splitlines()[:1]}
 
 
 def run(folder: Path, units: int) -> dict[str, Any]:
@@ -150,16 +150,16 @@ def main() -> None:
     parser.add_argument("--flat", action="store_true", help="put all files into one folder")
     parser.add_argument("--shards", type=int, default=100_000)
     parser.add_argument("--units", type=int, default=10_000)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="scale-") as name:
         folder = Path(name)
         make_checkpoint(FOURIER, small(FOURIER), folder / "model")
-        told = {
-            "plan": lambda: plan(folder, asked),
-            "resume": lambda: resume(folder, asked.shards),
-            "run": lambda: run(folder, asked.units),
-        }[asked.what]()
-    print(json.dumps(told))
+        measured = {
+            "plan": lambda: plan(folder, arguments),
+            "resume": lambda: resume(folder, arguments.shards),
+            "run": lambda: run(folder, arguments.units),
+        }[arguments.what]()
+    print(json.dumps(measured))
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ class Soak:
         self.driver: subprocess.Popen[bytes] | None = None
         self.kills: Counter[str] = Counter()
         self.ends: Counter[str] = Counter()
-        self.words: list[str] = []  # output of runs that failed without being killed
+        self.messages: list[str] = []  # output of runs that failed without being killed
         self.life = min(480.0, 20 * minutes)  # seconds that the inputs of a run should last
         self.batch = int(2 * self.life)  # number of inputs of the first run
         self.console = Console(stderr=True)
@@ -77,9 +77,9 @@ class Soak:
         command += ["--checkpoint", str(self.folder / "model"), "--replicas", "2", "--shard-size", str(SHARD)]
         command += ["--max-quarantine", "1", "--address", "local"]
         ours = self.points.environment | {"AWS_ENDPOINT_URL": endpoint, "RAY_TMPDIR": str(self.folder)}
-        with Path(self.folder, "said").open("wb") as said:
-            told = {"stdout": subprocess.DEVNULL, "stderr": said}
-            self.driver = subprocess.Popen(command, env=os.environ | ours, **told)
+        with Path(self.folder, "stderr").open("wb") as stderr:
+            streams = {"stdout": subprocess.DEVNULL, "stderr": stderr}
+            self.driver = subprocess.Popen(command, env=os.environ | ours, **streams)
         return self.driver
 
     def finish(self, endpoint: str) -> None:
@@ -104,7 +104,7 @@ class Soak:
         while not killed and time.monotonic() < until and driver.poll() is None:
             kind = self.chance.choices(list(KINDS), list(KINDS.values()))[0]
             killed = self._killed(driver, kind)
-            self.kills[kind if killed else "nobody there"] += 1
+            self.kills[kind if killed else "no process found"] += 1
             self.console.print(f"{time.strftime('%H:%M:%S')} {kind} {'killed' if killed else 'not found'}")
 
     def _killed(self, driver: subprocess.Popen[bytes], kind: str) -> bool:
@@ -121,8 +121,8 @@ class Soak:
             end = "late"
         self.ends[end] += 1
         if end not in ("0", str(KILLED)):
-            said = " ".join(Path(self.folder, "said").read_text(errors="replace").split())
-            self.words.append(f"{end}: {said[-1000:]}")
+            stderr = " ".join(Path(self.folder, "stderr").read_text(errors="replace").split())
+            self.messages.append(f"{end}: {stderr[-1000:]}")
         self.console.print(f"{time.strftime('%H:%M:%S')} the run ended with {end}")
         self.clear()
 
@@ -161,9 +161,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Runs over a store that fails, with processes killed all the while.")
     parser.add_argument("--minutes", type=float, default=30.0)
     parser.add_argument("--seed", type=int, default=0)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # unwinds the blocks, which cleans up
-    sys.exit(0 if soak(asked.minutes, asked.seed) else 1)
+    sys.exit(0 if soak(arguments.minutes, arguments.seed) else 1)
 
 
 if __name__ == "__main__":

@@ -39,9 +39,9 @@ def report(
         "segments": len(read_segments(output)),
         "shards": sum(segment.shards for segment in read_segments(output)),
         **units,
-        "memory": [life.told() for life in lives if life.kind in KINDS],  # not replicas, which are killed too often
+        "memory": [life.summary() for life in lives if life.kind in KINDS],  # not replicas, which are killed too often
         "slopes": {f"{kind}_{size}": slope(_of(lives, kind), size) for kind in KINDS for size in SIZES},
-        "said": run.words,
+        "messages": run.messages,
     }
     show(found)
     print(json.dumps(found), flush=True)
@@ -84,8 +84,8 @@ def show(found: Mapping[str, Any]) -> None:
         memory.add_row(f"{life['kind']} {life['pid']}", str(life["minutes"]), own, slopes[0], pss, slopes[1])
     console = Console(width=120)
     console.print(table, memory)
-    for word in found["said"]:
-        console.print(word, markup=False, highlight=False)
+    for message in found["messages"]:
+        console.print(message, markup=False, highlight=False)
 
 
 def _words(value: Any) -> str:

@@ -109,9 +109,7 @@ def test_unreadable_images_are_quarantined_alone(
     found = run("image-classification", checkpoint, tmp_path / "in", logits=True, shard_size=5)
     assert found.rows.keys() == good.keys()
     assert found.quarantined.keys() == bad.keys()
-    expected = reference_outputs.image_logits(
-        checkpoint, [np.ascontiguousarray(picture) for _, picture in good.values()]
-    )
+    expected = reference_outputs.image_logits(checkpoint, [np.ascontiguousarray(image) for _, image in good.values()])
     for name, logits in zip(good, expected, strict=True):
         np.testing.assert_allclose(found.rows[name]["logits"], logits, atol=1e-4 * np.ptp(expected), err_msg=name)
     for name, (_, expected_text) in bad.items():

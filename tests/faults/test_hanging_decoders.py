@@ -64,10 +64,10 @@ def test_samples_that_harm_the_decoder_are_quarantined_alone(
     run: Run, read_with: Any, checkpoint: Path, write_images: Any, tmp_path: Path
 ) -> None:
     read_with(harmful_units.HARMFUL_TAR)
-    write_images(tmp_path / "pictures", range(10))
+    write_images(tmp_path / "images", range(10))
     (tmp_path / "in").mkdir()
     with tarfile.open(tmp_path / "in/a.tar", "w") as archive:
-        for path in sorted((tmp_path / "pictures").iterdir()):
+        for path in sorted((tmp_path / "images").iterdir()):
             does = {"0003": "-crash", "0006": "-hog"}.get(path.stem, "")
             member = tarfile.TarInfo(f"{path.stem}{does}{path.suffix}")
             member.size = path.stat().st_size

@@ -78,11 +78,11 @@ def test_paths_in_tables_cannot_leave_the_input_or_contact_a_server(
     run: Run, checkpoint: Path, tmp_path: Path, listener: tuple[str, list[str]]
 ) -> None:
     address, requests = listener
-    picture = png(photograph(1))
-    (tmp_path / "secret.png").write_bytes(picture)
+    image = png(photograph(1))
+    (tmp_path / "secret.png").write_bytes(image)
     folder = tmp_path / "in"
     folder.mkdir()
-    (folder / "good.png").write_bytes(picture)
+    (folder / "good.png").write_bytes(image)
     (folder / "vector.png").write_text(
         f'<svg xmlns="http://www.w3.org/2000/svg"><image href="http://{address}/a.png"/></svg>'
     )
@@ -110,14 +110,14 @@ def test_paths_in_tables_cannot_leave_the_input_or_contact_a_server(
     assert requests == []
     assert set(found.rows) == {"good.png", "b.csv#7", "c.jsonl#0", "d.parquet#0"}
     bad = [unit for name, unit in found.quarantined.items() if name.startswith("d.parquet#")]
-    words = [
+    messages = [
         "an SVG file is not an image",
         "a PostScript (EPS) file is not an image",
         *["is not a path of a file in the folder"] * 2,
     ]
-    words += ["is an absolute path", *["is a URI: only files in INPUT are read"] * 2, "nothing there", "is a URI"]
-    words += ["is not a path of a file in the folder"] * 2
-    for unit, expected in zip(bad, words, strict=True):
+    messages += ["is an absolute path", *["is a URI: only files in INPUT are read"] * 2, "nothing there", "is a URI"]
+    messages += ["is not a path of a file in the folder"] * 2
+    for unit, expected in zip(bad, messages, strict=True):
         assert expected in unit["message"]
     assert [len(found.reasons(key)) for key in ("b.csv", "c.jsonl", "d.parquet")] == [10, 11, 11]
 
@@ -129,7 +129,7 @@ def test_scripts_inside_tables_and_archives_are_not_run(
     scripts = {
         "eps": encoded(Image.fromarray(photograph(1)), "EPS"),
         "svg": f'<svg xmlns="http://www.w3.org/2000/svg"><image href="http://{address}/a.png"/></svg>'.encode(),
-        **{name: words.format(address=address, folder=tmp_path).encode() for name, words in SCRIPTS.items()},
+        **{name: script.format(address=address, folder=tmp_path).encode() for name, script in SCRIPTS.items()},
     }
     good = png(photograph(1))
     (tmp_path / "in").mkdir()
@@ -152,8 +152,8 @@ def test_planning_opens_nothing_that_a_file_names(
     extensions = (".m3u8", ".sdp", ".ffconcat", ".mp4", ".ts")
     make_video(tmp_path / "secret.ts")
     (tmp_path / "in").mkdir()
-    for number, (words, extension) in enumerate(zip(SCRIPTS.values(), extensions, strict=True)):
-        (tmp_path / f"in/{number}{extension}").write_text(words.format(address=address, folder=tmp_path))
+    for number, (script, extension) in enumerate(zip(SCRIPTS.values(), extensions, strict=True)):
+        (tmp_path / f"in/{number}{extension}").write_text(script.format(address=address, folder=tmp_path))
     places = {"input": str(tmp_path / named), "output": str(tmp_path / "out"), "checkpoint": str(checkpoints(FLOW))}
     known = estimate(RunOptions(task="optical-flow", input_format="video", fps=5.0, **places))
     assert requests == []

@@ -97,7 +97,7 @@ def test_mutated_images(run: Run, checkpoint: Path, tmp_path: Path, count: int) 
 @some_or_many
 def test_mutated_videos(run: Run, checkpoints, tmp_path: Path, count: int) -> None:
     kinds = ("mp4", "mkv", "webm", "avi", "ts")
-    videos = {kind: make_video(tmp_path / f"film.{kind}", 0.6, (24, 16)).read_bytes() for kind in kinds}
+    videos = {kind: make_video(tmp_path / f"video.{kind}", 0.6, (24, 16)).read_bytes() for kind in kinds}
     keys = put_mutated(tmp_path / "in", videos, count, mutate_from(videos))
     found = run("optical-flow", checkpoints(FLOW), tmp_path / "in", fps=5.0)
     assert_accounted_for(found, keys)
@@ -124,7 +124,7 @@ def with_mutated_audio(data: bytes, seed: int) -> bytes:
 @some_or_many
 def test_mutated_audio_tracks(run: Run, checkpoints, tmp_path: Path, count: int) -> None:
     videos = {
-        kind: make_video(tmp_path / f"film.{kind}", 0.6, (24, 16), audio_rate=48_000, audio_codec=codec).read_bytes()
+        kind: make_video(tmp_path / f"video.{kind}", 0.6, (24, 16), audio_rate=48_000, audio_codec=codec).read_bytes()
         for kind, codec in AUDIO.items()
     }
     anywhere = mutate_from(videos)

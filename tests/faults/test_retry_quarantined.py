@@ -45,8 +45,8 @@ def failing_head(monkeypatch: pytest.MonkeyPatch) -> None:
     """Make runs use `FailOnMarkedTexts` until the test ends or undoes the patch."""
     head_for = checks.head_for
 
-    def failing(*given: Any) -> Any:
-        head = FailOnMarkedTexts(head_for(*given))
+    def failing(*arguments: Any) -> Any:
+        head = FailOnMarkedTexts(head_for(*arguments))
         del head.transform  # use the method of the class
         return head
 
@@ -55,10 +55,10 @@ def failing_head(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def run_once(tmp_path: Path, cluster: None) -> Callable[..., Summary]:
-    def once(task: str, checkpoint: Path, **asked: Any) -> Summary:
-        given = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "max_quarantine": 1.0} | asked
-        options = RunOptions(task=task, checkpoint=str(checkpoint), **given)
-        return execute(options, console=Console(file=io.StringIO()))
+    def once(task: str, checkpoint: Path, **options: Any) -> Summary:
+        places = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "max_quarantine": 1.0} | options
+        run_options = RunOptions(task=task, checkpoint=str(checkpoint), **places)
+        return execute(run_options, console=Console(file=io.StringIO()))
 
     return once
 

@@ -112,7 +112,7 @@ def test_cluster_address_is_reported_without_its_password(
 REFUSED = {
     "a token that expired": refusal(400, "ExpiredToken", "The provided token has expired:"),
     "a signature that does not match": refusal(403, "SignatureDoesNotMatch", "You signed"),
-    "a key that nobody knows": refusal(403, "InvalidAccessKeyId", "The AWS Access Key Id does not exist, of"),
+    "an unknown key": refusal(403, "InvalidAccessKeyId", "The AWS Access Key Id does not exist, of"),
     "a bucket that is not there": refusal(404, "NoSuchBucket", "No bucket for"),
     "a store that is down for ever": refusal(503, "SlowDown", "Please slow down"),
 }

@@ -126,7 +126,7 @@ def test_a_run_that_is_refused_in_the_middle_leaves_no_secret(command: Command, 
     command.arguments[1] = f"s3://{bucket}/in"
     refuse = refusal(403, "AccessDenied", "You are not allowed to read with")
     with PasswordProxy(
-        s3.endpoint, lambda asked: refuse(asked) if asked.path.endswith("5.png") else None
+        s3.endpoint, lambda request: refuse(request) if request.path.endswith("5.png") else None
     ) as password_proxy:
         printed = command.run(1, **password_proxy.variables)
     assert "You are not allowed to read with *** (AccessDenied)" in printed

@@ -51,7 +51,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     photographs = [
         Image.fromarray(take()) for take in (skimage.data.astronaut, skimage.data.chelsea, skimage.data.coffee)
     ]
-    root, chance = tmp_path_factory.mktemp("pictures"), random.Random(7)
+    root, chance = tmp_path_factory.mktemp("images"), random.Random(7)
     damaged = set(chance.sample(range(COUNT), DAMAGED))
     for number in range(COUNT):
         path = root / f"{number % 7}" / f"photo {number:04d}.{'jpg' if number % 3 else 'png'}"

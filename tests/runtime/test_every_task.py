@@ -173,7 +173,7 @@ def image_files(folder: Path, images: list[np.ndarray]) -> dict[str, bytes]:
         **lines_of({"image": keys}),
         "d.parquet": parquet({"image": structs}),
         "e.tar": archive({f"{at:03d}.png": each for at, each in enumerate(data)}),
-        **saved_dataset({"image": structs}, features, folder / "pictures"),
+        **saved_dataset({"image": structs}, features, folder / "images"),
     }
 
 
@@ -320,7 +320,7 @@ def test_feature_extraction_of_texts_and_images(place: Place, checkpoints, tmp_p
         assert_near([np.reshape(row["latents"], (row["num_latents"], row["d_latents"])) for row in found], expected)
     images = [photograph(number) for number in range(UNITS)]
     source = Place(f"{place.uri}/vision", place.devices).put(image_files(tmp_path / "vision", images))
-    rows = place.run("feature-extraction", vision, source, "pictures", **options)
+    rows = place.run("feature-extraction", vision, source, "images", **options)
     expected = reference_outputs.image_latents(vision, images)
     for found in by_source(rows, "png", *TABLES).values():
         assert_near([row["embedding"] for row in found], expected.mean(axis=1))

@@ -97,14 +97,14 @@ class Watch:
                 self.most[name] = max(self.most[name], private)
 
 
-def run(output: Path, **asked: Any) -> tuple[list[dict], dict[str, int]]:
+def run(output: Path, **changes: Any) -> tuple[list[dict], dict[str, int]]:
     """Run in a new process; return the rows and the peak private memory of each of its processes."""
-    options = {"output": str(output), "replicas": 2, "dtype": "bfloat16", **asked}
+    options = {"output": str(output), "replicas": 2, "dtype": "bfloat16", **changes}
     with Watch() as watch:
         subprocess.run([sys.executable, "-c", _DRIVER, json.dumps(options)], check=True, capture_output=True)
     store = Store(str(output))
     assert list(store.keys("quarantine/")) == []
-    columns = asked.pop("columns", None)
+    columns = changes.pop("columns", None)
     tables = [pq.read_table(io.BytesIO(store.read(key)), columns=columns) for key in store.keys("predictions/")]
     return [row for table in tables for row in table.to_pylist()], watch.most
 
@@ -121,9 +121,9 @@ def assert_small(most: dict[str, int], label: str) -> None:
 def test_flow_and_clips_of_a_long_video(minute: Path, tmp_path: Path, minutes: int) -> None:
     folder = tmp_path / "in"
     folder.mkdir()
-    film = repeated(minute, minutes, folder / "film.mp4") if minutes > 1 else folder / "film.mp4"
+    video = repeated(minute, minutes, folder / "video.mp4") if minutes > 1 else folder / "video.mp4"
     if minutes == 1:
-        film.write_bytes(minute.read_bytes())
+        video.write_bytes(minute.read_bytes())
     seconds = minutes * MINUTE
     flow = make_checkpoint(FLOW, small(FLOW, train_size=[368, 496]), tmp_path / "flow")
     started = time.monotonic()
@@ -142,8 +142,8 @@ def test_flow_and_clips_of_a_long_video(minute: Path, tmp_path: Path, minutes: i
 
     model = make_checkpoint(MULTIMODAL, small(MULTIMODAL, **CLIP), tmp_path / "multimodal")
     started = time.monotonic()
-    asked = {"task": "multimodal-autoencoding", "input": str(folder), "checkpoint": str(model), "clip_stride": 10}
-    rows, most = run(tmp_path / "clips", **asked)
+    changes = {"task": "multimodal-autoencoding", "input": str(folder), "checkpoint": str(model), "clip_stride": 10}
+    rows, most = run(tmp_path / "clips", **changes)
     starts = [10 * k for k in range(seconds // 10)]
     assert [row["start_seconds"] for row in rows] == pytest.approx(starts, abs=0.04)
     assert [row["end_seconds"] for row in rows] == pytest.approx([start + 0.64 for start in starts], abs=0.04)
@@ -162,8 +162,8 @@ def test_dense_flow_of_1080p_and_small_frames_is_read_by_every_reader(tmp_path: 
     make_video(tmp_path / "in/large.mp4", seconds=0.08, size=SIZE)
     make_video(tmp_path / "in/small.mp4", seconds=0.08, size=(200, 150))
     flow = make_checkpoint(FLOW, small(FLOW, train_size=[368, 496]), tmp_path / "flow")
-    asked = {"task": "optical-flow", "input": str(tmp_path / "in"), "checkpoint": str(flow), "replicas": 1}
-    rows, most = run(tmp_path / "out", **asked)
+    changes = {"task": "optical-flow", "input": str(tmp_path / "in"), "checkpoint": str(flow), "replicas": 1}
+    rows, most = run(tmp_path / "out", **changes)
     assert_small(most, "dense flow")
     assert [(row["height"], row["width"]) for row in rows] == [(1080, 1920), (150, 200)]
     values = [np.array(row["flow"], np.float16).reshape(row["height"], row["width"], 2) for row in rows]
@@ -190,13 +190,13 @@ def test_dense_flow_of_1080p_and_small_frames_is_read_by_every_reader(tmp_path: 
 
 def test_reconstructions_are_readable_with_the_quality_of_the_arrays(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
-    film = make_video(tmp_path / "in/m.mp4", seconds=1.28, size=(64, 64), audio_rate=48_000)
-    with av.open(str(film)) as container:
+    video = make_video(tmp_path / "in/m.mp4", seconds=1.28, size=(64, 64), audio_rate=48_000)
+    with av.open(str(video)) as container:
         frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
     assert [number_of(frame) for frame in frames] == list(range(32))
     model = make_checkpoint(MULTIMODAL, small(MULTIMODAL, **CLIP), tmp_path / "multimodal")
-    asked = {"task": "multimodal-autoencoding", "checkpoint": str(model), "arrays": True, "dtype": "float32"}
-    rows, _ = run(tmp_path / "out", input=str(tmp_path / "in"), replicas=1, **asked)
+    changes = {"task": "multimodal-autoencoding", "checkpoint": str(model), "arrays": True, "dtype": "float32"}
+    rows, _ = run(tmp_path / "out", input=str(tmp_path / "in"), replicas=1, **changes)
     from pipeline.heads.clip_inputs import reduce_frame
 
     read = np.stack([reduce_frame(frame, height=32, width=32) for frame in frames]).reshape(2, -1) / 255
@@ -207,7 +207,7 @@ def test_reconstructions_are_readable_with_the_quality_of_the_arrays(tmp_path: P
             shown = list(video.decode(video=0))
             assert (len(shown), video.streams.video[0].average_rate) == (16, Fraction(25))
             assert (shown[0].width, shown[0].height) == (32, 32)
-        with av.open(io.BytesIO(row["audio"]["bytes"])) as sound:
-            heard = np.concatenate([frame.to_ndarray().reshape(-1) for frame in sound.decode(audio=0)])
-            assert (sound.streams.audio[0].rate, heard.shape) == (48_000, (30_720,))
-        np.testing.assert_allclose(heard / 2**15, row["samples"], atol=1 / 2**15)
+        with av.open(io.BytesIO(row["audio"]["bytes"])) as audio:
+            samples = np.concatenate([frame.to_ndarray().reshape(-1) for frame in audio.decode(audio=0)])
+            assert (audio.streams.audio[0].rate, samples.shape) == (48_000, (30_720,))
+        np.testing.assert_allclose(samples / 2**15, row["samples"], atol=1 / 2**15)
