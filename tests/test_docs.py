@@ -155,11 +155,11 @@ def test_the_example_of_a_source_runs(written, tmp_path: Path, monkeypatch: pyte
 
 
 def test_outputs_are_read_as_documented(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, pictures: Path, cluster: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, image_folder: Path, cluster: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    options = {"task": "image-classification", "input": str(pictures), "checkpoint": str(checkpoint)}
+    options = {"task": "image-classification", "input": str(image_folder), "checkpoint": str(checkpoint)}
     summary = execute(RunOptions(output="labels", **options), console=Console(file=io.StringIO()))
     page = ROOT / "docs/outputs.md"
     for block in code_blocks(page, "python"):
