@@ -82,7 +82,7 @@ class RecordSource(FileSource):
                 yield entry
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:
-        """Return the schema of the kept columns of one file; empty if none is kept or the file is damaged."""
+        """Return the schema of the kept columns of one file; empty if none is kept or a typed table is damaged."""
         return self.reader.kept(store, entry, self.request) if self.request.options.keep else pa.schema([])
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
