@@ -31,6 +31,8 @@ def latents_request(source: str, options: SourceOptions) -> RecordRequest:
         if (value := getattr(options, name)) and value != default:
             raise ValueError(f"{name} ({value!r}) is not supported for {source}: no input is read")
     identity = {name: name for name in IDENTITY}
+    # The task's own medium was read and encoded by the earlier run.
+    options = replace(options, medium="latents")
     return RecordRequest(options=options, medium_columns=options.columns, identity=identity)
 
 
