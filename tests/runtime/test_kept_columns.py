@@ -137,7 +137,7 @@ def test_type_without_parquet_equivalent_is_refused_before_any_work(folder: Path
     with pa.OSFile(str(data), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
         stream.write_table(table)
     with pytest.raises(
-        AccessError, match=r"arrow: column 'runs' holds run_end_encoded<.*which Parquet does not support"
+        AccessError, match=r"arrow: column 'runs' has the type run_end_encoded<.*which Parquet does not support"
     ):
         checked(folder, texts, "runs")
     assert list(Store(str(folder.parent / "out")).keys()) == []
