@@ -83,9 +83,8 @@ def command(
 
 
 def _bench_engine(tasks: list[str], *, as_json: bool, **options: Any) -> None:
-    from pipeline.benchmark.engine import bench_all
+    from pipeline.benchmark.engine import BenchOptions, bench_all
     from pipeline.benchmark.tables import engine_table, tokenizer_line
-    from pipeline.benchmark.timing import BenchOptions
     from pipeline.benchmark.tokenizer import bench_tokenizer
     from pipeline.reference.published_configs import SHAPES
 

@@ -1,4 +1,4 @@
-"""What plain scripts share: transformers' models in a class, and reading their inputs as its documentation does."""
+"""Parts of the plain scripts: transformers' models, and reading of inputs as in its documentation."""
 
 from __future__ import annotations
 
@@ -18,40 +18,40 @@ import torch
 from torch.nn import functional as F
 from transformers import PerceiverConfig
 
-from pipeline.benchmark.monitor import note
+from pipeline.benchmark.monitor import append
 from pipeline.reference import transformers_model
 from pipeline.reference.parity import spread_chunks
 
 Batch: TypeAlias = dict[str, Any]
 
-_PIXELS = 20.0  # of one unit of flow
-_FPS = 25  # of the clips that the published model learned from
+_PIXELS_PER_UNIT = 20.0  # of the model's flow
+_FPS = 25  # of the clips that the published model was trained on
 
 
 class Predictor(ABC):
-    """transformers' model, in a process that holds it."""
+    """A transformers model with its inference code."""
 
     def __init__(self, *, checkpoint: str, dtype: str, device: str, threads: int) -> None:
-        # Ray gives an actor of one CPU one thread: nobody would leave it at that.
+        # Ray limits an actor of one CPU to one thread, which no user would keep.
         torch.set_num_threads(threads)
         self.model = transformers_model.load(Path(checkpoint), dtype=getattr(torch, dtype), device=device)
 
     @abstractmethod
     def __call__(self, batch: Batch) -> Batch:
-        """Columns of inputs to columns of outputs."""
+        """Predict columns of outputs from columns of inputs."""
 
     def tensor(self, values: np.ndarray) -> torch.Tensor:
-        """A copy on the device, in the model's dtype where it is not of bytes."""
+        """Copy values to the device; floating-point values in the model's dtype."""
         tensor = torch.tensor(values, device=self.model.device)
         return tensor.to(self.model.dtype) if tensor.is_floating_point() else tensor
 
 
 class ImagePredictor(Predictor):
-    """Labels of pixels."""
+    """Image classification."""
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Batch:
-        """{"pixels": float32 [B, 3, H, W]} to the best label of each picture."""
+        """Predict the best label of {"pixels": float32 [B, 3, H, W]}."""
         best = self.model(inputs=self.tensor(batch["pixels"])).logits.float().softmax(dim=-1).max(dim=-1)
         ids = best.indices.cpu().numpy()
         labels = [self.model.config.id2label[int(number)] for number in ids]
@@ -59,18 +59,18 @@ class ImagePredictor(Predictor):
 
 
 class FlowPredictor(Predictor):
-    """Flow between two frames of the size that the model was trained at."""
+    """Optical flow between two frames of the model's training size."""
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Batch:
-        """{"frames": uint8 [B, 2, H, W, 3]} to float16 [B, H, W, 2] in pixels."""
+        """Predict flow, float16 [B, H, W, 2] in pixels, of {"frames": uint8 [B, 2, H, W, 3]}."""
         frames = self.tensor(batch["frames"]).permute(0, 1, 4, 2, 3).float() / 255 * 2 - 1
-        flow = self.model(inputs=_patches(frames).to(self.model.dtype)).logits.float() * _PIXELS
+        flow = self.model(inputs=_patches(frames).to(self.model.dtype)).logits.float() * _PIXELS_PER_UNIT
         return {"path": batch["path"], "frame_index": batch["frame_index"], "flow": flow.half().cpu().numpy()}
 
 
 class ClipPredictor(Predictor):
-    """A clip rebuilt pass by pass, as transformers' documentation does it; `chunks`: of its 128 passes how many."""
+    """Reconstruction of clips in chunks, as in transformers' documentation. `chunks`: how many of the 128."""
 
     def __init__(self, *, chunks: int | None, **named: Any) -> None:
         super().__init__(**named)
@@ -79,7 +79,7 @@ class ClipPredictor(Predictor):
 
     @torch.inference_mode()
     def __call__(self, batch: Batch) -> Batch:
-        """{"frames": uint8 [B, T, h, w, 3], "samples": float32 [B, S]} to pixels, samples and the label."""
+        """Reconstruct {"frames": uint8 [B, T, h, w, 3], "samples": float32 [B, S]}, and predict the label."""
         image = (self.tensor(batch["frames"]).permute(0, 1, 4, 2, 3).float() / 255).to(self.model.dtype)
         label = image.new_zeros(len(image), self.model.config.num_labels)
         inputs = {"image": image, "audio": self.tensor(batch["samples"])[..., None], "label": label}
@@ -95,34 +95,34 @@ class ClipPredictor(Predictor):
 
 
 def preprocess_images(batch: Batch, processor: Any) -> Batch:
-    """Pixels as the checkpoint's own processor makes them."""
+    """Transform images with the checkpoint's processor."""
     pixels = processor(list(batch["image"]), return_tensors="np").pixel_values
     return {"path": batch["path"], "pixels": np.asarray(pixels, np.float32)}
 
 
 def preprocess_pairs(batch: Batch, size: tuple[int, int]) -> Iterator[Batch]:
-    """Each frame of the films with the next one; ValueError where they are not of the model's size."""
+    """Yield each frame of the videos with the next one. ValueError if they have another size than the model."""
     for path, content in zip(batch["path"], batch["bytes"], strict=True):
-        with av.open(io.BytesIO(content), "r") as film:
+        with av.open(io.BytesIO(content), "r") as video:
             last = None
-            for number, frame in enumerate(film.decode(video=0)):
+            for number, frame in enumerate(video.decode(video=0)):
                 pixels = frame.to_ndarray(format="rgb24")
                 if pixels.shape[:2] != size:
-                    raise ValueError(f"{path}: frames of {pixels.shape[:2]} are no tile of {size}")
+                    raise ValueError(f"{path}: the size of its frames is {pixels.shape[:2]}, the model needs {size}")
                 if last is not None:
                     yield {"path": [path], "frame_index": [number - 1], "frames": np.stack([last, pixels])[None]}
                 last = pixels
 
 
 def preprocess_clips(batch: Batch, config: PerceiverConfig) -> Iterator[Batch]:
-    """One clip after another of the films, whole ones only."""
+    """Yield the complete clips of the videos."""
     count, per_frame = config.num_frames, config.audio_samples_per_frame
     height, width = config.output_shape[2:]
     for path, content in zip(batch["path"], batch["bytes"], strict=True):
-        with av.open(io.BytesIO(content), "r") as film:
-            shown = film.decode(video=0)
-            frames = np.stack([frame.to_ndarray(format="rgb24", width=width, height=height) for frame in shown])
-        samples = _sound(content, per_frame * _FPS, len(frames) * per_frame)
+        with av.open(io.BytesIO(content), "r") as video:
+            decoded = video.decode(video=0)
+            frames = np.stack([frame.to_ndarray(format="rgb24", width=width, height=height) for frame in decoded])
+        samples = _audio(content, per_frame * _FPS, len(frames) * per_frame)
         for number in range(len(frames) // count):
             yield {
                 "path": [path],
@@ -132,37 +132,37 @@ def preprocess_clips(batch: Batch, config: PerceiverConfig) -> Iterator[Batch]:
             }
 
 
-def _sound(content: bytes, rate: int, length: int) -> np.ndarray:
-    """float32 [length], one channel; zeros behind where there is less."""
+def _audio(content: bytes, rate: int, length: int) -> np.ndarray:
+    """Return one audio channel, float32 [length], padded with zeros at the end."""
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=rate)
-    with av.open(io.BytesIO(content), "r") as film:
-        heard = [part for frame in film.decode(audio=0) for part in resampler.resample(frame)]
-    parts = [part.to_ndarray()[0] for part in [*heard, *resampler.resample(None)]]
+    with av.open(io.BytesIO(content), "r") as video:
+        resampled = [part for frame in video.decode(audio=0) for part in resampler.resample(frame)]
+    parts = [part.to_ndarray()[0] for part in [*resampled, *resampler.resample(None)]]
     samples = np.concatenate(parts)[:length]
     return np.pad(samples, (0, length - len(samples))).astype(np.float32)
 
 
 def _patches(frames: torch.Tensor) -> torch.Tensor:
-    """[B, 2, 27, H, W] of frames [B, 2, 3, H, W]: each pixel with its neighbours; kernel row, column, colour."""
+    """Return each pixel with its neighbors, [B, 2, 27, H, W] (kernel row, column, color), of frames [B, 2, 3, H, W]."""
     batch, _, _, height, width = frames.shape
-    patches = F.unfold(frames.flatten(0, 1), kernel_size=3, padding=1)  # colour, kernel row, kernel column
+    patches = F.unfold(frames.flatten(0, 1), kernel_size=3, padding=1)  # color, kernel row, kernel column
     patches = patches.reshape(batch, 2, 3, 9, height, width)
     return patches.transpose(2, 3).reshape(batch, 2, 27, height, width)
 
 
-class WatchedPredictor:
-    """A predictor that takes down when it was ready, by which process, and the seconds of each call."""
+class LoggedPredictor:
+    """A predictor that logs its process, when it was loaded, and the seconds of each call."""
 
-    def __init__(self, *, predictor: type[Predictor], notes: str, **arguments: Any) -> None:
-        began, self.notes = time.time(), notes
+    def __init__(self, *, predictor: type[Predictor], log: str, **arguments: Any) -> None:
+        began, self.log = time.time(), log
         self.predictor = predictor(**arguments)
-        note(notes, process=os.getpid(), began=began, ready=time.time())
+        append(log, process=os.getpid(), began=began, ready=time.time())
 
     def __call__(self, batch: Batch) -> Batch:
-        """What the predictor gives."""
+        """Predict with the predictor."""
         began = time.perf_counter()
         outputs = self.predictor(batch)
-        note(self.notes, predicted=time.perf_counter() - began)
+        append(self.log, predicted=time.perf_counter() - began)
         return outputs
 
 
@@ -174,8 +174,8 @@ PREDICTORS: Mapping[str, type[Predictor]] = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Asked:
-    """What a plain script is asked for: a folder or file, predicted into a folder of Parquet files."""
+class ScriptOptions:
+    """Options of a plain script, which predicts a folder or file into a folder of Parquet files."""
 
     task: str
     input: str
@@ -183,13 +183,13 @@ class Asked:
     checkpoint: str
     dtype: str = "float32"
     device: str = "cpu"
-    batch_size: int = 1  # a CPU is full of one unit of any of them
-    chunks: int | None = None  # of a clip's 128 passes; None: all
-    notes: str | None = None  # a file that takes down when the model was ready, and seconds of each call
+    batch_size: int = 1  # a unit of any task keeps all CPUs busy
+    chunks: int | None = None  # of a clip's 128; None: all
+    log: str | None = None  # file for when the model was loaded and the seconds of each call
 
     @classmethod
-    def parse(cls, description: str, words: Sequence[str] | None = None) -> Asked:
-        """From a script's command line."""
+    def parse(cls, description: str, arguments: Sequence[str] | None = None) -> ScriptOptions:
+        """Parse a script's command line."""
         parser = argparse.ArgumentParser(description=description)
         parser.add_argument("task", choices=list(PREDICTORS))
         parser.add_argument("input")
@@ -198,22 +198,22 @@ class Asked:
         parser.add_argument("--dtype", default=cls.dtype)
         parser.add_argument("--device", default=cls.device, choices=["cpu", "cuda"])
         parser.add_argument("--batch-size", type=int, default=cls.batch_size)
-        parser.add_argument("--chunks", type=int, help="of a clip's 128 passes, all by default")
-        parser.add_argument("--notes", help="a file to take down when the model was ready, and seconds of each call")
-        return cls(**vars(parser.parse_args(words)))
+        parser.add_argument("--chunks", type=int, help="of a clip's 128 chunks; all by default")
+        parser.add_argument("--log", help="file for when the model was loaded and the seconds of each call")
+        return cls(**vars(parser.parse_args(arguments)))
 
-    def words(self) -> list[str]:
-        """What `parse` makes the same of."""
+    def to_arguments(self) -> list[str]:
+        """Return the command line that `parse` turns into these options."""
         named = {name: value for name, value in vars(self).items() if value is not None}
-        first = [str(named.pop(name)) for name in ("task", "input", "output")]
-        return [*first, *(f"--{name.replace('_', '-')}={value}" for name, value in named.items())]
+        positional = [str(named.pop(name)) for name in ("task", "input", "output")]
+        return [*positional, *(f"--{name.replace('_', '-')}={value}" for name, value in named.items())]
 
     def predictor(self, threads: int) -> tuple[Callable[..., Callable[[Batch], Batch]], dict[str, Any]]:
-        """What predicts, and what it is made with; `threads`: of torch."""
-        made_by, named = PREDICTORS[self.task], {"checkpoint": self.checkpoint, "dtype": self.dtype}
+        """Return the predictor's class and its arguments. threads: of torch."""
+        kind, named = PREDICTORS[self.task], {"checkpoint": self.checkpoint, "dtype": self.dtype}
         arguments: dict[str, Any] = {**named, "device": self.device, "threads": threads}
         if self.task == "multimodal-autoencoding":
             arguments["chunks"] = self.chunks
-        if self.notes is None:
-            return made_by, arguments
-        return WatchedPredictor, {"predictor": made_by, "notes": self.notes, **arguments}
+        if self.log is None:
+            return kind, arguments
+        return LoggedPredictor, {"predictor": kind, "log": self.log, **arguments}

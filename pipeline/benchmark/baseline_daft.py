@@ -1,8 +1,8 @@
-"""The same work as Daft's documentation would have one write it: a class UDF that holds transformers' model.
+"""A plain Daft script, as in Daft's documentation: a class UDF that holds transformers' model.
 
     python -m pipeline.benchmark.baseline_daft image-classification INPUT OUTPUT --checkpoint FOLDER
 
-Needs the extra `daft`. As with `plain_ray`, nothing is retried, quarantined or resumed.
+Needs the extra `daft`. No retry, quarantine or resume.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from daft import DataType, Series
 from transformers import PerceiverConfig, PerceiverImageProcessorPil
 
-from pipeline.benchmark.baseline import Asked, preprocess_clips, preprocess_images, preprocess_pairs
+from pipeline.benchmark.baseline import ScriptOptions, preprocess_clips, preprocess_images, preprocess_pairs
 
 _LABEL = {"label_id": DataType.int64(), "label": DataType.string(), "score": DataType.float32()}
 _FLOW = {"path": DataType.string(), "frame_index": DataType.int64(), "flow": DataType.binary()}
@@ -26,64 +26,64 @@ _CLIP |= {"pixels": DataType.binary(), "audio": DataType.binary()}
 
 
 class Model:
-    """Predicts pictures in batches, films one after another."""
+    """Predicts images in batches, and videos one at a time."""
 
-    def __init__(self, asked: Asked) -> None:
-        made_by, arguments = asked.predictor(threads=len(os.sched_getaffinity(0)))
-        self.predictor = made_by(**arguments)
-        config = PerceiverConfig.from_pretrained(asked.checkpoint)
-        if asked.task == "image-classification":
-            self.processor = PerceiverImageProcessorPil.from_pretrained(asked.checkpoint)
-        elif asked.task == "optical-flow":
+    def __init__(self, options: ScriptOptions) -> None:
+        kind, arguments = options.predictor(threads=len(os.sched_getaffinity(0)))
+        self.predictor = kind(**arguments)
+        config = PerceiverConfig.from_pretrained(options.checkpoint)
+        if options.task == "image-classification":
+            self.processor = PerceiverImageProcessorPil.from_pretrained(options.checkpoint)
+        elif options.task == "optical-flow":
             self.parts = partial(preprocess_pairs, size=(config.train_size[0], config.train_size[1]))
         else:
             self.parts = partial(preprocess_clips, config=config)
 
     def classify_images(self, path: Series, image: Series) -> list[dict[str, Any]]:
-        """The best label of each picture."""
+        """Predict the best label of each image."""
         batch = {"path": path.to_pylist(), "image": [np.asarray(each) for each in image.to_pylist()]}
         found = self.predictor(preprocess_images(batch, self.processor))
         columns = [found[name] for name in _LABEL]
         return [dict(zip(_LABEL, map(_plain, row), strict=True)) for row in zip(*columns, strict=True)]
 
-    def film(self, path: str, content: bytes) -> Iterator[dict[str, Any]]:
-        """What the model makes of each pair or clip of a film; arrays as their bytes."""
+    def predict_video(self, path: str, content: bytes) -> Iterator[dict[str, Any]]:
+        """Yield a row per frame pair or clip of a video; arrays as bytes."""
         for batch in self.parts({"path": [path], "bytes": [content]}):
             yield {name: _plain(values[0]) for name, values in self.predictor(batch).items()}
 
 
 def _plain(value: Any) -> Any:
-    """A value as Daft takes it: bytes of an array, Python's of numpy's number."""
+    """Return the bytes of an array, or the Python value of a NumPy scalar."""
     if isinstance(value, np.ndarray):
         return value.tobytes()
     return value.item() if isinstance(value, np.generic) else value
 
 
-def write(asked: Asked) -> None:
-    """Predict all files of a folder into Parquet, with one model and all CPUs."""
-    model = _served(asked)(asked)
-    files = daft.from_glob_path(f"{asked.input}/*").select("path")
+def write(options: ScriptOptions) -> None:
+    """Predict all files of a folder into Parquet files, with one model on all CPUs."""
+    model = _served(options)(options)
+    files = daft.from_glob_path(f"{options.input}/*").select("path")
     content = daft.col("path").download()
-    if asked.task == "image-classification":
-        pictures = files.with_column("image", content.decode_image(mode="RGB"))
-        predicted = pictures.select("path", model.classify_images(pictures["path"], pictures["image"]))
+    if options.task == "image-classification":
+        images = files.with_column("image", content.decode_image(mode="RGB"))
+        predicted = images.select("path", model.classify_images(images["path"], images["image"]))
     else:
-        films = files.with_column("content", content)
-        predicted = films.select(model.film(films["path"], films["content"]))
-    predicted.write_parquet(asked.output)
+        videos = files.with_column("content", content)
+        predicted = videos.select(model.predict_video(videos["path"], videos["content"]))
+    predicted.write_parquet(options.output)
 
 
-def _served(asked: Asked) -> Any:
-    """The class as Daft serves it: one of it, with a GPU where it predicts on one."""
-    films = DataType.struct(_FLOW if asked.task == "optical-flow" else _CLIP)
-    batch = daft.method.batch(return_dtype=DataType.struct(_LABEL), unnest=True, batch_size=asked.batch_size)
+def _served(options: ScriptOptions) -> Any:
+    """Return the model as a Daft class UDF: one instance, on a GPU if the device is one."""
+    videos = DataType.struct(_FLOW if options.task == "optical-flow" else _CLIP)
+    batch = daft.method.batch(return_dtype=DataType.struct(_LABEL), unnest=True, batch_size=options.batch_size)
     methods = {
         "classify_images": batch(Model.classify_images),
-        "film": daft.method(return_dtype=films, unnest=True)(Model.film),
+        "predict_video": daft.method(return_dtype=videos, unnest=True)(Model.predict_video),
     }
     served = type("Served", (Model,), methods)
-    return daft.cls(served, gpus=int(asked.device == "cuda"), max_concurrency=1, use_process=True)
+    return daft.cls(served, gpus=int(options.device == "cuda"), max_concurrency=1, use_process=True)
 
 
 if __name__ == "__main__":
-    write(Asked.parse("Predict with transformers under Daft, plainly."))
+    write(ScriptOptions.parse("Predict with transformers under Daft, without fault tolerance."))

@@ -1,85 +1,184 @@
-"""Engine and transformers side by side at the published shapes: one process, the same threads, turn by turn.
+"""Engine against transformers at the published shapes: one process, the same threads, alternating measurements.
 
-    python -m pipeline.benchmark.engine --device cuda --repeats 5 optical-flow-perceiver
-
-prints a JSON object a line, one for each shape and dtype. Weights are random: speed does not depend on them.
+Weights are random: speed does not depend on them.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+
+import torch
+from torch import Tensor
 
 from pipeline.benchmark.peak_memory import measure_peak
-from pipeline.benchmark.roofline import Rates, Work, count_work, measure_rates
-from pipeline.benchmark.timing import BenchOptions, Contest, Row, units
-from pipeline.reference import published_configs, random_checkpoints
-from pipeline.reference.published_configs import Shape
+from pipeline.benchmark.roofline import count_operations, measure_rates
+from pipeline.benchmark.timing import Row, median_and_range, now
+from pipeline.perceiver import PerceiverIO
+from pipeline.reference import parity, random_checkpoints, transformers_model
+from pipeline.reference.published_configs import MULTIMODAL, SHAPES, Shape
+from pipeline.reference.sample_inputs import sample_unit, to_device
+from pipeline.reference.transformers_model import Outputs
+
+_TEXTS = 4  # texts of full length per batch of fill-mask
 
 
-def bench(shape: Shape, options: BenchOptions | None = None) -> list[Row]:
-    """A row for each dtype at one published shape, all contenders taking turns. Seconds are medians of `repeats`.
+@dataclass(frozen=True, kw_only=True)
+class BenchOptions:
+    """Options of an engine benchmark. `batch` applies to images; other tasks have a fixed batch size."""
 
-    `max_abs_err` and `output_range` are those of the output that is worst against its own range, against
-    transformers in float32; `peak_bytes` is the engine's alone, from a process of its own; `floor_seconds` is what its
-    arithmetic takes at this device's own rates.
-    """
-    options = options or BenchOptions()
-    with tempfile.TemporaryDirectory() as scratch:
-        folder = random_checkpoints.make_checkpoint(shape.model_class, shape.config(), Path(scratch), options.seed)
-        peaks = {
-            name: measure_peak(
-                folder, dtype=name, device=options.device, batch=units(shape, options), seed=options.seed
-            )
-            for name in options.dtypes
-        }
-        work = count_work(folder, batch=units(shape, options), seed=options.seed)
-        contest = Contest(shape, options, folder)
-    contest.run()
-    rates = {name: measure_rates(name, options.device) for name in options.dtypes}
-    return [contest.row(name, peaks[name]) | _floor(work, rates[name]) for name in options.dtypes]
-
-
-def _floor(work: Work, rates: Rates) -> Row:
-    return {
-        "flops": work.flops,
-        "exponentials": work.exponentials,
-        "device_flops_per_second": rates.flops,
-        "device_exponentials_per_second": rates.exponentials,
-        "floor_seconds": work.seconds(rates),
-    }
+    device: str = "cpu"
+    dtypes: Sequence[str] = ("float32", "bfloat16")
+    repeats: int = 5
+    batch: int = 1
+    chunks: int | None = 2  # of a clip's 128 chunks, the number that transformers is timed on; None: all
+    seed: int = 0
 
 
 def bench_all(names: Sequence[str], options: BenchOptions) -> Iterator[Row]:
-    """The rows of several shapes, as each is done."""
+    """Yield the rows of several published shapes as each is measured."""
     for name in names:
-        if name not in published_configs.SHAPES:
-            raise ValueError(f"shape {name!r} is none of {', '.join(published_configs.SHAPES)}")
-        yield from bench(published_configs.SHAPES[name], options)
+        if name not in SHAPES:
+            raise ValueError(f"shape {name!r} must be one of {', '.join(SHAPES)}")
+        yield from bench(SHAPES[name], options)
 
 
-def _arguments() -> tuple[Sequence[str], Mapping[str, Any]]:
-    parser = argparse.ArgumentParser(description="Time the engine against transformers at the published shapes.")
-    parser.add_argument(
-        "shapes", nargs="*", metavar="SHAPE", help=f"of {', '.join(published_configs.SHAPES)}; all if none"
-    )
-    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
-    parser.add_argument("--dtypes", nargs="+", default=["float32", "bfloat16"])
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--batch", type=int, default=1, help="images at a time")
-    parser.add_argument(
-        "--chunks", type=int, default=2, help="of a clip's 128 passes, how many transformers is timed on"
-    )
-    parser.add_argument("--seed", type=int, default=0)
-    options = vars(parser.parse_args())
-    return options.pop("shapes") or list(published_configs.SHAPES), options
+def bench(shape: Shape, options: BenchOptions) -> list[Row]:
+    """Return a row per dtype at one shape. Seconds are medians of `repeats`.
+
+    `max_abs_err` and `output_range` are of the output with the largest error relative to its range, against
+    transformers in float32. `peak_bytes` is of the engine alone, in its own process. `floor_seconds` is the time of
+    the engine's arithmetic at the device's measured rates.
+    """
+    device, batch = options.device, batch_size(shape, options)
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = random_checkpoints.make_checkpoint(shape.model_class, shape.config(), Path(scratch), options.seed)
+        peaks = {
+            dtype: measure_peak(folder, dtype=dtype, device=device, batch=batch, seed=options.seed)
+            for dtype in options.dtypes
+        }
+        operations = count_operations(folder, batch=batch, seed=options.seed)
+        comparison = Comparison(shape, options, folder)
+    comparison.measure()
+    rows = []
+    for dtype in options.dtypes:
+        rates = measure_rates(dtype, device)
+        floor = {
+            "flops": operations.flops,
+            "exponentials": operations.exponentials,
+            "device_flops_per_second": rates.flops,
+            "device_exponentials_per_second": rates.exponentials,
+            "floor_seconds": operations.seconds(rates),
+        }
+        rows.append(comparison.row(dtype) | {"peak_bytes": peaks[dtype].bytes} | floor)
+    return rows
 
 
-if __name__ == "__main__":
-    chosen, given = _arguments()
-    for line in bench_all(chosen, BenchOptions(**given)):
-        print(json.dumps(line), flush=True)
+def batch_size(shape: Shape, options: BenchOptions) -> int:
+    """Return the number of units that are predicted at once."""
+    if shape.task == "fill-mask":
+        return _TEXTS
+    return options.batch if shape.task == "image-classification" else 1
+
+
+@dataclass(kw_only=True)
+class Contender:
+    """One model in one dtype: its first outputs and its seconds per batch, or why it failed."""
+
+    predict: Callable[[], Outputs]
+    scale: float = 1.0  # from the measured part of the batch to the whole
+    outputs: Outputs = field(default_factory=dict)
+    failure: str | None = None
+    seconds: list[float] = field(default_factory=list)
+
+    def warm_up(self) -> None:
+        """Predict once, unmeasured. A model that fails is not measured, and its row gives the reason."""
+        try:
+            self.outputs = self.predict()
+        except RuntimeError as error:  # mixed dtypes in transformers' forward, or out of memory
+            self.failure = str(error).partition("\n")[0]
+
+    def measure(self, device: str) -> None:
+        """Time one prediction."""
+        if self.failure is None:
+            began = now(device)
+            self.predict()
+            self.seconds.append((now(device) - began) * self.scale)
+
+
+class Comparison:
+    """The engine and transformers in every dtype, all loaded, and transformers in float32 in any case."""
+
+    def __init__(self, shape: Shape, options: BenchOptions, folder: Path) -> None:
+        self.shape, self.options, self.folder = shape, options, folder
+        self.config, self.batch = shape.config(), batch_size(shape, options)
+        clip = shape.model_class == MULTIMODAL
+        self.chunks = parity.spread_chunks(self.config, options.chunks) if clip else []
+        self.inputs, self.points = sample_unit(self.config, shape.model_class, self.batch, options.seed)
+        self.points = None if self.points is None else self.points.to(options.device)
+        self.engine = {dtype: self._engine(dtype) for dtype in options.dtypes}
+        self.transformers = {dtype: self._transformers(dtype) for dtype in dict.fromkeys(["float32", *options.dtypes])}
+
+    def _engine(self, dtype: str) -> Contender:
+        device = self.options.device
+        model = PerceiverIO.from_pretrained(str(self.folder), device=device, dtype=getattr(torch, dtype))
+        inputs = to_device(self.inputs, device, model.dtype)
+        return Contender(predict=lambda: parity.engine_predict(model, inputs, points=self.points))
+
+    def _transformers(self, dtype: str) -> Contender:
+        device = self.options.device
+        model = transformers_model.load(self.folder, dtype=getattr(torch, dtype), device=device)
+        inputs = to_device(self.inputs, device, model.dtype)
+        self.params = sum(parameter.numel() for parameter in model.parameters())
+        scale = transformers_model.num_chunks(self.config) / len(self.chunks) if self.chunks else 1.0
+        return Contender(predict=lambda: parity.reference_outputs(model, inputs, None, self.chunks), scale=scale)
+
+    def measure(self) -> None:
+        """Measure all contenders `repeats` times, alternating."""
+        contenders = [*self.engine.values(), *self.transformers.values()]
+        for contender in contenders:
+            contender.warm_up()
+        for _ in range(self.options.repeats):
+            for contender in contenders:
+                contender.measure(self.options.device)
+
+    def row(self, dtype: str) -> Row:
+        """Return the result in one dtype."""
+        engine, transformers = self.engine[dtype], self.transformers[dtype]
+        extrapolated = 0 < len(self.chunks) < transformers_model.num_chunks(self.config)
+        return {
+            "head": self.shape.task,
+            "shape": self.shape.name,
+            "dtype": dtype,
+            "device": self.options.device,
+            "batch": self.batch,
+            "repeats": self.options.repeats,
+            "threads": torch.get_num_threads(),
+            **median_and_range("engine_seconds", engine.seconds),
+            "engine_failure": engine.failure,
+            **median_and_range("transformers_seconds", transformers.seconds),
+            "transformers_failure": transformers.failure,
+            **median_and_range("transformers_float32_seconds", self.transformers["float32"].seconds),
+            "extrapolated_from_chunks": len(self.chunks) if extrapolated else None,
+            **self._error(engine, dtype),
+            "params": self.params,
+        }
+
+    def _error(self, engine: Contender, dtype: str) -> Row:
+        """Return the output with the largest error against transformers in float32, relative to its range."""
+        outputs = self.transformers["float32"].outputs
+        expected = {name: value for name, value in outputs.items() if name != "latents"}
+        if not expected or engine.failure is not None:
+            return {"worst_output": None, "max_abs_err": None, "output_range": None}
+        if self.points is not None:
+            expected["logits"] = _select_positions(expected["logits"], self.points)
+        found = parity.select_chunks(engine.outputs, self.config, self.chunks)
+        worst = max(parity.differences(found, expected, dtype), key=lambda row: row.relative)
+        return {"worst_output": worst.output, "max_abs_err": worst.max_abs_diff, "output_range": worst.range}
+
+
+def _select_positions(logits: Tensor, points: Tensor) -> Tensor:
+    """Return the logits [B, P, V] at positions [B, P] of logits [B, L, V]: transformers decodes every position."""
+    return logits.gather(1, points.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))

@@ -1,5 +1,7 @@
-"""What the process with the model is seen to do from outside: when it began to load, when it was ready, how long it
-predicted, and the most memory it had."""
+"""Observation of the process that holds the model: when it loaded, how long it predicted, its peak memory.
+
+That process appends JSON lines to a log file, which the benchmark reads.
+"""
 
 from __future__ import annotations
 
@@ -12,96 +14,95 @@ from dataclasses import dataclass, field
 from os import getpid
 from pathlib import Path
 
-from pipeline.benchmark.peak_memory import high_water
+from pipeline.benchmark.peak_memory import peak_resident_bytes
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.runtime.stages.model_runner import ModelRef
 
-_SETTLE, _LOOK = 2.0, 1.0  # seconds; the processes of a run that has ended take CPUs for the first of them
-_EVERY = 0.1  # seconds; the peak that is read never goes down, so only the last moments can be missed
+_SETTLE_SECONDS, _SAMPLE_SECONDS = 2.0, 1.0  # processes of a run that has just ended still use CPUs in the former
+_POLL_SECONDS = 0.1  # the peak never decreases: only that of the last moments can be missed
 
 
 @dataclass(frozen=True, kw_only=True)
-class Watched(ModelRef):
-    """A model that notes when it was loaded, and by which process."""
+class LoggedModelRef(ModelRef):
+    """A model whose loading is logged."""
 
-    notes: str
+    log: str
 
     def load(self) -> PerceiverIO | ShardedPerceiverIO:
-        """The model, on its device."""
         began = time.time()
         model = super().load()
-        note(self.notes, process=getpid(), began=began, ready=time.time())
+        append(self.log, process=getpid(), began=began, ready=time.time())
         return model
 
 
 @dataclass
-class Seen:
-    """What was noted of one run. `began`, `ready`: in seconds since 1970."""
+class ModelProcess:
+    """What was logged and observed during one run. `began`, `ready`: loading the model, in seconds since 1970."""
 
-    notes: Path
+    log: Path
     peak_bytes: int = 0
     began: float = 0.0
     ready: float = 0.0
-    predicted: list[float] = field(default_factory=list)  # seconds of each call, of the plain script's only
+    predict_seconds: list[float] = field(default_factory=list)  # of each call; plain scripts only
 
-    def read(self) -> None:
-        """Take in what stands there; RuntimeError where no model was loaded."""
-        notes = _read(self.notes)
-        loaded = [note for note in notes if "ready" in note]
+    def read_log(self) -> None:
+        """Set the times from the log. RuntimeError if no model was loaded."""
+        lines = _read(self.log)
+        loaded = [line for line in lines if "ready" in line]
         if not loaded:
-            raise RuntimeError("no process has noted that it loaded a model")
+            raise RuntimeError(f"no process has logged to {self.log} that it loaded a model")
         self.began, self.ready = loaded[0]["began"], loaded[0]["ready"]
-        self.predicted = [note["predicted"] for note in notes if "predicted" in note]
+        self.predict_seconds = [line["predicted"] for line in lines if "predicted" in line]
 
-    def look(self) -> None:
-        """The memory of the process that has the model; where it is gone, what was seen last stays."""
-        for note in _read(self.notes):
-            if "process" in note:
+    def update_peak(self) -> None:
+        """Read the peak memory of the processes that hold the model, while they run."""
+        for line in _read(self.log):
+            if "process" in line:
                 with suppress(OSError):
-                    self.peak_bytes = max(self.peak_bytes, high_water(int(note["process"])))
+                    self.peak_bytes = max(self.peak_bytes, peak_resident_bytes(int(line["process"])))
 
 
 @contextmanager
-def watched(notes: Path) -> Iterator[Seen]:
-    """For the time of the block, watch who notes something in a file; what was noted is there behind it."""
-    seen, over = Seen(notes), threading.Event()
+def monitored(log: Path) -> Iterator[ModelProcess]:
+    """Monitor the process that writes to the log during the block. Its times are set after the block."""
+    model, ended = ModelProcess(log), threading.Event()
 
-    def look() -> None:
-        while not over.wait(_EVERY):
-            seen.look()
+    def poll() -> None:
+        while not ended.wait(_POLL_SECONDS):
+            model.update_peak()
 
-    thread = threading.Thread(target=look, daemon=True)
+    thread = threading.Thread(target=poll, daemon=True)
     thread.start()
     try:
-        yield seen
+        yield model
     finally:
-        over.set()
+        ended.set()
         thread.join()
-    seen.read()
+    model.read_log()
 
 
-def busy() -> float:
-    """The share of this machine's CPUs that is taken while nothing is measured: by others, then. Linux only."""
-    time.sleep(_SETTLE)
-    before = _ticks()
-    time.sleep(_LOOK)
-    idle, whole = (later - earlier for later, earlier in zip(_ticks(), before, strict=True))
-    return 1 - idle / max(1, whole)
+def busy_share() -> float:
+    """Measure the share of this machine's CPUs that other programs use, between measurements. Linux only."""
+    time.sleep(_SETTLE_SECONDS)
+    before = _cpu_ticks()
+    time.sleep(_SAMPLE_SECONDS)
+    idle, total = (later - earlier for later, earlier in zip(_cpu_ticks(), before, strict=True))
+    return 1 - idle / max(1, total)
 
 
-def _ticks() -> tuple[int, int]:
-    """Of all CPUs since the machine started: those that they had nothing to do in, and all."""
+def _cpu_ticks() -> tuple[int, int]:
+    """Return (idle, total) ticks of all CPUs since boot."""
     ticks = [int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
     return ticks[3] + ticks[4], sum(ticks)
 
 
-def note(path: str, **values: float) -> None:
-    """Take values down in a file, as a line of JSON."""
-    with Path(path).open("a") as file:
+def append(log: str, **values: float) -> None:
+    """Append values to a log, as a line of JSON."""
+    with Path(log).open("a") as file:
         file.write(json.dumps(values) + "\n")
 
 
-def _read(path: Path) -> list[dict[str, float]]:
-    """Whole lines only: the last one may be half written."""
-    text = path.read_text() if path.exists() else ""
+def _read(log: Path) -> list[dict[str, float]]:
+    """Return the complete lines: the last one may be half written."""
+    text = log.read_text() if log.exists() else ""
     return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]

@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable
-from typing import Any, TypeAlias
 
 from rich.bar import Bar
 from rich.console import Group
 from rich.table import Table
 
+from pipeline.benchmark.timing import Row
 from pipeline.formatting import count, size
-
-Row: TypeAlias = dict[str, Any]
 
 
 def engine_table(rows: Iterable[Row]) -> Table:

@@ -1,4 +1,4 @@
-"""The tokenizer beside PerceiverTokenizer: the same ids, and how many texts a second each makes of."""
+"""The tokenizer against PerceiverTokenizer: the same ids, and texts per second."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from pipeline.heads.tokenizer import Tokenizer
 
-BATCH = 1000  # texts at a time, taking turns
+BATCH = 1000  # texts per alternating measurement
 _LENGTHS = (20, 2000)  # bytes of the shortest and the longest text
 _TEXT = "the byte array was long and every latent read größer 🙂 図 [MASK] naïve data, 42; — queries décident"
 _WORDS = _TEXT.split()
 
 
 def random_texts(count: int, seed: int = 0) -> Iterator[str]:
-    """Texts of 20 to 2,000 bytes, of words in several scripts with a mask here and there."""
+    """Yield texts of 20 to 2,000 bytes, of words in several scripts, some with masks."""
     draw = random.Random(seed)  # noqa: S311 - not a secret
     for _ in range(count):
         length, words, size = draw.randint(*_LENGTHS), [], 0
@@ -28,9 +28,9 @@ def random_texts(count: int, seed: int = 0) -> Iterator[str]:
 
 
 def bench_tokenizer(count: int = 100_000, seed: int = 0) -> dict[str, Any]:
-    """Texts a second of both, medians over batches of 1,000 that take turns in one process, on one thread.
+    """Return the texts per second of both: medians over batches of 1,000, alternating, in one process on one thread.
 
-    RuntimeError, naming the text, where their ids differ.
+    RuntimeError, naming the text, if their ids differ.
     """
     from transformers import PerceiverTokenizer
 

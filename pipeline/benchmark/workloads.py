@@ -1,4 +1,4 @@
-"""What whole runs are measured on: files that are made, weights that are drawn, and a Ray cluster of this machine."""
+"""Workloads of whole runs: generated files, random weights, and a Ray cluster of this machine."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeAlias
 
-from pipeline.benchmark.turns import Turn, pipeline_turn, replica_threads
+from pipeline.benchmark.measurements import RunMeasurement, measure_run, replica_threads
+from pipeline.benchmark.timing import Row
 from pipeline.heads.clip_inputs import CLIPS_PER_BATCH
 from pipeline.heads.flow_inputs import TILES_PER_BATCH
 from pipeline.perceiver.cpu_parallel import torch_threads
@@ -18,39 +18,37 @@ from pipeline.runtime.options import RunOptions
 from pipeline.runtime.ray_backend.connect import ray_connection
 from pipeline.runtime.stages.predict import MAX_BATCH_UNITS
 
-Row: TypeAlias = dict[str, Any]
-
 MEASURED = ("vision-perceiver-fourier", "optical-flow-perceiver", "multimodal-perceiver")
 IMAGES, FLOW, CLIPS = (SHAPES[name].task for name in MEASURED)
 _UNITS: Mapping[str, int] = {IMAGES: 64, FLOW: 8, CLIPS: 4}
 _SMALL_UNITS: Mapping[str, int] = {IMAGES: 128, FLOW: 16, CLIPS: 8}
-_SHARDS = 16  # about so many a run: with one there would be nothing to do side by side
-_LEAST_SIDE = 64  # of a film that is made, whatever the model reads
+_SHARDS = 16  # per run, about: enough for stages and replicas to work in parallel
+_MIN_SIDE = 64  # of a generated video, in pixels
 
 
 @dataclass(frozen=True, kw_only=True)
 class ThroughputOptions:
-    """How often and on what. None: units by the shape, images at a time as a replica takes them."""
+    """Options of a benchmark of whole runs. `units` default to a number per task, `batch` to a replica's."""
 
     device: str = "cpu"
     dtypes: Sequence[str] = ("float32", "bfloat16")
     repeats: int = 5
     units: int | None = None
     batch: int | None = None
-    chunks: int | None = 2  # of a clip's 128 passes, what transformers is timed on; None: all
+    chunks: int | None = 2  # of a clip's 128 chunks, the number that transformers is timed on; None: all
     small: bool = False
-    daft: bool = False  # beside a plain script of Daft, too
+    daft: bool = False  # also measure a plain Daft script
     seed: int = 0
 
 
-def shapes_of(names: Sequence[str], options: ThroughputOptions) -> Iterator[Shape]:
-    """Those of the published shapes, or of a tenth of their size."""
+def select_shapes(names: Sequence[str], options: ThroughputOptions) -> Iterator[Shape]:
+    """Yield the published shapes with these names, or their versions with a tenth of the parameters."""
     return (SHAPES[name].smaller() if options.small else SHAPES[name] for name in names)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Work:
-    """What is to be predicted, and by which model."""
+class Workload:
+    """The units to predict in one dtype, and the checkpoint."""
 
     shape: Shape
     options: ThroughputOptions
@@ -62,7 +60,7 @@ class Work:
 
     @property
     def batch(self) -> int:
-        """Units that a replica's engine computes at once."""
+        """Units per batch of a replica."""
         device = self.options.device
         if self.shape.task == IMAGES:
             return min(self.units, self.options.batch or MAX_BATCH_UNITS[device])
@@ -70,11 +68,11 @@ class Work:
 
     @property
     def shard_size(self) -> int:
-        """Units a shard: enough for a batch, and few enough that there are several shards."""
+        """Units per shard: at least one batch, and few enough for several shards."""
         return max(self.batch, self.units // _SHARDS)
 
     def run_options(self, name: str = "out", *, replicas: int = 1) -> RunOptions:
-        """Of a whole run into an OUTPUT of that name."""
+        """Return the options of a whole run into the OUTPUT `name`."""
         return RunOptions(
             task=self.shape.task,
             input=str(self.inputs),
@@ -87,19 +85,19 @@ class Work:
             replicas=replicas,
         )
 
-    def run(self, name: str, *, replicas: int = 1) -> Turn:
-        """A whole run into an OUTPUT of that name; RuntimeError where a unit was lost."""
+    def run(self, name: str, *, replicas: int = 1) -> RunMeasurement:
+        """Measure a whole run into the OUTPUT `name`. RuntimeError if a unit is missing."""
         options = self.run_options(name, replicas=replicas)
-        return self.whole("the pipeline", pipeline_turn(options, self.outputs / f"{name}.notes"))
+        return self.check_complete("the pipeline", measure_run(options, self.outputs / f"{name}.log"))
 
-    def whole(self, who: str, turn: Turn) -> Turn:
-        """The turn; RuntimeError where it did not predict all units."""
-        if turn.units != self.units:
-            raise RuntimeError(f"{who} has predicted {turn.units} units of {self.units}")
-        return turn
+    def check_complete(self, who: str, measurement: RunMeasurement) -> RunMeasurement:
+        """Return the measurement. RuntimeError if it did not predict all units."""
+        if measurement.units != self.units:
+            raise RuntimeError(f"{who} has predicted {measurement.units} units of {self.units}")
+        return measurement
 
-    def described(self) -> Row:
-        """What every row says of it."""
+    def description(self) -> Row:
+        """Return the columns of every row that describe the workload."""
         return {
             "head": self.shape.task,
             "shape": self.shape.name,
@@ -112,8 +110,8 @@ class Work:
         }
 
 
-def works(shape: Shape, options: ThroughputOptions) -> Iterator[Work]:
-    """The work of each dtype, on the same files and weights; for each its time the cluster is there."""
+def make_workloads(shape: Shape, options: ThroughputOptions) -> Iterator[Workload]:
+    """Yield the workload in each dtype, on the same files and weights. The Ray cluster runs until the last one."""
     with tempfile.TemporaryDirectory() as scratch, ray_connection("local"), torch_threads(replica_threads()):
         folder = Path(scratch)
         checkpoint = random_checkpoints.make_checkpoint(
@@ -124,7 +122,7 @@ def works(shape: Shape, options: ThroughputOptions) -> Iterator[Work]:
         for dtype in options.dtypes:
             outputs = folder / dtype
             outputs.mkdir()
-            yield Work(
+            yield Workload(
                 shape=shape,
                 options=options,
                 dtype=dtype,
@@ -136,15 +134,15 @@ def works(shape: Shape, options: ThroughputOptions) -> Iterator[Work]:
 
 
 def make_inputs(shape: Shape, folder: Path, units: int, seed: int = 0) -> None:
-    """So many photographs, or one film of so many pairs or clips."""
+    """Write the files of `units` units: photos, or one video of that many frame pairs or clips."""
     config = shape.config()
     if shape.task == IMAGES:
         sample_media.write_photos(folder, units, seed=seed)
     elif shape.task == FLOW:
         size = config.train_size[0], config.train_size[1]
-        sample_media.write_video(folder / "film.mp4", sample_media.drifting_frames(units + 1, size, seed), size=size)
+        sample_media.write_video(folder / "video.mp4", sample_media.drifting_frames(units + 1, size, seed), size=size)
     else:
-        height, width = (max(_LEAST_SIDE, side) for side in config.output_shape[2:])
+        height, width = (max(_MIN_SIDE, side) for side in config.output_shape[2:])
         frames, size = units * config.num_frames, (height, width)
         drifting = sample_media.drifting_frames(frames, size, seed)
-        sample_media.write_video(folder / "film.mp4", drifting, size=size, audio_seconds=frames / sample_media.FPS)
+        sample_media.write_video(folder / "video.mp4", drifting, size=size, audio_seconds=frames / sample_media.FPS)

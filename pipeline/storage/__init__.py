@@ -1,4 +1,4 @@
-"""Folders of local disks and object stores: listed, read, and written once, by key."""
+"""Access by key to a folder on a local disk or in an object store: list, read, and write at most once."""
 
 from pipeline.storage.errors import AccessError, Changed, Missing, StorageError, StorageFull
 from pipeline.storage.redaction import redact

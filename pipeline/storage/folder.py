@@ -1,4 +1,7 @@
-"""What every kind of folder does. Keys are relative, with `/` between names, and are never parsed as URIs."""
+"""The interface of a folder in any kind of store, and files read by ranged requests.
+
+Keys are relative to the folder, with `/` between names. They are never parsed as URIs.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ TEMPORARY_PREFIX = "_run/tmp/"
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One stored object. `size` in bytes; `version`: ETag, or size and digest, changes when the content does."""
+    """One stored object. `size` in bytes; `version` (ETag, or size and digest) changes with the content."""
 
     key: str
     size: int
@@ -20,10 +23,10 @@ class Entry:
 
 
 class Folder(Protocol):
-    """One folder of one kind of store. Raises what its file system raises: `Store` explains it.
+    """One folder of one kind of store. Raises the errors of its client, which `Store` translates.
 
-    Each request is made `with_retry`, so a method may do its work, or a part of it, several times; what it put in an
-    earlier try is its own.
+    Each request goes through `with_retry` and may be repeated. An object written by an earlier attempt of the same call
+    counts as written by the call.
     """
 
     def entries(self, prefix: str) -> Iterator[Entry]: ...
@@ -37,11 +40,11 @@ class Folder(Protocol):
 
 
 class RangedFile(io.RawIOBase):
-    """A seekable file of `size` bytes, each read of which is `fetch(begin, end)`: one ranged request."""
+    """A seekable file of `size` bytes. Each read is one request, `fetch(begin, end)`."""
 
     def __init__(self, size: int, fetch: Callable[[int, int], bytes]) -> None:
         super().__init__()
-        self._size, self._fetch, self._at = size, fetch, 0
+        self._size, self._fetch, self._position = size, fetch, 0
 
     def readable(self) -> bool:
         return True
@@ -50,17 +53,17 @@ class RangedFile(io.RawIOBase):
         return True
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
-        self._at = max(0, start + offset)
-        return self._at
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        end = min(self._size, self._at + len(buffer))
-        if end <= self._at:
+        begin, end = self._position, min(self._size, self._position + len(buffer))
+        if end <= begin:
             return 0
-        data = self._fetch(self._at, end)
-        if len(data) != end - self._at:
-            raise EOFError(f"asked for bytes {self._at} to {end} of {self._size}, got {len(data)}")
+        data = self._fetch(begin, end)
+        if len(data) != end - begin:
+            raise EOFError(f"requested bytes {begin} to {end} of {self._size}, received {len(data)}")
         buffer[: len(data)] = data
-        self._at = end
+        self._position = end
         return len(data)

@@ -1,4 +1,4 @@
-"""A folder of any file system that fsspec knows: what Google and Azure stores and the Hugging Face hub are read by."""
+"""A folder of any fsspec file system: Google and Azure stores, the Hugging Face Hub, web servers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from pipeline.storage.errors import Changed, Missing, translated_errors
 from pipeline.storage.folder import Entry, RangedFile
 from pipeline.storage.retry import with_retry
 
-READ_AHEAD_BYTES = 1 << 20  # bytes of the smallest ranged request
-# Seconds that a request may take until its answer begins, and bytes a second that it may be slow by: a client may ask
-# again by itself for minutes, and S3's PUT that waits for a "100 Continue" has no other end.
+READ_AHEAD_BYTES = 1 << 20  # smallest ranged request
+# Time limit of a request: until its response begins, plus the time for its bytes at the slowest accepted rate. Clients
+# may retry internally for minutes, and an S3 PUT waits for "100 Continue" without a limit of its own.
 MAX_LATENCY_SECONDS = 40.0
 MIN_BYTES_PER_SECOND = 1 << 17
 
 
 class FsspecFolder:
-    """A folder `root` of the fsspec file system `fs`, whose `mode="create"` must be atomic for `put_if_absent` to be.
+    """Folder `root` of the fsspec file system `fs`. `put_if_absent` is atomic if the file system's `mode="create"` is.
 
-    It is listed folder by folder, each in memory while it is listed.
+    Listed folder by folder; the listing of one folder is in memory at a time.
     """
 
     def __init__(self, fs: Any, root: str, uri: str) -> None:
@@ -40,7 +40,7 @@ class FsspecFolder:
 
     def read(self, key: str, version: str | None) -> bytes:
         data = self._fetch(self._path(key))
-        # Asked afterwards: a version that is there still was there while it was read.
+        # Looked up after the read: a version that is still there was there during it.
         found = version and version_of(self._info(key))
         if found != version:
             raise Changed(f"{self.uri}/{key} is now {found}, not {version}")
@@ -56,47 +56,45 @@ class FsspecFolder:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         path = self._path(key)
         try:
-            with_retry(lambda: self.fs.pipe_file(path, data, mode="create", **self._within(len(data))))
+            with_retry(lambda: self.fs.pipe_file(path, data, mode="create", **self._time_limit(len(data))))
         except FileExistsError:
-            # An earlier try may have put it, its acknowledgement lost: then the content is ours. So it is where another
-            # puts the same, but all that is put here names who made it.
+            # The same content may be ours, from an earlier attempt whose response was lost. It cannot be another
+            # writer's: all objects written here name their writer.
             return self._fetch(path) == data
         return True
 
     def put(self, key: str, data: bytes) -> None:
-        with_retry(lambda: self.fs.pipe_file(self._path(key), data, **self._within(len(data))))
+        with_retry(lambda: self.fs.pipe_file(self._path(key), data, **self._time_limit(len(data))))
 
     def delete(self, key: str) -> None:
-        try:
-            with_retry(lambda: self.fs.rm_file(self._path(key), **self._within()))
-        except FileNotFoundError:
-            return  # which is what was asked for
+        with suppress(FileNotFoundError):
+            with_retry(lambda: self.fs.rm_file(self._path(key), **self._time_limit()))
 
     def _fetch(self, path: str, begin: int | None = None, end: int | None = None) -> bytes:
-        """A file's content, for as long as it comes, or a range of it."""
-        within = {} if begin is None or end is None else self._within(end - begin)
-        return with_retry(lambda: bytes(self.fs.cat_file(path, start=begin, end=end, **within)))
+        """Return the content of a file, or a range of it. Only a range has a time limit."""
+        limit = {} if begin is None or end is None else self._time_limit(end - begin)
+        return with_retry(lambda: bytes(self.fs.cat_file(path, start=begin, end=end, **limit)))
 
-    def _within(self, size: int = 0) -> dict[str, float]:
-        """How long a call that carries so many bytes may take, for the file systems that can be told."""
+    def _time_limit(self, size: int = 0) -> dict[str, float]:
+        """Return the argument that limits the time of a call that transfers `size` bytes, if `fs` supports one."""
         return {"timeout": timeout_seconds(size)} if self.fs.async_impl else {}
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"
 
     def _info(self, key: str) -> dict[str, Any]:
-        self.fs.invalidate_cache()  # the hub's file system keeps listings whatever it is told
-        info: dict[str, Any] = with_retry(lambda: self.fs.info(self._path(key), **self._within()))
+        self.fs.invalidate_cache()  # the Hub's file system caches listings whatever its options
+        info: dict[str, Any] = with_retry(lambda: self.fs.info(self._path(key), **self._time_limit()))
         if info["type"] != "file":
             raise Missing(f"{self.uri}/{key} is not a file")
         return info
 
     def _ranged(self, key: str, size: int, fetch: Callable[[int, int], bytes]) -> BinaryIO:
-        def explain(begin: int, end: int) -> bytes:
+        def fetch_translated(begin: int, end: int) -> bytes:
             with translated_errors(f"{self.uri}/{key}", "reading"):
                 return fetch(begin, end)
 
-        return cast(BinaryIO, io.BufferedReader(RangedFile(size, explain), READ_AHEAD_BYTES))
+        return cast(BinaryIO, io.BufferedReader(RangedFile(size, fetch_translated), READ_AHEAD_BYTES))
 
     def _files(self, folder: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         self.fs.invalidate_cache()
@@ -118,16 +116,16 @@ class FsspecFolder:
 
 
 def timeout_seconds(size: int) -> float:
-    """Seconds that a request which carries so many bytes may take."""
+    """Return the time limit of a request that transfers `size` bytes."""
     return MAX_LATENCY_SECONDS + size / MIN_BYTES_PER_SECOND
 
 
 def version_of(info: dict[str, Any]) -> str:
-    """What changes with the content: generation (Google), ETag (S3, Azure), digest (the hub); else size and time."""
+    """Return the generation (Google), ETag (S3, Azure) or digest (Hugging Face); else size and modification time."""
     for name in ("generation", "ETag", "etag", "xet_hash", "blob_id"):
         if info.get(name):
             return str(info[name]).strip('"')
     times = (info.get(name) for name in ("mtime", "last_modified", "LastModified", "created"))
     time = next((time for time in times if time), "")
-    # Some file systems list numbers and look up datetimes.
+    # Some file systems return a number in listings and a datetime in look-ups.
     return f"{info['size']}-{time.timestamp() if isinstance(time, datetime) else time}"

@@ -1,4 +1,4 @@
-"""A folder of a local disk, or of a network file system that is mounted."""
+"""A folder on a local disk or a mounted network file system."""
 
 from __future__ import annotations
 
@@ -20,13 +20,16 @@ from pipeline.storage.folder import TEMPORARY_PREFIX, Entry
 from pipeline.storage.local_listing import list_files
 from pipeline.storage.retry import with_retry
 
-FULL_DIGEST_MAX_BYTES = 4 << 20  # bytes up to which all of a file counts for its version
-READ_BUFFER_BYTES = 128 << 10  # bytes that an open file reads ahead
-SAMPLE_BYTES, SAMPLE_COUNT = 64 << 10, 16  # beyond: so many blocks of so many bytes, the first and the last among them
+FULL_DIGEST_MAX_BYTES = 4 << 20  # the version of a file up to this size depends on every byte
+SAMPLE_BYTES, SAMPLE_COUNT = 64 << 10, 16  # that of a larger one on this many evenly spaced blocks, both ends included
+READ_BUFFER_BYTES = 128 << 10
 
 
 def content_version(size: int, read_at: Callable[[int, int], bytes]) -> str:
-    """`<size>-<digest>` of what `read_at(offset, bytes)` reads. Times do not count: a copy is the same version."""
+    """Return `<size>-<digest>` of the content that `read_at(offset, count)` reads.
+
+    Independent of times, so that a copy has the same version.
+    """
     digest = hashlib.blake2b(digest_size=16)
     if size <= FULL_DIGEST_MAX_BYTES:
         digest.update(read_at(0, size))
@@ -40,14 +43,14 @@ def _entry(key: str, path: str) -> Entry:
     handle = os.open(path, os.O_RDONLY)
     try:
         size = os.fstat(handle).st_size
-        version = content_version(size, lambda at, count: os.pread(handle, count, at))
+        version = content_version(size, lambda offset, count: os.pread(handle, count, offset))
     finally:
         os.close(handle)
     return Entry(key=key, size=size, version=version)
 
 
 class _File(io.FileIO):
-    """A file that is read on after an error that passes: the place in it is then still the one before."""
+    """A file whose reads are retried: after a failed read its position is unchanged."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
@@ -63,7 +66,7 @@ class _File(io.FileIO):
 
 
 class LocalFolder:
-    """A folder by its absolute path. It need not exist: then it is empty, and the first write makes it."""
+    """A folder by its absolute path. It is empty if it does not exist; the first write creates it."""
 
     def __init__(self, root: str) -> None:
         self.root = root
@@ -78,7 +81,7 @@ class LocalFolder:
 
     def read(self, key: str, version: str | None) -> bytes:
         data = with_retry(self._path(key).read_bytes)
-        found = version and content_version(len(data), lambda at, count: data[at : at + count])
+        found = version and content_version(len(data), lambda offset, count: data[offset : offset + count])
         if found != version:
             raise Changed(f"{self._path(key)} is now {found}, not {version}")
         return data
@@ -95,12 +98,12 @@ class LocalFolder:
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         target = self._path(key)
-        with self._written(data) as temporary:
+        with self._temporary_file(data) as temporary:
             return with_retry(lambda: _link(temporary, target))
 
     def put(self, key: str, data: bytes) -> None:
         target = self._path(key)
-        with self._written(data) as temporary:
+        with self._temporary_file(data) as temporary:
             with_retry(lambda: _make_folder(target.parent))
             with_retry(lambda: temporary.replace(target))
             with_retry(lambda: _sync_folder(target.parent))
@@ -110,14 +113,14 @@ class LocalFolder:
         with_retry(lambda: path.unlink(missing_ok=True))
 
     def _path(self, key: str) -> Path:
-        """Where the key lies: below the root, links aside."""
+        """Return the path of the key, which is below the root unless a symbolic link leads out of it."""
         if "\0" in key or any(name in ("", ".", "..") for name in key.split("/")):
             raise AccessError(f"{key!r} is not a key of a file in {self.root}")
         return Path(self.root, key)
 
     @contextmanager
-    def _written(self, data: bytes) -> Iterator[Path]:
-        """A temporary file with the data, on disk, gone afterwards as far as it can be deleted: it is never listed."""
+    def _temporary_file(self, data: bytes) -> Iterator[Path]:
+        """Write the data to a temporary file, synced to disk and never listed. Delete it afterwards if possible."""
         temporary = Path(self.root, TEMPORARY_PREFIX, uuid.uuid4().hex)
         try:
             with_retry(lambda: _write(temporary, data))
@@ -128,7 +131,7 @@ class LocalFolder:
                 temporary.unlink()
 
     def _files(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """(key, path) of the files whose keys start with the prefix, in byte order of keys."""
+        """Yield (key, path) of the files whose keys start with the prefix, in byte order of keys."""
         return list_files(self.root, "", prefix, (os.path.realpath(self.root),))
 
 
@@ -141,9 +144,9 @@ def _write(temporary: Path, data: bytes) -> None:
 
 
 def _link(temporary: Path, target: Path) -> bool:
-    """Whether the temporary file is the one at the target, which it is made where there is none.
+    """Link the temporary file to the target unless a file is there. Return whether the target is the temporary file.
 
-    It may be so already: the link was made and its acknowledgement lost, as over NFS, or what follows it failed.
+    It may already be: an earlier attempt may have made the link and failed later, or lost the response (NFS).
     """
     _make_folder(target.parent)
     try:
@@ -154,9 +157,9 @@ def _link(temporary: Path, target: Path) -> bool:
     except OSError as error:
         if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV):
             raise AccessError(
-                f"{target}: no hard link can be made from {temporary.parent} ({error.strerror}), so a file "
-                "cannot appear whole and once; use another file system, or say that nobody else writes there: "
-                "--single-writer"
+                f"{target}: no hard link can be made from {temporary.parent} ({error.strerror}), so a file cannot "
+                "appear whole and at most once; use another file system, or --single-writer if no other run writes "
+                "there"
             ) from None
         raise
     _sync_folder(target.parent)
@@ -165,7 +168,7 @@ def _link(temporary: Path, target: Path) -> bool:
 
 
 def _make_folder(folder: Path) -> None:
-    """Make a folder and those above it, so that they outlast a power cut."""
+    """Create a folder and its missing parents, each synced to disk."""
     if folder.is_dir():
         return
     _make_folder(folder.parent)

@@ -1,4 +1,4 @@
-"""What lies in a folder of a local disk, in the order that object stores list their keys in."""
+"""Recursive listing of a local folder in the order of object stores: by the bytes of whole keys."""
 
 from __future__ import annotations
 
@@ -12,31 +12,34 @@ from pipeline.storage.errors import AccessError
 from pipeline.storage.retry import with_retry
 
 
-def list_files(folder: str, above: str, prefix: str, listed: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """(key, path) of the files below a folder whose key, with its slash, is `above`.
+def list_files(folder: str, folder_key: str, prefix: str, ancestors: tuple[str, ...]) -> Iterator[tuple[str, str]]:
+    """Yield (key, path) of the files in a folder whose own key, with a trailing slash, is `folder_key`.
 
-    `listed`: the real folders whose listing led here. A link to a folder inside or above one of them is not followed:
-    the files there have a key already, and this is what ends loops. Links to files and other folders are followed.
+    Links to files and folders are followed. `ancestors` are the real paths of the root and of the linked folders above
+    this one: a link to a folder inside or above one of them is skipped, since its files have keys already. This also
+    ends loops.
     """
     for name in with_retry(functools.partial(_children, folder)):
         child = name.decode()
-        key, path = above + child, os.path.join(folder, child.rstrip("/"))  # noqa: PTH118  once for every file
+        key, path = folder_key + child, os.path.join(folder, child.rstrip("/"))  # noqa: PTH118 - once per file
         if not child.endswith("/"):
             if key.startswith(prefix):
                 yield key, path
         elif key.startswith(prefix) or prefix.startswith(key):
-            inner = listed
+            inner = ancestors
             if os.path.islink(path):  # noqa: PTH114
                 target = os.path.realpath(path)
-                if any(_holds(one, target) or _holds(target, one) for one in listed):
+                if any(_contains(one, target) or _contains(target, one) for one in ancestors):
                     continue
-                inner = (*listed, target)
+                inner = (*ancestors, target)
             yield from list_files(path, key, prefix, inner)
 
 
 def _children(folder: str) -> list[bytes]:
-    """The names of what lies in a folder, a folder's with `/` behind it, in byte order. As bytes, and nothing beside
-    them: a folder may hold a million files, and all of them are in memory."""
+    """Return the sorted names of the files and folders in a folder, those of folders with a trailing slash.
+
+    Names alone, as bytes: a folder may hold a million files, and all of them are in memory.
+    """
     children = []
     try:
         with os.scandir(folder) as found:
@@ -45,7 +48,7 @@ def _children(folder: str) -> list[bytes]:
                 if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
                     children.append(_encoded(entry) + b"/" * stat.S_ISDIR(mode))
     except (FileNotFoundError, NotADirectoryError):
-        return []  # not there, or deleted meanwhile: an empty folder
+        return []  # never created, or deleted meanwhile: an empty folder
     children.sort()
     return children
 
@@ -60,7 +63,7 @@ def _encoded(entry: os.DirEntry[str]) -> bytes:
 
 
 def _mode(entry: os.DirEntry[str]) -> int:
-    """The mode of what the entry leads to, 0 for a link that leads nowhere or in a circle."""
+    """Return the mode of the entry's target; 0 for a link that is dangling or circular."""
     try:
         return entry.stat().st_mode
     except FileNotFoundError:
@@ -71,5 +74,5 @@ def _mode(entry: os.DirEntry[str]) -> int:
         raise
 
 
-def _holds(folder: str, path: str) -> bool:
+def _contains(folder: str, path: str) -> bool:
     return path == folder or path.startswith(folder.rstrip("/") + "/")

@@ -27,8 +27,10 @@ _RULES = (
 
 
 def redact(text: str) -> str:
-    """The text with passwords, tokens, signatures and keys as `***`: by their names, their forms, and by value where
-    this process holds them."""
+    """Return the text with `***` for each password, token, signature and key.
+
+    They are found by the names before them, by their formats, and by the values known to this process.
+    """
     for value in known_secrets():
         text = text.replace(value, "***")
     for pattern, replacement in _RULES:

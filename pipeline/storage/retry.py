@@ -1,7 +1,7 @@
-"""Patience with stores: what may succeed when it is asked again is asked again, some time apart, until a deadline.
+"""Retry of storage requests after transient errors, with jittered exponential backoff and a deadline.
 
-Every request of every folder is made through `with_retry`. The clients below ask once where they can be told to, and
-are cut short where they cannot, so that pauses do not multiply.
+Every request of every folder goes through `with_retry`. The clients below it are configured to try once, or are
+interrupted if they cannot be, so that their pauses do not multiply with these.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from pipeline.storage.errors import is_transient
 from pipeline.storage.redaction import redact
 
 T = TypeVar("T")
-RETRY_SECONDS = 120.0  # seconds of trying, after which the error comes out
-MIN_ATTEMPTS = 3  # attempts in any case: a large object may take longer than that by itself
-FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 15.0  # seconds of the first pause, and of the longest
-WARN_AFTER_SECONDS = 10.0  # seconds after which somebody who watches is told why nothing happens
+RETRY_SECONDS = 120.0  # since the first attempt; then the error is raised
+MIN_ATTEMPTS = 3  # even past the deadline, since one attempt for a large object may take longer than that
+FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 0.2, 15.0
+WARN_AFTER_SECONDS = 10.0  # log why nothing happens
 _log = logging.getLogger(__name__)
 
 
 def with_retry(call: Callable[[], T]) -> T:
-    """What `call` returns, made again after errors that pass; the last of them, with a note of it, once time is up.
+    """Return the result of `call`, repeated after transient errors; raise the last of them at the deadline.
 
-    What `call` does it must be able to do twice: its answer may have been lost.
+    `call` must be safe to repeat: a failed attempt may have taken effect, with its response lost.
     """
     began, attempts, warned = time.monotonic(), 0, False
     while True:
@@ -35,16 +35,17 @@ def with_retry(call: Callable[[], T]) -> T:
         except Exception as error:
             if not is_transient(error):
                 raise
-            attempts, waited = attempts + 1, time.monotonic() - began
-            if attempts >= MIN_ATTEMPTS and waited >= RETRY_SECONDS:
-                error.add_note(f"asked {attempts} times in {waited:.0f} s")
+            attempts, elapsed = attempts + 1, time.monotonic() - began
+            if attempts >= MIN_ATTEMPTS and elapsed >= RETRY_SECONDS:
+                error.add_note(f"{attempts} attempts in {elapsed:.0f} s")
                 raise
-            if waited >= WARN_AFTER_SECONDS and not warned:
+            if elapsed >= WARN_AFTER_SECONDS and not warned:
                 warned = True
-                _log.warning("a store failed %d times, it is asked again: %s", attempts, redact(repr(error)))
+                _log.warning("storage failed %d times, retrying: %s", attempts, redact(repr(error)))
         time.sleep(pause_seconds(attempts))
 
 
 def pause_seconds(attempts: int) -> float:
-    """Seconds before the next try, longer after each; with jitter, for a store refuses many callers at once."""
-    return random.uniform(0.5, 1.0) * min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (attempts - 1))  # noqa: S311 - not a secret
+    """Return the pause before the next attempt: doubled each time, and random so that workers do not retry together."""
+    longest = min(MAX_PAUSE_SECONDS, FIRST_PAUSE_SECONDS * 2 ** (attempts - 1))
+    return random.uniform(0.5, 1.0) * longest  # noqa: S311 - not a secret

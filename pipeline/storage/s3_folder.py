@@ -1,10 +1,11 @@
-"""A folder of an S3 bucket. Requests name bucket and key themselves, so no key is taken apart, whatever it holds."""
+"""A folder of an S3 bucket. Requests name bucket and key separately, so that no key is parsed, whatever it holds."""
 
 from __future__ import annotations
 
 import functools
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, BinaryIO
 
@@ -17,28 +18,27 @@ from pipeline.storage.folder import Entry
 from pipeline.storage.fsspec_folder import FsspecFolder, timeout_seconds
 from pipeline.storage.retry import with_retry
 
-CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # seconds to connect, and between two signs of life of an answer
+CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # time limits for connecting, and between two packets of a response
 
 
 class S3Folder(FsspecFolder):
-    """A folder of a bucket by s3fs: listed by pages, read by ETag, written by one conditional PUT (5 GiB at most)."""
+    """A folder of a bucket, through s3fs: listed by pages, read by ETag, written by one conditional PUT (≤ 5 GiB)."""
 
     def __init__(self, fs: Any, root: str, uri: str) -> None:
         super().__init__(fs, root, uri)
         self.bucket, prefix, _ = fs.split_path(root)
         self.prefix = f"{prefix}/" if prefix else ""
-        # They ask once: `with_retry` asks again. Only aiohttp does too, once and at once, where a connection is lost.
+        # One attempt per request: `with_retry` retries. Only aiohttp does too, once, after a lost connection.
         fs.retries = 1
         once = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS, "retries": {"total_max_attempts": 1}}
-        fs.config_kwargs = once | fs.config_kwargs  # what the user configured for fsspec is theirs to choose
-        fs.session = fs.session or AioSession(**fs.kwargs)  # as s3fs makes one when it connects
-        answers = fs.session.get_component("response_parser_factory")
-        answers.set_parser_defaults(timestamp_parser=parse_time)
+        fs.config_kwargs = once | fs.config_kwargs  # the user's fsspec configuration takes precedence
+        fs.session = fs.session or AioSession(**fs.kwargs)  # as s3fs creates it when it connects
+        fs.session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
 
     def entries(self, prefix: str) -> Iterator[Entry]:
         for item in self._items(prefix):
             key = item["Key"][len(self.prefix) :]
-            if item["Size"] or not (key.endswith("/") or key == ""):  # consoles mark empty folders so
+            if item["Size"] or not (key.endswith("/") or key == ""):  # such an empty object marks a folder in consoles
                 yield Entry(key=key, size=item["Size"], version=item["ETag"].strip('"'))
 
     def keys(self, prefix: str) -> Iterator[str]:
@@ -46,13 +46,9 @@ class S3Folder(FsspecFolder):
 
     def read(self, key: str, version: str | None) -> bytes:
         condition = {} if version is None else {"IfMatch": f'"{version}"'}
-        try:
+        with self._changed_unless_matched(f"{key} is no longer {version}"):
             data, found = self._get(key, **condition)
-        except OSError as error:
-            if http_status(error) != 412:
-                raise
-            raise Changed(f"{self.uri}/{key} is no longer {version}") from None
-        if version not in (None, found):  # a store that does not know the condition
+        if version not in (None, found):  # the store does not support the condition
             raise Changed(f"{self.uri}/{key} is now {found}, not {version}")
         return data
 
@@ -60,12 +56,8 @@ class S3Folder(FsspecFolder):
         head = self._call("head_object", key)
 
         def fetch(begin: int, end: int) -> bytes:
-            try:
+            with self._changed_unless_matched(f"{key} changed while it was read"):
                 return self._get(key, Range=f"bytes={begin}-{end - 1}", IfMatch=head["ETag"])[0]
-            except OSError as error:
-                if http_status(error) != 412:
-                    raise
-                raise Changed(f"{self.uri}/{key} changed while it was read") from None
 
         return self._ranged(key, head["ContentLength"], fetch)
 
@@ -73,13 +65,16 @@ class S3Folder(FsspecFolder):
         return int(self._call("head_object", key)["ContentLength"])
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        attempt = uuid.uuid4().hex  # the same in every try: one whose answer was lost has put what a later one finds
+        attempt = uuid.uuid4().hex  # stored with the object: identifies our own after a lost response
         try:
             self._call("put_object", key, Body=data, IfNoneMatch="*", Metadata={"attempt": attempt})
         except OSError as error:
             if http_status(error) != 412:
                 raise
-            return self._attempt(key) == attempt
+            try:
+                return bool(self._call("head_object", key)["Metadata"].get("attempt") == attempt)
+            except FileNotFoundError:
+                raise StorageError(f"{self.uri}/{key} was there and is gone", transient=True) from None
         return True
 
     def put(self, key: str, data: bytes) -> None:
@@ -88,58 +83,58 @@ class S3Folder(FsspecFolder):
     def delete(self, key: str) -> None:
         self._call("delete_object", key)
 
-    def _attempt(self, key: str) -> str | None:
-        """Which attempt made the object, None where it was none of ours."""
+    @contextmanager
+    def _changed_unless_matched(self, what: str) -> Iterator[None]:
+        """Raise Changed if the precondition of a request in the block fails."""
         try:
-            metadata: dict[str, str] = self._call("head_object", key)["Metadata"]
-        except FileNotFoundError:
-            raise StorageError(f"{self.uri}/{key} was there and is gone", transient=True) from None
-        return metadata.get("attempt")
+            yield
+        except OSError as error:
+            if http_status(error) != 412:
+                raise
+            raise Changed(f"{self.uri}/{what}") from None
 
     def _get(self, key: str, **conditions: str) -> tuple[bytes, str]:
-        """(content, ETag) by one GET."""
+        """Return (content, ETag) from one GET."""
 
         def get() -> tuple[bytes, str]:
-            answer = self._once("get_object", self._object(key) | conditions)
-            return sync(self.fs.loop, _whole, answer["Body"]), answer["ETag"].strip('"')
+            response = self._call_once("get_object", Key=self.prefix + key, **conditions)
+            return sync(self.fs.loop, _read_body, response["Body"]), response["ETag"].strip('"')
 
         return with_retry(get)
 
     def _call(self, method: str, key: str, **arguments: Any) -> dict[str, Any]:
-        return with_retry(lambda: self._once(method, self._object(key) | arguments))
+        return with_retry(lambda: self._call_once(method, Key=self.prefix + key, **arguments))
 
-    def _object(self, key: str) -> dict[str, Any]:
-        return {"Bucket": self.bucket, "Key": self.prefix + key}
-
-    def _once(self, method: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The answer to one request, without its body."""
+    def _call_once(self, method: str, **arguments: Any) -> dict[str, Any]:
+        """Return the response to one request; its body is not read yet."""
         seconds = timeout_seconds(len(arguments.get("Body", b"")))
-        answer: dict[str, Any] = self.fs.call_s3(method, timeout=seconds, **arguments)
-        return answer
+        response: dict[str, Any] = self.fs.call_s3(method, Bucket=self.bucket, timeout=seconds, **arguments)
+        return response
 
     def _items(self, prefix: str) -> Iterator[dict[str, Any]]:
-        """What the bucket lists, a page of up to 1,000 in memory at a time."""
-        following: dict[str, str] = {}
+        """Yield what the bucket lists; one page of up to 1,000 items is in memory at a time."""
+        arguments = {"Prefix": self.prefix + prefix}
         while True:
-            arguments = {"Bucket": self.bucket, "Prefix": self.prefix + prefix, **following}
-            page = with_retry(functools.partial(self._once, "list_objects_v2", arguments))
+            page = with_retry(functools.partial(self._call_once, "list_objects_v2", **arguments))
             yield from page.get("Contents", ())
             if not page.get("IsTruncated"):
                 return
-            following = {"ContinuationToken": page["NextContinuationToken"]}
+            arguments["ContinuationToken"] = page["NextContinuationToken"]
 
 
 def parse_time(text: Any) -> datetime:
-    """What botocore makes of a time in an answer; of one as in listings at once, where it tries every way that there is
-    to write times, which is most of what a listing takes."""
+    """Parse a time in a response as botocore does, but ISO 8601 first.
+
+    botocore tries many formats before it, which took most of the time of a listing.
+    """
     try:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return parse_timestamp(text)
 
 
-async def _whole(body: Any) -> bytes:
-    """What is left of an answer's body, which is closed where its connection lives: in the client's own thread."""
+async def _read_body(body: Any) -> bytes:
+    """Read the rest of a body and close it, in the thread that owns its connection."""
     try:
         content: bytes = await body.read()
         return content

@@ -1,4 +1,4 @@
-"""One folder of local disk or object storage: all that is read and written goes through here, by key."""
+"""A folder on a local disk or in an object store. All reads and writes go through `Store`, by key."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _PACKAGES |= {"abfs": _PACKAGES["az"], "abfss": _PACKAGES["az"]}
 
 
 class Store:
-    """A folder by its URI: a local path, or what fsspec reads. Small to pickle; connects when it is first used.
+    """A folder by its URI: a local path, or a URI that fsspec supports. Small to pickle; connects on first use.
 
-    `single_writer` says that nobody else writes to it: then `put_if_absent` looks, and puts.
-    Every method asks again after errors that pass, for about two minutes, and raises AccessError where permission or
-    credentials lack, at once, and StorageError or one of its subclasses.
+    `single_writer`: no other run writes to it, so `put_if_absent` may look up the key and then put.
+    Every method retries transient errors for about two minutes. Raises AccessError at once if permission or credentials
+    are missing, and otherwise StorageError or one of its subclasses.
     """
 
     def __init__(self, uri: str, *, single_writer: bool = False) -> None:
@@ -47,26 +47,26 @@ class Store:
 
     @property
     def _folder(self) -> Folder:
-        if self._connected is None or self._connected[0] != os.getpid():  # a connection does not outlive a fork
+        if self._connected is None or self._connected[0] != os.getpid():  # connections do not survive a fork
             self._connected = os.getpid(), _connect(self.uri)
         return self._connected[1]
 
     def uri_of(self, key: str) -> str:
-        """The key's URI for people; not to be parsed, for a key may hold any character."""
+        """Return the key's URI for messages and columns. It cannot be parsed: a key may hold any character."""
         return f"{self.uri.rstrip('/')}/{key}"
 
     def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """Everything stored whose key starts with the prefix, in byte order of keys, listed anew."""
+        """List the objects whose keys start with the prefix, in byte order of keys. Listings are not cached."""
         listed = self._listed(prefix, lambda: self._folder.entries(prefix))
         return (entry for entry in listed if not entry.key.startswith(TEMPORARY_PREFIX))
 
     def keys(self, prefix: str = "") -> Iterator[str]:
-        """The keys that start with the prefix, in byte order, listed anew."""
+        """List the keys that start with the prefix, in byte order. Cheaper than `entries` on a local disk."""
         listed = self._listed(prefix, lambda: self._folder.keys(prefix))
         return (key for key in listed if not key.startswith(TEMPORARY_PREFIX))
 
     def _listed(self, prefix: str, listing: Callable[[], Iterator[T]]) -> Iterator[T]:
-        """What is listed, one by one: what is done between two of them is not the store's."""
+        """Yield the items of a listing. Errors and waits are those of the listing, not of the code between items."""
         found: Iterator[T] | None = None
         while True:
             with translated_errors(self.uri_of(prefix), "listing"):
@@ -77,47 +77,44 @@ class Store:
             yield item
 
     def read(self, key: str, *, version: str | None = None) -> bytes:
-        """The whole content. Missing if it is not there, Changed if `version` is given and is not what was read."""
+        """Return the whole content. Missing if there is none, Changed if it has another version than `version`."""
         with translated_errors(self.uri_of(key), "reading"):
             return self._folder.read(key, version)
 
     def open(self, key: str) -> BinaryIO:
-        """A seekable file, read by ranges; Changed where the store sees that the content was replaced meanwhile."""
+        """Return a seekable file, read by ranged requests. Its reads raise Changed if S3's content was replaced."""
         with translated_errors(self.uri_of(key), "opening"):
             return self._folder.open(key)
 
     def size(self, key: str) -> int:
-        """The size in bytes; Missing if there is no file."""
+        """Return the size in bytes. Missing if there is no object."""
         with translated_errors(self.uri_of(key), "looking up"):
             return self._folder.size(key)
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
-        """Put the content unless there is one, whole and at once. True: this call created it; False: it was there."""
+        """Write the content atomically unless the key exists. Return whether this call created it."""
         with translated_errors(self.uri_of(key), f"writing {len(data)} bytes to"):
             if not self.single_writer:
                 return self._folder.put_if_absent(key, data)
-            return self._put_alone(key, data)
-
-    def _put_alone(self, key: str, data: bytes) -> bool:
-        try:
-            self._folder.size(key)
-        except (Missing, FileNotFoundError):
-            self._folder.put(key, data)
-            return True
-        return False
+            try:
+                self._folder.size(key)
+            except (Missing, FileNotFoundError):
+                self._folder.put(key, data)
+                return True
+            return False
 
     def put(self, key: str, data: bytes) -> None:
-        """Put the content in place of any other: a reader sees the old one or the new one."""
+        """Write the content, replacing any other: a reader sees the old or the new content."""
         with translated_errors(self.uri_of(key), f"writing {len(data)} bytes to"):
             self._folder.put(key, data)
 
     def delete(self, key: str) -> None:
-        """Delete the content, if there is one."""
+        """Delete the object if there is one."""
         with translated_errors(self.uri_of(key), "deleting"):
             self._folder.delete(key)
 
     def check_writable(self) -> None:
-        """AccessError unless this can be an OUTPUT: it can be written, and a second put if absent is refused."""
+        """Raise AccessError unless this can be an OUTPUT: it is writable, and a second put_if_absent is refused."""
         scheme = split_scheme(self.uri)[0]
         if scheme is not None and scheme not in CONDITIONAL_PUT_SCHEMES:
             raise AccessError(f"{self.uri}: {scheme}:// cannot be written to; use a folder, s3://, gs:// or az://")
@@ -135,13 +132,13 @@ class Store:
         if created != (True, False) or found != b"first":
             raise AccessError(
                 f"{self.uri} has no conditional put: a second put of one key was not refused, so two attempts could "
-                "mix. Use another store, or say that no other run writes there: --single-writer"
+                "mix. Use another store, or --single-writer if no other run writes there"
             )
 
 
 @lru_cache(maxsize=16)
 def _shared(uri: str, single_writer: bool) -> Store:
-    """One Store, with its connection, for all that reach a process by pickle: a task a shard must not connect anew."""
+    """Return the Store that all unpickled copies in a process share: a task per shard must not connect each time."""
     return Store(uri, single_writer=single_writer)
 
 
@@ -152,11 +149,11 @@ def _connect(uri: str) -> Folder:
     try:
         kind = fsspec.get_filesystem_class(scheme)
     except ImportError:
-        package, extra = _PACKAGES.get(scheme, (f"the one that fsspec reads {scheme}:// with", None))
+        package, extra = _PACKAGES.get(scheme, (f"that fsspec uses for {scheme}://", None))
         hint = f": pip install 'perceiver-pipeline[{extra}]'" if extra else ""
         raise AccessError(f"{uri} needs the package {package}{hint}") from None
     except ValueError:
-        raise AccessError(f"{redact(uri)}: fsspec knows no {scheme}://") from None
+        raise AccessError(f"{redact(uri)}: {scheme}:// is not supported by fsspec") from None
     fs = kind(use_listings_cache=False, skip_instance_cache=True, **kind._get_kwargs_from_urls(uri))
     if scheme == "s3":
         from pipeline.storage.s3_folder import S3Folder

@@ -1,4 +1,4 @@
-"""What a user may give as a URI, and what of any text may be shown."""
+"""Validation and normalization of the URIs that users give."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ _QUERY = re.compile(r"\?[^/?=]+=")
 
 
 def check_uri(uri: str) -> str:
-    """The URI itself; AccessError for one that holds a user, password or query string, which may be secrets.
+    """Return the URI. AccessError if it holds a user, a password or a query string, which may be secrets.
 
-    A `?` that starts no `name=value` is a wildcard, and a path without a scheme is a local one: both are let through.
+    Local paths, and `?` as a wildcard (not followed by `name=value`), are accepted.
     """
     scheme, rest = split_scheme(uri)
     if scheme is None:
         if "::" in uri and "://" in uri and not uri.startswith(("/", ".", "~")):
-            raise AccessError(f"chained URIs are not read: {redact(uri)}")
+            raise AccessError(f"chained URIs are not supported: {redact(uri)}")
         return uri
     authority = rest.split("/", 1)[0]
     named = "@" in authority and scheme not in _WITH_AT
-    # A bucket has no colon, a secret key may have slashes: `s3://user:pass/word@bucket` ends here too.
+    # A bucket has no colon, but a secret key may have slashes: this also finds `s3://user:pass/word@bucket`.
     colon = ":" in authority and not authority.startswith("arn:")
     port = scheme in _WITH_PORT and re.fullmatch(r"[^:@]+:\d+", authority)
     if named or (colon and not port) or _QUERY.search(rest) or (scheme.startswith("http") and "?" in rest):
@@ -40,7 +40,7 @@ def check_uri(uri: str) -> str:
 
 
 def split_scheme(uri: str) -> tuple[str | None, str]:
-    """(`s3`, `bucket/key`) of `s3://bucket/key`, (None, the path) of a local path. Nothing is percent-decoded."""
+    """Split `s3://bucket/key` into (`s3`, `bucket/key`), a local path into (None, path), without percent-decoding."""
     match = _SCHEME.match(uri)
     if match is None:
         return None, uri
@@ -49,7 +49,10 @@ def split_scheme(uri: str) -> tuple[str | None, str]:
 
 
 def normalise_uri(uri: str) -> str:
-    """An absolute path for a local folder, else `scheme://…`, without a trailing slash. AccessError for none."""
+    """Return an absolute path for a local folder, else `scheme://…`, without a trailing slash.
+
+    AccessError if `check_uri` refuses the URI, or it names no folder or bucket.
+    """
     scheme, rest = split_scheme(check_uri(uri))
     if not rest.strip("/") and not (rest and (scheme is None or scheme in LOCAL)):
         raise AccessError(f"{uri!r} names no folder or bucket")

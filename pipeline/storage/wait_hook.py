@@ -1,4 +1,4 @@
-"""When a thread waits for a store: whoever limits its time can be told, for that time is not its own."""
+"""A hook that is called while a thread waits for storage, so that a time limit can leave out that time."""
 
 from __future__ import annotations
 
@@ -9,21 +9,23 @@ from contextlib import contextmanager
 _thread = threading.local()
 
 
-def set_wait_hook(watcher: Callable[[bool], None] | None) -> None:
-    """Have `watcher` called in this thread with True whenever it begins to wait for a store, with False when it no
-    longer does. Both may be nested, and every True has its False."""
-    _thread.watcher = watcher
+def set_wait_hook(hook: Callable[[bool], None] | None) -> None:
+    """Call `hook(True)` whenever this thread begins to wait for storage, `hook(False)` at the end of each wait.
+
+    Waits may be nested; every call with True is followed by one with False.
+    """
+    _thread.hook = hook
 
 
 @contextmanager
 def waiting_for_storage() -> Iterator[None]:
-    """For the time of the block this thread waits for a store."""
-    watcher: Callable[[bool], None] | None = getattr(_thread, "watcher", None)
-    if watcher is None:
+    """Mark the time of the block as a wait of this thread for storage."""
+    hook: Callable[[bool], None] | None = getattr(_thread, "hook", None)
+    if hook is None:
         yield
         return
-    watcher(True)
+    hook(True)
     try:
         yield
     finally:
-        watcher(False)
+        hook(False)

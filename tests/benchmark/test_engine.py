@@ -1,9 +1,8 @@
-"""A bench row says how fast the engine and transformers were on the same unit, and how far apart their answers."""
+"""A row holds the speed of the engine and of transformers on the same batch, and the error between their outputs."""
 
 import pytest
 
-from pipeline.benchmark.engine import bench, bench_all
-from pipeline.benchmark.timing import BenchOptions
+from pipeline.benchmark.engine import BenchOptions, bench, bench_all
 from pipeline.reference.published_configs import FOURIER, MASKED_LM, MULTIMODAL, Shape, small
 
 KEYS = {"head", "shape", "dtype", "device", "batch", "engine_seconds", "transformers_seconds", "max_abs_err"}
@@ -19,7 +18,7 @@ def tiny(task, model_class):
     return Shape(name="tiny", task=task, model_class=model_class, changes=changes)
 
 
-def test_text_is_timed_in_both_dtypes():
+def test_fill_mask_is_timed_in_both_dtypes():
     rows = bench(tiny("fill-mask", MASKED_LM), BenchOptions(repeats=3))
     assert [row["dtype"] for row in rows] == ["float32", "bfloat16"]
     for row in rows:
@@ -36,13 +35,13 @@ def test_text_is_timed_in_both_dtypes():
     assert rows[0]["max_abs_err"] < 1e-5 * rows[0]["output_range"]
 
 
-def test_images_are_timed_a_batch_at_a_time():
+def test_images_are_timed_in_batches():
     (row,) = bench(tiny("image-classification", FOURIER), BenchOptions(repeats=1, batch=3, dtypes=["float32"]))
     assert (row["batch"], row["worst_output"], row["extrapolated_from_chunks"]) == (3, "logits", None)
     assert row["transformers_seconds"] == row["transformers_float32_seconds"]
 
 
-def test_a_clip_is_extrapolated_and_a_failure_of_transformers_is_told():
+def test_clip_is_extrapolated_and_failure_of_transformers_is_reported():
     shape = tiny("multimodal-autoencoding", MULTIMODAL)
     (row,) = bench(shape, BenchOptions(repeats=1, dtypes=["bfloat16"]))
     assert row["transformers_seconds"] is None
@@ -52,6 +51,6 @@ def test_a_clip_is_extrapolated_and_a_failure_of_transformers_is_told():
     assert row["engine_seconds"] > 0
 
 
-def test_an_unknown_shape_is_refused():
-    with pytest.raises(ValueError, match="shape 'perceiver-ar' is none of language-perceiver"):
+def test_unknown_shape_is_refused():
+    with pytest.raises(ValueError, match="shape 'perceiver-ar' must be one of language-perceiver"):
         next(bench_all(["perceiver-ar"], BenchOptions()))

@@ -1,4 +1,4 @@
-"""The tokenizer's bench compares all ids, and says two rates."""
+"""The tokenizer benchmark compares all ids and measures both rates."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from pipeline.benchmark.tokenizer import bench_tokenizer, random_texts
 from pipeline.heads.tokenizer import Tokenizer
 
 
-def test_texts_are_of_20_to_2000_bytes_and_hold_masks():
+def test_texts_have_20_to_2000_bytes_and_masks():
     texts = list(random_texts(300))
     sizes = [len(text.encode()) for text in texts]
     assert 20 <= min(sizes) < 100
@@ -17,13 +17,13 @@ def test_texts_are_of_20_to_2000_bytes_and_hold_masks():
     assert texts != list(random_texts(300, seed=1))
 
 
-def test_a_row_says_both_rates():
+def test_row_has_both_rates():
     row = bench_tokenizer(30)
     assert row["texts"] == 30
     assert row["ratio"] == row["engine_texts_per_second"] / row["transformers_texts_per_second"]
 
 
-def test_other_ids_are_an_error(monkeypatch):
+def test_different_ids_are_an_error(monkeypatch):
     class Wrong(Tokenizer):
         def encode(self, text, *, truncate=True):
             return super().encode(text[:-1], truncate=truncate)

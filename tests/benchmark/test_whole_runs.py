@@ -1,5 +1,6 @@
-"""A row of the pipeline's bench says how fast whole runs are beside the engine and beside a plain script, which does
-the same work: as many rows, and for images in float32 the same labels."""
+"""A row holds the speed of whole runs, of the engine alone and of plain scripts.
+
+The scripts do the same work: as many rows and, for images in float32, the same labels."""
 
 from __future__ import annotations
 
@@ -18,7 +19,7 @@ from rich.console import Console
 from transformers.models.perceiver import modeling_perceiver
 
 from pipeline.benchmark import baseline_ray, whole_runs, workloads
-from pipeline.benchmark.baseline import Asked
+from pipeline.benchmark.baseline import ScriptOptions
 from pipeline.benchmark.scaling import scale
 from pipeline.benchmark.whole_runs import bench_pipeline
 from pipeline.benchmark.workloads import MEASURED, ThroughputOptions
@@ -56,7 +57,7 @@ class Tiny(Shape):
         pytest.param(MULTIMODAL, 3, "bfloat16", 2, marks=pytest.mark.slow),
     ],
 )
-def test_a_row_has_all_of_it(cluster, model_class, units, dtype, chunks):
+def test_row_has_every_column(cluster, model_class, units, dtype, chunks):
     shape = next(shape for shape in SHAPES.values() if shape.model_class == model_class)
     tiny = Tiny(name="tiny", task=shape.task, model_class=model_class, changes={})
     (row,) = bench_pipeline(tiny, ThroughputOptions(dtypes=[dtype], repeats=1, units=units, batch=4))
@@ -79,23 +80,23 @@ def images(tmp_path_factory) -> Path:
     return folder
 
 
-def asked_for(images: Path, output: Path, checkpoint: Path) -> Asked:
-    return Asked(task="image-classification", input=str(images), output=str(output), checkpoint=str(checkpoint))
+def script_options(images: Path, output: Path, checkpoint: Path) -> ScriptOptions:
+    return ScriptOptions(task="image-classification", input=str(images), output=str(output), checkpoint=str(checkpoint))
 
 
-def test_a_plain_script_is_asked_for_in_words(checkpoint, tmp_path):
-    asked = replace(asked_for(tmp_path / "in", tmp_path / "out", checkpoint), dtype="bfloat16", chunks=2)
-    assert Asked.parse("", asked.words()) == asked
+def test_script_options_survive_the_command_line(checkpoint, tmp_path):
+    script = replace(script_options(tmp_path / "in", tmp_path / "out", checkpoint), dtype="bfloat16", chunks=2)
+    assert ScriptOptions.parse("", script.to_arguments()) == script
 
 
 def labels(parts: Path) -> dict[str, dict[str, Any]]:
-    """What a plain script found, by the name of the file."""
+    """Return the rows of a plain script by file name."""
     return {Path(row["path"]).name: row for row in ds.dataset(parts).to_table().to_pylist()}
 
 
 @pytest.mark.slow
-def test_plain_ray_gives_the_same_labels(cluster, checkpoint, images, tmp_path):
-    baseline_ray.write(asked_for(images, tmp_path / "plain", checkpoint))
+def test_ray_script_predicts_the_same_labels(cluster, checkpoint, images, tmp_path):
+    baseline_ray.write(script_options(images, tmp_path / "plain", checkpoint))
     options = RunOptions(
         task="image-classification",
         input=str(images),
@@ -116,21 +117,21 @@ def assert_same_labels(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[s
         assert row["score"] == pytest.approx(theirs[name]["score"], abs=1e-5)
 
 
-def test_plain_daft_gives_the_same_labels_as_plain_ray(cluster, checkpoint, images, tmp_path):
+def test_daft_script_predicts_the_same_labels_as_the_ray_script(cluster, checkpoint, images, tmp_path):
     pytest.importorskip("daft", reason="the extra `daft`, which wants an older pyarrow than the other tests")
-    exact = tmp_path / "png"  # of a JPEG each decoder makes pixels of its own
+    exact = tmp_path / "png"  # JPEG decoders differ in their pixels
     exact.mkdir()
     for path in images.iterdir():
         Image.open(path).save(exact / f"{path.stem}.png")
-    baseline_ray.write(asked_for(exact, tmp_path / "ray", checkpoint))
-    asked = replace(asked_for(exact, tmp_path / "daft", checkpoint), batch_size=4, notes=str(tmp_path / "notes"))
-    subprocess.run([sys.executable, "-m", whole_runs.PLAIN_DAFT, *asked.words()], check=True)
+    baseline_ray.write(script_options(exact, tmp_path / "ray", checkpoint))
+    script = replace(script_options(exact, tmp_path / "daft", checkpoint), batch_size=4, log=str(tmp_path / "log"))
+    subprocess.run([sys.executable, "-m", whole_runs.DAFT_SCRIPT, *script.to_arguments()], check=True)
     assert_same_labels(labels(tmp_path / "ray"), labels(tmp_path / "daft"))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model_class", "units"), [(FOURIER, 12), (FLOW, 3), (MULTIMODAL, 3)])
-def test_a_row_has_daft_where_it_is_asked_for(cluster, model_class, units):
+def test_row_has_daft_if_requested(cluster, model_class, units):
     pytest.importorskip("daft")
     shape = next(shape for shape in SHAPES.values() if shape.model_class == model_class)
     tiny = Tiny(name="tiny", task=shape.task, model_class=model_class, changes={})
@@ -140,7 +141,7 @@ def test_a_row_has_daft_where_it_is_asked_for(cluster, model_class, units):
 
 
 @pytest.mark.slow
-def test_replicas_are_scaled_as_far_as_there_are_cpus(cluster):
+def test_scaling_stops_at_the_number_of_cpus(cluster):
     tiny = Tiny(name="tiny", task="image-classification", model_class=FOURIER, changes={})
     rows = list(scale(tiny, ThroughputOptions(dtypes=["float32"], repeats=1, units=32, batch=2)))
     cpus = int(ray.cluster_resources()["CPU"])
@@ -151,7 +152,7 @@ def test_replicas_are_scaled_as_far_as_there_are_cpus(cluster):
         assert row["of_ideal"] == row["units_per_second"] / row["ideal_units_per_second"]
 
 
-def test_a_lost_unit_is_noticed(cluster, monkeypatch):
+def test_missing_unit_is_an_error(cluster, monkeypatch):
     monkeypatch.setattr(
         workloads.sample_media, "write_photos", lambda folder, units, **_: write_photos(folder, units - 1)
     )

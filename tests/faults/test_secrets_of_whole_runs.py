@@ -181,4 +181,4 @@ def test_a_run_whose_disk_is_full_leaves_no_secret(command: Command) -> None:
         printed = command.run(1, "--shard-size", "1")
     finally:
         subprocess.run(["umount", str(command.folder / "out")], check=True)
-    assert "no room when writing" in printed
+    assert "no space when writing" in printed

@@ -86,6 +86,6 @@ def test_local_file_is_read_on_after_an_error_that_passes(tmp_path: Path, monkey
 def test_local_file_that_cannot_be_read_says_which(monkeypatch) -> None:
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     with Store("/proc/self").open("mem") as file:
-        with pytest.raises(StorageError, match=r"reading /proc/self/mem: Input/output error \(asked 3 times") as caught:
+        with pytest.raises(StorageError, match=r"reading /proc/self/mem: Input/output error \(3 attempts") as caught:
             file.read(1)
         assert caught.value.transient

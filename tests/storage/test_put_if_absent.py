@@ -107,7 +107,7 @@ def test_refused_for_now_is_transient(s3_proxy, s3, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     store = Store(s3.bucket("refused"))
     s3_proxy.statuses = [status] * 40
-    with pytest.raises(StorageError, match=r"writing 4 bytes to s3://refused.*\(asked 3 times in \d s\)") as caught:
+    with pytest.raises(StorageError, match=r"writing 4 bytes to s3://refused.*\(3 attempts in \d s\)") as caught:
         store.put_if_absent("key", b"ours")
     assert caught.value.transient
     assert len(s3_proxy.seen) == 3, "the clients below do not ask again by themselves"
@@ -120,7 +120,7 @@ def test_stalled_store_does_not_hold_for_ever(s3_proxy, s3, monkeypatch: pytest.
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     store = Store(s3.bucket("stalled"))
     s3_proxy.stalled = threading.Event()
-    with pytest.raises(StorageError, match=r"s3://stalled.*: no answer in time \(asked 3 times") as caught:
+    with pytest.raises(StorageError, match=r"s3://stalled.*: no response in time \(3 attempts") as caught:
         store.put_if_absent("key", b"ours")
     s3_proxy.stalled.set()
     assert caught.value.transient

@@ -46,7 +46,7 @@ def test_time_is_up_after_three_tries_at_least(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     with pytest.raises(TimeoutError) as caught:
         retry.with_retry(failing(3, TimeoutError("stalled")))
-    assert caught.value.__notes__ == ["asked 3 times in 0 s"]
+    assert caught.value.__notes__ == ["3 attempts in 0 s"]
     assert retry.with_retry(failing(2, TimeoutError("stalled"))) == 3
 
 
@@ -61,7 +61,7 @@ def test_who_waits_is_told_once_and_no_secret(monkeypatch, caplog) -> None:
     monkeypatch.setattr(retry, "WARN_AFTER_SECONDS", 0)
     retry.with_retry(failing(3, TimeoutError("https://host/?X-Amz-Signature=canary-secret")))
     assert len(caplog.messages) == 1
-    assert "a store failed 1 times, it is asked again" in caplog.text
+    assert "storage failed 1 times, retrying" in caplog.text
     assert "canary-secret" not in caplog.text
 
 
