@@ -70,7 +70,7 @@ def _run(console: Console, demo: "Demo", output: Path) -> None:
         input=str(output / "samples" / demo.samples),
         output=str(output / demo.task),
         checkpoint=str(demo.checkpoint(output / "checkpoints")),
-        **demo.asked,
+        **demo.options,
     )
     summary = execute(options)
     done = f"{count(summary.rows)} rows, {count(summary.quarantined)} quarantined, {duration(summary.seconds)}"

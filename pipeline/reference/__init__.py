@@ -1,5 +1,5 @@
-"""transformers as the reference: its models on the engine's inputs, their differences and their speed."""
+"""transformers as the reference: its models, sample inputs and checkpoints, and the engine's differences from it."""
 
 from transformers.utils import logging
 
-logging.disable_progress_bar()  # a model of a few tensors is loaded before a bar could be read
+logging.disable_progress_bar()  # small models load before a bar is readable

@@ -1,4 +1,4 @@
-"""What `perceiver demo` runs on: photographs, texts and a video with sound made on the spot, and small checkpoints."""
+"""Data of `perceiver demo`: photos, texts, a generated video with audio, and small random checkpoints."""
 
 from __future__ import annotations
 
@@ -30,16 +30,16 @@ _CLIP: Mapping[str, Any] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """One run: a head over a folder of samples with a checkpoint of a class, made small, and what else is asked."""
+    """One run of the demo: a task, its sample folder, the class and config changes of its checkpoint, other options."""
 
     task: str
     samples: str
     model_class: str
     changes: Mapping[str, Any]
-    asked: Mapping[str, Any]
+    options: Mapping[str, Any]
 
     def checkpoint(self, folder: Path) -> Path:
-        """Its checkpoint, made where it is not there yet. Random weights: what is predicted means nothing."""
+        """Return the checkpoint, created if absent. Its weights are random, so its predictions have no meaning."""
         target = folder / self.model_class
         if not (target / "config.json").exists():
             random_checkpoints.make_checkpoint(
@@ -51,67 +51,69 @@ class Demo:
 DEMOS = (
     Demo(
         task="image-classification",
-        samples="pictures",
+        samples="images",
         model_class=published_configs.FOURIER,
         changes={"num_labels": 10},
-        asked={"max_quarantine": 0.2},
+        options={"max_quarantine": 0.2},
     ),
     Demo(
         task="fill-mask",
         samples="texts",
         model_class=published_configs.MASKED_LM,
         changes={"max_position_embeddings": 128},
-        asked={},
+        options={},
     ),
     Demo(
         task="text-classification",
         samples="texts",
         model_class=published_configs.SEQUENCE,
         changes={"max_position_embeddings": 128},
-        asked={},
+        options={},
     ),
     Demo(
         task="optical-flow",
         samples="videos",
         model_class=published_configs.FLOW,
         changes={"train_size": [48, 64]},
-        asked={"fps": 5},
+        options={"fps": 5},
     ),
     Demo(
         task="multimodal-autoencoding",
         samples="videos",
         model_class=published_configs.MULTIMODAL,
         changes=_CLIP,
-        asked={},
+        options={},
     ),
     Demo(
         task="feature-extraction",
-        samples="pictures",
+        samples="images",
         model_class=published_configs.FOURIER,
         changes={"num_labels": 10},
-        asked={"max_quarantine": 0.2},
+        options={"max_quarantine": 0.2},
     ),
 )
 
 
 def make_samples(folder: Path) -> None:
-    """`pictures/` (scikit-image's own, and one cut short), `texts/` and `videos/` in a folder. ImportError without
-    scikit-image."""
+    """Write `images/` (scikit-image's samples and a truncated one), `texts/` and `videos/` to a folder.
+
+    ImportError without scikit-image.
+    """
     import skimage.data
 
-    pictures = folder / "pictures"
-    pictures.mkdir(parents=True, exist_ok=True)
+    images = folder / "images"
+    images.mkdir(parents=True, exist_ok=True)
     for path in sorted(Path(skimage.data.__file__).parent.iterdir()):
         if path.suffix in IMAGE_SUFFIXES:
-            shutil.copyfile(path, pictures / path.name)
-    (pictures / "damaged.jpg").write_bytes((pictures / "rocket.jpg").read_bytes()[:5000])
+            shutil.copyfile(path, images / path.name)
+    (images / "damaged.jpg").write_bytes((images / "rocket.jpg").read_bytes()[:5000])
     (folder / "texts").mkdir(exist_ok=True)
     (folder / "texts" / "lines.txt").write_text("\n".join(TEXTS))
     (folder / "videos").mkdir(exist_ok=True)
     write_video(folder / "videos" / "drift.mp4", _drift(skimage.data.chelsea()), size=(72, 96), audio_seconds=2)
 
 
-def _drift(picture: np.ndarray, seconds: int = 2) -> Iterator[np.ndarray]:
-    """A photograph that drifts by two pixels a frame: 96 × 72, 25 frames a second."""
+def _drift(photo: np.ndarray, seconds: int = 2) -> Iterator[np.ndarray]:
+    """Yield frames of 72 × 96 that drift over a photo by one pixel per frame, 25 per second."""
     for number in range(25 * seconds):
-        yield picture[60 : 60 + 144 : 2, 100 + 2 * number : 292 + 2 * number : 2]
+        yield photo[60 : 60 + 144 : 2, 100 + 2 * number : 292 + 2 * number : 2]

@@ -1,4 +1,4 @@
-"""The engine against transformers on the same inputs: the greatest difference of every output."""
+"""Parity of engine and transformers: the greatest difference of every output for the same inputs."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ TRANSFORMERS, UNFOLDED = "transformers", "the engine without folding"
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One output of the engine in `dtype` beside transformers' in float32, or the engine's without folding."""
+    """Difference of one engine output in `dtype` from transformers' in float32, or from the unfolded engine's."""
 
     output: str
     dtype: str
     against: str
     max_abs_diff: float
-    range: float  # greatest minus smallest value of the other output
-    relative: float  # max_abs_diff / range; where there is one value only, / that value
+    range: float  # maximum minus minimum of the other output
+    relative: float  # max_abs_diff / range, or / the value if there is only one
 
 
 @torch.inference_mode()
 def engine_predict(
     model: PerceiverIO, inputs: SampleInputs, mask: Tensor | None = None, *, points: Any = None
 ) -> Outputs:
-    """The engine's latents and outputs under the same names as `oracle.predict` gives them."""
+    """Return the engine's latents and outputs, named as by `transformers_model.predict`."""
     latents = model.encode(inputs, mask)
     if model.model_class == published_configs.BARE:
         return {"latents": latents}
@@ -48,7 +48,7 @@ def engine_predict(
 
 
 def differences(ours: Outputs, theirs: Outputs, dtype: str, against: str = TRANSFORMERS) -> list[Difference]:
-    """A row for every output of `theirs`, which must be in `ours` in the same shape."""
+    """Return a row per output of `theirs`. ValueError if the shape in `ours` differs."""
     return [_difference(name, ours[name], theirs[name], dtype, against) for name in theirs]
 
 
@@ -57,7 +57,7 @@ def _difference(name: str, ours: Tensor, theirs: Tensor, dtype: str, against: st
         raise ValueError(f"{name}: the engine's shape is {list(ours.shape)}, that of {against} is {list(theirs.shape)}")
     ours, theirs = ours.double(), theirs.double()
     greatest, spread = float((ours - theirs).abs().max()), float(theirs.max() - theirs.min())
-    scale = spread or float(theirs.abs().max()) or 1.0  # one label of one unit has no range
+    scale = spread or float(theirs.abs().max()) or 1.0  # a single value has no range
     return Difference(
         output=name,
         dtype=dtype,
@@ -69,7 +69,7 @@ def _difference(name: str, ours: Tensor, theirs: Tensor, dtype: str, against: st
 
 
 def spread_chunks(config: PerceiverConfig, chunks: int | None) -> list[int]:
-    """Numbers of `chunks` of a clip's passes, the first and the last among them; all of them for None."""
+    """Return the numbers of `chunks` evenly spaced chunks of a clip, first and last included; None: all."""
     of = transformers_model.num_chunks(config)
     if chunks is None or chunks >= of:
         return list(range(of))
@@ -79,21 +79,21 @@ def spread_chunks(config: PerceiverConfig, chunks: int | None) -> list[int]:
 
 
 def reference_outputs(model: Any, inputs: SampleInputs, mask: Tensor | None, chunks: Sequence[int]) -> Outputs:
-    """transformers' outputs; of a clip only the numbered chunks, with an encoding for each."""
+    """Return transformers' outputs; for a clip only of the numbered chunks, each with its own encoding."""
     if type(model).__name__ != published_configs.MULTIMODAL:
         return transformers_model.predict(model, inputs, mask)
     points = (transformers_model.chunk_points(model.config, chunk) for chunk in chunks)
     return transformers_model.join_chunks(
-        transformers_model.predict(model, inputs, mask, points=asked) for asked in points
+        transformers_model.predict(model, inputs, mask, points=chunk) for chunk in points
     )
 
 
 def select_chunks(outputs: Outputs, config: PerceiverConfig, chunks: Sequence[int]) -> Outputs:
-    """What a whole clip's outputs hold at the numbered chunks; other heads' outputs pass through."""
+    """Return a clip's outputs at the numbered chunks. Outputs of other tasks are returned unchanged."""
     if "audio" not in outputs:
         return outputs
-    asked = [transformers_model.chunk_points(config, chunk) for chunk in chunks]
-    audio, image = (torch.cat([points[name] for points in asked]) for name in ("audio", "image"))  # type: ignore[misc]
+    all_points = [transformers_model.chunk_points(config, chunk) for chunk in chunks]
+    audio, image = (torch.cat([points[name] for points in all_points]) for name in ("audio", "image"))  # type: ignore[misc]
     patches = outputs["audio"].unflatten(1, (-1, config.samples_per_patch))
     return {**outputs, "audio": patches[:, audio].flatten(1), "image": outputs["image"][:, image]}
 
@@ -108,12 +108,12 @@ def verify(
     chunks: int | None = 3,
     device: str = "cpu",
 ) -> list[Difference]:
-    """Every output of checkpoint `ref` in every dtype against transformers in float32, `batch` sample units.
+    """Compare every output of a checkpoint in every dtype with transformers in float32, on `batch` sample units.
 
-    `ref` is a hub id, folder or URI. Of a clip's 128 chunks transformers is asked for `chunks` only (None: all): each
-    costs it an encoding, about 3 s at the published size. Of a text batch all but the first are padded. What float32
-    gives is compared with the engine without folding, too: how exact the products are that were formed at load.
-    CheckpointError where the checkpoint's class has no such task; AccessError where a URI holds secrets.
+    `ref` is a hub id, folder or URI. Of a clip's 128 chunks only `chunks` are compared (None: all): each costs
+    transformers an encoding, about 3 s at the published size. In a batch of texts all but the first are padded. float32
+    outputs are also compared with the unfolded engine, which shows the error of folding weights at load.
+    CheckpointError if the checkpoint's class does not support the task; AccessError if a URI holds secrets.
     """
     folder = fetch(check_uri(str(ref)))
     model_class = _check_task(task, folder)
@@ -125,7 +125,7 @@ def verify(
     expected = reference_outputs(theirs, to_device(sample, device, torch.float32), mask, numbers)
     if task == "feature-extraction":
         expected = {"latents": expected["latents"]}
-    del theirs  # two published models need not fit side by side
+    del theirs  # memory for one published model is enough
     rows = []
     for name in dtypes:
         ours = PerceiverIO.from_pretrained(str(folder), device=device, dtype=getattr(torch, name))
@@ -145,7 +145,7 @@ def _unfolded(folder: Path, sample: SampleInputs, mask: Tensor | None, device: s
 
 def _check_task(task: str, folder: Path) -> str:
     if task not in published_configs.TASKS:
-        raise ValueError(f"task {task!r} is none of {', '.join(published_configs.TASKS)}")
+        raise ValueError(f"task {task!r} must be one of {', '.join(published_configs.TASKS)}")
     model_class = transformers_model.model_class_of(folder)
     if model_class not in published_configs.TASKS[task]:
         needed = " or ".join(published_configs.TASKS[task])

@@ -1,6 +1,6 @@
-"""The published shapes of Perceiver IO, the tasks that their classes belong to, and small configurations of each class.
+"""Configurations: published shapes of Perceiver IO, the tasks of each model class, small configurations for tests.
 
-A shape is what a checkpoint's config.json changes from `PerceiverConfig`'s defaults; models of it have random weights.
+A shape is the difference of a published config.json from the defaults of `PerceiverConfig`. It has no weights.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ MODEL_CLASSES = TASKS["feature-extraction"]
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """One published checkpoint: its task, its class, and what its config changes from the defaults.
+    """Shape of one published checkpoint: task, model class, changes from the default configuration.
 
-    narrower: what makes about a tenth of its parameters of it, for the same inputs.
+    narrower: further changes for about a tenth of the parameters with the same inputs.
     """
 
     name: str
@@ -48,9 +48,9 @@ class Shape:
         return PerceiverConfig(**self.changes)
 
     def smaller(self) -> Shape:
-        """The same with about a tenth of the parameters; ValueError where nobody has said how."""
+        """Return the shape with about a tenth of the parameters. ValueError if `narrower` is empty."""
         if not self.narrower:
-            raise ValueError(f"shape {self.name!r} has no smaller one")
+            raise ValueError(f"shape {self.name!r} has no smaller version")
         return replace(self, name=f"{self.name}-small", changes={**self.changes, **self.narrower}, narrower={})
 
 
@@ -162,7 +162,7 @@ _SMALL_OF: Mapping[str, Mapping[str, Any]] = {
 
 
 def small(model_class: str, **changes: Any) -> PerceiverConfig:
-    """A configuration of `model_class` that costs milliseconds, with `changes` over it."""
+    """Return a configuration of the class that predicts in milliseconds, with `changes` applied."""
     if model_class not in _SMALL_OF:
-        raise ValueError(f"model class {model_class!r} is none of {', '.join(MODEL_CLASSES)}")
+        raise ValueError(f"model class {model_class!r} must be one of {', '.join(MODEL_CLASSES)}")
     return PerceiverConfig(**{**_SMALL, **_SMALL_OF[model_class], **changes})

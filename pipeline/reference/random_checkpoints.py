@@ -1,8 +1,8 @@
-"""Random weights that parity can be measured with, and real checkpoints of them.
+"""Checkpoints with random weights that are suitable for parity tests.
 
-At transformers' own initialisation the outputs are so small that an absolute difference proves nothing, and with large
-weights float32 itself strays. Drawn as below, every activation has about unit variance, and no bias, scale or
-statistic is neutral.
+With transformers' initialization outputs are so small that absolute differences prove nothing; with large weights
+float32 rounding dominates. The weights drawn here give activations of about unit variance, and every bias, scale and
+statistic has an effect.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ from pipeline.reference.published_configs import MODEL_CLASSES, TASKS
 
 @torch.no_grad()
 def draw_weights(model: nn.Module, seed: int) -> None:
-    """Fills `model` in place: weights N(0, 1 / fan in), norms' scales 1 ± 0.2, biases ± 0.1, BatchNorm statistics too.
+    """Draw the weights of `model` in place: N(0, 1 / fan-in), scales of norms 1 ± 0.2, biases ± 0.1.
 
-    ± is one standard deviation. The fan in is the last dimension, for a convolution times its kernel; scales and
-    variances are kept positive. The same seed gives the same weights on every machine with the same torch.
+    ± is one standard deviation. BatchNorm statistics are drawn too; scales and variances are positive. The same seed
+    gives the same weights on every machine with the same torch.
     """
     generator = torch.Generator().manual_seed(seed)
     for module in model.modules():
@@ -47,9 +47,9 @@ def _draw_parameter(parameter: torch.Tensor, scale: bool, generator: torch.Gener
 
 
 def build_model(model_class: str, config: PerceiverConfig, seed: int) -> Any:
-    """transformers' model of that class with drawn weights, ready to predict: float32, on the CPU."""
+    """Return transformers' model of the class with random weights, in evaluation mode: float32, on the CPU."""
     if model_class not in MODEL_CLASSES:
-        raise ValueError(f"model class {model_class!r} is none of {', '.join(MODEL_CLASSES)}")
+        raise ValueError(f"model class {model_class!r} must be one of {', '.join(MODEL_CLASSES)}")
     model = getattr(modeling_perceiver, model_class)(config)
     draw_weights(model, seed)
     return model.eval()
@@ -58,9 +58,9 @@ def build_model(model_class: str, config: PerceiverConfig, seed: int) -> Any:
 def make_checkpoint(
     model_class: str, config: PerceiverConfig, folder: Path, seed: int = 0, *, max_shard_size: str = "5GB"
 ) -> Path:
-    """Saves a random checkpoint as transformers does: config.json with its class, safetensors, the image processor.
+    """Save a random checkpoint in transformers' format: config.json, safetensors, image processor.
 
-    Weights larger than `max_shard_size` become several files and an index. Returns `folder`, created where missing.
+    Weights larger than `max_shard_size` become several files and an index. Returns `folder`, created if missing.
     """
     folder.mkdir(parents=True, exist_ok=True)
     build_model(model_class, config, seed).save_pretrained(folder, max_shard_size=max_shard_size)
@@ -71,9 +71,9 @@ def make_checkpoint(
 
 
 def _image_processor(size: int) -> dict[str, Any]:
-    """What the published vision checkpoints' preprocessor_config.json says at 224, for images of `size` pixels.
+    """Return the published preprocessor_config.json of vision checkpoints, scaled from 224 to `size` pixels.
 
-    Written out, because transformers' own class for it needs torchvision in some of its releases.
+    Not from transformers' class, which needs torchvision in some releases.
     """
     crop = round(size * 256 / 224)
     return {

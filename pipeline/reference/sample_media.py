@@ -1,4 +1,4 @@
-"""Files to measure whole runs on: photographs, and films with and without sound, made on the spot."""
+"""Generated media files for the demo and the benchmarks: photos, and videos with and without audio."""
 
 from __future__ import annotations
 
@@ -14,30 +14,30 @@ from pipeline.reference.sample_inputs import random_images
 
 FPS, SAMPLE_RATE = 25, 48_000
 _CHORD = (220, 277, 330)  # Hz
-_DRIFT = 64  # frames until a drifting picture is back where it was
+_DRIFT = 64  # frames after which the drift starts again
 
 
 def write_photos(folder: Path, count: int, *, size: tuple[int, int] = (480, 640), seed: int = 0) -> None:
-    """JPEG files of (height, width), all of them different, with detail as photographs have."""
+    """Write `count` different JPEG files of (height, width)."""
     folder.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(seed)
     for number in range(count):
-        Image.fromarray(_picture(*size, generator)).save(folder / f"{number:06d}.jpg", quality=90)
+        Image.fromarray(_image(*size, generator)).save(folder / f"{number:06d}.jpg", quality=90)
 
 
 def drifting_frames(count: int, size: tuple[int, int], seed: int = 0) -> Iterator[np.ndarray]:
-    """So many frames uint8 [H, W, 3] of a picture that drifts by a pixel a frame."""
+    """Yield `count` frames uint8 [H, W, 3] of an image that drifts by one pixel per frame."""
     height, width = size
-    picture = _picture(height + _DRIFT, width + _DRIFT, torch.Generator().manual_seed(seed))
+    image = _image(height + _DRIFT, width + _DRIFT, torch.Generator().manual_seed(seed))
     for number in range(count):
         place = number % _DRIFT
-        yield picture[place : place + height, place : place + width]
+        yield image[place : place + height, place : place + width]
 
 
 def write_video(
     path: Path, frames: Iterable[np.ndarray], *, size: tuple[int, int], audio_seconds: float | None = None
 ) -> None:
-    """An H.264 film of frames uint8 [H, W, 3] at 25 a second; `audio_seconds`: seconds of a chord under it.
+    """Write an H.264 video of frames uint8 [H, W, 3], 25 per second, with `audio_seconds` of a chord.
 
     size: (height, width), both even.
     """
@@ -46,7 +46,7 @@ def write_video(
         video = container.add_stream("libx264", rate=FPS)
         video.height, video.width = size
         video.pix_fmt = "yuv420p"
-        # Before anything is written: a container's head names all of its streams.
+        # Before the first frame: a container's header lists all streams.
         audio = None if audio_seconds is None else container.add_stream("aac", rate=SAMPLE_RATE, layout="mono")
         for frame in frames:
             container.mux(video.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")))
@@ -64,7 +64,7 @@ def _chord(seconds: float) -> av.AudioFrame:
     return frame
 
 
-def _picture(height: int, width: int, generator: torch.Generator) -> np.ndarray:
+def _image(height: int, width: int, generator: torch.Generator) -> np.ndarray:
     """uint8 [H, W, 3]"""
-    picture = random_images((1, 3), height, width, generator)[0]
-    return (picture * 255).round().byte().permute(1, 2, 0).contiguous().numpy()
+    image = random_images((1, 3), height, width, generator)[0]
+    return (image * 255).round().byte().permute(1, 2, 0).contiguous().numpy()

@@ -1,1 +1,1 @@
-"""What is left in OUTPUT: the schema of rows, the parts they lie in, and how a part is committed."""
+"""Output: the schema of rows, the format of parts, and their commit."""

@@ -1,4 +1,4 @@
-"""Pictures, videos and sound as the bytes of files. The same values give the same bytes."""
+"""Encoding of images, videos and audio as file contents. The same values give the same bytes."""
 
 from __future__ import annotations
 
@@ -9,79 +9,77 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 FPS = 25
-SAMPLE_RATE = 48_000  # of a "wav" column, whatever rate a checkpoint that was made for tests computes with
+SAMPLE_RATE = 48_000  # of every "wav" column
 
-# Of x264, from 0 (lossless) to 51: as good as the original to the eye, 20 kB for 16 frames of 224 × 224.
-_CRF = 18
+_CRF = 18  # x264 quality, from 0 (lossless) to 51: no visible loss, 20 kB for 16 frames of 224 × 224
 _PEAK = 2**15  # of 16-bit samples
 
 
 def encode_mp4(frames: np.ndarray, fps: int = FPS) -> bytes:
-    """An H.264 video in MP4 of frames uint8 [F, H, W, 3], at least one, of any size from 1 × 1.
+    """Encode frames uint8 [F, H, W, 3] as H.264 in MP4; at least one frame, of any size from 1 × 1.
 
-    Colours at half the resolution where both sides are even (4:2:0, which every player has), else whole (4:4:4), since
-    such a size has no half. Lossy (CRF 18); the index stands at the beginning, so that it plays while it is fetched.
+    Color is subsampled (4:2:0, which every player supports) if both sides are even, else full (4:4:4). Lossy (CRF 18).
+    The index is at the beginning of the file, for streaming.
     """
     import av
     from av.video.reformatter import ColorRange, Colorspace
 
-    _check("a video", frames, 4)
+    _check("video", frames, 4)
     height, width = frames.shape[1:3]
     pixel_format = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
-    # Said in the file, though it is what readers take for granted: limited range, and not the matrix of larger videos.
-    matrix, limits = Colorspace.ITU601, ColorRange.MPEG
+    # Readers assume these values for a small video; the file states them, so that none has to.
+    matrix, color_range = Colorspace.ITU601, ColorRange.MPEG
     file = io.BytesIO()
     with av.open(
         file,
         "w",
         format="mp4",
         options={"movflags": "faststart", "fflags": "bitexact"},
-        # The index moves to the front by reading back what is written: from a copy, a BytesIO has one position only.
+        # Moving the index to the front reads the file while it is written: from a copy, since BytesIO has one position.
         io_open=lambda url, flags, options: io.BytesIO(file.getvalue()),  # noqa: ARG005
     ) as container:
-        # One thread: how many there are would stand in the stream.
+        # One thread, since the stream records the number of threads.
         codec = {"crf": str(_CRF), "threads": "1", "flags": "+bitexact"}
         stream = container.add_stream("libx264", rate=fps, options=codec)
         stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
-        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, limits
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, color_range
         for frame in frames:
-            picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            picture = picture.reformat(format=pixel_format, dst_colorspace=matrix, dst_color_range=limits)
-            container.mux(stream.encode(picture))
+            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+            image = image.reformat(format=pixel_format, dst_colorspace=matrix, dst_color_range=color_range)
+            container.mux(stream.encode(image))
         container.mux(stream.encode(None))
     return file.getvalue()
 
 
 def encode_wav(samples: np.ndarray, rate: int = SAMPLE_RATE) -> bytes:
-    """A WAV file of 16 bits, mono, of samples float32 [S] in [-1, 1]; what lies beyond is cut off."""
+    """Encode samples float32 [S] as 16-bit mono WAV. Samples are clipped to [-1, 1]."""
     if samples.ndim != 1 or samples.dtype.kind != "f":
-        raise ValueError(f"sound must be float32 [S], not {samples.dtype} {list(samples.shape)}")
+        raise ValueError(f"audio must be float32 [S], not {samples.dtype} {list(samples.shape)}")
     values = np.clip(np.rint(samples.astype(np.float64) * _PEAK), -_PEAK, _PEAK - 1).astype("<i2")
     file = io.BytesIO()
-    with wave.open(file, "wb") as sound:
-        sound.setnchannels(1)
-        sound.setsampwidth(2)
-        sound.setframerate(rate)
-        sound.writeframes(values.tobytes())
+    with wave.open(file, "wb") as audio:
+        audio.setnchannels(1)
+        audio.setsampwidth(2)
+        audio.setframerate(rate)
+        audio.writeframes(values.tobytes())
     return file.getvalue()
 
 
-def encode_png(picture: np.ndarray) -> bytes:
-    """A PNG file of a picture uint8 [H, W, 3]."""
+def encode_png(image: np.ndarray) -> bytes:
+    """Encode an image uint8 [H, W, 3] as PNG."""
     from PIL import Image
 
-    _check("a picture", picture, 3)
+    _check("image", image, 3)
     file = io.BytesIO()
-    Image.fromarray(np.ascontiguousarray(picture)).save(file, format="PNG")
+    Image.fromarray(np.ascontiguousarray(image)).save(file, format="PNG")
     return file.getvalue()
 
 
 MEDIA_ENCODERS: Mapping[str, Callable[[np.ndarray], bytes]] = {"mp4": encode_mp4, "wav": encode_wav, "png": encode_png}
-"""How each of the columns that hold media is written, by the name that heads give its type."""
+"""Encoder of each media column type that heads declare."""
 
 
 def _check(what: str, pixels: np.ndarray, dimensions: int) -> None:
     if pixels.dtype != np.uint8 or pixels.ndim != dimensions or pixels.shape[-1] != 3 or pixels.size == 0:
-        shape = ["F", "H", "W", "3"][-dimensions:]
-        wanted = f"uint8 [{', '.join(shape)}], none of them 0"
-        raise ValueError(f"{what} must be {wanted}, not {pixels.dtype} {list(pixels.shape)}")
+        shape = ", ".join(["F", "H", "W", "3"][-dimensions:])
+        raise ValueError(f"{what} must be non-empty uint8 [{shape}], not {pixels.dtype} {list(pixels.shape)}")

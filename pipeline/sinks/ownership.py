@@ -1,5 +1,7 @@
-"""Whose OUTPUT it is. Somebody may delete it under a run, and another run may use it again: what outlives its run must
-not leave anything in it."""
+"""Checks that OUTPUT still belongs to the run that writes to it.
+
+A user may delete OUTPUT during a run, and another run may reuse it. Tasks that outlive their run must leave nothing in
+it."""
 
 from __future__ import annotations
 
@@ -12,12 +14,12 @@ from pipeline.storage import AccessError, Missing, Store
 RUN_FILE = "_run/run.json"
 
 
-class OutputLost(AccessError):  # noqa: N818 - it says what happened
-    """OUTPUT was deleted, or belongs to another run by now: this run ends."""
+class OutputLost(AccessError):  # noqa: N818 - a state of OUTPUT
+    """OUTPUT was deleted or belongs to another run. Ends this run."""
 
 
 def check_owner(output: Store, run: str) -> None:
-    """OutputLost unless OUTPUT is that of the run with this name; one small request."""
+    """Raise OutputLost unless OUTPUT belongs to the run. One small request."""
     try:
         found = json.loads(output.read(RUN_FILE))["run"]
     except Missing:
@@ -28,12 +30,14 @@ def check_owner(output: Store, run: str) -> None:
 
 @contextmanager
 def checking_ownership(output: Store, run: str, *keys: str) -> Iterator[None]:
-    """A block that puts these keys, whose names or contents no other run has. OutputLost where OUTPUT is not this run's
-    before, or no longer is after: then they are deleted again, with what the block did not come to put."""
+    """Check the owner of OUTPUT before and after the block, which writes `keys` that no other run writes.
+
+    Raises OutputLost if OUTPUT does not belong to the run; after the block the keys are deleted again first.
+    """
     check_owner(output, run)
     try:
         yield
-    except Missing:  # a folder that was there a moment ago
+    except Missing:  # a folder was deleted during the block
         check_owner(output, run)
         raise
     try:

@@ -1,4 +1,4 @@
-"""Arrow schemas from the columns that a head names, with the features that `datasets` reads beside them."""
+"""Arrow schemas of the columns that heads declare, with feature metadata for `datasets`."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from pipeline.sinks.media import MEDIA_ENCODERS
 
-FEATURES = b"huggingface"  # the key under which `datasets` looks for its features
+FEATURES = b"huggingface"  # metadata key of the features of `datasets`
 
-# As heads declare them: a scalar's name, [type] for a list of it, {name: type} for a struct.
+# As heads declare them: the name of a scalar type, [type] for a list, {name: type} for a struct.
 ColumnType: TypeAlias = Any
 
 SCALAR_TYPES: Mapping[str, pa.DataType] = {
@@ -27,20 +27,20 @@ SCALAR_TYPES: Mapping[str, pa.DataType] = {
     "float64": pa.float64(),
 }
 
-# A picture, video or sound in its file format, as `datasets` has them too.
+# An image, video or audio file, in the representation of `datasets`.
 MEDIA_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
-# What every row starts with: who it is, where it was, in which version, and of which segment of the plan.
+# The first columns of every row. segment: number of the plan's segment.
 IDENTITY_COLUMNS: Mapping[str, str] = {"id": "string", "uri": "string", "version": "string", "segment": "int32"}
 
 
 def arrow_type(column: ColumnType) -> pa.DataType:
-    """The Arrow type of a column's type: plain lists and strings, which every reader of Parquet knows."""
+    """Return the Arrow type of a declared type: plain lists and strings, which every Parquet reader supports."""
     if isinstance(column, str):
         if column in MEDIA_ENCODERS:
             return MEDIA_STRUCT
         if column not in SCALAR_TYPES:
-            raise ValueError(f"column type {column!r} is none of {', '.join([*SCALAR_TYPES, *MEDIA_ENCODERS])}")
+            raise ValueError(f"column type {column!r} must be one of {', '.join([*SCALAR_TYPES, *MEDIA_ENCODERS])}")
         return SCALAR_TYPES[column]
     if isinstance(column, list):
         return pa.list_(arrow_type(_element(column)))
@@ -48,23 +48,23 @@ def arrow_type(column: ColumnType) -> pa.DataType:
 
 
 def output_schema(columns: Mapping[str, ColumnType], kept: pa.Schema | None = None) -> pa.Schema:
-    """The schema of predictions: identity, the kept columns of the input, the head's own.
+    """Return the schema of predictions: identity, kept input columns, the head's columns.
 
-    ValueError where a kept column has a name that is taken.
+    ValueError if two columns have the same name.
     """
     fields = [pa.field(name, arrow_type(kind)) for name, kind in IDENTITY_COLUMNS.items()]
     fields += list(kept) if kept is not None else []
     fields += [pa.field(name, arrow_type(kind)) for name, kind in columns.items()]
     names = [field.name for field in fields]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"column {twice[0]!r} would stand in the output twice: do not keep it, or rename it")
+        raise ValueError(f"column {twice[0]!r} would be in the output twice: do not keep it, or rename it")
     return with_features(pa.schema(fields))
 
 
 def with_features(schema: pa.Schema) -> pa.Schema:
-    """The schema with its features in the words of `datasets`, which then needs to guess nothing.
+    """Return the schema with feature metadata for `datasets`.
 
-    Those it has are kept. Where a type has no word there, `datasets` is left to find its own.
+    Unchanged if it has such metadata, or if `datasets` has no feature for one of its types.
     """
     metadata = dict(schema.metadata or {})
     features = {field.name: _feature(field.type) for field in schema}
@@ -74,13 +74,13 @@ def with_features(schema: pa.Schema) -> pa.Schema:
 
 
 def with_plain_types(schema: pa.Schema) -> pa.Schema:
-    """The schema with lists, strings and binary of the plain kinds, all the way down."""
+    """Return the schema with plain instead of large lists, strings and binaries, at every depth."""
     fields = [field.with_type(_plain(field.type)) for field in schema]
     return pa.schema(fields, metadata=schema.metadata)
 
 
 def to_large_type(kind: pa.DataType) -> pa.DataType:
-    """The type with lists, strings and binary of the large kinds, all the way down: a shard may outgrow the others."""
+    """Return the type with large lists, strings and binaries, at every depth: a shard may exceed 2³¹ elements."""
     if _is_list(kind):
         return pa.large_list(kind.value_field.with_type(to_large_type(kind.value_type)))
     if pa.types.is_struct(kind):
@@ -101,24 +101,24 @@ def _plain(kind: pa.DataType) -> pa.DataType:
 
 
 def _is_list(kind: pa.DataType) -> bool:
-    """Whether it holds lists of any length; readers of Parquet know no views."""
+    """Whether it is a list of variable length."""
     tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
     return any(test(kind) for test in tests)
 
 
 def _feature(kind: pa.DataType) -> Any:
-    """The type in JSON, None if there is no word for it. A list is one of its element: every release reads that."""
+    """Return the feature as JSON, None if there is none. A list is [element], which every release of datasets reads."""
     if pa.types.is_list(kind):
         element = _feature(kind.value_type)
         return None if element is None else [element]
     if pa.types.is_struct(kind):
         parts = {field.name: _feature(field.type) for field in kind}
         return None if None in parts.values() else parts
-    word = _FEATURE_WORDS.get(str(kind), str(kind))
-    return {"dtype": word, "_type": "Value"} if _VALUE.fullmatch(word) else None
+    name = _FEATURE_NAMES.get(str(kind), str(kind))
+    return {"dtype": name, "_type": "Value"} if _VALUE.fullmatch(name) else None
 
 
-_FEATURE_WORDS = {
+_FEATURE_NAMES = {
     "double": "float64",
     "float": "float32",
     "halffloat": "float16",
@@ -130,5 +130,5 @@ _VALUE = re.compile(r"null|bool|u?int\d+|float\d+|string|binary|date\d+|timestam
 
 def _element(column: list[ColumnType]) -> ColumnType:
     if len(column) != 1:
-        raise ValueError(f"a list column names one type of element, not {len(column)}: {column}")
+        raise ValueError(f"a list column must name one element type, not {len(column)}: {column}")
     return column[0]

@@ -47,7 +47,7 @@ def test_a_class_without_the_task_is_refused(tmp_path):
 
 
 def test_an_unknown_task_is_refused(tmp_path):
-    with pytest.raises(ValueError, match="task 'summarise' is none of fill-mask"):
+    with pytest.raises(ValueError, match="task 'summarise' must be one of fill-mask"):
         verify("summarise", make_checkpoint(FLOW, small(FLOW), tmp_path))
 
 

@@ -146,9 +146,13 @@ def test_every_medium_of_a_column_has_a_writer() -> None:
     [
         (encode_mp4, np.zeros((2, 8, 8, 3), np.float32), r"uint8 \[F, H, W, 3\].*not float32 \[2, 8, 8, 3\]"),
         (encode_mp4, np.zeros((8, 8, 3), np.uint8), r"not uint8 \[8, 8, 3\]"),
-        (encode_mp4, np.zeros((0, 8, 8, 3), np.uint8), "none of them 0"),
+        (
+            encode_mp4,
+            np.zeros((0, 8, 8, 3), np.uint8),
+            r"video must be non-empty uint8 \[F, H, W, 3\], not uint8 \[0, 8, 8, 3\]",
+        ),
         (encode_mp4, np.zeros((2, 8, 8, 4), np.uint8), r"not uint8 \[2, 8, 8, 4\]"),
-        (encode_png, np.zeros((8, 8), np.uint8), r"a picture must be uint8 \[H, W, 3\]"),
+        (encode_png, np.zeros((8, 8), np.uint8), r"image must be non-empty uint8 \[H, W, 3\]"),
         (encode_wav, np.zeros((2, 9), np.float32), r"float32 \[S\], not float32 \[2, 9\]"),
         (encode_wav, np.zeros(9, np.int16), "not int16"),
     ],

@@ -308,5 +308,5 @@ def test_no_quarantined_unit_no_file(store: Store) -> None:
 
 def test_part_of_another_plan_is_not_taken_for_ours(store: Store) -> None:
     commit(store, make_table(3), make_footer(3))
-    with pytest.raises(StorageError, match="is of the plan file d1935f, not of 0ther"):
+    with pytest.raises(StorageError, match="belongs to the plan file d1935f, not to 0ther"):
         commit(store, make_table(3), dataclasses.replace(make_footer(3), plan="0ther"))

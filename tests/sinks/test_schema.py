@@ -19,9 +19,12 @@ def test_types_are_plain_and_nest() -> None:
     assert arrow_type("bool") == pa.bool_()
 
 
-@pytest.mark.parametrize(("column", "said"), [("int", "'int' is none of string"), (["int32", "int64"], "one type")])
-def test_wrong_type_is_named(column: object, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+@pytest.mark.parametrize(
+    ("column", "message"),
+    [("int", "'int' must be one of string"), (["int32", "int64"], "must name one element type, not 2")],
+)
+def test_wrong_type_is_named(column: object, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         arrow_type(column)
 
 
@@ -33,7 +36,7 @@ def test_columns_stand_in_order() -> None:
 
 @pytest.mark.parametrize("name", ["id", "segment", "label"])
 def test_kept_column_with_a_taken_name_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=f"column '{name}' would stand in the output twice"):
+    with pytest.raises(ValueError, match=f"column '{name}' would be in the output twice"):
         output_schema(COLUMNS, pa.schema([(name, pa.string())]))
 
 

@@ -81,8 +81,8 @@ def test_media_that_cannot_be_made_cost_their_units(tmp_path):
         ("id4", "write", "ValueError"),
     ]
     messages = [unit[3] for unit in failed]
-    assert messages[1] == "a video must be uint8 [F, H, W, 3], none of them 0, not uint8 [0, 16, 16, 3]"
-    assert messages[2] == messages[3] == "sound must be float32 [S], not float32 [2, 20]", "the first reason counts"
+    assert messages[1] == "video must be non-empty uint8 [F, H, W, 3], not uint8 [0, 16, 16, 3]"
+    assert messages[2] == messages[3] == "audio must be float32 [S], not float32 [2, 20]", "the first reason counts"
     for row in table.to_pylist():
         with av.open(io.BytesIO(row["video"]["bytes"])) as video:
             assert sum(1 for _ in video.decode(video=0)) == 2

@@ -115,7 +115,7 @@ def test_what_lies_under_the_shard_s_name_and_is_no_part_of_it_ends_the_run(writ
     write(shard(["a"], []), writer=other)
     units, failed, scalars = unpack(shard(["a"], []))
     receipt = write(pack(units, failed, scalars | {"plan": "another"}), writer=other).to_pylist()[0]
-    assert "is of the plan file 0f, not of another" in receipt["fatal"]
+    assert "belongs to the plan file 0f, not to another" in receipt["fatal"]
 
 
 def test_a_part_that_is_gone_when_it_is_read_is_another_attempt_s_to_put(writer, monkeypatch):
