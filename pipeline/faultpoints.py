@@ -1,13 +1,13 @@
-"""Named points that a shard, a plan and a run pass, at which a test makes the process die, wait or fall short.
+"""Fault points: named places in the code where a test kills a process, stops it, or changes what it does.
 
-Nothing happens, and nothing is looked up, unless PERCEIVER_POINTS names a folder when the process starts. A file in it
-that is called as a point says what happens there:
+They do nothing unless the environment variable PERCEIVER_POINTS names a folder. A file in it with the name of a point
+says what happens there:
 
-- `kill`: the first process that comes by ends as by SIGKILL.
-- `stop`: the first process that comes by waits until its file is gone.
-- anything else is for the code at the point, which asks `armed` for it, each time that it comes by.
+- `kill`: The first process to reach the point ends with SIGKILL.
+- `stop`: The first process to reach the point waits until its file is deleted.
+- Any other content is read by the code at the point with `armed`, each time.
 
-The file of a kill or a stop is renamed to `<point>.<pid>` by the process that takes it: one of many, once.
+A process that takes a kill or a stop renames the file to `<point>.<pid>`, so that only one does.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ import time
 from pathlib import Path
 
 VARIABLE = "PERCEIVER_POINTS"
-_PAUSE = 0.02  # seconds between two looks at whether the file is gone
+_POLL_SECONDS = 0.02
 
 
 def reached(point: str) -> None:
-    """Say that the process is at a point; it goes on at once unless a test wants otherwise."""
+    """Pass a point: return at once unless a test kills or stops the process here."""
     if VARIABLE not in os.environ:
         return
     action = armed(point)
@@ -32,16 +32,16 @@ def reached(point: str) -> None:
     taken = file.with_name(f"{point}.{os.getpid()}")
     try:
         file.rename(taken)
-    except FileNotFoundError:  # another process was first
+    except FileNotFoundError:  # another process took it
         return
     if action == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
     while taken.exists():
-        time.sleep(_PAUSE)
+        time.sleep(_POLL_SECONDS)
 
 
 def armed(point: str) -> str | None:
-    """What a test wants of the code at a point, None where it wants nothing."""
+    """Return what a test wrote for a point, None if nothing."""
     folder = os.environ.get(VARIABLE)
     if folder is None:
         return None

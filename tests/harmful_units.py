@@ -1,4 +1,4 @@
-"""Sources whose units do harm to the process that decodes or opens them, as their names say."""
+"""Sources whose units harm the process that decodes or opens them, as their names say."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ HARM: dict[str, Callable[[], Any]] = {
 
 
 def do_harm(name: str) -> Any:
-    """What the name says, if anything."""
+    """Do what the name says, if anything."""
     for word, harm in HARM.items():
         if word in name:
             return harm()
@@ -34,7 +34,7 @@ def do_harm(name: str) -> Any:
 
 
 def harmful(units: Iterator[Unit]) -> Iterator[Unit]:
-    """The units, of which some do harm when they are decoded, and `before-…` when they are come to."""
+    """Yield units, some of which do harm when they are decoded, and `before-…` before they are yielded."""
     for unit in units:
         name = unit.id.rpartition("/")[2]
         if "before-" in name:
@@ -83,7 +83,7 @@ class HarmfulParquet(RecordSource):
 
 @dataclass(frozen=True)
 class HarmfulVideo(VideoSource):
-    """`open-…` does its harm when it is opened, `play-…` behind the third unit of each piece."""
+    """`open-…` does its harm when it is opened, `play-…` after the third unit of each piece."""
 
     def configured(self, options: SourceOptions) -> HarmfulVideo:
         return HarmfulVideo(options=super().configured(options).options)
@@ -107,7 +107,7 @@ _taken: list[bytearray] = []
 
 @dataclass(frozen=True)
 class Passing(ImageSource):
-    """Image files that fail at first, by what their names say. Tries are counted in a folder."""
+    """Image files that fail at first, as their names say. Attempts are counted in a folder."""
 
     counts: str = ""
 
@@ -129,7 +129,7 @@ class Passing(ImageSource):
 
 
 def of(kind: type, source: Any) -> Any:
-    """A source of that kind with all that the given one has."""
+    """A source of that kind with the fields of the given one."""
     return kind(**{each.name: getattr(source, each.name) for each in fields(source)})
 
 

@@ -1,4 +1,4 @@
-"""Packed shards as `load` gives them to a replica, references to its model, and heads that watch what it asks."""
+"""Packed shards as `load` returns them, references to models, and heads that record how they are called."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def images(sides: Iterable[int]) -> list[np.ndarray]:
 
 
 class Watched:
-    """The real head; what it was asked is kept, and units whose first byte is in `bad` cannot be predicted."""
+    """The real head, which records its micro-batches; units whose first byte is in `bad` cannot be predicted."""
 
     def __init__(self, head, bad=(), wait=0.0):
         self.head, self.bad, self.wait, self.batches = head, set(bad), wait, []

@@ -1,4 +1,4 @@
-"""What children are made to do in tests: in a module of its own, which they import without pytest."""
+"""Functions that tests run in child processes: a module of its own, so that these do not import pytest."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def process_ids(count: int) -> Iterator[int]:
 
 
 def noted(folder: Path, count: int) -> Iterator[int]:
-    """Numbers; a file says which one is being made, and another that the end was come to."""
+    """Yield numbers; write the current one to a file, and create another file at the end."""
     try:
         for number in range(count):
             (folder / "made").write_text(str(number))
@@ -39,7 +39,7 @@ def noted(folder: Path, count: int) -> Iterator[int]:
 
 
 def meet(folder: Path, name: str, others: int) -> Iterator[str]:
-    """Its name, once so many others are here too."""
+    """Yield the name once so many other calls run too."""
     (folder / name).touch()
     while len(list(folder.iterdir())) <= others:
         time.sleep(0.01)
@@ -47,7 +47,7 @@ def meet(folder: Path, name: str, others: int) -> Iterator[str]:
 
 
 def sleep(seconds: float, *, hold: bool = False) -> Iterator[str]:
-    """Sleeps, with all other threads kept from running where they are to be."""
+    """Sleep, with `hold` in a way that blocks all other threads."""
     if hold:
         ctypes.PyDLL(None).usleep(int(seconds * 1e6))
     else:
@@ -69,7 +69,7 @@ def fail_in_storage() -> Iterator[str]:
 
 
 def die(how: str) -> Iterator[str]:
-    """One result, then the end."""
+    """Yield one result and crash."""
     yield "alive"
     if how == "segfault":
         ctypes.string_at(0)
@@ -111,11 +111,11 @@ def chatter() -> Iterator[str]:
     print("chatter")
     os.write(1, b"chatter\n")
     os.write(2, b"chatter\n" * (1 << 17))  # more than a pipe holds
-    yield "said"
+    yield "done"
 
 
 class NeedsTwo(Exception):  # noqa: N818
-    """Can be pickled, but not made again."""
+    """Can be pickled, but not unpickled."""
 
     def __init__(self, first: str, second: str) -> None:
         super().__init__(f"{first} and {second}")

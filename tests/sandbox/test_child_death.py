@@ -1,4 +1,4 @@
-"""Children that die, hang, or take too much: what their callers are told, and that none outlives its parent."""
+"""Child processes that crash, hang or take too much memory: the errors of their callers. None outlives its parent."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from tests.sandbox import child_functions
         ("0", "its process ended with exit code 0"),
     ],
 )
-def test_how_a_process_died_is_said_in_words(how: str, words: str) -> None:
+def test_error_message_describes_how_the_process_died(how: str, words: str) -> None:
     with Sandbox(ResourceLimits(60.0)) as child:
         results = child.run(child_functions.die, how)
         assert next(results) == "alive"
@@ -40,13 +40,13 @@ def test_how_a_process_died_is_said_in_words(how: str, words: str) -> None:
         assert list(child.run(child_functions.echo, "another one")) == ["another one"]
 
 
-def test_a_process_that_lets_go_of_its_wires_is_ended() -> None:
+def test_process_that_closes_its_sockets_is_ended() -> None:
     with Sandbox(ResourceLimits(60.0)) as child, pytest.raises(Died):
         list(child.run(child_functions.die, "close"))
 
 
 @pytest.mark.parametrize("hold", [False, True], ids=["sleeping", "with every thread held"])
-def test_a_call_that_hangs_is_ended_when_its_time_is_up(hold: bool) -> None:
+def test_hanging_call_is_ended_at_its_time_limit(hold: bool) -> None:
     with Sandbox(ResourceLimits(0.5)) as child:
         (process,) = child.run(child_functions.process_ids, 1)
         with pytest.raises(TimedOut, match=r"^no result within 0\.5 s$") as error:
@@ -57,7 +57,7 @@ def test_a_call_that_hangs_is_ended_when_its_time_is_up(hold: bool) -> None:
         assert list(child.run(child_functions.echo, "another one")) == ["another one"]
 
 
-def test_neighbours_of_a_call_that_dies_are_told_that_it_was_not_them(tmp_path: Path) -> None:
+def test_calls_next_to_one_that_crashes_are_not_culprits(tmp_path: Path) -> None:
     with Sandbox(ResourceLimits(60.0), threads=3) as child, ThreadPoolExecutor(3) as pool:
         suspended = child.run(child_functions.echo, 1, 2)
         assert next(suspended) == 1
@@ -72,7 +72,7 @@ def test_neighbours_of_a_call_that_dies_are_told_that_it_was_not_them(tmp_path: 
         assert list(child.run(child_functions.echo, "another one")) == ["another one"]
 
 
-def test_a_call_that_nobody_asks_for_more_is_not_at_work() -> None:
+def test_suspended_call_is_not_suspected_of_a_crash() -> None:
     with Sandbox(ResourceLimits(60.0), threads=2) as child:
         suspended = child.run(child_functions.echo, 1, 2)
         assert next(suspended) == 1
@@ -81,21 +81,21 @@ def test_a_call_that_nobody_asks_for_more_is_not_at_work() -> None:
         assert error.value.culprit
 
 
-def test_of_several_calls_the_one_whose_time_is_up_is_named(tmp_path: Path) -> None:
+def test_call_that_exceeded_its_time_limit_is_the_culprit(tmp_path: Path) -> None:
     with Sandbox(ResourceLimits(1.0), threads=2) as child, ThreadPoolExecutor(2) as pool:
         list(child.run(child_functions.echo, 1))
         hung = pool.submit(lambda: list(child.run(child_functions.sleep, 60)))
         time.sleep(0.5)
-        beside = pool.submit(lambda: list(child.run(child_functions.sleep, 60)))
+        neighbour = pool.submit(lambda: list(child.run(child_functions.sleep, 60)))
         with pytest.raises(TimedOut) as error:
             hung.result(60)
         assert error.value.culprit
         with pytest.raises(TimedOut, match="another call in it had no result within 1 s") as error:
-            beside.result(60)
+            neighbour.result(60)
         assert not error.value.culprit
 
 
-def test_each_result_has_its_own_time_and_none_passes_while_nobody_asks() -> None:
+def test_time_limit_applies_per_result_and_pauses_between_results() -> None:
     with Sandbox(ResourceLimits(1.0)) as child:
         results = child.run(lambda: (next(iter(child_functions.sleep(0.4))) for _ in range(4)))
         assert next(results) == "slept"
@@ -103,7 +103,7 @@ def test_each_result_has_its_own_time_and_none_passes_while_nobody_asks() -> Non
         assert list(results) == ["slept"] * 3
 
 
-def test_waiting_for_storage_takes_no_time() -> None:
+def test_storage_waits_do_not_count_against_the_time_limit() -> None:
     with Sandbox(ResourceLimits(1.0)) as child:
         assert list(child.run(child_functions.sleep_in_storage, 0.8, 2)) == ["slept"]
         with pytest.raises(StorageError, match="no answer"):
@@ -113,7 +113,7 @@ def test_waiting_for_storage_takes_no_time() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems do not limit the memory of a process")
-def test_memory_has_its_limit() -> None:
+def test_memory_is_limited() -> None:
     with Sandbox(ResourceLimits(60.0, memory_bytes=200 << 20), threads=8) as child:
         assert list(child.run(child_functions.allocate, 100 << 20)) == [100 << 20]
         with pytest.raises(MemoryError) as error:
@@ -143,7 +143,7 @@ def _raised(error: Exception, cause: Exception) -> Exception:
         (None, False),
     ],
 )
-def test_a_lack_of_memory_is_known_in_every_form(error: Exception | None, short: bool) -> None:
+def test_every_form_of_memory_shortage_is_recognized(error: Exception | None, short: bool) -> None:
     assert is_memory_shortage(error) is short
 
 
@@ -163,7 +163,7 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("at_work", ["idle", "sleeping", "held"])
-def test_it_ends_when_its_parent_is_killed(at_work: str) -> None:
+def test_child_ends_when_its_parent_is_killed(at_work: str) -> None:
     if at_work == "held" and sys.platform != "linux":
         pytest.skip("needs PR_SET_PDEATHSIG")
     command = [sys.executable, "-c", _PARENT, at_work]
@@ -184,7 +184,7 @@ def test_it_ends_when_its_parent_is_killed(at_work: str) -> None:
 
 
 def _runs(process: int) -> bool:
-    """Whether there is such a process; a zombie, which only waits for somebody to ask how it ended, is none."""
+    """Whether the process runs; a zombie does not."""
     found = subprocess.run(["ps", "-o", "stat=", "-p", str(process)], capture_output=True, text=True, check=False)
     return found.returncode == 0 and not found.stdout.startswith("Z")
 

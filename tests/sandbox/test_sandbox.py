@@ -1,4 +1,4 @@
-"""Calls in a process of its own: what they give, and what of them comes back when they fail."""
+"""Calls in a sandbox: their results and errors."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def child() -> Iterator[Sandbox]:
         yield child
 
 
-def test_results_come_in_order_from_one_process_that_is_not_ours(child: Sandbox) -> None:
+def test_results_come_in_order_from_one_other_process(child: Sandbox) -> None:
     assert list(child.run(child_functions.echo, 1, "two", None, (3, {"four": 4.0}))) == [
         1,
         "two",
@@ -36,7 +36,7 @@ def test_results_come_in_order_from_one_process_that_is_not_ours(child: Sandbox)
     assert first == second != {os.getpid()}
 
 
-def test_results_are_made_when_they_are_asked_for(child: Sandbox, tmp_path: Path) -> None:
+def test_results_are_made_on_request(child: Sandbox, tmp_path: Path) -> None:
     results = child.run(child_functions.noted, tmp_path, 10)
     assert not list(tmp_path.iterdir())
     assert (next(results), (tmp_path / "made").read_text()) == (0, "0")
@@ -47,7 +47,7 @@ def test_results_are_made_when_they_are_asked_for(child: Sandbox, tmp_path: Path
     assert list(child.run(child_functions.echo, "next call")) == ["next call"]
 
 
-def test_calls_of_several_threads_run_at_once(child: Sandbox, tmp_path: Path) -> None:
+def test_calls_of_several_threads_run_in_parallel(child: Sandbox, tmp_path: Path) -> None:
     with ThreadPoolExecutor(4) as pool:
         met = [
             pool.submit(lambda name=name: list(child.run(child_functions.meet, tmp_path, name, 3))) for name in "abcd"
@@ -62,7 +62,7 @@ def test_more_calls_than_threads_wait_for_their_turn() -> None:
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 5000, 300_000])
-def test_arrays_come_back_as_they_were(child: Sandbox, size: int) -> None:
+def test_arrays_arrive_unchanged(child: Sandbox, size: int) -> None:
     numbers = np.random.default_rng(size)
     plain = numbers.integers(0, 256, (size, 3), np.uint8)
     arrays = {
@@ -80,7 +80,7 @@ def test_arrays_come_back_as_they_were(child: Sandbox, size: int) -> None:
     found["plain"] += 1  # it is the receiver's own
 
 
-def test_functions_and_classes_that_no_module_has_are_taken_along(child: Sandbox) -> None:
+def test_functions_and_classes_of_no_module_are_sent_too(child: Sandbox) -> None:
     class MediumKind:
         def __init__(self, value: int) -> None:
             self.value = value
@@ -101,7 +101,7 @@ def test_functions_and_classes_that_no_module_has_are_taken_along(child: Sandbox
         next(results)
 
 
-def test_what_a_call_raises_comes_out_of_it(child: Sandbox) -> None:
+def test_error_of_a_call_is_raised_to_its_caller(child: Sandbox) -> None:
     results = child.run(child_functions.fail, "storage")
     assert next(results) == "begun"
     with pytest.raises(StorageError, match="503") as error:
@@ -122,14 +122,14 @@ def test_what_a_call_raises_comes_out_of_it(child: Sandbox) -> None:
         ("result", "TypeError", "cannot pickle"),
     ],
 )
-def test_an_error_that_cannot_leave_its_process_keeps_its_name(child: Sandbox, how: str, name: str, words: str) -> None:
+def test_error_that_cannot_be_pickled_keeps_its_class_name(child: Sandbox, how: str, name: str, words: str) -> None:
     with pytest.raises(Exception, match=words) as error:
         list(child.run(child_functions.fail, how))
     assert type(error.value).__name__ == name
     assert list(child.run(child_functions.echo, "next call")) == ["next call"]
 
 
-def test_it_outlives_the_thread_that_started_it() -> None:
+def test_child_outlives_the_thread_that_started_it() -> None:
     with Sandbox(ResourceLimits(60.0)) as child:
         found: list[int] = []
         thread = threading.Thread(target=lambda: found.extend(child.run(child_functions.process_ids, 1)))
@@ -138,7 +138,7 @@ def test_it_outlives_the_thread_that_started_it() -> None:
         assert list(child.run(child_functions.process_ids, 1)) == found
 
 
-def test_closed_it_is_gone_and_starts_again_when_asked() -> None:
+def test_closed_sandbox_has_no_process_until_its_next_call() -> None:
     child = Sandbox(ResourceLimits(60.0))
     child.close()  # nothing was started
     (first,) = child.run(child_functions.process_ids, 1)
@@ -150,7 +150,7 @@ def test_closed_it_is_gone_and_starts_again_when_asked() -> None:
     assert first != second
 
 
-def test_it_finds_the_modules_that_this_process_finds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_child_imports_from_the_same_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "only_here.py").write_text("def give():\n    yield __file__\n")
     monkeypatch.syspath_prepend(tmp_path)
     import only_here  # type: ignore[import-not-found]
@@ -159,19 +159,19 @@ def test_it_finds_the_modules_that_this_process_finds(tmp_path: Path, monkeypatc
         assert list(child.run(only_here.give)) == [str(tmp_path / "only_here.py")]
 
 
-def test_one_that_cannot_start_is_no_fault_of_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_start_is_not_blamed_on_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "path", [])
     with Sandbox(ResourceLimits(60.0)) as child, pytest.raises(NotStarted, match="exit code 1: ModuleNotFoundError"):
         list(child.run(child_functions.echo, 1))
 
 
-def test_nothing_it_says_reaches_the_console(capfd: pytest.CaptureFixture[str]) -> None:
+def test_output_of_the_child_does_not_reach_the_console(capfd: pytest.CaptureFixture[str]) -> None:
     with Sandbox(ResourceLimits(60.0)) as child:
-        assert list(child.run(child_functions.chatter)) == ["said"]
+        assert list(child.run(child_functions.chatter)) == ["done"]
     assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("threads", [0, -1])
-def test_it_has_at_least_one_thread(threads: int) -> None:
+def test_number_of_threads_must_be_positive(threads: int) -> None:
     with pytest.raises(ValueError, match=rf"threads \({threads}\) must be at least 1"):
         Sandbox(ResourceLimits(60.0), threads=threads)

@@ -131,7 +131,7 @@ class IsolatedSource:
 
 
 def _batches(size: int | None, function: Callable[..., Iterable[Any]], *arguments: Any) -> Iterator[list[Any]]:
-    """Yield the results of a function in batches. Raises MemoryError if memory was short meanwhile: a sound file may
+    """Yield the results of a function in batches. Raises MemoryError if memory was short meanwhile: an intact file may
     have seemed damaged."""
     yield from _batches_alone(size, function, *arguments, 0)
     if near_memory_limit():

@@ -1,4 +1,4 @@
-"""The device of a replica: who is on it, what it has no room for, and when it is past use."""
+"""The device of a replica: its lock, copies to it, out-of-memory errors and lost GPUs."""
 
 from __future__ import annotations
 
@@ -15,48 +15,48 @@ from pipeline import faultpoints
 from pipeline.storage import redact
 
 
-class DoesNotFit(Exception):  # noqa: N818 - it says what happened, and its name stands in quarantine
-    """A unit needs more of the device's memory than there is, with nothing else on it."""
+class DoesNotFit(Exception):  # noqa: N818 - recorded in quarantine under this name
+    """A unit needs more memory than the device has, with nothing else on it."""
 
 
 class DeviceLock:
-    """Who is on the device: the micro-batches of several calls together, or one of them alone."""
+    """A lock with which micro-batches of several calls share the device, or one has it for itself."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._inside = 0
-        self._alone = False
+        self._shared = 0
+        self._exclusive = False
 
     @contextmanager
     def shared(self) -> Iterator[None]:
-        """Be on the device with others; whoever is there alone, or waits to be, goes first."""
+        """Share the device. An exclusive user, also one that waits, goes first."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._alone)
-            self._inside += 1
+            self._changed.wait_for(lambda: not self._exclusive)
+            self._shared += 1
         try:
             yield
         finally:
             with self._changed:
-                self._inside -= 1
+                self._shared -= 1
                 self._changed.notify_all()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Be on the device alone. Not from inside of `together`: it would wait for itself."""
+        """Have the device for itself. Inside of `shared` this would be a deadlock."""
         with self._changed:
-            self._changed.wait_for(lambda: not self._alone)
-            self._alone = True
-            self._changed.wait_for(lambda: not self._inside)
+            self._changed.wait_for(lambda: not self._exclusive)
+            self._exclusive = True
+            self._changed.wait_for(lambda: not self._shared)
         try:
             yield
         finally:
             with self._changed:
-                self._alone = False
+                self._exclusive = False
                 self._changed.notify_all()
 
 
 def to_device(inputs: Any, device: torch.device) -> Any:
-    """The tensors of a nested structure on the device; to a GPU from pinned memory, without waiting for the copy."""
+    """Return a nested structure with its tensors on the device; to a GPU asynchronously, from pinned memory."""
     if isinstance(inputs, torch.Tensor):
         return inputs.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else inputs
     if isinstance(inputs, Mapping):
@@ -67,29 +67,29 @@ def to_device(inputs: Any, device: torch.device) -> Any:
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether the device had no room. cuBLAS, which takes memory of its own, has no class of error for it."""
+    """Return whether the device was out of memory. cuBLAS, which allocates memory itself, has no error class for it."""
     return isinstance(error, torch.OutOfMemoryError) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
 
 
 def empty_cache(device: torch.device) -> None:
-    """Give back what torch keeps of a GPU's memory for later, in pieces that may be too small for what comes next."""
+    """Free the GPU memory that torch caches, as its fragments may be too small for the next allocation."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def apply_test_memory_limit(units: int) -> None:
-    """A test's device: OutOfMemoryError for more units at once than it wants there to be room for."""
-    room = faultpoints.armed("predict.memory")
-    if room is not None and units > int(room):
-        raise torch.OutOfMemoryError(f"no room for {units} units at once, a test has left room for {room}")
+    """Raise OutOfMemoryError for more units than the fault point `predict.memory` of a test allows."""
+    most = faultpoints.armed("predict.memory")
+    if most is not None and units > int(most):
+        raise torch.OutOfMemoryError(f"no room for {units} units at once, a test has left room for {most}")
 
 
 def exit_if_gpu_is_lost(device: torch.device, error: BaseException) -> None:
-    """End the process where the GPU is past use: its errors would be laid to units. Ray starts another replica."""
+    """End the process if the GPU is lost, as units would be blamed for its errors. Ray starts another replica."""
     if device.type != "cuda":
         return
     try:
         torch.cuda.synchronize(device)
-    except Exception:  # noqa: BLE001 - a lost context fails every call from here on; the shard is retried elsewhere
-        print(redact(f"the GPU is past use after {type(error).__name__}: {error}"), file=sys.stderr, flush=True)
+    except Exception:  # noqa: BLE001 - a lost context fails every later call; Ray retries the shard elsewhere
+        print(redact(f"the GPU is lost after {type(error).__name__}: {error}"), file=sys.stderr, flush=True)
         os._exit(1)

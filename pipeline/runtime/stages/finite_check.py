@@ -1,4 +1,4 @@
-"""A model that notes whether what goes through it is finite: heads clamp and round, so their rows no longer tell."""
+"""A model that checks its inputs and outputs for NaN and infinity, which heads may hide by clamping and rounding."""
 
 from __future__ import annotations
 
@@ -10,46 +10,46 @@ import torch
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 
 
-class NotFinite(ArithmeticError):  # noqa: N818 - it says what happened, and its name stands in quarantine
-    """NaN or infinity came out of a model for some unit of a micro-batch."""
+class NotFinite(ArithmeticError):  # noqa: N818 - recorded in quarantine under this name
+    """A micro-batch has NaN or infinity for some unit."""
 
 
 class FiniteCheckedModel:
-    """A model as heads use it, for one micro-batch: what goes in and comes out is looked at on the device.
+    """A model as heads use it, for one micro-batch. Values are examined on the device, without waiting for it.
 
-    Nothing waits for the device until `check`. Everything but `encode` and `decode` is the model's own.
+    Attributes other than `encode` and `decode` are those of the model.
     """
 
     def __init__(self, model: PerceiverIO | ShardedPerceiverIO) -> None:
         self._model = model
         self._names: list[str] = []
-        self._ends: list[torch.Tensor] = []  # the least and the greatest value of each, still on the device
+        self._ends: list[torch.Tensor] = []  # least and greatest value of each, on the device
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._model, name)
 
     def encode(self, inputs: Any, mask: torch.Tensor | None = None) -> torch.Tensor:
-        """Latents [B, N, D], as `PerceiverIO.encode`."""
+        """Return latents [B, N, D] like `PerceiverIO.encode`."""
         self.note("inputs", inputs)
         latents = self._model.encode(inputs, mask)
         self.note("latents", latents)
         return latents
 
     def decode(self, latents: torch.Tensor, points: Any = None, *, inputs: Any = None) -> Any:
-        """Outputs, as `PerceiverIO.decode`."""
+        """Return outputs like `PerceiverIO.decode`."""
         outputs = self._model.decode(latents, points, inputs=inputs)
         self.note("outputs", outputs)
         return outputs
 
     def note(self, what: str, values: Any) -> None:
-        """Look at the floating tensors of a nested structure, whose name an error would give."""
+        """Examine the floating-point tensors of a nested structure; an error shows the name `what`."""
         for tensor in _floating(values):
             self._names.append(what)
             # NaN where any value is. A mask by isfinite() would be written and read again: 20 times slower on a CPU.
             self._ends += torch.aminmax(tensor)
 
     def check(self) -> None:
-        """NotFinite, naming what was the first not to be, once the device is done. Its one wait."""
+        """Wait for the device and raise NotFinite, with the name of the first values that are not finite."""
         if not self._ends:
             return
         finite = torch.stack(self._ends).isfinite().view(-1, 2).all(dim=1).tolist()
@@ -59,7 +59,7 @@ class FiniteCheckedModel:
 
 
 def _floating(values: Any) -> Iterator[torch.Tensor]:
-    """The tensors of floating point numbers in a nested structure, but for empty ones."""
+    """Yield the non-empty floating-point tensors of a nested structure."""
     if isinstance(values, torch.Tensor):
         if values.is_floating_point() and values.numel():
             yield values

@@ -1,7 +1,7 @@
-"""A shard as one row of a Ray Dataset: each column of its tables in one `large_list`, unwrapped without a copy.
+"""A packed shard: one row of a Ray Dataset, in which each column of its tables is one `large_list`.
 
-A block then holds exactly one shard whatever Ray does with blocks, and the arrays that `load` wrote are read by a
-replica of the same node where they lie in Ray's shared memory.
+A block then has exactly one shard, whatever Ray does with blocks. Unpacking copies nothing: a replica reads the arrays
+that `load` wrote on the same node from Ray's shared memory.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ import pyarrow as pa
 UNITS, QUARANTINED, SCALARS = "units.", "quarantined.", "scalars."
 LATENTS_ARRAY = "latents"  # array of a unit whose latents an earlier run stored
 KEPT_PREFIX = "kept."  # prefix of the columns that are copied from the input
-SHAPE = ".shape"  # suffix of the column that holds the shapes of an array column
+SHAPE = ".shape"  # suffix of the column of an array column's shapes
 
 
 def pack(units: pa.Table, quarantined: pa.Table, scalars: Mapping[str, Any]) -> pa.Table:
-    """One row that holds both tables, of any lengths, and the scalars (numbers, strings, None)."""
+    """Return one row with both tables, of any lengths, and the scalars (numbers, strings, None)."""
     columns: dict[str, pa.Array] = {}
     for prefix, table in ((UNITS, units), (QUARANTINED, quarantined)):
         columns |= {prefix + name: _wrap(table.column(name)) for name in table.column_names}
@@ -29,7 +29,7 @@ def pack(units: pa.Table, quarantined: pa.Table, scalars: Mapping[str, Any]) -> 
 
 
 def unpack(row: pa.Table) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
-    """The units, the quarantined and the scalars of `pack`, as views on the row's buffers."""
+    """Return units, quarantined units and scalars of `pack`, as views of the row's buffers."""
     if row.num_rows != 1:
         raise ValueError(f"a batch must be one shard, got {row.num_rows} rows: map_batches needs batch_size=1")
     tables = [
@@ -49,7 +49,7 @@ def unpack(row: pa.Table) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
 
 
 def _wrap(column: pa.ChunkedArray) -> pa.LargeListArray:
-    # One chunk is taken as it is: combine_chunks would copy it.
+    # combine_chunks would copy a single chunk.
     values = (
         column.chunk(0) if column.num_chunks == 1 else pa.concat_arrays(column.chunks or [pa.array([], column.type)])
     )
@@ -62,7 +62,7 @@ def _unwrap(column: pa.ChunkedArray) -> pa.Array:
 
 @dataclass(frozen=True, kw_only=True)
 class RaggedArrays:
-    """Arrays of one dtype and any shapes, one after another in one flat buffer. `ragged[i]` is a view on it."""
+    """Arrays of one dtype and any shapes, joined in one flat buffer. `ragged[i]` is a view of it."""
 
     values: np.ndarray  # [sum of sizes]
     offsets: np.ndarray  # [n + 1], of elements
@@ -74,17 +74,9 @@ class RaggedArrays:
     def __getitem__(self, index: int) -> np.ndarray:
         return self.values[self.offsets[index] : self.offsets[index + 1]].reshape(self.shapes[index])
 
-    def run(self, begin: int, end: int) -> np.ndarray:
-        """Arrays `begin` to `end` of one shape, as one view `[end - begin, *shape]`."""
-        if len(set(self.shapes[begin:end])) != 1:
-            raise ValueError(
-                f"arrays {begin} to {end} have the shapes {sorted(set(self.shapes[begin:end]))}, a run has one"
-            )
-        return self.values[self.offsets[begin] : self.offsets[end]].reshape(end - begin, *self.shapes[begin])
-
 
 def pack_arrays(arrays: Mapping[str, Sequence[np.ndarray]]) -> dict[str, pa.Array]:
-    """Columns that hold one array a unit under each name: its elements, and its shape beside them."""
+    """Return columns with one array per unit under each name: its elements, and its shape in a second column."""
     columns: dict[str, pa.Array] = {}
     for name, items in arrays.items():
         columns[name] = _elements(name, items)
@@ -95,7 +87,7 @@ def pack_arrays(arrays: Mapping[str, Sequence[np.ndarray]]) -> dict[str, pa.Arra
 
 
 def unpack_arrays(units: pa.Table) -> dict[str, RaggedArrays]:
-    """The arrays that `pack_arrays` stored, as read-only views on the table's buffers."""
+    """Return the arrays that `pack_arrays` stored, as read-only views of the table's buffers."""
     names = [name.removesuffix(SHAPE) for name in units.column_names if name.endswith(SHAPE)]
     return {name: _ragged(units.column(name), units.column(name + SHAPE)) for name in names}
 
@@ -106,7 +98,7 @@ def _elements(name: str, items: Sequence[np.ndarray]) -> pa.LargeListArray:
         raise TypeError(
             f"the arrays {name!r} of a shard must have one numeric dtype (uint8 for flags), got {dtypes or 'none'}"
         )
-    # The shard's one copy on this side: the units' own arrays into the buffer that travels.
+    # The only copy of the arrays in this process: into the buffer that is sent.
     flat = np.concatenate([item.reshape(-1) for item in items])
     return pa.LargeListArray.from_arrays(_offsets(np.array([item.size for item in items])), pa.array(flat))
 

@@ -1,4 +1,4 @@
-"""Planning in a child process: the same plan, and a file that its parser hangs or dies of costs itself only."""
+"""Planning in a sandbox: the same plan, and a file that hangs or crashes its parser does not affect others."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def damaging(store: Store, name: str) -> None:
     (Path(store.uri) / name).write_bytes((Path(store.uri) / "a.parquet").read_bytes())
 
 
-def test_a_plan_is_the_same_as_without_a_child(tables: Store) -> None:
+def test_plan_is_the_same_as_without_a_sandbox(tables: Store) -> None:
     source = PARQUET.configured(OPTIONS)
     (Path(tables.uri) / "damaged.parquet").write_bytes(b"PAR1 but no more")
     entries = list(tables.entries())
@@ -61,15 +61,17 @@ def test_a_plan_is_the_same_as_without_a_child(tables: Store) -> None:
 
 
 @pytest.mark.parametrize("harm", ["crash", "hang", "hog"])
-def test_a_file_that_does_harm_when_it_is_opened_is_one_unit_of_the_plan(tables: Store, harm: str) -> None:
+def test_file_that_is_harmful_to_open_is_planned_as_one_unit(tables: Store, harm: str) -> None:
     key = f"open-{harm}.parquet"
     damaging(tables, key)
     source = harmful_units.HARMFUL_PARQUET.configured(OPTIONS)
-    sound = PARQUET.configured(OPTIONS)
+    undamaged = PARQUET.configured(OPTIONS)
     entries = list(tables.entries())
     with isolated(source, ResourceLimits(3.0, 1 << 30) if harm == "hang" else LIMITS) as opened:
         pieces = list(pieces_of_entries(opened, tables, entries))
-        assert [piece for piece in pieces if piece.key != key] == list(pieces_of_entries(sound, tables, entries[:3]))
+        assert [piece for piece in pieces if piece.key != key] == list(
+            pieces_of_entries(undamaged, tables, entries[:3])
+        )
         assert [piece for piece in pieces if piece.key == key] == [
             Piece(key=key, version=entries[3].version, size=entries[3].size, units=1)
         ]
@@ -80,7 +82,7 @@ def test_a_file_that_does_harm_when_it_is_opened_is_one_unit_of_the_plan(tables:
             assert unit.id == key
 
 
-def test_a_film_that_its_player_dies_of_is_counted_as_it_will_be_loaded(tmp_path: Path) -> None:
+def test_video_that_crashes_the_decoder_is_counted_as_it_is_loaded(tmp_path: Path) -> None:
     make_video(tmp_path / "play-crash.mp4", seconds=0.4)
     store, source = Store(str(tmp_path)), harmful_units.HARMFUL_VIDEO.configured(SourceOptions(medium="frame_pair"))
     with isolated(source, LIMITS) as opened:
@@ -89,7 +91,7 @@ def test_a_film_that_its_player_dies_of_is_counted_as_it_will_be_loaded(tmp_path
         assert count_units(opened, store, piece, 2) == 2
 
 
-def test_what_ends_a_plan_ends_it_from_a_child_too(tables: Store) -> None:
+def test_errors_that_end_planning_leave_the_sandbox(tables: Store) -> None:
     with isolated(PARQUET.configured(SourceOptions(column="words")), LIMITS) as opened:
         with pytest.raises(AccessError, match=r"a\.parquet.*column 'words' not found.*text, name, number"):
             list(pieces_of_entries(opened, tables, tables.entries()))
@@ -99,7 +101,7 @@ def test_what_ends_a_plan_ends_it_from_a_child_too(tables: Store) -> None:
 
 @dataclass(frozen=True)
 class Greedy(RecordSource):
-    """Takes nearly all memory for a while at one file; takes the others for damaged meanwhile."""
+    """Takes nearly all memory for a while at one file, and takes the others for damaged meanwhile."""
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
         if entry.key.startswith("b"):
@@ -111,7 +113,7 @@ class Greedy(RecordSource):
         return super().pieces(store, entry)
 
 
-def test_a_file_that_seemed_damaged_when_memory_was_short_is_opened_again(
+def test_file_that_seemed_damaged_when_memory_was_short_is_opened_again(
     tables: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("SEEMS_DAMAGED", str(tmp_path / "once"))
@@ -122,17 +124,17 @@ def test_a_file_that_seemed_damaged_when_memory_was_short_is_opened_again(
     assert piece.units == 10
 
 
-def test_of_several_kinds_of_files_a_child_has_only_those_that_must_be_opened(
+def test_only_files_that_must_be_opened_are_sent_to_the_sandbox(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A call of the child takes a third of a millisecond, and there may be millions of pictures beside an archive."""
+    """A call of the sandbox takes a third of a millisecond, and there may be millions of images next to an archive."""
     for name in ("a.jpg", "b.tar", "c.jpg", "d.jpg"):
         (tmp_path / name).write_bytes(b"something else")
-    asked: list[str] = []
+    opened_keys: list[str] = []
     run = Sandbox.run
 
     def noted(child: Sandbox, *given: Any, **more: Any) -> Iterator[Any]:
-        asked.append(given[-1].key)
+        opened_keys.append(given[-1].key)
         return run(child, *given, **more)
 
     monkeypatch.setattr(Sandbox, "run", noted)
@@ -141,10 +143,10 @@ def test_of_several_kinds_of_files_a_child_has_only_those_that_must_be_opened(
         pieces = list(pieces_of_entries(opened, store, store.entries()))
         assert {opened.kept(store, entry) for entry in store.entries() if entry.key != "b.tar"} == {pa.schema([])}
     assert [piece.key for piece in pieces] == ["a.jpg", "b.tar", "c.jpg", "d.jpg"]
-    assert asked == ["b.tar"]
+    assert opened_keys == ["b.tar"]
 
 
 @pytest.mark.parametrize(("source", "limits"), [(IMAGES, LIMITS), (TEXT, None)])
-def test_what_opens_nothing_or_is_trusted_needs_no_child(source: Any, limits: ResourceLimits | None) -> None:
+def test_sources_that_open_no_files_or_are_trusted_need_no_sandbox(source: Any, limits: ResourceLimits | None) -> None:
     with isolated(source, limits) as opened:
         assert opened is source

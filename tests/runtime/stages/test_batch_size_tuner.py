@@ -6,32 +6,32 @@ from pipeline.runtime.stages.batch_size_tuner import RUNS_PER_SIZE, BatchSizeTun
 
 
 def settle(sizes: BatchSizeTuner, rates: dict[int, float], most: int, bucket: str = "a") -> list[int]:
-    """The sizes that were asked for, one after the other, until one is found; `rates` are units a second."""
-    asked: list[int] = []
-    while len(asked) < 100:
+    """Sizes that were tried, in order, and the one that was found; `rates` are units per second."""
+    tried: list[int] = []
+    while len(tried) < 100:
         size = sizes.next(bucket, most)
-        if asked.count(size) == RUNS_PER_SIZE:
-            return [*asked, size]
-        asked.append(size)
+        if tried.count(size) == RUNS_PER_SIZE:
+            return [*tried, size]
+        tried.append(size)
         sizes.note(bucket, size, size / rates[size])
-    raise AssertionError(asked)
+    raise AssertionError(tried)
 
 
-def test_each_size_is_tried_and_the_smallest_near_the_best_is_kept() -> None:
+def test_smallest_size_near_the_best_rate_is_kept() -> None:
     rates = {1: 10.0, 2: 15.0, 4: 19.5, 8: 20.0, 16: 20.1, 32: 40.0}
-    asked = settle(BatchSizeTuner(), rates, 64)
-    assert asked == [1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 4], "32 is not tried after two that are no faster"
+    tried = settle(BatchSizeTuner(), rates, 64)
+    assert tried == [1, 1, 2, 2, 4, 4, 8, 8, 16, 16, 4], "32 is not tried after two that are no faster"
 
 
-def test_a_rate_that_keeps_growing_goes_to_the_most() -> None:
+def test_rate_that_keeps_growing_leads_to_the_greatest_size() -> None:
     assert settle(BatchSizeTuner(), {size: float(size) for size in (1, 2, 4, 6)}, 6)[-1] == 6
 
 
-def test_where_size_is_no_help_units_go_alone() -> None:
+def test_size_one_is_kept_if_larger_ones_are_not_faster() -> None:
     assert settle(BatchSizeTuner(), dict.fromkeys((1, 2, 4, 8), 3.0), 8) == [1, 1, 2, 2, 4, 4, 1]
 
 
-def test_the_first_time_of_a_size_may_be_slow() -> None:
+def test_first_slow_run_of_a_size_is_ignored() -> None:
     sizes = BatchSizeTuner()
     for size, seconds in ((1, 9.0), (1, 0.1), (2, 9.0), (2, 0.1), (4, 9.0), (4, 0.2)):
         assert sizes.next("a", 4) == size
@@ -39,7 +39,7 @@ def test_the_first_time_of_a_size_may_be_slow() -> None:
     assert sizes.next("a", 4) == 2
 
 
-def test_buckets_are_apart_and_a_smaller_room_is_kept_to() -> None:
+def test_buckets_are_independent_and_a_smaller_limit_is_kept() -> None:
     sizes = BatchSizeTuner()
     rates = {1: 1.0, 2: 2.0, 4: 4.0, 8: 8.0}
     assert settle(sizes, rates, 8)[-1] == 8
@@ -48,7 +48,7 @@ def test_buckets_are_apart_and_a_smaller_room_is_kept_to() -> None:
 
 
 @pytest.mark.parametrize("most", [1, 2, 3, 8])
-def test_no_more_than_the_most(most: int) -> None:
+def test_size_never_exceeds_the_limit(most: int) -> None:
     sizes = BatchSizeTuner()
     for _ in range(50):
         size = sizes.next("a", most)

@@ -1,4 +1,4 @@
-"""A device without room: micro-batches are halved, the size that held is remembered, and a unit alone is quarantined.
+"""A device without enough memory: micro-batches are halved, the size that fits is kept, a single unit is quarantined.
 
 The device is the CPU, whose room for units a test sets.
 """
@@ -27,7 +27,7 @@ from tests.packed_shards import Watched, images, model_ref, packed
 
 @pytest.fixture
 def room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
-    """`room(n)`: from now on the device has room for so many units at once."""
+    """`room(n)`: from now on the device has memory for n units."""
     monkeypatch.setenv(faultpoints.VARIABLE, str(tmp_path))
 
     def leave(units: int) -> None:
@@ -46,13 +46,13 @@ def shard(sides: list[int]) -> pa.Table:
 
 
 def sizes(watched: Watched) -> list[int]:
-    """Of the micro-batches since the last time."""
+    """Sizes of the micro-batches since the last call."""
     found = [len(batch) for batch in watched.batches]
     watched.batches.clear()
     return found
 
 
-def test_micro_batches_are_halved_and_the_size_that_held_is_remembered_by_shape(checkpoint, watched, room):
+def test_micro_batches_are_halved_and_the_size_that_fits_is_kept_per_shape(checkpoint, watched, room):
     replica = Replica(ref=model_ref(checkpoint), head=watched, batch_size=8)
     row = shard([32] * 11)
     expected = unpack(replica(row))[0]
@@ -63,7 +63,7 @@ def test_micro_batches_are_halved_and_the_size_that_held_is_remembered_by_shape(
     assert (found["id"].to_pylist(), failed.num_rows) == (expected["id"].to_pylist(), 1)
     np.testing.assert_allclose(found["logits"].to_pylist(), expected["logits"].to_pylist(), rtol=1e-4, atol=1e-5)
     replica(row)
-    assert sizes(watched) == [2, 2, 2, 2, 2, 1], "a later shard starts there"
+    assert sizes(watched) == [2, 2, 2, 2, 2, 1], "a later shard starts at that size"
     room(8)
     replica(shard([48] * 8))
     assert sizes(watched) == [8], "another shape has its own size"
@@ -71,14 +71,14 @@ def test_micro_batches_are_halved_and_the_size_that_held_is_remembered_by_shape(
     assert sizes(watched) == [2, 2, 2, 2, 2, 1], "for the life of the replica"
 
 
-def test_an_odd_number_of_units_does_not_lose_the_size_that_held(checkpoint, watched, room):
+def test_odd_number_of_units_does_not_lose_the_size_that_fits(checkpoint, watched, room):
     room(3)
     replica = Replica(ref=model_ref(checkpoint), head=watched, batch_size=7)
     assert unpack(replica(shard([32] * 7)))[0].num_rows == 7
     assert sizes(watched) == [7, 3, 3, 1]
 
 
-def test_a_unit_that_does_not_fit_alone_is_quarantined_after_a_try_with_nothing_else_there(checkpoint, watched, room):
+def test_unit_that_does_not_fit_is_quarantined_after_an_exclusive_attempt(checkpoint, watched, room):
     room(0)
     table, failed, _ = unpack(Replica(ref=model_ref(checkpoint), head=watched)(shard([32, 32])))
     assert table.num_rows == 0
@@ -87,7 +87,7 @@ def test_a_unit_that_does_not_fit_alone_is_quarantined_after_a_try_with_nothing_
     assert reasons == [(f"id{i}", "DoesNotFit", message, 2) for i in range(2)]
 
 
-def test_other_errors_do_not_make_later_batches_smaller(checkpoint, watched):
+def test_other_errors_do_not_reduce_the_batch_size(checkpoint, watched):
     replica = Replica(ref=model_ref(checkpoint), head=watched, batch_size=8)
     watched.bad = {3}
     assert unpack(replica(shard([32] * 8)))[0].num_rows == 7
@@ -97,7 +97,7 @@ def test_other_errors_do_not_make_later_batches_smaller(checkpoint, watched):
     assert sizes(watched) == [8]
 
 
-def test_a_float32_model_makes_room_before_batches_are_halved(checkpoint, watched, room, monkeypatch):
+def test_float32_model_is_freed_before_batches_are_halved(checkpoint, watched, room, monkeypatch):
     loaded: list[str] = []
     load = ModelRef.load
 
@@ -106,7 +106,7 @@ def test_a_float32_model_makes_room_before_batches_are_halved(checkpoint, watche
         return load(ref)
 
     class Lossy(Watched):
-        """A model that overflows for pictures whose first byte is 1, but not in float32."""
+        """A model that overflows for images whose first byte is 1, but not in float32."""
 
         def encode(self, model, inputs):
             latents = super().encode(model, inputs)
@@ -127,7 +127,7 @@ def test_a_float32_model_makes_room_before_batches_are_halved(checkpoint, watche
     assert loaded == ["bfloat16", "float32", "float32"]
 
 
-def test_no_room_for_the_float32_model_is_said(checkpoint, watched, monkeypatch):
+def test_quarantine_says_that_the_float32_model_does_not_fit(checkpoint, watched, monkeypatch):
     load = ModelRef.load
 
     def too_large(ref: ModelRef) -> PerceiverIO:
@@ -148,11 +148,11 @@ def test_no_room_for_the_float32_model_is_said(checkpoint, watched, monkeypatch)
     assert [(unit["error"], unit["message"]) for unit in failed.to_pylist()[1:]] == [("DoesNotFit", message)]
 
 
-def test_who_is_alone_on_the_device_waits_for_the_others_and_holds_them_off():
+def test_exclusive_user_waits_for_shared_ones_and_keeps_new_ones_out():
     turns, events = DeviceLock(), []
     inside, leave = threading.Event(), threading.Event()
 
-    def beside() -> None:
+    def share() -> None:
         with turns.shared():
             inside.set()
             leave.wait()
@@ -166,12 +166,12 @@ def test_who_is_alone_on_the_device_waits_for_the_others_and_holds_them_off():
         with turns.shared():
             events.append("later")
 
-    threads = [threading.Thread(target=beside)]
+    threads = [threading.Thread(target=share)]
     threads[0].start()
     inside.wait()
     threads.append(threading.Thread(target=alone))
     threads[1].start()
-    while not turns._alone:  # it has not yet said that it wants to be
+    while not turns._exclusive:  # until it waits
         time.sleep(0.001)
     threads.append(threading.Thread(target=later))
     threads[2].start()
@@ -182,7 +182,7 @@ def test_who_is_alone_on_the_device_waits_for_the_others_and_holds_them_off():
     assert events == ["first left", "alone", "later"]
 
 
-def test_calls_at_once_share_a_device_with_little_room(checkpoint, watched, room):
+def test_parallel_calls_share_a_device_with_little_memory(checkpoint, watched, room):
     room(2)
     replica = Replica(ref=model_ref(checkpoint), head=watched, batch_size=8)
     rows, done = [shard([32] * 7), shard([32, 48] * 3), shard([48] * 5)], {}
@@ -203,5 +203,5 @@ def test_calls_at_once_share_a_device_with_little_room(checkpoint, watched, room
         (MemoryError(), False),
     ],
 )
-def test_what_a_lack_of_the_device_s_memory_looks_like(error: Exception, room: bool):
+def test_out_of_memory_errors_are_recognized(error: Exception, room: bool):
     assert is_out_of_memory(error) is room

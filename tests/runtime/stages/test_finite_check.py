@@ -48,7 +48,7 @@ def predicted(
     return table, failed.to_pylist()[1:]  # the first was quarantined before
 
 
-def pictures(count: int) -> list[Mapping[str, np.ndarray]]:
+def image_units(count: int) -> list[Mapping[str, np.ndarray]]:
     return [{"image": image} for image in images([32] * count)]
 
 
@@ -79,21 +79,21 @@ def arrays(count: int, **changed: float) -> list[Mapping[str, np.ndarray]]:
     return [{"inputs": one} for one in values]
 
 
-def test_one_weight_that_is_nan_quarantines_every_unit_in_words(checkpoint, tmp_path, loads):
+def test_nan_weight_quarantines_every_unit_with_the_reason(checkpoint, tmp_path, loads):
     folder = damaged(checkpoint, tmp_path / "nan", LOGITS, float("nan"))
-    table, failed = predicted("image-classification", folder, pictures(3))
+    table, failed = predicted("image-classification", folder, image_units(3))
     assert (table.num_rows, loads) == (0, ["float32"]), "a float32 model is no other one"
     reasons = [(unit["id"], unit["stage"], unit["error"], unit["message"], unit["attempts"]) for unit in failed]
     message = "NaN or infinity in the outputs, in float32"
     assert reasons == [(f"id{i}", "predict", "NotFinite", message, 1) for i in range(3)]
-    assert predicted("feature-extraction", folder, pictures(3))[0].num_rows == 3, "the encoder has no part in it"
+    assert predicted("feature-extraction", folder, image_units(3))[0].num_rows == 3, "the encoder has no part in it"
 
 
-def test_what_overflows_bfloat16_is_predicted_in_float32(checkpoint, tmp_path, loads):
+def test_units_that_overflow_bfloat16_are_predicted_in_float32(checkpoint, tmp_path, loads):
     folder = damaged(checkpoint, tmp_path / "great", LOGITS, GREAT)
-    expected, _ = predicted("image-classification", folder, pictures(5), logits=True)
+    expected, _ = predicted("image-classification", folder, image_units(5), logits=True)
     loads.clear()
-    table, failed = predicted("image-classification", folder, pictures(5), "bfloat16", logits=True)
+    table, failed = predicted("image-classification", folder, image_units(5), "bfloat16", logits=True)
     assert loads == ["bfloat16", "float32"], "once for all of them"
     assert failed == []
     logits = np.array(table["logits"].to_pylist())
@@ -101,7 +101,7 @@ def test_what_overflows_bfloat16_is_predicted_in_float32(checkpoint, tmp_path, l
     np.testing.assert_allclose(logits, expected["logits"].to_pylist(), rtol=1e-4, atol=1e-5)
 
 
-def test_only_the_units_that_need_float32_are_predicted_in_it(bare):
+def test_other_units_of_the_micro_batch_are_not_predicted_in_float32(bare):
     units = arrays(9, u2=7e4, u7=float("nan"))  # the greatest float16 is 65,504
     exact, _ = predicted("feature-extraction", bare, units)
     table, failed = predicted("feature-extraction", bare, units, "float16")
@@ -113,16 +113,16 @@ def test_only_the_units_that_need_float32_are_predicted_in_it(bare):
     assert reasons == [("id7", "NaN or infinity in the inputs, in float32 and in float16", 2)]
 
 
-def test_a_model_that_cannot_be_loaded_again_is_no_unit_s_fault(checkpoint, tmp_path):
+def test_float32_model_that_cannot_be_loaded_is_not_blamed_on_a_unit(checkpoint, tmp_path):
     folder = damaged(checkpoint, tmp_path / "great", LOGITS, GREAT)
     head = head_for("image-classification", folder, HeadOptions())
     replica = Replica(ref=model_ref(folder, dtype="bfloat16"), head=head)
     (folder / "model.safetensors").unlink()
     with pytest.raises(RuntimeError, match=r"could not be loaded in float32: no weights in"):
-        replica(packed(pictures(2)))
+        replica(packed(image_units(2)))
 
 
-def test_what_a_head_rounds_to_bytes_is_found_before(tmp_path):
+def test_infinity_is_found_before_a_head_rounds_it_to_bytes(tmp_path):
     original = make_checkpoint(MULTIMODAL, small(MULTIMODAL), tmp_path / "model")
     name = "perceiver.output_postprocessor.modalities.image.classifier.bias"
     folder = damaged(original, tmp_path / "nan", name, float("nan"))
@@ -135,7 +135,7 @@ def test_what_a_head_rounds_to_bytes_is_found_before(tmp_path):
     assert (table.num_rows, failed) == (2, []), "what is not decoded is not looked at"
 
 
-def test_latents_of_an_earlier_run_that_are_not_finite(checkpoint):
+def test_stored_latents_that_are_not_finite_are_quarantined(checkpoint):
     latents = np.random.default_rng(0).standard_normal((4, 1, 6, 32)).astype(np.float32)
     latents[1, 0, 2, 3] = np.inf
     table, failed = predicted("image-classification", checkpoint, [{"latents": one} for one in latents])
@@ -143,21 +143,21 @@ def test_latents_of_an_earlier_run_that_are_not_finite(checkpoint):
     assert [unit["message"] for unit in failed] == ["NaN or infinity in the stored latents, in float32"]
 
 
-def test_latents_beyond_float16_are_kept_as_float32_or_not_at_all(checkpoint, tmp_path):
+def test_latents_beyond_float16_need_float32_columns(checkpoint, tmp_path):
     name = "perceiver.encoder.self_attends.1.mlp.dense2.bias"
     folder = damaged(checkpoint, tmp_path / "wide", name, 1e5)
-    table, failed = predicted("image-classification", folder, pictures(2), keep_latents="float16")
+    table, failed = predicted("image-classification", folder, image_units(2), keep_latents="float16")
     assert table.num_rows == 0
     message = "column 'latents' has values beyond 65,504, the greatest of float16: --array-dtype float32 keeps them"
     assert [(unit["stage"], unit["error"], unit["message"]) for unit in failed] == [
         ("predict", "OverflowError", message)
     ] * 2
-    table, failed = predicted("image-classification", folder, pictures(2), keep_latents="float32")
+    table, failed = predicted("image-classification", folder, image_units(2), keep_latents="float32")
     assert failed == []
     assert np.abs(np.array(table["latents"].to_pylist())).max() == pytest.approx(1e5, rel=1e-3)
 
 
-def test_flow_beyond_float16_is_kept_as_float32_or_not_at_all(tmp_path):
+def test_flow_beyond_float16_needs_float32_columns(tmp_path):
     original = make_checkpoint(FLOW, small(FLOW), tmp_path / "model")
     folder = damaged(original, tmp_path / "far", LOGITS, 1e6)  # in units of a fifth of a pixel
     pair = FramePair(frames=np.zeros((2, 16, 24, 3), np.uint8), start_seconds=None, frame_index=0)
@@ -172,7 +172,7 @@ def test_flow_beyond_float16_is_kept_as_float32_or_not_at_all(tmp_path):
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("wrap", [lambda x: x, lambda x: {"a": [x]}, lambda x: ({"b": (x,)}, 1)])
-def test_nested_outputs_are_looked_at_whatever_else_is_in_them(checkpoint, wrap: Callable[[Any], Any], bad: float):
+def test_nested_outputs_are_checked(checkpoint, wrap: Callable[[Any], Any], bad: float):
     guarded = FiniteCheckedModel(PerceiverIO.from_pretrained(str(checkpoint)))
     assert guarded.dtype is torch.float32, "the rest is the model's"
     guarded.check()

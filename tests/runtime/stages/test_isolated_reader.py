@@ -1,4 +1,4 @@
-"""Loading in a child process: the same units, and those that do harm cost themselves only."""
+"""Loading in a sandbox: the same units, and harmful ones do not affect others."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def head(checkpoint: Path) -> Head:
 
 @pytest.fixture
 def put(write_images: Any, tmp_path: Path) -> Any:
-    """`put(*names)`: pictures 0000 to 0019, one damaged, and one under each of the names."""
+    """`put(*names)`: images 0000 to 0019, one damaged, and one under each of the names."""
 
     def put(*names: str) -> Path:
         folder = tmp_path / "in"
@@ -79,7 +79,7 @@ def assert_same(one: tuple[pa.Table, list[Any]], other: tuple[pa.Table, list[Any
     assert one[1] == other[1]
 
 
-def test_units_are_the_same_as_without_a_child(put: Any, head: Head) -> None:
+def test_units_are_the_same_as_without_a_sandbox(put: Any, head: Head) -> None:
     folder = put()
     found = loaded(folder, head)
     assert found[0].num_rows == 19
@@ -113,14 +113,14 @@ def test_kept_columns_and_texts_of_every_length_are_the_same(tmp_path: Path) -> 
     assert_same(found, loaded(tmp_path / "in", Words(), source, kept=kept, limits=None))
 
 
-def test_small_files_that_are_read_by_one_call_are_told_apart(put: Any, head: Head) -> None:
+def test_harmful_small_file_does_not_affect_others_of_its_call(put: Any, head: Head) -> None:
     folder = put("0003-crash.png", "0004-hog.png")
     assert max(map(len, _groups(folder, threads=1))) == 6
     units, quarantined = loaded(folder, head, harmful_units.HARMFUL_IMAGES, threads=1)
     assert [(unit["id"], unit["error"], unit["attempts"]) for unit in quarantined] == [
         ("0003-crash.png", "Crashed", 2),
         ("0004-hog.png", "MemoryError", 2),
-        ("0005.png", "BadMedium", 1),  # a neighbour's death is not held against it
+        ("0005.png", "BadMedium", 1),  # not affected by the crash of its neighbour
     ]
     assert units.num_rows == 19
 
@@ -136,16 +136,16 @@ def _groups(folder: Path, threads: int) -> list[Any]:
     return groups
 
 
-def _tar(path: Path, names: Iterable[str], picture: bytes) -> None:
+def _tar(path: Path, names: Iterable[str], image_bytes: bytes) -> None:
     path.parent.mkdir(exist_ok=True)
     with tarfile.open(path, "w") as archive:
         for name in names:
             member = tarfile.TarInfo(f"{name}.png")
-            member.size = len(picture)
-            archive.addfile(member, io.BytesIO(picture))
+            member.size = len(image_bytes)
+            archive.addfile(member, io.BytesIO(image_bytes))
 
 
-def test_what_its_parser_dies_of_costs_the_rest_of_an_archive(put: Any, head: Head, tmp_path: Path) -> None:
+def test_crash_of_the_parser_quarantines_the_rest_of_an_archive(put: Any, head: Head, tmp_path: Path) -> None:
     _tar(tmp_path / "tars/x.tar", ["a", "b", "before-crash", "d"], (put() / "0001.png").read_bytes())
     _tar(tmp_path / "tars/y.tar", ["a", "b"], (put() / "0001.png").read_bytes())
     source = harmful_units.HARMFUL_TAR.configured(SourceOptions(medium="image"))
@@ -154,11 +154,11 @@ def test_what_its_parser_dies_of_costs_the_rest_of_an_archive(put: Any, head: He
     assert [(unit["id"], unit["error"]) for unit in quarantined] == [("x.tar#0+2", "Crashed")]
 
 
-def test_of_a_table_every_row_is_accounted_for(put: Any, head: Head, tmp_path: Path) -> None:
-    picture = (put() / "0001.png").read_bytes()
+def test_crash_in_a_table_quarantines_every_later_row(put: Any, head: Head, tmp_path: Path) -> None:
+    image_bytes = (put() / "0001.png").read_bytes()
     names = ["before-crash" if number == 5 else f"n{number}" for number in range(50)]
     (tmp_path / "tables").mkdir()
-    pq.write_table(pa.table({"image": [picture] * 50, "name": names}), tmp_path / "tables/a.parquet")
+    pq.write_table(pa.table({"image": [image_bytes] * 50, "name": names}), tmp_path / "tables/a.parquet")
     source = harmful_units.HARMFUL_PARQUET.configured(SourceOptions(medium="image", id_column="name"))
     units, quarantined = loaded(tmp_path / "tables", head, source)
     assert ids(units) == [f"n{number}" for number in range(5)]
@@ -173,17 +173,17 @@ class Pair:
         return {"frames": medium.frames}
 
 
-def test_a_film_that_says_it_lasts_a_second_and_goes_on_for_an_hour_has_an_end(tmp_path: Path) -> None:
-    """Its last frame is far behind the others: at so many frames a second, there are ever more pairs in between."""
-    (tmp_path / "films").mkdir()
-    path = make_video(tmp_path / "films/a.mkv", times=[*(number / 25 for number in range(25)), 3500])
+def test_video_that_is_much_longer_than_its_header_says_is_cut(tmp_path: Path) -> None:
+    """Its last frame is long after the others: at the given frames per second, there are many pairs in between."""
+    (tmp_path / "videos").mkdir()
+    path = make_video(tmp_path / "videos/a.mkv", times=[*(number / 25 for number in range(25)), 3500])
     data = bytearray(path.read_bytes())
     at = data.index(b"\x44\x89\x88")  # the element of the length: a double, in milliseconds
     assert struct.unpack_from(">d", data, at + 3)[0] > 3_500_000
     struct.pack_into(">d", data, at + 3, 1000.0)
     path.write_bytes(data)
     source = VIDEO.configured(SourceOptions(medium="frame_pair", fps=25.0))
-    units, (beyond,) = loaded(tmp_path / "films", Pair(), source, limits=None)
+    units, (beyond,) = loaded(tmp_path / "videos", Pair(), source, limits=None)
     pair = 2 * 48 * 64 * 3
     assert len(units) == unit_reader.MIN_PIECE_BUDGET_BYTES // pair + 1
     assert (beyond["error"], beyond["stage"]) == ("TooMuch", "load")
@@ -192,7 +192,7 @@ def test_a_film_that_says_it_lasts_a_second_and_goes_on_for_an_hour_has_an_end(t
 
 
 @pytest.mark.parametrize("limits", [None, LIMITS])
-def test_many_small_pictures_in_one_archive_are_all_read(tmp_path: Path, limits: ResourceLimits | None) -> None:
+def test_many_small_images_in_one_archive_are_all_read(tmp_path: Path, limits: ResourceLimits | None) -> None:
     """Their arrays take hundreds of times their bytes."""
 
     class Enlarged:
@@ -207,7 +207,7 @@ def test_many_small_pictures_in_one_archive_are_all_read(tmp_path: Path, limits:
     assert (len(units), quarantined) == (600, [])
 
 
-def test_what_must_be_read_from_its_beginning_has_its_time() -> None:
+def test_compressed_file_has_time_to_be_read_from_its_beginning() -> None:
     piece = Piece(
         key="logs.jsonl.gz", version="1", size=10 * isolated_reader.MIN_BYTES_PER_SECOND, begin=1 << 30, end=2 << 30
     )
@@ -215,19 +215,21 @@ def test_what_must_be_read_from_its_beginning_has_its_time() -> None:
     assert isolated_reader.seconds_per_unit(LIMITS, replace(piece, key="logs.jsonl")) == LIMITS.seconds
 
 
-def test_there_is_an_end_to_finding_out(put: Any, head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_search_for_fatal_units_is_bounded(
+    put: Any, head: Head, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(isolated_reader, "MAX_FATAL_UNITS", 2)
-    picture = (put() / "0001.png").read_bytes()
+    image_bytes = (put() / "0001.png").read_bytes()
     names = [f"n{number}" if number < 3 else f"crash{number}" for number in range(30)]
     (tmp_path / "tables").mkdir()
-    pq.write_table(pa.table({"image": [picture] * 30, "name": names}), tmp_path / "tables/a.parquet")
+    pq.write_table(pa.table({"image": [image_bytes] * 30, "name": names}), tmp_path / "tables/a.parquet")
     source = harmful_units.HARMFUL_PARQUET.configured(SourceOptions(medium="image", id_column="name"))
     units, quarantined = loaded(tmp_path / "tables", head, source)
     assert (units.num_rows, len(quarantined)) == (3, 27)
     assert [unit["id"] for unit in quarantined[:4]] == ["crash3", "crash4", "a.parquet#5", "a.parquet#6"]
 
 
-def test_what_passes_is_read_once_more_and_leaves_no_trace(put: Any, head: Head, tmp_path: Path) -> None:
+def test_transient_failures_are_retried_and_leave_no_trace(put: Any, head: Head, tmp_path: Path) -> None:
     folder = put("busy.png", "full.png")
     (tmp_path / "counts").mkdir()
     units, quarantined = loaded(folder, head, harmful_units.Passing(counts=str(tmp_path / "counts")))
@@ -237,7 +239,7 @@ def test_what_passes_is_read_once_more_and_leaves_no_trace(put: Any, head: Head,
     assert (tries["busy.png"], tries["full.png"], tries["0000.jpg"]) == (2, 3, 1)
 
 
-def test_lost_access_ends_the_run_from_a_child_too(put: Any, head: Head, tmp_path: Path) -> None:
+def test_lost_access_in_the_sandbox_ends_the_run(put: Any, head: Head, tmp_path: Path) -> None:
     (tmp_path / "counts").mkdir()
     source = harmful_units.Passing(counts=str(tmp_path / "counts"))
     with pytest.raises(AssertionError, match="ExpiredToken") as fatal:
@@ -245,7 +247,7 @@ def test_lost_access_ends_the_run_from_a_child_too(put: Any, head: Head, tmp_pat
     assert "hunter2" not in json.dumps(str(fatal.value))
 
 
-def test_what_is_given_up_is_not_read(put: Any, head: Head, tmp_path: Path) -> None:
+def test_abandoned_shard_is_not_read(put: Any, head: Head, tmp_path: Path) -> None:
     folder = put("0010-crash.png")
     units, quarantined = loaded(folder, head, harmful_units.HARMFUL_IMAGES, abandoned=True)
     assert (units.num_rows, len(quarantined)) == (0, 21)

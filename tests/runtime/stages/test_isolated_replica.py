@@ -1,4 +1,4 @@
-"""Shards that end their processes: the unit which does it is found in a child process, the others are predicted."""
+"""Shards that crash: the unit that does it is found in a sandbox, and the others are predicted."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from pipeline.runtime.stages.predict import Replica
 from pipeline.runtime.stages.shard_format import unpack
 from tests.packed_shards import Watched, images, model_ref, packed
 
-# A child cannot import this file: what it defines travels with the call.
+# The sandbox cannot import this file: its classes are sent with the call.
 register_pickle_by_value(sys.modules[__name__])
 
 SEGFAULT, EXIT, HANG = 3, 5, 6  # first bytes of images
@@ -60,7 +60,7 @@ def close() -> Iterator[list[IsolatedReplica]]:
 
 @pytest.fixture
 def only_in_children(monkeypatch: pytest.MonkeyPatch) -> None:
-    """This process cannot load a model: the device's memory is the child's."""
+    """This process cannot load a model: the device's memory is the sandbox's."""
     monkeypatch.setattr(ModelRef, "load", lambda _ref: pytest.fail("the actor loaded the model"))
 
 
@@ -75,7 +75,7 @@ def assert_same(row, other) -> None:
     assert {**scalars, "seconds_predict": 0} == {**its_scalars, "seconds_predict": 0}
 
 
-def test_a_unit_that_kills_costs_itself_and_no_other(checkpoint, head, close, request):
+def test_unit_that_crashes_the_model_is_quarantined_alone(checkpoint, head, close, request):
     row = packed([{"image": image} for image in images([32, 48, 32, 48])])
     expected = Replica(ref=model_ref(checkpoint), head=Watched(head, bad=[1, SEGFAULT]))(row)
     request.getfixturevalue("only_in_children")
@@ -91,7 +91,7 @@ def test_a_unit_that_kills_costs_itself_and_no_other(checkpoint, head, close, re
 
 
 @pytest.mark.slow
-def test_several_units_that_kill_are_found_one_by_one(checkpoint, head, close, monkeypatch):
+def test_several_units_that_crash_are_found_one_by_one(checkpoint, head, close, monkeypatch):
     monkeypatch.setattr(isolated_replica, "MICRO_BATCH_SECONDS", 10.0)  # loading the model takes some of them
     row = packed([{"image": image} for image in images([32] * 9)])
     expected = Replica(ref=model_ref(checkpoint), head=Watched(head, bad=[SEGFAULT, EXIT, HANG]), batch_size=4)(row)
@@ -107,7 +107,7 @@ def test_several_units_that_kill_are_found_one_by_one(checkpoint, head, close, m
     ]
 
 
-def test_a_shard_that_was_lost_to_another_s_fault_comes_out_whole(
+def test_shard_that_crashed_for_another_reason_is_predicted_whole(
     checkpoint, head, close, request, tmp_path, monkeypatch
 ):
     rows = [packed([{"image": image} for image in images(sides)]) for sides in ([32, 48, 32], [40])]
@@ -126,7 +126,7 @@ def test_a_shard_that_was_lost_to_another_s_fault_comes_out_whole(
 
 
 @pytest.mark.slow
-def test_a_shard_of_a_killer_alone_still_has_the_columns(checkpoint, head, close):
+def test_shard_of_one_crashing_unit_still_has_the_columns(checkpoint, head, close):
     row = packed([{"image": images([32] * 4)[SEGFAULT]}])
     replica = IsolatedReplica(ref=model_ref(checkpoint), head=Deadly(head), attempts=2)
     close.append(replica)
@@ -142,7 +142,7 @@ class Unloadable(Deadly):
         return os._exit, (9,)
 
 
-def test_a_child_that_dies_before_its_model_is_there_is_no_unit_s_fault(checkpoint, head, close):
+def test_crash_before_the_model_is_loaded_is_not_blamed_on_a_unit(checkpoint, head, close):
     replica = IsolatedReplica(ref=model_ref(checkpoint), head=Unloadable(head), attempts=2)
     close.append(replica)
     units, failed, scalars = unpack(replica(packed([{"image": image} for image in images([32])])))

@@ -1,4 +1,4 @@
-"""What loading a shard makes of good and bad units."""
+"""Loading a shard with good and bad units."""
 
 import json
 import threading
@@ -69,7 +69,7 @@ def test_damaged_units_are_quarantined_with_their_reason(loader):
         assert unit["message"]
 
 
-def test_an_input_gone_or_changed_since_the_plan_is_quarantined(loader, image_folder):
+def test_input_gone_or_changed_since_the_plan_is_quarantined(loader, image_folder):
     plan = freeze_plan(
         loader.output, IMAGES, lambda: discover(str(image_folder), IMAGES), ShardSizing(unit_bytes=1, shard_size=1000)
     )
@@ -82,7 +82,7 @@ def test_an_input_gone_or_changed_since_the_plan_is_quarantined(loader, image_fo
 
 
 class Fussy:
-    """A head whose transform dislikes pictures wider than high."""
+    """A head whose transform rejects images wider than high."""
 
     def __init__(self, head):
         self.head = head
@@ -93,7 +93,7 @@ class Fussy:
         return self.head.transform(medium)
 
 
-def test_whatever_a_transform_raises_costs_its_unit_only(loader):
+def test_error_of_a_transform_quarantines_its_unit_only(loader):
     units, quarantined, _ = load_all(replace(loader, head=Fussy(loader.head)))
     transform = [unit for unit in quarantined if unit["stage"] == "transform"]
     assert {unit["error"] for unit in transform} == {"MemoryError"}
@@ -103,30 +103,30 @@ def test_whatever_a_transform_raises_costs_its_unit_only(loader):
 
 
 class Scripted:
-    """A source of one unit a file, of which `script` says what becomes."""
+    """A source of one unit per file, which `script` changes."""
 
     name, extensions = "images", IMAGES.extensions
     pieces = staticmethod(IMAGES.pieces)
 
     def __init__(self, script):
         self.script = script
-        self.lock, self.asked = threading.Lock(), {}
+        self.lock, self.reads = threading.Lock(), {}
 
     def units(self, store, piece):
         with self.lock:
-            self.asked[piece.key] = self.asked.get(piece.key, 0) + 1
+            self.reads[piece.key] = self.reads.get(piece.key, 0) + 1
         unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version)
         self.script(self, piece, unit)
         yield unit
 
 
-def picture(_source, _piece, unit):
+def blank_image(_source, _piece, unit):
     unit.medium = np.zeros((40, 40, 3), np.uint8)
 
 
 def test_lost_access_ends_the_run_and_quarantines_nothing(loader):
     def script(source, piece, unit):
-        picture(source, piece, unit)
+        blank_image(source, piece, unit)
         if piece.key == "0030.jpg":
             raise AccessError("no access when reading s3://b/k: ExpiredToken token=hunter2hunter2")
 
@@ -136,10 +136,10 @@ def test_lost_access_ends_the_run_and_quarantines_nothing(loader):
     assert "hunter2" not in json.dumps(scalars)
 
 
-def test_a_piece_whose_store_failed_for_now_is_read_once_more(loader):
+def test_piece_is_read_again_after_a_transient_storage_error(loader):
     def script(source, piece, unit):
-        picture(source, piece, unit)
-        if piece.key == "0030.jpg" and source.asked[piece.key] < 2:
+        blank_image(source, piece, unit)
+        if piece.key == "0030.jpg" and source.reads[piece.key] < 2:
             unit.error = StorageError("503", transient=True)
         if piece.key == "0032.jpg":
             unit.error = StorageError("503", transient=True)
@@ -150,12 +150,12 @@ def test_a_piece_whose_store_failed_for_now_is_read_once_more(loader):
     units, quarantined, _ = load_all(replace(loader, source=source))
     assert [(unit["id"], unit["attempts"]) for unit in quarantined] == [("0032.jpg", 2), ("0034.jpg", 1)]
     assert units.num_rows == 58
-    assert (source.asked["0030.jpg"], source.asked["0031.png"]) == (2, 1)
+    assert (source.reads["0030.jpg"], source.reads["0031.png"]) == (2, 1)
 
 
-def test_a_source_that_raises_costs_its_piece_only(loader):
+def test_error_of_a_source_quarantines_its_piece_only(loader):
     def script(source, piece, unit):
-        picture(source, piece, unit)
+        blank_image(source, piece, unit)
         if piece.key == "0030.jpg":
             raise IndexError("list index out of range")
 
@@ -168,7 +168,7 @@ def test_pieces_are_read_in_parallel(loader):
     meeting = threading.Barrier(READ_THREADS, timeout=20)
 
     def script(source, piece, unit):
-        picture(source, piece, unit)
+        blank_image(source, piece, unit)
         if int(piece.key[:4]) < READ_THREADS:
             meeting.wait()
 
@@ -176,7 +176,7 @@ def test_pieces_are_read_in_parallel(loader):
     assert units.num_rows == 60, "a read that waits for its neighbours met them"
 
 
-def test_media_do_not_pile_up(loader):
+def test_media_are_freed_once_transformed(loader):
     """At most as many media as threads are alive at a time, however many units a shard has."""
     alive, most, lock = set(), [0], threading.Lock()
 

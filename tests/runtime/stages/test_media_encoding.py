@@ -1,4 +1,4 @@
-"""Media that cannot be made cost their units, whether an encoder raises or ends its process."""
+"""Media that cannot be encoded quarantine their units, whether the encoder raises or crashes."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ def medium(kind: str, first: int = 1) -> np.ndarray:
     return array
 
 
-def shard(videos: Sequence[np.ndarray], sounds: Sequence[np.ndarray], frames: Sequence[list[np.ndarray]]) -> pa.Table:
+def shard(videos: Sequence[np.ndarray], audio: Sequence[np.ndarray], frames: Sequence[list[np.ndarray]]) -> pa.Table:
     """A packed shard of rows of `COLUMNS`; one unit was quarantined before."""
     names = pa.array([f"id{number}" for number in range(len(videos))], pa.large_string())
     units = pa.table({"id": names, "uri": names, "version": names, "segment": pa.array([0] * len(videos), pa.int32())})
-    rows = output_table({"video": videos, "audio": sounds, "frames": frames}, COLUMNS, len(videos))
+    rows = output_table({"video": videos, "audio": audio, "frames": frames}, COLUMNS, len(videos))
     for name in COLUMNS:
         units = units.append_column(name, rows[name])
     before = quarantine_table([quarantine_record("early", "uri", "load", ValueError("cut"))])
@@ -65,14 +65,14 @@ def written(folder: Path, row: pa.Table, **how: bool | int) -> tuple[pa.Table, l
     return table, [(unit.id, unit.stage, unit.error, unit.message, unit.attempts) for unit in footer.quarantined]
 
 
-def test_media_that_cannot_be_made_cost_their_units(tmp_path):
-    videos, sounds = [medium("mp4") for _ in range(5)], [medium("wav") for _ in range(5)]
+def test_units_whose_media_cannot_be_encoded_are_quarantined(tmp_path):
+    videos, audio = [medium("mp4") for _ in range(5)], [medium("wav") for _ in range(5)]
     frames = [[medium("png"), medium("png", 2)] for _ in range(5)]
     videos[1] = np.zeros((0, 16, 16, 3), np.uint8)
-    sounds[2] = np.zeros((2, 20), np.float32)
+    audio[2] = np.zeros((2, 20), np.float32)
     frames[4][1] = np.zeros((0, 4, 3), np.uint8)
-    sounds[4] = sounds[2]
-    table, failed = written(tmp_path, shard(videos, sounds, frames))
+    audio[4] = audio[2]
+    table, failed = written(tmp_path, shard(videos, audio, frames))
     assert table["id"].to_pylist() == ["id0", "id3"]
     assert [unit[:3] for unit in failed] == [
         ("early", "load", "ValueError"),
@@ -89,7 +89,7 @@ def test_media_that_cannot_be_made_cost_their_units(tmp_path):
         assert row["frames"][1]["bytes"] == MEDIA_ENCODERS["png"](medium("png", 2))
 
 
-def test_a_shard_of_no_rows_or_of_bad_ones_alone_is_written(tmp_path):
+def test_shard_of_no_or_only_bad_rows_is_written(tmp_path):
     nothing = np.zeros((0, 4, 4, 3), np.uint8)
     table, failed = written(tmp_path / "bad", shard([nothing], [medium("wav")], [[]]))
     assert (table.num_rows, [unit[0] for unit in failed]) == (0, ["early", "id0"])
@@ -108,7 +108,7 @@ def _deadly(kind: str, media: Sequence[np.ndarray]) -> Iterator[bytes]:
         yield MEDIA_ENCODERS[kind](one)
 
 
-def test_an_encoder_that_ends_its_process_costs_one_unit(tmp_path, monkeypatch):
+def test_crash_of_an_encoder_quarantines_one_unit(tmp_path, monkeypatch):
     monkeypatch.setattr(media_encoding, "_encode", _deadly)
     firsts = [1, KILL, 2, RAISE]
     row = shard([medium("mp4", first) for first in firsts], [medium("wav")] * 4, [[medium("png", 5)]] * 4)
@@ -124,7 +124,7 @@ def test_an_encoder_that_ends_its_process_costs_one_unit(tmp_path, monkeypatch):
     assert failed[1][3].startswith("its process died of signal 6 (SIGABRT)")
 
 
-def test_in_a_child_media_are_the_same_and_a_death_is_the_last_one_s(monkeypatch):
+def test_sandbox_encodes_the_same_files_and_blames_the_medium_that_crashes(monkeypatch):
     media = [medium("png", first) for first in (4, 5, KILL)]
     assert encode_in_sandbox("png", media) == encode_directly("png", media)
     monkeypatch.setattr(media_encoding, "_encode", _deadly)
@@ -134,7 +134,7 @@ def test_in_a_child_media_are_the_same_and_a_death_is_the_last_one_s(monkeypatch
     assert isinstance(died, Died)
 
 
-def test_a_lack_of_memory_is_the_process_s_own_and_may_pass(monkeypatch):
+def test_memory_error_is_raised_for_another_attempt(monkeypatch):
     def short(array: np.ndarray) -> bytes:
         raise MemoryError
 

@@ -30,7 +30,7 @@ def test_lists_and_arrays_become_columns():
     assert pa.types.is_float16(table.schema.field("flow").type.value_type)
 
 
-def test_a_missing_column_and_a_wrong_length_are_errors():
+def test_missing_column_and_a_wrong_length_are_errors():
     with pytest.raises(ValueError, match=r"gave the columns \['score'\], it declares \['label', 'score'\]"):
         output_table({"score": [1.0]}, {"label": "string", "score": "float32"}, 1)
     with pytest.raises(ValueError, match="'score' has 1 values for 2 units"):

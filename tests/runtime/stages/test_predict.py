@@ -1,4 +1,4 @@
-"""One model, a shard at a time: what a replica makes of its micro-batches."""
+"""A replica predicts the micro-batches of a shard."""
 
 import threading
 import time
@@ -22,7 +22,7 @@ from tests.packed_shards import Watched, images, model_ref, packed
 
 
 class Sized(Watched):
-    """Keeps how long the texts of each micro-batch are."""
+    """Records the lengths of the texts of each micro-batch."""
 
     def collate(self, arrays):
         self.batches.append([len(ids) for ids in arrays["ids"]])
@@ -39,8 +39,8 @@ def head(checkpoint):
 
 def shard(sides: list[int]) -> tuple[pa.Table, list[np.ndarray]]:
     """A packed shard of square images, and these."""
-    pictures = images(sides)
-    return packed([{"image": image} for image in pictures]), pictures
+    shard_images = images(sides)
+    return packed([{"image": image} for image in shard_images]), shard_images
 
 
 def expected(checkpoint, head, images) -> np.ndarray:
@@ -51,7 +51,7 @@ def expected(checkpoint, head, images) -> np.ndarray:
     return np.array([row["logits"][0] for row in rows])
 
 
-def test_rows_are_the_model_s_in_plan_order_whatever_the_shapes(checkpoint, head):
+def test_rows_of_any_shapes_are_in_plan_order(checkpoint, head):
     row, images = shard([32, 48, 32, 48, 48, 32, 40])
     watched = Watched(head)
     table, failed, scalars = unpack(Replica(ref=model_ref(checkpoint), head=watched, batch_size=2)(row))
@@ -65,7 +65,7 @@ def test_rows_are_the_model_s_in_plan_order_whatever_the_shapes(checkpoint, head
     assert (scalars["shard"], scalars["seconds_load"]) == (7, 0.5)
 
 
-def test_units_of_different_lengths_share_a_micro_batch_and_come_back_in_plan_order(tmp_path):
+def test_units_of_different_lengths_share_a_micro_batch_in_plan_order(tmp_path):
     folder = make_checkpoint(SEQUENCE, small(SEQUENCE, max_position_embeddings=300), tmp_path)
     head = head_for("text-classification", folder, HeadOptions(logits=True))
     texts = ["x" * length for length in (250, 3, 200, 0, 17, 250, 90)]
@@ -81,7 +81,7 @@ def test_units_of_different_lengths_share_a_micro_batch_and_come_back_in_plan_or
     np.testing.assert_allclose(np.array(rows.column("logits").to_pylist()), logits, rtol=1e-4, atol=1e-5)
 
 
-def test_large_units_go_in_smaller_batches_unless_a_size_is_asked_for(checkpoint, head, monkeypatch):
+def test_large_units_have_smaller_batches_unless_a_size_is_given(checkpoint, head, monkeypatch):
     monkeypatch.setattr("pipeline.runtime.stages.predict.MAX_BATCH_BYTES", 3 * 3 * 32 * 32 + 10)  # three images
     row, images = shard([32] * 12)
     found = {}
@@ -95,7 +95,7 @@ def test_large_units_go_in_smaller_batches_unless_a_size_is_asked_for(checkpoint
     assert found == {"auto": tried, 12: [list(range(12))]}
 
 
-def test_a_unit_that_cannot_be_predicted_is_quarantined_alone(checkpoint, head):
+def test_unit_that_cannot_be_predicted_is_quarantined_alone(checkpoint, head):
     row, images = shard([32] * 9)
     watched = Watched(head, bad=[3, 8])
     table, failed, _ = unpack(Replica(ref=model_ref(checkpoint), head=watched, batch_size=8)(row))
@@ -111,7 +111,7 @@ def test_a_unit_that_cannot_be_predicted_is_quarantined_alone(checkpoint, head):
     assert max(len(batch) for batch in watched.batches[1:8]) <= 4, "a micro-batch that failed is halved"
 
 
-def test_a_shard_of_no_or_only_bad_units_still_has_the_columns(checkpoint, head):
+def test_shard_of_no_or_only_bad_units_still_has_the_columns(checkpoint, head):
     replica = Replica(ref=model_ref(checkpoint), head=Watched(head, bad=range(3)))
     for sides in ([], [32, 32, 32]):
         table, failed, _ = unpack(replica(shard(sides)[0]))
@@ -120,7 +120,7 @@ def test_a_shard_of_no_or_only_bad_units_still_has_the_columns(checkpoint, head)
         assert failed.num_rows == 1 + len(sides)
 
 
-def test_a_head_that_answers_for_another_number_of_units_is_caught(checkpoint, head):
+def test_wrong_number_of_rows_from_a_head_is_an_error(checkpoint, head):
     class Short(Watched):
         def rows(self, outputs):
             return {name: column[:-1] for name, column in super().rows(outputs).items()}
@@ -130,8 +130,8 @@ def test_a_head_that_answers_for_another_number_of_units_is_caught(checkpoint, h
     assert "0 values for 1 units" in failed.to_pylist()[1]["message"]
 
 
-@pytest.mark.parametrize("beside", [False, True], ids=["as on a CPU", "as on a GPU"])
-def test_calls_compute_one_at_a_time_and_collate_meanwhile_only_beside_a_gpu(checkpoint, head, monkeypatch, beside):
+@pytest.mark.parametrize("with_gpu", [False, True], ids=["as on a CPU", "as on a GPU"])
+def test_calls_compute_one_at_a_time_and_collate_meanwhile_only_with_a_gpu(checkpoint, head, monkeypatch, with_gpu):
     class Counting(Watched):
         inside = most = collated_meanwhile = 0
         threads: ClassVar = set()
@@ -152,7 +152,7 @@ def test_calls_compute_one_at_a_time_and_collate_meanwhile_only_beside_a_gpu(che
             self.threads.add(threading.get_ident())
             return super().rows(outputs)
 
-    if beside:
+    if with_gpu:
         monkeypatch.setattr("pipeline.runtime.stages.model_runner.compute_runner", lambda *_: call_directly)
     counting = Counting(head, wait=0.05)
     replica = Replica(ref=model_ref(checkpoint), head=counting, batch_size=2)
@@ -167,7 +167,7 @@ def test_calls_compute_one_at_a_time_and_collate_meanwhile_only_beside_a_gpu(che
     assert counting.most == 1
     seconds = [unpack(row)[2]["seconds_predict"] for row in done]
     assert sum(seconds) < 1.5 * elapsed, "waiting for another call is not predicting"
-    assert (len(counting.threads) > 1, counting.collated_meanwhile > 0) == (beside, beside)
+    assert (len(counting.threads) > 1, counting.collated_meanwhile > 0) == (with_gpu, with_gpu)
 
 
 def test_another_checkpoint_than_the_planned_one_is_refused(checkpoint, head):
@@ -175,7 +175,7 @@ def test_another_checkpoint_than_the_planned_one_is_refused(checkpoint, head):
         Replica(ref=model_ref(checkpoint, digest="0ff"), head=head)
 
 
-def test_device_dtype_and_threads_are_what_is_asked(checkpoint, head):
+def test_device_dtype_and_threads_are_those_of_the_reference(checkpoint, head):
     there = torch.get_num_threads()
     with torch_threads(there):  # the replica's thread changes it for those that come later
         replica = Replica(ref=model_ref(checkpoint, dtype="bfloat16", threads=there + 1), head=head)

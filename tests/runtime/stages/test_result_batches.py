@@ -1,4 +1,4 @@
-"""Results on their way out of a child process: what arrives is what was sent, in order."""
+"""Batches of results arrive as they were sent, in order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def lost(name: str, retry: RetryReason | None = None) -> UnitResult:
 
 
 def sent(results: Sequence[UnitResult]) -> list[UnitResult]:
-    """Those that arrive; the numbers of their pieces stay with them."""
+    """The results that arrive; they keep the numbers of their pieces."""
     numbers = [3 * number for number in range(len(results))]
     opened = list(pickle.loads(pickle.dumps(ResultBatch.of(list(zip(numbers, results, strict=True))))).results())
     assert [number for number, _ in opened] == numbers
@@ -41,7 +41,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("kind", SHAPES)
-def test_units_arrive_as_they_were(kind: str) -> None:
+def test_units_arrive_unchanged(kind: str) -> None:
     colours = np.random.default_rng(0)
     arrays = [{"a": colours.normal(size=shape), "b": np.arange(at)} for at, shape in enumerate(SHAPES[kind])]
     results = [loaded("u" * at, **each) for at, each in enumerate(arrays)]
@@ -55,13 +55,13 @@ def test_units_arrive_as_they_were(kind: str) -> None:
             np.testing.assert_array_equal(found.result.arrays[name], array, strict=True)
 
 
-def test_units_of_several_types_keep_them() -> None:
+def test_arrays_of_several_dtypes_keep_them() -> None:
     results = [loaded("a", x=np.zeros(3, np.uint8)), loaded("b", x=np.zeros(3, np.float32))]
     types = [found.result.arrays["x"].dtype for found in sent(results) if isinstance(found.result, Loaded)]
     assert types == [np.uint8, np.float32]
 
 
-def test_what_was_not_loaded_keeps_its_place() -> None:
+def test_other_results_keep_their_places() -> None:
     results = [
         lost("a", RetryReason.TRANSIENT),
         loaded("b"),
@@ -78,5 +78,5 @@ def test_what_was_not_loaded_keeps_its_place() -> None:
     assert [each.retry for each in found] == [each.retry for each in results]
 
 
-def test_nothing_arrives_as_nothing() -> None:
+def test_empty_batch_arrives_empty() -> None:
     assert sent([]) == []

@@ -42,16 +42,11 @@ def test_neither_packing_nor_unpacking_copies():
     assert not arrays[0].flags.writeable
 
 
-def test_arrays_of_any_shapes_and_a_run_of_equal_ones():
+def test_arrays_of_any_shapes():
     arrays = unpack_arrays(unpack(packed()[1])[0])["image"]
     assert len(arrays) == 3
     for got, expected in zip((arrays[0], arrays[1], arrays[2]), IMAGES, strict=True):
         np.testing.assert_array_equal(got, expected)
-    run = arrays.run(0, 2)
-    assert run.shape == (2, 3, 4, 5)
-    assert run.ctypes.data == arrays[0].ctypes.data
-    with pytest.raises(ValueError, match=r"\(3, 3, 3\), \(3, 4, 5\)"):
-        arrays.run(1, 3)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "int64", "float16", "float32", "float64"])
@@ -63,13 +58,13 @@ def test_every_numeric_dtype_and_scalar_arrays(dtype):
         np.testing.assert_array_equal(arrays[index], item)
 
 
-def test_a_slice_of_a_packed_block_is_the_right_shard():
+def test_slice_of_a_packed_block_is_the_right_shard():
     rows = pa.concat_tables([pack(pa.table(pack_arrays({"x": [np.full(2, n)]})), pa.table({}), {}) for n in range(3)])
     units, _, _ = unpack(rows.combine_chunks().slice(1, 1))
     np.testing.assert_array_equal(unpack_arrays(units)["x"][0], [1, 1])
 
 
-def test_a_shard_without_units_packs():
+def test_shard_without_units_packs():
     units, quarantined, scalars = unpack(pack(pa.table({"id": pa.array([], pa.string())}), pa.table({}), {"shard": 1}))
     assert (units.num_rows, quarantined.num_rows, scalars) == (0, 0, {"shard": 1})
     assert unpack_arrays(units) == {}

@@ -1,4 +1,4 @@
-"""Who commits first is right; everyone else goes on with the winner's numbers."""
+"""The first attempt to commit a part wins; later ones report its numbers."""
 
 import io
 import json
@@ -48,7 +48,7 @@ def writer_of(folder: Path, run: str) -> Writer:
     return Writer(output=output, run=run, columns=COLUMNS)
 
 
-def test_a_part_and_its_quarantine_and_a_receipt(writer):
+def test_write_commits_a_part_and_its_quarantine_and_returns_a_receipt(writer):
     receipt = write(shard(["a", "b"], ["c"]), writer=writer).to_pylist()[0]
     data = writer.output.read(part_key("abcd0123", 12))
     table = pq.read_table(io.BytesIO(data))
@@ -64,7 +64,7 @@ def test_a_part_and_its_quarantine_and_a_receipt(writer):
     assert receipt["seconds_write"] > 0
 
 
-def test_the_loser_of_a_race_reports_the_winner(writer):
+def test_loser_of_a_race_reports_the_winner(writer):
     write(shard(["a", "b", "c"], []), writer=writer)
     before = writer.output.read(part_key("abcd0123", 12))
     receipt = write(shard(["a"], ["b", "c"]), writer=writer).to_pylist()[0]
@@ -73,7 +73,7 @@ def test_the_loser_of_a_race_reports_the_winner(writer):
     assert list(writer.output.keys("quarantine/")) == [], "no mix of two attempts"
 
 
-def test_a_quarantine_part_that_the_winner_did_not_get_to_is_put_from_its_footer(writer):
+def test_missing_quarantine_file_is_written_from_the_footer_of_the_winner(writer):
     write(shard(["a", "b"], ["c"]), writer=writer)
     writer.output.delete(quarantine_key("abcd0123", 12))
     write(shard(["a", "b", "c"], []), writer=writer)
@@ -81,14 +81,14 @@ def test_a_quarantine_part_that_the_winner_did_not_get_to_is_put_from_its_footer
     assert lost.column("id").to_pylist() == ["c"]
 
 
-def test_what_ended_the_load_goes_on_to_the_driver(writer):
+def test_fatal_error_of_load_reaches_the_driver(writer):
     receipt = write(shard([], [], fatal="no access"), writer=writer).to_pylist()[0]
     assert (receipt["fatal"], receipt["shard"]) == ("no access", 12)
     assert list(writer.output.keys("predictions/")) == []
 
 
 @pytest.mark.parametrize("error", [AccessError("no permission"), StorageFull("no room for 12 bytes in /data")])
-def test_a_store_that_takes_nothing_ends_the_run(writer, monkeypatch, error):
+def test_store_that_cannot_be_written_ends_the_run(writer, monkeypatch, error):
     def refuse(*_):
         raise error
 
@@ -96,7 +96,7 @@ def test_a_store_that_takes_nothing_ends_the_run(writer, monkeypatch, error):
     assert write(shard(["a"], []), writer=writer).to_pylist()[0]["fatal"] == str(error)
 
 
-def test_errors_that_pass_leave_the_shard_to_another_attempt(writer, monkeypatch):
+def test_transient_errors_leave_the_shard_to_another_attempt(writer, monkeypatch):
     def refuse(*_):
         raise StorageError("503", transient=True)
 
@@ -107,7 +107,7 @@ def test_errors_that_pass_leave_the_shard_to_another_attempt(writer, monkeypatch
     assert write(shard(["a"], []), writer=writer).to_pylist()[0]["rows"] == 1
 
 
-def test_what_lies_under_the_shard_s_name_and_is_no_part_of_it_ends_the_run(writer, tmp_path):
+def test_other_object_under_the_name_of_the_part_ends_the_run(writer, tmp_path):
     writer.output.put_if_absent(part_key("abcd0123", 12), b"a letter")
     receipt = write(shard(["a"], []), writer=writer).to_pylist()[0]
     assert "is not a part that this project wrote" in receipt["fatal"]
@@ -118,13 +118,13 @@ def test_what_lies_under_the_shard_s_name_and_is_no_part_of_it_ends_the_run(writ
     assert "belongs to the plan file 0f, not to another" in receipt["fatal"]
 
 
-def test_a_part_that_is_gone_when_it_is_read_is_another_attempt_s_to_put(writer, monkeypatch):
+def test_part_that_is_gone_when_read_is_left_to_another_attempt(writer, monkeypatch):
     monkeypatch.setattr(Store, "put_if_absent", lambda *_: False)
     with pytest.raises(Missing):
         write(shard(["a"], []), writer=writer)
 
 
-def test_a_row_that_parquet_cannot_hold_is_quarantined(writer):
+def test_row_that_parquet_cannot_hold_is_quarantined(writer):
     seconds = pa.array([0, 2**62, 5], pa.timestamp("s"))  # Parquet counts thousandths
     units, failed, scalars = unpack(shard(["a", "b", "c"], ["d"]))
     row = pack(units.append_column("kept.when", seconds), failed, scalars)
@@ -139,7 +139,7 @@ def test_a_row_that_parquet_cannot_hold_is_quarantined(writer):
     assert table.column("id").to_pylist() == ["a", "c"]
 
 
-def test_an_error_that_is_no_row_s_is_raised(writer, monkeypatch):
+def test_error_that_is_not_of_a_row_is_raised(writer, monkeypatch):
     def broken(*_):
         raise ZeroDivisionError("of the program itself")
 
@@ -149,7 +149,7 @@ def test_an_error_that_is_no_row_s_is_raised(writer, monkeypatch):
     assert list(writer.output.keys("predictions/")) == []
 
 
-def test_reasons_of_half_characters_or_no_words_are_written(writer):
+def test_reasons_of_unpaired_surrogates_or_no_text_are_written(writer):
     failed = [
         quarantine_record("a", "a", "load", OSError("no file caf\udce9")),
         quarantine_record("b", "b", "load", MemoryError()),
