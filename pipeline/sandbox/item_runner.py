@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any
 
 from pipeline.sandbox.errors import Died, NotStarted
 from pipeline.sandbox.resource_limits import is_memory_shortage
@@ -70,7 +70,7 @@ class SharedSandbox:
     """Runs calls in parallel in one process, and calls that crash it again in another process, one at a time.
 
     Only one of the calls in flight caused the crash; the others succeed when retried alone. A lack of memory counts as
-    a crash, because calls in parallel share the memory. Use it as a context manager: the second process ends with it.
+    a crash, because calls in parallel share the memory. Close it to end the second process.
     """
 
     def __init__(self, shared: Sandbox) -> None:
@@ -100,12 +100,6 @@ class SharedSandbox:
 
         with self._lock:
             yield from run_items(call, attempts=attempts, failed_attempts=failed_attempts)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.close()
 
     def close(self) -> None:
         """End the process of calls that run alone; the shared one is the caller's to close."""

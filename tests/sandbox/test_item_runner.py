@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +59,7 @@ def test_other_errors_are_raised_at_once(sandbox: Sandbox, tmp_path: Path) -> No
 
 def test_a_call_that_lacks_memory_runs_again_alone_in_a_new_process() -> None:
     limits = ResourceLimits(60.0, memory_bytes=200 << 20)
-    with Sandbox(limits) as shared, SharedSandbox(shared) as sandbox:
+    with Sandbox(limits) as shared, closing(SharedSandbox(shared)) as sandbox:
         (before,) = sandbox.run(child_functions.process_ids, 1, seconds=60.0)
         with pytest.raises(MemoryError):
             sandbox.run(child_functions.allocate, 300 << 20, seconds=60.0)

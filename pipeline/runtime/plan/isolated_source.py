@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -26,7 +26,7 @@ def isolated(source: Source, limits: ResourceLimits | None) -> Iterator[Source]:
     if limits is None or not source.opens:
         yield source
         return
-    with Sandbox(limits, OPEN_THREADS) as shared, SharedSandbox(shared) as sandbox:
+    with Sandbox(limits, OPEN_THREADS) as shared, closing(SharedSandbox(shared)) as sandbox:
         yield IsolatedSource(source, sandbox)
 
 

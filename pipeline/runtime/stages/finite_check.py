@@ -45,7 +45,7 @@ class FiniteCheckedModel:
         """Examine the floating-point tensors of a nested structure; an error shows the name `what`."""
         for tensor in _floating(values):
             self._names.append(what)
-            # NaN where any value is. A mask by isfinite() would be written and read again: 20 times slower on a CPU.
+            # NaN if any value is. Writing and reading a mask of isfinite() would be 20 times slower on a CPU.
             self._ends += torch.aminmax(tensor)
 
     def check(self) -> None:

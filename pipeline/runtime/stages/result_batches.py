@@ -14,7 +14,7 @@ from pipeline.runtime.stages.unit_reader import Loaded, UnitResult
 from pipeline.sources.source import Unit
 
 _MAX_SECONDS, _MAX_BYTES = 0.02, 1 << 20  # per batch
-_LARGE_BYTES = 1 << 16  # arrays of this size are sent from where they are: joining them would copy them again
+_LARGE_BYTES = 1 << 16  # arrays of this size are sent separately: joining them would copy them once more
 
 
 def batched(results: Iterable[tuple[int, UnitResult]]) -> Generator[ResultBatch, None, ResultBatch]:
