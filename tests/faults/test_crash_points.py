@@ -107,7 +107,7 @@ def test_shard_killed_twice_is_retried_alone(job, point):
     run = job(4, damaged=(1,), shard_size=4)
     driver = start(run.options, run.points)
     run.points.kill_again(point, 2, driver)
-    assert "1 shards did not come out: once more, apart from one another" in ended(driver)
+    assert "1 shards crashed their worker; retrying them one at a time" in ended(driver)
     assert_complete(run.output, run.good, run.bad)
 
 
@@ -117,7 +117,7 @@ def test_shard_killed_twice_after_its_commit_is_not_run_again(job, point):
     run = job(4, damaged=(1,), shard_size=4)
     driver = start(run.options, run.points)
     run.points.kill_again(point, 2, driver)
-    assert "did not come out" not in ended(driver)
+    assert "crashed their worker" not in ended(driver)
     assert_complete(run.output, run.good, run.bad)
 
 
@@ -127,7 +127,7 @@ def test_units_that_succeed_after_a_crash_in_isolation_are_predicted(job):
     driver = start(run.options, run.points)
     run.points.kill_again("load.begin", 2, driver)
     run.points.kill_again("predict.begin", 2, driver)
-    assert "1 shards did not come out" in ended(driver)
+    assert "1 shards crashed their worker; retrying" in ended(driver)
     assert_complete(run.output, run.good, run.bad)
 
 
@@ -137,7 +137,7 @@ def test_shard_that_crashes_in_every_pass_is_quarantined_and_predicted_in_a_retr
     driver = start(run.options, run.points)
     for point in ("load.begin", "load.end", "commit.part-before"):
         run.points.kill_again(point, 2, driver)
-    assert "1 shards end their processes each time: their units are quarantined" in ended(driver)
+    assert "1 shards crash their worker in every pass; quarantining their units" in ended(driver)
     assert_complete(run.output, [], [*run.good, *run.bad])
     ended(start(run.options, None, "--retry-quarantined"))
     assert sorted(row["id"] for row in rows(run.output, "predictions/")) == sorted(run.good)
@@ -155,4 +155,4 @@ def test_resume_counts_crashes_that_were_recorded(job, point, known):
     assert run.points.taken(point) == [driver.pid]
     run.points.clear()
     assert read_crash_counts(run.output, read_run(run.output).run)[0] == known
-    assert ("once more, apart from one another" in run.finishes()) is known
+    assert ("retrying them one at a time" in run.finishes()) is known

@@ -90,7 +90,7 @@ def test_stalled_run_fails_and_names_the_work_of_each_stage(options, write_image
     with pytest.raises(RunFailed) as failed:
         execute(options.model_copy(update={"stall_timeout": 4.0, "replicas": 1}))
     printed = str(failed.value)
-    assert "no shard came out of any stage for 4 s (stall_timeout)" in printed
+    assert "no stage produced output for 4 s (stall_timeout)" in printed
     assert "predict had" in printed
     assert "of 2 CPUs of the cluster are free; 4 of 4 shards are left; the same command resumes the run" in printed
     wait_for(lambda: not list(replicas()), seconds=20)

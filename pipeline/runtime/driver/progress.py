@@ -1,4 +1,4 @@
-"""What a person sees of a run: a bar on a terminal, else a plain line now and then."""
+"""Progress of a run on the console: a bar on a terminal, else a line every few seconds."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from pipeline.formatting import duration
 from pipeline.runtime.records.receipts import Receipt
 
 LINE_SECONDS = 10.0
@@ -18,7 +19,8 @@ LINE_SECONDS = 10.0
 
 @dataclass(kw_only=True)
 class Counts:
-    """Where a run stands. `units` planned, None where only opening the inputs tells; `start_units` were done before."""
+    """Counts of a run. `units`: planned units, None if only reading the inputs tells; `start_shards` and `start_units`:
+    done before this driver started."""
 
     shards: int
     units: int | None
@@ -33,17 +35,17 @@ class Counts:
         return self.rows + self.quarantined
 
     def add(self, receipt: Receipt) -> None:
-        """One shard more."""
+        """Count one more shard."""
         self.shards_done += 1
         self.rows += receipt.rows
         self.quarantined += receipt.quarantined - receipt.replaced
 
     def start(self) -> None:
-        """What has been counted so far was done before: paces are of what comes from here on."""
+        """Take what is counted so far as done before this driver, so that rates do not include it."""
         self.start_shards, self.start_units = self.shards_done, self.units_done
 
     def line(self, seconds: float) -> str:
-        """One line after so many seconds of work."""
+        """Return the progress line after this many seconds of work."""
         rate = (self.units_done - self.start_units) / seconds if seconds > 0 else 0.0
         parts = [
             f"{self.shards_done:,} of {self.shards:,} shards",
@@ -57,7 +59,7 @@ class Counts:
         return ", ".join(parts)
 
     def seconds_left(self, seconds: float) -> float | None:
-        """Time left at the pace so far, by units where they are known, else by shards; None before the first shard."""
+        """Estimate the remaining time from the rate so far, by units or else by shards; None before the first."""
         if self.units is not None:
             done, left = self.units_done - self.start_units, self.units - self.units_done
         else:
@@ -65,22 +67,13 @@ class Counts:
         return seconds * left / done if done > 0 else None
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: `48 s`, `12 min`, `3 h 5 min`."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
-
-
 class Progress:
-    """Shows `counts`, which its owner updates, for the time of a `with` block."""
+    """Context manager that shows `counts`, which its owner updates."""
 
     def __init__(self, console: Console, counts: Counts) -> None:
         self.console, self.counts = console, counts
         self._started = time.monotonic()
         self._ended = threading.Event()
-        self._bar = Bar(BarColumn(), TextColumn("{task.description}"), console=console) if console.is_terminal else None
         self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
 
     def __enter__(self) -> Progress:
@@ -94,17 +87,16 @@ class Progress:
         self._ended.set()
         self._thread.join()
 
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
+    def _line(self) -> str:
+        return self.counts.line(time.monotonic() - self._started)
 
     def _show(self) -> None:
-        if self._bar is None:
+        if not self.console.is_terminal:
             while not self._ended.wait(LINE_SECONDS):
-                self.console.print(self.counts.line(self.seconds), highlight=False)
+                self.console.print(self._line(), highlight=False)
             return
-        with self._bar as bar:
-            task = bar.add_task("", total=self.counts.shards)
-            while not self._ended.wait(0.5):
-                bar.update(task, completed=self.counts.shards_done, description=self.counts.line(self.seconds))
-            bar.update(task, completed=self.counts.shards_done, description=self.counts.line(self.seconds))
+        with Bar(BarColumn(), TextColumn("{task.description}"), console=self.console) as bar:
+            task, ended = bar.add_task("", total=self.counts.shards), False
+            while not ended:
+                ended = self._ended.wait(0.5)
+                bar.update(task, completed=self.counts.shards_done, description=self._line())

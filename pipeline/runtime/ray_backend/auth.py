@@ -1,4 +1,4 @@
-"""Who may be talked to without a token: a Ray cluster on this machine's loopback, and no other."""
+"""Authentication: only a Ray cluster on this machine's loopback may be used without a token."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pipeline.storage import redact
 
 
 def require_token(address: str | None) -> None:
-    """UsageError where a cluster on another machine would be talked to without a token.
+    """Raise UsageError if `address` is another machine's and no token is configured.
 
-    Whoever reaches a Ray cluster without one runs code on it. That it is meant so must have been said.
+    Anyone who can reach a Ray cluster without a token can run code on it, so RAY_AUTH_MODE must allow it explicitly.
     """
     named = address or ""
     host = re.sub(r"^\w+://", "", named).partition("/")[0].rpartition(":")[0].strip("[]")
@@ -20,5 +20,5 @@ def require_token(address: str | None) -> None:
         return
     raise UsageError(
         f"address ({redact(named)}) is another machine's, and no token is set: set RAY_AUTH_MODE=token and "
-        "RAY_AUTH_TOKEN here and on the cluster; where the network alone keeps others out, say RAY_AUTH_MODE=disabled"
+        "RAY_AUTH_TOKEN here and on the cluster, or RAY_AUTH_MODE=disabled if only the network restricts access"
     )

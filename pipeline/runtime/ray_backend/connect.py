@@ -1,9 +1,11 @@
-"""Connecting to a Ray cluster: the one that is named, the one on this machine, or a new local one."""
+"""Connection to a Ray cluster: the named one, the one of this machine, or a new local one."""
 
 from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -11,26 +13,25 @@ import ray
 import ray.data
 from ray._private import ray_constants, services
 
-from pipeline.runtime.driver.signals import preserve_signal_handlers
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.ray_backend.auth import require_token
 from pipeline.runtime.ray_backend.ray_logging import limit_ray_data_logs, suppress_startup_logs
 from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
 
 _SETTINGS = {
-    "RAY_task_oom_retries": "4",  # of tasks that Ray's memory monitor ends; Ray's own default is for ever
+    "RAY_task_oom_retries": "4",  # of tasks that Ray's memory monitor kills; Ray's default is to retry them forever
     **OPENMP_ENVIRONMENT,
 }
 
 
 @contextmanager
 def ray_connection(address: str | None) -> Iterator[None]:
-    """Ray, connected to for the time of the block; the connection that a caller already has is used and left."""
-    mine = not ray.is_initialized()
-    if mine:
+    """Connect to Ray for the time of the block, or use the connection that the process has, which stays open."""
+    is_new = not ray.is_initialized()
+    if is_new:
         named = address or os.environ.get("RAY_ADDRESS")
         try:
-            require_token(address)  # what the environment names is the cluster that the process runs in
+            require_token(address)  # RAY_ADDRESS is the cluster in which this process runs
             with preserve_signal_handlers(), suppress_startup_logs():
                 _connect(named)
         except (ConnectionError, ValueError) as error:
@@ -39,26 +40,39 @@ def ray_connection(address: str | None) -> Iterator[None]:
     try:
         yield
     finally:
-        if mine:
+        if is_new:
             ray.shutdown()
 
 
+@contextmanager
+def preserve_signal_handlers() -> Iterator[None]:
+    """Restore the handlers of SIGTERM and SIGINT after the block: `ray.init` replaces them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _connect(address: str | None) -> None:
-    """To the cluster that is named; without a name to the one at hand, else to a new one that only this machine
-    reaches."""
-    quiet = {"log_to_driver": False, "logging_level": logging.ERROR}
+    """Connect to the named cluster; without a name to that of this machine, else start one on loopback."""
+    logs = {"log_to_driver": False, "logging_level": logging.ERROR}
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    # Without a name: one that `ray start` made on this machine. "auto" would join any, another program's too.
+    # Without a name, use only a cluster that `ray start` made: "auto" would also join one that another program started.
     if address != "local" and (address or services.find_bootstrap_address(None)):
-        ray.init(address=address, **quiet)
+        ray.init(address=address, **logs)
         return
-    # Ray listens on every interface of the machine, but where it takes itself for one that has no other: then all of
-    # its servers, and those of its workers, are on loopback.
-    several = ray_constants.ENABLE_RAY_CLUSTER
+    # Ray listens on all interfaces unless it takes the machine for one that cannot be part of a cluster: then all of
+    # its servers, and those of its workers, listen on loopback.
+    enabled = ray_constants.ENABLE_RAY_CLUSTER
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
-        # It ends with the run. Its dashboard would take a second of the start, CPUs all the while, and more ports.
-        ray.init(address="local", include_dashboard=False, **quiet)
+        # The cluster ends with the run. Its dashboard would cost a second at the start, CPU time and more ports.
+        ray.init(address="local", include_dashboard=False, **logs)
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = several
+        ray_constants.ENABLE_RAY_CLUSTER = enabled

@@ -1,10 +1,10 @@
-"""The Ray Dataset of a pass: load → predict → write, a row a shard, with the settings that this rests on."""
+"""The Ray Dataset of a pass: load → predict → write, one row per shard, and the Ray settings that this needs."""
 
 from __future__ import annotations
 
 import uuid
 import warnings
-from collections.abc import Collection, Container, Generator, Iterator, Sequence
+from collections.abc import Callable, Collection, Container, Generator, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -28,20 +28,20 @@ from pipeline.runtime.stages.model_runner import ModelRef
 from pipeline.runtime.stages.write import Writer, write
 
 BLOCK_SHARDS = 32
-CONCURRENT_CALLS = 3  # one shard is collated, one computes, one leaves
-ATTEMPTS_PER_PASS = 2  # of a shard in one pass
-MAX_LOST_SHARDS = 256  # shards that a pass goes on without; the next one takes planned minus committed
-DATASET_SHARDS = 20_000  # Ray Data keeps 7 kB for each shard that is done for as long as its Dataset runs
-RESTARTS_PER_REPLICA = (
-    4 * MAX_LOST_SHARDS
-)  # of one replica: more than shards have attempts, for the pool stalls without it
+CONCURRENT_CALLS = 3  # one shard is being collated, one computed, one sent on
+ATTEMPTS_PER_PASS = 2  # of a shard
+MAX_LOST_SHARDS = 256  # shards that may crash their workers before a pass ends; a later pass runs them
+DATASET_SHARDS = 20_000  # Ray Data keeps 7 kB for each finished shard until its Dataset ends
+# More than the attempts of all shards that may crash: Ray Data stalls if a replica is not restarted.
+RESTARTS_PER_REPLICA = 4 * MAX_LOST_SHARDS
 
 
 class PassMode(Enum):
     """How a pass runs its shards.
 
-    TOGETHER: as fast as it goes. APART: one shard a process at a time, what may kill it in a child process, so that the
-    unit which does is found and quarantined. GIVEN_UP: nothing is read any more, every unit is quarantined.
+    NORMAL: several shards at a time in each process. ISOLATED: one shard at a time per process, and risky steps in a
+    child process, so that the unit that crashes it is found and quarantined. QUARANTINE_ALL: nothing is read; every
+    unit is quarantined.
     """
 
     NORMAL = "normal"
@@ -51,7 +51,7 @@ class PassMode(Enum):
 
 @dataclass(frozen=True, kw_only=True)
 class StageConfig:
-    """What travels to the workers. All of it small: a replica is restarted from these."""
+    """Configuration sent to workers. It is small, because each restart of a replica reads it again."""
 
     loader: Loader
     model: ModelRef
@@ -63,77 +63,70 @@ class StageConfig:
     stall_timeout: float = 1800.0  # seconds
 
     def replica(self) -> dict[str, Any]:
-        """Arguments of a `Replica`."""
-        arguments = {"ref": self.model, "head": self.head, "batch_size": self.batch_size}
-        return {**arguments, "keep_latents": self.keep_latents}
+        """Return the arguments of a `Replica`."""
+        return {name: getattr(self, name) for name in ("head", "batch_size", "keep_latents")} | {"ref": self.model}
 
 
 def run_shards(
     stages: StageConfig, files: Sequence[PlanFile], done: Collection[int], mode: PassMode = PassMode.NORMAL
 ) -> Generator[Receipt]:
-    """Run the shards of these plan files that are not done, and yield their receipts in the order they come.
+    """Run the shards of these plan files that are not done; yield their receipts in the order of completion.
 
-    Closing the iterator stops the work.
+    Closing the generator stops the work. Raises Stalled or TooManyCrashes.
     """
     size = block_size(files, done, stages.resources.cpus) if mode is PassMode.NORMAL else 1
     blocks = list(plan_blocks(files, done, size))
-    most = max(1, DATASET_SHARDS // size)
-    for begin in range(0, len(blocks), most):
-        yield from _run_dataset(stages, blocks[begin : begin + most], mode)
-
-
-def _run_dataset(stages: StageConfig, blocks: Sequence[pa.Table], mode: PassMode) -> Generator[Receipt]:
-    """Those of one Dataset."""
-    pool = ReplicaNames()
-    rows = iter(build_dataset(stages, blocks, pool, mode).iter_rows())
-    try:
-        with translate_ray_errors():
-            for row in rows:
-                yield receipt_in_row(row)
-    finally:
-        rows.close()
-        pool.kill()
+    blocks_per_dataset = max(1, DATASET_SHARDS // size)
+    for begin in range(0, len(blocks), blocks_per_dataset):
+        replicas = ReplicaNames()
+        rows = iter(build_dataset(stages, blocks[begin : begin + blocks_per_dataset], replicas, mode).iter_rows())
+        try:
+            with translate_ray_errors():
+                for row in rows:
+                    yield receipt_in_row(row)
+        finally:
+            rows.close()
+            replicas.kill()
 
 
 class ReplicaNames:
-    """The names of a pass's replicas, so that they can be ended with it.
+    """Names of a pass's replicas, by which they are killed at its end.
 
-    Ray Data ends an actor by letting go of it. One that is being restarted just then stays for ever, with its share of
-    the cluster: after two such passes nothing else could be placed.
+    Ray Data ends an actor by dropping its handle. An actor that is being restarted at that moment survives and keeps
+    its resources: after two such passes nothing else could be placed.
     """
 
     def __init__(self) -> None:
         self.names: list[str] = []
 
     def __call__(self) -> dict[str, str]:
-        """What Ray Data gives the next actor beside its resources."""
+        """Return Ray options for the next actor."""
         self.names.append(f"replica-{uuid.uuid4().hex}")
         return {"name": self.names[-1]}
 
     def kill(self) -> None:
-        """End those that are still there."""
+        """Kill the replicas that still exist."""
         for name in self.names:
-            with suppress(ValueError, ray.exceptions.RayError):  # gone by itself, or the cluster is
+            with suppress(ValueError, ray.exceptions.RayError):  # the actor, or the cluster, is gone
                 ray.kill(ray.get_actor(name))
 
 
 def build_dataset(
-    stages: StageConfig, blocks: Sequence[pa.Table], pool: ReplicaNames, mode: PassMode = PassMode.NORMAL
+    stages: StageConfig, blocks: Sequence[pa.Table], replicas: ReplicaNames, mode: PassMode = PassMode.NORMAL
 ) -> Dataset:
-    """The Dataset of these plan rows, not yet running; its replicas enter themselves in `pool`."""
+    """Return the Dataset of these plan rows, not yet running; its actors are named by `replicas`."""
     with warnings.catch_warnings():
-        # Retries have no named parameter, and without one a shard that kills its process is retried for ever. Copying a
-        # context warns of settings that nobody made.
+        # `max_retries` has no named parameter, and without it a shard that crashes its worker is retried forever.
+        # Copying a context warns about settings that this code does not make.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
-        # Apart, a unit that hangs is found by its child's limits, one try after another: nothing comes out until then.
-        stall = stages.stall_timeout if mode is PassMode.NORMAL else max(stages.stall_timeout, 4 * MICRO_BATCH_SECONDS)
+        # In isolation, several units in a row may run into the time limit of the child before a shard is complete.
+        stall = stages.stall_timeout
+        if mode is not PassMode.NORMAL:
+            stall = max(stall, 4 * MICRO_BATCH_SECONDS)
         with DataContext.current(_data_context(stall)):
             plan = ray.data.from_arrow(list(blocks))
-            loaded = _load(stages, plan, mode)
-            given_up = mode is PassMode.QUARANTINE_ALL
-            predicted = _quarantine_all(stages, loaded) if given_up else _predict(stages, loaded, plan, pool, mode)
-            return _write(stages, predicted, mode)
+            return _write(stages, _predict(stages, _load(stages, plan, mode), plan, replicas, mode), mode)
 
 
 _ONE_SHARD_PER_CALL = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
@@ -142,65 +135,51 @@ _ONE_SHARD_PER_CALL = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_ba
 def _load(stages: StageConfig, plan: Dataset, mode: PassMode) -> Dataset:
     loader = stages.loader
     if mode is not PassMode.NORMAL:
-        loader = replace(loader, limits=loader.limits or DEFAULT_UNIT_LIMITS, abandoned=mode is PassMode.QUARANTINE_ALL)
-    return plan.map_batches(
-        load,
-        fn_kwargs={"loader": loader},
-        num_cpus=stages.resources.load_cpus,
-        max_retries=ATTEMPTS_PER_PASS - 1,
-        **_ONE_SHARD_PER_CALL,
-    )
+        limits = loader.limits or DEFAULT_UNIT_LIMITS
+        loader = replace(loader, limits=limits, abandoned=mode is PassMode.QUARANTINE_ALL)
+    return _map_in_tasks(plan, load, stages.resources.load_cpus, loader=loader)
 
 
-def _predict(stages: StageConfig, loaded: Dataset, plan: Dataset, pool: ReplicaNames, mode: PassMode) -> Dataset:
-    resources, apart = stages.resources, mode is PassMode.ISOLATED
-    replicas = ActorPoolStrategy(
-        size=min(resources.replicas, plan.count()),  # a replica more would load its model for nothing
-        max_concurrent_calls_per_actor=1 if apart else CONCURRENT_CALLS,
-        # No more than it works on: what waited in one replica's queue, twice as many by default, would wait there while
-        # others have nothing left to do.
-        max_tasks_in_flight_per_actor=1 if apart else CONCURRENT_CALLS,
+def _predict(stages: StageConfig, loaded: Dataset, plan: Dataset, replicas: ReplicaNames, mode: PassMode) -> Dataset:
+    resources, isolated = stages.resources, mode is PassMode.ISOLATED
+    if mode is PassMode.QUARANTINE_ALL:
+        return _map_in_tasks(loaded, skip_predict, resources.write_cpus, columns=stages.writer.columns)
+    pool = ActorPoolStrategy(
+        size=min(resources.replicas, plan.count()),  # one replica more would load its model for nothing
+        max_concurrent_calls_per_actor=1 if isolated else CONCURRENT_CALLS,
+        # No queue (twice as long by default): shards would wait in it while other replicas are idle.
+        max_tasks_in_flight_per_actor=1 if isolated else CONCURRENT_CALLS,
         enable_true_multi_threading=True,
     )
     return loaded.map_batches(
-        IsolatedReplicaActor if apart else ReplicaActor,
-        fn_constructor_kwargs=stages.replica() | ({"attempts": ATTEMPTS_PER_PASS} if apart else {}),
-        compute=replicas,
+        IsolatedReplicaActor if isolated else ReplicaActor,
+        fn_constructor_kwargs=stages.replica() | ({"attempts": ATTEMPTS_PER_PASS} if isolated else {}),
+        compute=pool,
         num_cpus=resources.replica_cpus,
         num_gpus=resources.replica_gpus or None,
         max_restarts=RESTARTS_PER_REPLICA,
         max_task_retries=ATTEMPTS_PER_PASS - 1,
-        ray_remote_args_fn=pool,
-        **_ONE_SHARD_PER_CALL,
-    )
-
-
-def _quarantine_all(stages: StageConfig, loaded: Dataset) -> Dataset:
-    """Shards without units, and with the columns that predicted ones have."""
-    return loaded.map_batches(
-        skip_predict,
-        fn_kwargs={"columns": stages.writer.columns},
-        num_cpus=stages.resources.write_cpus,
-        max_retries=ATTEMPTS_PER_PASS - 1,
+        ray_remote_args_fn=replicas,
         **_ONE_SHARD_PER_CALL,
     )
 
 
 def _write(stages: StageConfig, predicted: Dataset, mode: PassMode) -> Dataset:
-    apart = {} if mode is PassMode.NORMAL else {"isolated": True, "attempts": ATTEMPTS_PER_PASS}
-    return predicted.map_batches(
-        write,
-        fn_kwargs={"writer": stages.writer} | apart,
-        num_cpus=stages.resources.write_cpus,
-        max_retries=ATTEMPTS_PER_PASS - 1,
-        **_ONE_SHARD_PER_CALL,
+    isolation = {} if mode is PassMode.NORMAL else {"isolated": True, "attempts": ATTEMPTS_PER_PASS}
+    return _map_in_tasks(predicted, write, stages.resources.write_cpus, writer=stages.writer, **isolation)
+
+
+def _map_in_tasks(dataset: Dataset, function: Callable[..., pa.Table], num_cpus: float, **arguments: Any) -> Dataset:
+    retries = ATTEMPTS_PER_PASS - 1
+    return dataset.map_batches(
+        function, fn_kwargs=arguments, num_cpus=num_cpus, max_retries=retries, **_ONE_SHARD_PER_CALL
     )
 
 
 def _data_context(stall_timeout: float) -> DataContext:
-    """A context of our own: a program that embeds a run keeps its settings."""
+    """Return a context of this pass, so that a program that embeds a run keeps its own settings."""
     context = DataContext.get_current().copy()
-    # Every shard is its own block and flows on at once. Left alone, Ray gathers 128 MiB of them first, by a copy.
+    # Each shard is one block and moves on at once. By default Ray copies blocks together until they hold 128 MiB.
     context.target_max_block_size = 1
     context.target_min_block_size = 1
     context.max_errored_blocks = MAX_LOST_SHARDS
@@ -213,13 +192,13 @@ def _data_context(stall_timeout: float) -> DataContext:
 
 
 def block_size(files: Sequence[PlanFile], done: Collection[int], cpus: float) -> int:
-    """Plan rows a block: a million shards are not a million blocks, nor is one load task a thousand shards."""
-    left = sum(file.shards for file in files) - len(done)
-    return min(BLOCK_SHARDS, max(1, int(left // (4 * cpus))))
+    """Return the number of plan rows per block: large enough for a million shards, small enough to use all CPUs."""
+    remaining = sum(file.shards for file in files) - len(done)
+    return min(BLOCK_SHARDS, max(1, int(remaining // (4 * cpus))))
 
 
 def plan_blocks(files: Sequence[PlanFile], done: Container[int], size: int) -> Iterator[pa.Table]:
-    """Rows {file, sha256, row, shard} of the shards to run, by plan file, at most `size` of them a block."""
+    """Yield rows {file, sha256, row, shard} of the shards to run, at most `size` per block, each block of one file."""
     for file in files:
         rows = [row for row in range(file.shards) if file.first_shard + row not in done]
         for begin in range(0, len(rows), size):

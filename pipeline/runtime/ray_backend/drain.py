@@ -1,6 +1,6 @@
-"""Nodes that are to go: a replica on one ends before it takes another shard, and Ray starts it anew elsewhere.
+"""Drained nodes: a replica exits before it takes another shard, and Ray restarts it on another node.
 
-Ray places nothing new on a node that is being drained, but goes on calling the actors that are there.
+Ray places nothing new on a node that is being drained, but keeps calling the actors on it.
 """
 
 from __future__ import annotations
@@ -15,21 +15,21 @@ import ray
 from ray._private.worker import global_worker
 
 POLL_SECONDS = 5.0
-FLUSH_SECONDS = 1.0  # seconds for what the last call gave to leave the process
+FLUSH_SECONDS = 1.0  # for the result of the last call to leave the process
 
 
 class DrainGate:
-    """What the calls of a replica pass one by one. On a drained node it is shut, and with the last call inside done
-    the process ends: the calls that wait are made again elsewhere."""
+    """Gate around the calls of a replica. On a drained node it stays closed for new calls, and the process exits after
+    the last call inside: Ray repeats the waiting calls on another node."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._inside = 0
-        self._looked, self._drained = 0.0, False
+        self._last_poll, self._drained = 0.0, False
 
     @contextmanager
     def enter(self) -> Iterator[None]:
-        """For the time of one call."""
+        """Pass the gate for the time of one call."""
         with self._changed:
             while self._is_drained():
                 if not self._inside:
@@ -45,18 +45,17 @@ class DrainGate:
                 self._changed.notify_all()
 
     def _is_drained(self) -> bool:
-        """Whether this node is to go, as Ray's head knew POLL_SECONDS ago or later."""
-        if not self._drained and time.monotonic() - self._looked > POLL_SECONDS:
-            self._looked, self._drained = time.monotonic(), node_is_drained()
+        if not self._drained and time.monotonic() - self._last_poll > POLL_SECONDS:
+            self._last_poll, self._drained = time.monotonic(), node_is_drained()
         return self._drained
 
 
 def node_is_drained() -> bool:
-    """Whether the node that this process runs on is being drained; False outside of a cluster."""
+    """Return whether this process's node is being drained; False outside a cluster."""
     if not ray.is_initialized():
         return False
     try:
         drained = global_worker.gcs_client.get_draining_nodes()
-    except ray.exceptions.RayError:  # a head that does not answer says nothing of this node
+    except ray.exceptions.RayError:  # if the head does not answer, nothing is known about this node
         return False
     return ray.get_runtime_context().get_node_id() in drained

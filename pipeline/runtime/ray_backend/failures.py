@@ -1,4 +1,4 @@
-"""Ray's errors translated to the runtime's own: stalls, with what each stage was doing, and crashes."""
+"""Translation of Ray's errors to the runtime's own: stalls, with the activity of each stage, and crashes."""
 
 from __future__ import annotations
 
@@ -23,41 +23,40 @@ def translate_ray_errors() -> Iterator[None]:
     try:
         yield
     except ExecutionTimeoutError as error:
-        raise Stalled(stall_message(error)) from error
+        raise Stalled(stall_message(str(error))) from error
     except Exception as error:
         if is_crash(error):
             raise TooManyCrashes(reason(error)) from error
         raise
 
 
-def stall_message(error: ExecutionTimeoutError) -> str:
-    """What to tell of a pass that Ray Data ended because none of its stages gave anything for too long."""
-    found = _SECONDS.search(str(error))
-    seconds = f" for {int(found[1]):,} s" if found else ""
-    stages = "; ".join(_stage_activity(str(error))) or "no stage was running"
-    return f"no shard came out of any stage{seconds} (stall_timeout): {stages}; {_free_resources()}"
-
-
 def is_crash(error: Exception) -> bool:
-    """Whether an error is of a process or node that died, and not of the code in it: of a replica's start, either."""
+    """Return whether a process or node died. An error in a stage's code or at a replica's start is not a crash."""
     if not isinstance(error, ray.exceptions.RayError) or isinstance(error, ray.exceptions.RayTaskError):
         return False
     return "creation task" not in str(error)
 
 
-def _stage_activity(message: str) -> Iterator[str]:
-    for operator in _OPERATOR.finditer(message):
+def stall_message(ray_message: str) -> str:
+    """Describe a stall from the message of Ray Data's timeout error: seconds, activity per stage, free resources."""
+    found = _SECONDS.search(ray_message)
+    seconds = f" for {int(found[1]):,} s" if found else ""
+    stages = "; ".join(_stage_activity(ray_message)) or "no stage was running"
+    return f"no stage produced output{seconds} (stall_timeout): {stages}; {_free_resources()}"
+
+
+def _stage_activity(ray_message: str) -> Iterator[str]:
+    for operator in _OPERATOR.finditer(ray_message):
         function = operator["name"].removeprefix("MapBatches(").rstrip(")")
         if function in _STAGES:
             yield f"{_STAGES[function]} had {operator['running']} running and {operator['finished']} finished"
 
 
 def _free_resources() -> str:
-    """What the cluster has, and what of it nobody uses."""
     try:
-        there, free = ray.cluster_resources(), ray.available_resources()
+        total, free = ray.cluster_resources(), ray.available_resources()
     except ray.exceptions.RayError as error:
-        return f"the cluster does not say what it has: {error}"
-    units = [name for name in ("CPU", "GPU") if name in there]
-    words = " and ".join(f"{free.get(name, 0):g} of {there[name]:g} {name}s" for name in units) or "no CPU"
-    return f"{words} of the cluster are free"
+        return f"the resources of the cluster are unknown: {error}"
+    names = [name for name in ("CPU", "GPU") if name in total]
+    resources = " and ".join(f"{free.get(name, 0):g} of {total[name]:g} {name}s" for name in names) or "no CPU"
+    return f"{resources} of the cluster are free"

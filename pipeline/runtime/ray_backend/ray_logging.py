@@ -1,4 +1,4 @@
-"""What Ray says on the console: what a person needs, and no more. Its log files keep the rest."""
+"""Ray's output on the console, reduced to what a user needs. Ray's log files keep the rest."""
 
 from __future__ import annotations
 
@@ -16,40 +16,42 @@ _LEVEL = "RAY_BACKEND_LOG_LEVEL"
 
 @contextmanager
 def suppress_startup_logs() -> Iterator[None]:
-    """For the time of `ray.init`: Ray's C++ part to say nothing but fatal errors from now on, not even that it does.
+    """Limit the log of Ray's C++ part to fatal errors, and hide its notice about that. Wraps `ray.init`.
 
-    Each replica's start would print an error about constructor arguments in the object store: Ray Data itself puts
-    them there, and keeps them for as long as the Dataset runs.
+    Each start of a replica would otherwise print an error about constructor arguments in the object store, where Ray
+    Data itself puts them for as long as the Dataset runs.
     """
     os.environ.setdefault(_LEVEL, "fatal")
-    with tempfile.TemporaryFile() as said:
+    with tempfile.TemporaryFile() as captured:
         sys.stderr.flush()
         console = os.dup(2)
-        os.dup2(said.fileno(), 2)
+        os.dup2(captured.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(console, 2)
             os.close(console)
-            said.seek(0)
-            for line in said.read().splitlines(keepends=True):
+            captured.seek(0)
+            for line in captured.read().splitlines(keepends=True):
                 if _LEVEL.encode() not in line:
                     os.write(2, line)
 
 
 def limit_ray_data_logs() -> None:
-    """Ray Data's own words go to its log file; of shards that it gives up in a pass the console gets one line each."""
+    """Print one line for each shard that crashed its worker, and nothing else of Ray Data's log."""
     for handler in logging.getLogger("ray.data").handlers:
         if isinstance(handler, logging.StreamHandler):
             handler.setLevel(logging.ERROR)
-            handler.setFormatter(_LostShardFormatter())
-            handler.addFilter(_is_lost_shard)
+            handler.setFormatter(_CrashedShardFormatter())
+            handler.addFilter(_is_crashed_shard)
 
 
-def _is_lost_shard(record: logging.LogRecord) -> bool:
+def _is_crashed_shard(record: logging.LogRecord) -> bool:
     return record.exc_info is not None and "Ignoring this exception" in record.getMessage()
 
 
-class _LostShardFormatter(logging.Formatter):
+class _CrashedShardFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return f"lost for now, to be run again: {reason(record.exc_info[1] if record.exc_info else None)}"
+        return (
+            f"shard crashed its worker and will be retried: {reason(record.exc_info[1] if record.exc_info else None)}"
+        )

@@ -14,7 +14,7 @@ R = TypeVar("R")
 
 
 def call_with_replica_resources(resources: Resources, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-    """Return `function(*args, **kwargs)`, computed in a Ray task that has a replica's CPUs and GPUs."""
+    """Return `function(*args, **kwargs)`, computed in a Ray task with a replica's CPUs and GPUs."""
     task = ray.remote(function).options(num_cpus=resources.replica_cpus, num_gpus=resources.replica_gpus)
     result: R = ray.get(task.remote(*args, **kwargs))
     return result

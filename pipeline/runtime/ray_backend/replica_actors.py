@@ -1,4 +1,4 @@
-"""Replicas as Ray actors: they stop taking shards when their node is drained."""
+"""Ray actors of the predict stage: replicas that stop taking shards when their node is drained."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ class ReplicaActor(Replica):
     """A `Replica` for `map_batches` that exits between shards when its node is drained."""
 
     def __init__(self, **arguments: Any) -> None:
-        """Load the model; the arguments are those of `Replica`."""
         super().__init__(**arguments)
         self.gate = DrainGate()
 
@@ -29,7 +28,6 @@ class IsolatedReplicaActor(IsolatedReplica):
     """An `IsolatedReplica` for `map_batches` that exits between shards when its node is drained."""
 
     def __init__(self, **arguments: Any) -> None:
-        """Prepare the child process; the arguments are those of `IsolatedReplica`."""
         super().__init__(**arguments)
         self.gate = DrainGate()
 

@@ -15,13 +15,15 @@ LOAD_CPUS, WRITE_CPUS = 0.5, 0.25
 
 @dataclass(frozen=True, kw_only=True)
 class Node:
+    """CPUs and GPUs that Ray may place on a node of the cluster."""
+
     cpus: float
     gpus: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Resources:
-    """What a run takes of the cluster. CPUs and GPUs are Ray's, of one load task, one replica, one write task."""
+    """Resources of a run: Ray CPUs and GPUs of one load task, one replica and one write task."""
 
     device: str  # "cpu" or "cuda"
     dtype: str
@@ -35,53 +37,60 @@ class Resources:
 
 
 def cluster_nodes() -> list[Node]:
-    """The nodes that are alive, with what Ray may place on them."""
+    """List the nodes of the connected cluster that are alive."""
     alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
-    return [Node(cpus=found.get("CPU", 0.0), gpus=found.get("GPU", 0.0)) for found in alive]
+    return [Node(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0)) for resources in alive]
 
 
-def resolve_resources(options: RunOptions, found: list[Node]) -> Resources:
-    """Devices, precision and shares of a run on these nodes; UsageError where a replica could never be placed."""
-    replicas = 1 if options.replicas == "auto" else options.replicas
-    gpus = sum(node.gpus for node in found)
+def resolve_resources(options: RunOptions, nodes: list[Node]) -> Resources:
+    """Choose device, precision, number of replicas and shares of CPUs; UsageError if the replicas do not fit.
+
+    `replicas` "auto" is one replica for every `devices_per_replica` GPUs of a node, or one replica on CPUs.
+    """
+    gpus = sum(node.gpus for node in nodes)
     device = options.device if options.device != "auto" else "cuda" if gpus else "cpu"
     dtype = options.dtype if options.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
-    cpus = sum(node.cpus for node in found)
-    widest = max((node.cpus for node in found), default=0.0)
-    # Half of the CPUs at most, even without the widest node: replicas of a node that dies are started on the others,
-    # and a pool that holds all CPUs while load and write have none stalls without an error.
-    share = min((cpus - widest or cpus) / (2 * replicas), widest / 2)
-    replica = Resources(
+    replica_gpus = options.devices_per_replica if device == "cuda" else 0
+    if options.replicas != "auto":
+        replicas = options.replicas
+    else:
+        replicas = max(1, sum(int(node.gpus // replica_gpus) for node in nodes)) if replica_gpus else 1
+    cpus = sum(node.cpus for node in nodes)
+    most_cpus = max((node.cpus for node in nodes), default=0.0)
+    # At most half of the CPUs, not counting the largest node: replicas of a node that dies are restarted on the others,
+    # and the run stalls without an error if replicas hold all CPUs and load and write have none.
+    share = min((cpus - most_cpus or cpus) / (2 * replicas), most_cpus / 2)
+    replica_cpus = share if device == "cpu" else min(1.0, share)
+    resources = Resources(
         device=device,
         dtype=dtype,
         replicas=replicas,
-        replica_cpus=_floor(share if device == "cpu" else min(1.0, share)),
-        replica_gpus=options.devices_per_replica if device == "cuda" else 0,
+        replica_cpus=math.floor(replica_cpus * 100) / 100,  # Ray accepts four digits; two are easier to read
+        replica_gpus=replica_gpus,
         load_cpus=LOAD_CPUS if cpus >= 2 else LOAD_CPUS / 2,
         write_cpus=WRITE_CPUS,
-        threads=max(1, int(widest / math.ceil(replicas / max(1, len(found))))),
+        threads=max(1, int(most_cpus / math.ceil(replicas / max(1, len(nodes))))),
         cpus=cpus,
     )
-    _check_placement(replica, found)
-    return replica
+    _check_placement(resources, nodes)
+    return resources
 
 
-def _check_placement(asked: Resources, found: list[Node]) -> None:
-    if (places := sum(_places(asked, node) for node in found)) >= asked.replicas:
+def _check_placement(resources: Resources, nodes: list[Node]) -> None:
+    places = sum(_places(resources, node) for node in nodes)
+    if places >= resources.replicas:
         return
-    each = f"{asked.replica_cpus:g} CPUs" + (f" and {asked.replica_gpus:g} GPUs" if asked.replica_gpus else "")
-    there = ", ".join(f"{node.cpus:g} CPUs and {node.gpus:g} GPUs" for node in found) or "no node"
+    each = f"{resources.replica_cpus:g} CPUs" + (
+        f" and {resources.replica_gpus:g} GPUs" if resources.replica_gpus else ""
+    )
+    available = ", ".join(f"{node.cpus:g} CPUs and {node.gpus:g} GPUs" for node in nodes) or "no node"
     raise UsageError(
-        f"replicas ({asked.replicas}) of {each} each on {asked.device} do not fit: the cluster has {there}, "
-        f"room for {places}"
+        f"replicas ({resources.replicas}) of {each} each on {resources.device} do not fit: the cluster has "
+        f"{available}, room for {places}"
     )
 
 
-def _places(asked: Resources, node: Node) -> int:
-    by_cpu = int(node.cpus / asked.replica_cpus) if asked.replica_cpus else 0
-    return min(by_cpu, int(node.gpus / asked.replica_gpus)) if asked.replica_gpus else by_cpu
-
-
-def _floor(cpus: float) -> float:
-    """Ray counts in ten-thousandths; two digits are enough and read well."""
-    return math.floor(cpus * 100) / 100
+def _places(resources: Resources, node: Node) -> int:
+    """Number of replicas that fit on a node."""
+    by_cpu = int(node.cpus / resources.replica_cpus) if resources.replica_cpus else 0
+    return min(by_cpu, int(node.gpus / resources.replica_gpus)) if resources.replica_gpus else by_cpu

@@ -1,4 +1,4 @@
-"""What a finished run amounts to, for its caller and for OUTPUT's manifest."""
+"""The summary of a finished run, returned to its caller and stored in OUTPUT as manifest.json."""
 
 from __future__ import annotations
 
@@ -9,10 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pipeline.faultpoints import reached
-from pipeline.runtime.driver.progress import Counts
-from pipeline.runtime.plan.planner import Plan
 from pipeline.runtime.records.receipts import Receipt
-from pipeline.runtime.records.run_file import Run
 from pipeline.sinks.ownership import OutputLost, check_owner
 from pipeline.storage import Missing, Store
 
@@ -21,8 +18,8 @@ MANIFEST = "_run/manifest.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """A finished run, all of its parts counted. `bytes` of the parts; `changed`: inputs that were planned in another
-    version and left; `resumed`: shards that were done before this driver; `seconds` that this driver took."""
+    """A finished run. `bytes`: of all parts; `changed`: inputs that changed since they were planned and were not
+    predicted again; `resumed`: shards done before this driver; `seconds`: duration of this driver."""
 
     run: str
     output: str
@@ -36,34 +33,15 @@ class Summary:
     resumed: int
     seconds: float
 
-    @classmethod
-    def of(
-        cls, run: Run, output: Store, plan: Plan, counts: Counts, heard: Collection[Receipt], seconds: float
-    ) -> Summary:
-        """The summary of a run whose shards have all been heard of."""
-        return cls(
-            run=run.run,
-            output=output.uri,
-            segments=len(plan.segments),
-            shards=plan.shards,
-            units=counts.units_done,
-            rows=counts.rows,
-            quarantined=counts.quarantined,
-            bytes=sum(receipt.bytes for receipt in heard),
-            changed=plan.changed,
-            resumed=counts.start_shards,
-            seconds=seconds,
-        )
 
+def put_manifest(output: Store, summary: Summary, receipts: Collection[Receipt]) -> None:
+    """Write manifest.json, which says that every planned shard is committed. A run of a later segment replaces it.
 
-def put_manifest(output: Store, summary: Summary, heard: Collection[Receipt]) -> None:
-    """Write manifest.json: the sign that every planned shard is committed. A later segment's run replaces it.
-
-    OutputLost where OUTPUT is another run's.
+    Raises OutputLost if OUTPUT now belongs to another run.
     """
     totals = {name: getattr(summary, name) for name in ("run", "segments", "units", "rows", "quarantined", "bytes")}
     seconds = {
-        stage: round(sum(getattr(receipt, f"seconds_{stage}") for receipt in heard), 3)
+        stage: round(sum(getattr(receipt, f"seconds_{stage}") for receipt in receipts), 3)
         for stage in ("load", "predict", "write")
     }
     finished = datetime.now(UTC).isoformat(timespec="seconds")
@@ -75,12 +53,12 @@ def put_manifest(output: Store, summary: Summary, heard: Collection[Receipt]) ->
     try:
         check_owner(output, summary.run)
     except OutputLost:
-        _take_back(output, summary.run)
+        _delete_manifest_of(output, summary.run)
         raise
 
 
-def _take_back(output: Store, run: str) -> None:
-    """Delete a manifest that this run put into another's OUTPUT, unless that one has put its own over it."""
+def _delete_manifest_of(output: Store, run: str) -> None:
+    """Delete the manifest if it is this run's and not one that replaced it: OUTPUT now belongs to another run."""
     with suppress(Missing):
         if json.loads(output.read(MANIFEST))["run"] == run:
             output.delete(MANIFEST)

@@ -1,23 +1,15 @@
-"""What a person is told of a run."""
+"""The progress of a run on the console."""
 
 import io
 import time
 
-import pytest
 from rich.console import Console
 
 from pipeline.runtime.driver import progress
-from pipeline.runtime.driver.progress import Counts, Progress, duration
+from pipeline.runtime.driver.progress import Counts, Progress
 
 
-@pytest.mark.parametrize(
-    ("seconds", "words"), [(0.4, "0 s"), (89, "89 s"), (90, "2 min"), (3600, "60 min"), (5400, "1 h 30 min")]
-)
-def test_durations(seconds, words):
-    assert duration(seconds) == words
-
-
-def test_a_line_counts_this_driver_s_pace_only():
+def test_rate_and_time_left_are_of_this_driver_only():
     counts = Counts(shards=10, units=1000, shards_done=4, rows=390, quarantined=10)
     counts.start()
     assert counts.seconds_left(10) is None
@@ -25,11 +17,11 @@ def test_a_line_counts_this_driver_s_pace_only():
     assert counts.line(10) == "6 of 10 shards, 590 rows, 10 quarantined, 20.0 units/s, 20 s left"
 
 
-def test_time_left_by_shards_where_units_are_unknown():
+def test_time_left_is_estimated_by_shards_if_units_are_unknown():
     assert Counts(shards=10, units=None, shards_done=2, rows=5).seconds_left(10) == 40
 
 
-def test_plain_lines_where_there_is_no_terminal(monkeypatch):
+def test_plain_lines_are_printed_without_a_terminal(monkeypatch):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.02)
     sink = io.StringIO()
     with Progress(Console(file=sink, width=200), Counts(shards=3, units=30, shards_done=1, rows=10)):
@@ -39,7 +31,7 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch):
     assert sink.getvalue().startswith("1 of 3 shards, 10 rows, 0 quarantined")
 
 
-def test_a_bar_on_a_terminal():
+def test_bar_is_shown_on_a_terminal():
     sink = io.StringIO()
     with Progress(
         Console(file=sink, width=200, force_terminal=True), Counts(shards=3, units=30, shards_done=3, rows=30)
