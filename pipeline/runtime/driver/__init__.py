@@ -1,1 +1,1 @@
-"""The driver of a run: from options to a manifest."""
+"""The driver of a run: checks, preparation, passes, progress and status."""

@@ -31,23 +31,26 @@ from pipeline.storage.uris import check_uri
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedRun:
-    """What the user named, found to be there and to fit together. `kept`: columns that rows carry along."""
+    """A run whose INPUT, OUTPUT and checkpoint exist and fit together."""
 
-    input: str  # as `discover` takes it
+    input: str  # for `discover`
     source: Source
     inputs: Store
-    kept: pa.Schema
+    kept: pa.Schema  # columns of INPUT in the rows
     output: Store
-    checkpoint: str  # as replicas find it
+    checkpoint: str  # for replicas, on every node
     digest: str
     head: Head
-    stored: str | None  # name of the run whose latents are decoded
-    named: bool  # units have ids of their own, which must be distinct
-    latent_bytes: int  # of one unit, where rows keep them
+    stored: str | None  # name of the run whose latents are decoded, if any
+    named: bool  # units have ids of their own, which must be unique
+    latent_bytes: int  # per unit, if rows keep latents
 
 
 def check_run(options: RunOptions) -> CheckedRun:
-    """INPUT, OUTPUT and the checkpoint, without a cluster: whether they are there and fit the task."""
+    """Check INPUT, OUTPUT, checkpoint and options without a cluster.
+
+    Raises UsageError, AccessError or CheckpointError. Writes nothing but the probe that OUTPUT is writable.
+    """
     require_task(options.task)
     folder = fetch(check_uri(options.checkpoint))
     check_weights(folder)
@@ -55,17 +58,17 @@ def check_run(options: RunOptions) -> CheckedRun:
     source, stored, named = _source(options, head), None, options.id_column is not None
     if options.from_latents is not None:
         stored = _stored_run(options.from_latents, checkpoint)
-        named = len(read_segments(Store(options.from_latents))) > 1  # a changed input has rows in several
+        named = len(read_segments(Store(options.from_latents))) > 1  # a changed input has rows in several segments
     uri = options.input if options.from_latents is None else f"{options.from_latents.rstrip('/')}/{PREDICTIONS}"
     found = discover(uri, source)
     first = next(found.entries)
     with isolated(source, read_limits(options)) as opened:
         kept = _kept(options, opened, found.store, chain([first], found.entries))
-        next(iter(opened.pieces(found.store, first)), None)  # so that nothing is written where it lacks the column
+        next(iter(opened.pieces(found.store, first)), None)  # raises if the first file lacks the column
     columns = output_columns(head, options.array_dtype if options.latents else None)
     try:
         output_schema(columns, kept)
-    except ValueError as error:  # a kept column by a name that is taken
+    except ValueError as error:  # a kept column has the name of an output column
         raise UsageError(str(error)) from error
     output = Store(options.output, single_writer=options.single_writer)
     output.check_writable()
@@ -85,7 +88,7 @@ def check_run(options: RunOptions) -> CheckedRun:
 
 
 def _kept(options: RunOptions, source: Source, store: Store, entries: Iterator[Entry]) -> pa.Schema:
-    """The columns that rows carry along, as the first file has them that is not damaged."""
+    """Return the schema of the kept columns, from the first file that is not damaged."""
     kept = pa.schema([])
     for entry in entries:
         kept = with_plain_types(source.kept(store, entry))
@@ -99,12 +102,12 @@ def _head(options: RunOptions, folder: Path) -> Head:
         return head_for(options.task, folder, options.head_options())
     except CheckpointError:
         raise
-    except ValueError as error:  # an option that means nothing to this head
+    except ValueError as error:  # an option that this head does not support
         raise UsageError(str(error)) from error
 
 
 def _source(options: RunOptions, head: Head) -> Source:
-    """The source of INPUT, or of stored latents, made ready for the head; UsageError where an option does not fit."""
+    """Return the source of INPUT, or of stored latents, configured for the head; UsageError for a wrong option."""
     asked = {
         "medium": head.medium,
         "clip_spec": head.clip_spec,
@@ -120,29 +123,29 @@ def _source(options: RunOptions, head: Head) -> Source:
 
 
 def _stored_run(uri: str, checkpoint: str) -> str:
-    """The name of the run in an OUTPUT; UsageError where another checkpoint than this one made its latents."""
+    """Return the name of the run in an OUTPUT; UsageError if its latents are of another checkpoint."""
     run = read_run(Store(uri))
     if run.fingerprint["checkpoint"] != checkpoint:
         raise UsageError(
             f"the latents in {uri} are of a checkpoint with the digest {run.fingerprint['checkpoint']}, this one has "
-            f"{checkpoint}: latents are decoded by the checkpoint that made them"
+            f"{checkpoint}: use the checkpoint that made the latents"
         )
     return run.run
 
 
 def _latent_bytes(folder: Path, dtype: str) -> int:
-    """Of the latents [N, D] that a unit is encoded in."""
+    """Return the bytes of the latents [N, D] of one unit."""
     config = read_config(folder)
     return int(config.num_latents * config.d_latents * np.dtype(dtype).itemsize)
 
 
 def _is_local(ref: str) -> bool:
-    """Whether a checkpoint is a folder here; replicas have another working folder, so its path must be absolute."""
+    """Return whether a checkpoint is a local folder, whose path must be made absolute for replicas."""
     return Path(ref.removeprefix("file://")).expanduser().is_dir()
 
 
 def read_limits(options: RunOptions) -> ResourceLimits | None:
-    """Of reading one unit, or of opening one file; None where inputs are trusted."""
+    """Return the limits for reading a unit or opening a file; None if inputs are trusted."""
     if options.trusted_inputs:
         return None
     return ResourceLimits(seconds=options.unit_seconds, memory_bytes=int(options.unit_memory * 2**30))

@@ -1,4 +1,4 @@
-"""What a run would do and take: the plan frozen, a few of its units tried on the cluster, the rest reckoned."""
+"""Estimate of a run: freeze the plan, measure a sample of its units on the cluster, extrapolate."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from pipeline.sinks.parts import Footer, Quarantined, encode_part
 from pipeline.sources.source import Piece
 from pipeline.storage import Store
 
-BATCHES = 3  # measured; one more fills up
-SECONDS = 30.0  # that predicting the sample may take, about
-MOST_UNITS = 64
+BATCHES = 3  # measured micro-batches, and one more for a full pipeline
+SECONDS = 30.0  # approximate limit for predicting the sample
+MOST_PIECES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """A frozen plan and what it takes. `units` is None where only opening the inputs tells; `about` is then a guess at
-    them by what is known of the inputs, 0 where there is none, and `seconds` and `bytes` follow from it, or are None.
+    """A frozen plan with estimated time and size.
 
-    `load_seconds`, `predict_seconds`: of one unit in one task and one replica, measured on `sample` units;
-    `seconds`: of the shards that are left, on the cluster as it is; `bytes`: of all parts.
+    `units` is None if only opening the inputs tells; `estimated_units` is then a guess from the inputs, or 0, and
+    `seconds` and `bytes` follow from it, or are None. `load_seconds` and `predict_seconds`: of one unit in one task and
+    one replica, measured on `sample` units. `seconds`: of the remaining shards on this cluster. `bytes`: of all parts.
     """
 
     run: str
@@ -58,7 +58,7 @@ class Estimate:
 
 @dataclass(frozen=True, kw_only=True)
 class MeasuredSample:
-    """What a few units took: seconds and bytes of one."""
+    """Measured time and size of sample units: seconds and bytes per unit."""
 
     units: int
     quarantined: int
@@ -68,16 +68,16 @@ class MeasuredSample:
 
 
 def estimate(options: RunOptions) -> Estimate:
-    """Freeze the plan of a run and say what it takes. Raises what a run would raise before any work."""
+    """Freeze the plan of a run and estimate its time and size; raises what a run raises before any work."""
     with prepare_run(options) as ready:
         plan, resources = ready.plan, ready.stages.resources
         done = len(committed_shards(ready.output, ready.run.run))
         pieces = list(_sample_pieces(ready.output, plan))
         sample = call_with_replica_resources(resources, measure_sample, ready.stages, pieces)
         loads = max(1.0, (resources.cpus - resources.replicas * resources.replica_cpus) / resources.load_cpus)
-        a_unit = max(sample.load_seconds / loads, sample.predict_seconds / resources.replicas)
+        seconds_per_unit = max(sample.load_seconds / loads, sample.predict_seconds / resources.replicas)
         units = plan.units if plan.units is not None else plan.estimated_units or None
-        left = None if units is None else units * (plan.shards - done) / plan.shards
+        remaining = None if units is None else units * (plan.shards - done) / plan.shards
         return Estimate(
             run=ready.run.run,
             segments=len(plan.segments),
@@ -93,24 +93,24 @@ def estimate(options: RunOptions) -> Estimate:
             sample_quarantined=sample.quarantined,
             load_seconds=sample.load_seconds,
             predict_seconds=sample.predict_seconds,
-            seconds=None if left is None else left * a_unit,
+            seconds=None if remaining is None else remaining * seconds_per_unit,
             bytes=None if units is None else round(units * sample.bytes),
         )
 
 
 def _sample_pieces(output: Store, plan: Plan) -> Iterator[Piece]:
-    """The first pieces of the plan's middle file: listings often start with what is unlike the rest."""
+    """Yield pieces from the middle of the plan: the first inputs of a listing are often unlike the others."""
     file = plan.files[len(plan.files) // 2]
     table = read_plan_file(output, file.name, file.sha256)
     rows = itertools.chain(range(table.num_rows // 2, table.num_rows), range(table.num_rows // 2))
     pieces = (piece for row in rows for piece in pieces_in_row(table.slice(row, 1).to_pylist()[0]))
-    yield from itertools.islice(pieces, MOST_UNITS)
+    yield from itertools.islice(pieces, MOST_PIECES)
 
 
 def measure_sample(stages: StageConfig, pieces: list[Piece]) -> MeasuredSample:
-    """Load and predict some units in this process: some micro-batches, or what fits in half a minute.
+    """Load and predict a few micro-batches in this process, or as many units as fit in SECONDS.
 
-    The first unit warms up, and says how many more will be tried.
+    The first unit warms up the replica, and its duration determines the size of the sample.
     """
     replica = Replica(**stages.replica())
     started = time.perf_counter()
@@ -132,12 +132,12 @@ def measure_sample(stages: StageConfig, pieces: list[Piece]) -> MeasuredSample:
 
 
 def _sample_size(each: float, wanted: int) -> int:
-    """How many units to try, where one took so many seconds."""
+    """Return the number of units to measure if one takes `each` seconds."""
     return max(1, min(wanted, int(SECONDS / each)))
 
 
 def _load(loader: Loader, pieces: list[Piece], most: int) -> tuple[float, pa.Table]:
-    """Seconds of one unit, and the shard of the first `most` of them: a piece of text holds thousands."""
+    """Load the first `most` units of the pieces; return seconds per unit and the shard."""
     started = time.perf_counter()
     results: list[Loaded | Quarantined] = []
     for piece in pieces:

@@ -1,4 +1,4 @@
-"""What is checked before any work, and frozen: access, checkpoint, cluster, fingerprint, plan. In this order."""
+"""Preparation of a run: connect to the cluster, claim OUTPUT, freeze the plan, configure the stages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from pipeline.storage import Store
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedRun:
-    """A run whose plan is frozen, ready to go."""
+    """A checked run with a frozen plan."""
 
     options: RunOptions
     output: Store
@@ -36,9 +36,9 @@ class PreparedRun:
 
 @contextmanager
 def prepare_run(options: RunOptions) -> Iterator[PreparedRun]:
-    """The checked and frozen run, connected to its Ray cluster for the time of the block.
+    """Check and freeze a run, and stay connected to its Ray cluster in the block.
 
-    UsageError, AccessError or CheckpointError where it cannot be run as asked: nothing was predicted then.
+    Raises UsageError, AccessError or CheckpointError before anything is predicted.
     """
     checked = check_run(options)
     with ray_connection(options.address):
@@ -50,8 +50,8 @@ def prepare_run(options: RunOptions) -> Iterator[PreparedRun]:
 
 
 def _freeze(options: RunOptions, checked: CheckedRun, run: Run) -> Plan:
-    """The frozen plan, with what INPUT has beyond it, and where asked with what is quarantined."""
-    cut = ShardSizing(
+    """Plan new inputs, and with `retry_quarantined` the units in quarantine; return the whole plan."""
+    sizing = ShardSizing(
         unit_bytes=checked.head.unit_bytes + checked.latent_bytes,
         growth=checked.head.bytes_per_medium_byte,
         shard_size=options.shard_size,
@@ -59,40 +59,40 @@ def _freeze(options: RunOptions, checked: CheckedRun, run: Run) -> Plan:
     )
     output, redo, kept = checked.output, options.changed == "redo", checked.kept
     with isolated(checked.source, read_limits(options)) as source:
-        plan = freeze_plan(output, source, lambda: _found(checked, source), cut, redo=redo, kept=kept, run=run.run)
+        plan = freeze_plan(output, source, lambda: _found(checked, source), sizing, redo=redo, kept=kept, run=run.run)
         if options.retry_quarantined:
-            plan = freeze_retry_segment(output, run.run, plan, source, lambda: discover(checked.input, source), cut)
+            plan = freeze_retry_segment(output, run.run, plan, source, lambda: discover(checked.input, source), sizing)
         return plan
 
 
 def _found(checked: CheckedRun, source: Source) -> Listing:
-    """A fresh listing; where units have ids of their own, all of them distinct."""
+    """List INPUT afresh, after checking that ids of an id column are unique."""
     if checked.named:
         check_unique_ids(source, discover(checked.input, source))
     return discover(checked.input, source)
 
 
 def _new_run(options: RunOptions, checked: CheckedRun, resources: Resources) -> Run:
-    """What run.json would say of it."""
-    asked = options.source_options()
+    """Return the run with the fingerprint for run.json."""
+    source_options = options.source_options()
     if len(checked.kept):
-        asked["keep"] = {field.name: str(field.type) for field in checked.kept}
+        source_options["keep"] = {field.name: str(field.type) for field in checked.kept}
     if checked.stored is not None:
-        asked["from_latents"] = checked.stored
+        source_options["from_latents"] = checked.stored
     if options.latents:
-        asked["latents"] = options.array_dtype
+        source_options["latents"] = options.array_dtype
     return new_run(
         options,
         input_uri=Store(checked.input).uri,
         head=checked.head,
         digest=checked.digest,
         dtype=resources.dtype,
-        asked=asked,
+        source_options=source_options,
     )
 
 
 def _stage_config(checked: CheckedRun, run: Run, resources: Resources, options: RunOptions) -> StageConfig:
-    """What the workers get."""
+    """Return the configuration for workers."""
     output, head = checked.output, checked.head
     keep_latents = options.array_dtype if options.latents else None
     return StageConfig(

@@ -1,12 +1,12 @@
-"""How far a run is, from what lies in OUTPUT: no cluster is asked, and nothing is written."""
+"""Status of a run, read from OUTPUT alone: needs no cluster and writes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from pipeline.runtime.plan.plan_files import read_segments, sum_if_known
-from pipeline.runtime.records.committed import committed_shards, receipts_from_footers, recorded_receipts
+from pipeline.runtime.records.committed import committed_receipts
 from pipeline.runtime.records.manifest import MANIFEST
 from pipeline.runtime.records.receipts import Receipt
 from pipeline.runtime.records.run_file import read_run
@@ -15,10 +15,10 @@ from pipeline.storage import Store
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """A run at this moment. `units` is None where only opening the inputs tells.
+    """Status of a run. `units` is None if only opening the inputs tells.
 
-    `finished`: the manifest of all these shards is there. `units_per_second` of the last driver, None before its second
-    shard; `seconds_left` at that pace, whether or not a driver is at work.
+    `finished`: all shards are committed and the manifest is written. `units_per_second`: of the latest driver, None
+    before its second shard. `seconds_left`: at that rate, whether or not a driver is running.
     """
 
     run: str
@@ -38,15 +38,13 @@ class Status:
 
 
 def status(output: Store) -> Status:
-    """The status of a run's OUTPUT; UsageError where there is no run."""
+    """Return the status of the run in OUTPUT; UsageError if there is none."""
     run = read_run(output)
     segments = read_segments(output)
     shards, units = sum(segment.shards for segment in segments), sum_if_known(segment.units for segment in segments)
-    done = committed_shards(output, run.run)
-    heard = recorded_receipts(output, run.run, done)
-    known = [*heard.values(), *receipts_from_footers(output, run.run, done - heard.keys(), heal=False)]
-    units_done = sum(receipt.units for receipt in known)
-    rate = _rate(heard.values())
+    receipts = committed_receipts(output, run.run)
+    units_done = sum(receipt.units for receipt in receipts)
+    rate = _rate(receipts)
     return Status(
         run=run.run,
         task=run.fingerprint["head"],
@@ -54,20 +52,20 @@ def status(output: Store) -> Status:
         output=output.uri,
         segments=len(segments),
         shards=shards,
-        shards_done=len(done),
+        shards_done=len(receipts),
         units=units,
-        rows=sum(receipt.rows for receipt in known),
-        quarantined=sum(receipt.quarantined - receipt.replaced for receipt in known),
-        bytes=sum(receipt.bytes for receipt in known),
+        rows=sum(receipt.rows for receipt in receipts),
+        quarantined=sum(receipt.quarantined - receipt.replaced for receipt in receipts),
+        bytes=sum(receipt.bytes for receipt in receipts),
         units_per_second=rate,
         seconds_left=(units - units_done) / rate if units is not None and rate else None,
-        finished=bool(shards) and len(done) == shards and MANIFEST in output.keys(MANIFEST),
+        finished=bool(shards) and len(receipts) == shards and MANIFEST in output.keys(MANIFEST),
     )
 
 
-def _rate(heard: Collection[Receipt]) -> float | None:
-    """Units a second of the driver that was heard of last, from its first shard to its last."""
-    scheduled = [receipt for receipt in heard if receipt.driver]
+def _rate(receipts: Iterable[Receipt]) -> float | None:
+    """Return the units per second of the latest driver, from its first shard to its last."""
+    scheduled = [receipt for receipt in receipts if receipt.driver]
     if not scheduled:
         return None
     driver = max(scheduled, key=lambda receipt: receipt.received_at).driver

@@ -1,9 +1,9 @@
-"""Ids that a table gives its units: no two may be equal, or rows could not be joined by them."""
+"""Check that ids from an id column are unique, so that rows can be joined by them."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -17,10 +17,10 @@ _SHOWN = 3
 
 
 def check_unique_ids(source: Source, found: Listing) -> None:
-    """AccessError, naming them and their files, where two units of INPUT have one id.
+    """Raise AccessError, with ids and files, if two units of INPUT have the same id.
 
-    Every id is read once, and kept as eight bytes of its digest: a hundred million of them take 0.8 GB. Where two
-    digests are equal the ids themselves are read again.
+    Each id is read once and kept as eight bytes of its digest: 100 million ids take 0.8 GB. The ids themselves are read
+    again only if two digests are equal.
     """
     entries = list(found.entries)
 
@@ -32,20 +32,17 @@ def check_unique_ids(source: Source, found: Listing) -> None:
     seen.sort()
     suspected = set(seen[1:][seen[1:] == seen[:-1]].tolist())
     if suspected:
-        twice = list(islice(_describe_duplicates(lambda: _ids_with_keys(source, found, entries), suspected), _SHOWN))
-        if twice:
-            raise AccessError(f"{found.store.uri}: the id column gives one id to several units: {'; '.join(twice)}")
+        ids = ((unit_id, entry.key) for entry in entries for unit_id in source.ids(found.store, entry))
+        if duplicates := list(islice(_describe_duplicates(ids, suspected), _SHOWN)):
+            raise AccessError(
+                f"{found.store.uri}: the id column gives one id to several units: {'; '.join(duplicates)}"
+            )
 
 
-def _ids_with_keys(source: Source, found: Listing, entries: list[Entry]) -> Iterator[tuple[str, str]]:
-    """(id, key) of every unit."""
-    return ((unit_id, entry.key) for entry in entries for unit_id in source.ids(found.store, entry))
-
-
-def _describe_duplicates(ids: Callable[[], Iterator[tuple[str, str]]], suspected: set[int]) -> Iterator[str]:
-    """In words, the ids among the suspected that stand twice."""
+def _describe_duplicates(ids: Iterable[tuple[str, str]], suspected: set[int]) -> Iterator[str]:
+    """Describe each repeated id among (id, key) pairs; `suspected`: digests that occur more than once."""
     first: dict[str, str] = {}
-    for unit_id, key in ids():
+    for unit_id, key in ids:
         if _hash(unit_id) not in suspected:
             continue
         if unit_id in first:

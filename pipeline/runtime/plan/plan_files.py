@@ -1,7 +1,7 @@
-"""The frozen plan in OUTPUT: segments that name plan files, plan files that hold shards.
+"""The frozen plan in OUTPUT: segments, which name plan files, and plan files, which contain shards.
 
-A plan file counts only if a segment names it, with its digest. A segment is put if absent, so of two drivers that plan
-at the same time one wins; shard numbers run on from one segment to the next.
+A plan file is used only if a segment names it, with its digest. Segments are written by conditional put, so that one of
+two drivers that plan at the same time wins. Shard numbers continue from one segment to the next.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ SCHEMA = pa.schema(
     [
         ("shard", pa.int64()),
         ("segment", pa.int32()),
-        ("units", pa.int64()),  # null where only opening the pieces tells
+        ("units", pa.int64()),  # null if only opening the pieces tells
         ("pieces", pa.large_list(PIECE)),
-        ("again", pa.list_(pa.list_(pa.int64()))),  # null where the shard is no second chance
+        ("again", pa.list_(pa.list_(pa.int64()))),  # `origins`; null if the shard is not a retry
         ("replaces", pa.int64()),
     ]
 )
@@ -62,19 +62,19 @@ class PlannedShard:
 
     @property
     def units(self) -> int | None:
-        """How many it holds, None where only opening its pieces tells."""
+        """Number of units, None if only opening the pieces tells."""
         return self.known if self.origins else sum_if_known(piece.units for piece in self.pieces)
 
     @property
     def estimated_units(self) -> int:
-        """What is known or guessed of them beyond what is planned already."""
+        """Known or estimated number of units beyond those of earlier segments."""
         return 0 if self.origins else sum(piece.units or piece.about or 0 for piece in self.pieces)
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanFile:
-    """One plan file: row i holds shard `first_shard + i`. `units` is None where only opening its pieces tells; `about`
-    adds up what is known or guessed of them."""
+    """A plan file, whose row i is shard `first_shard + i`. `units` is None if only opening the pieces tells; `about` is
+    the sum of known and estimated units."""
 
     name: str
     sha256: str
@@ -87,15 +87,11 @@ class PlanFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """One planning of a run: the plan files that count, in order of their shards. is_retry: of quarantined units."""
+    """Plan files of one planning of a run, in the order of their shards. is_retry: it retries quarantined units."""
 
     number: int
     files: tuple[PlanFile, ...]
     is_retry: bool = False
-
-    @property
-    def key(self) -> str:
-        return segment_key(self.number)
 
     @property
     def shards(self) -> int:
@@ -107,13 +103,19 @@ class Segment:
 
     @property
     def units(self) -> int | None:
-        """Units beyond those of earlier segments, None where only opening the inputs tells."""
+        """Units beyond those of earlier segments, None if only opening the inputs tells."""
         return sum_if_known(None if file.units is None else file.units - file.replaces for file in self.files)
 
     def to_json(self) -> bytes:
-        summary = {"segment": self.number, "first_shard": self.first_shard, "shards": self.shards, "units": self.units}
-        summary["again"] = self.is_retry
-        return json.dumps(summary | {"files": [asdict(file) for file in self.files]}, indent=1).encode()
+        values = {
+            "segment": self.number,
+            "first_shard": self.first_shard,
+            "shards": self.shards,
+            "units": self.units,
+            "again": self.is_retry,
+            "files": [asdict(file) for file in self.files],
+        }
+        return json.dumps(values, indent=1).encode()
 
     @classmethod
     def from_json(cls, data: bytes) -> Segment:
@@ -127,30 +129,34 @@ def segment_key(number: int) -> str:
 
 
 def sum_if_known(counts: Iterable[int | None]) -> int | None:
-    """The sum, None where one of the counts is not known."""
-    known = list(counts)
-    return None if None in known else sum(count for count in known if count is not None)
+    """Return the sum, None if one of the counts is unknown."""
+    sum_ = 0
+    for count in counts:
+        if count is None:
+            return None
+        sum_ += count
+    return sum_
 
 
 def read_segments(store: Store) -> list[Segment]:
-    """The segments of a run in order; a fresh listing."""
+    """Read the segments of a run in order, by a fresh listing."""
     keys = sorted(key for key in store.keys(PLAN) if key.startswith(f"{PLAN}segment-") and key.endswith(".json"))
     return [Segment.from_json(store.read(key)) for key in keys]
 
 
 def put_segment(store: Store, segment: Segment, run: str | None = None) -> bool:
-    """Put the segment, whose plan files are there. False where another driver's is there by now: that one counts, and
-    the plan files of this one are gone. OutputLost where OUTPUT is no longer that of `run`.
+    """Write a segment whose plan files exist; return False if another driver has written one with this number.
 
-    A driver that dies before, or fails, leaves plan files that no segment names: nobody ever reads them.
+    That one is then part of the plan, and the plan files of this one are deleted. Raises OutputLost if OUTPUT no longer
+    belongs to `run`. A driver that dies before this leaves plan files that no segment names and nothing reads.
     """
     if run is not None:
         check_owner(store, run)
     reached("plan.segment-before")
-    created = store.put_if_absent(segment.key, segment.to_json())
+    created = store.put_if_absent(segment_key(segment.number), segment.to_json())
     reached("plan.segment-put")
-    # Compared before anything is deleted: a segment of this very plan must never lose the files that it names.
-    if created or Segment.from_json(store.read(segment.key)) == segment:
+    # The existing segment may be this one, if the answer to an earlier attempt was lost: then keep its files.
+    if created or Segment.from_json(store.read(segment_key(segment.number))) == segment:
         return True
     for file in segment.files:
         store.delete(file.name)
@@ -158,7 +164,7 @@ def put_segment(store: Store, segment: Segment, run: str | None = None) -> bool:
 
 
 def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence[PlannedShard]) -> PlanFile:
-    """Write the shards under a name of its own."""
+    """Write the shards as a plan file with a random name."""
     table = pa.table(
         {
             "shard": range(first_shard, first_shard + len(shards)),
@@ -188,7 +194,7 @@ def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence
 
 
 def _pieces_of_shards(shards: Sequence[PlannedShard]) -> pa.LargeListArray:
-    """The column of pieces, made field by field: of a million of them no dict is made."""
+    """Return the column of pieces, built by field: a dict for each of a million pieces would be slow."""
     pieces = [piece for shard in shards for piece in shard.pieces]
     arrays = [pa.array([getattr(piece, field.name) for piece in pieces], field.type) for field in PIECE]
     offsets = pa.array([0, *itertools.accumulate(len(shard.pieces) for shard in shards)], pa.int64())
@@ -196,7 +202,7 @@ def _pieces_of_shards(shards: Sequence[PlannedShard]) -> pa.LargeListArray:
 
 
 def read_plan_file(store: Store, name: str, sha256: str, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-    """The shards of a plan file; ValueError where it is not the file that its segment named."""
+    """Read the shards of a plan file; ValueError if it is not the file that its segment names."""
     data = store.read(name)
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
@@ -205,12 +211,12 @@ def read_plan_file(store: Store, name: str, sha256: str, columns: Sequence[str] 
 
 
 def pieces_in_row(row: dict[str, object]) -> list[Piece]:
-    """The pieces of one row of a plan file."""
+    """Return the pieces in one row of a plan file."""
     return [Piece(**piece) for piece in row["pieces"]]  # type: ignore[attr-defined]
 
 
 def planned_versions(store: Store, segment: Segment) -> Iterator[tuple[str, str]]:
-    """(key, version) of each input that the segment plans, once each, in the order it was listed."""
+    """Yield (key, version) of each input of the segment once, in the order of the listing."""
     last = None
     for file in segment.files:
         pieces = _pieces(store, file)
@@ -221,7 +227,7 @@ def planned_versions(store: Store, segment: Segment) -> Iterator[tuple[str, str]
 
 
 def planned_pieces(store: Store, segment: Segment, keys: Collection[str]) -> Iterator[Piece]:
-    """The pieces of some inputs, in the order of the plan."""
+    """Yield the pieces of these inputs, in the order of the plan."""
     wanted = pa.array(keys, pa.string())
     for file in segment.files if keys else ():
         pieces = _pieces(store, file)
@@ -230,10 +236,10 @@ def planned_pieces(store: Store, segment: Segment, keys: Collection[str]) -> Ite
 
 
 def last_piece(store: Store, segment: Segment) -> Piece:
-    """The piece that the segment ends with."""
+    """Return the last piece of the segment."""
     return Piece(**_pieces(store, segment.files[-1])[-1].as_py())
 
 
 def _pieces(store: Store, file: PlanFile) -> pa.StructArray:
-    """The pieces of a plan file, without their shards."""
+    """Read the pieces of a plan file, without their shards."""
     return read_plan_file(store, file.name, file.sha256, ["pieces"]).column("pieces").combine_chunks().flatten()

@@ -1,4 +1,4 @@
-"""From a listing to frozen shards: what is new since the segments that exist becomes the next segment."""
+"""Planning: inputs of the listing that no segment contains become the shards of the next segment."""
 
 from __future__ import annotations
 
@@ -29,15 +29,16 @@ from pipeline.storage import AccessError, Entry, Store
 
 SHARD_BYTES = 32 << 20
 SHARD_UNITS = 256
-OPENED = 16  # files at a time, where planning opens them: it waits for the store
-FILE_PIECES = 1 << 16  # a few MB of plan in the driver at a time
+OPENED = 16  # files open at the same time during planning, because opening waits for the store
+FILE_PIECES = 1 << 16  # per plan file: a few MB in the driver's memory
 
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSizing:
-    """How large a shard is: `shard_size` units where it is given, else by bytes. `limit`: units of the whole plan.
+    """Size of shards: `shard_size` units if given, else by bytes. `limit`: maximum units of the whole plan.
 
-    unit_bytes: of a unit whose medium's size is not known; growth: bytes of a unit on its way over its medium's.
+    unit_bytes: estimate for a unit whose medium has an unknown size. growth: largest size of a unit on its way through
+    the stages, divided by the size of its medium.
     """
 
     unit_bytes: int
@@ -46,17 +47,17 @@ class ShardSizing:
     limit: int | None = None
 
     def is_full(self, units: int, size: int) -> bool:
-        """Whether a shard of that many units and estimated bytes is as large as it should be."""
+        """Return whether a shard of this many units and estimated bytes is complete."""
         if self.shard_size is not None:
             return units >= self.shard_size
         return units >= SHARD_UNITS or size >= SHARD_BYTES
 
     def units_of(self, piece: Piece) -> int:
-        """Units of a piece as far as it says, one at least."""
+        """Return the known or estimated number of units of a piece, at least one."""
         return max(1, piece.units if piece.units is not None else piece.about or 1)
 
     def bytes_of(self, piece: Piece) -> int:
-        """Estimated bytes of a piece on its way: the larger of what is read and of its arrays and outputs."""
+        """Estimate the bytes of a piece on its way through the stages: of its file, or of its arrays and outputs."""
         units = piece.units or piece.about or 1
         if piece.weight is not None:
             return max(piece.weight, int(piece.weight * self.growth) or units * self.unit_bytes)
@@ -66,7 +67,7 @@ class ShardSizing:
 
 @dataclass(kw_only=True)
 class Plan:
-    """The whole plan of a run. `changed`: inputs whose version is no longer the planned one, and which were left so."""
+    """The whole plan of a run. `changed`: inputs that have another version than planned and are not planned again."""
 
     segments: list[Segment] = field(default_factory=list)
     changed: int = 0
@@ -81,12 +82,12 @@ class Plan:
 
     @property
     def units(self) -> int | None:
-        """Planned units, None where only opening the inputs tells."""
+        """Planned units, None if only opening the inputs tells."""
         return sum_if_known(segment.units for segment in self.segments)
 
     @property
     def estimated_units(self) -> int:
-        """Planned units as far as they are known or guessed."""
+        """Sum of known and estimated planned units."""
         return sum(file.about for file in self.files)
 
 
@@ -100,24 +101,25 @@ def freeze_plan(
     kept: pa.Schema | None = None,
     run: str | None = None,
 ) -> Plan:
-    """Plan in OUTPUT what INPUT has beyond the segments there, and return the whole plan.
+    """Plan the inputs that no segment in OUTPUT contains, and return the whole plan.
 
-    `discover` lists INPUT, once and again after each race that was lost. `redo` plans changed inputs anew. `kept`: the
-    columns that rows carry along; AccessError names a file that has others. `run`: the one whose OUTPUT it must be;
-    OutputLost where it no longer is.
+    discover: lists INPUT; called again after another driver planned at the same time. redo: plan changed inputs again.
+    kept: columns of INPUT in the rows; AccessError names a file with other types. run: OutputLost is raised if OUTPUT
+    does not belong to it.
     """
     reached("plan.begin")
     plan = Plan(segments=read_segments(output))
     while True:
         plan.changed, found = 0, discover()
-        cut_short = partly_planned(output, plan.segments)
-        fresh = _unplanned_entries(output, plan, found.entries, cut_short, redo=redo)
-        left = None if sizing.limit is None else sizing.limit - plan.estimated_units
-        if left is not None and left <= 0:
-            deque(fresh, maxlen=0)  # which counts what has changed
+        partly = partly_planned(output, plan.segments)
+        entries = _unplanned_entries(output, plan, found.entries, partly, redo=redo)
+        remaining = None if sizing.limit is None else sizing.limit - plan.estimated_units
+        if remaining is not None and remaining <= 0:
+            deque(entries, maxlen=0)  # to count changed inputs
             return plan
-        pieces = skip_planned_units(pieces_of_entries(source, found.store, fresh, kept), cut_short, source, found.store)
-        pieces = limit_units(pieces, left, source, found.store)
+        pieces = pieces_of_entries(source, found.store, entries, kept)
+        pieces = skip_planned_units(pieces, partly, source, found.store)
+        pieces = limit_units(pieces, remaining, source, found.store)
         shards = (PlannedShard(pieces=pieces) for pieces in split_into_shards(pieces, sizing))
         files = tuple(put_plan_files(output, shards, plan))
         if not files:
@@ -126,11 +128,11 @@ def freeze_plan(
         if put_segment(output, segment, run):
             plan.segments.append(segment)
             return plan
-        plan.segments = read_segments(output)  # of another driver, which won: what it has not is still to plan
+        plan.segments = read_segments(output)  # another driver won: plan what it did not
 
 
 def split_into_shards(pieces: Iterable[Piece], sizing: ShardSizing) -> Iterator[list[Piece]]:
-    """The pieces, in their order, by shard."""
+    """Group the pieces, in their order, into shards."""
     shard: list[Piece] = []
     units = size = 0
     for piece in pieces:
@@ -146,7 +148,7 @@ def split_into_shards(pieces: Iterable[Piece], sizing: ShardSizing) -> Iterator[
 def pieces_of_entries(
     source: Source, store: Store, entries: Iterable[Entry], kept: pa.Schema | None = None
 ) -> Iterator[Piece]:
-    """The pieces of the entries in their order; where files are opened for it, of several at a time."""
+    """Yield the pieces of the entries in their order; files that must be opened are opened several at a time."""
 
     def split(entry: Entry) -> list[Piece]:
         if kept is not None and len(kept):
@@ -161,7 +163,7 @@ def pieces_of_entries(
                     yield from ahead.popleft().result()
                 if ahead or source.opens_file(entry.key):
                     ahead.append(pool.submit(split, entry))
-                else:  # of a million pictures none goes by way of a thread
+                else:  # without the overhead of a thread: there may be a million images
                     yield from split(entry)
             while ahead:
                 yield from ahead.popleft().result()
@@ -171,16 +173,16 @@ def pieces_of_entries(
 
 
 def _check_kept(store: Store, entry: Entry, wanted: pa.Schema, found: pa.Schema) -> None:
-    for field_ in wanted if len(found) else ():  # a damaged file has none, and no rows either
+    for field_ in wanted if len(found) else ():  # a damaged file has no columns, and gives no rows
         kind = found.field(field_.name).type
-        if kind != field_.type and not pa.types.is_null(kind):  # pandas writes so what is null throughout
+        if kind != field_.type and not pa.types.is_null(kind):  # as pandas writes a column of nulls
             raise AccessError(
                 f"{store.uri_of(entry.key)}: column {field_.name!r} is {kind}, in the first file it is {field_.type}"
             )
 
 
 def put_plan_files(output: Store, shards: Iterable[PlannedShard], plan: Plan) -> Iterator[PlanFile]:
-    """Plan files of the shards, as many as it takes, numbered on from the plan."""
+    """Write the shards to plan files, with numbers that continue those of the plan."""
     first, count = plan.shards, 0
     pending: list[PlannedShard] = []
     for shard in shards:
@@ -194,11 +196,11 @@ def put_plan_files(output: Store, shards: Iterable[PlannedShard], plan: Plan) ->
 
 
 def _unplanned_entries(
-    output: Store, plan: Plan, entries: Iterable[Entry], cut_short: Container[str], *, redo: bool
+    output: Store, plan: Plan, entries: Iterable[Entry], partly: Container[str], *, redo: bool
 ) -> Iterator[Entry]:
-    """The entries that no segment plans, or not to their end.
+    """Yield the entries that no segment plans, or only partly; count changed ones in the plan.
 
-    Both sides come in byte order of keys, so neither is ever held whole.
+    Listing and plan are merged in byte order of keys, so neither is held in memory.
     """
     planned = _planned_versions(output, plan.segments)
     ahead = next(planned, None)
@@ -212,12 +214,12 @@ def _unplanned_entries(
                 yield entry
             else:
                 plan.changed += 1
-        elif entry.key in cut_short:
+        elif entry.key in partly:
             yield entry
 
 
 def _planned_versions(output: Store, segments: list[Segment]) -> Iterator[tuple[str, str]]:
-    """(key, version) of every planned input, in byte order of keys; of several segments the last one counts."""
+    """Yield (key, version) of every planned input in byte order of keys, as the latest segment has it."""
 
     def stream(segment: Segment) -> Iterator[tuple[bytes, int, str, str]]:
         return ((_bytes(key), -segment.number, key, version) for key, version in planned_versions(output, segment))
@@ -230,7 +232,7 @@ def _planned_versions(output: Store, segments: list[Segment]) -> Iterator[tuple[
 
 
 def _check_order(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """The entries as they come; a listing out of order would be planned twice by the merge above."""
+    """Yield the entries; RuntimeError if they are out of order, because the merge would then plan inputs twice."""
     last = b""
     for entry in entries:
         if (key := _bytes(entry.key)) <= last:

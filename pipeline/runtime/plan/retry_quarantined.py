@@ -1,7 +1,7 @@
-"""Second chances: units that are in quarantine, planned once more in a segment of their own.
+"""Retry of quarantined units (`--retry-quarantined`): they are planned again in a segment of their own.
 
-A unit may stand for more than itself: a file that could not be opened, the rest of one that could not be read on. So it
-is not the unit that is planned again but the pieces it may come from, and what they have given already is left out.
+A quarantined unit may stand for several: a file that could not be opened, or the rest of one that could not be read to
+its end. So the pieces that it may come from are planned again, and units that they gave before are skipped.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from pipeline.runtime.plan.plan_files import (
-    PlanFile,
     PlannedShard,
     Segment,
     pieces_in_row,
@@ -22,7 +21,7 @@ from pipeline.runtime.plan.plan_files import (
     sum_if_known,
 )
 from pipeline.runtime.plan.planner import Plan, ShardSizing, put_plan_files
-from pipeline.runtime.records.committed import committed_shards, receipts_from_footers, recorded_receipts
+from pipeline.runtime.records.committed import committed_receipts
 from pipeline.sinks.parts import Quarantined, part_key, read_footer
 from pipeline.sources.discovery import Listing
 from pipeline.sources.source import Piece, Source
@@ -31,8 +30,8 @@ from pipeline.storage import Entry, Store
 
 @dataclass(frozen=True, kw_only=True)
 class RetryGroup:
-    """Pieces of one file that gave quarantined units. origins: the shards that read them, the last one first. units:
-    how many are still to come, None where only reading them tells."""
+    """Pieces of one file that gave quarantined units. origins: the shards that read them, the latest first. units: the
+    number of units to retry, None if only reading the pieces tells."""
 
     pieces: tuple[Piece, ...]
     origins: tuple[int, ...]
@@ -44,25 +43,24 @@ class RetryGroup:
         return self.pieces[0].key
 
     @property
-    def whole(self) -> bool:
-        """Whether a file, or a pair of them, gave nothing but this."""
+    def is_whole_file(self) -> bool:
+        """Whether the group is a whole file, or pair of files, of one unit."""
         return len(self.pieces) == 1 and self.pieces[0].begin is None and self.pieces[0].units == 1
 
 
 def freeze_retry_segment(
     output: Store, run: str, plan: Plan, source: Source, discover: Callable[[], Listing], sizing: ShardSizing
 ) -> Plan:
-    """The plan with one segment more, of the units that stand in quarantine; the plan itself where none does.
+    """Return the plan with one more segment for the units in quarantine; the same plan if there are none.
 
-    A file that changed since is read as it is now where nothing else of it was predicted; else it is left as it is, and
-    so is one that is gone.
+    A file that changed is read in its new version if it is one unit, and skipped otherwise. A missing file is skipped.
     """
     while True:
         found = discover()
-        seconds = sorted(
-            _quarantined_groups(output, run, plan.segments, found.store), key=lambda second: second.key.encode()
+        groups = sorted(
+            _quarantined_groups(output, run, plan.segments, found.store), key=lambda group: group.key.encode()
         )
-        shards = _retry_shards(_readable_groups(seconds, source, found), sizing)
+        shards = _retry_shards(_readable_groups(groups, source, found), sizing)
         files = tuple(put_plan_files(output, shards, plan))
         if not files:
             return plan
@@ -73,42 +71,35 @@ def freeze_retry_segment(
 
 
 def _quarantined_groups(output: Store, run: str, segments: Sequence[Segment], inputs: Store) -> Iterator[RetryGroup]:
-    """What is quarantined now: what committed parts say, but for what a later segment has planned again."""
+    """Yield what committed parts quarantined and no later segment planned again."""
     planned = set(_retried_pieces(output, segments))
-    for shard, row in _plan_rows(output, segments, _shards_with_quarantine(output, run)):
-        pieces, before = pieces_in_row(row), row["again"] or [()] * len(row["pieces"])
+    quarantined = {receipt.shard for receipt in committed_receipts(output, run) if receipt.quarantined}
+    for shard, row in _plan_rows(output, segments, quarantined):
+        pieces, origins = pieces_in_row(row), row["again"] or [()] * len(row["pieces"])
         units = read_footer(output, part_key(run, shard)).quarantined
-        for places, count in _group_by_file(units, pieces, inputs):
-            if (shard, pieces[places[0]].key) not in planned:
-                these = tuple(pieces[place] for place in places)
-                known = count if all(piece.units is not None for piece in these) else None
-                yield RetryGroup(pieces=these, origins=(shard, *before[places[0]]), quarantined=count, units=known)
+        for indices, count in _group_by_file(units, pieces, inputs):
+            if (shard, pieces[indices[0]].key) not in planned:
+                group = tuple(pieces[index] for index in indices)
+                known = count if all(piece.units is not None for piece in group) else None
+                yield RetryGroup(pieces=group, origins=(shard, *origins[indices[0]]), quarantined=count, units=known)
 
 
 def _group_by_file(
     units: Sequence[Quarantined], pieces: Sequence[Piece], inputs: Store
 ) -> Iterator[tuple[list[int], int]]:
-    """(places of the pieces, quarantined units that came from them), file by file. Units that have another's URI, as
-    rows of an earlier run do, may have come from any piece of the shard."""
+    """Yield (indices of the pieces, number of their quarantined units) for each file. Units with the URI of another
+    file, as rows of an earlier run have, may come from any piece of the shard."""
     uris = [inputs.uri_of(piece.key) for piece in pieces]
     counts = Counter(unit.uri for unit in units)
     if counts.keys() - set(uris):
         yield list(range(len(pieces))), len(units)
         return
     for uri, count in counts.items():
-        yield [place for place, one in enumerate(uris) if one == uri], count
-
-
-def _shards_with_quarantine(output: Store, run: str) -> set[int]:
-    """The committed shards that have quarantined units."""
-    there = committed_shards(output, run)
-    heard = recorded_receipts(output, run, there)
-    unheard = receipts_from_footers(output, run, there - heard.keys(), heal=False)
-    return {receipt.shard for receipt in [*heard.values(), *unheard] if receipt.quarantined}
+        yield [index for index, other in enumerate(uris) if other == uri], count
 
 
 def _plan_rows(output: Store, segments: Sequence[Segment], shards: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The plan rows of these shards."""
+    """Yield (shard, plan row) of these shards."""
     for file in (file for segment in segments for file in segment.files):
         wanted = sorted(shards & set(range(file.first_shard, file.first_shard + file.shards)))
         if wanted:
@@ -117,47 +108,46 @@ def _plan_rows(output: Store, segments: Sequence[Segment], shards: set[int]) -> 
 
 
 def _retried_pieces(output: Store, segments: Sequence[Segment]) -> Iterator[tuple[int, str]]:
-    """(shard, key) of what segments like this one have planned already."""
-    files: list[PlanFile] = [file for segment in segments if segment.is_retry for file in segment.files]
-    for file in files:
+    """Yield (shard, key) of what earlier retries planned."""
+    for file in (file for segment in segments if segment.is_retry for file in segment.files):
         for row in read_plan_file(output, file.name, file.sha256, ["pieces", "again"]).to_pylist():
             yield from ((origins[0], piece["key"]) for origins, piece in zip(row["again"], row["pieces"], strict=True))
 
 
-def _readable_groups(seconds: Iterable[RetryGroup], source: Source, found: Listing) -> Iterator[RetryGroup]:
-    """Those whose files are still there and as they were planned, or can be read as they are now."""
-    wanted = list(seconds)
-    keys = {second.key for second in wanted}
+def _readable_groups(groups: Iterable[RetryGroup], source: Source, found: Listing) -> Iterator[RetryGroup]:
+    """Yield the groups whose files exist as planned, or can be read in their new version."""
+    wanted = list(groups)
+    keys = {group.key for group in wanted}
     entries: dict[str, Entry] = {entry.key: entry for entry in found.entries if entry.key in keys}
-    for second in wanted:
-        entry = entries.get(second.key)
+    for group in wanted:
+        entry = entries.get(group.key)
         if entry is None:
             continue
-        if entry.version == second.pieces[0].version:
-            yield second
-        elif second.whole and (pieces := tuple(source.pieces(found.store, entry))):
-            yield replace(second, pieces=pieces, units=sum_if_known(piece.units for piece in pieces))
+        if entry.version == group.pieces[0].version:
+            yield group
+        elif group.is_whole_file and (pieces := tuple(source.pieces(found.store, entry))):
+            yield replace(group, pieces=pieces, units=sum_if_known(piece.units for piece in pieces))
 
 
-def _retry_shards(seconds: Iterable[RetryGroup], sizing: ShardSizing) -> Iterator[PlannedShard]:
-    """Their shards; the pieces of one file are not parted."""
-    group: list[RetryGroup] = []
+def _retry_shards(groups: Iterable[RetryGroup], sizing: ShardSizing) -> Iterator[PlannedShard]:
+    """Yield the shards of the groups; the pieces of a group stay together."""
+    shard: list[RetryGroup] = []
     units = size = 0
-    for second in seconds:
-        group.append(second)
-        units += sum(sizing.units_of(piece) for piece in second.pieces)
-        size += sum(sizing.bytes_of(piece) for piece in second.pieces)
+    for group in groups:
+        shard.append(group)
+        units += sum(sizing.units_of(piece) for piece in group.pieces)
+        size += sum(sizing.bytes_of(piece) for piece in group.pieces)
         if sizing.is_full(units, size):
-            yield _retry_shard(group)
-            group, units, size = [], 0, 0
-    if group:
-        yield _retry_shard(group)
+            yield _planned_shard(shard)
+            shard, units, size = [], 0, 0
+    if shard:
+        yield _planned_shard(shard)
 
 
-def _retry_shard(group: Sequence[RetryGroup]) -> PlannedShard:
+def _planned_shard(groups: Sequence[RetryGroup]) -> PlannedShard:
     return PlannedShard(
-        pieces=tuple(piece for second in group for piece in second.pieces),
-        origins=tuple(second.origins for second in group for _ in second.pieces),
-        replaces=sum(second.quarantined for second in group),
-        known=sum_if_known(second.units for second in group),
+        pieces=tuple(piece for group in groups for piece in group.pieces),
+        origins=tuple(group.origins for group in groups for _ in group.pieces),
+        replaces=sum(group.quarantined for group in groups),
+        known=sum_if_known(group.units for group in groups),
     )

@@ -1,4 +1,4 @@
-"""A limit on the units of a plan: the input that it cuts, and what a later plan takes of the rest."""
+"""The limit on the units of a plan: it may cut an input, and a later plan continues with the rest of it."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from pipeline.storage import Store
 
 @dataclass(frozen=True, kw_only=True)
 class PartlyPlanned:
-    """An input that a limit may have cut: its version, and how many of its units are planned, the first ones."""
+    """An input that a limit may have cut: its version, and how many of its first units are planned."""
 
     version: str
     units: int
 
 
 def partly_planned(output: Store, segments: Iterable[Segment]) -> dict[str, PartlyPlanned]:
-    """By key, the inputs that were the last of a segment with a limit, and of which no later one planned the rest."""
+    """Return, by key, the inputs that ended a limited segment and whose rest no later segment planned."""
     found: dict[str, PartlyPlanned] = {}
     for segment in (segment for segment in segments if not segment.is_retry):
         last = last_piece(output, segment)
@@ -32,9 +32,9 @@ def partly_planned(output: Store, segments: Iterable[Segment]) -> dict[str, Part
             before = found.pop(key, None)
             if key in cut:
                 units = sum(piece.units or piece.about or 0 for piece in some)
-                goes_on = before is not None and some[0].skip is not None
+                continues = before is not None and some[0].skip is not None
                 found[key] = PartlyPlanned(
-                    version=last.version, units=units + (before.units if before and goes_on else 0)
+                    version=last.version, units=units + (before.units if before and continues else 0)
                 )
     return found
 
@@ -42,7 +42,7 @@ def partly_planned(output: Store, segments: Iterable[Segment]) -> dict[str, Part
 def skip_planned_units(
     pieces: Iterable[Piece], partly_planned: Mapping[str, PartlyPlanned], source: Source, store: Store
 ) -> Iterator[Piece]:
-    """The pieces without the units that are planned already; of inputs that were not begun all of them."""
+    """Yield the pieces without the units that are planned already."""
     left: dict[str, int | None] = {}
     for piece in pieces:
         planned = partly_planned.get(piece.key)
@@ -58,30 +58,30 @@ def skip_planned_units(
             yield _skip_units(piece, skip)
 
 
-def limit_units(pieces: Iterable[Piece], left: int | None, source: Source, store: Store) -> Iterator[Piece]:
-    """The pieces of the first `left` units, at least 1, or all where it is None. What it cuts is counted by opening."""
-    if left is None:
+def limit_units(pieces: Iterable[Piece], remaining: int | None, source: Source, store: Store) -> Iterator[Piece]:
+    """Yield the pieces of the first `remaining` units (at least 1, None: all); open those with unknown units."""
+    if remaining is None:
         yield from pieces
         return
     for piece in pieces:
         if piece.units is None:
-            count = count_units(source, store, piece, left)
-            yield replace(piece, about=count, most=left)
+            count = count_units(source, store, piece, remaining)
+            yield replace(piece, about=count, most=remaining)
         else:
-            count = min(piece.units, left)
+            count = min(piece.units, remaining)
             yield replace(piece, units=count, most=count)
-        left -= count
-        if left <= 0:
+        remaining -= count
+        if remaining <= 0:
             return
 
 
 def count_units(source: Source, store: Store, piece: Piece, most: int) -> int:
-    """How many units a piece gives, counted up to `most`."""
+    """Count the units of a piece by opening it, up to `most`."""
     skip = piece.skip or 0
     return sum(1 for _ in islice(source.units(store, piece), skip, skip + most))
 
 
 def _skip_units(piece: Piece, skip: int) -> Piece:
-    """The piece without its first units."""
+    """Return the piece without its first `skip` units."""
     known = {name: getattr(piece, name) for name in ("units", "about")}
     return replace(piece, skip=skip, **{name: max(1, n - skip) for name, n in known.items() if n is not None})

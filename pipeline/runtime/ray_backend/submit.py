@@ -1,4 +1,4 @@
-"""A job file handed to a running cluster: checked here, run there, its log and its exit code brought back."""
+"""Submission of a job file to a Ray cluster: check it here, run it there, return its log and exit code."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from pipeline.storage import check_uri, redact
 from pipeline.storage.uris import split_scheme
 
 ENTRYPOINT = "python -m jobs.run --job job.yaml"
-RECONNECT_SECONDS = 60.0  # seconds in which a dashboard that stopped answering is asked again
+RECONNECT_SECONDS = 60.0  # during which a dashboard that stopped answering is retried
 POLL_SECONDS = 1.0
-_ADDRESS = "RAY_API_SERVER_ADDRESS"  # before any argument, and before RAY_ADDRESS, which is before it too
-_VERBOSE_LOGGERS = (  # of uploads and of the end of each connection
+_ADDRESS = "RAY_API_SERVER_ADDRESS"  # overrides RAY_ADDRESS, which overrides the argument
+_VERBOSE_LOGGERS = (  # log each upload and each closed connection
     "ray._private.runtime_env.packaging",
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
@@ -37,35 +37,35 @@ _ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 @dataclass(frozen=True, kw_only=True)
 class SubmittedJob:
-    """A job that a cluster has taken. `address`: of its dashboard, `http://HEAD:8265`."""
+    """A submitted job. `address`: URL of the cluster's dashboard, `http://HEAD:8265`."""
 
     id: str
     address: str
 
     @property
     def logs_command(self) -> str:
-        """The command that shows its log."""
+        """The command that shows the job's log."""
         return f"ray job logs {self.id} --follow --address {self.address}"
 
     @property
     def stop_command(self) -> str:
-        """The command that ends it."""
+        """The command that stops the job."""
         return f"ray job stop {self.id} --address {self.address}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class JobResult:
-    """How a job ended. `code`: that of the run, 0 to 3; 1 where it was stopped or killed, or never began."""
+    """Result of a job. `code`: exit code of the run, 0 to 3; 1 if the job was stopped or killed, or did not start."""
 
     code: int
-    message: str  # Ray's own words, of a run that could not say why it ended; else empty
+    message: str  # from Ray, if the run ended without an exit code of its own; else empty
 
 
 def submit(job: str, address: str, submission_id: str | None = None) -> SubmittedJob:
-    """Hand a job file, by path or URI, to the cluster whose dashboard is at `address`.
+    """Submit a job file, by path or URI, to the cluster whose dashboard is at `address`.
 
-    Only the file travels: the project is installed there, and credentials are the cluster's own. UsageError or
-    AccessError where the file, the address or the id is wrong, or where the cluster does not take the job.
+    Only the file is sent: the project is installed on the cluster, which has its own credentials. Raises UsageError or
+    AccessError if the file, the address or the id is wrong, or if the cluster rejects the job.
     """
     text = read_bytes(job)
     options = parse_job(job, text)
@@ -74,7 +74,7 @@ def submit(job: str, address: str, submission_id: str | None = None) -> Submitte
     if not _ID.fullmatch(name):
         raise UsageError(f"submission_id ({name}) must be up to 128 letters, digits, dots, dashes and underscores")
     client = _client(address)
-    with tempfile.TemporaryDirectory(prefix="perceiver-job-") as folder, _usage_errors(f"{address} took no job"):
+    with tempfile.TemporaryDirectory(prefix="perceiver-job-") as folder, _usage_errors(f"{address} rejected the job"):
         (Path(folder) / "job.yaml").write_bytes(text)
         environment = {"working_dir": folder, "env_vars": OPENMP_ENVIRONMENT}
         client.submit_job(entrypoint=ENTRYPOINT, submission_id=name, runtime_env=environment)
@@ -82,50 +82,49 @@ def submit(job: str, address: str, submission_id: str | None = None) -> Submitte
 
 
 def follow(job: SubmittedJob, write: Callable[[str], object]) -> JobResult:
-    """Wait for the end of a job; `write` is called with its log, piece by piece, as it grows.
+    """Wait for the end of a job; call `write` with each new piece of its log.
 
-    UsageError where its dashboard no longer answers: the job itself may well go on.
+    Raises UsageError if the dashboard stops answering; the job itself may still be running.
     """
     client, log = _client(job.address), JobLog(write=write)
-    since = time.monotonic()
+    last_answer = time.monotonic()
     while True:
         printed = log.printed
         try:
             asyncio.run(log.tail(client, job.id))
-            known = client.get_job_info(job.id)
-        except BrokenPipeError:  # nobody reads what is said
+            info = client.get_job_info(job.id)
+        except BrokenPipeError:  # the reader of the log is gone
             raise
         except Exception as error:
-            since = time.monotonic() if log.printed > printed else since
-            if time.monotonic() - since > RECONNECT_SECONDS:
+            last_answer = time.monotonic() if log.printed > printed else last_answer
+            if time.monotonic() - last_answer > RECONNECT_SECONDS:
                 raise UsageError(f"{job.address} no longer answers: {reason(error)}") from error
         else:
-            since = time.monotonic()
-            if known.status.is_terminal():
-                return _result(known)
+            last_answer = time.monotonic()
+            if info.status.is_terminal():
+                return _result(info)
         time.sleep(POLL_SECONDS)
 
 
 def _check_locations(job: str, options: RunOptions) -> None:
-    """What can be known here: the task, and that places mean the same on every machine."""
+    """Raise UsageError if the task is unknown or a location is relative to a folder of this machine."""
     try:
         require_task(options.task)
     except UsageError as error:
         raise UsageError(f"{redact(job)}: {error}") from None
-    places = {name: getattr(options, name) for name in ("input", "output", "checkpoint", "from_latents")}
-    for name, place in places.items():
-        if place:
-            check_uri(place)
-            local = split_scheme(place)[0] is None and not place.startswith(("/", "~"))
-            if local and (name != "checkpoint" or place.startswith(".") or Path(place).exists()):
+    for name in ("input", "output", "checkpoint", "from_latents"):
+        if location := getattr(options, name):
+            check_uri(location)
+            local = split_scheme(location)[0] is None and not location.startswith(("/", "~"))
+            if local and (name != "checkpoint" or location.startswith(".") or Path(location).exists()):
                 raise UsageError(
-                    f"{redact(job)}: {name} ({place}) is relative to a folder of this machine, and the job runs on "
+                    f"{redact(job)}: {name} ({location}) is relative to a folder of this machine, and the job runs on "
                     "another: give a URI, or an absolute path that every node of the cluster has"
                 )
 
 
 def _client(address: str) -> Any:
-    """Ray's client of the dashboard at this address, and at no other; connected."""
+    """Connect Ray's client to the dashboard at this address."""
     if split_scheme(address)[0] not in ("http", "https"):
         raise UsageError(f"address ({redact(address)}) is not that of a dashboard, as in http://HEAD:8265")
     check_uri(address)
@@ -140,7 +139,7 @@ def _client(address: str) -> Any:
 
 @contextmanager
 def _dashboard_address(address: str) -> Iterator[None]:
-    """For the time of the block Ray's variable names this address: else another one could go before it."""
+    """Set Ray's environment variable to this address in the block, because another value would override it."""
     before = os.environ.get(_ADDRESS)
     os.environ[_ADDRESS] = address
     try:
@@ -153,23 +152,23 @@ def _dashboard_address(address: str) -> Iterator[None]:
 
 @contextmanager
 def _usage_errors(what: str) -> Iterator[None]:
-    """UsageError for whatever Ray and its HTTP client raise: they share no class."""
+    """Raise UsageError for all errors of Ray and its HTTP client, which have no common class."""
     try:
         yield
     except Exception as error:
-        said = str(error).rstrip(".\n ")  # of a trace that the cluster sends, the last line with words
-        raise UsageError(f"{what}: {reason(RuntimeError(said))}") from error
+        trace = str(error).rstrip(".\n ")  # so that its last line is not empty
+        raise UsageError(f"{what}: {reason(RuntimeError(trace))}") from error
 
 
 @dataclass(kw_only=True)
 class JobLog:
-    """What a job prints. Each connection tells it from its beginning; each piece is said once."""
+    """Log of a job. Each connection sends it from its beginning; each piece is written once."""
 
     write: Callable[[str], object]
     printed: int = 0  # characters
 
     async def tail(self, client: Any, job: str) -> None:
-        """Say what is new, until the job ends or the connection does."""
+        """Write new pieces until the job or the connection ends."""
         at = 0
         async for piece in client.tail_job_logs(job):
             new = piece[max(0, self.printed - at) :]
@@ -179,8 +178,8 @@ class JobLog:
                 self.printed = at
 
 
-def _result(known: Any) -> JobResult:
-    if known.status != "STOPPED" and known.driver_exit_code in (0, 1, 2, 3):
-        return JobResult(code=known.driver_exit_code, message="")
-    code = 0 if known.status == "SUCCEEDED" else 1
-    return JobResult(code=code, message=reason(RuntimeError(f"{known.status.value.lower()}: {known.message}")))
+def _result(info: Any) -> JobResult:
+    if info.status != "STOPPED" and info.driver_exit_code in (0, 1, 2, 3):
+        return JobResult(code=info.driver_exit_code, message="")
+    code = 0 if info.status == "SUCCEEDED" else 1
+    return JobResult(code=code, message=reason(RuntimeError(f"{info.status.value.lower()}: {info.message}")))

@@ -1,1 +1,1 @@
-"""What a run records in OUTPUT besides predictions."""
+"""Records of a run in OUTPUT: run.json, receipts, crash counts, manifest, committed parts."""

@@ -1,8 +1,7 @@
-"""What is done already: the parts that OUTPUT lists, and what is known of each."""
+"""Committed shards: the parts that OUTPUT lists, and the receipt of each."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -13,61 +12,68 @@ from pipeline.sinks.parts import parse_part_key, part_key, put_quarantine, read_
 from pipeline.storage import Store
 
 PREDICTIONS = "predictions/"
-NAMED = 3  # parts of another run that an error names
+NAMED = 3  # parts of another run in an error message
 THREADS = 16
 
 
 class ListedParts(NamedTuple):
-    """What lies in predictions/: the shards of a run that have a part, and the keys of parts of other runs, which a
-    glob would show among them."""
+    """Parts in predictions/: the shards of a run that have one, and the keys of parts of other runs, which a reader of
+    predictions/*.parquet would read as well."""
 
     shards: set[int]
     foreign: list[str]
 
 
 def list_parts(output: Store, run: str) -> ListedParts:
-    """A fresh listing."""
-    there = ListedParts(set(), [])
+    """List the parts in predictions/ afresh."""
+    parts = ListedParts(set(), [])
     for key in output.keys(PREDICTIONS):
         part = parse_part_key(key)
         if part is not None and part[0] == run:
-            there.shards.add(part[1])
+            parts.shards.add(part[1])
         elif part is not None:
-            there.foreign.append(key)
-    return there
+            parts.foreign.append(key)
+    return parts
 
 
 def committed_shards(output: Store, run: str) -> set[int]:
-    """The shards of this run that have a part; a fresh listing."""
+    """Return the shards of this run that have a part, by a fresh listing."""
     return list_parts(output, run).shards
 
 
 def foreign_parts_message(output: Store, foreign: list[str]) -> str:
-    """What a person is told of such parts."""
+    """Return the error message about parts of other runs."""
     names = ", ".join(foreign[:NAMED]) + (", …" if len(foreign) > NAMED else "")
     count = "a part" if len(foreign) == 1 else f"{len(foreign):,} parts"
     return f"{output.uri_of(PREDICTIONS)} holds {count} of another run ({names}): delete them, or use another OUTPUT"
 
 
 def recorded_receipts(output: Store, run: str, shards: set[int]) -> dict[int, Receipt]:
-    """The receipts of these shards of a run that its drivers have flushed."""
+    """Return the receipts of these shards that drivers of the run have stored, by shard."""
     return {shard: receipt for shard, receipt in read_receipts(output, run).items() if shard in shards}
 
 
+def committed_receipts(output: Store, run: str) -> list[Receipt]:
+    """Return the receipts of all committed shards of a run; write nothing."""
+    shards = committed_shards(output, run)
+    recorded = recorded_receipts(output, run, shards)
+    return [*recorded.values(), *receipts_from_footers(output, run, shards - recorded.keys(), heal=False)]
+
+
 def receipts_from_footers(output: Store, run: str, shards: Iterable[int], *, heal: bool = True) -> list[Receipt]:
-    """Receipts of parts that no driver wrote down, from their footers.
+    """Read the receipts of these shards from the footers of their parts.
 
-    `heal`: put the quarantine part that a killed write task may have left out.
+    heal: write the quarantine parts that killed write tasks did not write.
     """
+
+    def receipt_of_shard(shard: int) -> Receipt:
+        key = part_key(run, shard)
+        footer = read_footer(output, key)
+        reached("resume.footer-read")
+        if heal:
+            put_quarantine(output, footer)
+            reached("resume.healed")
+        return receipt_of(footer, size=output.size(key))
+
     with ThreadPoolExecutor(THREADS) as pool:
-        return list(pool.map(functools.partial(_receipt_from_footer, output, run, heal=heal), sorted(shards)))
-
-
-def _receipt_from_footer(output: Store, run: str, shard: int, *, heal: bool) -> Receipt:
-    key = part_key(run, shard)
-    footer = read_footer(output, key)
-    reached("resume.footer-read")
-    if heal:
-        put_quarantine(output, footer)
-        reached("resume.healed")
-    return receipt_of(footer, size=output.size(key))
+        return list(pool.map(receipt_of_shard, sorted(shards)))

@@ -1,4 +1,4 @@
-"""Shards that passes lost: how often each has cost its process its life, kept in OUTPUT so that a resume knows."""
+"""Crash counts of shards, stored in OUTPUT so that a resumed run starts with them."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ ATTEMPTS = "_run/attempts/"
 
 
 def read_crash_counts(output: Store, run: str) -> Counter[int]:
-    """How many passes of all drivers of this run lost each shard."""
-    lost: Counter[int] = Counter()
+    """Return in how many passes, of all drivers of this run, each shard crashed its worker."""
+    crashes: Counter[int] = Counter()
     for key in output.keys(ATTEMPTS):
-        noted = json.loads(output.read(key))
-        if noted["run"] == run:
-            lost.update(noted["lost"])
-    return lost
+        record = json.loads(output.read(key))
+        if record["run"] == run:
+            crashes.update(record["lost"])
+    return crashes
 
 
 def record_crashes(output: Store, run: str, shards: Iterable[int]) -> None:
-    """Write down that a pass ended and these shards did not come out of it, as their processes died."""
-    noted = {"run": run, "lost": sorted(shards)}
+    """Store the shards that crashed their worker in one pass."""
+    record = {"run": run, "lost": sorted(shards)}
     reached("attempts.before")
-    output.put_if_absent(f"{ATTEMPTS}{uuid.uuid4().hex}.json", json.dumps(noted).encode())
+    output.put_if_absent(f"{ATTEMPTS}{uuid.uuid4().hex}.json", json.dumps(record).encode())
     reached("attempts.put")

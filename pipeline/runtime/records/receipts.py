@@ -1,4 +1,4 @@
-"""Receipts: what a driver has heard of committed shards, kept in OUTPUT for status, reports and the next resume."""
+"""Receipts of committed shards, stored in OUTPUT for status, reports and the next resume."""
 
 from __future__ import annotations
 
@@ -63,12 +63,12 @@ class Receipt:
 
     @property
     def units(self) -> int:
-        """Units that it adds to those of the run: none, where it is in place of as many."""
+        """Units that the shard adds to the run: a retry of quarantined units replaces as many."""
         return self.rows + self.quarantined - self.replaced
 
 
 def receipt_of(footer: Footer, *, size: int, seconds_write: float = 0.0) -> Receipt:
-    """The receipt of a part with this footer and of `size` bytes."""
+    """Return the receipt of a part with this footer and of `size` bytes."""
     return Receipt(
         run=footer.run,
         shard=footer.shard,
@@ -84,36 +84,36 @@ def receipt_of(footer: Footer, *, size: int, seconds_write: float = 0.0) -> Rece
 
 
 def receipts_table(receipts: Iterable[Receipt]) -> pa.Table:
-    """The receipts as a table with the columns of SCHEMA."""
+    """Return the receipts as a table with the columns of SCHEMA; `received_at` is stored as `heard`."""
     rows = [asdict(receipt) for receipt in receipts]
     return pa.Table.from_pylist([{**row, "heard": row["received_at"]} for row in rows], SCHEMA)
 
 
 def receipt_in_row(row: dict[str, Any]) -> Receipt:
-    """The receipt in one row of a `receipts_table`."""
+    """Return the receipt in one row of a `receipts_table`."""
     return Receipt(received_at=row["heard"], **{name: value for name, value in row.items() if name != "heard"})
 
 
 def read_receipts(output: Store, run: str) -> dict[int, Receipt]:
-    """The last receipt of each shard of a run, by shard; a fresh listing.
+    """Return the latest receipt of each shard of a run, by a fresh listing.
 
-    A driver that outlived its OUTPUT may have left receipts of another run there.
+    Receipts of other runs, which a driver may write after its OUTPUT was deleted and used again, are skipped.
     """
-    heard: dict[int, Receipt] = {}
+    latest: dict[int, Receipt] = {}
     for key in output.keys(RECEIPTS):
         for row in pq.ParquetFile(io.BytesIO(output.read(key))).read(columns=SCHEMA.names).to_pylist():
             receipt = receipt_in_row(row)
-            known = heard.get(receipt.shard)
+            known = latest.get(receipt.shard)
             if receipt.run == run and (known is None or known.received_at < receipt.received_at):
-                heard[receipt.shard] = receipt
-    return heard
+                latest[receipt.shard] = receipt
+    return latest
 
 
 @dataclass(kw_only=True)
 class Ledger:
-    """Receipts of one run as they come in, flushed to OUTPUT every now and then, each flush under a name of its own.
+    """Receipts of one run, flushed to OUTPUT every FLUSH_SECONDS, each flush as a new file.
 
-    A receipt that a killed driver did not flush is made again from the part's footer.
+    A receipt that a killed driver did not flush is read again from the part's footer.
     """
 
     output: Store
@@ -123,15 +123,15 @@ class Ledger:
     _flushed: float = field(default_factory=time.monotonic)
 
     def add(self, receipt: Receipt, *, scheduled: bool) -> None:
-        """Hear of a shard: one that this driver scheduled, or one that it found committed."""
-        heard = replace(receipt, received_at=time.time(), driver=self.driver if scheduled else "")
-        self.by_shard[heard.shard] = heard
-        self._unflushed.append(heard)
+        """Add a shard that this driver scheduled, or one that it found committed."""
+        receipt = replace(receipt, received_at=time.time(), driver=self.driver if scheduled else "")
+        self.by_shard[receipt.shard] = receipt
+        self._unflushed.append(receipt)
         if time.monotonic() - self._flushed > FLUSH_SECONDS:
             self.flush()
 
     def flush(self) -> None:
-        """Write down what was heard since the last time. OutputLost where OUTPUT is no longer that run's."""
+        """Store the receipts added since the last flush. Raises OutputLost if OUTPUT now belongs to another run."""
         self._flushed = time.monotonic()
         if not self._unflushed:
             return

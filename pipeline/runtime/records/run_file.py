@@ -1,4 +1,4 @@
-"""run.json: the run's name, and what it must not be mixed with."""
+"""run.json: the run's name, and the fingerprint that later runs must match."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SOFTWARE = ("perceiver-pipeline", "ray", "torch", "transformers", "numpy", "pyar
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What run.json says. `fingerprint` and `input` are compared; the rest is recorded."""
+    """Content of run.json. `fingerprint` and `input` are compared with later runs; `record` is for information."""
 
     run: str
     input: str
@@ -43,10 +43,18 @@ class Run:
 
 
 def new_run(
-    options: RunOptions, *, input_uri: str, head: Head, digest: str, dtype: str, asked: Mapping[str, Any] | None = None
+    options: RunOptions,
+    *,
+    input_uri: str,
+    head: Head,
+    digest: str,
+    dtype: str,
+    source_options: Mapping[str, Any] | None = None,
 ) -> Run:
-    """A run of these options, with a random name: 8 hex digits that every part carries. `asked`: what beside the head's
-    own options changes the rows."""
+    """Return a run of these options with a random name of 8 hex digits, which every part carries.
+
+    source_options: options other than the head's that change the rows.
+    """
     return Run(
         run=secrets.token_hex(4),
         input=input_uri,
@@ -54,8 +62,8 @@ def new_run(
             "head": head.task,
             "checkpoint": digest,
             "dtype": dtype,
-            **(asked or {}),
-            "options": json.loads(json.dumps(head.fingerprint_options)),  # as it will read back, tuples as lists
+            **(source_options or {}),
+            "options": json.loads(json.dumps(head.fingerprint_options)),  # as JSON reads it back, with tuples as lists
         },
         record={
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -67,7 +75,7 @@ def new_run(
 
 
 def claim_output(output: Store, wanted: Run) -> Run:
-    """Put run.json if it is absent, else adopt the one that is there; UsageError where that one is another run's."""
+    """Write run.json, or return the one that exists; UsageError if that one does not match `wanted`."""
     reached("run.before")
     created = output.put_if_absent(RUN_FILE, wanted.to_json())
     reached("run.claimed")
@@ -76,19 +84,19 @@ def claim_output(output: Store, wanted: Run) -> Run:
     found = Run.from_json(output.read(RUN_FILE))
     if found.input != wanted.input:
         raise UsageError(
-            f"{output.uri} holds the predictions of INPUT {found.input}, this run's INPUT is {wanted.input}: "
-            "an OUTPUT belongs to one INPUT, give this run another OUTPUT"
+            f"{output.uri} contains predictions of INPUT {found.input}, this run's INPUT is {wanted.input}: "
+            "an OUTPUT belongs to one INPUT; give this run another OUTPUT"
         )
     if differing := list(_differences("", found.fingerprint, wanted.fingerprint)):
         raise UsageError(
-            f"{output.uri} holds predictions that this run would not make: {'; '.join(differing)}. "
-            "Run with what it was made with, or give this run another OUTPUT"
+            f"{output.uri} contains predictions of a run with other settings: {'; '.join(differing)}. "
+            "Use the same settings, or give this run another OUTPUT"
         )
     return found
 
 
 def read_run(output: Store) -> Run:
-    """The run of an OUTPUT; UsageError where there is none."""
+    """Read the run of an OUTPUT; UsageError if there is none."""
     try:
         return Run.from_json(output.read(RUN_FILE))
     except Missing as error:
@@ -96,7 +104,7 @@ def read_run(output: Store) -> Run:
 
 
 def _differences(path: str, found: Any, wanted: Any) -> Iterator[str]:
-    """One line for each leaf that differs, with both values."""
+    """Yield one line for each value that differs, with both values."""
     if isinstance(found, dict) and isinstance(wanted, dict):
         for key in sorted(found.keys() | wanted.keys()):
             yield from _differences(f"{path}.{key}" if path else key, found.get(key), wanted.get(key))
@@ -109,5 +117,5 @@ def _versions() -> Iterator[tuple[str, str]]:
     for name in SOFTWARE:
         try:
             yield name, importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # run from a checkout that was never installed
+        except importlib.metadata.PackageNotFoundError:  # run from a checkout that is not installed
             yield name, "unknown"
