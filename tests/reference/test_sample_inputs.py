@@ -1,4 +1,4 @@
-"""Sample units look like the real ones, and checkpoints of random weights like published ones."""
+"""Sample inputs resemble real ones, and random checkpoints have the format of published ones."""
 
 import json
 
@@ -23,7 +23,7 @@ from pipeline.reference.sample_inputs import CLS, MASK, SEP, masked_positions, s
 
 
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
-def test_a_seed_decides_the_units(model_class):
+def test_seed_determines_the_units(model_class):
     first, again, other = (sample_inputs(small(model_class), model_class, 2, seed) for seed in (0, 0, 1))
     if not isinstance(first, dict):
         first, again, other = {"x": first}, {"x": again}, {"x": other}
@@ -31,7 +31,7 @@ def test_a_seed_decides_the_units(model_class):
     assert not all(torch.equal(first[name], other[name]) for name in first)
 
 
-def test_text_is_spelled_and_padded():
+def test_text_has_special_tokens_and_padding():
     ids = sample_inputs(small(SEQUENCE), SEQUENCE, batch=3, padded=True)
     lengths = sample_mask(ids).sum(dim=1)
     assert lengths[0] == ids.shape[1] > lengths[1] > lengths[2]
@@ -50,7 +50,7 @@ def test_fifteen_percent_of_a_full_text_are_masked():
         masked_positions(ids)
 
 
-def test_the_second_frame_is_the_first_one_moved():
+def test_second_frame_is_the_first_one_moved():
     patches = sample_inputs(small(FLOW), FLOW)
     centre = patches[0, :, 12:15]  # kernel row 1, kernel column 1, three colours
     assert torch.equal(centre[0, :, :-2, :-3], centre[1, :, 2:, 3:])
@@ -60,7 +60,7 @@ def test_the_second_frame_is_the_first_one_moved():
     assert (left[:, :, 0] == 0).all()
 
 
-def test_a_clip_has_its_ranges():
+def test_clip_values_are_in_range():
     clip = sample_inputs(small(MULTIMODAL), MULTIMODAL, batch=2)
     assert {name: tuple(x.shape) for name, x in clip.items()} == {
         "audio": (2, 64, 1),
@@ -72,7 +72,7 @@ def test_a_clip_has_its_ranges():
     assert not clip["label"].any()
 
 
-def test_no_norm_bias_or_statistic_is_neutral():
+def test_every_norm_bias_and_statistic_has_an_effect():
     model = build_model(CONV, small(CONV), seed=0)
     for module in model.modules():
         if isinstance(module, nn.LayerNorm | nn.BatchNorm2d):
@@ -83,7 +83,7 @@ def test_no_norm_bias_or_statistic_is_neutral():
             assert (module.running_var > 0).all()
 
 
-def test_a_checkpoint_has_the_published_image_processor(tmp_path):
+def test_checkpoint_has_the_published_image_processor(tmp_path):
     published = SHAPES["vision-perceiver-fourier"].config()
     config = small(FOURIER, image_size=published.image_size)
     folder = make_checkpoint(FOURIER, config, tmp_path / "ours")

@@ -1,4 +1,4 @@
-"""Media as files: opened again by PyAV and Pillow, they hold what was written."""
+"""Encoded media files hold the original values when PyAV and Pillow decode them."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ ASTRONAUT = np.asarray(Image.fromarray(skimage.data.astronaut()).resize((256, 24
 
 
 def moving(frames: int, height: int, width: int) -> np.ndarray:
-    """A photograph that drifts by two pixels a frame: uint8 [F, H, W, 3]."""
+    """Return frames that drift over a photo by two pixels per frame: uint8 [F, H, W, 3]."""
     size = (width + 2 * frames, height + 2 * frames)
-    picture = np.asarray(Image.fromarray(skimage.data.astronaut()).resize(size))
-    return np.stack([picture[2 * at : 2 * at + height, 2 * at : 2 * at + width] for at in range(frames)])
+    image = np.asarray(Image.fromarray(skimage.data.astronaut()).resize(size))
+    return np.stack([image[2 * at : 2 * at + height, 2 * at : 2 * at + width] for at in range(frames)])
 
 
 def opened(data: bytes) -> tuple[np.ndarray, list[float], av.VideoStream]:
-    """Frames, their seconds, and the stream of a video."""
+    """Decode a video into its frames, their times in seconds, and its stream."""
     with av.open(io.BytesIO(data)) as container:
         stream = container.streams.video[0]
         frames = list(container.decode(stream))
         return np.stack([frame.to_ndarray(format="rgb24") for frame in frames]), [f.time or 0.0 for f in frames], stream
 
 
-def test_a_video_has_its_frames_at_25_a_second() -> None:
+def test_video_has_25_frames_per_second() -> None:
     frames = moving(16, 224, 224)
     found, seconds, stream = opened(encode_mp4(frames))
     assert (stream.codec_context.name, stream.frames, stream.average_rate) == ("h264", 16, 25)
@@ -42,19 +42,19 @@ def test_a_video_has_its_frames_at_25_a_second() -> None:
     assert found.shape == frames.shape
     np.testing.assert_allclose(seconds, np.arange(16) / 25, atol=1e-4)
     error = np.abs(found.astype(float) - frames)
-    assert error.mean() < 4  # of 255; the colours' half resolution is most of it
+    assert error.mean() < 4  # of 255; the colors' half resolution is most of it
     assert np.abs(found.astype(float) - frames[::-1]).mean() > 3 * error.mean()  # the order is seen at this tolerance
 
 
-def test_a_video_has_the_rate_that_is_asked_for() -> None:
+def test_video_has_the_requested_rate() -> None:
     _, seconds, stream = opened(encode_mp4(moving(5, 16, 16), fps=10))
     assert stream.average_rate == 10
     np.testing.assert_allclose(seconds, np.arange(5) / 10, atol=1e-4)
 
 
-@pytest.mark.parametrize("colour", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 120, 40)])
-def test_flat_colours_stay(colour: tuple[int, int, int]) -> None:
-    frames = np.full((3, 32, 32, 3), colour, np.uint8)
+@pytest.mark.parametrize("color", [(255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0), (200, 120, 40)])
+def test_flat_colors_are_preserved(color: tuple[int, int, int]) -> None:
+    frames = np.full((3, 32, 32, 3), color, np.uint8)
     found, _, stream = opened(encode_mp4(frames))
     assert np.abs(found.astype(int) - frames).max() <= 4
     assert stream.codec_context.colorspace == 5  # ITU-R BT.601, as readers without the tag assume
@@ -63,21 +63,21 @@ def test_flat_colours_stay(colour: tuple[int, int, int]) -> None:
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 2), (2, 2), (3, 5), (7, 224), (224, 7), (2, 640), (64, 48)])
 @pytest.mark.parametrize("count", [1, 2, 16])
-def test_a_video_of_any_size_opens(size: tuple[int, int], count: int) -> None:
+def test_video_of_any_size_can_be_decoded(size: tuple[int, int], count: int) -> None:
     frames = np.repeat(moving(1, *size), count, axis=0)
     found, _, stream = opened(encode_mp4(frames))
     assert found.shape == (count, *size, 3)
     assert (stream.frames, stream.average_rate) == (count, 25)
-    grey = [0.299, 0.587, 0.114]  # colours have half the resolution: the tiniest pictures keep no more than this
+    grey = [0.299, 0.587, 0.114]  # colors have half the resolution: the tiniest pictures keep no more than this
     assert np.abs(found @ grey - frames @ grey).mean() < 6
 
 
-def test_the_index_stands_before_the_frames() -> None:
+def test_index_precedes_the_frames() -> None:
     data = encode_mp4(moving(16, 64, 64))
     assert 0 < data.index(b"moov") < data.index(b"mdat")
 
 
-def test_frames_need_not_lie_side_by_side_in_memory() -> None:
+def test_frames_need_not_be_contiguous() -> None:
     frames = moving(4, 32, 48)
     strided = np.ascontiguousarray(frames.transpose(0, 3, 2, 1)).transpose(0, 3, 2, 1)
     assert not strided.flags.c_contiguous
@@ -97,14 +97,14 @@ for data in (encode_mp4(frames), encode_wav(samples), encode_png(frames[0])):
 """
 
 
-def test_the_same_values_give_the_same_bytes_in_every_process() -> None:
+def test_same_values_give_the_same_bytes_in_every_process() -> None:
     runs = [subprocess.check_output([sys.executable, "-c", _DIGESTS], text=True) for _ in range(2)]
     assert runs[0] == runs[1]
     assert len(set(runs[0].split())) == 3
     assert b"Lavf" not in encode_mp4(moving(1, 8, 8))  # nor does the container say which release wrote it
 
 
-def test_sound_has_its_samples_at_48_kilohertz() -> None:
+def test_audio_has_48000_samples_per_second() -> None:
     seconds = np.arange(30_720) / 48_000
     samples = np.sin(2 * np.pi * 440 * seconds).astype(np.float32)
     samples[:4] = [1, -1, 0, 1 / 32768]
@@ -118,7 +118,7 @@ def test_sound_has_its_samples_at_48_kilohertz() -> None:
     assert found[2:4].tolist() == [0, 1]
 
 
-def test_sound_beyond_the_range_is_cut_off_and_does_not_wrap() -> None:
+def test_audio_out_of_range_is_clipped() -> None:
     data = encode_wav(np.array([-3, -1.0001, 1.0001, 3], np.float32), rate=8000)
     with av.open(io.BytesIO(data)) as container:
         assert container.streams.audio[0].rate == 8000
@@ -126,14 +126,14 @@ def test_sound_beyond_the_range_is_cut_off_and_does_not_wrap() -> None:
     assert found.tolist() == [-32768, -32768, 32767, 32767]
 
 
-@pytest.mark.parametrize("picture", [ASTRONAUT, ASTRONAUT[:1, :1], ASTRONAUT[:7, :13]])
-def test_a_picture_is_kept_exactly(picture: np.ndarray) -> None:
-    with Image.open(io.BytesIO(encode_png(picture))) as found:
+@pytest.mark.parametrize("image", [ASTRONAUT, ASTRONAUT[:1, :1], ASTRONAUT[:7, :13]])
+def test_image_is_lossless(image: np.ndarray) -> None:
+    with Image.open(io.BytesIO(encode_png(image))) as found:
         assert (found.format, found.mode) == ("PNG", "RGB")
-        np.testing.assert_array_equal(np.asarray(found), picture)
+        np.testing.assert_array_equal(np.asarray(found), image)
 
 
-def test_every_medium_of_a_column_has_a_writer() -> None:
+def test_every_media_column_type_has_an_encoder() -> None:
     starts = {"mp4": (moving(2, 8, 8), 4, b"ftyp"), "wav": (np.zeros(9, np.float32), 0, b"RIFF")}
     starts["png"] = (ASTRONAUT, 1, b"PNG")
     assert starts.keys() == MEDIA_ENCODERS.keys()
@@ -142,7 +142,7 @@ def test_every_medium_of_a_column_has_a_writer() -> None:
 
 
 @pytest.mark.parametrize(
-    ("write", "values", "said"),
+    ("write", "values", "message"),
     [
         (encode_mp4, np.zeros((2, 8, 8, 3), np.float32), r"uint8 \[F, H, W, 3\].*not float32 \[2, 8, 8, 3\]"),
         (encode_mp4, np.zeros((8, 8, 3), np.uint8), r"not uint8 \[8, 8, 3\]"),
@@ -157,11 +157,11 @@ def test_every_medium_of_a_column_has_a_writer() -> None:
         (encode_wav, np.zeros(9, np.int16), "not int16"),
     ],
 )
-def test_values_of_another_kind_are_named(write, values: np.ndarray, said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_wrong_type_or_shape_is_named(write, values: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
         write(values)
 
 
-def test_nothing_is_imported_until_a_video_is_written() -> None:
+def test_av_is_imported_on_first_use_only() -> None:
     code = "import sys, pipeline.sinks.media; print(sorted({'av', 'PIL'} & set(sys.modules)))"
     assert subprocess.check_output([sys.executable, "-c", code], text=True).strip() == "[]"

@@ -1,4 +1,4 @@
-"""OUTPUT deleted under a run and used again: nothing of the old run stays in what is the new one's."""
+"""If OUTPUT is deleted and reused during a run, the old run leaves nothing in it."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Store:
 
 
 def delete(store: Store) -> None:
-    """As a person does it."""
+    """Delete OUTPUT as a user does."""
     if not store.uri.startswith("s3:"):
         shutil.rmtree(store.uri)
         return
@@ -43,7 +43,7 @@ def used_again(store: Store) -> None:
     claim(store, THEIRS)
 
 
-def test_the_owner_is_the_run_that_run_json_names(store: Store) -> None:
+def test_owner_is_the_run_in_run_json(store: Store) -> None:
     check_owner(store, OURS)
     with pytest.raises(
         OutputLost, match=rf"{store.uri} is no longer the OUTPUT of run {THEIRS}: it belongs to run {OURS}"
@@ -55,7 +55,7 @@ def test_the_owner_is_the_run_that_run_json_names(store: Store) -> None:
 
 
 @pytest.mark.parametrize("lose", [delete, used_again])
-def test_nothing_is_put_into_an_output_that_is_lost(store: Store, lose: Callable[[Store], None]) -> None:
+def test_nothing_is_written_to_a_lost_output(store: Store, lose: Callable[[Store], None]) -> None:
     lose(store)
     before = list(store.keys())
     with pytest.raises(OutputLost):
@@ -65,10 +65,10 @@ def test_nothing_is_put_into_an_output_that_is_lost(store: Store, lose: Callable
 
 @pytest.mark.parametrize("lose", [delete, used_again])
 @pytest.mark.parametrize("point", ["commit.part-before", "commit.part-put", "commit.quarantine-put"])
-def test_output_lost_within_a_commit_is_left_as_it_is(
+def test_commit_leaves_nothing_in_an_output_that_is_lost_meanwhile(
     store: Store, lose: Callable[[Store], None], point: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Deleted, and used again, at each step of a commit, which was made to wait there."""
+    """OUTPUT is deleted, or deleted and reused, while the commit is stopped at each of its steps."""
     stops, ended = tmp_path / "points", []
     stops.mkdir()
     (stops / point).write_text("stop")
@@ -90,8 +90,8 @@ def test_output_lost_within_a_commit_is_left_as_it_is(
     assert list(store.keys()) == ([RUN_FILE] if lose is used_again else [])
 
 
-def test_a_part_of_the_new_run_is_not_deleted(store: Store) -> None:
-    """It has one of the same number by then."""
+def test_part_of_the_new_run_is_not_deleted(store: Store) -> None:
+    """The new run has a part of the same shard number."""
 
     def put_late() -> None:
         with checking_ownership(store, OURS, part_key(OURS, 7), quarantine_key(OURS, 7)):

@@ -1,4 +1,4 @@
-"""A part appears once, is the one truth of its shard, and is read by everybody."""
+"""A part is committed once, is the only record of its shard, and any Parquet reader reads it."""
 
 import dataclasses
 import io
@@ -48,7 +48,7 @@ COLUMNS = {
 
 
 def make_table(rows: int, width: int = 6) -> pa.Table:
-    """Rows of every column type, of random numbers that are the same each time."""
+    """Return rows with every column type and reproducible random values."""
     random = np.random.default_rng(rows)
     values = [
         {
@@ -84,7 +84,7 @@ def make_footer(rows: int, *, failed: int = 0, attempt: str = "first", shard: in
 
 
 def claimed(uri: str, run: str = "0a1b2c") -> Store:
-    """An OUTPUT of that run."""
+    """Return an OUTPUT that belongs to the run."""
     store = Store(uri)
     store.put(RUN_FILE, json.dumps({"run": run}).encode())
     return store
@@ -94,7 +94,7 @@ def file_of(data: bytes) -> pq.ParquetFile:
     return pq.ParquetFile(io.BytesIO(data))
 
 
-def test_names_come_from_run_and_shard_only() -> None:
+def test_keys_depend_on_run_and_shard_only() -> None:
     assert part_key("0a1b2c", 7) == "predictions/part-0a1b2c-00000007.parquet"
     assert quarantine_key("0a1b2c", 7) == "quarantine/part-0a1b2c-00000007.parquet"
     for shard in (0, 7, 10**9):
@@ -108,7 +108,7 @@ def test_names_come_from_run_and_shard_only() -> None:
     assert parse_part_key("quarantine/part-0a1b2c-00000007.parquet") is None
 
 
-def test_part_gives_back_its_rows_and_footer() -> None:
+def test_part_holds_its_rows_and_footer() -> None:
     table, footer = make_table(5), make_footer(5, failed=2)
     file = file_of(encode_part(table, footer))
     assert file.read().equals(table)
@@ -124,7 +124,7 @@ def test_same_rows_and_footer_give_the_same_bytes() -> None:
         assert encode_part(table, footer) == encode_part(cut, footer) == encode_part(table, footer)
 
 
-def test_rows_that_are_not_counted_are_refused() -> None:
+def test_wrong_number_of_rows_in_the_footer_is_refused() -> None:
     with pytest.raises(ValueError, match="counts 4 rows, the table has 5"):
         encode_part(make_table(5), make_footer(4))
 
@@ -164,7 +164,7 @@ def test_floats_are_written_without_a_dictionary(name: str, encoding: str) -> No
     assert next(column for column in columns if column.path_in_schema == "label").has_dictionary_page
 
 
-def test_row_groups_are_capped_by_bytes_and_not_by_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_groups_are_limited_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "ROW_GROUP_BYTES", 1 << 20)
     small, large = make_table(400, width=2), make_table(40, width=20_000)  # the average row is a tenth of a large one
     table = pa.concat_tables([small, large])
@@ -175,14 +175,14 @@ def test_row_groups_are_capped_by_bytes_and_not_by_rows(monkeypatch: pytest.Monk
     assert file.read().equals(table)
 
 
-def test_row_larger_than_a_row_group_stands_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_larger_than_the_limit_has_its_own_row_group(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parts, "ROW_GROUP_BYTES", 1000)
     assert file_of(encode_part(make_table(3, width=1000), make_footer(3))).num_row_groups == 3
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """An OUTPUT with two shards of rows and one whose units were all quarantined."""
+    """An OUTPUT with two shards with rows, and one with quarantined units only."""
     store = claimed(str(tmp_path))
     for shard, rows in enumerate([3, 0, 4]):
         commit(store, make_table(rows), make_footer(rows, failed=1, shard=shard))
@@ -230,7 +230,7 @@ def test_datasets_reads_parts(folder: Path, tmp_path_factory: pytest.TempPathFac
     assert found[3]["flow"] == make_table(4)["flow"][0].as_py()
 
 
-def test_footer_is_read_by_ranges_and_not_the_part(s3_proxy, s3) -> None:
+def test_reading_the_footer_does_not_read_the_rows(s3_proxy, s3) -> None:
     store, footer = Store(s3.bucket("footer")), make_footer(200, failed=3)
     data = encode_part(make_table(200, width=20_000), footer)
     assert len(data) > 4 << 20
@@ -249,7 +249,7 @@ def test_footer_with_many_quarantined_units_is_read_whole(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("data", [b"", b"no parquet", b"PAR1" + bytes(100) + b"\x10\0\0\0PAR1", None])
-def test_what_is_no_part_is_named(tmp_path: Path, data: bytes | None) -> None:
+def test_file_that_is_not_a_part_is_named(tmp_path: Path, data: bytes | None) -> None:
     if data is None:  # a Parquet file of somebody else
         pq.write_table(pa.table({"a": [1]}), sink := io.BytesIO())
         data = sink.getvalue()
@@ -260,7 +260,7 @@ def test_what_is_no_part_is_named(tmp_path: Path, data: bytes | None) -> None:
     assert not caught.value.transient
 
 
-def test_no_part_is_missing(tmp_path: Path) -> None:
+def test_absent_part_is_missing(tmp_path: Path) -> None:
     with pytest.raises(Missing):
         read_footer(Store(str(tmp_path)), part_key("0a1b2c", 7))
 
@@ -274,8 +274,8 @@ def read(store: Store, key: str) -> list[dict]:
     return file_of(store.read(key)).read().to_pylist()
 
 
-def test_everybody_goes_on_with_the_winner_s_footer(store: Store) -> None:
-    """Attempts end differently, one with a unit more in quarantine, and write at once: nobody sees a mix of two."""
+def test_all_attempts_adopt_the_winner_s_footer(store: Store) -> None:
+    """Eight attempts with different results commit at once: no mix of two is visible."""
     start = threading.Barrier(8)
 
     def attempt(number: int) -> tuple[Footer, bool, int]:
@@ -294,19 +294,19 @@ def test_everybody_goes_on_with_the_winner_s_footer(store: Store) -> None:
     assert store.read(quarantine_key("0a1b2c", 7)) == encode_quarantine(winner)
 
 
-def test_attempt_killed_between_part_and_quarantine_is_healed_by_the_next(store: Store) -> None:
+def test_quarantine_part_missing_after_a_kill_is_written_by_the_next_attempt(store: Store) -> None:
     winner, later = make_footer(3, failed=2, attempt="killed"), make_footer(5, attempt="later")
     store.put_if_absent(part_key("0a1b2c", 7), encode_part(make_table(3), winner))
     assert commit(store, make_table(5), later)[:2] == (winner, False)
     assert [row["message"] for row in read(store, quarantine_key("0a1b2c", 7))] == ["killed", "killed"]
 
 
-def test_no_quarantined_unit_no_file(store: Store) -> None:
+def test_no_quarantine_part_without_quarantined_units(store: Store) -> None:
     commit(store, make_table(3), make_footer(3))
     assert list(store.keys("")) == [RUN_FILE, part_key("0a1b2c", 7)]
 
 
-def test_part_of_another_plan_is_not_taken_for_ours(store: Store) -> None:
+def test_part_of_another_plan_is_refused(store: Store) -> None:
     commit(store, make_table(3), make_footer(3))
     with pytest.raises(StorageError, match="belongs to the plan file d1935f, not to 0ther"):
         commit(store, make_table(3), dataclasses.replace(make_footer(3), plan="0ther"))

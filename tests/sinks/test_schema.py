@@ -1,4 +1,4 @@
-"""Columns as heads declare them, in Arrow and in the words of `datasets`."""
+"""Declared columns as Arrow types and as features of `datasets`."""
 
 import json
 
@@ -28,19 +28,19 @@ def test_wrong_type_is_named(column: object, message: str) -> None:
         arrow_type(column)
 
 
-def test_columns_stand_in_order() -> None:
+def test_columns_are_in_order() -> None:
     schema = output_schema(COLUMNS, pa.schema([("kept", pa.int64())]))
     assert schema.names == ["id", "uri", "version", "segment", "kept", *COLUMNS]
     assert schema.field("segment").type == pa.int32()
 
 
 @pytest.mark.parametrize("name", ["id", "segment", "label"])
-def test_kept_column_with_a_taken_name_is_named(name: str) -> None:
+def test_kept_column_with_a_duplicate_name_is_named(name: str) -> None:
     with pytest.raises(ValueError, match=f"column '{name}' would be in the output twice"):
         output_schema(COLUMNS, pa.schema([(name, pa.string())]))
 
 
-def test_features_are_those_of_datasets() -> None:
+def test_features_match_those_of_datasets() -> None:
     kept = pa.schema([("when", pa.timestamp("us")), ("day", pa.date32()), ("f64", pa.float64())])
     schema = output_schema(COLUMNS, kept)
     features = Features.from_arrow_schema(schema)
@@ -50,13 +50,13 @@ def test_features_are_those_of_datasets() -> None:
     assert Features.from_dict(written) == features
 
 
-def test_type_without_a_word_leaves_datasets_to_find_its_own() -> None:
+def test_type_without_a_feature_has_no_metadata() -> None:
     schema = with_features(pa.schema([("kind", pa.dictionary(pa.int32(), pa.string()))]))
     assert b"huggingface" not in (schema.metadata or {})
     Features.from_arrow_schema(schema)
 
 
-def test_large_types_are_plain_all_the_way_down() -> None:
+def test_nested_large_types_become_plain() -> None:
     inner = pa.struct([("a", pa.large_list(pa.large_string())), ("b", pa.large_binary())])
     schema = with_plain_types(pa.schema([("x", pa.large_list(inner)), ("n", pa.int32())], metadata={"kept": "too"}))
     expected = pa.struct([("a", pa.list_(pa.string())), ("b", pa.binary())])

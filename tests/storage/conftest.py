@@ -1,4 +1,4 @@
-"""A folder of each kind that is written to."""
+"""Folders of each writable kind of store."""
 
 import os
 import tempfile
@@ -10,7 +10,7 @@ import pytest
 
 @pytest.fixture(params=["local", "s3"])
 def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URI of a new, empty folder on local disk, then of one in a bucket."""
+    """The URI of an empty folder on a local disk, then in a bucket."""
     if request.param == "local":
         return str(tmp_path / "store")
     return f"{request.getfixturevalue('s3').bucket('store')}/some/folder"
@@ -18,7 +18,7 @@ def uri(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def forbidden() -> Iterator[Path]:
-    """A folder that can be listed but not written to, with a `file` that cannot be read. Root steps down for it."""
+    """A folder that is read-only, with an unreadable `file`. Root gives up its privileges for the test."""
     user = os.geteuid()
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "file").touch(mode=0)

@@ -1,4 +1,4 @@
-"""Which errors are worth another try, whatever client they come from."""
+"""Errors of every client are classified alike."""
 
 import errno
 import pickle
@@ -10,10 +10,10 @@ from pipeline.storage.errors import is_transient, translate, translated_errors
 
 
 class HttpError(Exception):
-    """As clients of other stores raise it: with a status."""
+    """An error with an HTTP status, as in the clients of several stores."""
 
     def __init__(self, code: int) -> None:
-        super().__init__(f"the server said {code}")
+        super().__init__(f"HTTP status {code}")
         self.code = code
 
 
@@ -45,7 +45,7 @@ class HttpError(Exception):
         (Changed("s3://bucket/key is now b, not a"), Changed, False),
     ],
 )
-def test_errors_are_told_apart(error: Exception, kind: type[Exception], transient: bool | None) -> None:
+def test_errors_are_classified(error: Exception, kind: type[Exception], transient: bool | None) -> None:
     found = translate(error, "s3://bucket/key", "reading")
     assert type(found) is kind
     assert "s3://bucket/key" in str(found)
@@ -53,20 +53,20 @@ def test_errors_are_told_apart(error: Exception, kind: type[Exception], transien
     assert isinstance(found, OSError) or kind is AccessError
 
 
-def test_client_error_that_a_client_has_no_word_for_does_not_pass() -> None:
-    """s3fs has EIO for it, which a disk's error of that name would have, and pass."""
+def test_unknown_client_error_of_s3fs_is_permanent() -> None:
+    """s3fs raises EIO for it, which is transient if a disk raises it."""
     error = OSError(errno.EIO, "no such method here")
     error.__cause__ = HttpError(405)
     assert not is_transient(error)
     assert is_transient(OSError(errno.EIO, "Input/output error"))
 
 
-def test_errors_of_the_program_are_not_the_store_s() -> None:
+def test_programming_errors_are_not_translated() -> None:
     with pytest.raises(TypeError, match="a mistake"), translated_errors("s3://bucket/key", "reading"):
         raise TypeError("a mistake")
 
 
-def test_original_is_dropped_for_what_it_may_say() -> None:
+def test_original_error_is_dropped_since_it_may_hold_secrets() -> None:
     with pytest.raises(StorageError) as caught, translated_errors("s3://bucket/key", "reading"):
         raise TimeoutError("https://host/?X-Amz-Signature=canary-secret")
     assert "canary-secret" not in str(caught.value)
@@ -75,7 +75,7 @@ def test_original_is_dropped_for_what_it_may_say() -> None:
 
 
 @pytest.mark.parametrize("error", [StorageError("a", transient=True), Missing("b"), Changed("c"), StorageFull("d")])
-def test_errors_travel(error: StorageError) -> None:
+def test_errors_survive_pickling(error: StorageError) -> None:
     found = pickle.loads(pickle.dumps(error))
     assert type(found) is type(error)
     assert (str(found), found.transient) == (str(error), error.transient)

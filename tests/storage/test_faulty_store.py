@@ -1,4 +1,4 @@
-"""A store of which every fifth request fails somehow: nothing is lost, nothing is there twice, one put wins."""
+"""Nothing is lost or duplicated on a store that fails every fifth request."""
 
 import json
 import random
@@ -23,7 +23,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def operate(store: Store, thread: int, operations: int) -> dict[str, bytes]:
-    """Random operations on keys of its own, each compared with what must come of it; what must be there at the end."""
+    """Run random operations on keys of this thread, check each result, and return the expected final contents."""
     chance, there = random.Random(thread), {}
     for number in range(operations):
         key = f"{thread}/{chance.randrange(6)}"
@@ -71,7 +71,7 @@ def test_five_hundred_operations_lose_nothing(faulty_s3, s3) -> None:
     assert all(proxy.counts[str(kind)] for kind in KINDS), "each kind of fault came up"
 
 
-def test_one_of_eight_wins_and_everybody_agrees_who(faulty_s3, s3) -> None:
+def test_one_of_eight_writers_wins_and_all_read_its_content(faulty_s3, s3) -> None:
     uri, start, keys = s3.bucket("race"), threading.Barrier(THREADS), [f"{number}" for number in range(10)]
     proxy = faulty_s3(rate=0.6, seed=11, kinds=("lost", "lost", "reset"))  # often twice in a row
     store = Store(uri)
@@ -92,7 +92,7 @@ def test_one_of_eight_wins_and_everybody_agrees_who(faulty_s3, s3) -> None:
     assert proxy.counts["lost"] > 10
 
 
-def test_probe_passes(faulty_s3, s3) -> None:
+def test_check_writable_passes(faulty_s3, s3) -> None:
     uri = s3.bucket("probe")
     proxy = faulty_s3(rate=0.4, seed=3, kinds=("lost", 500, "reset"))
     for _ in range(5):
@@ -101,7 +101,7 @@ def test_probe_passes(faulty_s3, s3) -> None:
     assert "Contents" not in s3.client.list_objects_v2(Bucket=uri.removeprefix("s3://"))
 
 
-def test_the_proxy_runs_by_itself_and_counts(s3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_proxy_runs_as_a_process_and_counts(s3, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""The way to Google's, Azure's and the hub's files, driven over S3 and over fsspec's store in memory."""
+"""The folder of Google, Azure and Hugging Face stores, tested on S3 and on fsspec's memory file system."""
 
 import uuid
 
@@ -53,7 +53,7 @@ def test_second_put_is_refused_and_changes_are_seen(folder: FsspecFolder) -> Non
         folder.size("folder")
 
 
-def test_version_is_what_the_store_says_of_the_content() -> None:
+def test_version_is_the_store_s_own() -> None:
     assert version_of({"size": 1, "generation": "17", "etag": "a"}) == "17"
     assert version_of({"size": 1, "ETag": '"abc"'}) == "abc"
     assert version_of({"size": 1, "etag": '"0x8D"'}) == "0x8D"
@@ -61,7 +61,7 @@ def test_version_is_what_the_store_says_of_the_content() -> None:
     assert version_of({"size": 1, "mtime": 2.5}) == "1-2.5"
 
 
-def test_store_reads_what_fsspec_knows() -> None:
+def test_store_reads_any_fsspec_uri() -> None:
     fsspec.filesystem("memory").pipe_file("/known/a", b"content")
     store = Store("memory://known")
     [entry] = store.entries()

@@ -1,4 +1,4 @@
-"""Every key comes once, as it is, in byte order, and as it is now."""
+"""Listings hold every key once, unchanged, in byte order, and up to date."""
 
 import itertools
 import os
@@ -19,7 +19,7 @@ S3_ONLY = ["a//b", "/leading slash", "trailing slash/", "a/../b", "./c", "C:/d"]
 
 
 @pytest.mark.parametrize("text", TIMES)
-def test_times_of_answers_are_those_that_botocore_reads(text: str | float) -> None:
+def test_times_are_parsed_as_botocore_does(text: str | float) -> None:
     found = parse_time(text)
     assert found == parse_timestamp(text)
     assert found.tzinfo is not None
@@ -31,7 +31,7 @@ def odd_keys(uri: str) -> list[str]:
     return [key for key in ODD if uri.startswith("s3:") or "//" not in key] + S3_ONLY * uri.startswith("s3:")
 
 
-def test_odd_keys_are_put_listed_and_read_as_they_are(uri: str, odd_keys: list[str]) -> None:
+def test_odd_keys_are_written_listed_and_read_unchanged(uri: str, odd_keys: list[str]) -> None:
     store = Store(uri)
     for key in odd_keys:
         assert store.put_if_absent(key, key.encode())
@@ -46,7 +46,7 @@ def test_odd_keys_are_put_listed_and_read_as_they_are(uri: str, odd_keys: list[s
     assert list(store.keys("")) == []
 
 
-def test_order_is_that_of_the_bytes_of_whole_keys(uri: str) -> None:
+def test_listing_is_in_byte_order_of_whole_keys(uri: str) -> None:
     keys = ["a-b", "a.b", "a/b", "a/b/c", "a0", "B", "é", "z", "a/b-c", "a/\uffee", "a/\U00010000"]
     if not uri.startswith("s3:"):
         keys.remove("a/b")  # a file there, and a folder of that name
@@ -56,7 +56,7 @@ def test_order_is_that_of_the_bytes_of_whole_keys(uri: str) -> None:
     assert list(store.keys("")) == sorted(keys, key=str.encode)
 
 
-def test_prefix_is_of_the_key_and_not_of_a_folder(uri: str) -> None:
+def test_prefix_may_end_within_a_name(uri: str) -> None:
     store = Store(uri)
     for key in ["cats/a", "cats/b/c", "cats2/a", "cat", "dogs/a"]:
         store.put(key, b"")
@@ -67,13 +67,13 @@ def test_prefix_is_of_the_key_and_not_of_a_folder(uri: str) -> None:
     assert list(store.keys("none/")) == []
 
 
-def test_neighbours_of_the_folder_are_not_listed(uri: str) -> None:
+def test_siblings_of_the_folder_are_not_listed(uri: str) -> None:
     Store(f"{uri}-more").put("key", b"")
     Store(uri).put("key", b"")
     assert list(Store(uri).keys("")) == ["key"]
 
 
-def test_listing_is_always_anew(uri: str, s3) -> None:
+def test_listings_are_not_cached(uri: str, s3) -> None:
     store = Store(uri)
     assert list(store.keys("predictions/")) == []
     if uri.startswith("s3:"):
@@ -92,12 +92,12 @@ def test_s3_is_listed_by_pages(s3_proxy, s3) -> None:
         s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key=f"in/{number:04d}", Body=b"")
     names = Store(f"{uri}/in").keys("")
     assert list(itertools.islice(names, 100)) == [f"{number:04d}" for number in range(100)]
-    assert len(s3_proxy.seen) == 1  # the second page is asked for when it is wanted
+    assert len(s3_proxy.seen) == 1  # pages are requested on demand
     assert len(list(names)) == 10
     assert len(s3_proxy.seen) == 2
 
 
-def test_temporary_files_and_folder_marks_are_not_listed(uri: str, s3) -> None:
+def test_temporary_files_and_folder_markers_are_not_listed(uri: str, s3) -> None:
     store = Store(uri)
     store.put("_run/tmp/half", b"")
     store.put("_run/tmp2/whole", b"")
@@ -109,14 +109,14 @@ def test_temporary_files_and_folder_marks_are_not_listed(uri: str, s3) -> None:
     assert [entry.key for entry in store.entries()] == ["_run/tmp2/whole"]
 
 
-def test_no_folder_yet_is_an_empty_one_but_no_bucket_is_an_error(tmp_path: Path, s3) -> None:
+def test_missing_folder_is_empty_but_missing_bucket_is_an_error(tmp_path: Path, s3) -> None:
     assert list(Store(str(tmp_path / "none")).keys("")) == []
     assert list(Store(f"{s3.bucket('there')}/none").keys("")) == []
     with pytest.raises(AccessError, match="s3://no-such-bucket-here"):
         list(Store("s3://no-such-bucket-here/in").keys(""))
 
 
-def test_links_out_are_followed_and_loops_end(tmp_path: Path) -> None:
+def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     root, elsewhere = tmp_path / "root", tmp_path / "elsewhere"
     for folder in (root / "real", elsewhere / "below"):
         folder.mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""A local disk, or one over the network, that fails now and then."""
+"""A local or network disk with occasional errors."""
 
 import errno
 import io
@@ -16,7 +16,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Failing:
-    """Makes a function of `os` fail once with an error number, before or after it has done its work."""
+    """Make a function of `os` fail `times` times with an errno, before or after it takes effect."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, name: str, number: int, *, after: bool, times: int = 1) -> None:
         self.number, self.after, self.left = number, after, times
@@ -34,7 +34,7 @@ class Failing:
 
 @pytest.mark.parametrize("after", [False, True])
 @pytest.mark.parametrize("name", ["link", "fsync"])
-def test_local_put_is_ours_whatever_was_lost(tmp_path: Path, monkeypatch, name: str, after: bool) -> None:
+def test_local_put_wins_after_an_error(tmp_path: Path, monkeypatch, name: str, after: bool) -> None:
     store = Store(str(tmp_path))
     store.put_if_absent("folder/before", b"")
     Failing(monkeypatch, name, errno.EIO, after=after)
@@ -44,7 +44,7 @@ def test_local_put_is_ours_whatever_was_lost(tmp_path: Path, monkeypatch, name: 
     assert list((tmp_path / "_run/tmp").iterdir()) == []
 
 
-def test_local_disk_that_is_full_is_full_at_once(tmp_path: Path, monkeypatch) -> None:
+def test_full_local_disk_is_not_retried(tmp_path: Path, monkeypatch) -> None:
     fsync = Failing(monkeypatch, "fsync", errno.ENOSPC, after=False, times=9)
     store = Store(str(tmp_path))
     (tmp_path / "_run/tmp").mkdir(parents=True)
@@ -54,11 +54,11 @@ def test_local_disk_that_is_full_is_full_at_once(tmp_path: Path, monkeypatch) ->
     assert list(store.keys()) == []
 
 
-def test_local_file_is_read_on_after_an_error_that_passes(tmp_path: Path, monkeypatch) -> None:
+def test_read_of_a_local_file_continues_after_a_transient_error(tmp_path: Path, monkeypatch) -> None:
     content = os.urandom(1 << 20)
     (tmp_path / "file").write_bytes(content)
     store, failures = Store(str(tmp_path)), [OSError(errno.EIO, "I/O error"), OSError(errno.EAGAIN, "again")] * 3
-    asked = retry.with_retry
+    original = retry.with_retry
 
     def sometimes(call):
         def fails():
@@ -66,7 +66,7 @@ def test_local_file_is_read_on_after_an_error_that_passes(tmp_path: Path, monkey
                 raise failures.pop()
             return call()
 
-        return asked(fails)
+        return original(fails)
 
     monkeypatch.setattr("pipeline.storage.local_folder.with_retry", sometimes)
     with store.open("file") as file:
@@ -83,7 +83,7 @@ def test_local_file_is_read_on_after_an_error_that_passes(tmp_path: Path, monkey
 
 
 @pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="needs a file that cannot be read")
-def test_local_file_that_cannot_be_read_says_which(monkeypatch) -> None:
+def test_unreadable_local_file_is_named(monkeypatch) -> None:
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     with Store("/proc/self").open("mem") as file:
         with pytest.raises(StorageError, match=r"reading /proc/self/mem: Input/output error \(3 attempts") as caught:

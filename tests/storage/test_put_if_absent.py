@@ -1,4 +1,4 @@
-"""Of all who put one key, one wins, and everybody can see which."""
+"""Exactly one of several writers of a key wins, and all readers see its content."""
 
 import os
 import resource
@@ -59,7 +59,7 @@ def test_one_of_sixteen_racers_in_four_processes_wins(uri: str) -> None:
     assert Store(uri).read("races/one") == f"{winners[0]} ".encode() * 20_000
 
 
-def test_one_wins_even_when_all_put_the_same(uri: str) -> None:
+def test_one_writer_wins_even_if_all_write_the_same_content(uri: str) -> None:
     store, start, rounds = Store(uri), threading.Barrier(16), 3 if uri.startswith("s3:") else 100
 
     def put(_: int) -> list[bool]:
@@ -74,28 +74,28 @@ def test_one_wins_even_when_all_put_the_same(uri: str) -> None:
     assert [sum(created) for created in zip(*attempts, strict=True)] == [1] * rounds
 
 
-def test_put_replaces_and_delete_makes_room(uri: str) -> None:
+def test_put_replaces_and_deleted_key_is_absent(uri: str) -> None:
     store = Store(uri)
     assert store.put_if_absent("a/key", b"first")
     assert not store.put_if_absent("a/key", b"second")
     store.put("a/key", b"third")
     assert store.read("a/key") == b"third"
     store.delete("a/key")
-    store.delete("a/key")  # a second time is no error
+    store.delete("a/key")  # deleting a missing key is not an error
     assert store.put_if_absent("a/key", b"")
     assert store.read("a/key") == b""
 
 
-def test_single_writer_looks_and_puts(uri: str) -> None:
+def test_single_writer_puts_without_a_condition(uri: str) -> None:
     store = Store(uri, single_writer=True)
     assert store.put_if_absent("key", b"first")
     assert not store.put_if_absent("key", b"second")
     assert store.read("key") == b"first"
 
 
-def test_lost_acknowledgement_is_still_ours(s3_proxy, s3) -> None:
+def test_put_with_a_lost_response_wins(s3_proxy, s3) -> None:
     store = Store(s3.bucket("lost"))
-    s3_proxy.lose_answers = 1  # the object is there, s3fs asks again and hears 412
+    s3_proxy.lose_answers = 1  # the object is stored, and the retry gets 412
     assert store.put_if_absent("key", b"ours")
     assert s3_proxy.lose_answers == 0
     assert not store.put_if_absent("key", b"ours")
@@ -103,19 +103,19 @@ def test_lost_acknowledgement_is_still_ours(s3_proxy, s3) -> None:
 
 
 @pytest.mark.parametrize("status", [409, 429, 500, 503])
-def test_refused_for_now_is_transient(s3_proxy, s3, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
+def test_temporary_refusal_is_transient(s3_proxy, s3, monkeypatch: pytest.MonkeyPatch, status: int) -> None:
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     store = Store(s3.bucket("refused"))
     s3_proxy.statuses = [status] * 40
     with pytest.raises(StorageError, match=r"writing 4 bytes to s3://refused.*\(3 attempts in \d s\)") as caught:
         store.put_if_absent("key", b"ours")
     assert caught.value.transient
-    assert len(s3_proxy.seen) == 3, "the clients below do not ask again by themselves"
+    assert len(s3_proxy.seen) == 3, "the client library does not retry"
     s3_proxy.statuses = []
     assert store.put_if_absent("key", b"ours")
 
 
-def test_stalled_store_does_not_hold_for_ever(s3_proxy, s3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_stalled_request_times_out(s3_proxy, s3, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pipeline.storage.fsspec_folder.MAX_LATENCY_SECONDS", 0.3)
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     store = Store(s3.bucket("stalled"))
@@ -150,8 +150,8 @@ def test_disk_full_names_path_and_bytes_and_leaves_nothing(tmp_path: Path) -> No
     assert list(store.keys("")) == []
 
 
-def test_half_a_file_is_never_visible(tmp_path: Path) -> None:
-    """A writer that dies by a signal while it writes leaves a temporary file at most, which is never listed."""
+def test_partial_file_is_never_visible(tmp_path: Path) -> None:
+    """A writer that is killed leaves at most a temporary file, which is never listed."""
     script = (
         "import sys, resource, signal; from pipeline.storage import Store;"
         "signal.signal(signal.SIGXFSZ, signal.SIG_DFL);"
@@ -167,7 +167,7 @@ def test_half_a_file_is_never_visible(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a second file system")
-def test_file_system_that_cannot_link_is_refused(tmp_path: Path) -> None:
+def test_file_system_without_hard_links_is_refused(tmp_path: Path) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
         if Path(elsewhere).stat().st_dev == tmp_path.stat().st_dev:
             pytest.skip("/dev/shm is the same file system")
@@ -178,7 +178,7 @@ def test_file_system_that_cannot_link_is_refused(tmp_path: Path) -> None:
         assert list(Path(elsewhere).iterdir()) == []
 
 
-def test_local_put_is_on_disk_before_it_is_visible_and_its_name_after(
+def test_local_put_syncs_content_before_the_link_and_the_folder_after(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced, fsync, target = [], os.fsync, tmp_path / "predictions/part"
@@ -197,5 +197,5 @@ def test_local_put_is_on_disk_before_it_is_visible_and_its_name_after(
 
 def test_one_put_is_one_request(s3_proxy, s3) -> None:
     store = Store(s3.bucket("large"))
-    assert store.put_if_absent("part", bytes(120 << 20))  # where s3fs alone would cut it into several
+    assert store.put_if_absent("part", bytes(120 << 20))  # s3fs would use a multipart upload
     assert [method for method, *_ in s3_proxy.seen] == ["PUT"]

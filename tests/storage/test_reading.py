@@ -1,4 +1,4 @@
-"""What is read is what was planned, or says that it is not."""
+"""A read returns the planned version or raises Changed."""
 
 import io
 import os
@@ -30,7 +30,7 @@ def test_version_follows_the_content(uri: str) -> None:
     assert store.read("key", version=first) == b"first"
 
 
-def test_what_is_gone_is_missing(uri: str) -> None:
+def test_deleted_key_is_missing(uri: str) -> None:
     store = Store(uri)
     store.put("folder/key", b"content")
     planned = version(store, "folder/key")
@@ -46,8 +46,8 @@ def test_what_is_gone_is_missing(uri: str) -> None:
         store.read("folder/key", version=planned)
 
 
-def test_content_read_is_always_of_the_version_asked(uri: str) -> None:
-    """While another client writes, a read gives the planned content or says Changed: never the content of another."""
+def test_read_returns_the_requested_version_only(uri: str) -> None:
+    """During writes by another client a read returns the planned content or raises Changed."""
     store, contents = Store(uri), [bytes([65 + number]) * 100_000 for number in range(8)]
     store.put("key", contents[0])
     planned = version(store, "key")
@@ -79,7 +79,7 @@ def test_touch_and_copy_do_not_change_a_local_version(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("at", [0, FULL_DIGEST_MAX_BYTES // 2, FULL_DIGEST_MAX_BYTES - 1])
-def test_any_byte_of_a_small_local_file_counts(tmp_path: Path, at: int) -> None:
+def test_version_of_a_small_local_file_depends_on_every_byte(tmp_path: Path, at: int) -> None:
     content = bytearray(FULL_DIGEST_MAX_BYTES)
     store = Store(str(tmp_path))
     store.put("file", bytes(content))
@@ -90,7 +90,7 @@ def test_any_byte_of_a_small_local_file_counts(tmp_path: Path, at: int) -> None:
 
 
 @pytest.mark.parametrize("at", [0, -1])
-def test_large_local_file_is_sampled_at_both_ends(tmp_path: Path, at: int) -> None:
+def test_version_of_a_large_local_file_depends_on_both_ends(tmp_path: Path, at: int) -> None:
     content = bytearray(FULL_DIGEST_MAX_BYTES + 100)
     store = Store(str(tmp_path))
     store.put("file", bytes(content))
@@ -101,7 +101,7 @@ def test_large_local_file_is_sampled_at_both_ends(tmp_path: Path, at: int) -> No
     assert version(store, "file") != before
 
 
-def test_open_seeks_and_reads_as_a_file_does(uri: str) -> None:
+def test_open_supports_seek_and_read(uri: str) -> None:
     content = os.urandom(3 << 20)
     store = Store(uri)
     store.put("key", content)
@@ -125,7 +125,7 @@ def test_changed_content_is_not_fetched(s3_proxy, s3) -> None:
     assert sum(count for method, *_, count in s3_proxy.seen if method == "GET") < 10_000
 
 
-def test_open_on_s3_asks_for_ranges_only(s3_proxy, s3) -> None:
+def test_open_on_s3_sends_ranged_requests_only(s3_proxy, s3) -> None:
     content = os.urandom(8 << 20)
     store = Store(s3.bucket("ranges"))
     store.put("key", content)
@@ -137,7 +137,7 @@ def test_open_on_s3_asks_for_ranges_only(s3_proxy, s3) -> None:
     assert sum(count for _, count in gets) <= 1 << 20
 
 
-def test_replaced_while_open_is_changed(s3) -> None:
+def test_object_replaced_while_open_raises_changed(s3) -> None:
     store = Store(s3.bucket("replaced"))
     store.put("key", bytes(4 << 20))
     with store.open("key") as file:
@@ -159,7 +159,7 @@ def test_local_file_without_permission_is_named(forbidden: Path) -> None:
         store.check_writable()
 
 
-def test_no_credentials_names_the_uri(s3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_credentials_name_the_uri(s3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     uri = s3.bucket("none")
     monkeypatch.delenv("AWS_ACCESS_KEY_ID")
     monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
@@ -173,7 +173,7 @@ def test_no_credentials_names_the_uri(s3, monkeypatch: pytest.MonkeyPatch, tmp_p
 @pytest.mark.parametrize(
     "access", [lambda store: store.read("key"), lambda store: store.size("key"), lambda store: list(store.keys(""))]
 )
-def test_forbidden_names_the_uri_and_no_secret(s3_proxy, s3, access) -> None:
+def test_forbidden_access_names_the_uri_and_no_secret(s3_proxy, s3, access) -> None:
     uri = s3.bucket("denied")
     s3_proxy.statuses = [403]
     with pytest.raises(AccessError, match=uri) as caught:
@@ -181,13 +181,13 @@ def test_forbidden_names_the_uri_and_no_secret(s3_proxy, s3, access) -> None:
     assert "testing-secret-canary" not in str(caught.value)
 
 
-def test_bad_request_without_a_reason_is_access(s3_proxy, s3) -> None:
+def test_bad_request_without_a_reason_is_an_access_error(s3_proxy, s3) -> None:
     s3_proxy.statuses = [400] * 3  # all that a HEAD with an expired token hears; botocore asks for the region too
     with pytest.raises(AccessError, match="s3://expired"):
         Store(s3.bucket("expired")).size("key")
 
 
-def test_nobody_there_is_transient(s3, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_refused_connection_is_transient(s3, monkeypatch: pytest.MonkeyPatch) -> None:
     uri = s3.bucket("down")
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://user:canary-password@127.0.0.1:9")

@@ -1,4 +1,4 @@
-"""What passes is waited for, what does not is told at once, and no answer that was lost is taken for another's."""
+"""Transient errors are retried, others are raised at once, and a lost response is recognized."""
 
 import errno
 import os
@@ -17,7 +17,7 @@ def short_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def failing(times: int, error: Exception) -> Callable[[], int]:
-    """A call that fails so many times, and then returns how often it was made."""
+    """Return a call that fails `times` times and then returns the number of calls."""
     made = []
 
     def call() -> int:
@@ -30,19 +30,19 @@ def failing(times: int, error: Exception) -> Callable[[], int]:
 
 
 @pytest.mark.parametrize("error", [TimeoutError("stalled"), ConnectionRefusedError(), OSError(errno.EIO, "I/O error")])
-def test_what_passes_is_asked_again_until_it_has(error: Exception) -> None:
+def test_transient_error_is_retried(error: Exception) -> None:
     assert retry.with_retry(failing(6, error)) == 7
 
 
 @pytest.mark.parametrize("error", [PermissionError("no"), OSError(errno.ENOSPC, "full"), ValueError("a mistake")])
-def test_what_does_not_pass_is_raised_at_once(error: Exception) -> None:
+def test_permanent_error_is_raised_at_once(error: Exception) -> None:
     call = failing(1, error)
     with pytest.raises(type(error)):
         retry.with_retry(call)
-    assert call() == 2, "it was made once before"
+    assert call() == 2, "it was called once before"
 
 
-def test_time_is_up_after_three_tries_at_least(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deadline_allows_at_least_three_attempts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     with pytest.raises(TimeoutError) as caught:
         retry.with_retry(failing(3, TimeoutError("stalled")))
@@ -50,14 +50,14 @@ def test_time_is_up_after_three_tries_at_least(monkeypatch: pytest.MonkeyPatch) 
     assert retry.with_retry(failing(2, TimeoutError("stalled"))) == 3
 
 
-def test_pauses_double_up_to_a_quarter_of_a_minute_and_differ() -> None:
+def test_pauses_double_up_to_15_seconds_with_jitter() -> None:
     for tries, seconds in [(1, 0.01), (4, 0.08), (40, 15.0)]:
         found = {retry.pause_seconds(tries) for _ in range(100)}
         assert seconds / 2 <= min(found) < max(found) <= seconds
         assert len(found) > 90
 
 
-def test_who_waits_is_told_once_and_no_secret(monkeypatch, caplog) -> None:
+def test_retry_is_logged_once_without_secrets(monkeypatch, caplog) -> None:
     monkeypatch.setattr(retry, "WARN_AFTER_SECONDS", 0)
     retry.with_retry(failing(3, TimeoutError("https://host/?X-Amz-Signature=canary-secret")))
     assert len(caplog.messages) == 1
@@ -79,7 +79,7 @@ DENIED = [403, 401, (403, "InvalidAccessKeyId"), (400, "ExpiredToken"), (400, "T
         lambda store: store.delete("key"),
     ],
 )
-def test_denied_is_asked_once(s3_proxy, s3, access, denied) -> None:
+def test_denied_request_is_not_retried(s3_proxy, s3, access, denied) -> None:
     store = Store(s3.bucket("denied"))
     s3_proxy.statuses = [denied] * 5
     with pytest.raises(AccessError, match=r"no access when .* s3://denied"):
@@ -87,7 +87,7 @@ def test_denied_is_asked_once(s3_proxy, s3, access, denied) -> None:
     assert len(s3_proxy.seen) == 1
 
 
-def test_no_credentials_ask_nothing(s3_proxy, s3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_missing_credentials_send_no_request(s3_proxy, s3, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     store = Store(s3.bucket("none"))
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.delenv(name)
@@ -98,7 +98,7 @@ def test_no_credentials_ask_nothing(s3_proxy, s3, monkeypatch: pytest.MonkeyPatc
     assert s3_proxy.seen == []
 
 
-def test_every_request_of_an_access_is_asked_again(s3_proxy, s3) -> None:
+def test_every_kind_of_request_is_retried(s3_proxy, s3) -> None:
     store = Store(s3.bucket("again"))
     content = os.urandom(3 << 20)
     store.put("key", content)
@@ -120,7 +120,7 @@ def test_every_request_of_an_access_is_asked_again(s3_proxy, s3) -> None:
             assert s3_proxy.statuses == []
 
 
-def test_each_page_of_a_listing_is_asked_again(s3_proxy, s3) -> None:
+def test_each_page_of_a_listing_is_retried(s3_proxy, s3) -> None:
     uri = s3.bucket("pages")
     for number in range(110):
         s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key=f"{number:04d}", Body=b"")
@@ -134,9 +134,9 @@ def test_each_page_of_a_listing_is_asked_again(s3_proxy, s3) -> None:
 
 
 class Forgetful(Proxy):
-    """Does two PUTs without an answer, cuts the first GET short, and fails two HEADs.
+    """Lose the responses of two PUTs, truncate the first GET, and fail two HEADs.
 
-    Of two, for aiohttp asks once more by itself where a connection is lost.
+    Two, since aiohttp itself retries once after a lost connection.
     """
 
     def __init__(self, upstream: str) -> None:
@@ -164,8 +164,8 @@ def forgetful(s3, monkeypatch: pytest.MonkeyPatch):
         yield proxy
 
 
-def test_whose_object_it_is_is_asked_until_it_is_known(forgetful, s3) -> None:
-    """The acknowledgement is lost, the next try hears 412, and the look at who was first fails twice."""
+def test_owner_of_an_object_is_looked_up_with_retries(forgetful, s3) -> None:
+    """The response of the put is lost, the retry gets 412, and the look-up of the writer fails twice."""
     store = Store(s3.bucket("ours"))
     assert store.put_if_absent("key", b"ours")
     assert forgetful.left == {"PUT": 0, "GET": 1, "HEAD": 0}
@@ -185,7 +185,7 @@ def test_body_cut_short_is_read_again(forgetful, s3) -> None:
     assert forgetful.left["GET"] == 0
 
 
-def test_object_that_was_there_and_is_gone_is_nobody_s(s3_proxy, s3) -> None:
+def test_object_deleted_after_the_conflict_is_a_transient_error(s3_proxy, s3) -> None:
     s3_proxy.statuses = [(412, "PreconditionFailed")]
     with pytest.raises(StorageError, match=r"s3://gone.*was there and is gone") as caught:
         Store(s3.bucket("gone")).put_if_absent("key", b"")

@@ -1,4 +1,4 @@
-"""A secret given in a URI is refused, and one that gets into a text does not come out of it."""
+"""URIs with secrets are refused, and secrets in text are redacted."""
 
 from pathlib import Path
 
@@ -28,7 +28,7 @@ CANARY = "c4n4ry/S3cr3t+value"
         "https://host:8080/key",
     ],
 )
-def test_uri_without_secrets_is_let_through(uri: str) -> None:
+def test_uri_without_secrets_is_accepted(uri: str) -> None:
     assert check_uri(uri) == uri
 
 
@@ -111,7 +111,7 @@ def test_secrets_of_the_profiles_are_redacted_by_value(monkeypatch: pytest.Monke
     assert redact("nothing is wrong") == "nothing is wrong"
 
 
-def test_a_secret_that_begins_as_another_one_is_redacted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_secret_with_another_as_prefix_is_redacted_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("A_TOKEN", CANARY)
     monkeypatch.setenv("B_TOKEN", CANARY + "-and-more")
     assert redact(f"{CANARY}-and-more") == "***"
@@ -128,7 +128,7 @@ def test_a_secret_that_begins_as_another_one_is_redacted_whole(monkeypatch: pyte
         "design: basic layout",
     ],
 )
-def test_what_is_no_secret_stays(text: str) -> None:
+def test_other_text_is_not_redacted(text: str) -> None:
     assert redact(text) == text
 
 
@@ -144,7 +144,7 @@ def test_what_is_no_secret_stays(text: str) -> None:
         ("gcs://bucket/a", "gs://bucket/a"),
     ],
 )
-def test_uri_is_normal(given: str, normal: str) -> None:
+def test_uri_is_normalized(given: str, normal: str) -> None:
     assert Store(given).uri == normal
     assert Store(Store(given).uri).uri == normal
     assert Store("/data").uri_of("a b#?%2F") == "/data/a b#?%2F"

@@ -1,4 +1,4 @@
-"""What can be an OUTPUT and what not is known before any work."""
+"""An unsuitable OUTPUT is refused before any work."""
 
 import subprocess
 import sys
@@ -8,14 +8,14 @@ import pytest
 from pipeline.storage import AccessError, Store
 
 
-def test_probe_passes_and_leaves_nothing(uri: str, s3) -> None:
+def test_writable_folder_passes_and_stays_empty(uri: str, s3) -> None:
     store = Store(uri)
     store.check_writable()
     store.check_writable()
     assert list(store._folder.keys("")) == []
 
 
-def test_store_that_ignores_the_condition_is_refused_unless_alone(s3_proxy, s3) -> None:
+def test_store_without_conditional_put_needs_single_writer(s3_proxy, s3) -> None:
     uri = s3.bucket("unconditional")
     s3_proxy.without_header = "If-None-Match"
     with pytest.raises(AccessError, match=f"{uri} has no conditional put"):
@@ -25,13 +25,13 @@ def test_store_that_ignores_the_condition_is_refused_unless_alone(s3_proxy, s3) 
 
 
 @pytest.mark.parametrize("uri", ["memory://folder", "hf://datasets/user/name", "https://host/folder"])
-@pytest.mark.parametrize("alone", [False, True])
-def test_what_is_only_read_is_refused(uri: str, alone: bool) -> None:
+@pytest.mark.parametrize("single_writer", [False, True])
+def test_read_only_schemes_are_refused(uri: str, single_writer: bool) -> None:
     with pytest.raises(AccessError, match=f"{uri}.*cannot be written to"):
-        Store(uri, single_writer=alone).check_writable()
+        Store(uri, single_writer=single_writer).check_writable()
 
 
-def test_no_bucket_and_no_folder_are_refused(s3, tmp_path) -> None:
+def test_missing_bucket_and_file_as_folder_are_refused(s3, tmp_path) -> None:
     with pytest.raises(AccessError, match="s3://no-such-bucket-here"):
         Store("s3://no-such-bucket-here/out").check_writable()
     (tmp_path / "file").touch()
@@ -48,8 +48,8 @@ def test_missing_package_is_named(uri: str, package: str, extra: str) -> None:
         f"import sys; sys.modules[{package!r}] = None; from pipeline.storage import *\n"  # None: cannot be imported
         f"try: Store({uri!r}).read('key')\nexcept AccessError as error: print(error)"
     )
-    said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert said == f"{uri} needs the package {package}: pip install 'perceiver-pipeline[{extra}]'\n"
+    output = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert output == f"{uri} needs the package {package}: pip install 'perceiver-pipeline[{extra}]'\n"
 
 
 def test_unknown_scheme_is_named() -> None:
