@@ -113,4 +113,4 @@ def key_of(path: str, origin: RecordOrigin) -> str:
 
 
 def _kind(value: Any) -> str:
-    return "null" if value is None else f"a {type(value).__name__}"
+    return "null" if value is None else type(value).__name__

@@ -123,7 +123,7 @@ def _parse_record(line: Line) -> dict[str, Any] | Exception:
         reason = str(error).partition(";")[0]  # advice for programmers follows if a number has too many digits
         return BadMedium(f"the line is not valid JSON: {reason}")
     if not isinstance(record, dict):
-        return BadMedium(f"the line must be a JSON object, got a {type(record).__name__}")
+        return BadMedium(f"the line must be a JSON object, got {type(record).__name__}")
     return record
 
 

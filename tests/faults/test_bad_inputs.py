@@ -200,9 +200,9 @@ PREDICTED = {
 REASONS = {
     "cut.txt.gz": "could not be decompressed to its end",
     "records.jsonl#18": "Expecting value",
-    "records.jsonl#28": "the line must be a JSON object, got a list",
+    "records.jsonl#28": "the line must be a JSON object, got list",
     "records.jsonl#37": "column 'text' must hold text, got null",
-    "records.jsonl#52": "column 'text' must hold text, got a int",
+    "records.jsonl#52": "column 'text' must hold text, got int",
     "records.jsonl#64": "column 'text' not found; the record has other",
     "records.jsonl#79": "recursion",
     f"records.jsonl#{len(records()) - len(LAST) - 3}": "Expecting value",

@@ -98,7 +98,7 @@ SECOND: dict[str, tuple[Mapping[str, bytes], tuple[str, ...], str]] = {
     "a column of records of another type": (
         {"b.jsonl": b'{"text": 3}\n'},
         (),
-        "IN/b.jsonl: column 'text' must hold text, got a int",
+        "IN/b.jsonl: column 'text' must hold text, got int",
     ),
     "a column that samples lack": (
         {"b.tar": tar([("0.cls", b"1"), ("1.cls", b"2")])},

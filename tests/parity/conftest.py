@@ -1,4 +1,4 @@
-"""A random model of transformers and the engine loaded from its saved checkpoint, and what equality means."""
+"""A random transformers model, the engine loaded from its checkpoint, and the tolerance of equality."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,7 +24,7 @@ class Pair:
     ours: PerceiverIO
 
     def assert_equal(self, inputs: Any, mask: torch.Tensor | None = None) -> None:
-        """Latents and all outputs, whole: rtol 1e-4, atol 1e-5 of the greatest value that transformers gives."""
+        """Compare latents and all outputs: rtol 1e-4, atol 1e-5 times the greatest value of transformers."""
         expected = transformers_model.predict(self.theirs, inputs, mask)
         found = engine_predict(self.ours, inputs, mask)
         assert found.keys() == expected.keys()
@@ -47,7 +47,7 @@ def close() -> Callable[..., None]:
 
 @pytest.fixture
 def pair(tmp_path: Path) -> Callable[..., Pair]:
-    """`pair(model_class, **changes)`: the small configuration with those changes, in both implementations."""
+    """`pair(model_class, **changes)`: the small configuration with these changes, in both implementations."""
 
     def make(model_class: str, seed: int = 0, **changes: Any) -> Pair:
         config = small(model_class, **changes)

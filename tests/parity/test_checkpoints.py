@@ -1,4 +1,4 @@
-"""Checkpoints in every form that they come in, and what is said of one that is wrong."""
+"""Checkpoints in every supported form, and the errors of invalid ones."""
 
 import json
 import pickle
@@ -28,7 +28,7 @@ def folder(tmp_path):
 
 
 def change(folder, edit):
-    """Rewrites the weights after `edit(tensors)`."""
+    """Rewrite the weights after `edit(tensors)`."""
     tensors = load_file(folder / WEIGHTS)
     edit(tensors)
     save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
@@ -40,20 +40,20 @@ def change_config(folder, **values):
 
 
 def as_binary(folder):
-    """The same checkpoint as it was saved before safetensors."""
+    """Return the same checkpoint as pytorch_model.bin."""
     torch.save(load_file(folder / WEIGHTS), folder / BINARY)
     (folder / WEIGHTS).unlink()
 
 
 def assert_loads(ref, folder, close):
-    """What `ref` holds predicts what the checkpoint in `folder` does."""
+    """Check that `ref` predicts the same as the checkpoint in `folder`."""
     ids = sample_inputs(small(MASKED_LM), MASKED_LM, batch=2)
     expected = transformers_model.predict(transformers_model.load(folder), ids)
     close(PerceiverIO.from_pretrained(ref)(ids), expected["logits"])
 
 
 @pytest.mark.parametrize("model_class", MODEL_CLASSES)
-def test_a_model_says_what_it_was_loaded_from(tmp_path, model_class):
+def test_model_names_the_checkpoint_it_was_loaded_from(tmp_path, model_class):
     model = PerceiverIO.from_pretrained(str(make_checkpoint(model_class, small(model_class), tmp_path)))
     assert model.model_class == model_class
     assert model.config.to_diff_dict().keys() >= {"num_latents", "d_latents"}
@@ -61,7 +61,7 @@ def test_a_model_says_what_it_was_loaded_from(tmp_path, model_class):
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_a_model_is_loaded_in_the_dtype_asked_for(folder, dtype):
+def test_model_is_loaded_in_the_requested_dtype(folder, dtype):
     model = PerceiverIO.from_pretrained(str(folder), dtype=dtype)
     assert model.dtype == dtype
     ids = sample_inputs(small(MASKED_LM), MASKED_LM)
@@ -79,7 +79,7 @@ def test_pytorch_model_bin(folder, close):
     assert_loads(str(folder), folder, close)
 
 
-def test_safetensors_are_read_where_both_are_there(folder, close):
+def test_safetensors_are_preferred_if_both_exist(folder, close):
     (folder / BINARY).write_bytes(b"not weights at all")
     assert_loads(str(folder), folder, close)
 
@@ -90,7 +90,7 @@ def test_sharded_safetensors(tmp_path, close):
     assert_loads(str(sharded), sharded, close)
 
 
-def test_a_missing_shard_is_named(tmp_path):
+def test_missing_shard_is_named(tmp_path):
     sharded = make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path, max_shard_size="40KB")
     lost = sorted(sharded.glob("*.safetensors"))[1]
     lost.unlink()
@@ -108,7 +108,7 @@ class Payload:
         return (Path.touch, (self.path,))
 
 
-def test_a_pickle_with_a_payload_is_refused(folder, tmp_path):
+def test_pickle_with_a_payload_is_refused(folder, tmp_path):
     as_binary(folder)
     mark = tmp_path / "was run"
     tensors = torch.load(folder / BINARY, weights_only=True)
@@ -118,7 +118,7 @@ def test_a_pickle_with_a_payload_is_refused(folder, tmp_path):
     assert not mark.exists()
 
 
-def test_a_bare_pickle_is_refused(folder, tmp_path):
+def test_bare_pickle_is_refused(folder, tmp_path):
     as_binary(folder)
     mark = tmp_path / "was run"
     (folder / BINARY).write_bytes(pickle.dumps(Payload(mark), protocol=2))
@@ -127,19 +127,19 @@ def test_a_bare_pickle_is_refused(folder, tmp_path):
     assert not mark.exists()
 
 
-def test_a_missing_tensor_is_named(folder):
+def test_missing_tensor_is_named(folder):
     change(folder, lambda tensors: tensors.pop(A_TENSOR))
     with pytest.raises(CheckpointError, match=A_TENSOR):
         PerceiverIO.from_pretrained(str(folder))
 
 
-def test_an_unexpected_tensor_is_named(folder):
+def test_unexpected_tensor_is_named(folder):
     change(folder, lambda tensors: tensors.update({"perceiver.extra.weight": torch.zeros(3)}))
     with pytest.raises(CheckpointError, match=r"perceiver\.extra\.weight"):
         PerceiverIO.from_pretrained(str(folder))
 
 
-def test_a_misshapen_tensor_is_named_with_both_shapes(folder):
+def test_misshapen_tensor_is_named_with_both_shapes(folder):
     change(folder, lambda tensors: tensors.update({A_TENSOR: torch.zeros(31)}))
     with pytest.raises(CheckpointError, match=A_TENSOR) as caught:
         PerceiverIO.from_pretrained(str(folder))
@@ -148,14 +148,14 @@ def test_a_misshapen_tensor_is_named_with_both_shapes(folder):
 
 
 @pytest.mark.parametrize("part", ["key", "value"])
-def test_a_misshapen_part_of_a_fused_tensor_is_named(folder, part):
+def test_misshapen_part_of_a_fused_tensor_is_named(folder, part):
     name = f"perceiver.encoder.self_attends.0.attention.self.{part}.weight"
     change(folder, lambda tensors: tensors.update({name: torch.zeros(16, 32)}))
     with pytest.raises(CheckpointError, match=name):
         PerceiverIO.from_pretrained(str(folder))
 
 
-def test_more_layers_than_the_config_says_are_unexpected(folder):
+def test_more_layers_than_in_the_config_are_unexpected(folder):
     change_config(folder, num_self_attends_per_block=1)
     with pytest.raises(CheckpointError, match=r"self_attends\.1\."):
         PerceiverIO.from_pretrained(str(folder))
@@ -182,7 +182,7 @@ def test_counts_of_training_steps_may_be_there_or_not(tmp_path, present):
     assert PerceiverIO.from_pretrained(str(folder)).model_class == CONV
 
 
-def test_the_label_mask_is_read(tmp_path):
+def test_label_mask_is_read(tmp_path):
     folder = make_checkpoint(MULTIMODAL, small(MULTIMODAL), tmp_path)
     change(folder, lambda tensors: tensors.pop("perceiver.input_preprocessor.mask.label"))
     with pytest.raises(CheckpointError, match=r"mask\.label"):
@@ -190,7 +190,7 @@ def test_the_label_mask_is_read(tmp_path):
 
 
 @pytest.mark.parametrize("named", [["BertForMaskedLM"], [], None])
-def test_a_class_that_is_not_perceivers_is_refused(folder, named):
+def test_class_that_is_not_a_perceiver_is_refused(folder, named):
     change_config(folder, architectures=named)
     with pytest.raises(CheckpointError, match="BertForMaskedLM" if named else "architectures"):
         PerceiverIO.from_pretrained(str(folder))
@@ -209,36 +209,36 @@ def test_another_kind_of_config_is_refused(folder):
 
 
 @pytest.mark.parametrize("name", ["config.json", WEIGHTS])
-def test_a_missing_file_is_named(folder, name):
+def test_missing_file_is_named(folder, name):
     (folder / name).unlink()
     with pytest.raises(CheckpointError, match=name):
         PerceiverIO.from_pretrained(str(folder))
 
 
 @pytest.mark.parametrize("name", ["config.json", WEIGHTS])
-def test_a_damaged_file_is_named(folder, name):
+def test_damaged_file_is_named(folder, name):
     path = folder / name
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CheckpointError, match=name):
         PerceiverIO.from_pretrained(str(folder))
 
 
-def test_a_folder_that_is_not_there_is_named(tmp_path):
+def test_missing_folder_is_named(tmp_path):
     with pytest.raises(CheckpointError, match="nowhere"):
         PerceiverIO.from_pretrained(str(tmp_path / "nowhere"))
 
 
-def test_impossible_heads_are_told(folder):
+def test_impossible_numbers_of_heads_are_errors(folder):
     change_config(folder, num_self_attention_heads=5)
     with pytest.raises(ValueError, match=r"\(5\)"):
         PerceiverIO.from_pretrained(str(folder))
 
 
-def test_a_file_uri(folder, close):
+def test_file_uri(folder, close):
     assert_loads(folder.as_uri(), folder, close)
 
 
-def test_a_uri_of_memory(folder, close, tmp_path, monkeypatch):
+def test_uri_of_memory(folder, close, tmp_path, monkeypatch):
     monkeypatch.setenv("PERCEIVER_CACHE", str(tmp_path / "cache"))
     memory = fsspec.filesystem("memory")
     memory.put(f"{folder}/", "/models/small/", recursive=True)
@@ -248,12 +248,12 @@ def test_a_uri_of_memory(folder, close, tmp_path, monkeypatch):
         memory.rm("/models", recursive=True)
 
 
-def test_a_uri_with_nothing_there_is_named():
+def test_uri_with_nothing_there_is_named():
     with pytest.raises(CheckpointError, match="memory://models/absent"):
         PerceiverIO.from_pretrained("memory://models/absent")
 
 
-def test_a_bare_model(tmp_path, close):
+def test_bare_model(tmp_path, close):
     folder = make_checkpoint(BARE, small(BARE), tmp_path)
     assert not any(name.startswith("perceiver.") for name in load_file(folder / WEIGHTS))
     inputs = sample_inputs(small(BARE), BARE, batch=2)
@@ -261,7 +261,7 @@ def test_a_bare_model(tmp_path, close):
     close(model.encode(inputs), transformers_model.predict(transformers_model.load(folder), inputs)["latents"])
 
 
-def test_a_model_that_transformers_saved_and_loaded_again(tmp_path, close):
+def test_model_that_transformers_saved_and_loaded_again(tmp_path, close):
     model = PerceiverModel(small(BARE))
     draw_weights(model, seed=7)
     model.save_pretrained(tmp_path / "first")
@@ -272,6 +272,6 @@ def test_a_model_that_transformers_saved_and_loaded_again(tmp_path, close):
     close(first.encode(inputs), transformers_model.predict(build_model(BARE, small(BARE), 7), inputs)["latents"])
 
 
-def test_a_moved_checkpoint_still_loads(folder, tmp_path, close):
+def test_moved_checkpoint_still_loads(folder, tmp_path, close):
     moved = Path(shutil.move(folder, tmp_path / "elsewhere"))
     assert_loads(str(moved), moved, close)

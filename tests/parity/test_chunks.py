@@ -1,4 +1,4 @@
-"""Outputs too many to decode at once: a chunk at a time they are the same."""
+"""Outputs decoded in chunks equal those decoded at once."""
 
 import torch
 
@@ -7,12 +7,12 @@ from pipeline.reference.published_configs import FLOW, MASKED_LM, MULTIMODAL
 from pipeline.reference.sample_inputs import sample_inputs
 
 
-def test_a_large_grid_of_flow(pair):
+def test_large_grid_of_flow(pair):
     both = pair(FLOW, train_size=[90, 101])
     both.assert_equal(sample_inputs(both.config, FLOW, batch=2))
 
 
-def test_a_large_clip(pair):
+def test_large_clip(pair):
     both = pair(MULTIMODAL, output_shape=[1, 2, 68, 64])
     both.assert_equal(sample_inputs(both.config, MULTIMODAL, batch=2))
 

@@ -8,7 +8,7 @@ from pipeline.reference.sample_inputs import sample_inputs, sample_mask
 
 
 def encoder_inputs(both, inputs):
-    """How many inputs the encoder attends to: M of [B, M, C]."""
+    """Return the number of inputs M of [B, M, C]."""
     model = both.theirs
     preprocessor = getattr(model, "perceiver", model).input_preprocessor
     return inputs.shape[1] if preprocessor is None else preprocessor(inputs)[0].shape[1]

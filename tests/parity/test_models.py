@@ -21,7 +21,7 @@ from pipeline.reference.published_configs import (
 )
 from pipeline.reference.sample_inputs import sample_inputs
 
-# What the encoder reads: for every class, beside the row of its own with the same number below.
+# Fields that the encoder reads: for every class, combined with its own row of the same index below.
 ENCODER = [
     {},
     {"num_latents": 5, "num_blocks": 3, "num_self_attends_per_block": 1, "hidden_act": "relu"},

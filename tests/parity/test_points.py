@@ -1,4 +1,4 @@
-"""Output queries at points only: what they give is what the whole answer of transformers holds there."""
+"""Outputs at points equal the whole outputs of transformers at these points."""
 
 import pytest
 import torch
@@ -39,26 +39,26 @@ def test_flow_at_pixels(pair, close, changes):
     close(both.ours(frames, points=each), torch.stack([whole[0, each[0]], whole[1, each[1]]]), "flow")
 
 
-@pytest.mark.parametrize("asked", SUBSETS, ids="+".join)
-def test_modalities_at_points(pair, close, asked):
+@pytest.mark.parametrize("names", SUBSETS, ids="+".join)
+def test_modalities_at_points(pair, close, names):
     both = pair(MULTIMODAL)
     clip = sample_inputs(both.config, MULTIMODAL, batch=2)
     points = {"audio": torch.tensor([5, 0, 3]), "image": torch.tensor([511, 17, 18, 0]), "label": None}
     expected = transformers_model.predict(both.theirs, clip, points=points)
-    found = both.ours(clip, points={name: points[name] for name in asked})
-    assert set(found) == set(asked)
-    for name in asked:
+    found = both.ours(clip, points={name: points[name] for name in names})
+    assert set(found) == set(names)
+    for name in names:
         close(found[name], expected[name], name)
 
 
-@pytest.mark.parametrize("asked", SUBSETS, ids="+".join)
-def test_whole_modalities(pair, close, asked):
+@pytest.mark.parametrize("names", SUBSETS, ids="+".join)
+def test_whole_modalities(pair, close, names):
     both = pair(MULTIMODAL)
     clip = sample_inputs(both.config, MULTIMODAL, batch=2)
     expected = transformers_model.predict(both.theirs, clip)
-    found = both.ours(clip, points=dict.fromkeys(asked))
-    assert set(found) == set(asked)
-    for name in asked:
+    found = both.ours(clip, points=dict.fromkeys(names))
+    assert set(found) == set(names)
+    for name in names:
         close(found[name], expected[name], name)
 
 
@@ -84,20 +84,20 @@ def test_latents_are_decoded_more_than_once(pair, close):
 
 
 @pytest.mark.parametrize("model_class", [SEQUENCE, LEARNED, FOURIER, CONV])
-def test_a_classification_has_no_points(pair, model_class):
+def test_classification_has_no_points(pair, model_class):
     both = pair(model_class)
     inputs = sample_inputs(both.config, model_class)
     with pytest.raises(ValueError, match="points"):
         both.ours(inputs, points=torch.tensor([0]))
 
 
-def test_a_bare_model_has_no_decoder(pair):
+def test_bare_model_has_no_decoder(pair):
     both = pair(BARE)
     with pytest.raises(ValueError, match="decoder"):
         both.ours(sample_inputs(both.config, BARE))
 
 
-def test_flow_is_asked_with_its_inputs(pair):
+def test_flow_is_decoded_with_its_inputs(pair):
     both = pair(FLOW)
     latents = both.ours.encode(sample_inputs(both.config, FLOW))
     with pytest.raises(ValueError, match="inputs"):

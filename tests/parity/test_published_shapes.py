@@ -1,4 +1,4 @@
-"""All six published shapes, with random weights: exactly transformers' parameters, and a unit within 8 GB."""
+"""The six published shapes with random weights: the same parameters as transformers, and one unit within 8 GB."""
 
 import pytest
 import torch
@@ -36,12 +36,12 @@ OUTPUTS = {
 
 
 def consumed_names(model):
-    """The checkpoint's names of every tensor that the engine is made of."""
+    """Return the checkpoint's name of every tensor of the engine."""
     return [name for ours in model.state_dict() for name in checkpoint_names(ours, STATE_DICT_MAPS[model.model_class])]
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_every_parameter_of_transformers_has_its_place(name):
+def test_every_parameter_of_transformers_is_mapped(name):
     shape = SHAPES[name]
     with torch.device("meta"):
         theirs = getattr(modeling_perceiver, shape.model_class)(shape.config())
@@ -59,7 +59,7 @@ def test_every_parameter_of_transformers_has_its_place(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_unit_is_predicted_within_eight_gigabytes(tmp_path, name):
+def test_unit_is_predicted_within_eight_gigabytes(tmp_path, name):
     shape = SHAPES[name]
     folder = make_checkpoint(shape.model_class, shape.config(), tmp_path)
     peak = measure_peak(folder)
@@ -69,7 +69,7 @@ def test_a_unit_is_predicted_within_eight_gigabytes(tmp_path, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SHAPES)
-def test_a_published_shape_agrees_with_transformers(tmp_path, name):
+def test_published_shape_equals_transformers(tmp_path, name):
     shape = SHAPES[name]
     folder = make_checkpoint(shape.model_class, shape.config(), tmp_path)
     for row in verify(shape.task, folder, dtypes=["float32"], chunks=2):

@@ -36,7 +36,7 @@ def expected(
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("shape", [FEW_KEYS, MANY_KEYS, NARROW])
-def test_equals_its_definition(
+def test_attention_equals_its_definition(
     shape: tuple[int, ...], masked: bool, dtype: torch.dtype, small_blocks: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if small_blocks:  # several blocks of queries, of keys, and heads one by one in bfloat16 too
@@ -56,14 +56,14 @@ def test_equals_its_definition(
     assert error < {torch.float64: 1e-13, torch.float32: 2e-6, torch.bfloat16: 0.015}[dtype]
 
 
-def test_queries_that_every_unit_asks_and_a_scale() -> None:
+def test_queries_shared_by_all_units_with_a_scale() -> None:
     q, k, v = draw(MANY_KEYS, torch.float32)
     found, wanted = attend(q[:1], k, v, 1, scale=0.1), expected(q[:1], k, v, 1, None, 0.1)
     assert torch.allclose(found.double(), wanted, atol=1e-6)
 
 
 @pytest.mark.parametrize("shape", [FEW_KEYS, MANY_KEYS, NARROW])
-def test_parts_of_the_keys_one_of_them_empty_are_merged(shape: tuple[int, ...]) -> None:
+def test_partial_attention_over_parts_of_the_keys_is_merged(shape: tuple[int, ...]) -> None:
     q, k, v = draw(shape, torch.float32)
     mask = torch.zeros(k.shape[:2])
     mask[:, ::3] = torch.finfo(torch.float32).min
@@ -74,13 +74,13 @@ def test_parts_of_the_keys_one_of_them_empty_are_merged(shape: tuple[int, ...]) 
 
 
 @pytest.mark.parametrize("shape", [FEW_KEYS, MANY_KEYS])
-def test_a_unit_whose_keys_are_all_hidden_stays_finite(shape: tuple[int, ...]) -> None:
+def test_unit_whose_keys_are_all_masked_stays_finite(shape: tuple[int, ...]) -> None:
     q, k, v = draw(shape, torch.float32)
     mask = torch.full(k.shape[:2], torch.finfo(torch.float32).min)
     assert attend(q, k, v, 1, mask).isfinite().all()
 
 
-def test_what_is_not_finite_shows() -> None:
+def test_values_that_are_not_finite_stay_visible() -> None:
     q, k, v = draw(MANY_KEYS, torch.float32)
     k[1, 4999] = float("nan")
     found = attend(q, k, v, 1)
@@ -96,7 +96,7 @@ def test_scores_far_apart_between_blocks_of_keys() -> None:
     assert torch.equal(attend(q, k, v, 1), torch.full((1, 3, 2), 4999.0))
 
 
-def test_the_greatest_of_bfloat16_is_found_among_negative_numbers_too():
+def test_maximum_of_bfloat16_is_found_among_negative_numbers():
     x = torch.randn(64, 300).to(torch.bfloat16)
     x[:16] = -x[:16].abs()
     x[16:20] = float("-inf")

@@ -1,4 +1,4 @@
-"""Each preprocessor, decoder and postprocessor by itself, against transformers' with the same weights.
+"""Each preprocessor, decoder and postprocessor alone, against transformers' with the same weights.
 
 The model classes use some of them in one way only; here they are put together in the others that transformers knows.
 """
@@ -48,7 +48,7 @@ def close(ours: Tensor, expected: Tensor) -> None:
 
 
 def fill(ours: nn.Module, reference: nn.Module, places: Mapping[str, str]) -> None:
-    """Weights drawn for transformers' module, copied into ours by their names."""
+    """Draw weights for transformers' module and copy them into ours by name."""
     draw_weights(reference, seed=5)
     tensors = reference.eval().state_dict()
     for name, target in ours.eval().state_dict().items():
@@ -252,7 +252,7 @@ def test_multimodal_preprocessor(masked: bool) -> None:
 
 
 class TheirProjectionDecoder(theirs.PerceiverProjectionDecoder):
-    """transformers' class lacks a method that its base class demands, and cannot be made without this."""
+    """transformers' class lacks an abstract method of its base class; without this it cannot be instantiated."""
 
     num_query_channels = 0
 
@@ -278,7 +278,7 @@ DECODER_PLACES = {
 @pytest.mark.parametrize("project", [False, True])
 @torch.no_grad()
 def test_basic_decoder(residual: bool, project: bool) -> None:
-    """With heads of its own, wider MLP, projected positions; with and without its final layer."""
+    """With its own number of heads, a wider MLP and projected positions; with and without the final layer."""
     reference = theirs.PerceiverBasicDecoder(
         CONFIG,
         output_num_channels=7,
@@ -317,7 +317,7 @@ def test_basic_decoder(residual: bool, project: bool) -> None:
 
 @torch.no_grad()
 def test_video_autoencoding_decoder() -> None:
-    """Its queries at points, and its outputs in the shape of a video."""
+    """Queries at points, and outputs in the shape of a video."""
     shape = [2, 4, 8, 12]
     reference = theirs.PerceiverBasicVideoAutoencodingDecoder(
         CONFIG,
@@ -333,8 +333,8 @@ def test_video_autoencoding_decoder() -> None:
     ours = Decoder(layer, nn.Linear(27, 3), {"it": Output(queries, GridPostprocessor(index_dims=shape[1:]))})
     fill(ours, reference, {name: f"decoder.{place}" for name, place in DECODER_PLACES.items()})
     latents, every = torch.randn(2, 6, 32), torch.arange(4 * 8 * 12)
-    asked = reference.decoder_query(torch.zeros(2, 1), subsampled_points=every)
-    expected = reference(asked, latents).logits
+    queries = reference.decoder_query(torch.zeros(2, 1), subsampled_points=every)
+    expected = reference(queries, latents).logits
     assert expected.shape == (2, 4, 8, 12, 3)
     close(ours(latents, {"it": None})["it"], expected)
     close(ours(latents, {"it": every[7:20]})["it"], expected.flatten(1, 3)[:, 7:20])

@@ -1,4 +1,4 @@
-"""Lanes give what one thread gives: every class, several units or one, any number of threads."""
+"""Parallel parts give the same outputs as one thread: every class, one or several units, any number of threads."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def several(request: pytest.FixtureRequest) -> Iterator[int]:
     ("there", "parts", "expected"),
     [(1, 9, 1), (2, 0, 1), (2, 1, 1), (2, 9, 2), (4, 3, 2), (4, 4, 4), (6, 5, 3), (16, 8, 8), (7, 6, 1)],
 )
-def test_lanes_deal_out_all_threads_and_none_is_without_a_part(there: int, parts: int, expected: int) -> None:
+def test_parallel_parts_use_all_threads_and_none_is_empty(there: int, parts: int, expected: int) -> None:
     with torch_threads(there):
         assert worker_count(parts, CPU) == expected
         assert worker_count(parts, torch.device("cuda")) == 1
 
 
 @pytest.mark.parametrize("there", [1, 2, 3, 4, 6])
-def test_units_are_each_in_one_part_and_in_order(there: int) -> None:
+def test_each_unit_is_in_one_part_and_in_order(there: int) -> None:
     with torch_threads(there):
         for count in range(1, 14):
             units = torch.arange(count)
@@ -49,7 +49,7 @@ def test_units_are_each_in_one_part_and_in_order(there: int) -> None:
         assert map_unit_slices(torch.arange(0).__getitem__, 0, CPU)[0].tolist() == []
 
 
-def test_a_lane_has_its_share_of_the_threads_and_whoever_comes_later_all() -> None:
+def test_part_gets_its_share_of_the_threads_and_later_work_gets_all() -> None:
     begun: list[int] = []
     with torch_threads(4):
         found = parallel_map(lambda _: (threading.current_thread().name, torch.get_num_threads()), range(2), CPU)
@@ -62,18 +62,18 @@ def test_a_lane_has_its_share_of_the_threads_and_whoever_comes_later_all() -> No
     assert begun == [4]
 
 
-def test_a_lane_has_none_of_its_own() -> None:
+def test_parallel_work_is_not_nested() -> None:
     with torch_threads(4):
         assert parallel_map(lambda _: worker_count(2, CPU), range(2), CPU) == [1, 1]
 
 
 @pytest.mark.parametrize("inference", [True, False])
-def test_a_lane_is_in_the_mode_of_who_asks(several: int, inference: bool) -> None:
+def test_part_runs_in_the_inference_mode_of_its_caller(several: int, inference: bool) -> None:
     with torch.inference_mode(inference):
         assert parallel_map(lambda _: torch.is_inference_mode_enabled(), range(several), CPU) == [inference] * several
 
 
-def test_the_first_error_is_raised_once_all_are_done(several: int) -> None:
+def test_first_error_is_raised_after_all_parts_end(several: int) -> None:
     done = []
 
     def work(part: int) -> None:
@@ -90,7 +90,7 @@ def test_the_first_error_is_raised_once_all_are_done(several: int) -> None:
 @pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize("units", [1, 5])
 @pytest.mark.parametrize("model_class", published_configs.MODEL_CLASSES)
-def test_outputs_are_those_of_one_thread(
+def test_outputs_equal_those_of_one_thread(
     model_class: str, units: int, fold: bool, several: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = published_configs.small(model_class)
@@ -99,12 +99,12 @@ def test_outputs_are_those_of_one_thread(
     mask = sample_mask(inputs)
     with torch_threads(1):
         expected = engine_predict(model, inputs, mask)
-    monkeypatch.setitem(decoders.CHUNK_BYTES, "cpu", 1 << 10)  # 256 queries a chunk
+    monkeypatch.setitem(decoders.CHUNK_BYTES, "cpu", 1 << 10)  # 256 queries per chunk
     for row in differences(engine_predict(model, inputs, mask), expected, "float32"):
         assert row.relative < ROUNDING, row
 
 
-def test_points_of_each_unit_and_of_all_alike(several: int, tmp_path: Path) -> None:
+def test_points_per_unit_and_points_shared_by_all_units(several: int, tmp_path: Path) -> None:
     config = published_configs.small(published_configs.MASKED_LM)
     model = PerceiverIO.from_pretrained(
         str(make_checkpoint(published_configs.MASKED_LM, config, tmp_path / "checkpoint"))
@@ -118,7 +118,7 @@ def test_points_of_each_unit_and_of_all_alike(several: int, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("there", [1, 2])
-def test_what_is_of_another_number_of_units_is_refused(there: int, tmp_path: Path) -> None:
+def test_another_number_of_units_is_refused(there: int, tmp_path: Path) -> None:
     config: Any = published_configs.small(published_configs.FLOW)
     model = PerceiverIO.from_pretrained(str(make_checkpoint(published_configs.FLOW, config, tmp_path / "checkpoint")))
     inputs = sample_inputs(config, published_configs.FLOW, 3, 0)
@@ -138,5 +138,5 @@ with torch_threads(2):
 """
 
 
-def test_a_forked_process_has_lanes_of_its_own() -> None:
+def test_forked_process_has_its_own_thread_pool() -> None:
     subprocess.run([sys.executable, "-c", FORKED], check=True, timeout=60)

@@ -1,4 +1,4 @@
-"""Attention along the rows of a grid is attention to inputs with their positions beside them."""
+"""Attention along the rows of a grid equals attention to inputs with concatenated positions."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def preprocessor(dims: int, sine_only: bool = False) -> Preprocessor:
 def input_part(
     dims: int, share: tuple[int, int], *, padding: torch.Tensor | None = None, sine_only: bool = False
 ) -> PositionedFeatures:
-    """One of several equal shares, given as (number, count), of the inputs of two random units."""
+    """Return share (number, count) of the inputs of two random units."""
     torch.manual_seed(0)
     units = torch.randn(2, *{1: (30, 4), 2: (4, 7, 11), 3: (3, 4, 6, 5)}[dims], dtype=torch.float64)
     part = preprocessor(dims, sine_only).part(units, padding)
@@ -46,7 +46,7 @@ def input_part(
 @pytest.mark.parametrize("padded", [False, True])
 @pytest.mark.parametrize("sine_only", [False, True])
 @pytest.mark.parametrize("dims", [1, 2, 3])
-def test_scores_are_those_of_normalised_inputs(
+def test_scores_equal_those_of_normalized_inputs(
     dims: int, sine_only: bool, padded: bool, group_points: int, share: tuple[int, int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(grid_factorization.MIN_GROUP_POINTS, "cpu", group_points)
@@ -71,7 +71,7 @@ def test_scores_are_those_of_normalised_inputs(
     torch.testing.assert_close(found, queries @ x.mT, rtol=1e-5, atol=1e-5)
 
 
-def test_every_channel_is_of_a_column_or_of_a_row() -> None:
+def test_every_channel_belongs_to_columns_or_rows() -> None:
     positions = FourierPositions(num_bands=3, max_resolution=(4, 5, 6))
     order = column_first_order(positions, features=2, channels=2 + positions.channels + 3)
     column, row = order[:9], order[9:]
@@ -85,7 +85,7 @@ def test_every_channel_is_of_a_column_or_of_a_row() -> None:
     assert torch.equal(table[..., across], table[:, :1, across].expand(-1, 4, -1))
 
 
-def test_places_without_features_are_those_that_are_asked_for() -> None:
+def test_positions_without_features_are_those_requested() -> None:
     positions = FourierPositions(num_bands=3, max_resolution=(9, 14))
     padding = torch.randn(1, 5, dtype=torch.float64)
     arguments: dict[str, Any] = {"inclusive": False, "padding": padding, "eps": EPS}
@@ -102,7 +102,7 @@ def test_places_without_features_are_those_that_are_asked_for() -> None:
 def test_groups_of_rows_and_units_at_once_change_nothing(
     model_class: str, group_points: int, at_once: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As a GPU takes them: all units in one product, and larger groups."""
+    """The GPU path: all units in one product, and larger groups."""
     config = published_configs.small(model_class)
     folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))
     inputs = sample_inputs(config, model_class, 3, 0)
@@ -116,7 +116,7 @@ def test_groups_of_rows_and_units_at_once_change_nothing(
             assert row.relative < 5e-6, row
 
 
-def test_a_mask_hides_places_of_a_grid(tmp_path: Path) -> None:
+def test_mask_hides_positions_of_a_grid(tmp_path: Path) -> None:
     config = published_configs.small(published_configs.FOURIER)
     folder = str(make_checkpoint(published_configs.FOURIER, config, tmp_path / "checkpoint"))
     images = torch.as_tensor(sample_inputs(config, published_configs.FOURIER, 3, 0))
@@ -128,7 +128,7 @@ def test_a_mask_hides_places_of_a_grid(tmp_path: Path) -> None:
     assert found.isfinite().all()
 
 
-def test_a_place_that_is_not_finite_shows(tmp_path: Path) -> None:
+def test_position_that_is_not_finite_stays_visible(tmp_path: Path) -> None:
     config = published_configs.small(published_configs.FLOW)
     folder = str(make_checkpoint(published_configs.FLOW, config, tmp_path / "checkpoint"))
     frames = torch.as_tensor(sample_inputs(config, published_configs.FLOW, 2, 0)).clone()
@@ -155,7 +155,7 @@ def test_runs_of_points(points: list[int], runs: list[tuple[int, int]]) -> None:
 
 
 @pytest.mark.parametrize("model_class", [published_configs.FLOW, published_configs.MULTIMODAL])
-def test_runs_are_decoded_as_points_are(model_class: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_runs_are_decoded_like_points(model_class: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = published_configs.small(
         model_class, **({"d_latents": 256} if model_class == published_configs.MULTIMODAL else {})
     )

@@ -1,4 +1,4 @@
-"""The model's own contract, beside parity: what may be asked, and what is refused in words."""
+"""The model's contract apart from parity: supported calls, and clear errors for the others."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_no_units_and_no_points_give_empty_outputs(model: PerceiverIO) -> None:
         ({"image": None}, "no output 'image'"),
     ],
 )
-def test_points_that_are_not_there_are_named(model: PerceiverIO, points: object, words: str) -> None:
+def test_points_outside_the_grid_are_named(model: PerceiverIO, points: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         model(torch.zeros(1, 9, dtype=torch.int64), points=points)
 
@@ -65,8 +65,8 @@ def test_checkpoint_that_was_overwritten_is_fetched_again(
     assert len(list((tmp_path / "cache").iterdir())) == 2
 
 
-def test_moved_model_forgets_what_it_kept(model: PerceiverIO) -> None:
-    """Projected queries are kept between calls: not from one dtype to another."""
+def test_moved_model_drops_its_cached_tensors(model: PerceiverIO) -> None:
+    """Projected queries are cached between calls, but not across dtypes."""
     ids = torch.arange(20)[None]
     full = model(ids)
     half = model.to(torch.bfloat16)(ids)

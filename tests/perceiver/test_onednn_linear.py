@@ -1,4 +1,4 @@
-"""Linear maps with packed weights are those of the plain ones, and can be moved, cast, copied and pickled."""
+"""Packed linear layers equal plain ones, and can be moved, cast, copied and pickled."""
 
 import copy
 import os
@@ -22,7 +22,7 @@ needs_layout = pytest.mark.skipif(
 
 
 def pair(dtype: torch.dtype = torch.float32) -> tuple[Linear, Linear]:
-    """A plain map and the same, packed."""
+    """Return a plain linear layer and a packed copy."""
     torch.manual_seed(0)
     plain = Linear(37, 53).to(dtype).requires_grad_(requires_grad=False)
     packed = copy.deepcopy(plain)
@@ -39,7 +39,7 @@ def close(found: torch.Tensor, wanted: torch.Tensor) -> bool:
 @pytest.mark.parametrize("dtype", list(TOLERANCE))
 @pytest.mark.parametrize("activation", [None, F.gelu, F.relu, torch.tanh])
 @pytest.mark.parametrize("added", [False, True])
-def test_packed_gives_what_plain_gives(dtype: torch.dtype, activation: Activation | None, added: bool) -> None:
+def test_packed_linear_equals_plain_linear(dtype: torch.dtype, activation: Activation | None, added: bool) -> None:
     plain, packed = pair(dtype)
     x = torch.randn(3, 7, 2 * 37, dtype=dtype)[..., ::2]  # with strides
     plus = torch.randn(3, 7, 2 * 53, dtype=dtype)[..., ::2] if added else None
@@ -49,13 +49,13 @@ def test_packed_gives_what_plain_gives(dtype: torch.dtype, activation: Activatio
     assert close(plain(x, plus, activation), wanted if plus is None else wanted + plus)
 
 
-def test_nothing_in_gives_nothing() -> None:
+def test_empty_input_gives_empty_output() -> None:
     _, packed = pair()
     assert packed(torch.empty(0, 4, 37)).shape == (0, 4, 53)
 
 
 @needs_layout
-def test_a_packed_weight_is_held_once() -> None:
+def test_packed_weight_is_stored_once() -> None:
     _, packed = pair()
     assert packed.weight.numel() == 0
     assert packed._packed is not None
@@ -79,14 +79,14 @@ def test_moves_casts_and_copies_keep_the_weight() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
-def test_product_of_what_is_no_weight(dtype: torch.dtype) -> None:
+def test_product_with_a_tensor_that_is_not_a_weight(dtype: torch.dtype) -> None:
     x, y = torch.randn(2 * 19, 11, dtype=dtype)[::2], torch.randn(11, 23, dtype=dtype).T
     found = linear(x, y)
     assert found.dtype == dtype
     assert torch.allclose(found.double(), x.double() @ y.T.double(), atol=1e-12 if dtype == torch.float64 else 0.1)
 
 
-def test_a_torch_without_the_operators_has_the_plain_way(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torch_without_onednn_operators_uses_plain_linear(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_onednn_dtypes", frozenset)
     plain, packed = pair()
     assert packed.weight.shape == plain.weight.shape
@@ -95,7 +95,7 @@ def test_a_torch_without_the_operators_has_the_plain_way(monkeypatch: pytest.Mon
     assert torch.equal(linear(x, plain.weight), F.linear(x, plain.weight))
 
 
-def test_a_narrow_map_stays_in_float32_whatever_the_model_is_cast_to() -> None:
+def test_narrow_map_stays_in_float32_whatever_the_model_is_cast_to() -> None:
     torch.manual_seed(0)
     narrow = module.Float32Linear(64, 2).requires_grad_(requires_grad=False)
     weight = narrow.weight.clone()
@@ -111,7 +111,7 @@ def test_a_narrow_map_stays_in_float32_whatever_the_model_is_cast_to() -> None:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc gives large blocks back at once")
-def test_memory_of_tensors_that_are_freed_is_kept() -> None:
+def test_memory_of_freed_tensors_is_reused() -> None:
     script = """
 import resource
 import torch

@@ -1,4 +1,4 @@
-"""Several devices give what one gives: every class, folded or not, with masks and with some points only."""
+"""Several devices give the same outputs as one: every class, folded or not, with masks and at selected points."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ROUNDING = 5e-6  # of an output's range
 
 
 def pair(tmp_path: Path, model_class: str, devices: int, *, fold: bool = True) -> tuple[PerceiverIO, Any, Any]:
-    """A model on one device, the same on several, and inputs."""
+    """Return a model on one device, the same model on several, and inputs."""
     config = published_configs.small(model_class)
     folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))
     one = PerceiverIO.from_pretrained(folder, fold=fold)
@@ -30,7 +30,7 @@ def pair(tmp_path: Path, model_class: str, devices: int, *, fold: bool = True) -
 @pytest.mark.parametrize("fold", [True, False])
 @pytest.mark.parametrize("devices", [2, 7])
 @pytest.mark.parametrize("model_class", published_configs.MODEL_CLASSES)
-def test_outputs_are_those_of_one_device(model_class: str, devices: int, fold: bool, tmp_path: Path) -> None:
+def test_outputs_equal_those_of_one_device(model_class: str, devices: int, fold: bool, tmp_path: Path) -> None:
     one, several, inputs = pair(tmp_path, model_class, devices, fold=fold)
     mask = sample_mask(inputs)
     expected = engine_predict(one, inputs, mask)
@@ -48,7 +48,7 @@ def test_outputs_are_those_of_one_device(model_class: str, devices: int, fold: b
         (published_configs.MULTIMODAL, {"audio": torch.tensor([2])}),
     ],
 )
-def test_points_are_those_of_one_device(model_class: str, points: Any, tmp_path: Path) -> None:
+def test_points_equal_those_of_one_device(model_class: str, points: Any, tmp_path: Path) -> None:
     one, several, inputs = pair(tmp_path, model_class, 2)
     latents = one.encode(inputs)
     expected, found = (model.decode(latents, points, inputs=inputs) for model in (one, several))
@@ -60,13 +60,13 @@ def test_points_are_those_of_one_device(model_class: str, points: Any, tmp_path:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_devices_of_a_kind_share_one_copy(tmp_path: Path) -> None:
+def test_replicas_on_one_device_share_one_copy(tmp_path: Path) -> None:
     _, several, _ = pair(tmp_path, published_configs.FOURIER, 3)
     assert several.models == [several.first] * 3
     assert (several.device, several.dtype) == (torch.device("cpu"), torch.float32)
 
 
-def test_a_mask_of_another_length_or_over_several_modalities_is_refused(tmp_path: Path) -> None:
+def test_mask_of_another_length_or_over_several_modalities_is_refused(tmp_path: Path) -> None:
     _, text, ids = pair(tmp_path / "text", published_configs.MASKED_LM, 2)
     with pytest.raises(ValueError, match=r"must be \[B, M\]"):
         text.encode(ids, torch.ones(3, ids.shape[1] + 2))
@@ -75,13 +75,13 @@ def test_a_mask_of_another_length_or_over_several_modalities_is_refused(tmp_path
         several.encode(clip, torch.ones(3, 7))
 
 
-def test_no_device_is_refused() -> None:
+def test_empty_list_of_devices_is_refused() -> None:
     with pytest.raises(ValueError, match="devices must be at least one"):
         ShardedPerceiverIO([])
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 12])
-def test_shares_cover_every_place_once_and_evenly(count: int) -> None:
+def test_shares_cover_every_position_once_and_evenly(count: int) -> None:
     shares = even_slices(count, 4)
     assert [place for share in shares for place in range(count)[share]] == list(range(count))
     sizes = [share.stop - share.start for share in shares]
@@ -90,7 +90,7 @@ def test_shares_cover_every_place_once_and_evenly(count: int) -> None:
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
 @pytest.mark.parametrize("model_class", published_configs.MODEL_CLASSES)
-def test_gpus_give_what_one_gives(model_class: str, tmp_path: Path) -> None:
+def test_several_gpus_equal_one_gpu(model_class: str, tmp_path: Path) -> None:
     config = published_configs.small(model_class)
     folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))
     inputs = sample_inputs(config, model_class, 2, 0)

@@ -1,4 +1,4 @@
-"""A folded model is the model: every class, every way that products of weights are formed."""
+"""A folded model equals the unfolded one: every class, every kind of weight product."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pipeline.reference.parity import differences, engine_predict
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.reference.sample_inputs import SampleInputs, sample_inputs, sample_mask
 
-# Beside each class as it is: configurations in which the published shapes' ways are taken at a small size.
+# Besides each class's default: small configurations that take the same code paths as the published shapes.
 CASES: list[tuple[str, dict[str, Any]]] = [
     *((model_class, {}) for model_class in published_configs.MODEL_CLASSES),
     (
@@ -33,7 +33,7 @@ CASES: list[tuple[str, dict[str, Any]]] = [
 
 
 def pair(tmp_path: Path, model_class: str, changes: dict[str, Any]) -> tuple[PerceiverIO, PerceiverIO, SampleInputs]:
-    """A model as it was trained, the same folded, and inputs."""
+    """Return a model, the same model folded, and inputs."""
     config = published_configs.small(model_class, **changes)
     folder = str(make_checkpoint(model_class, config, tmp_path / "checkpoint"))
     plain, folded = PerceiverIO.from_pretrained(folder, fold=False), PerceiverIO.from_pretrained(folder)
@@ -41,7 +41,7 @@ def pair(tmp_path: Path, model_class: str, changes: dict[str, Any]) -> tuple[Per
 
 
 @pytest.mark.parametrize(("model_class", "changes"), CASES)
-def test_folded_outputs_are_those_of_the_trained_layers(
+def test_folded_outputs_equal_those_of_the_trained_layers(
     model_class: str, changes: dict[str, Any], tmp_path: Path
 ) -> None:
     plain, folded, inputs = pair(tmp_path, model_class, changes)
@@ -66,7 +66,7 @@ def test_folded_outputs_are_those_of_the_trained_layers(
         (published_configs.FOURIER, {}, "logits", None, None),
     ],
 )
-def test_ways_are_chosen_by_their_products(
+def test_folding_is_chosen_by_its_flops(
     model_class: str, changes: dict[str, Any], output: str, queries: type | None, tail: type | None
 ) -> None:
     model = PerceiverIO.from_config(published_configs.small(model_class, **changes), model_class)
@@ -79,7 +79,9 @@ def test_ways_are_chosen_by_their_products(
 @pytest.mark.parametrize(
     ("model_class", "changes"), [(published_configs.FLOW, {}), (published_configs.MULTIMODAL, {"d_latents": 256})]
 )
-def test_points_of_each_unit_are_those_of_the_whole(model_class: str, changes: dict[str, Any], tmp_path: Path) -> None:
+def test_points_of_each_unit_equal_those_of_the_whole_output(
+    model_class: str, changes: dict[str, Any], tmp_path: Path
+) -> None:
     plain, folded, inputs = pair(tmp_path, model_class, changes)
     latents = folded.encode(inputs)
     name = "image" if model_class == published_configs.MULTIMODAL else "logits"
@@ -93,6 +95,6 @@ def test_points_of_each_unit_are_those_of_the_whole(model_class: str, changes: d
 
 
 def _rows(outputs: Any, name: str) -> Tensor:
-    """[B, P, out] of one output."""
+    """Return one output as [B, P, out]."""
     found = outputs[name] if isinstance(outputs, dict) else outputs
     return found.flatten(1, -2) if found.ndim > 3 else found

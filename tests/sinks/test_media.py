@@ -68,7 +68,7 @@ def test_video_of_any_size_can_be_decoded(size: tuple[int, int], count: int) -> 
     found, _, stream = opened(encode_mp4(frames))
     assert found.shape == (count, *size, 3)
     assert (stream.frames, stream.average_rate) == (count, 25)
-    grey = [0.299, 0.587, 0.114]  # colors have half the resolution: the tiniest pictures keep no more than this
+    grey = [0.299, 0.587, 0.114]  # chroma has half the resolution: the smallest images keep only this
     assert np.abs(found @ grey - frames @ grey).mean() < 6
 
 

@@ -103,7 +103,7 @@ def test_an_array_is_lists_of_numbers(origin: RecordOrigin) -> None:
         ([["1.0"]], "values that are not numbers"),
         ([[], []], r"an array \[2, 0\]"),
         (None, "must hold an array, got null"),
-        ("[[1.0]]", "must hold an array, got a str"),
+        ("[[1.0]]", "must hold an array, got str"),
     ],
 )
 def test_invalid_arrays_are_refused_with_the_reason(tmp_path: Path, value: Any, words: str) -> None:
@@ -115,7 +115,7 @@ def test_values_of_another_kind_are_refused_with_the_column(tmp_path: Path) -> N
     origin = RecordOrigin(store=Store(str(tmp_path)), key="t")
     with pytest.raises(BadMedium, match="column 'text' must hold text, got null"):
         medium_of({"text": None}, "text", ("text",), origin)
-    with pytest.raises(BadMedium, match="column 'image' must hold an image, got a int"):
+    with pytest.raises(BadMedium, match="column 'image' must hold an image, got int"):
         medium_of({"image": 3}, "image", ("image",), origin)
     with pytest.raises(BadMedium, match="column 'text' not found; the record has a, b"):
         medium_of({"a": 1, "b": 2}, "text", ("text",), origin)

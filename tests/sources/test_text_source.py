@@ -125,9 +125,9 @@ def test_a_file_with_any_name_can_hold_records(tmp_path: Path) -> None:
     [
         (b"no json", "Expecting value"),
         (b'{"text": "\xff"}', "utf-8"),
-        (b"[1]", "must be a JSON object, got a list"),
+        (b"[1]", "must be a JSON object, got list"),
         (b'{"other": "a"}', "column 'text' not found; the record has other"),
-        (b'{"text": 1}', "column 'text' must hold text, got a int"),
+        (b'{"text": 1}', "column 'text' must hold text, got int"),
         (b"[" * 200_000, "recursion"),
     ],
 )
@@ -143,7 +143,7 @@ def test_a_missing_column_fails_the_plan(tmp_path: Path) -> None:
     with pytest.raises(AccessError, match=r"a\.jsonl: column 'body' not found; the record has text"):
         read(tmp_path, source_for("text", SourceOptions(column="body")))
     (tmp_path / "a.jsonl").write_text('{"text": 3}\n')
-    with pytest.raises(AccessError, match=r"a\.jsonl: column 'text' must hold text, got a int"):
+    with pytest.raises(AccessError, match=r"a\.jsonl: column 'text' must hold text, got int"):
         read(tmp_path)
     (tmp_path / "a.jsonl").unlink()
     (tmp_path / "a.txt").write_text("a line\n")

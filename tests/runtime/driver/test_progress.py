@@ -9,7 +9,7 @@ from pipeline.runtime.driver import progress
 from pipeline.runtime.driver.progress import Counts, Progress
 
 
-def test_rate_and_time_left_are_of_this_driver_only():
+def test_rate_and_time_left_count_this_driver_only():
     counts = Counts(shards=10, units=1000, shards_done=4, rows=390, quarantined=10)
     counts.start()
     assert counts.seconds_left(10) is None

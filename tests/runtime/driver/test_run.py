@@ -1,4 +1,4 @@
-"""Runs from end to end: real pictures, a real checkpoint, the real parts, on a local disk and on S3."""
+"""Runs from end to end: real images, a real checkpoint, real parts, on a local disk and on S3."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def options(image_folder: Path, checkpoint: Path, tmp_path: Path, cluster: None)
 
 
 def rows_of(output: Store) -> list[dict]:
-    """Every row of every part, in order of parts."""
+    """Return the rows of all parts, in part order."""
     parts = list(output.keys("predictions/"))
     return [row for key in parts for row in pq.read_table(io.BytesIO(output.read(key))).to_pylist()]
 
@@ -51,13 +51,13 @@ def quarantined_of(output: Store) -> list[dict]:
 
 
 def run(options: RunOptions) -> tuple[object, str]:
-    """The summary, and what was said."""
+    """Run and return the summary and the console output."""
     sink = io.StringIO()
     return execute(options, console=Console(file=sink, width=300)), sink.getvalue()
 
 
 def reference(checkpoint: Path, path: Path) -> np.ndarray:
-    """Probabilities by transformers alone."""
+    """Return probabilities computed by transformers alone."""
     from transformers import PerceiverForImageClassificationFourier, PerceiverImageProcessorPil
 
     model = PerceiverForImageClassificationFourier.from_pretrained(checkpoint).eval()
@@ -67,7 +67,7 @@ def reference(checkpoint: Path, path: Path) -> np.ndarray:
         return model(pixels).logits.softmax(-1)[0].numpy()
 
 
-def test_pictures_in_parquet_out(options, image_folder, checkpoint, tmp_path):
+def test_images_in_parquet_out(options, image_folder, checkpoint, tmp_path):
     summary, _ = run(options(replicas=2))
     output = Store(str(tmp_path / "out"))
     assert (summary.units, summary.rows, summary.quarantined, summary.shards) == (60, 55, 5, 8)
@@ -97,7 +97,7 @@ def test_pictures_in_parquet_out(options, image_folder, checkpoint, tmp_path):
     assert known.units_per_second > 0
 
 
-def test_the_same_command_goes_on_with_what_is_new(options, image_folder, tmp_path, write_images):
+def test_same_command_predicts_new_inputs(options, image_folder, tmp_path, write_images):
     output = Store(str(tmp_path / "out"))
     first, _ = run(options(limit=16))
     assert (first.units, first.shards) == (16, 2)
@@ -113,11 +113,11 @@ def test_the_same_command_goes_on_with_what_is_new(options, image_folder, tmp_pa
     rows = rows_of(output)
     assert len({row["id"] for row in rows}) == len(rows) == 57
     assert {row["segment"] for row in rows if row["id"] in ("0100.jpg", "0101.png")} == {1}
-    heard = read_receipts(output, read_run(output).run)
-    assert {shard for shard, receipt in heard.items() if receipt.driver in drivers} == {0, 1}, "none of them ran again"
+    recorded = read_receipts(output, read_run(output).run)
+    assert {shard for shard, receipt in recorded.items() if receipt.driver in drivers} == {0, 1}, "no shard ran again"
 
 
-def test_changed_inputs_are_predicted_again_where_asked(options, image_folder, tmp_path):
+def test_changed_inputs_are_predicted_again_with_changed_redo(options, image_folder, tmp_path):
     run(options(limit=8))
     Image.new("RGB", (40, 40), "red").save(image_folder / "0000.jpg")
     summary, _ = run(options(limit=9, changed="redo"))
@@ -129,7 +129,7 @@ def test_changed_inputs_are_predicted_again_where_asked(options, image_folder, t
 
 def test_from_s3_to_s3(options, image_folder, checkpoint, s3):
     bucket = s3.bucket("runs")
-    inputs, output = Store(f"{bucket}/my pictures"), Store(f"{bucket}/out")
+    inputs, output = Store(f"{bucket}/my images"), Store(f"{bucket}/out")
     for path in sorted(image_folder.iterdir()):
         inputs.put(f"été #1/{path.name}", path.read_bytes())
     summary, _ = run(options(input=inputs.uri, output=output.uri))
@@ -146,7 +146,7 @@ def test_from_s3_to_s3(options, image_folder, checkpoint, s3):
     assert "testing-secret-canary" not in written + said
 
 
-def test_a_store_without_conditional_puts_needs_a_single_writer(options, s3, s3_proxy):
+def test_store_without_conditional_put_needs_single_writer(options, s3, s3_proxy):
     output = Store(f"{s3.bucket('unconditional')}/out")
     s3_proxy.without_header = "If-None-Match"
     with pytest.raises(AccessError, match=rf"{output.uri} has no conditional put.*single-writer"):
@@ -158,7 +158,7 @@ def test_a_store_without_conditional_puts_needs_a_single_writer(options, s3, s3_
     assert (again.rows, again.resumed) == (55, 8)
 
 
-def test_too_much_quarantined_stops_and_a_higher_value_goes_on(options, tmp_path):
+def test_too_many_quarantined_units_stop_the_run_and_a_higher_limit_resumes_it(options, tmp_path):
     with pytest.raises(TooMuchQuarantined, match=r"of 60 units.*max_quarantine \(0\.02\)"):
         run(options(max_quarantine=0.02))
     output = Store(str(tmp_path / "out"))
@@ -166,12 +166,12 @@ def test_too_much_quarantined_stops_and_a_higher_value_goes_on(options, tmp_path
     assert "_run/manifest.json" not in output.keys("_run/")
     summary, _ = run(options(max_quarantine=0.1))
     assert summary.rows == 55
-    assert summary.resumed >= len(done) > 0, "what was committed stays"
+    assert summary.resumed >= len(done) > 0, "committed shards stay"
     with pytest.raises(TooMuchQuarantined):
         run(options(max_quarantine=0.02))
 
 
-def test_another_run_s_output_is_refused_before_any_work(options, image_folder, tmp_path, write_images):
+def test_output_of_another_run_is_refused_before_any_work(options, image_folder, tmp_path, write_images):
     output = Store(str(tmp_path / "out"))
     run(options(limit=8))
     before = sorted(output.keys())
@@ -185,7 +185,7 @@ def test_another_run_s_output_is_refused_before_any_work(options, image_folder, 
     assert sorted(output.keys()) == before
 
 
-def test_what_cannot_be_run_is_refused_before_any_work(options, checkpoint, tmp_path):
+def test_invalid_options_are_refused_before_any_work(options, checkpoint, tmp_path):
     name = "PerceiverForMaskedLM"
     language = make_checkpoint(name, small(name), tmp_path / "language")
     with pytest.raises(CheckpointError, match=rf"is a {name}; image-classification needs a PerceiverForImageClass"):
@@ -203,13 +203,13 @@ def test_what_cannot_be_run_is_refused_before_any_work(options, checkpoint, tmp_
     assert not (tmp_path / "out/_run/run.json").exists()
 
 
-def test_replicas_that_cannot_start_end_the_run_with_the_reason(options, monkeypatch):
+def test_replicas_that_cannot_start_fail_the_run_with_the_reason(options, monkeypatch):
     monkeypatch.setattr(checks, "digest", lambda _folder: "0ff")
     with pytest.raises(RunFailed, match=r"planned with 0ff.*8 of 8 shards are left; the same command resumes"):
         run(options())
 
 
-def test_parts_that_no_driver_wrote_down_are_heard_from_their_footers(options, tmp_path):
+def test_parts_without_a_receipt_are_counted_from_their_footers(options, tmp_path):
     output = Store(str(tmp_path / "out"))
     first, _ = run(options())
     for key in [*output.keys("_run/receipts/"), *output.keys("quarantine/")]:
@@ -220,11 +220,11 @@ def test_parts_that_no_driver_wrote_down_are_heard_from_their_footers(options, t
     assert "resuming: 7 of 8 shards done" in said
     assert (summary.rows, summary.quarantined, summary.resumed) == (55, 5, 7)
     assert len(quarantined_of(output)) == 5
-    heard = read_receipts(output, read_run(output).run)
-    assert [shard for shard, receipt in heard.items() if receipt.driver] == [3]
+    recorded = read_receipts(output, read_run(output).run)
+    assert [shard for shard, receipt in recorded.items() if receipt.driver] == [3]
 
 
-def test_parts_that_others_changed_are_noticed(options, tmp_path):
+def test_parts_that_another_process_changed_are_detected(options, tmp_path):
     output = Store(str(tmp_path / "out"))
     first, _ = run(options(limit=8))
     key = part_key(first.run, 0)

@@ -1,4 +1,4 @@
-"""How far a run is, told from what lies in OUTPUT."""
+"""Progress of a run, read from OUTPUT alone."""
 
 import time
 
@@ -19,7 +19,7 @@ from pipeline.storage import Store
 
 @pytest.fixture
 def output(tmp_path, image_folder, checkpoint) -> Store:
-    """A run of 15 shards whose driver heard of two and was killed after a third."""
+    """A run of 15 shards whose driver recorded two and was killed after a third."""
     store = Store(str(tmp_path / "out"))
     options = RunOptions(
         task="image-classification", input=str(image_folder), output=store.uri, checkpoint=str(checkpoint)
@@ -39,7 +39,7 @@ def output(tmp_path, image_folder, checkpoint) -> Store:
     return store
 
 
-def test_status_of_a_run_in_the_middle(output, image_folder):
+def test_status_of_an_unfinished_run(output, image_folder):
     before = sorted(output.keys())
     known = status(output)
     assert (known.shards_done, known.shards, known.segments) == (3, 15, 1)
@@ -48,10 +48,10 @@ def test_status_of_a_run_in_the_middle(output, image_folder):
     assert (known.task, known.input, known.finished) == ("image-classification", str(image_folder), False)
     assert 0 < known.units_per_second < 4 / 0.05
     assert known.seconds_left == pytest.approx(48 / known.units_per_second)
-    assert sorted(output.keys()) == before, "looking changes nothing"
+    assert sorted(output.keys()) == before, "reading the status changes nothing"
 
 
-def test_status_before_the_first_part_and_of_no_run(output, tmp_path):
+def test_status_before_the_first_part_and_without_a_run(output, tmp_path):
     for key in [*output.keys("predictions/"), *output.keys("_run/receipts/")]:
         output.delete(key)
     known = status(output)

@@ -1,4 +1,4 @@
-"""Two drivers plan at once, the store loses what it answers, or the OUTPUT: one plan is there, with all its files."""
+"""Concurrent drivers, lost responses or a lost OUTPUT leave exactly one plan with all its files."""
 
 import json
 import shutil
@@ -34,14 +34,14 @@ def planned(inputs: Path, output: Store, run: str | None = None) -> Plan:
 
 
 def assert_complete(output: Store, plan: Plan) -> None:
-    """Every plan file that counts is there, and no other."""
+    """Check that OUTPUT has every plan file of its segments, and no other."""
     assert plan.segments == read_segments(output)
     rows = [row for file in plan.files for row in read_plan_file(output, file.name, file.sha256).to_pylist()]
     assert [piece["key"] for row in rows for piece in row["pieces"]] == [f"{number}.jpg" for number in range(6)]
     assert {key for key in output.keys("_run/plan/") if key.endswith(".parquet")} == {file.name for file in plan.files}
 
 
-def test_drivers_that_plan_at_once_agree_whatever_the_store_loses(inputs, faulty_s3, s3, monkeypatch) -> None:
+def test_concurrent_drivers_agree_on_one_plan_even_if_responses_are_lost(inputs, faulty_s3, s3, monkeypatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
     uris, start = [s3.bucket("plans") for _ in range(4)], threading.Barrier(DRIVERS)
     proxy = faulty_s3(rate=0.3, seed=5, kinds=("lost", "lost", 500, "reset"))
@@ -62,8 +62,8 @@ def test_drivers_that_plan_at_once_agree_whatever_the_store_loses(inputs, faulty
     assert proxy.counts["lost"] > 10
 
 
-def test_segment_that_is_there_by_our_own_hand_keeps_its_files(inputs, tmp_path, monkeypatch) -> None:
-    """The store says that another was first, and it was this driver itself."""
+def test_segment_of_a_lost_acknowledgement_keeps_its_plan_files(inputs, tmp_path, monkeypatch) -> None:
+    """The store reports a conflict that this driver itself caused."""
     put_if_absent = Store.put_if_absent
 
     def forgets(store: Store, key: str, data: bytes) -> bool:
@@ -75,7 +75,7 @@ def test_segment_that_is_there_by_our_own_hand_keeps_its_files(inputs, tmp_path,
     assert_complete(output, planned(inputs, output))
 
 
-def test_planning_that_fails_deletes_nothing_and_is_done_by_the_next(inputs, tmp_path, monkeypatch) -> None:
+def test_failed_planning_deletes_nothing_and_the_next_driver_completes_it(inputs, tmp_path, monkeypatch) -> None:
     output, put_if_absent = Store(str(tmp_path / "out")), Store.put_if_absent
 
     def loses(store: Store, key: str, data: bytes) -> bool:
@@ -91,12 +91,12 @@ def test_planning_that_fails_deletes_nothing_and_is_done_by_the_next(inputs, tmp
     assert_complete(output, planned(inputs, output))
 
 
-def test_nothing_is_planned_in_an_output_that_is_another_run_s_by_now(inputs, tmp_path, monkeypatch) -> None:
+def test_output_that_now_belongs_to_another_run_is_not_planned(inputs, tmp_path, monkeypatch) -> None:
     output, put_plan_file = Store(str(tmp_path / "out")), plan_files.put_plan_file
     output.put(RUN_FILE, json.dumps({"run": "aaaa0000"}).encode())
 
     def used_again(*given):
-        """While the plan files are written."""
+        """Replace OUTPUT while the plan files are written."""
         shutil.rmtree(output.uri)
         output.put(RUN_FILE, json.dumps({"run": "bbbb0000"}).encode())
         return put_plan_file(*given)

@@ -25,7 +25,7 @@ CUT = ShardSizing(unit_bytes=1000, shard_size=4)
 
 @dataclass(frozen=True)
 class Containers(FileSource):
-    """A source whose files tell their units, as many as they have bytes, only when they are opened."""
+    """A source whose files have one unit per byte, known only when they are opened."""
 
     name: str = "containers"
     extensions: frozenset[str] = IMAGES.extensions
@@ -54,7 +54,7 @@ def put(folder: Path, *names: str, content: str = "") -> None:
 
 
 def planned(output: Store, plan: Plan) -> dict[int, list[str]]:
-    """Keys by shard, as load tasks find them."""
+    """Return the keys of each shard, as load tasks read them."""
     rows = [row for file in plan.files for row in read_plan_file(output, file.name, file.sha256).to_pylist()]
     assert [row["shard"] for row in rows] == list(range(plan.shards))
     assert all(row["units"] == len(row["pieces"]) for row in rows)
@@ -74,14 +74,14 @@ def test_every_input_is_planned_once_in_order(tmp_path):
     assert (plan.units, plan.shards, len(plan.segments), plan.changed) == (11, 3, 1, 0)
 
 
-def test_planning_again_adopts_what_is_frozen(tmp_path):
+def test_planning_again_adopts_the_frozen_plan(tmp_path):
     put(tmp_path / "in", "a.jpg", "b.jpg")
     _, first = run_plan(tmp_path)
     output, second = run_plan(tmp_path)
     assert second.segments == first.segments == read_segments(output)
 
 
-def test_new_inputs_make_a_segment_that_numbers_on(tmp_path):
+def test_new_inputs_make_a_segment_with_the_next_shard_numbers(tmp_path):
     put(tmp_path / "in", *(f"{n}.jpg" for n in range(1, 10, 2)))
     run_plan(tmp_path)
     put(tmp_path / "in", *(f"{n}.jpg" for n in range(0, 10, 2)))
@@ -93,7 +93,7 @@ def test_new_inputs_make_a_segment_that_numbers_on(tmp_path):
     assert run_plan(tmp_path)[1].segments == plan.segments
 
 
-def test_changed_inputs_are_counted_and_left_or_planned_again(tmp_path):
+def test_changed_inputs_are_counted_and_kept_or_planned_again(tmp_path):
     put(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg")
     run_plan(tmp_path)
     put(tmp_path / "in", "b.jpg", content="other")
@@ -115,7 +115,7 @@ def test_limit_caps_all_segments_together(tmp_path):
     assert planned(output, plan)[2] == ["5.jpg", "6.jpg"]
 
 
-def test_a_limit_counts_the_units_of_containers_by_opening_them(tmp_path):
+def test_limit_opens_containers_to_count_their_units(tmp_path):
     put(tmp_path / "in", "a.jpg", "b.jpg", "c.jpg", content="four")
 
     def frozen(limit: int | None) -> list[tuple[str, int | None]]:
@@ -149,7 +149,7 @@ def test_files_that_are_opened_are_planned_several_at_a_time_in_order(tmp_path):
     assert [piece.key for piece in pieces_of_entries(Slow(), found.store, found.entries)] == names
 
 
-def test_what_is_not_opened_keeps_its_place_among_files_that_are(tmp_path):
+def test_files_that_need_no_opening_keep_their_place_in_order(tmp_path):
     names = [f"{number:03d}.jpg" for number in range(100)]
     put(tmp_path / "in", *names)
 
@@ -167,10 +167,10 @@ def test_what_is_not_opened_keeps_its_place_among_files_that_are(tmp_path):
     here = set()
     found = discover(str(tmp_path / "in"), Mixed())
     assert [piece.key for piece in pieces_of_entries(Mixed(), found.store, found.entries)] == names
-    assert threading.current_thread() in here, "once the opened ones are done, no thread is asked any more"
+    assert threading.current_thread() in here, "after the opened files are done, no thread is used"
 
 
-def test_a_plan_file_has_all_that_pieces_say(tmp_path):
+def test_plan_file_stores_every_field_of_a_piece(tmp_path):
     every = {field.name: number for number, field in enumerate(fields(Piece))}
     full = Piece(**every | {"key": "a/é", "version": "v", "other": "b"})
     shards = [
@@ -184,13 +184,13 @@ def test_a_plan_file_has_all_that_pieces_say(tmp_path):
     assert [row["shard"] for row in rows] == [7, 8]
 
 
-def test_who_loses_the_race_adopts_the_winner_and_plans_the_rest(tmp_path, monkeypatch):
+def test_losing_driver_adopts_the_winners_plan_and_plans_the_rest(tmp_path, monkeypatch):
     put(tmp_path / "in", "a.jpg", "b.jpg")
     output = Store(str(tmp_path / "out"))
     put_if_absent, won = Store.put_if_absent, []
 
     def race(store, key, data):
-        """Just before our segment is put, another driver lists an input more and puts its own."""
+        """Just before this driver puts its segment, another one lists one more input and puts its own."""
         if key.endswith("segment-00000.json") and not won:
             won.append(True)
             put(tmp_path / "in", "c.jpg")
@@ -206,7 +206,7 @@ def test_who_loses_the_race_adopts_the_winner_and_plans_the_rest(tmp_path, monke
     assert files == {file.name for file in plan.files}, "the loser's plan files are gone"
 
 
-def test_shards_are_cut_by_bytes_in_or_arrays_out():
+def test_shards_are_sized_by_input_bytes_or_array_bytes():
     def piece(size: int, begin: int | None = None, end: int | None = None) -> Piece:
         return Piece(key="k", version="v", size=size, begin=begin, end=end, units=1)
 
@@ -219,7 +219,7 @@ def test_shards_are_cut_by_bytes_in_or_arrays_out():
     assert lengths([piece(1 << 30, 0, 8 << 20)] * 5, 1) == [4, 1], "a range counts as its bytes"
 
 
-def test_a_plan_file_that_is_not_the_named_one_is_refused(tmp_path):
+def test_plan_file_with_another_digest_is_refused(tmp_path):
     put(tmp_path / "in", "a.jpg")
     output, plan = run_plan(tmp_path)
     file = plan.files[0]
@@ -228,7 +228,7 @@ def test_a_plan_file_that_is_not_the_named_one_is_refused(tmp_path):
         read_plan_file(output, file.name, file.sha256)
 
 
-def test_a_listing_out_of_order_is_an_error_and_no_second_row(tmp_path):
+def test_listing_out_of_order_is_an_error(tmp_path):
     put(tmp_path / "in", "a.jpg", "b.jpg")
 
     def reversed_listing():
@@ -246,7 +246,7 @@ def test_segment_round_trip(tmp_path):
     assert Segment.from_json(plan.segments[0].to_json()) == plan.segments[0]
 
 
-def test_pieces_of_unknown_units_are_cut_by_a_guess_at_them():
+def test_pieces_with_unknown_unit_counts_are_cut_by_a_guess():
     def piece(key: str, about: int | None) -> Piece:
         return Piece(key=key, version="v", size=9, begin=0, end=9, about=about)
 

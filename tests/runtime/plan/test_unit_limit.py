@@ -1,4 +1,4 @@
-"""A limit may cut a file: later plans take the rest of it, each unit once, however large the shards are by then."""
+"""A limit may split a file: later plans take its remaining units, each once, for any shard size."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ UNITS = 23  # a file
 
 @pytest.fixture(scope="module")
 def texts(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small checkpoint that labels texts."""
+    """Return a small text classification checkpoint."""
     return make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path_factory.mktemp("checkpoint"))
 
 
@@ -65,7 +65,7 @@ FILES: dict[str, Callable[[list[str]], bytes]] = {
 
 
 class Runs:
-    """Plans of one INPUT in one OUTPUT, one after the other, and what loading them gives."""
+    """Successive plans of one INPUT in one OUTPUT, and the units they load."""
 
     def __init__(self, folder: Path, texts: Path) -> None:
         self.folder, self.output = folder / "in", Store(str(folder / "out"))
@@ -78,7 +78,7 @@ class Runs:
         return freeze_plan(self.output, source, lambda: discover(str(self.folder), source), cut, redo=redo)
 
     def loaded(self, plan: Plan) -> list[str]:
-        """The ids of all units of the plan, as they are loaded."""
+        """Return the ids of all units of the plan, as they are loaded."""
         inputs, source = Store(str(self.folder)), source_for("auto")
         loader = Loader(inputs=inputs, output=self.output, source=source, head=self.head)
         rows = [row for file in plan.files for row in read_plan_file(self.output, file.name, file.sha256).to_pylist()]
@@ -96,7 +96,7 @@ def runs(tmp_path: Path, texts: Path) -> Runs:
 
 
 @pytest.mark.parametrize("extension", FILES)
-def test_a_larger_limit_goes_on_where_the_last_one_cut(runs: Runs, extension: str) -> None:
+def test_larger_limit_continues_after_the_last_planned_unit(runs: Runs, extension: str) -> None:
     for number in range(2):
         data = FILES[extension]([f"text {number} {at}" for at in range(UNITS)])
         (runs.folder / f"{number}{extension}").write_bytes(data)
@@ -109,7 +109,7 @@ def test_a_larger_limit_goes_on_where_the_last_one_cut(runs: Runs, extension: st
     assert runs.plan(None, 6).segments == plan.segments
 
 
-def test_a_limit_at_the_end_of_a_file_leaves_nothing_of_it(runs: Runs) -> None:
+def test_limit_at_the_end_of_a_file_plans_all_of_it(runs: Runs) -> None:
     (runs.folder / "a.jsonl").write_bytes(FILES[".jsonl"](["one", "two"]))
     plan = runs.plan(2, 10)
     assert runs.plan(None, 10).segments == plan.segments
@@ -117,7 +117,7 @@ def test_a_limit_at_the_end_of_a_file_leaves_nothing_of_it(runs: Runs) -> None:
     assert runs.loaded(runs.plan(None, 10))[2:] == ["b.jsonl#0"]
 
 
-def test_a_file_that_was_cut_and_changed_is_planned_anew(runs: Runs) -> None:
+def test_partly_planned_file_that_changed_is_planned_anew(runs: Runs) -> None:
     path = runs.folder / "a.parquet"
     path.write_bytes(FILES[".parquet"]([f"text {at}" for at in range(UNITS)]))
     runs.plan(5, 4)
@@ -130,7 +130,7 @@ def test_a_file_that_was_cut_and_changed_is_planned_anew(runs: Runs) -> None:
     assert runs.plan(None, 4, redo=True).units == 8 + UNITS, "what was planned of this version lies before the other"
 
 
-def test_what_changed_is_counted_where_the_limit_is_reached(runs: Runs) -> None:
+def test_changed_inputs_are_counted_when_the_limit_is_reached(runs: Runs) -> None:
     for name in ("a.txt", "b.txt", "c.txt"):
         (runs.folder / name).write_text("one")
     runs.plan(2, 4)

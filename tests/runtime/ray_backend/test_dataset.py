@@ -1,4 +1,4 @@
-"""How shards travel through Ray: one a block, without a copy, and never stalled."""
+"""Shards in Ray Data: one per block, without a copy, and without stalls."""
 
 import itertools
 import os
@@ -35,7 +35,7 @@ def options(image_folder, checkpoint, tmp_path, cluster):
 
 
 class Witness:
-    """The real head, with arrays of 200 kB: what is below 100 kB Ray sends along with its messages.
+    """The real head with arrays of 200 kB: Ray inlines objects below 100 kB in its messages.
 
     It writes down which tasks there are, and for each micro-batch where the arrays lie.
     """
@@ -46,7 +46,7 @@ class Witness:
         self.rows, self.latents_per_unit = head.rows, head.latents_per_unit
 
     def bucket(self, shapes):
-        """Asked in the thread of the task; what follows is not."""
+        """Called in the task's thread, unlike what follows."""
         (self.folder / f"task-{ray.get_runtime_context().get_task_id()}").touch()
         return self.head.bucket(shapes)
 
@@ -63,7 +63,7 @@ class Witness:
 
 
 def mapping_of(array: np.ndarray) -> str:
-    """What is mapped into this process at the array's address, as the kernel calls it."""
+    """Return the kernel's name of the memory mapping at the array's address."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         begin, end = (int(address, 16) for address in line.split()[0].split("-"))
         if begin <= array.ctypes.data < end:
@@ -71,7 +71,7 @@ def mapping_of(array: np.ndarray) -> str:
     raise AssertionError("an array lies nowhere")
 
 
-def test_a_block_is_one_shard_and_its_arrays_lie_in_shared_memory(options, tmp_path):
+def test_block_is_one_shard_with_its_arrays_in_shared_memory(options, tmp_path):
     seen = tmp_path / "seen"
     seen.mkdir()
     with prepare_run(options) as ready:
@@ -90,7 +90,7 @@ def test_a_block_is_one_shard_and_its_arrays_lie_in_shared_memory(options, tmp_p
         assert (writeable, adjacent) == ("False", "True"), "views on the one buffer that load wrote"
 
 
-def test_a_run_leaves_the_caller_s_settings_alone(options):
+def test_run_keeps_the_callers_ray_settings(options):
     before = ray.data.DataContext.get_current().target_max_block_size
     with prepare_run(options) as ready:
         made = build_dataset(ready.stages, list(plan_blocks(ready.plan.files, set(), size=1)), ReplicaNames())
@@ -111,7 +111,7 @@ def test_closing_the_receipts_stops_the_work_and_frees_the_cluster(options):
 
 
 def test_many_shards_are_run_by_several_datasets_one_after_another(options, monkeypatch):
-    """Ray Data keeps something of each shard until its Dataset has ended."""
+    """Ray Data keeps some memory per shard until its Dataset ends."""
     built = []
     monkeypatch.setattr(dataset, "DATASET_SHARDS", 7)
     monkeypatch.setattr(
@@ -120,12 +120,12 @@ def test_many_shards_are_run_by_several_datasets_one_after_another(options, monk
         lambda stages, blocks, *rest: built.append(blocks) or build_dataset(stages, blocks, *rest),
     )
     with prepare_run(options) as ready:
-        heard = [receipt.shard for receipt in run_shards(ready.stages, ready.plan.files, {0, 9})]
-    assert sorted(heard) == [shard for shard in range(15) if shard not in (0, 9)]
+        received = [receipt.shard for receipt in run_shards(ready.stages, ready.plan.files, {0, 9})]
+    assert sorted(received) == [shard for shard in range(15) if shard not in (0, 9)]
     assert [sum(map(len, blocks)) for blocks in built] == [7, 6]
 
 
-def test_nothing_to_run_starts_nothing(options):
+def test_no_remaining_shard_starts_nothing(options):
     with prepare_run(options) as ready:
         assert list(run_shards(ready.stages, ready.plan.files, set(range(15)))) == []
 
@@ -145,7 +145,7 @@ def test_blocks_hold_a_few_plan_rows(shards, cpus, longest):
     assert [shard for block in blocks for shard in block.column("shard").to_pylist()] == list(range(shards))
 
 
-def test_blocks_name_each_shard_s_place_and_leave_out_what_is_done():
+def test_blocks_locate_each_shard_and_omit_committed_ones():
     blocks = list(plan_blocks([file(0, 3), file(3, 2)], {0, 4}, 32))
     rows = [row for block in blocks for row in block.to_pylist()]
     assert [(row["file"], row["row"], row["shard"]) for row in rows] == [

@@ -1,4 +1,4 @@
-"""A replica on a node that is to go. Nodes that are drained for real are in tests/faults/test_lost_nodes.py."""
+"""A replica on a draining node. Nodes are really drained in tests/faults/test_lost_nodes.py."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ PROGRAM = """
 import threading
 from pipeline.runtime.ray_backend import drain
 
-told, waits = threading.Event(), threading.Event()
+draining, waits = threading.Event(), threading.Event()
 drain.POLL_SECONDS, drain.FLUSH_SECONDS = -1.0, 0.0
 
 def drained():
-    if told.is_set():
+    if draining.is_set():
         waits.set()
-    return told.is_set()
+    return draining.is_set()
 
 drain.node_is_drained = drained
 gate = drain.DrainGate()
@@ -28,7 +28,7 @@ def second():
         print("second", flush=True)
 
 with gate.enter():
-    told.set()
+    draining.set()
     other = threading.Thread(target=second)
     other.start()
     assert waits.wait(30)
@@ -37,10 +37,10 @@ other.join(30)
 """
 
 
-def test_a_call_that_is_inside_ends_before_the_process_does_and_the_next_one_is_made_elsewhere():
+def test_drained_replica_finishes_its_call_and_the_next_call_runs_elsewhere():
     ended = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, timeout=120)
     assert (ended.stdout, ended.stderr, ended.returncode) == ("first\n", "", 1)
 
 
-def test_a_node_that_nobody_drains_is_not_drained(cluster):
+def test_node_without_a_drain_request_is_not_drained(cluster):
     assert not node_is_drained()

@@ -1,4 +1,4 @@
-"""The manifest is put when a run is finished, into the OUTPUT of that run and no other."""
+"""The manifest is written when a run ends, into the OUTPUT of that run only."""
 
 import json
 from pathlib import Path
@@ -18,26 +18,26 @@ def summary(output: Store, run: str) -> Summary:
 
 @pytest.fixture
 def output(tmp_path: Path) -> Store:
-    """An OUTPUT of the run aaaa0000."""
+    """Return an OUTPUT that belongs to the run aaaa0000."""
     store = Store(str(tmp_path))
     store.put(RUN_FILE, json.dumps({"run": "aaaa0000"}).encode())
     return store
 
 
-def test_a_finished_run_has_a_manifest(output):
+def test_finished_run_has_a_manifest(output):
     put_manifest(output, summary(output, "aaaa0000"), [])
     manifest = json.loads(output.read(MANIFEST))
     assert {name: manifest[name] for name in ("run", "parts", "rows")} == {"run": "aaaa0000", "parts": 2, "rows": 6}
 
 
-def test_no_manifest_is_put_into_another_run_s_output(output):
+def test_manifest_is_not_written_into_the_output_of_another_run(output):
     with pytest.raises(OutputLost, match="no longer the OUTPUT of run bbbb0000"):
         put_manifest(output, summary(output, "bbbb0000"), [])
     assert list(output.keys()) == [RUN_FILE]
 
 
 @pytest.mark.parametrize("finished", [False, True])
-def test_a_manifest_that_came_too_late_is_taken_back(output, monkeypatch, finished):
+def test_manifest_written_after_output_changed_hands_is_deleted(output, monkeypatch, finished):
     put = Store.put
 
     def late(store: Store, key: str, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""What drivers have heard is kept, and what they have not is found again."""
+"""Receipts are stored, and shards without one are recovered from their parts."""
 
 import dataclasses
 import io
@@ -35,7 +35,7 @@ def claim(output: Store, run: str) -> None:
 
 @pytest.fixture
 def output(tmp_path) -> Store:
-    """An OUTPUT of the run aaaa0000."""
+    """Return an OUTPUT that belongs to the run aaaa0000."""
     store = Store(str(tmp_path))
     claim(store, RUN_NAME)
     return store
@@ -49,7 +49,7 @@ def put_part(output: Store, run: str, shard: int, bad: tuple[str, ...] = ()) -> 
     return commit(output, output_schema({"label": "string"}).empty_table(), footer)[2]
 
 
-def test_receipts_are_flushed_now_and_then_and_at_the_end(output, monkeypatch):
+def test_receipts_are_flushed_periodically_and_at_the_end(output, monkeypatch):
     ledger = Ledger(output=output)
     ledger.add(receipt(0), scheduled=True)
     assert read_receipts(output, RUN_NAME) == {}
@@ -61,13 +61,13 @@ def test_receipts_are_flushed_now_and_then_and_at_the_end(output, monkeypatch):
     ledger.flush()
     ledger.flush()
     assert len(list(output.keys("_run/receipts/"))) == 2, "an empty flush writes nothing"
-    heard = read_receipts(output, RUN_NAME)
-    assert {shard: bool(found.driver) for shard, found in heard.items()} == {0: True, 1: True, 2: False}
-    assert heard[0] == ledger.by_shard[0]
-    assert heard[0].units == 5
+    recorded = read_receipts(output, RUN_NAME)
+    assert {shard: bool(found.driver) for shard, found in recorded.items()} == {0: True, 1: True, 2: False}
+    assert recorded[0] == ledger.by_shard[0]
+    assert recorded[0].units == 5
 
 
-def test_of_several_receipts_of_a_shard_the_last_counts(output):
+def test_last_of_several_receipts_of_a_shard_counts(output):
     for rows in (4, 3, 2):
         ledger = Ledger(output=output)
         ledger.add(receipt(0, rows), scheduled=True)
@@ -75,8 +75,8 @@ def test_of_several_receipts_of_a_shard_the_last_counts(output):
     assert read_receipts(output, RUN_NAME)[0].rows == 2
 
 
-def test_receipts_of_another_run_are_not_heard(output):
-    """As a driver leaves them that outlived its OUTPUT, between its last look and its put."""
+def test_receipts_of_another_run_are_ignored(output):
+    """Receipts of a driver whose OUTPUT was replaced between its last check and its put."""
     other = dataclasses.replace(receipt(0, rows=9), run="bbbb0000")
     sink = io.BytesIO()
     pq.write_table(receipts.receipts_table([other]), sink)
@@ -89,7 +89,7 @@ def test_receipts_of_another_run_are_not_heard(output):
     assert read_receipts(output, "bbbb0000")[0].rows == 9
 
 
-def test_receipts_are_not_put_into_another_run_s_output(output):
+def test_receipts_are_not_written_into_the_output_of_another_run(output):
     ledger = Ledger(output=output)
     ledger.add(receipt(0), scheduled=True)
     claim(output, "bbbb0000")
@@ -116,7 +116,7 @@ def test_parts_of_other_runs_are_named(output):
     )
 
 
-def test_done_are_the_parts_of_this_run_and_nothing_else(output):
+def test_only_parts_of_this_run_count_as_committed(output):
     for shard in (0, 3):
         put_part(output, "aaaa0000", shard)
     output.put(part_key("bbbb0000", 1), b"")
@@ -127,11 +127,11 @@ def test_done_are_the_parts_of_this_run_and_nothing_else(output):
         ledger.add(receipt(shard), scheduled=True)
     ledger.flush()
     assert set(recorded_receipts(output, RUN_NAME, {0, 3})) == {0}, (
-        "a part that was deleted is not done, whatever was heard of it"
+        "a part that was deleted is not done, whatever its receipt says"
     )
 
 
-def test_parts_nobody_heard_of_tell_of_themselves_and_are_made_whole(output):
+def test_unrecorded_parts_are_read_from_footers_and_their_quarantine_restored(output):
     size = put_part(output, "aaaa0000", 0, bad=("x", "y"))
     put_part(output, "aaaa0000", 7)
     output.delete(quarantine_key("aaaa0000", 0))

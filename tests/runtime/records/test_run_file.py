@@ -24,7 +24,7 @@ def wanted(checkpoint):
     return make
 
 
-def test_the_first_run_names_it_and_later_ones_adopt_the_name(tmp_path, wanted):
+def test_first_command_names_the_run_and_later_ones_adopt_the_name(tmp_path, wanted):
     output = Store(str(tmp_path))
     first = claim_output(output, wanted())
     assert len(first.run) == 8
@@ -33,7 +33,7 @@ def test_the_first_run_names_it_and_later_ones_adopt_the_name(tmp_path, wanted):
     assert wanted().run != first.run
 
 
-def test_what_is_recorded_is_not_compared(tmp_path, wanted):
+def test_recorded_values_are_not_compared(tmp_path, wanted):
     first = claim_output(Store(str(tmp_path)), wanted())
     other = wanted()
     other = replace(other, record=other.record | {"checkpoint": "elsewhere", "versions": {}})
@@ -44,7 +44,7 @@ def test_what_is_recorded_is_not_compared(tmp_path, wanted):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [
         ({"dtype": "bfloat16"}, 'dtype was "float32", this run has "bfloat16"'),
         ({"digest": "d2"}, 'checkpoint was "d1", this run has "d2"'),
@@ -52,15 +52,15 @@ def test_what_is_recorded_is_not_compared(tmp_path, wanted):
         ({"input_uri": "s3://b/other"}, "INPUT s3://b/in, this run's INPUT is s3://b/other"),
     ],
 )
-def test_another_run_s_output_is_refused_with_both_values(tmp_path, wanted, change, told):
+def test_output_of_another_run_is_refused_with_both_values(tmp_path, wanted, change, message):
     claim_output(Store(str(tmp_path)), wanted())
     before = (tmp_path / RUN_FILE).read_bytes()
     with pytest.raises(UsageError) as error:
         claim_output(Store(str(tmp_path)), wanted(**change))
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert (tmp_path / RUN_FILE).read_bytes() == before
 
 
-def test_no_run_is_an_error_that_names_the_folder(tmp_path):
+def test_folder_without_a_run_is_an_error_that_names_it(tmp_path):
     with pytest.raises(UsageError, match=rf"{tmp_path} is not the OUTPUT of a run"):
         read_run(Store(str(tmp_path)))
