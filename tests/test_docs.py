@@ -159,7 +159,12 @@ def test_outputs_are_read_as_documented(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    options = {"task": "image-classification", "input": str(image_folder), "checkpoint": str(checkpoint)}
+    options = {
+        "task": "image-classification",
+        "input": str(image_folder),
+        "checkpoint": str(checkpoint),
+        "max_quarantine": 0.1,
+    }
     summary = execute(RunOptions(output="labels", **options), console=Console(file=io.StringIO()))
     page = ROOT / "docs/outputs.md"
     for block in code_blocks(page, "python"):
