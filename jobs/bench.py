@@ -20,20 +20,21 @@ def command(
     tasks: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="TASKS", help="Tasks or published shapes, or tokenizer. Default: all.", show_default=False
+            metavar="TASKS", help="Tasks, published checkpoints or tokenizer. Default: all.", show_default=False
         ),
     ] = None,
-    device: Annotated[Device, typer.Option(help="Device of both contenders.")] = "cpu",
+    device: Annotated[Device, typer.Option(help="Device of the engine and transformers.")] = "cpu",
     dtype: Annotated[
-        list[Dtype] | None, typer.Option(metavar="DTYPE", help="Repeatable. Default: float32 and bfloat16.")
+        list[Dtype] | None, typer.Option(metavar="DTYPE", help="Precision. Repeatable. Default: float32 and bfloat16.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Turns of each contender; medians are shown.")] = 5,
+    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Number of measurements; medians are shown.")] = 5,
     batch_size: Annotated[
         int | None,
-        typer.Option(min=1, metavar="N", help="Images at a time. Default: 1; in whole runs, a replica's batch size."),
+        typer.Option(min=1, metavar="N", help="Images per batch. Default: 1; with --pipeline or --scaling: auto."),
     ] = None,
     chunks: Annotated[
-        int, typer.Option(min=1, max=128, metavar="N", help="Time this many of the 128 passes of a clip.")
+        int,
+        typer.Option(min=1, max=128, metavar="N", help="Time transformers on this many of the 128 chunks of a clip."),
     ] = 2,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object per line.")] = False,
     pipeline: Annotated[
@@ -51,7 +52,7 @@ def command(
 ) -> None:
     """Time the engine against transformers, or whole runs against plain scripts.
 
-    Weights are random and of the published shapes; speed does not depend on them.
+    Models have the published shapes and random weights; speed does not depend on the weights.
 
     Examples:
 

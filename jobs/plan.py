@@ -1,4 +1,4 @@
-"""`perceiver plan`: freeze the plan of a run and estimate its time and size."""
+"""`perceiver plan`: plan a run and estimate its time and size."""
 
 from typing import TYPE_CHECKING
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 @from_options
 def command(options: RunOptions) -> None:
-    """Freeze the plan of a run; predict its time and size from a measured sample.
+    """Plan a run without starting it; estimate its time and size from a measured sample.
 
     `perceiver run` with the same options then carries out this plan.
 
@@ -38,7 +38,7 @@ def _table(options: RunOptions, known: "Estimate") -> Table:
     table.add_row("units", units)
     table.add_row("shards", f"{count(known.shards)} in {count(known.segments)} segments, {left} left")
     if known.changed:
-        table.add_row("changed inputs", f"{count(known.changed)}, left as they were predicted")
+        table.add_row("changed inputs", f"{count(known.changed)}, earlier predictions kept")
     table.add_row("replicas", f"{known.replicas} on {known.device}, {known.dtype}")
     quarantined = f", {known.sample_quarantined} quarantined" if known.sample_quarantined else ""
     table.add_row("sample", f"{known.sample} units{quarantined}")

@@ -53,10 +53,11 @@ def merge_options(job: str | None, typed: dict[str, Any]) -> RunOptions:
     try:
         return RunOptions(**values)
     except ValidationError as error:
-        mistakes = list(describe_errors(error, _spell).values())
+        mistakes = describe_errors(error, _spell)
         if not values.get("input") and not values.get("from_latents"):
-            mistakes.insert(0, "INPUT is required, unless there is --from-latents")
-        raise typer.BadParameter("; ".join(mistakes)) from None
+            mistakes.pop("", None)  # the same by the names of fields
+            mistakes = {"": "INPUT is required unless --from-latents is given"} | mistakes
+        raise typer.BadParameter("; ".join(mistakes.values())) from None
 
 
 def _override(file: Mapping[str, Any], typed: Mapping[str, Any]) -> dict[str, Any]:

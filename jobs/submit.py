@@ -15,7 +15,7 @@ Wait = Annotated[
         "--wait/--no-wait",
         metavar="",
         show_default=False,
-        help="Wait for the end of the job and show its log. --no-wait returns as soon as the job is submitted.",
+        help="Wait for the end of the job and show its log (default). --no-wait returns once the job is submitted.",
     ),
 ]
 Name = Annotated[str | None, typer.Option(metavar="NAME", help="Name of the job. Default: its task and random digits.")]

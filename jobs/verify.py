@@ -25,7 +25,7 @@ def command(
     ] = None,
     batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Number of sample units.")] = 1,
     chunks: Annotated[
-        int, typer.Option(min=1, max=128, metavar="N", help="Compare this many of the 128 passes of a clip.")
+        int, typer.Option(min=1, max=128, metavar="N", help="Compare this many of the 128 chunks of a clip.")
     ] = 3,
     device: Annotated[Device, typer.Option(help="Device of both models.")] = "cpu",
     seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random sample units.")] = 0,

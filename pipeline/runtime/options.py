@@ -87,7 +87,7 @@ class RunOptions(BaseModel):
         "skip", description="Skip inputs that changed since they were planned, or predict them again."
     )
     from_latents: Annotated[str | None, InHelp(INPUT, "URI")] = Field(
-        None, description="Decode the latents in the OUTPUT of an earlier run with --latents instead of reading INPUT."
+        None, description="Instead of reading INPUT, decode the latents in the OUTPUT of an earlier run with --latents."
     )
 
     checkpoint: Annotated[str, InHelp(MODEL, "REF")] = Field(
@@ -149,7 +149,7 @@ class RunOptions(BaseModel):
     shard_size: Annotated[Count | None, InHelp(RESOURCES)] = Field(
         None,
         description="Units per shard and output file. Smaller shards repeat less work after a crash, larger ones make "
-        "fewer files. Default: about 32 MB (a line counts as 1 kB), at most 256 units.",
+        "fewer files. Default: as many as make about 32 MB (a line counts as 1 kB), at most 256.",
     )
     address: Annotated[str | None, InHelp(RESOURCES, "ADDRESS")] = Field(
         None,
@@ -171,7 +171,7 @@ class RunOptions(BaseModel):
     )
     unit_seconds: Annotated[Positive, InHelp(FAULTS, "SECONDS")] = Field(
         300.0,
-        description="Quarantine a unit whose reading takes more than this many seconds, without waits for storage.",
+        description="Quarantine a unit whose reading takes more than this many seconds, waits for storage not counted.",
     )
     unit_memory: Annotated[Positive, InHelp(FAULTS, "GIB")] = Field(
         4.0, description="Quarantine a unit whose reading takes more than this many GiB of memory."
@@ -184,8 +184,12 @@ class RunOptions(BaseModel):
 
     @model_validator(mode="after")
     def _one_input(self) -> RunOptions:
-        if bool(self.input) == bool(self.from_latents):
-            raise ValueError("give either an input or from_latents")
+        if self.input and self.from_latents:
+            raise ValueError(
+                f"input ({self.input}) and from_latents ({self.from_latents}) cannot be combined; give one of them"
+            )
+        if not self.input and not self.from_latents:
+            raise ValueError("input is required unless from_latents is given")
         return self
 
     def head_options(self) -> HeadOptions:

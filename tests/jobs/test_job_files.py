@@ -198,7 +198,7 @@ def test_from_latents_replaces_the_input(job: Callable[..., str]) -> None:
 def test_input_together_with_from_latents_is_refused(job: Callable[..., str]) -> None:
     code, output = perceiver("run", "optical-flow", "in", "out", "--from-latents", "old", "--checkpoint", "c")
     assert code == 2
-    assert "give either an input or from_latents" in output
+    assert "input (in) and from_latents (old) cannot be combined" in output
 
 
 def test_mistakes_name_the_file_or_the_command_line_option(job: Callable[..., str]) -> None:
