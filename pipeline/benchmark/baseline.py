@@ -108,7 +108,7 @@ def preprocess_pairs(batch: Batch, size: tuple[int, int]) -> Iterator[Batch]:
             for number, frame in enumerate(video.decode(video=0)):
                 pixels = frame.to_ndarray(format="rgb24")
                 if pixels.shape[:2] != size:
-                    raise ValueError(f"{path}: the size of its frames is {pixels.shape[:2]}, the model needs {size}")
+                    raise ValueError(f"{path}: the frames have the size {pixels.shape[:2]}, but the model needs {size}")
                 if last is not None:
                     yield {"path": [path], "frame_index": [number - 1], "frames": np.stack([last, pixels])[None]}
                 last = pixels
@@ -198,8 +198,10 @@ class ScriptOptions:
         parser.add_argument("--dtype", default=cls.dtype)
         parser.add_argument("--device", default=cls.device, choices=["cpu", "cuda"])
         parser.add_argument("--batch-size", type=int, default=cls.batch_size)
-        parser.add_argument("--chunks", type=int, help="of a clip's 128 chunks; all by default")
-        parser.add_argument("--log", help="file for when the model was loaded and the seconds of each call")
+        parser.add_argument("--chunks", type=int, help="chunks to decode, of a clip's 128; default: all")
+        parser.add_argument(
+            "--log", help="file for the time at which the model was loaded, and the seconds of each call"
+        )
         return cls(**vars(parser.parse_args(arguments)))
 
     def to_arguments(self) -> list[str]:

@@ -93,7 +93,7 @@ class Workload:
     def check_complete(self, who: str, measurement: RunMeasurement) -> RunMeasurement:
         """Return the measurement. RuntimeError if it did not predict all units."""
         if measurement.units != self.units:
-            raise RuntimeError(f"{who} has predicted {measurement.units} units of {self.units}")
+            raise RuntimeError(f"{who} predicted {measurement.units} of {self.units} units")
         return measurement
 
     def description(self) -> Row:

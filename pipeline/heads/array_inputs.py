@@ -47,7 +47,9 @@ class ArrayInputs(InputTransform):
     def transform(self, medium: np.ndarray) -> dict[str, np.ndarray]:
         """Return {"inputs": float32 [M, channels]}. Raise ValueError for an array of another shape."""
         if medium.ndim != 2 or medium.shape[1] != self.channels or not len(medium):
-            raise ValueError(f"an array {list(medium.shape)} must be [M, {self.channels}]: d_model of the checkpoint")
+            raise ValueError(
+                f"the array has the shape {list(medium.shape)}, but must have [M, d_model ({self.channels})]"
+            )
         return {"inputs": np.ascontiguousarray(medium, np.float32)}
 
     def collate(self, arrays: dict[str, list[np.ndarray]]) -> torch.Tensor:

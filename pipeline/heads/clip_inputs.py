@@ -55,7 +55,9 @@ class ClipShape:
             raise ValueError(f"output_shape ({output!r}) must be four numbers: 1, frames, height, width")
         _, out_frames, height, width = (positive_int("output_shape", side) for side in output)
         if out_frames != frames:
-            raise ValueError(f"output_shape {list(output)} must have num_frames ({frames}) frames, as the input has")
+            raise ValueError(
+                f"output_shape {list(output)} must have as many frames as the input, num_frames ({frames})"
+            )
         if height % PATCH or width % PATCH:
             raise ValueError(f"output_shape {list(output)} must have a height and width divisible by {PATCH}")
         if frames * per_frame % per_patch:
@@ -197,4 +199,4 @@ def split_clips(arrays: Mapping[str, Any], device: torch.device) -> Iterator[dic
 def _check(name: str, array: np.ndarray, shape: tuple[int, ...], dtype: type[np.generic]) -> None:
     if array.shape != shape or array.dtype != dtype:
         found, wanted = f"{array.dtype} {list(array.shape)}", f"{np.dtype(dtype)} {list(shape)}"
-        raise ValueError(f"{name} are {found}, the checkpoint's clips have {wanted}")
+        raise ValueError(f"{name} ({found}) must be {wanted}, as the checkpoint requires")

@@ -41,7 +41,7 @@ def read_transform(config: Mapping[str, Any]) -> ImageTransform:
     if values["do_normalize"]:
         mean, std = _channels("image_mean", values["image_mean"]), _channels("image_std", values["image_std"])
         if 0 in std:
-            raise ValueError(f"image_std {list(std)} must not hold 0")
+            raise ValueError(f"image_std {list(std)} must not contain 0")
     return ImageTransform(
         crop=crop,
         size=_resize_target(size) if values["do_resize"] else None,
@@ -60,7 +60,7 @@ def _size(name: str, value: Any, *, square: bool = True) -> dict[str, int]:
         value = {"height": value[0], "width": value[1]}
     if isinstance(value, Mapping) and value and all(map(is_positive_int, value.values())):
         return dict(value)
-    raise ValueError(f"{name} ({value!r}) must be a number of pixels, a pair of them, or an object of them")
+    raise ValueError(f"{name} ({value!r}) must be a number of pixels, a pair of numbers, or an object with numbers")
 
 
 def _crop_shares(size: Mapping[str, int], crop_size: Mapping[str, int]) -> tuple[float, float]:
@@ -75,7 +75,7 @@ def _resize_target(size: dict[str, int] | None) -> dict[str, int]:
     """Return a size that images can be resized to, or raise ValueError."""
     if size is None or set(size) not in _RESIZE_KEYS:
         kinds = "; ".join(" and ".join(sorted(kind)) for kind in _RESIZE_KEYS)
-        raise ValueError(f"size ({size}) must have {kinds}")
+        raise ValueError(f"size ({size}) must have the keys of one of these: {kinds}")
     return size
 
 

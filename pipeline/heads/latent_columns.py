@@ -44,12 +44,14 @@ def latent_column_values(
 def check_latent_count(latents: torch.Tensor, counts: Sequence[int]) -> None:
     """Raise ValueError unless there are `sum(counts)` latents: stored ones may be of another task or frame size."""
     if len(latents) != sum(counts):
-        raise ValueError(f"there are {len(latents)} latents for units that need {list(counts)}")
+        raise ValueError(
+            f"the units need {list(counts)} latents each, {sum(counts)} in total, but {len(latents)} are stored"
+        )
 
 
 def latents_from_row(row: Mapping[str, Any]) -> np.ndarray:
     """Return the latents [T, N, D] of a row. Raise ValueError if its numbers do not fit together."""
     flat, number, width = np.asarray(row["latents"]), row["num_latents"], row["d_latents"]
     if not number or not width or flat.size % (number * width):
-        raise ValueError(f"{flat.size} latents cannot be split into arrays of {number} by {width}")
+        raise ValueError(f"{flat.size} numbers in latents cannot be split into arrays of {number} by {width}")
     return flat.reshape(-1, number, width)

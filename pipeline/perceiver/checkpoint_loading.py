@@ -65,7 +65,7 @@ def load_weights(model: nn.Module, folder: Path, model_class: str) -> None:
             tensor = tensors[name]()
             if tuple(tensor.shape) != shape:
                 raise CheckpointError(
-                    f"{folder}: tensor {name} is {tuple(tensor.shape)} and must be {shape} by its config.json"
+                    f"{folder}: tensor {name} has the shape {tuple(tensor.shape)}, but config.json requires {shape}"
                 )
             rows.copy_(tensor)
         unread.difference_update(names)
@@ -104,7 +104,7 @@ def _open_pickle(path: Path) -> TensorReaders:
         tensors = torch.load(path, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(path))
     except (pickle.UnpicklingError, RuntimeError, OSError, EOFError, ValueError) as error:
         reason = str(error).partition(". ")[0].splitlines()[0]  # torch then explains how to run the file's code
-        raise CheckpointError(f"{path} is not a file of tensors alone: {reason}") from error
+        raise CheckpointError(f"{path} cannot be read, or contains more than tensors: {reason}") from error
     if not isinstance(tensors, dict) or not all(isinstance(t, Tensor) for t in tensors.values()):
         raise CheckpointError(f"{path} must hold a dictionary of tensors")
     return {str(name): partial(torch.as_tensor, tensor) for name, tensor in tensors.items()}

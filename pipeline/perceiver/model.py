@@ -203,7 +203,9 @@ class PerceiverIO(nn.Module):
         checked: dict[str, Tensor | None] = dict(points) if isinstance(points, Mapping) else {LOGITS: points}
         for name, indices in checked.items():
             if name not in counts:
-                raise ValueError(f"no output {name!r} to decode points of: this model has {sorted(counts)}")
+                raise ValueError(
+                    f"points are given for output {name!r}, but this model has the outputs {sorted(counts)}"
+                )
             if indices is None:
                 continue
             if counts[name] == 1:

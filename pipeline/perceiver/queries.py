@@ -66,7 +66,7 @@ class InputQueries(nn.Module):
     def at(self, points: Tensor, inputs: PositionedFeatures | None) -> Tensor:
         """Return queries [B, P, E] at flat indices [P] or [B, P]; raise ValueError without the inputs."""
         if inputs is None:
-            raise ValueError("this model's output queries are made of its inputs: call decode(latents, inputs=...)")
+            raise ValueError("this model computes output queries from its inputs: call decode(latents, inputs=...)")
         return inputs.at(points)
 
 

@@ -24,7 +24,7 @@ class ShardedPerceiverIO:
     def __init__(self, models: Sequence[PerceiverIO]) -> None:
         """Use copies of one model, one per device; latents and outputs are on the device of the first."""
         if not models:
-            raise ValueError("devices must be at least one, got no models")
+            raise ValueError("at least one device is required, got none")
         self.models = list(models)
         self.first = self.models[0]
 

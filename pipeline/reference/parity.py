@@ -54,7 +54,9 @@ def differences(ours: Outputs, theirs: Outputs, dtype: str, against: str = TRANS
 
 def _difference(name: str, ours: Tensor, theirs: Tensor, dtype: str, against: str) -> Difference:
     if ours.shape != theirs.shape:
-        raise ValueError(f"{name}: the engine's shape is {list(ours.shape)}, that of {against} is {list(theirs.shape)}")
+        raise ValueError(
+            f"{name}: the engine returned the shape {list(ours.shape)}, but {against} {list(theirs.shape)}"
+        )
     ours, theirs = ours.double(), theirs.double()
     greatest, spread = float((ours - theirs).abs().max()), float(theirs.max() - theirs.min())
     scale = spread or float(theirs.abs().max()) or 1.0  # a single value has no range

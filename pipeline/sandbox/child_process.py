@@ -123,9 +123,9 @@ class ChildProcess:
             assert self._died is not None
             died, culprit = self._died, thread in self._culprits
         if not (self._ready and self._started.runs):
-            return NotStarted(f"a child process could not be started: {died}")
+            return NotStarted(f"the child process could not start: {died}")
         if isinstance(died, TimedOut) and not culprit:
-            return TimedOut(f"its process was ended, as another call in it had {died}")
+            return TimedOut(f"the child process was stopped because another call in it had {died}")
         return type(died)(str(died), culprit=culprit)
 
     def _wait_for_exit(self) -> None:

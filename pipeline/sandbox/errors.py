@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-_LIKELY_MEMORY = " (as the system ends a process for which it has no memory)"
+_LIKELY_MEMORY = " (possibly because the system ran out of memory)"
 
 
 class Died(Exception):  # noqa: N818 - the names of its subclasses are recorded in quarantine
@@ -36,10 +36,10 @@ def describe_exit(code: int, last_line: str) -> str:
     if code < 0:
         number = -code
         name = signal.Signals(number).name if number in set(signal.Signals) else "unknown"
-        words = f"its process died of signal {number} ({name})"
+        words = f"the child process died of signal {number} ({name})"
         if number == signal.SIGKILL:
             return words + _LIKELY_MEMORY
         shown = number == signal.SIGABRT  # abort() prints why; at other signals the line may be of an earlier call
     else:
-        words, shown = f"its process ended with exit code {code}", True
+        words, shown = f"the child process ended with exit code {code}", True
     return f"{words}: {last_line}" if shown and last_line else words

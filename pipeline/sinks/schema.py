@@ -57,7 +57,9 @@ def output_schema(columns: Mapping[str, ColumnType], kept: pa.Schema | None = No
     fields += [pa.field(name, arrow_type(kind)) for name, kind in columns.items()]
     names = [field.name for field in fields]
     if twice := sorted({name for name in names if names.count(name) > 1}):
-        raise ValueError(f"column {twice[0]!r} would be in the output twice: do not keep it, or rename it")
+        raise ValueError(
+            f"column {twice[0]!r} would be in the output twice: remove it from keep_columns, or rename it in INPUT"
+        )
     return with_features(pa.schema(fields))
 
 

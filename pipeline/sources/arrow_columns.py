@@ -48,7 +48,7 @@ def check_column(uri: str, schema: pa.Schema, name: str) -> pa.DataType:
     extension = _extension(schema.field(found[0]))
     if extension is not None and not extension.startswith(_PLAIN):
         raise AccessError(
-            f"{uri}: column {name!r} has the type {extension}, which is not supported: write a plain type"
+            f"{uri}: column {name!r} has the type {extension}, which is not supported: store it as a plain type"
         )
     return stored_type(schema.field(found[0]).type)
 
@@ -73,7 +73,7 @@ def check_kept(uri: str, name: str, kind: pa.DataType) -> None:
         pq.write_table(pa.schema([(name, kind)]).empty_table(), pa.BufferOutputStream())
     except pa.ArrowException:
         raise AccessError(
-            f"{uri}: column {name!r} has the type {kind}, which Parquet does not support: do not keep it"
+            f"{uri}: column {name!r} has the type {kind}, which Parquet does not support: remove it from keep_columns"
         ) from None
 
 

@@ -38,7 +38,7 @@ def record_batches(file: BinaryIO, size: int) -> Iterator[RowGroup]:
         kind, rows, body = _parse(metadata)
         end = position + 8 + length + body
         if end > size or body < 0:
-            raise ValueError(f"a message at byte {position} ends at byte {end}, the file at {size}")
+            raise ValueError(f"a message at byte {position} ends at byte {end}, but the file at byte {size}")
         if kind == _RECORD_BATCH:
             yield RowGroup(rows, end - position, position)
         position = end
@@ -59,7 +59,7 @@ def _parse(metadata: bytes) -> tuple[int, int, int]:
     except struct.error as error:
         raise ValueError(f"the metadata of a message is damaged: {error}") from error
     if rows != first or not 0 <= rows <= _MAX_ROWS_PER_BYTE * (len(metadata) + body):
-        raise ValueError(f"a batch of {rows} rows in {body} bytes, its first column has {first}")
+        raise ValueError(f"a batch declares {rows} rows in {body} bytes, but {first} in its first column")
     return kind, rows, body
 
 

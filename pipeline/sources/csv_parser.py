@@ -58,7 +58,7 @@ class _LineFeed:
             if self.position - self.row_begin <= MAX_LINE_BYTES:
                 parts.append(line)
         if self.position - self.row_begin > MAX_LINE_BYTES:
-            raise BadMedium(f"a record of more than {MAX_LINE_BYTES:,} bytes")
+            raise BadMedium(f"the row has more than {MAX_LINE_BYTES:,} bytes")
         whole = b"".join(parts)
         return (whole if begin else whole.removeprefix(UTF8_MARK)).decode("utf-8", "surrogateescape")
 

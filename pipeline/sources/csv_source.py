@@ -50,7 +50,7 @@ class CsvReader(RecordReader):
                 return
             begin = max(piece.begin or 0, header.end)
             if piece.end is not None and piece.end - begin > MAX_LINE_BYTES:
-                error = BadMedium(f"a record of more than {MAX_LINE_BYTES:,} bytes (is a quote not closed?)")
+                error = BadMedium(f"the row has more than {MAX_LINE_BYTES:,} bytes (is a quote not closed?)")
                 yield Record(str(begin), str(piece.end), error)
                 return
             skip_to(file, begin, header.end)
@@ -103,7 +103,7 @@ def _values(header: CsvRow, row: CsvRow) -> dict[str, str] | Exception:
     if isinstance(header.fields, Exception):
         return header.fields
     if len(row.fields) != len(header.fields):
-        return BadMedium(f"a row of {len(row.fields)} fields, the header has {len(header.fields)}")
+        return BadMedium(f"the row has {len(row.fields)} fields, the header has {len(header.fields)}")
     return dict(zip(header.fields, row.fields, strict=True))
 
 

@@ -17,8 +17,8 @@ from pipeline.storage import AccessError, Entry, Missing, Store, redact
 from pipeline.storage.uris import split_scheme
 
 _SKIPPED = {
-    "extension": "with another extension (a glob such as *.dat takes files by any name)",
-    "hidden": "hidden (a leading . or a folder's leading _)",
+    "extension": "files with another extension (a glob such as *.dat reads files with any extension)",
+    "hidden": "hidden files (a leading . or a folder's leading _)",
 }
 
 
@@ -42,7 +42,7 @@ def discover(uri: str, source: Source) -> Listing:
     root = Store(uri)
     scheme, path = split_scheme(root.uri)
     if scheme is not None and has_wildcard(path.split("/", 1)[0]):
-        raise AccessError(f"{redact(uri)}: the name after {scheme}:// cannot be a pattern")
+        raise AccessError(f"{redact(uri)}: the name after {scheme}:// must not contain a wildcard")
     listing = _file(uri, root) or _glob(root) or _folder(root, source)
     listed = Counter[str]()
     listing.entries = source.inputs(_counted(listing.entries, listed))
@@ -50,8 +50,8 @@ def discover(uri: str, source: Source) -> Listing:
     if first is None:
         if listed["files"]:
             reason = (
-                f"{listed['files']:,} files there, but a pair needs two frames in one folder, and of a saved dataset "
-                "only data-*.arrow is read"
+                f"{listed['files']:,} files exist, but a frame pair needs two frames in one folder, and only the "
+                "data-*.arrow files of a saved dataset are read"
             )
         else:
             skipped = [f"{listing.skipped[name]:,} {text}" for name, text in _SKIPPED.items() if listing.skipped[name]]

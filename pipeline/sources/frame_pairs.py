@@ -68,7 +68,7 @@ def pair_of(first: np.ndarray, second: np.ndarray, *, number: int) -> FramePair:
 def _pair(first: Entry, number: int, second: Entry) -> FramePairEntry:
     if _natural(second.key) < _natural(first.key):
         raise AccessError(
-            f"{second.key} sorts after {first.key} by its name and before it by its number: name frames with leading "
+            f"{second.key} follows {first.key} by name, but its number is lower: name frames with leading "
             "zeros, or give a table with two columns"
         )
     version, size = f"{first.version}+{second.version}", first.size + second.size

@@ -72,7 +72,7 @@ class ImageSource(FileSource):
 def _read(store: Store, piece: Piece) -> Iterator[bytes]:
     """Yield the content of the file, or of both files of a pair, in the planned versions."""
     if piece.size > MAX_FILE_BYTES:
-        raise BadMedium(f"file of {piece.size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+        raise BadMedium(f"the file has {piece.size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
     if piece.other is None:
         yield store.read(piece.key, version=piece.version)
         return

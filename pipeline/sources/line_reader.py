@@ -97,5 +97,5 @@ def read_all(file: BinaryIO) -> bytes:
     """Return the content of a file without a byte order mark. Raise BadMedium above MAX_LINE_BYTES."""
     data = file.read(MAX_LINE_BYTES + 1)
     if len(data) > MAX_LINE_BYTES:
-        raise BadMedium(f"more than {MAX_LINE_BYTES:,} bytes in one text")
+        raise BadMedium(f"the text has more than {MAX_LINE_BYTES:,} bytes")
     return data.removeprefix(UTF8_MARK)

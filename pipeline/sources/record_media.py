@@ -71,7 +71,7 @@ def image_of(value: Any, column: str, origin: RecordOrigin) -> np.ndarray:
         raise BadMedium(f"column {column!r} must hold an image, got {_kind(value)}")
     key = key_of(value, origin)
     if (size := origin.store.size(key)) > MAX_FILE_BYTES:
-        raise BadMedium(f"{value!r} is a file of {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+        raise BadMedium(f"{value!r} has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
     return decode_image(origin.store.read(key))
 
 
@@ -82,12 +82,16 @@ def array_of(value: Any, column: str) -> np.ndarray:
     try:
         array = np.asarray(value)
     except ValueError:  # raised for lists of several lengths
-        raise BadMedium(f"column {column!r} holds lists of different lengths or depths; it must be [M, C]") from None
+        raise BadMedium(
+            f"column {column!r} holds lists of different lengths or depths; they must form an array [M, C]"
+        ) from None
     if array.dtype.kind not in "iufb":
         raise BadMedium(f"column {column!r} holds an array with values that are not numbers")
     if array.ndim != 2 or not array.size:
         shape = ", ".join(map(str, array.shape))
-        raise BadMedium(f"column {column!r} holds an array [{shape}]; it must be [M, C], M inputs of C channels")
+        raise BadMedium(
+            f"column {column!r} holds an array of shape [{shape}]; it must be [M, C], M inputs of C channels"
+        )
     with np.errstate(over="ignore"):  # values too large for float32 become infinite, which the outputs' check finds
         return array.astype(np.float32)
 

@@ -138,15 +138,15 @@ class TableReader(RecordReader):
         with open_decompressed(store, piece.key, piece.version) as file:
             start = file.read(_SIGNATURE_BYTES)
         if start.startswith(self.signature):
-            raise BadMedium(f"{self.kind} that is truncated or damaged")
-        raise BadMedium(f"{describe(start)}, not {self.kind}")
+            raise BadMedium(f"the file is {self.kind} that is truncated or damaged")
+        raise BadMedium(f"the file is {describe(start)}, not {self.kind}")
 
     def explain(self, error: Exception, place: str) -> Exception:
         """Return the error with the row from which the file is damaged; parsers' own words are made printable."""
         if isinstance(error, StorageError | BadMedium):
             return error
         text = " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())
-        bad = BadMedium(f"{self.kind} that is damaged from row {int(place):,} on: {text or type(error).__name__}")
+        bad = BadMedium(f"the file is damaged from row {int(place):,} on: {text or type(error).__name__}")
         bad.__cause__ = error  # tells a shortage of memory from damage
         return bad
 

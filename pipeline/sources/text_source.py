@@ -132,7 +132,7 @@ def _parse_text(line: Line) -> dict[str, Any] | Exception:
 
 
 def _too_long() -> BadMedium:
-    return BadMedium(f"a line of more than {MAX_LINE_BYTES:,} bytes")
+    return BadMedium(f"the line has more than {MAX_LINE_BYTES:,} bytes")
 
 
 def _has_record(line: Line) -> bool:

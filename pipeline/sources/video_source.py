@@ -143,7 +143,7 @@ class VideoSource(FileSource):
         if lookup.end is None:
             raise BadMedium("0 frames: the video stream is empty")
         if self.options.medium == "frame_pair" or self.options.short_clip == "pad":
-            raise BadMedium(f"{lookup.end:.3f} s long: too short for a {units.noun}")
+            raise BadMedium(f"the video is {lookup.end:.3f} s long, too short for a {units.noun}")
 
 
 VIDEO = VideoSource()

@@ -98,7 +98,7 @@ def translate(error: Exception, uri: str, action: str) -> Exception:
     if denied or code in _DENIED_CODES or names & _DENIED_NAMES:
         return AccessError(f"no access when {message}")
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError) or status == 404:
-        return Missing(f"nothing there when {message}")
+        return Missing(f"no file found when {message}")
     if number in _FULL_ERRNO:
         return StorageFull(f"no space when {message}")
     transient = isinstance(error, TimeoutError | ConnectionError) or bool(names & _TRANSIENT_NAMES)
@@ -107,7 +107,7 @@ def translate(error: Exception, uri: str, action: str) -> Exception:
     else:  # not by errno: s3fs raises EIO for any status that it does not know
         transient = transient or code in _TRANSIENT_CODES or status in _TRANSIENT_STATUS or status >= 500
     if transient or isinstance(error, OSError) or status is not None:
-        return StorageError(f"failed when {message}", transient=transient and status not in _PERMANENT_STATUS)
+        return StorageError(f"error when {message}", transient=transient and status not in _PERMANENT_STATUS)
     return error
 
 

@@ -43,7 +43,7 @@ class FsspecFolder:
         # Looked up after the read: a version that is still there was there during it.
         found = version and version_of(self._info(key))
         if found != version:
-            raise Changed(f"{self.uri}/{key} is now {found}, not {version}")
+            raise Changed(f"{self.uri}/{key} changed: its version is {found}, expected {version}")
         return data
 
     def open(self, key: str) -> BinaryIO:

@@ -83,7 +83,7 @@ class LocalFolder:
         data = with_retry(self._path(key).read_bytes)
         found = version and content_version(len(data), lambda offset, count: data[offset : offset + count])
         if found != version:
-            raise Changed(f"{self._path(key)} is now {found}, not {version}")
+            raise Changed(f"{self._path(key)} changed: its version is {found}, expected {version}")
         return data
 
     def open(self, key: str) -> BinaryIO:
@@ -115,7 +115,7 @@ class LocalFolder:
     def _path(self, key: str) -> Path:
         """Return the path of the key, which is below the root unless a symbolic link leads out of it."""
         if "\0" in key or any(name in ("", ".", "..") for name in key.split("/")):
-            raise AccessError(f"{key!r} is not a key of a file in {self.root}")
+            raise AccessError(f"{key!r} is not the path of a file in {self.root}: names must not be empty, . or ..")
         return Path(self.root, key)
 
     @contextmanager
@@ -157,9 +157,9 @@ def _link(temporary: Path, target: Path) -> bool:
     except OSError as error:
         if error.errno in (errno.EPERM, errno.ENOTSUP, errno.ENOSYS, errno.EXDEV):
             raise AccessError(
-                f"{target}: no hard link can be made from {temporary.parent} ({error.strerror}), so a file cannot "
-                "appear whole and at most once; use another file system, or --single-writer if no other run writes "
-                "there"
+                f"{target}: no hard link can be made from {temporary.parent} ({error.strerror}), which is needed to "
+                "write each file completely and only once; use another file system, or --single-writer if no other "
+                "process writes there"
             ) from None
         raise
     _sync_folder(target.parent)

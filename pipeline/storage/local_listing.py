@@ -57,9 +57,7 @@ def _encoded(entry: os.DirEntry[str]) -> bytes:
     try:
         return entry.name.encode()
     except UnicodeEncodeError:
-        raise AccessError(
-            f"the name of {os.fsencode(entry.path)!r} is not UTF-8, so it cannot be a key; rename it"
-        ) from None
+        raise AccessError(f"the name of {os.fsencode(entry.path)!r} is not valid UTF-8; rename it") from None
 
 
 def _mode(entry: os.DirEntry[str]) -> int:

@@ -46,10 +46,10 @@ class S3Folder(FsspecFolder):
 
     def read(self, key: str, version: str | None) -> bytes:
         condition = {} if version is None else {"IfMatch": f'"{version}"'}
-        with self._changed_unless_matched(f"{key} is no longer {version}"):
+        with self._changed_unless_matched(f"{key} changed: its version is no longer {version}"):
             data, found = self._get(key, **condition)
         if version not in (None, found):  # the store does not support the condition
-            raise Changed(f"{self.uri}/{key} is now {found}, not {version}")
+            raise Changed(f"{self.uri}/{key} changed: its version is {found}, expected {version}")
         return data
 
     def open(self, key: str) -> BinaryIO:
@@ -74,7 +74,7 @@ class S3Folder(FsspecFolder):
             try:
                 return bool(self._call("head_object", key)["Metadata"].get("attempt") == attempt)
             except FileNotFoundError:
-                raise StorageError(f"{self.uri}/{key} was there and is gone", transient=True) from None
+                raise StorageError(f"{self.uri}/{key} was deleted during the write", transient=True) from None
         return True
 
     def put(self, key: str, data: bytes) -> None:

@@ -131,8 +131,9 @@ class Store:
             raise AccessError(f"{self.uri} cannot be written to: {error}") from None
         if created != (True, False) or found != b"first":
             raise AccessError(
-                f"{self.uri} has no conditional put: a second put of one key was not refused, so two attempts could "
-                "mix. Use another store, or --single-writer if no other run writes there"
+                f"{self.uri} does not support conditional writes: a second write to the same file was not refused, so "
+                "two attempts could overwrite each other. Use another store, or --single-writer if no other process "
+                "writes there"
             )
 
 

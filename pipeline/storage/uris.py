@@ -33,8 +33,8 @@ def check_uri(uri: str) -> str:
     port = scheme in _WITH_PORT and re.fullmatch(r"[^:@]+:\d+", authority)
     if named or (colon and not port) or _QUERY.search(rest) or (scheme.startswith("http") and "?" in rest):
         raise AccessError(
-            "a URI must not hold a user, password or query string; credentials come from the environment or a profile: "
-            f"{_without_secrets(scheme, rest)}"
+            "a URI must not contain a user, password or query string; credentials come from the environment or a "
+            f"profile: {_without_secrets(scheme, rest)}"
         )
     return uri
 
@@ -55,7 +55,7 @@ def normalise_uri(uri: str) -> str:
     """
     scheme, rest = split_scheme(check_uri(uri))
     if not rest.strip("/") and not (rest and (scheme is None or scheme in LOCAL)):
-        raise AccessError(f"{uri!r} names no folder or bucket")
+        raise AccessError(f"{uri!r} does not name a folder or bucket")
     if scheme is None or scheme in LOCAL:
         return os.path.abspath(os.path.expanduser(rest))  # noqa: PTH100, PTH111 - Path drops a leading "//" otherwise
     return f"{scheme}://{rest.strip('/')}"

@@ -157,7 +157,7 @@ def test_missing_unit_is_an_error(cluster, monkeypatch):
         workloads.sample_media, "write_photos", lambda folder, units, **_: write_photos(folder, units - 1)
     )
     tiny = Tiny(name="tiny", task="image-classification", model_class=FOURIER, changes={})
-    with pytest.raises(RuntimeError, match="has predicted 7 units of 8"):
+    with pytest.raises(RuntimeError, match="predicted 7 of 8 units"):
         next(bench_pipeline(tiny, ThroughputOptions(dtypes=["float32"], repeats=1, units=8)))
 
 

@@ -56,7 +56,7 @@ SECOND: dict[str, tuple[Mapping[str, bytes], tuple[str, ...], str]] = {
     "a kept column of another type": (
         {"b.parquet": parquet({"text": ["three"], "n": ["3"]})},
         ("--keep-columns", "n"),
-        "IN/b.parquet: column 'n' is string, in the first file it is int64",
+        "IN/b.parquet: column 'n' has the type string, in the first file int64",
     ),
     "a kept column that a Parquet lacks": (
         {"b.parquet": parquet({"text": ["three"]})},
@@ -155,7 +155,7 @@ def test_input_without_readable_files_is_refused(tmp_path: Path, checkpoints, cl
     code, output_text = run_command(tmp_path / "in", checkpoints(SEQUENCE))
     assert code == 2
     assert "IN: no " in output_text
-    assert "skipped 1 with another extension" in output_text
+    assert "skipped 1 files with another extension" in output_text
     code, output_text = run_command(tmp_path / "in" / "*.txt", checkpoints(SEQUENCE), output=tmp_path / "out")
     assert (code, "IN: no text" in output_text, "the name does not exist" in output_text) == (2, True, True), (
         output_text
@@ -179,7 +179,7 @@ def test_secrets_in_a_uri_are_refused_and_never_shown(tmp_path: Path, checkpoint
     given = ["run", "text-classification", places["input"], places["output"], "--checkpoint", places["checkpoint"]]
     result = CliRunner().invoke(app, given)
     assert result.exit_code == 2, result.output
-    assert "a URI must not hold a user, password or query string" in " ".join(result.output.split())
+    assert "a URI must not contain a user, password or query string" in " ".join(result.output.split())
     assert "canary" not in result.output + str(result.exception)
     assert not any(b"canary" in path.read_bytes() for path in tmp_path.rglob("*") if path.is_file())
 

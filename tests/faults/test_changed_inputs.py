@@ -90,7 +90,7 @@ def test_deleted_and_changed_text_files_are_quarantined_alone(run: Run, checkpoi
         assert len(found.predicted(kept)) == 2, kind
         assert found.predicted(changed) == found.predicted(gone) == []
         known = 2 if kind in ("arrow", "parquet") else 1  # units known from the plan: rows, or one part of a file
-        for key, expected in ((changed, "is now"), (gone, "is gone since it was planned")):
+        for key, expected in ((changed, "changed: its version is"), (gone, "was deleted after it was planned")):
             reasons = found.reasons(key)
             assert len(reasons) == known, kind
             assert all(str(folder / key) in reason and expected in reason for reason in reasons.values()), kind
@@ -124,7 +124,7 @@ def test_deleted_and_changed_videos_and_frames_quarantine_their_pairs(run: Run, 
     assert [row["id"] for row in found.predicted("frames/0.png")] == ["frames/0.png"]
     expected = {
         "changed.mp4": "is now",
-        "gone.mp4": "is gone since it was planned",
+        "gone.mp4": "was deleted after it was planned",
         "frames/1.png": "frames/2.png is now",
         "frames/2.png": "frames/2.png is now",
         "frames/6.png": "frames/7.png",

@@ -137,7 +137,7 @@ def test_shard_that_crashes_in_every_pass_is_quarantined_and_predicted_in_a_retr
     driver = start(run.options, run.points)
     for point in ("load.begin", "load.end", "commit.part-before"):
         run.points.kill_again(point, 2, driver)
-    assert "1 shards crash their worker in every pass; quarantining their units" in ended(driver)
+    assert "1 shards crashed their worker in every retry; quarantining their units" in ended(driver)
     assert_complete(run.output, [], [*run.good, *run.bad])
     ended(start(run.options, None, "--retry-quarantined"))
     assert sorted(row["id"] for row in rows(run.output, "predictions/")) == sorted(run.good)

@@ -165,13 +165,13 @@ def test_text_bombs_are_quarantined_within_the_memory_limit(run: Run, checkpoint
         + gzip.compress(tar([("1.txt", b"t")])),
     }
     bad = {
-        "line.txt.gz": "a line of more than 67,108,864 bytes",
-        "line.txt.zst": "a line of more than 67,108,864 bytes",
-        "field.csv.gz": "a record of more than 67,108,864 bytes",
+        "line.txt.gz": "the line has more than 67,108,864 bytes",
+        "line.txt.zst": "the line has more than 67,108,864 bytes",
+        "field.csv.gz": "the row has more than 67,108,864 bytes",
         "deep.jsonl": "recursion",
         "digits.jsonl": "the line is not valid JSON: Exceeds the limit",
-        "row.parquet": "needs more memory than the 0.5 GiB",
-        "data-0.arrow": "needs more memory than the 0.5 GiB",
+        "row.parquet": "needs more memory than the limit of 0.5 GiB",
+        "data-0.arrow": "needs more memory than the limit of 0.5 GiB",
         "header.tar": "the archive could not be read to its end",
         "member.tar.gz": "column txt or text not found; the sample has bin",
         "text.tar.gz": "txt has 1,073,741,824 bytes, at most 536,870,912 are read",

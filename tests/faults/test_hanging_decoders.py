@@ -21,8 +21,8 @@ Run = Callable[..., Outcome]
 LIMITS = {"unit_seconds": 4.0, "unit_memory": 1.0, "shard_size": 8}
 REASONS = {
     "hang": ("TimedOut", "no result within 4 s"),
-    "crash": ("Crashed", "its process died of signal 11 (SIGSEGV)"),
-    "hog": ("MemoryError", "needs more memory than the 1 GiB that a unit may take"),
+    "crash": ("Crashed", "the child process died of signal 11 (SIGSEGV)"),
+    "hog": ("MemoryError", "reading needs more memory than the limit of 1 GiB (unit_memory)"),
 }
 
 # Workers cannot import that module, so it is pickled by value.

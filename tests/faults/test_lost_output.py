@@ -45,7 +45,7 @@ def test_reused_output_holds_only_the_new_run(
     other_run.start()
     # Either the write of a shard fails first, or the load of one whose plan is gone.
     with pytest.raises(
-        (RunFailed, OutputLost), match=r"no longer the OUTPUT of run|nothing there when reading .*/plan/"
+        (RunFailed, OutputLost), match=r"no longer the OUTPUT of run|no file found when reading .*/plan/"
     ):
         execute(options, console=Console(file=io.StringIO()))
     other_run.join()

@@ -47,7 +47,7 @@ TYPED: dict[str, tuple[tuple[str, ...], str]] = {
     "INPUT with a password": (("run", TASK, SECRET_URI, "OUT", "--checkpoint", "MODEL"), "s3://***@bucket/in"),
     "INPUT with a query": (
         ("run", TASK, f"https://host/in.png?sig={canary('typed')}", "OUT", "--checkpoint", "MODEL"),
-        "must not hold a user, password or query string",
+        "must not contain a user, password or query string",
     ),
     "OUTPUT with a password": (("run", TASK, "IN", SECRET_URI, "--checkpoint", "MODEL"), "s3://***@bucket/in"),
     "a checkpoint with a password": (("run", TASK, "IN", "OUT", "--checkpoint", SECRET_URI), "s3://***@bucket/in"),

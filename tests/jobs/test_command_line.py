@@ -167,7 +167,7 @@ def test_secret_in_a_uri_is_refused_and_not_repeated(tmp_path: Path) -> None:
     ("output", "message"),
     [
         ("s3://bucket/out", "s3://bucket/out is not a local folder"),
-        ("s3://key:canary-of-mine@bucket/out", "must not hold a user, password or query string"),
+        ("s3://key:canary-of-mine@bucket/out", "must not contain a user, password or query string"),
     ],
 )
 def test_demo_writes_to_this_machine_only(

@@ -208,8 +208,8 @@ def test_mistakes_in_the_file_are_found_before_anything_is_sent(
         ("http://127.0.0.1:9", "no Ray dashboard answers at http://127.0.0.1:9"),
         ("http://user:canary-secret@127.0.0.1:9", "credentials come from the environment"),
         ("http://127.0.0.1:9/?token=canary-secret", "credentials come from the environment"),
-        ("ray://127.0.0.1:10001", "is not that of a dashboard, as in http://HEAD:8265"),
-        ("127.0.0.1:8265", "is not that of a dashboard, as in http://HEAD:8265"),
+        ("ray://127.0.0.1:10001", "must be the URL of a Ray dashboard, as in http://HEAD:8265"),
+        ("127.0.0.1:8265", "must be the URL of a Ray dashboard, as in http://HEAD:8265"),
     ],
 )
 def test_wrong_address_exits_2_without_a_traceback(

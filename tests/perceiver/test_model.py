@@ -35,7 +35,7 @@ def test_no_units_and_no_points_give_empty_outputs(model: PerceiverIO) -> None:
     [
         (torch.tensor([0, 10_000]), "point 10000 of output 'logits' must lie in 0"),
         (torch.tensor([-1, 2]), "point -1"),
-        ({"image": None}, "no output 'image'"),
+        ({"image": None}, "points are given for output 'image'"),
     ],
 )
 def test_points_outside_the_grid_are_named(model: PerceiverIO, points: object, words: str) -> None:

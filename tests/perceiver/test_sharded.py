@@ -76,7 +76,7 @@ def test_mask_of_another_length_or_over_several_modalities_is_refused(tmp_path: 
 
 
 def test_empty_list_of_devices_is_refused() -> None:
-    with pytest.raises(ValueError, match="devices must be at least one"):
+    with pytest.raises(ValueError, match="at least one device is required"):
         ShardedPerceiverIO([])
 
 

@@ -125,7 +125,7 @@ def test_column_may_be_all_null_in_one_file_but_not_of_another_type(folder: Path
     assert frozen(one).units == 2
     assert written(folder, "n").to_pylist() == [1, None]
     pq.write_table(pa.table({"text": ["c"], "n": [1.5]}), folder / "c.parquet")
-    with pytest.raises(AccessError, match=r"c\.parquet: column 'n' is double, in the first file it is int64"):
+    with pytest.raises(AccessError, match=r"c\.parquet: column 'n' has the type double, in the first file int64"):
         frozen(one)
 
 

@@ -23,11 +23,11 @@ from tests.sandbox import child_functions
 @pytest.mark.parametrize(
     ("how", "words"),
     [
-        ("segfault", r"its process died of signal 11 \(SIGSEGV\)"),
-        ("abort", r"its process died of signal 6 \(SIGABRT\): free\(\): invalid pointer, token=\*\*\*"),
-        ("kill", r"its process died of signal 9 \(SIGKILL\) \(as the system ends .* no memory\)"),
-        ("3", "its process ended with exit code 3"),
-        ("0", "its process ended with exit code 0"),
+        ("segfault", r"the child process died of signal 11 \(SIGSEGV\)"),
+        ("abort", r"the child process died of signal 6 \(SIGABRT\): free\(\): invalid pointer, token=\*\*\*"),
+        ("kill", r"the child process died of signal 9 \(SIGKILL\) \(possibly because the system ran out of memory\)"),
+        ("3", "the child process ended with exit code 3"),
+        ("0", "the child process ended with exit code 0"),
     ],
 )
 def test_error_message_describes_how_the_process_died(how: str, words: str) -> None:
@@ -90,7 +90,7 @@ def test_call_that_exceeded_its_time_limit_is_the_culprit(tmp_path: Path) -> Non
         with pytest.raises(TimedOut) as error:
             hung.result(60)
         assert error.value.culprit
-        with pytest.raises(TimedOut, match="another call in it had no result within 1 s") as error:
+        with pytest.raises(TimedOut, match="because another call in it had no result within 1 s") as error:
             neighbour.result(60)
         assert not error.value.culprit
 

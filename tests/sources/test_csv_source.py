@@ -116,8 +116,8 @@ def test_a_bad_row_does_not_affect_other_rows(tmp_path: Path, units_of: UnitsOf)
     units = units_of(Store(str(tmp_path)), "csv")
     assert [unit.medium for unit in units] == ["one", None, None, None, "five"]
     assert [str(unit.error) for unit in units[1:3]] == [
-        "a row of 1 fields, the header has 2",
-        "a row of 3 fields, the header has 2",
+        "the row has 1 fields, the header has 2",
+        "the row has 3 fields, the header has 2",
     ]
     assert "the row cannot be read" in str(units[3].error)
 
@@ -134,7 +134,7 @@ def test_a_row_that_is_too_long_does_not_affect_other_rows(
     (tmp_path / f"a.csv{suffix}").write_bytes(COMPRESS[suffix](table(rows)))
     units = units_of(Store(str(tmp_path)), "csv")
     assert [unit.medium for unit in units] == ["before", None, None, "after"]
-    assert all("a record of more than 100 bytes" in str(unit.error) for unit in units[1:3])
+    assert all("the row has more than 100 bytes" in str(unit.error) for unit in units[1:3])
 
 
 def test_a_field_of_megabytes_is_read(tmp_path: Path, units_of: UnitsOf) -> None:

@@ -129,8 +129,8 @@ def test_an_input_without_files_is_refused_with_the_reason(tmp_path: Path) -> No
     folder(tmp_path, "notes.txt", "a.csv", ".b.jpg")
     assert refusal(tmp_path) == (
         f"{tmp_path}: no images found; "
-        "skipped 2 with another extension (a glob such as *.dat takes files by any name), "
-        "1 hidden (a leading . or a folder's leading _)"
+        "skipped 2 files with another extension (a glob such as *.dat reads files with any extension), "
+        "1 hidden files (a leading . or a folder's leading _)"
     )
     for nothing in (f"{tmp_path}/none", f"{tmp_path}/*.png", f"{tmp_path}/notes.txt/*"):
         assert refusal(nothing) == f"{nothing}: no images found; the name does not exist or is empty"
@@ -178,4 +178,4 @@ def test_buckets_are_listed_like_folders(s3: S3) -> None:
 
 def test_a_bucket_that_is_missing_or_a_pattern_is_refused(s3: S3) -> None:
     assert "no-such-bucket" in refusal("s3://no-such-bucket/in")
-    assert refusal("s3://imag*/in") == "s3://imag*/in: the name after s3:// cannot be a pattern"
+    assert refusal("s3://imag*/in") == "s3://imag*/in: the name after s3:// must not contain a wildcard"

@@ -99,7 +99,7 @@ def test_a_frame_inserted_between_two_changes_their_pair(tmp_path: Path) -> None
 
 def test_a_single_frame_is_refused(tmp_path: Path) -> None:
     put(tmp_path, {"1.png": (7, 5), "x/1.png": (7, 5)})
-    with pytest.raises(AccessError, match="2 files there, but a pair needs two frames in one folder"):
+    with pytest.raises(AccessError, match="2 files exist, but a frame pair needs two frames in one folder"):
         discover(str(tmp_path), PAIRS)
     assert (
         len(list(discover(Store(str(tmp_path)).uri, source_for("images", SourceOptions(medium="image"))).entries)) == 2

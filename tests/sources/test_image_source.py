@@ -81,7 +81,7 @@ def test_deleted_and_changed_files_are_errors_that_say_so(tmp_path: Path) -> Non
 def test_a_file_too_large_for_memory_is_not_read(tmp_path: Path) -> None:
     piece = Piece(key="huge.tif", version="1", size=MAX_FILE_BYTES + 1, units=1)
     (unit,) = IMAGES.units(Store(str(tmp_path)), piece)  # which does not exist: reading it would be another error
-    assert str(unit.error) == "file of 536,870,913 bytes, at most 536,870,912 are read"
+    assert str(unit.error) == "the file has 536,870,913 bytes, at most 536,870,912 are read"
 
 
 def test_lost_access_is_raised_and_not_quarantined(tmp_path: Path) -> None:

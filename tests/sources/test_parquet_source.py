@@ -220,9 +220,9 @@ def test_a_damaged_file_is_one_unit(tmp_path: Path, units_of: UnitsOf) -> None:
     (tmp_path / "d.parquet").write_bytes(encode(texts(2)))
     (tmp_path / "e.parquet").write_bytes(encode(texts(0)))
     cut, page, empty, *rest = units_of(Store(str(tmp_path)), "parquet")
-    assert str(cut.error) == "a Parquet file that is truncated or damaged"
-    assert str(page.error) == "an HTML file, not a Parquet file"
-    assert str(empty.error) == "an empty file (0 bytes), not a Parquet file"
+    assert str(cut.error) == "the file is a Parquet file that is truncated or damaged"
+    assert str(page.error) == "the file is an HTML file, not a Parquet file"
+    assert str(empty.error) == "the file is an empty file (0 bytes), not a Parquet file"
     assert [unit.id for unit in rest] == ["d.parquet#0", "d.parquet#1"]
 
 

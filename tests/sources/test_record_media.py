@@ -69,7 +69,7 @@ def test_paths_of_missing_and_too_large_files_are_refused(
     with pytest.raises(Missing):
         medium_of({"image": "b.png"}, "image", ("image",), origin)
     monkeypatch.setattr(values_module, "MAX_FILE_BYTES", 10)
-    with pytest.raises(BadMedium, match=r"'a b\.png' is a file of \d+ bytes, at most 10 are read"):
+    with pytest.raises(BadMedium, match=r"'a b\.png' has \d+ bytes, at most 10 are read"):
         medium_of({"image": "a b.png"}, "image", ("image",), origin)
 
 
@@ -96,12 +96,12 @@ def test_an_array_is_lists_of_numbers(origin: RecordOrigin) -> None:
 @pytest.mark.parametrize(
     ("value", "words"),
     [
-        ([1.0, 2.0], r"an array \[2\]; it must be \[M, C\]"),
-        ([[[1.0]]], r"an array \[1, 1, 1\]"),
+        ([1.0, 2.0], r"an array of shape \[2\]; it must be \[M, C\]"),
+        ([[[1.0]]], r"an array of shape \[1, 1, 1\]"),
         ([[1.0], [2.0, 3.0]], "lists of different lengths"),
         ([[1.0, None]], "values that are not numbers"),
         ([["1.0"]], "values that are not numbers"),
-        ([[], []], r"an array \[2, 0\]"),
+        ([[], []], r"an array of shape \[2, 0\]"),
         (None, "must hold an array, got null"),
         ("[[1.0]]", "must hold an array, got str"),
     ],

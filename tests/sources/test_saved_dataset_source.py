@@ -145,11 +145,11 @@ def test_a_damaged_file_is_one_unit(tmp_path: Path, units_of: UnitsOf) -> None:
         (tmp_path / f"data-0000{number}-of-00005.arrow").write_bytes(data)
     units = units_of(Store(str(tmp_path)), "dataset")
     assert [str(unit.error) for unit in units] == [
-        "an Arrow stream that is truncated or damaged",
-        "an HTML file, not an Arrow stream",
-        "an empty file (0 bytes), not an Arrow stream",
-        "an Arrow stream that is truncated or damaged",
-        "a file that starts with 41 52 52 4f 57 31 00 00, not an Arrow stream",
+        "the file is an Arrow stream that is truncated or damaged",
+        "the file is an HTML file, not an Arrow stream",
+        "the file is an empty file (0 bytes), not an Arrow stream",
+        "the file is an Arrow stream that is truncated or damaged",
+        "the file is a file that starts with 41 52 52 4f 57 31 00 00, not an Arrow stream",
     ]
 
 

@@ -99,7 +99,7 @@ def test_a_line_that_is_too_long_does_not_affect_other_lines(tmp_path: Path, mon
     (tmp_path / "a.txt").write_bytes(b"before\n" + b"x" * 1000 + b"\nafter\n")
     before, long, after = read(tmp_path)
     assert (before.medium, after.medium) == (b"before", b"after")
-    assert "a line of more than" in str(long.error)
+    assert "the line has more than" in str(long.error)
 
 
 @pytest.mark.parametrize("suffix", COMPRESS)
@@ -219,7 +219,7 @@ def test_a_whole_file_can_be_one_text(
     *texts, long, record, other = units_of(folder, "text", text_unit="file")
     assert [unit.id for unit in texts] == [key + suffix for key in contents]
     assert [unit.medium for unit in texts] == [b"one\r\ntwo\n", b"", b"three", b"x" * 1000]
-    assert str(long.error) == "more than 1,000 bytes in one text"
+    assert str(long.error) == "the text has more than 1,000 bytes"
     assert [record.medium, other.medium] == ["a record", "another"]
 
 

@@ -351,7 +351,7 @@ def test_unsupported_and_invalid_options_are_rejected() -> None:
 def test_video_too_short_for_a_pair_is_an_error(tmp_path: Path) -> None:
     (unit,) = units(make_video(tmp_path / "a.mp4", 0.04))
     assert isinstance(unit.error, BadMedium)
-    assert str(unit.error) == "0.040 s long: too short for a pair"
+    assert str(unit.error) == "the video is 0.040 s long, too short for a pair"
 
 
 def test_source_is_picklable_and_imports_without_ffmpeg() -> None:

@@ -150,7 +150,7 @@ def test_local_key_stays_in_its_folder(tmp_path: Path, key: str) -> None:
     (tmp_path / "outside").write_bytes(b"secret")
     store = Store(str(tmp_path / "root"))
     for access in (store.read, store.open, store.size, store.delete):
-        with pytest.raises(AccessError, match="is not a key"):
+        with pytest.raises(AccessError, match="is not the path of a file"):
             access(key)
-    with pytest.raises(AccessError, match="is not a key"):
+    with pytest.raises(AccessError, match="is not the path of a file"):
         store.put(key, b"")

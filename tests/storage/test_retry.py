@@ -193,6 +193,6 @@ def test_body_cut_short_is_read_again(forgetful, s3) -> None:
 
 def test_object_deleted_after_the_conflict_is_a_transient_error(s3_proxy, s3) -> None:
     s3_proxy.statuses = [(412, "PreconditionFailed")]
-    with pytest.raises(StorageError, match=r"s3://gone.*was there and is gone") as caught:
+    with pytest.raises(StorageError, match=r"s3://gone.*was deleted during the write") as caught:
         Store(s3.bucket("gone")).put_if_absent("key", b"")
     assert caught.value.transient

@@ -120,7 +120,7 @@ def test_secret_with_another_as_prefix_is_redacted_whole(monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     "text",
     [
-        "s3://bucket/cats/a b#1?.jpg: nothing there",
+        "s3://bucket/cats/a b#1?.jpg: no file found",
         "http://127.0.0.1:9000/bucket is not reachable",
         "/data/tokens/a.jpg is truncated: 12 of 20 bytes",
         "token 5 of 2048; max_tokens: 2048",
@@ -152,5 +152,5 @@ def test_uri_is_normalized(given: str, normal: str) -> None:
 
 @pytest.mark.parametrize("uri", ["", "s3://", "s3:///", "file://", "hf://"])
 def test_uri_that_names_nothing_is_refused(uri: str) -> None:
-    with pytest.raises(AccessError, match="names no folder or bucket"):
+    with pytest.raises(AccessError, match="does not name a folder or bucket"):
         Store(uri)

@@ -127,8 +127,8 @@ def _stored_run(uri: str, checkpoint: str) -> str:
     run = read_run(Store(uri))
     if run.fingerprint["checkpoint"] != checkpoint:
         raise UsageError(
-            f"the latents in {uri} are of a checkpoint with the digest {run.fingerprint['checkpoint']}, this one has "
-            f"{checkpoint}: use the checkpoint that made the latents"
+            f"the checkpoint has the digest {checkpoint}, but the latents in {uri} were made by one with the digest "
+            f"{run.fingerprint['checkpoint']}: use that checkpoint"
         )
     return run.run
 

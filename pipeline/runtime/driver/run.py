@@ -83,7 +83,8 @@ class Driver:
         if self.counts.start_shards:
             self._print(f"resuming: {self.counts.start_shards:,} of {self.plan.shards:,} shards done")
         if self.plan.changed:
-            self._print(f"{self.plan.changed:,} inputs changed since they were planned; their predictions are kept")
+            problem = "inputs changed since they were planned; their predictions are kept"
+            self._print(f"{self.plan.changed:,} {problem} (--changed redo predicts them again)")
 
     def work(self) -> None:
         """Run passes over the remaining shards until none is left or no pass is left."""
@@ -96,7 +97,7 @@ class Driver:
                         self._print(f"{len(shards):,} shards {problem}")
                     elif mode is PassMode.QUARANTINE_ALL:
                         self._print(
-                            f"{len(shards):,} shards crash their worker in every pass; quarantining their units"
+                            f"{len(shards):,} shards crashed their worker in every retry; quarantining their units"
                         )
                     self._run_pass(mode, shards)
 
@@ -146,14 +147,15 @@ class Driver:
     def finish(self, seconds: float) -> Summary:
         """Check that every shard and unit is accounted for, and write the manifest."""
         if len(self.ledger.by_shard) < self.plan.shards:
-            raise RunFailed(f"{self.remaining}: their workers crashed in {len(PASSES) - 1} passes; {RESUME}")
+            problem = f"their workers crashed in {len(PASSES) - 1} passes; the cluster is the likely cause"
+            raise RunFailed(f"{self.remaining}: {problem}; {RESUME}")
         counts, planned = self.counts, self.plan.units
         if planned is None:
             self._check_quarantine(counts.units_done)
         elif planned != counts.units_done:
             raise RunFailed(
                 f"{planned:,} units were planned, but {counts.rows:,} rows and {counts.quarantined:,} quarantined "
-                f"units are committed in {self.output.uri}: another program changed its parts"
+                f"units are committed in {self.output.uri}: another program changed parts. Delete them; then {RESUME}"
             )
         if foreign := list_parts(self.output, self.run).foreign:
             raise RunFailed(f"{foreign_parts_message(self.output, foreign)}; then {RESUME}")

@@ -206,7 +206,7 @@ def read_plan_file(store: Store, name: str, sha256: str, columns: Sequence[str] 
     data = store.read(name)
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise ValueError(f"{store.uri_of(name)} has the digest {found}, its segment says {sha256}")
+        raise ValueError(f"plan file {store.uri_of(name)} changed: its digest is {found}, expected {sha256}")
     return pq.ParquetFile(io.BytesIO(data)).read(columns=list(columns))
 
 

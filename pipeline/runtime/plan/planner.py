@@ -177,7 +177,8 @@ def _check_kept(store: Store, entry: Entry, wanted: pa.Schema, found: pa.Schema)
         kind = found.field(field_.name).type
         if kind != field_.type and not pa.types.is_null(kind):  # as pandas writes a column of nulls
             raise AccessError(
-                f"{store.uri_of(entry.key)}: column {field_.name!r} is {kind}, in the first file it is {field_.type}"
+                f"{store.uri_of(entry.key)}: column {field_.name!r} has the type {kind}, in the first file "
+                f"{field_.type}: a kept column must have one type in all files"
             )
 
 

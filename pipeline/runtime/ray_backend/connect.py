@@ -35,7 +35,7 @@ def ray_connection(address: str | None) -> Iterator[None]:
             with preserve_signal_handlers(), suppress_startup_logs():
                 _connect(named)
         except (ConnectionError, ValueError) as error:
-            raise UsageError(f"address ({named}) is not that of a Ray cluster: {reason(error)}") from error
+            raise UsageError(f"no Ray cluster answers at address ({named}): {reason(error)}") from error
     limit_ray_data_logs()
     try:
         yield

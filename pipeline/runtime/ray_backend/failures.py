@@ -49,7 +49,7 @@ def _stage_activity(ray_message: str) -> Iterator[str]:
     for operator in _OPERATOR.finditer(ray_message):
         function = operator["name"].removeprefix("MapBatches(").rstrip(")")
         if function in _STAGES:
-            yield f"{_STAGES[function]} had {operator['running']} running and {operator['finished']} finished"
+            yield f"{_STAGES[function]} had {operator['running']} running and {operator['finished']} finished tasks"
 
 
 def _free_resources() -> str:

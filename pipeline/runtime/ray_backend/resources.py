@@ -85,8 +85,8 @@ def _check_placement(resources: Resources, nodes: list[Node]) -> None:
     )
     available = ", ".join(f"{node.cpus:g} CPUs and {node.gpus:g} GPUs" for node in nodes) or "no node"
     raise UsageError(
-        f"replicas ({resources.replicas}) of {each} each on {resources.device} do not fit: the cluster has "
-        f"{available}, room for {places}"
+        f"replicas ({resources.replicas}) do not fit on {resources.device}: each needs {each}, and the nodes have "
+        f"{available}, room for {places}. Lower --replicas or --devices-per-replica, or change --device"
     )
 
 

@@ -98,7 +98,9 @@ def follow(job: SubmittedJob, write: Callable[[str], object]) -> JobResult:
         except Exception as error:
             last_answer = time.monotonic() if log.printed > printed else last_answer
             if time.monotonic() - last_answer > RECONNECT_SECONDS:
-                raise UsageError(f"{job.address} no longer answers: {reason(error)}") from error
+                raise UsageError(
+                    f"{job.address} no longer answers, and {job.id} may still be running: {reason(error)}"
+                ) from error
         else:
             last_answer = time.monotonic()
             if info.status.is_terminal():
@@ -118,15 +120,15 @@ def _check_locations(job: str, options: RunOptions) -> None:
             local = split_scheme(location)[0] is None and not location.startswith(("/", "~"))
             if local and (name != "checkpoint" or location.startswith(".") or Path(location).exists()):
                 raise UsageError(
-                    f"{redact(job)}: {name} ({location}) is relative to a folder of this machine, and the job runs on "
-                    "another: give a URI, or an absolute path that every node of the cluster has"
+                    f"{redact(job)}: {name} ({location}) is relative to a folder of this machine, but the job runs on "
+                    "the cluster: give a URI, or an absolute path that exists on every node"
                 )
 
 
 def _client(address: str) -> Any:
     """Connect Ray's client to the dashboard at this address."""
     if split_scheme(address)[0] not in ("http", "https"):
-        raise UsageError(f"address ({redact(address)}) is not that of a dashboard, as in http://HEAD:8265")
+        raise UsageError(f"address ({redact(address)}) must be the URL of a Ray dashboard, as in http://HEAD:8265")
     check_uri(address)
     require_token(address)
     from ray.job_submission import JobSubmissionClient

@@ -90,8 +90,8 @@ class IsolatedReader:
         if isinstance(error, Died):
             return error
         most = self._limits.memory_bytes
-        limit = "there is" if most is None else f"the {most / 2**30:.3g} GiB that a unit may take"
-        return MemoryError(f"needs more memory than {limit}")
+        limit = "the machine has" if most is None else f"the limit of {most / 2**30:.3g} GiB (unit_memory)"
+        return MemoryError(f"reading needs more memory than {limit}")
 
 
 def group_small_files(pieces: Sequence[Piece], threads: int) -> Iterator[list[Piece]]:

@@ -62,7 +62,8 @@ class IsolatedReplica:
                 return self._predict_units(row) if isinstance(result, Failed) else result
             except Exception as error:  # noqa: BLE001 - no error of a unit leaves a replica: the run cannot continue
                 units, failed, scalars = unpack(row)
-                return pack(units, failed, scalars | {"fatal": f"no replica: {reason(error)}", "seconds_predict": 0.0})
+                fatal = f"the replica failed: {reason(error)}"
+                return pack(units, failed, scalars | {"fatal": fatal, "seconds_predict": 0.0})
 
     def _predict_units(self, row: pa.Table) -> pa.Table:
         """Return the packed shard of rows, each unit predicted by a call of its own."""

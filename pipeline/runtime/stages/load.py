@@ -38,7 +38,7 @@ class GivenUp(Exception):  # noqa: N818 - recorded in quarantine under this name
     """A shard crashed its processes in every pass, and the unit that does it is unknown."""
 
     def __init__(self) -> None:
-        super().__init__("one of the units of its shard ended the process each time, and it is not known which")
+        super().__init__("a unit of its shard crashed the worker in every attempt, and it is not known which unit")
 
 
 def load(table: pa.Table, *, loader: Loader) -> pa.Table:
@@ -123,7 +123,7 @@ def _read_group(read_pieces: ReadPieces, pieces: Sequence[Piece]) -> list[Loaded
         if any(each.retry is RetryReason.TRANSIENT for each in results):
             (results,) = read_pieces([piece], 2)
         if piece.units is not None and len(results) != piece.units:
-            raise RuntimeError(f"{piece.key}: {piece.units} units were planned, the source gave {len(results)}")
+            raise RuntimeError(f"{piece.key}: {piece.units} units were planned, but {len(results)} were read")
         units += [each.result for each in results if each.result is not None]
     return units
 

@@ -123,7 +123,7 @@ class MicroBatches:
         """Return the last error of a unit, which says why float32 was tried if it was."""
         dtype = str(self._runner.model.dtype).removeprefix("torch.")
         if is_out_of_memory(error):
-            before = f" in float32; in {dtype} it is not finite" if mode is DeviceMode.FLOAT32 else ""
+            before = f" in float32, tried because {dtype} gave NaN or infinity" if mode is DeviceMode.FLOAT32 else ""
             return DoesNotFit(f"the unit alone does not fit in the device's memory{before}")
         if isinstance(error, NotFinite) and mode is DeviceMode.FLOAT32:
             return NotFinite(f"{error} and in {dtype}")

@@ -57,7 +57,7 @@ class ModelRef:
         folder = fetch(self.checkpoint)
         if (found := digest(folder)) != self.digest:
             raise RuntimeError(
-                f"checkpoint {self.checkpoint} has the digest {found}, the run was planned with {self.digest}"
+                f"checkpoint {self.checkpoint} changed: its digest is {found}, the run was planned with {self.digest}"
             )
         dtype = getattr(torch, self.dtype)
         if self.devices == 1:

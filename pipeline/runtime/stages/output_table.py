@@ -31,7 +31,7 @@ def output_table(
         OverflowError: An array has values out of range of its column's type.
     """
     if values.keys() != columns.keys():
-        raise ValueError(f"the head gave the columns {sorted(values)}, it declares {sorted(columns)}")
+        raise ValueError(f"the head returned the columns {sorted(values)}, but declares {sorted(columns)}")
     for name, column in values.items():
         if len(column) != units:
             raise ValueError(f"column {name!r} has {len(column)} values for {units} units")
@@ -79,8 +79,8 @@ def _check_range(name: str, array: pa.Array) -> None:
     values = array.values.to_numpy()
     if not len(values) or _finite(values):
         return
-    advice = ": --array-dtype float32 keeps them" if values.dtype == np.float16 else ""
-    greatest = f"{float(np.finfo(values.dtype).max):,.5g}, the greatest of {values.dtype}"
+    advice = ": use --array-dtype float32" if values.dtype == np.float16 else ""
+    greatest = f"{float(np.finfo(values.dtype).max):,.5g}, the maximum of {values.dtype}"
     raise OverflowError(f"column {name!r} has values beyond {greatest}{advice}")
 
 

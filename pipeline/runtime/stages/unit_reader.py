@@ -116,8 +116,8 @@ class TooMuch(BadMedium):
 
     def __init__(self, budget: float) -> None:
         super().__init__(
-            f"the file is much longer than its header says: more than {budget / 2**20:,.0f} MiB of units. This unit "
-            "and all units after it are not read"
+            f"the file is much longer than its header says: its units take more than {budget / 2**20:,.0f} MiB. This "
+            "unit and all units after it were not read"
         )
 
 

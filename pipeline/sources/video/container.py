@@ -103,7 +103,7 @@ def main_video_stream(container: InputContainer) -> VideoStream:
     """
     streams = [each for each in container.streams.video if not each.disposition & Disposition.attached_pic]
     if not container.streams:
-        raise BadMedium("no video stream: the file has no streams at all, as if an index at its end was cut off")
+        raise BadMedium("no video stream: the file has no streams, possibly because an index at its end was cut off")
     if not streams:
         raise BadMedium(f"no video stream, only {', '.join(sorted({each.type for each in container.streams}))}")
     best = container.streams.best("video")

@@ -142,9 +142,9 @@ class DecodePass:
         video = self._video
         end = max(self.end or 0.0, self._reader.packets_end if video.declares_longest_stream else 0.0)
         if video.declared_end is not None and video.declared_end - end > max(2 / video.frame_rate, 0.1):
-            return BadMedium(f"ends at {end:.1f} s, declares {video.declared_end:.1f} s")
+            return BadMedium(f"the video ends at {end:.1f} s, but declares {video.declared_end:.1f} s")
         if video.ends_inside_packet:
-            return BadMedium(f"ends at {end:.1f} s inside a packet: the file was cut short")
+            return BadMedium(f"the video ends at {end:.1f} s inside a packet: the file was cut short")
         return demux_error or (self._damage if self.end is None else None)
 
 

@@ -149,7 +149,7 @@ def test_from_s3_to_s3(options, image_folder, checkpoint, s3):
 def test_store_without_conditional_put_needs_single_writer(options, s3, s3_proxy):
     output = Store(f"{s3.bucket('unconditional')}/out")
     s3_proxy.without_header = "If-None-Match"
-    with pytest.raises(AccessError, match=rf"{output.uri} has no conditional put.*single-writer"):
+    with pytest.raises(AccessError, match=rf"{output.uri} does not support conditional writes.*single-writer"):
         run(options(output=output.uri))
     assert list(Store(output.uri, single_writer=True).keys("")) == []
     summary, _ = run(options(output=output.uri, single_writer=True))

@@ -224,7 +224,7 @@ def test_plan_file_with_another_digest_is_refused(tmp_path):
     output, plan = run_plan(tmp_path)
     file = plan.files[0]
     output.put(file.name, b"something else")
-    with pytest.raises(ValueError, match=rf"{file.name} has the digest \w+, its segment says {file.sha256}"):
+    with pytest.raises(ValueError, match=rf"{file.name} changed: its digest is \w+, expected {file.sha256}"):
         read_plan_file(output, file.name, file.sha256)
 
 

@@ -9,7 +9,7 @@ import ray
 def test_wrong_address_is_a_usage_error():
     code = "from pipeline.runtime.ray_backend.connect import ray_connection\nwith ray_connection('nonsense'): pass"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "UsageError: address (nonsense) is not that of a Ray cluster" in ended.stderr
+    assert "UsageError: no Ray cluster answers at address (nonsense)" in ended.stderr
 
 
 LISTENING = """

@@ -144,7 +144,9 @@ def test_quarantine_says_that_the_float32_model_does_not_fit(checkpoint, watched
     monkeypatch.setattr(ModelRef, "load", too_large)
     head = Overflowing(watched.head)
     _, failed, _ = unpack(Replica(ref=model_ref(checkpoint, dtype="bfloat16"), head=head)(shard([32])))
-    message = "the unit alone does not fit in the device's memory in float32; in bfloat16 it is not finite"
+    message = (
+        "the unit alone does not fit in the device's memory in float32, tried because bfloat16 gave NaN or infinity"
+    )
     assert [(unit["error"], unit["message"]) for unit in failed.to_pylist()[1:]] == [("DoesNotFit", message)]
 
 

@@ -148,7 +148,7 @@ def test_latents_beyond_float16_need_float32_columns(checkpoint, tmp_path):
     folder = damaged(checkpoint, tmp_path / "wide", name, 1e5)
     table, failed = predicted("image-classification", folder, image_units(2), keep_latents="float16")
     assert table.num_rows == 0
-    message = "column 'latents' has values beyond 65,504, the greatest of float16: --array-dtype float32 keeps them"
+    message = "column 'latents' has values beyond 65,504, the maximum of float16: use --array-dtype float32"
     assert [(unit["stage"], unit["error"], unit["message"]) for unit in failed] == [
         ("predict", "OverflowError", message)
     ] * 2

@@ -86,7 +86,7 @@ def test_unit_that_crashes_the_model_is_quarantined_alone(checkpoint, head, clos
     reasons = [tuple(unit.values())[2:] for unit in unpack(found)[1].to_pylist()[1:]]
     assert reasons == [
         ("predict", "RuntimeError", "cannot predict {1}", 1),
-        ("predict", "Crashed", "its process died of signal 11 (SIGSEGV)", 5),
+        ("predict", "Crashed", "the child process died of signal 11 (SIGSEGV)", 5),
     ]
 
 
@@ -101,8 +101,8 @@ def test_several_units_that_crash_are_found_one_by_one(checkpoint, head, close, 
     assert_same(found, expected)
     reasons = [tuple(unit.values())[3:] for unit in unpack(found)[1].to_pylist()[1:]]
     assert reasons == [
-        ("Crashed", "its process died of signal 11 (SIGSEGV)", 3),
-        ("Crashed", "its process ended with exit code 7: the context is lost", 3),
+        ("Crashed", "the child process died of signal 11 (SIGSEGV)", 3),
+        ("Crashed", "the child process ended with exit code 7: the context is lost", 3),
         ("TimedOut", "no result within 10 s", 3),
     ]
 
@@ -146,7 +146,7 @@ def test_crash_before_the_model_is_loaded_is_not_blamed_on_a_unit(checkpoint, he
     replica = IsolatedReplica(ref=model_ref(checkpoint), head=Unloadable(head), attempts=2)
     close.append(replica)
     units, failed, scalars = unpack(replica(packed([{"image": image} for image in images([32])])))
-    assert scalars["fatal"] == "no replica: its process ended with exit code 9"
+    assert scalars["fatal"] == "the replica failed: the child process ended with exit code 9"
     assert (units.num_rows, failed.num_rows) == (1, 1), "nothing is quarantined for it"
 
 

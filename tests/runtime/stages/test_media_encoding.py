@@ -121,7 +121,7 @@ def test_crash_of_an_encoder_quarantines_one_unit(tmp_path, monkeypatch):
         ("id1", "write", "Crashed", 4),
         ("id3", "write", "InvalidDataError", 3),
     ]
-    assert failed[1][3].startswith("its process died of signal 6 (SIGABRT)")
+    assert failed[1][3].startswith("the child process died of signal 6 (SIGABRT)")
 
 
 def test_sandbox_encodes_the_same_files_and_blames_the_medium_that_crashes(monkeypatch):
