@@ -26,7 +26,7 @@ def model_class_of(folder: Path) -> str:
     named = read_json(folder, "config.json").get("architectures") or [None]
     if named[0] not in published_configs.MODEL_CLASSES:
         known = ", ".join(published_configs.MODEL_CLASSES)
-        raise CheckpointError(f"{folder / 'config.json'}: architectures names {named[0]!r}, must be one of {known}")
+        raise CheckpointError(f"{folder / 'config.json'}: architectures ({named[0]!r}) must be one of {known}")
     return str(named[0])
 
 

@@ -24,7 +24,7 @@ def read_bytes(uri: str) -> bytes:
     try:
         return Store(folder or "/").read(name)
     except StorageError as error:
-        raise UsageError(f"job file {redact(uri)} cannot be read: {error}") from error
+        raise UsageError(f"job file: {error}") from error
 
 
 def read_job(uri: str) -> dict[str, Any]:
