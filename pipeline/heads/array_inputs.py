@@ -48,7 +48,7 @@ class ArrayInputs(InputTransform):
         """Return {"inputs": float32 [M, channels]}. Raise ValueError for an array of another shape."""
         if medium.ndim != 2 or medium.shape[1] != self.channels or not len(medium):
             raise ValueError(
-                f"the array has the shape {list(medium.shape)}, but must have [M, d_model ({self.channels})]"
+                f"the array has the shape {list(medium.shape)}, but [M, d_model ({self.channels})] is required"
             )
         return {"inputs": np.ascontiguousarray(medium, np.float32)}
 

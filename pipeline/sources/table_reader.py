@@ -146,7 +146,9 @@ class TableReader(RecordReader):
         if isinstance(error, StorageError | BadMedium):
             return error
         text = " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())
-        bad = BadMedium(f"the file is damaged from row {int(place):,} on: {text or type(error).__name__}")
+        bad = BadMedium(
+            f"the file is {self.kind} that is damaged from row {int(place):,} on: {text or type(error).__name__}"
+        )
         bad.__cause__ = error  # tells a shortage of memory from damage
         return bad
 
