@@ -138,7 +138,7 @@ def test_crop_larger_than_the_image_is_padded_with_zeros() -> None:
         ({"resample": None}, r"resample \(None\)"),
         ({"image_mean": [0.5, 0.5]}, "image_mean .* must have 3 numbers"),
         ({"image_mean": None}, r"image_mean \(None\) must be a number"),
-        ({"image_std": [1, 0, 1]}, "must not hold 0"),
+        ({"image_std": [1, 0, 1]}, "must not contain 0"),
         ({"rescale_factor": "1/255"}, r"rescale_factor \('1/255'\) must be a number"),
     ],
 )

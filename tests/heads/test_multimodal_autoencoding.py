@@ -354,10 +354,14 @@ def test_default_clip_is_that_of_the_published_model(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "value", "message"),
     [
-        ("frames", np.zeros((3, 16, 16, 3), np.uint8), r"frames are uint8 \[3, 16, 16, 3\].*uint8 \[2, 16, 16, 3\]"),
-        ("frames", np.zeros((2, 16, 16, 3), np.float32), r"frames are float32"),
-        ("samples", np.zeros(63, np.float32), r"samples are float32 \[63\].*float32 \[64\]"),
-        ("samples", np.zeros(64, np.int16), r"samples are int16"),
+        (
+            "frames",
+            np.zeros((3, 16, 16, 3), np.uint8),
+            r"frames \(uint8 \[3, 16, 16, 3\]\) must be uint8 \[2, 16, 16, 3\]",
+        ),
+        ("frames", np.zeros((2, 16, 16, 3), np.float32), r"frames \(float32"),
+        ("samples", np.zeros(63, np.float32), r"samples \(float32 \[63\]\) must be float32 \[64\]"),
+        ("samples", np.zeros(64, np.int16), r"samples \(int16"),
     ],
 )
 def test_clip_of_another_shape_is_rejected(

@@ -187,7 +187,9 @@ def test_unsuitable_latents_are_refused_before_any_work(workspace: Workspace, tm
     with pytest.raises(AccessError, match="column 'truncated' not found"):
         workspace.run("text-classification", labels, "again", from_latents="features")
     other = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "other", seed=1)
-    with pytest.raises(UsageError, match=r"digest .* this one has .*use the checkpoint that made the latents"):
+    with pytest.raises(
+        UsageError, match=r"has the digest .*, but the latents in .* were made by .*: use that checkpoint"
+    ):
         workspace.run("feature-extraction", other, "again", from_latents="features")
     with pytest.raises(UsageError, match="is not the OUTPUT of a run"):
         workspace.run("feature-extraction", labels, "again", from_latents="in")

@@ -59,7 +59,7 @@ def test_other_files_pass_between_the_frames_in_order() -> None:
 
 
 def test_names_without_leading_zeros_are_refused() -> None:
-    with pytest.raises(AccessError, match=r"frame2\.png sorts after frame10\.png.*leading zeros"):
+    with pytest.raises(AccessError, match=r"frame2\.png follows frame10\.png by name.*leading zeros"):
         pairs("frame1.png", "frame2.png", "frame10.png")
     assert pairs("frame01.png", "frame02.png", "frame10.png")[1] == ("frame02.png", "frame10.png", 1)
 
