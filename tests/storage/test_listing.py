@@ -141,7 +141,7 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
 
 def test_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
     os.close(os.open(os.fsencode(tmp_path) + b"/caf\xe9.jpg", os.O_CREAT))
-    with pytest.raises(AccessError, match=r"caf\\xe9.jpg.*not UTF-8"):
+    with pytest.raises(AccessError, match=r"caf\\xe9.jpg.*not valid UTF-8; rename it"):
         list(Store(str(tmp_path)).keys(""))
 
 
