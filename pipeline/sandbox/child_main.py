@@ -11,14 +11,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from contextlib import suppress
+from functools import cache, lru_cache
+from typing import Any, NoReturn, TypeAlias
 
 from pipeline.sandbox.call_timer import CallTimer, map_timers
-from pipeline.sandbox.exception_pickling import pickle_error
+from pipeline.sandbox.errors import stand_in
 from pipeline.sandbox.resource_limits import limit_memory
 from pipeline.sandbox.transport import Kind, Message, Transport, dump_message
+from pipeline.storage import redact
 from pipeline.storage.wait_hook import set_wait_hook
 
+LoadFunction: TypeAlias = Callable[[bytes], Callable[..., Any]]
 _PR_SET_PDEATHSIG = 1
 
 
@@ -36,41 +40,36 @@ def main(*, parent: int, sockets: list[int], timers: int, memory: int | None) ->
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not fill the disk
     control, *ends = (socket.socket(fileno=descriptor) for descriptor in sockets)
     started, thread_timers = map_timers(timers, len(ends))
-    functions = FunctionCache(memory)
+    load_function = function_loader(memory)
     started.begin()
     for end, timer in zip(ends, thread_timers, strict=True):
-        threading.Thread(target=_serve, args=(Transport(end), timer, functions), daemon=True).start()
+        threading.Thread(target=_serve, args=(Transport(end), timer, load_function), daemon=True).start()
     while control.recv(1):
         pass
     os._exit(0)  # without waiting for the threads
 
 
-class FunctionCache:
-    """The function of the last call, unpickled once. Limits memory after the first import."""
+def function_loader(memory: int | None) -> LoadFunction:
+    """Return what unpickles the functions of calls, the same one in a row once. It limits memory after the first."""
+    lock, unpickle, limit_once = threading.Lock(), lru_cache(maxsize=1)(pickle.loads), cache(limit_memory)
 
-    def __init__(self, memory: int | None) -> None:
-        self._memory = memory
-        self._lock = threading.Lock()
-        self._last: tuple[bytes, Callable[..., Any]] | None = None
+    def load(pickled: bytes) -> Callable[..., Any]:
+        with lock:
+            function = unpickle(bytes(pickled))
+            if memory is not None:
+                limit_once(memory)
+            return function
 
-    def __call__(self, pickled: bytes) -> Callable[..., Any]:
-        """Return the function."""
-        with self._lock:
-            if self._last is None or self._last[0] != pickled:
-                self._last = pickled, pickle.loads(pickled)  # noqa: S301 - of our own parent
-            if self._memory is not None:
-                limit_memory(self._memory)
-                self._memory = None
-            return self._last[1]
+    return load
 
 
-def _serve(transport: Transport, timer: CallTimer, functions: FunctionCache) -> None:
+def _serve(transport: Transport, timer: CallTimer, load_function: LoadFunction) -> None:
     """Serve calls one after another."""
     set_wait_hook(timer.wait)
     try:
         while True:
             call = transport.receive()
-            answer = _call(transport, timer, functions, call)
+            answer = _call(transport, timer, load_function, call)
             timer.stop()
             transport.send(answer)
             del call, answer
@@ -81,13 +80,13 @@ def _serve(transport: Transport, timer: CallTimer, functions: FunctionCache) -> 
         os._exit(1)
 
 
-def _call(transport: Transport, timer: CallTimer, functions: FunctionCache, call: Message) -> Message:
+def _call(transport: Transport, timer: CallTimer, load_function: LoadFunction, call: Message) -> Message:
     """Send the results of a call as the parent requests them; return its last message."""
     try:
-        pickled, arguments = call.split_function()
-        function = functions(pickled)  # the time of its imports is not the call's
+        pickled, *buffers = call.buffers
+        function = load_function(pickled)  # the time of its imports is not the call's
         timer.begin()
-        results = iter(function(*arguments.load()))
+        results = iter(function(*call._replace(buffers=tuple(buffers)).load()))
         try:
             answer = _next(results)
             while answer.kind is Kind.RESULT:
@@ -102,7 +101,7 @@ def _call(transport: Transport, timer: CallTimer, functions: FunctionCache, call
             if hasattr(results, "close"):
                 results.close()
     except BaseException as error:  # noqa: BLE001 - even SystemExit: this thread serves the next call
-        return pickle_error(error)
+        return _error_message(error)
 
 
 def _next(results: Iterator[Any]) -> Message:
@@ -111,6 +110,20 @@ def _next(results: Iterator[Any]) -> Message:
         return dump_message(Kind.RESULT, next(results))
     except StopIteration as end:
         return Message(Kind.END) if end.value is None else dump_message(Kind.LAST, end.value)
+
+
+def _error_message(error: BaseException) -> Message:
+    """Return the message of an error, with its traceback as a note.
+
+    An error that is not an Exception, such as SystemExit, would end the parent's thread: a stand-in replaces it.
+    """
+    if isinstance(error, Exception):
+        error.add_note(redact("in its own process:\n" + "".join(traceback.format_tb(error.__traceback__))))
+        with suppress(Exception):  # whatever prevents pickling
+            message = dump_message(Kind.ERROR, error)
+            message.load()  # many errors can be pickled, but not unpickled
+            return message
+    return dump_message(Kind.ERROR, stand_in(type(error).__name__, str(error)))
 
 
 def _end_with(parent: int) -> None:

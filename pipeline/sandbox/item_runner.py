@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from pipeline.sandbox.errors import Died, NotStarted
 from pipeline.sandbox.resource_limits import is_memory_shortage
-from pipeline.sandbox.sandbox import Sandbox
+from pipeline.sandbox.sandbox import MakesResults, Sandbox
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ class SharedSandbox:
         self._shared, self._alone = shared, Sandbox(shared.limits)
         self._lock = threading.Lock()
 
-    def run(self, function: Callable[..., Iterable[Any]], *arguments: Any, seconds: float) -> list[Any]:
+    def run(self, function: MakesResults, *arguments: Any, seconds: float) -> list[Any]:
         """Return all results of a call, in parallel with other calls.
 
         Raises Died or MemoryError if `run_alone` may succeed, and any other error of the call.
@@ -86,18 +87,10 @@ class SharedSandbox:
         return list(_run(self._shared, function, *arguments, seconds=seconds))
 
     def run_alone(
-        self,
-        function: Callable[..., Iterable[Any]],
-        *arguments: Any,
-        seconds: float,
-        attempts: int = 1,
-        failed_attempts: int = 0,
+        self, function: MakesResults, *arguments: Any, seconds: float, attempts: int = 1, failed_attempts: int = 0
     ) -> Generator[Any, None, None]:
         """Yield what `run_items` does for `function(*arguments, n)`, which omits the first n items."""
-
-        def call(first: int) -> Iterator[Any]:
-            return _run(self._alone, function, *arguments, first, seconds=seconds)
-
+        call = partial(_run, self._alone, function, *arguments, seconds=seconds)
         with self._lock:
             yield from run_items(call, attempts=attempts, failed_attempts=failed_attempts)
 
@@ -106,7 +99,7 @@ class SharedSandbox:
         self._alone.close()
 
 
-def _run(sandbox: Sandbox, function: Callable[..., Iterable[Any]], *arguments: Any, seconds: float) -> Iterator[Any]:
+def _run(sandbox: Sandbox, function: MakesResults, *arguments: Any, seconds: float) -> Iterator[Any]:
     """Yield the results of a call. Raises MemoryError for every form of a lack of memory."""
     try:
         yield from sandbox.run(function, *arguments, seconds=seconds)

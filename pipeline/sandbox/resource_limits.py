@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import re
+import resource
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,8 +38,6 @@ class ResourceLimits:
 
 def limit_memory(extra: int) -> None:
     """Limit this process to `extra` bytes of address space more than it has; do nothing if the size is unknown."""
-    import resource
-
     try:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
     except OSError:
@@ -50,8 +49,6 @@ def limit_memory(extra: int) -> None:
 
 def near_memory_limit() -> bool:
     """Return whether this process came so near to its memory limit that any of its calls may have lacked memory."""
-    import resource
-
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
     try:
         status = Path("/proc/self/status").read_text()

@@ -5,12 +5,15 @@ from __future__ import annotations
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Self
+from functools import lru_cache
+from typing import Any, Self, TypeAlias
 
 import cloudpickle
 
 from pipeline.sandbox.child_process import ChildProcess
 from pipeline.sandbox.resource_limits import ResourceLimits
+
+MakesResults: TypeAlias = Callable[..., Iterable[Any]]
 
 
 class Sandbox:
@@ -29,11 +32,9 @@ class Sandbox:
             self._free.put(thread)
         self._lock = threading.Lock()
         self._process: ChildProcess | None = None
-        self._last: tuple[Callable[..., Any], bytes] | None = None
+        self._pickle = lru_cache(maxsize=1)(cloudpickle.dumps)
 
-    def run(
-        self, function: Callable[..., Iterable[Any]], *arguments: Any, seconds: float | None = None
-    ) -> Iterator[Any]:
+    def run(self, function: MakesResults, *arguments: Any, seconds: float | None = None) -> Iterator[Any]:
         """Yield the results of `function(*arguments)`, each made in the child when it is requested here.
 
         If this iterator is closed early, so is the one in the child.
@@ -74,13 +75,9 @@ class Sandbox:
     def __exit__(self, *error: object) -> None:
         self.close()
 
-    def _ready(self, function: Callable[..., Any]) -> tuple[ChildProcess, bytes]:
+    def _ready(self, function: MakesResults) -> tuple[ChildProcess, bytes]:
         """Return a living process, and the pickled function."""
         with self._lock:
-            if self._last is None or self._last[0] is not function:
-                self._last = function, cloudpickle.dumps(function)
             if self._process is None or not self._process.alive:
-                if self._process is not None:
-                    self._process.end()
                 self._process = ChildProcess(self.limits, self.threads)
-            return self._process, self._last[1]
+            return self._process, self._pickle(function)

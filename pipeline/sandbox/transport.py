@@ -32,19 +32,11 @@ class Kind(IntEnum):
 
 
 class Message(NamedTuple):
-    """A kind and a pickled value, as `dump_message` makes it."""
+    """A kind and a pickled value, as `dump_message` makes it. The first buffer of a call is its pickled function."""
 
     kind: Kind
     pickled: bytes | bytearray = b""
     buffers: tuple[Any, ...] = ()
-
-    def with_function(self, function: bytes) -> Message:
-        """Return the message with a pickled function as its first buffer."""
-        return self._replace(buffers=(function, *self.buffers))
-
-    def split_function(self) -> tuple[bytes, Message]:
-        """Return the pickled function, and the message without it."""
-        return self.buffers[0], self._replace(buffers=self.buffers[1:])
 
     def load(self) -> Any:
         """Unpickle the value. Raises what unpickling it raises."""
