@@ -118,12 +118,7 @@ def read_footer(store: Store, key: str) -> Footer:
             return Footer.from_json(metadata[FOOTER])
         except StorageError:
             raise
-        except (
-            OSError,
-            KeyError,
-            TypeError,
-            ValueError,
-        ) as error:  # Arrow raises OSError for a file that is not Parquet
+        except (OSError, KeyError, TypeError, ValueError) as error:  # Arrow: OSError for a file that is not Parquet
             raise StorageError(f"{store.uri_of(key)} is not a part that this project wrote: {error!r}") from error
 
 
@@ -156,15 +151,13 @@ def encode_quarantine(footer: Footer) -> bytes:
 
 def _encode(table: pa.Table, footer: bytes) -> bytes:
     schema = with_features(with_plain_types(table.schema))
-    split, others = _leaves(schema)
-    buffer = io.BytesIO()
-    with pq.ParquetWriter(
-        buffer,
-        schema,
-        compression="zstd",
-        use_dictionary=others,  # floats rarely repeat: a dictionary would not pay
-        use_byte_stream_split=split,
-    ) as writer:
+    leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
+    # Floats rarely repeat: a dictionary would not pay. Byte stream split would save 27 % of float16 too, but DuckDB
+    # (1.4, 2.0) does not read it.
+    others = [path for path, kind in leaves if not pa.types.is_floating(kind)]
+    split = [path for path, kind in leaves if pa.types.is_float32(kind) or pa.types.is_float64(kind)]
+    buffer, encodings = io.BytesIO(), {"use_dictionary": others, "use_byte_stream_split": split}
+    with pq.ParquetWriter(buffer, schema, compression="zstd", **encodings) as writer:
         for group in _row_groups(table.combine_chunks()):  # the same file for any chunks of the table
             writer.write_table(group.cast(schema), row_group_size=group.num_rows)
         writer.add_key_value_metadata({FOOTER: footer})  # in the file, not in the schema, which readers keep
@@ -184,21 +177,12 @@ def _row_groups(table: pa.Table) -> Iterator[pa.Table]:
         yield table
 
 
-def _leaves(schema: pa.Schema) -> tuple[list[str], list[str]]:
-    """Return the Parquet paths of the columns with byte stream split, and of those with a dictionary.
-
-    float16 has neither: byte stream split would save 27 %, but DuckDB (1.4, 2.0) does not read it.
-    """
-    leaves = [leaf for field in schema for leaf in _paths(field.name, field.type)]
-    split = [path for path, kind in leaves if pa.types.is_float32(kind) or pa.types.is_float64(kind)]
-    return split, [path for path, kind in leaves if not pa.types.is_floating(kind)]
-
-
-def _paths(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
+    """Yield the Parquet path and the type of each column that a column is stored as."""
     if pa.types.is_struct(kind):
         for field in kind:
-            yield from _paths(f"{path}.{field.name}", field.type)
+            yield from _leaves(f"{path}.{field.name}", field.type)
     elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        yield from _paths(f"{path}.list.element", kind.value_type)
+        yield from _leaves(f"{path}.list.element", kind.value_type)
     else:
         yield path, kind
