@@ -171,8 +171,8 @@ def _start(limits: ResourceLimits, sockets: list[int], timers: int) -> Popen[byt
     }
     command = [sys.executable, "-P", "-c", _BOOT, json.dumps(given)]
     environment = os.environ | (_SMALL_ALLOCATORS if limits.memory_bytes is not None else {})
-    start = partial(
-        Popen[bytes], command, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, pass_fds=(*sockets, timers)
+    start = partial[Popen[bytes]](
+        Popen, command, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, pass_fds=(*sockets, timers)
     )
     return _starter(os.getpid()).submit(start).result()
 

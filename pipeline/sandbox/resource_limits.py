@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _WORDS = re.compile(
-    r"out of memory|cannot allocate memory|insufficient memory|can't start new thread|failed to map segment",
-    re.IGNORECASE,
+    r"(?i)out of memory|cannot allocate memory|insufficient memory|can't start new thread|failed to map segment"
 )
 _MAX_CAUSES = 8  # errors of a chain of causes that are examined
 _NEAR_LIMIT = 0.75  # of the memory limit
