@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -16,16 +16,7 @@ FEATURES = b"huggingface"  # metadata key of the features of `datasets`
 # As heads declare them: the name of a scalar type, [type] for a list, {name: type} for a struct.
 ColumnType: TypeAlias = Any
 
-SCALAR_TYPES: Mapping[str, pa.DataType] = {
-    "string": pa.string(),
-    "binary": pa.binary(),
-    "bool": pa.bool_(),
-    "int32": pa.int32(),
-    "int64": pa.int64(),
-    "float16": pa.float16(),
-    "float32": pa.float32(),
-    "float64": pa.float64(),
-}
+SCALAR_TYPES = ("string", "binary", "bool", "int32", "int64", "float16", "float32", "float64")
 
 # An image, video or audio file, in the representation of `datasets`.
 MEDIA_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
@@ -34,17 +25,20 @@ MEDIA_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 IDENTITY_COLUMNS: Mapping[str, str] = {"id": "string", "uri": "string", "version": "string", "segment": "int32"}
 
 
-def arrow_type(column: ColumnType) -> pa.DataType:
-    """Return the Arrow type of a declared type: plain lists and strings, which every Parquet reader supports."""
-    if isinstance(column, str):
-        if column in MEDIA_ENCODERS:
-            return MEDIA_STRUCT
-        if column not in SCALAR_TYPES:
-            raise ValueError(f"column type {column!r} must be one of {', '.join([*SCALAR_TYPES, *MEDIA_ENCODERS])}")
-        return SCALAR_TYPES[column]
+def arrow_type(column: ColumnType, medium: pa.DataType = MEDIA_STRUCT) -> pa.DataType:
+    """Return the Arrow type of a declared type: plain lists and strings, which every Parquet reader supports.
+
+    medium: Type of each image, video and audio file.
+    """
+    if isinstance(column, dict):
+        return pa.struct([pa.field(name, arrow_type(part, medium)) for name, part in column.items()])
     if isinstance(column, list):
-        return pa.list_(arrow_type(_element(column)))
-    return pa.struct([pa.field(name, arrow_type(part)) for name, part in column.items()])
+        if len(column) != 1:
+            raise ValueError(f"a list column must name one element type, not {len(column)}: {column}")
+        return pa.list_(arrow_type(column[0], medium))
+    if column not in (*SCALAR_TYPES, *MEDIA_ENCODERS):
+        raise ValueError(f"column type {column!r} must be one of {', '.join([*SCALAR_TYPES, *MEDIA_ENCODERS])}")
+    return medium if column in MEDIA_ENCODERS else pa.type_for_alias(column)
 
 
 def output_schema(columns: Mapping[str, ColumnType], kept: pa.Schema | None = None) -> pa.Schema:
@@ -52,9 +46,10 @@ def output_schema(columns: Mapping[str, ColumnType], kept: pa.Schema | None = No
 
     ValueError if two columns have the same name.
     """
-    fields = [pa.field(name, arrow_type(kind)) for name, kind in IDENTITY_COLUMNS.items()]
-    fields += list(kept) if kept is not None else []
-    fields += [pa.field(name, arrow_type(kind)) for name, kind in columns.items()]
+    identity, predicted = (
+        [pa.field(name, arrow_type(kind)) for name, kind in group.items()] for group in (IDENTITY_COLUMNS, columns)
+    )
+    fields = [*identity, *(kept or ()), *predicted]
     names = [field.name for field in fields]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ValueError(
@@ -77,35 +72,28 @@ def with_features(schema: pa.Schema) -> pa.Schema:
 
 def with_plain_types(schema: pa.Schema) -> pa.Schema:
     """Return the schema with plain instead of large lists, strings and binaries, at every depth."""
-    fields = [field.with_type(_plain(field.type)) for field in schema]
+    fields = [field.with_type(_convert(field.type, pa.list_, _PLAIN)) for field in schema]
     return pa.schema(fields, metadata=schema.metadata)
 
 
 def to_large_type(kind: pa.DataType) -> pa.DataType:
     """Return the type with large lists, strings and binaries, at every depth: a shard may exceed 2³¹ elements."""
-    if _is_list(kind):
-        return pa.large_list(kind.value_field.with_type(to_large_type(kind.value_type)))
+    return _convert(kind, pa.large_list, _LARGE)
+
+
+_LARGE = {"string": pa.large_string(), "binary": pa.large_binary()}
+_PLAIN = dict.fromkeys(("large_string", "string_view"), pa.string())
+_PLAIN |= dict.fromkeys(("large_binary", "binary_view"), pa.binary())
+_LISTS = (pa.ListType, pa.LargeListType, pa.ListViewType, pa.LargeListViewType)
+
+
+def _convert(kind: pa.DataType, to_list: Callable[..., pa.DataType], leaves: Mapping[str, pa.DataType]) -> pa.DataType:
+    """Return the type with other lists of variable length and other leaves, at every depth."""
+    if isinstance(kind, _LISTS):
+        return to_list(kind.value_field.with_type(_convert(kind.value_type, to_list, leaves)))
     if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(to_large_type(field.type)) for field in kind])
-    if pa.types.is_string(kind):
-        return pa.large_string()
-    return pa.large_binary() if pa.types.is_binary(kind) else kind
-
-
-def _plain(kind: pa.DataType) -> pa.DataType:
-    if _is_list(kind):
-        return pa.list_(kind.value_field.with_type(_plain(kind.value_type)))
-    if pa.types.is_struct(kind):
-        return pa.struct([field.with_type(_plain(field.type)) for field in kind])
-    if pa.types.is_large_string(kind) or pa.types.is_string_view(kind):
-        return pa.string()
-    return pa.binary() if pa.types.is_large_binary(kind) or pa.types.is_binary_view(kind) else kind
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    """Whether it is a list of variable length."""
-    tests = (pa.types.is_list, pa.types.is_large_list, pa.types.is_list_view, pa.types.is_large_list_view)
-    return any(test(kind) for test in tests)
+        return pa.struct([field.with_type(_convert(field.type, to_list, leaves)) for field in kind])
+    return leaves.get(str(kind), kind)
 
 
 def _feature(kind: pa.DataType) -> Any:
@@ -120,17 +108,6 @@ def _feature(kind: pa.DataType) -> Any:
     return {"dtype": name, "_type": "Value"} if _VALUE.fullmatch(name) else None
 
 
-_FEATURE_NAMES = {
-    "double": "float64",
-    "float": "float32",
-    "halffloat": "float16",
-    "date32[day]": "date32",
-    "date64[ms]": "date64",
-}
+_FEATURE_NAMES = {"double": "float64", "float": "float32", "halffloat": "float16"}
+_FEATURE_NAMES |= {"date32[day]": "date32", "date64[ms]": "date64"}
 _VALUE = re.compile(r"null|bool|u?int\d+|float\d+|string|binary|date\d+|timestamp\[.*\]|time\d+\[.*\]|duration\[.*\]")
-
-
-def _element(column: list[ColumnType]) -> ColumnType:
-    if len(column) != 1:
-        raise ValueError(f"a list column must name one element type, not {len(column)}: {column}")
-    return column[0]

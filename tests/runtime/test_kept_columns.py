@@ -18,7 +18,8 @@ from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.checks import CheckedRun, check_run
 from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
-from pipeline.runtime.stages.load import Loaded, to_tables
+from pipeline.runtime.stages.load import to_tables
+from pipeline.runtime.stages.unit_reader import Loaded
 from pipeline.runtime.stages.write import Writer
 from pipeline.sinks.parts import Footer, encode_part
 from pipeline.sources import SourceOptions, discover, source_for
@@ -62,7 +63,7 @@ def written(folder: Path, name: str, **options: Any) -> pa.ChunkedArray:
     assert [unit.error for unit in units if unit.error] == []
     table, _ = to_tables([Loaded(unit=unit, arrays={}) for unit in units], kept)
     table = table.append_column("segment", pa.array([0] * len(units), pa.int32()))
-    rows = Writer(output=found.store, run="x", columns={}, kept=kept).rows(table)
+    rows = Writer(output=found.store, run="x", columns={}, kept=kept).rows_and_errors(table)[0]
     part = folder.parent / "part.parquet"
     footer = Footer(run="x", shard=0, segment=0, plan="", rows=len(units), quarantined=(), seconds={})
     part.write_bytes(encode_part(rows, footer))

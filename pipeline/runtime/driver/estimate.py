@@ -17,9 +17,10 @@ from pipeline.runtime.ray_backend.dataset import StageConfig
 from pipeline.runtime.ray_backend.remote_call import call_with_replica_resources
 from pipeline.runtime.records.committed import committed_shards
 from pipeline.runtime.records.quarantine import records_in_table
-from pipeline.runtime.stages.load import Loaded, Loader, read, to_tables
+from pipeline.runtime.stages.load import read, to_tables
 from pipeline.runtime.stages.predict import Replica
 from pipeline.runtime.stages.shard_format import pack, unpack
+from pipeline.runtime.stages.unit_reader import Loaded, Loader
 from pipeline.sinks.parts import Footer, Quarantined, encode_part
 from pipeline.sources.source import Piece
 from pipeline.storage import Store
@@ -117,7 +118,7 @@ def measure_sample(stages: StageConfig, pieces: list[Piece]) -> MeasuredSample:
     _, shard = _load(stages.loader, pieces, 1)
     replica(shard)
     each = time.perf_counter() - started
-    load_seconds, shard = _load(stages.loader, pieces, _sample_size(each, (1 + BATCHES) * replica.limits.units))
+    load_seconds, shard = _load(stages.loader, pieces, _sample_size(each, (1 + BATCHES) * replica.batch_sizes.units))
     started = time.perf_counter()
     rows, failed, _ = unpack(replica(shard))
     predict_seconds = time.perf_counter() - started
@@ -160,4 +161,4 @@ def _part_bytes(stages: StageConfig, rows: pa.Table, failed: pa.Table) -> int:
         quarantined=records_in_table(failed),
         seconds={},
     )
-    return len(encode_part(stages.writer.rows(rows), footer))
+    return len(encode_part(stages.writer.rows_and_errors(rows)[0], footer))

@@ -16,8 +16,8 @@ from pipeline.runtime.ray_backend.connect import ray_connection
 from pipeline.runtime.ray_backend.dataset import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources, cluster_nodes, resolve_resources
 from pipeline.runtime.records.run_file import Run, claim_output, new_run
-from pipeline.runtime.stages.load import Loader
 from pipeline.runtime.stages.model_runner import ModelRef, output_columns
+from pipeline.runtime.stages.unit_reader import Loader
 from pipeline.runtime.stages.write import Writer
 from pipeline.sources import Listing, Source, discover
 from pipeline.storage import Store

@@ -23,8 +23,9 @@ from pipeline.runtime.ray_backend.replica_actors import IsolatedReplicaActor, Re
 from pipeline.runtime.ray_backend.resources import Resources
 from pipeline.runtime.records.receipts import Receipt, receipt_in_row
 from pipeline.runtime.stages.isolated_replica import MICRO_BATCH_SECONDS
-from pipeline.runtime.stages.load import DEFAULT_UNIT_LIMITS, Loader, load, skip_predict
+from pipeline.runtime.stages.load import DEFAULT_UNIT_LIMITS, load, skip_predict
 from pipeline.runtime.stages.model_runner import ModelRef
+from pipeline.runtime.stages.unit_reader import Loader
 from pipeline.runtime.stages.write import Writer, write
 
 BLOCK_SHARDS = 32

@@ -5,69 +5,52 @@ from __future__ import annotations
 import threading
 from collections import defaultdict
 from collections.abc import Hashable
-from dataclasses import dataclass, field
 
 RUNS_PER_SIZE = 2  # the faster one counts: the first one pays for new memory and kernels
 RATE_TOLERANCE = 1.05  # a rate within 5 % of the best one is as good
 MAX_SIZES_WITHOUT_GAIN = 2  # in a row; larger sizes are not tried
 
 
-@dataclass
-class BatchLimits:
-    """How many units of a bucket a micro-batch takes, for all calls of a replica.
+class BatchSizes:
+    """How many units of a bucket a micro-batch takes, for all calls of a replica, which may run in several threads.
 
-    units: Greatest number of units. nbytes: Greatest size of their arrays. tuner: Finds the size; without it, it is the
-    greatest one. fitting: By bucket, the size that is left after a larger one did not fit on the device.
+    If `tuned`, the sizes 1, 2, 4, … are tried for the units of each bucket, and then the smallest one within 5 % of the
+    best rate is kept: a larger one only takes more memory and waits longer for its units.
     """
 
-    units: int
-    nbytes: int | None = None
-    tuner: BatchSizeTuner | None = None
-    fitting: dict[Hashable, int] = field(default_factory=dict)
+    def __init__(self, units: int, nbytes: int | None = None, *, tuned: bool = False) -> None:
+        """Take the greatest number of units and the greatest size of their arrays in bytes, None for no limit."""
+        self.units, self.nbytes, self.tuned = units, nbytes, tuned
+        self._fitting: dict[Hashable, int] = {}  # by bucket, the size that is left after a larger one did not fit
+        self._lock = threading.Lock()
+        self._seconds: dict[Hashable, dict[int, list[float]]] = defaultdict(dict)
 
     def most(self, bucket: Hashable, unit_bytes: int) -> int:
         """Return the greatest number of units of that size, at least 1."""
         most = self.units if self.nbytes is None else max(1, min(self.units, self.nbytes // max(1, unit_bytes)))
-        return min(most, self.fitting.get(bucket, most))
-
-    def next_size(self, bucket: Hashable, most: int) -> int:
-        """Return the number of units of the next micro-batch, from 1 to `most`."""
-        return most if self.tuner is None else self.tuner.next(bucket, most)
-
-    def record(self, bucket: Hashable, size: int, seconds: float) -> None:
-        """Record how long a micro-batch took."""
-        if self.tuner is not None:
-            self.tuner.note(bucket, size, seconds)
+        return min(most, self._fitting.get(bucket, most))
 
     def reduce(self, bucket: Hashable, size: int) -> None:
         """Take at most `size` units of a bucket from now on."""
-        self.fitting[bucket] = min(size, self.fitting.get(bucket, size))
-
-
-class BatchSizeTuner:
-    """Tries the sizes 1, 2, 4, … for the units of each bucket, and then keeps the smallest one within 5 % of the best
-    rate: a larger one only takes more memory and waits longer for its units. Used by several threads."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._seconds: dict[Hashable, dict[int, list[float]]] = defaultdict(dict)
+        self._fitting[bucket] = min(size, self._fitting.get(bucket, size))
 
     def next(self, bucket: Hashable, most: int) -> int:
         """Return the size to try or, after the search, the best one; at most `most`, which is tried too."""
+        if not self.tuned:
+            return most
         with self._lock:
             found = self._seconds[bucket]
-            rates: list[tuple[int, float]] = []
+            rates: dict[int, float] = {}
             for size in _ladder(most):
                 seconds = found.get(size, [])
                 if len(seconds) < RUNS_PER_SIZE:
                     return size
-                rates.append((size, size / min(seconds)))
-                if _is_flat([rate for _, rate in rates]):
+                rates[size] = size / min(seconds)
+                if _is_flat(list(rates.values())):
                     break
-            best = max(rate for _, rate in rates)
-            return next(size for size, rate in rates if rate * RATE_TOLERANCE >= best)
+            return next(size for size, rate in rates.items() if rate * RATE_TOLERANCE >= max(rates.values()))
 
-    def note(self, bucket: Hashable, size: int, seconds: float) -> None:
+    def record(self, bucket: Hashable, size: int, seconds: float) -> None:
         """Record how long a micro-batch of that size took."""
         with self._lock:
             seen = self._seconds[bucket].setdefault(size, [])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -28,53 +28,47 @@ class DeviceLock:
         self._exclusive = False
 
     @contextmanager
-    def shared(self) -> Iterator[None]:
-        """Share the device. An exclusive user, also one that waits, goes first."""
+    def hold(self, *, exclusive: bool) -> Iterator[None]:
+        """Share the device or have it for itself. An exclusive user, also one that waits, goes first. Not reentrant."""
         with self._changed:
             self._changed.wait_for(lambda: not self._exclusive)
-            self._shared += 1
+            if exclusive:
+                self._exclusive = True
+                self._changed.wait_for(lambda: not self._shared)
+            else:
+                self._shared += 1
         try:
             yield
         finally:
             with self._changed:
-                self._shared -= 1
+                if exclusive:
+                    self._exclusive = False
+                else:
+                    self._shared -= 1
                 self._changed.notify_all()
 
-    @contextmanager
-    def exclusive(self) -> Iterator[None]:
-        """Have the device for itself. Inside of `shared` this would be a deadlock."""
-        with self._changed:
-            self._changed.wait_for(lambda: not self._exclusive)
-            self._exclusive = True
-            self._changed.wait_for(lambda: not self._shared)
-        try:
-            yield
-        finally:
-            with self._changed:
-                self._exclusive = False
-                self._changed.notify_all()
+
+def map_tensors(function: Callable[[torch.Tensor], Any], values: Any) -> Any:
+    """Return a nested structure with each of its tensors replaced by what the function returns."""
+    if isinstance(values, torch.Tensor):
+        return function(values)
+    if isinstance(values, Mapping):
+        return {name: map_tensors(function, value) for name, value in values.items()}
+    if isinstance(values, (list, tuple)):
+        return type(values)(map_tensors(function, value) for value in values)
+    return values
 
 
 def to_device(inputs: Any, device: torch.device) -> Any:
     """Return a nested structure with its tensors on the device; to a GPU asynchronously, from pinned memory."""
-    if isinstance(inputs, torch.Tensor):
-        return inputs.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else inputs
-    if isinstance(inputs, Mapping):
-        return {name: to_device(value, device) for name, value in inputs.items()}
-    if isinstance(inputs, (list, tuple)):
-        return type(inputs)(to_device(value, device) for value in inputs)
-    return inputs
+    if device.type != "cuda":
+        return inputs
+    return map_tensors(lambda tensor: tensor.pin_memory().to(device, non_blocking=True), inputs)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether the device was out of memory. cuBLAS, which allocates memory itself, has no error class for it."""
     return isinstance(error, torch.OutOfMemoryError) or "CUBLAS_STATUS_ALLOC_FAILED" in str(error)
-
-
-def empty_cache(device: torch.device) -> None:
-    """Free the GPU memory that torch caches, as its fragments may be too small for the next allocation."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
 
 
 def apply_test_memory_limit(units: int) -> None:

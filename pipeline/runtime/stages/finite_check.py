@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
 
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
+from pipeline.runtime.stages.device import map_tensors
 
 
 class NotFinite(ArithmeticError):  # noqa: N818 - recorded in quarantine under this name
@@ -43,10 +43,14 @@ class FiniteCheckedModel:
 
     def note(self, what: str, values: Any) -> None:
         """Examine the floating-point tensors of a nested structure; an error shows the name `what`."""
-        for tensor in _floating(values):
-            self._names.append(what)
-            # NaN if any value is. Writing and reading a mask of isfinite() would be 20 times slower on a CPU.
-            self._ends += torch.aminmax(tensor)
+
+        def examine(tensor: torch.Tensor) -> None:
+            if tensor.is_floating_point() and tensor.numel():
+                self._names.append(what)
+                # NaN if any value is. Writing and reading a mask of isfinite() would be 20 times slower on a CPU.
+                self._ends += torch.aminmax(tensor)
+
+        map_tensors(examine, values)
 
     def check(self) -> None:
         """Wait for the device and raise NotFinite, with the name of the first values that are not finite."""
@@ -56,16 +60,3 @@ class FiniteCheckedModel:
         if not all(finite):
             dtype = str(self._model.dtype).removeprefix("torch.")
             raise NotFinite(f"NaN or infinity in the {self._names[finite.index(False)]}, in {dtype}")
-
-
-def _floating(values: Any) -> Iterator[torch.Tensor]:
-    """Yield the non-empty floating-point tensors of a nested structure."""
-    if isinstance(values, torch.Tensor):
-        if values.is_floating_point() and values.numel():
-            yield values
-    elif isinstance(values, Mapping):
-        for value in values.values():
-            yield from _floating(value)
-    elif isinstance(values, list | tuple):
-        for value in values:
-            yield from _floating(value)

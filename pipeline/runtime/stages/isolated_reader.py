@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import lru_cache, partial
+from itertools import groupby, islice
 
 from pipeline.runtime.records.quarantine import quarantine_record
 from pipeline.runtime.stages.result_batches import ResultBatch, batched
@@ -18,6 +19,8 @@ MAX_ATTEMPTS = 2  # per unit that crashes its process
 MAX_FATAL_UNITS = 8  # units per piece that crash their process; the units after the last one are not read
 MIN_BYTES_PER_SECOND = 4 << 20  # slowest expected rate of reading a file that must be read from its beginning
 SMALL_FILE_BYTES, MAX_FILES_PER_CALL = 1 << 18, 8  # files of at most the first are read by one call, up to the second
+# Returns the sandbox of this process, for all its tasks: starting one takes half a second.
+_shared_sandbox = lru_cache(maxsize=1)(Sandbox)
 
 
 class IsolatedReader:
@@ -40,48 +43,37 @@ class IsolatedReader:
 
     def read(self, pieces: Sequence[Piece], attempt: int) -> list[list[UnitResult]]:
         """Return the results of the units of each piece, among them those of units that crash their process."""
-        seconds, failed_attempts = max(seconds_per_unit(self._limits, piece) for piece in pieces), 0
+        seconds = max(seconds_per_unit(self._limits, piece) for piece in pieces)
         results: list[list[UnitResult]] = [[] for _ in pieces]
         try:
             for batch in self._sandbox.run(self._read_batches, pieces, attempt, seconds=seconds):
                 for number, result in batch.results():
                     results[number].append(result)
-        except Died as death:
-            failed_attempts = int(death.culprit and len(pieces) == 1)
-        except MemoryError:
-            pass
+        except (Died, MemoryError) as crash:
+            failed_attempts = int(isinstance(crash, Died) and crash.culprit and len(pieces) == 1)
         else:
             return results
         return [list(self._read_alone(piece, attempt, failed_attempts)) for piece in pieces]
 
     def _read_alone(self, piece: Piece, attempt: int, failed_attempts: int) -> Iterator[UnitResult]:
         """Yield the results of a piece with nothing else in the process."""
-        finished = fatal = 0
-        crash: Exception | None = None
+        finished, fatal, seconds = 0, 0, seconds_per_unit(self._limits, piece)
         results = self._sandbox.run_alone(
-            self._read_steps,
-            piece,
-            attempt,
-            seconds=seconds_per_unit(self._limits, piece),
-            attempts=MAX_ATTEMPTS,
-            failed_attempts=failed_attempts,
+            self._read_steps, piece, attempt, seconds=seconds, attempts=MAX_ATTEMPTS, failed_attempts=failed_attempts
         )
         try:
             with closing(results):  # which lets the next piece have the process
                 for result in results:
                     if isinstance(result, Failed):
                         if fatal == MAX_FATAL_UNITS:
-                            crash = result.error
-                            break
+                            raise result.error  # it stands for all units that are left
                         fatal += 1
                         (unit_id, uri), error = result.item, self._reason(result.error)
                         yield UnitResult(quarantine_record(unit_id, uri, "load", error, attempts=result.attempts))
                     else:
                         yield result
                     finished += 1
-        except (Died, MemoryError) as unattributed:
-            crash = unattributed
-        if crash is not None:
+        except (Died, MemoryError) as crash:
             for unit in quarantine_rest(self._loader, piece, finished, self._reason(crash)):
                 yield UnitResult(unit)
 
@@ -96,18 +88,10 @@ class IsolatedReader:
 
 def group_small_files(pieces: Sequence[Piece], threads: int) -> Iterator[list[Piece]]:
     """Yield the pieces in order, small files in groups: a call takes as long as reading one of them."""
-    most, group = min(MAX_FILES_PER_CALL, len(pieces) // (4 * threads)), list[Piece]()
-    for piece in pieces:
-        small = piece.begin is None and piece.size <= SMALL_FILE_BYTES
-        if group and (not small or len(group) >= most):
+    most = max(1, min(MAX_FILES_PER_CALL, len(pieces) // (4 * threads)))
+    for small, run in groupby(pieces, lambda piece: piece.begin is None and piece.size <= SMALL_FILE_BYTES):
+        while group := list(islice(run, most if small else 1)):
             yield group
-            group = []
-        if small:
-            group.append(piece)
-        else:
-            yield [piece]
-    if group:
-        yield group
 
 
 def quarantine_rest(loader: Loader, piece: Piece, first: int, error: Exception) -> Iterator[Quarantined | None]:
@@ -136,12 +120,6 @@ def _unit_id(piece: Piece, number: int) -> str:
         return piece.key if number == 0 else f"{piece.key}#+{number}"
     at = (piece.skip or 0) + number
     return f"{piece.key}#{piece.begin + at}" if piece.units is not None else f"{piece.key}#{piece.begin}+{at}"
-
-
-@lru_cache(maxsize=1)
-def _shared_sandbox(limits: ResourceLimits, threads: int) -> Sandbox:
-    """Return the sandbox of this process, for all its tasks: starting one takes half a second."""
-    return Sandbox(limits, threads)
 
 
 # These run in the sandbox.

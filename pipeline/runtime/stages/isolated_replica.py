@@ -14,8 +14,8 @@ import pyarrow as pa
 from pipeline.heads.head import Head
 from pipeline.runtime.errors import reason
 from pipeline.runtime.records.quarantine import quarantine_record, quarantine_table, records_in_table
-from pipeline.runtime.stages.micro_batches import assemble_rows
-from pipeline.runtime.stages.model_runner import ModelRef, output_columns
+from pipeline.runtime.stages.model_runner import output_columns
+from pipeline.runtime.stages.output_table import assemble_rows
 from pipeline.runtime.stages.predict import Replica
 from pipeline.runtime.stages.shard_format import pack, unpack
 from pipeline.sandbox import Failed, ResourceLimits, Sandbox, Started, run_items
@@ -34,18 +34,9 @@ class IsolatedReplica:
     quarantined. The model is loaded in the sandbox only.
     """
 
-    def __init__(
-        self,
-        *,
-        ref: ModelRef,
-        head: Head,
-        batch_size: int | str = "auto",
-        keep_latents: str | None = None,
-        attempts: int = 0,
-    ) -> None:
+    def __init__(self, *, head: Head, keep_latents: str | None = None, attempts: int = 0, **arguments: Any) -> None:
         """Take the arguments of a `Replica`, and the number of earlier attempts at each shard."""
-        arguments = {"ref": ref, "head": head, "batch_size": batch_size, "keep_latents": keep_latents}
-        self.predict = partial(_predict, arguments)
+        self.predict = partial(_predict, arguments | {"head": head, "keep_latents": keep_latents})
         self.columns = output_columns(head, keep_latents)
         self.attempts = attempts
         self.sandbox = Sandbox(ResourceLimits(seconds=MICRO_BATCH_SECONDS))
@@ -83,8 +74,7 @@ class IsolatedReplica:
             rows, lost, _ = unpack(result)
             done += [([index], rows.select(list(self.columns)))] if rows.num_rows else []
             failed += records_in_table(lost)
-        table = assemble_rows(units, done, self.columns)
-        table = table.append_column("segment", pa.array([scalars["segment"]] * table.num_rows, pa.int32()))
+        table = assemble_rows(units, done, self.columns, scalars["segment"])
         scalars["seconds_predict"] = time.perf_counter() - started
         return pack(table, quarantine_table([*records_in_table(before), *failed]), scalars)
 

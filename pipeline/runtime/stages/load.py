@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from functools import lru_cache
+from itertools import chain
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -17,18 +18,19 @@ from pipeline.heads.head import ColumnType
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
 from pipeline.runtime.records.quarantine import quarantine_table
 from pipeline.runtime.stages.isolated_reader import IsolatedReader, group_small_files, quarantine_rest
-from pipeline.runtime.stages.output_table import empty_output_table
+from pipeline.runtime.stages.output_table import assemble_rows
 from pipeline.runtime.stages.shard_format import KEPT_PREFIX, pack, pack_arrays, unpack
-from pipeline.runtime.stages.unit_reader import Loaded, Loader, RetryReason, UnitResult, unit_results
+from pipeline.runtime.stages.unit_reader import Loaded, Loader, RetryReason, UnitResult, read_steps
 from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.parts import Quarantined, predicted_ids
 from pipeline.sinks.schema import to_large_type
 from pipeline.sources.source import Piece
-from pipeline.storage import AccessError, Store, redact
-
-__all__ = ["DEFAULT_UNIT_LIMITS", "Loaded", "Loader", "load", "read", "skip_predict", "to_tables"]
+from pipeline.storage import AccessError, redact
 
 DEFAULT_UNIT_LIMITS = ResourceLimits(seconds=300.0, memory_bytes=4 << 30)
+
+# A task's shards are in one plan file, and a worker process gets neighbouring tasks.
+_plan_file = lru_cache(maxsize=2)(read_plan_file)
 
 ReadPieces: TypeAlias = Callable[[Sequence[Piece], int], list[list[UnitResult]]]
 """Reads pieces, in an attempt of that number: the results of the units of each piece."""
@@ -51,21 +53,17 @@ def load(table: pa.Table, *, loader: Loader) -> pa.Table:
     planned = table.to_pylist()[0]
     plan = _plan_file(loader.output, planned["file"], planned["sha256"])
     row = plan.slice(planned["row"], 1).to_pylist()[0]
-    scalars = {"shard": row["shard"], "segment": row["segment"], "plan": planned["sha256"], "fatal": ""}
-    scalars["replaces"] = row["replaces"]
+    scalars = {name: row[name] for name in ("shard", "segment", "replaces")}
+    scalars |= {"plan": planned["sha256"], "fatal": ""}
     try:
-        results = list(read(_without_done(loader, row), pieces_in_row(row)))
+        if again := row["again"]:  # retried units, some of which may have been predicted since
+            loader = replace(loader, done=predicted_ids(loader.output, loader.run, set(chain(*again))))
+        results = list(read(loader, pieces_in_row(row)))
     except AccessError as error:
         results, scalars["fatal"] = [], redact(str(error))
     units, failed = to_tables(results, loader.kept)
     faultpoints.reached("load.end")
     return pack(units, failed, scalars | {"seconds_load": time.perf_counter() - started})
-
-
-def _without_done(loader: Loader, row: dict[str, Any]) -> Loader:
-    """Return the loader of a shard: one of retried units omits those that have been predicted since."""
-    before = {shard for shards in row["again"] or () for shard in shards}
-    return replace(loader, done=predicted_ids(loader.output, loader.run, before)) if before else loader
 
 
 def to_tables(results: list[Loaded | Quarantined], kept: pa.Schema) -> tuple[pa.Table, pa.Table]:
@@ -84,13 +82,10 @@ def to_tables(results: list[Loaded | Quarantined], kept: pa.Schema) -> tuple[pa.
 
 def _kept(values: list[Any], kind: pa.DataType) -> pa.Array:
     """Return a kept column of Python values and, for types that Python cannot represent exactly, Arrow scalars."""
-    if not any(isinstance(value, pa.Scalar) for value in values):
-        return pa.array(values, to_large_type(kind))
     large = to_large_type(kind)
-    arrays = [
-        pa.repeat(value, 1).cast(large) if isinstance(value, pa.Scalar) else pa.array([value], large)
-        for value in values
-    ]
+    if not any(isinstance(value, pa.Scalar) for value in values):
+        return pa.array(values, large)
+    arrays = (pa.repeat(one, 1).cast(large) if isinstance(one, pa.Scalar) else pa.array([one], large) for one in values)
     return pa.concat_arrays(arrays)
 
 
@@ -113,7 +108,9 @@ def _reader(loader: Loader) -> Iterator[ReadPieces]:
         with closing(IsolatedReader(loader)) as reader:
             yield reader.read
     else:
-        yield lambda pieces, attempt: [list(unit_results(loader, piece, attempt)) for piece in pieces]
+        yield lambda pieces, attempt: [
+            [step for step in read_steps(loader, piece, attempt) if isinstance(step, UnitResult)] for piece in pieces
+        ]
 
 
 def _read_group(read_pieces: ReadPieces, pieces: Sequence[Piece]) -> list[Loaded | Quarantined]:
@@ -131,13 +128,5 @@ def _read_group(read_pieces: ReadPieces, pieces: Sequence[Piece]) -> list[Loaded
 def skip_predict(row: pa.Table, *, columns: Mapping[str, ColumnType]) -> pa.Table:
     """Return a packed shard of no rows, as `write` takes it, from an abandoned one of which no unit was read."""
     units, failed, scalars = unpack(row)
-    for name, column in zip(columns, empty_output_table(columns).columns, strict=True):
-        units = units.append_column(name, column)
-    units = units.append_column("segment", pa.array([], pa.int32()))
-    return pack(units, failed, scalars | {"seconds_predict": 0.0})
-
-
-@lru_cache(maxsize=2)
-def _plan_file(output: Store, name: str, sha256: str) -> pa.Table:
-    """Return a plan file. A task's shards are in one file, and a worker process gets neighbouring tasks."""
-    return read_plan_file(output, name, sha256)
+    rows = assemble_rows(units, [], columns, scalars["segment"])
+    return pack(rows, failed, scalars | {"seconds_predict": 0.0})

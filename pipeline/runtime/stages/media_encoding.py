@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.heads.head import ColumnType
-from pipeline.runtime.stages.output_table import medium_array
+from pipeline.runtime.stages.output_table import medium_array, medium_kind
 from pipeline.sandbox import NotStarted, ResourceLimits, Sandbox, run_items
 from pipeline.sinks.media import MEDIA_ENCODERS
 from pipeline.sinks.schema import arrow_type
-
-Encode: TypeAlias = Callable[[str, Sequence[np.ndarray]], list[bytes | Exception]]
-"""Encodes media of a kind: for each of them the file, or why it cannot be encoded."""
 
 MEDIUM_SECONDS = 300.0  # time limit per medium: the video of a clip takes tenths of a second
 MAX_ATTEMPTS = 2  # per medium that crashes its encoder
 
 
 def encode_media(
-    table: pa.Table, columns: Mapping[str, ColumnType], encode: Encode
+    table: pa.Table, columns: Mapping[str, ColumnType], *, isolated: bool
 ) -> tuple[pa.Table, dict[int, Exception]]:
     """Return the table with each medium as a file, a struct of bytes and path, and the errors by row.
 
+    isolated: Encode in a sandbox, because an encoder may crash the process.
+
     A row with an error stays in the table with null in that column, so that other rows keep their numbers.
     """
+    encode = encode_in_sandbox if isolated else encode_directly
     failed: dict[int, Exception] = {}
     for at, name in enumerate(table.column_names):
-        kind = columns.get(name)
-        medium = kind[0] if isinstance(kind, list) else kind
-        if isinstance(medium, str) and medium in MEDIA_ENCODERS:
-            files = _files(table.column(name), medium, encode, failed)
-            values = files if isinstance(kind, list) else [row and row[0] for row in files]
-            table = table.set_column(at, name, pa.array(values, arrow_type(kind)))
+        kind, listed = medium_kind(columns.get(name)), isinstance(columns.get(name), list)
+        if kind is None:
+            continue
+        rows = [list(cell.values) if listed else [cell] for cell in table[name]]
+        results = iter(encode(kind, [medium_array(medium, kind) for media in rows for medium in media]))
+        values: list[Any] = []
+        for row, media in enumerate(rows):
+            files = list(islice(results, len(media)))
+            if errors := [file for file in files if isinstance(file, Exception)]:
+                failed.setdefault(row, errors[0])
+                values.append(None)
+            else:
+                structs = [{"bytes": file, "path": None} for file in files]
+                values.append(structs if listed else structs[0])
+        table = table.set_column(at, name, pa.array(values, arrow_type(columns[name])))
     return table, failed
 
 
@@ -62,13 +72,10 @@ def encode_in_sandbox(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Ex
     """
     results: list[bytes | Exception] = []
     with Sandbox(ResourceLimits(seconds=MEDIUM_SECONDS)) as sandbox:
-        while (begin := len(results)) < len(media):
-
-            def encode(first: int, begin: int = begin) -> Iterator[bytes]:
-                return sandbox.run(_encode, kind, media[begin + first :])
-
+        while len(results) < len(media):
+            files = run_items(lambda _: sandbox.run(_encode, kind, media[len(results) :]), attempts=MAX_ATTEMPTS)
             try:
-                for file in run_items(encode, attempts=MAX_ATTEMPTS):
+                for file in files:
                     results.append(file)  # noqa: PERF402 - files before an error are kept
             except NotStarted:
                 raise
@@ -80,19 +87,3 @@ def encode_in_sandbox(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Ex
 def _encode(kind: str, media: Sequence[np.ndarray]) -> Iterator[bytes]:
     """In the sandbox: yield the file of each medium."""
     return (MEDIA_ENCODERS[kind](medium) for medium in media)
-
-
-def _files(
-    column: pa.ChunkedArray, kind: str, encode: Encode, failed: dict[int, Exception]
-) -> list[list[dict[str, Any]] | None]:
-    """Return the files of each row's media, or None for a row with an error, which is added to `failed`."""
-    rows = [list(value.values) if pa.types.is_large_list(column.type) else [value] for value in column]
-    results = iter(encode(kind, [medium_array(medium, kind) for media in rows for medium in media]))
-    files: list[list[dict[str, Any]] | None] = []
-    for row, media in enumerate(rows):
-        made = [next(results) for _ in media]
-        errors = [result for result in made if isinstance(result, Exception)]
-        if errors:
-            failed.setdefault(row, errors[0])
-        files.append(None if errors else [{"bytes": result, "path": None} for result in made])
-    return files

@@ -4,30 +4,27 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict, deque
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Hashable, Iterator
 
-import numpy as np
 import pyarrow as pa
 import torch
 
-from pipeline.heads.head import ColumnType
 from pipeline.runtime.records.quarantine import quarantine_record
-from pipeline.runtime.stages.batch_size_tuner import BatchLimits
+from pipeline.runtime.stages.batch_sizes import BatchSizes
 from pipeline.runtime.stages.device import DoesNotFit, exit_if_gpu_is_lost, is_out_of_memory
 from pipeline.runtime.stages.finite_check import NotFinite
 from pipeline.runtime.stages.model_runner import DeviceMode, ModelRunner, NotLoaded
-from pipeline.runtime.stages.output_table import empty_output_table, output_table
-from pipeline.runtime.stages.shard_format import KEPT_PREFIX, LATENTS_ARRAY, unpack_arrays
+from pipeline.runtime.stages.output_table import assemble_rows, output_table
+from pipeline.runtime.stages.shard_format import LATENTS_ARRAY, unpack_arrays
 from pipeline.sinks.parts import Quarantined
-from pipeline.sinks.schema import IDENTITY_COLUMNS
 
 
 class MicroBatches:
     """The units of one shard, in micro-batches of one bucket each."""
 
-    def __init__(self, runner: ModelRunner, limits: BatchLimits, units: pa.Table) -> None:
+    def __init__(self, runner: ModelRunner, sizes: BatchSizes, units: pa.Table) -> None:
         self.waited = 0.0  # seconds, for other calls of the replica
-        self._runner, self._limits, self._units = runner, limits, units
+        self._runner, self._sizes, self._units = runner, sizes, units
         self._arrays = unpack_arrays(units)
         self._done: list[tuple[list[int], pa.Table]] = []
         self._failed: dict[int, Quarantined] = {}
@@ -35,12 +32,12 @@ class MicroBatches:
     def predict(self) -> Iterator[None]:
         """Predict all units; yield after each micro-batch, so that the caller sees progress."""
         for bucket, rest in self._buckets().items():
-            unit_bytes = max(sum(array[index].nbytes for array in self._arrays.values()) for index in rest)
+            unit_bytes = max(sum(items[index].nbytes for items in self._arrays.values()) for index in rest)
             retries: deque[list[int]] = deque()  # parts of micro-batches that failed
             while retries or rest:
-                most = self._limits.most(bucket, unit_bytes)
+                most = self._sizes.most(bucket, unit_bytes)
                 if not retries:
-                    size = self._limits.next_size(bucket, most)
+                    size = self._sizes.next(bucket, most)
                     batch, rest = rest[:size], rest[size:]
                 elif len(batch := retries.popleft()) > most:
                     retries.extendleft(reversed(_split(batch, most)))
@@ -48,16 +45,16 @@ class MicroBatches:
                 retries.extendleft(reversed(self._predict(batch, bucket)))
                 yield
 
-    def result(self) -> tuple[pa.Table, list[Quarantined]]:
+    def result(self, segment: int) -> tuple[pa.Table, list[Quarantined]]:
         """Return the rows of the units that were predicted, and the other units, both in plan order."""
-        rows = assemble_rows(self._units, self._done, self._runner.columns)
+        rows = assemble_rows(self._units, self._done, self._runner.columns, segment)
         return rows, [self._failed[index] for index in sorted(self._failed)]
 
     def _buckets(self) -> dict[Hashable, list[int]]:
         """Return the indices of the units by the head's buckets."""
         by_bucket: dict[Hashable, list[int]] = defaultdict(list)
         for index in range(self._units.num_rows):
-            shapes = {name: array.shapes[index] for name, array in self._arrays.items() if name != LATENTS_ARRAY}
+            shapes = {name: items[index].shape for name, items in self._arrays.items() if name != LATENTS_ARRAY}
             by_bucket[self._runner.head.bucket(shapes)].append(index)
         return by_bucket
 
@@ -69,7 +66,7 @@ class MicroBatches:
         began, waited = time.perf_counter(), self.waited
         error = self._attempt(indices, DeviceMode.SHARED)
         if error is None:
-            self._limits.record(bucket, len(indices), time.perf_counter() - began - (self.waited - waited))
+            self._sizes.record(bucket, len(indices), time.perf_counter() - began - (self.waited - waited))
             return []
         out_of_memory, half = is_out_of_memory(error), max(1, len(indices) // 2)
         if out_of_memory and self._runner.release():
@@ -78,12 +75,12 @@ class MicroBatches:
             self._predict_alone(indices[0], error)
             return []
         if out_of_memory:
-            self._limits.reduce(bucket, half)
+            self._sizes.reduce(bucket, half)
         return _split(indices, half)
 
     def _attempt(self, indices: list[int], mode: DeviceMode) -> Exception | None:
         """Predict units, or return the error without its frames, which hold tensors."""
-        arrays = {name: [ragged[index] for index in indices] for name, ragged in self._arrays.items()}
+        arrays = {name: [items[index] for index in indices] for name, items in self._arrays.items()}
         try:
             columns, waited = self._runner.predict(arrays, mode)
             self.waited += waited
@@ -96,22 +93,19 @@ class MicroBatches:
             return error.with_traceback(None)
         return None
 
-    def _predict_alone(self, index: int, failure: Exception) -> None:
+    def _predict_alone(self, index: int, error: Exception) -> None:
         """Predict a unit that failed alone in the modes in which it may succeed, or quarantine it."""
-        error: Exception | None = failure
         mode, attempts = DeviceMode.SHARED, 1
-        while error is not None:
-            failure = error
-            next_mode = self._next_mode(mode, failure)
-            if next_mode is None:
-                unit = self._units.select(["id", "uri"]).slice(index, 1).to_pylist()[0]
-                reason = self._reason(failure, mode)
-                self._failed[index] = quarantine_record(unit["id"], unit["uri"], "predict", reason, attempts=attempts)
-                return
+        while (next_mode := self._next_mode(mode, error)) is not None:
             mode, attempts = next_mode, attempts + 1
-            error = self._attempt([index], mode)
-            if error is not None and is_out_of_memory(error):
+            failure = self._attempt([index], mode)
+            if failure is None:
+                return
+            error = failure
+            if is_out_of_memory(error):
                 self._runner.release()
+        unit_id, uri = (self._units[name][index].as_py() for name in ("id", "uri"))
+        self._failed[index] = quarantine_record(unit_id, uri, "predict", self._reason(error, mode), attempts=attempts)
 
     def _next_mode(self, mode: DeviceMode, error: Exception) -> DeviceMode | None:
         """Return the mode in which a unit may succeed that failed alone in this one, or None."""
@@ -128,25 +122,6 @@ class MicroBatches:
         if isinstance(error, NotFinite) and mode is DeviceMode.FLOAT32:
             return NotFinite(f"{error} and in {dtype}")
         return error
-
-
-def assemble_rows(
-    units: pa.Table, done: Sequence[tuple[list[int], pa.Table]], columns: Mapping[str, ColumnType]
-) -> pa.Table:
-    """Return the rows of the predicted units in plan order: identity columns, kept columns and `columns`.
-
-    done: Tables of `columns`, each with the indices of its units.
-    """
-    order = np.array([index for indices, _ in done for index in indices], np.int64)
-    tables = [table for _, table in done] or [empty_output_table(columns)]
-    table = pa.concat_tables(tables).combine_chunks()
-    if (np.diff(order) < 0).any():  # buckets were mixed: back to plan order
-        table = table.take(np.argsort(order))
-    carried = [name for name in units.column_names if name in IDENTITY_COLUMNS or name.startswith(KEPT_PREFIX)]
-    kept = units.select(carried).take(np.sort(order))
-    for name in table.column_names:
-        kept = kept.append_column(table.schema.field(name), table.column(name))
-    return kept
 
 
 def _split(indices: list[int], size: int) -> list[list[int]]:

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Any, NamedTuple, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from pipeline.heads.head import ColumnType, Head
 from pipeline.heads.latent_columns import latent_column_types, latent_column_values
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.runtime.stages.compute_thread import compute_runner
-from pipeline.runtime.stages.device import DeviceLock, apply_test_memory_limit, empty_cache, to_device
+from pipeline.runtime.stages.device import DeviceLock, apply_test_memory_limit, to_device
 from pipeline.runtime.stages.finite_check import FiniteCheckedModel
 from pipeline.runtime.stages.shard_format import LATENTS_ARRAY
 
@@ -32,13 +32,6 @@ class DeviceMode(IntEnum):
 
 class NotLoaded(RuntimeError):  # noqa: N818
     """The model could not be loaded in float32: no fault of the units that need it."""
-
-
-class Outputs(NamedTuple):
-    """Columns of one micro-batch, and the seconds that it waited for other calls."""
-
-    columns: dict[str, Any]
-    waited: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,23 +72,26 @@ class ModelRunner:
         self._device_lock, self._compute_lock = DeviceLock(), threading.Lock()
         self._float32: PerceiverIO | ShardedPerceiverIO | None = None
 
-    def predict(self, arrays: dict[str, list[np.ndarray]], mode: DeviceMode) -> Outputs:
-        """Return the columns of one micro-batch, from the arrays of its units.
+    def predict(self, arrays: dict[str, list[np.ndarray]], mode: DeviceMode) -> tuple[dict[str, Any], float]:
+        """Return the columns of one micro-batch, from the arrays of its units, and seconds waited for other calls.
 
         Raises NotFinite for NaN or infinity in it, OutOfMemoryError if it does not fit on the device, NotLoaded, and
         whatever the head raises.
         """
         called = time.perf_counter()
-        with self._device_lock.shared() if mode is DeviceMode.SHARED else self._device_lock.exclusive():
+        with self._device_lock.hold(exclusive=mode is not DeviceMode.SHARED):
             return self.compute(self._predict, arrays, mode, called)
 
     def release(self) -> bool:
         """Free the float32 model and torch's cached memory; return whether there was a float32 model."""
         loaded, self._float32 = self._float32 is not None, None
-        empty_cache(self.device)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()  # its fragments may be too small for the next allocation
         return loaded
 
-    def _predict(self, arrays: dict[str, list[np.ndarray]], mode: DeviceMode, called: float) -> Outputs:
+    def _predict(
+        self, arrays: dict[str, list[np.ndarray]], mode: DeviceMode, called: float
+    ) -> tuple[dict[str, Any], float]:
         """Do the work of `predict`. Its tensors are gone from the device when it returns."""
         waited = time.perf_counter() - called
         model = FiniteCheckedModel(self._load_float32() if mode is DeviceMode.FLOAT32 else self.model)
@@ -112,7 +108,7 @@ class ModelRunner:
             columns = dict(self.head.rows(outputs))
             if self._keep_latents is not None:
                 columns |= latent_column_values(latents, counts, self._keep_latents)
-            return Outputs(columns, waited)
+            return columns, waited
 
     def _latents(
         self, model: FiniteCheckedModel, inputs: Any, stored: Sequence[np.ndarray] | None

@@ -13,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.heads.head import ColumnType
+from pipeline.runtime.stages.shard_format import KEPT_PREFIX, list_array
 from pipeline.sinks.media import MEDIA_ENCODERS
-from pipeline.sinks.schema import arrow_type
+from pipeline.sinks.schema import IDENTITY_COLUMNS, arrow_type, to_large_type
 
-_LARGE = {"string": pa.large_string(), "binary": pa.large_binary()}
 _MEDIUM = pa.struct([("data", pa.large_binary()), ("shape", pa.large_list(pa.int32()))])
 _DTYPES = {"mp4": np.uint8, "png": np.uint8, "wav": np.float32}
 
@@ -36,8 +36,8 @@ def output_table(
         if len(column) != units:
             raise ValueError(f"column {name!r} has {len(column)} values for {units} units")
     table = pa.table({name: to_array(values[name], kind) for name, kind in columns.items()})
-    for name, column in zip(table.column_names, table.columns, strict=True):
-        _check_range(name, column.chunk(0))
+    for name in columns:
+        _check_range(name, table[name].chunk(0))
     return table
 
 
@@ -46,24 +46,43 @@ def empty_output_table(columns: Mapping[str, ColumnType]) -> pa.Table:
     return pa.table({name: pa.array([], transit_type(kind)) for name, kind in columns.items()})
 
 
+def assemble_rows(
+    units: pa.Table, done: Sequence[tuple[list[int], pa.Table]], columns: Mapping[str, ColumnType], segment: int
+) -> pa.Table:
+    """Return the rows of the predicted units in plan order: identity columns, kept columns and `columns`.
+
+    done: Tables of `columns`, each with the indices of its units. segment: Number of the plan's segment.
+    """
+    order = np.array([index for indices, _ in done for index in indices], np.int64)
+    predicted = pa.concat_tables([table for _, table in done] or [empty_output_table(columns)]).combine_chunks()
+    if (np.diff(order) < 0).any():  # buckets were mixed: back to plan order
+        predicted = predicted.take(np.argsort(order))
+    carried = [name for name in units.column_names if name in IDENTITY_COLUMNS or name.startswith(KEPT_PREFIX)]
+    rows = units.select(carried).take(np.sort(order))
+    for name in predicted.column_names:
+        rows = rows.append_column(predicted.field(name), predicted[name])
+    return rows.append_column("segment", pa.array([segment] * rows.num_rows, pa.int32()))
+
+
 def transit_type(column: ColumnType) -> pa.DataType:
     """Return the Arrow type of a column between predict and write."""
-    if isinstance(column, list):
-        return pa.large_list(transit_type(column[0]))
-    if isinstance(column, dict):
-        return pa.struct([(name, transit_type(part)) for name, part in column.items()])
-    return _MEDIUM if column in MEDIA_ENCODERS else _LARGE.get(column, arrow_type(column))
+    return to_large_type(arrow_type(column, medium=_MEDIUM))
+
+
+def medium_kind(column: ColumnType | None) -> str | None:
+    """Return the kind of the media in a column, which has one per row or a list of them; None for other columns."""
+    kind = column[0] if isinstance(column, list) else column
+    return kind if isinstance(kind, str) and kind in MEDIA_ENCODERS else None
 
 
 def to_array(values: Sequence[Any] | np.ndarray, column: ColumnType) -> pa.Array:
     """Return one column. Arrays become lists of their elements, or media, without conversion to Python objects."""
-    if isinstance(column, str) and column in MEDIA_ENCODERS:
-        return pa.array([_medium(value, column) for value in values], _MEDIUM)
-    if isinstance(column, list) and isinstance(column[0], str):
-        if column[0] in MEDIA_ENCODERS:
-            return pa.array([[_medium(one, column[0]) for one in value] for value in values], pa.large_list(_MEDIUM))
-        if len(values) and all(isinstance(value, np.ndarray) for value in values):
-            return _lists([np.asarray(value) for value in values], transit_type(column[0]))
+    arrays = len(values) and all(isinstance(value, np.ndarray) for value in values)
+    if kind := medium_kind(column):
+        listed = isinstance(column, list)
+        values = [[_medium(one, kind) for one in value] if listed else _medium(value, kind) for value in values]
+    elif arrays and isinstance(column, list) and isinstance(column[0], str):
+        return list_array(list(values), transit_type(column[0]))
     return pa.array(values, transit_type(column))
 
 
@@ -92,12 +111,6 @@ def _finite(values: np.ndarray) -> bool:
     signed, unsigned = f"i{values.itemsize}", f"u{values.itemsize}"
     plus, minus = np.array([np.inf, -np.inf], values.dtype)
     return bool(values.view(signed).max() < plus.view(signed) and values.view(unsigned).max() < minus.view(unsigned))
-
-
-def _lists(arrays: Sequence[np.ndarray], element: pa.DataType) -> pa.Array:
-    offsets = np.concatenate([[0], np.cumsum([array.size for array in arrays], dtype=np.int64)])
-    flat = np.concatenate([array.reshape(-1) for array in arrays])
-    return pa.LargeListArray.from_arrays(pa.array(offsets, pa.int64()), pa.array(flat, element))
 
 
 def _medium(value: np.ndarray, kind: str) -> dict[str, Any]:

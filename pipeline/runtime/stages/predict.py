@@ -15,7 +15,7 @@ import torch
 from pipeline import faultpoints
 from pipeline.heads.head import Head
 from pipeline.runtime.records.quarantine import quarantine_table, records_in_table
-from pipeline.runtime.stages.batch_size_tuner import BatchLimits, BatchSizeTuner
+from pipeline.runtime.stages.batch_sizes import BatchSizes
 from pipeline.runtime.stages.micro_batches import MicroBatches
 from pipeline.runtime.stages.model_runner import ModelRef, ModelRunner
 from pipeline.runtime.stages.shard_format import pack, unpack
@@ -34,9 +34,9 @@ class Replica:
         self.runner = ModelRunner(ref, head, keep_latents)
         if batch_size == "auto":
             most = MAX_BATCH_UNITS[torch.device(ref.device).type]
-            self.limits = BatchLimits(most, MAX_BATCH_BYTES, BatchSizeTuner())
+            self.batch_sizes = BatchSizes(most, MAX_BATCH_BYTES, tuned=True)
         else:
-            self.limits = BatchLimits(int(batch_size))
+            self.batch_sizes = BatchSizes(int(batch_size))
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """Return the packed shard of rows in plan order of a packed shard of arrays."""
@@ -48,12 +48,10 @@ class Replica:
         faultpoints.reached("predict.begin")
         started = time.perf_counter()
         units, before, scalars = unpack(row)
-        batches = MicroBatches(self.runner, self.limits, units)
+        batches = MicroBatches(self.runner, self.batch_sizes, units)
         yield from batches.predict()
-        rows, lost = batches.result()
+        rows, lost = batches.result(scalars["segment"])
         scalars["seconds_predict"] = time.perf_counter() - started - batches.waited
-        segment = pa.array([scalars["segment"]] * rows.num_rows, pa.int32())
-        failed = quarantine_table([*records_in_table(before), *lost])
-        done = pack(rows.append_column("segment", segment), failed, scalars)
+        done = pack(rows, quarantine_table([*records_in_table(before), *lost]), scalars)
         faultpoints.reached("predict.end")
         yield done

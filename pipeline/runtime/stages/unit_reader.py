@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import Enum
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -48,12 +48,6 @@ class Loader:
     abandoned: bool = False
     done: frozenset[str] = frozenset()
 
-    def arrays(self, medium: Any) -> dict[str, np.ndarray]:
-        """Return the arrays of a medium; of a row with latents, these and what decoding them needs."""
-        if not self.stored:
-            return self.head.transform(medium)
-        return {LATENTS_ARRAY: latents_from_row(medium), **self.head.arrays_from_row(medium)}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
@@ -82,11 +76,6 @@ class UnitResult(NamedTuple):
         return sum(array.nbytes for array in self.result.arrays.values()) if isinstance(self.result, Loaded) else 0
 
 
-def unit_results(loader: Loader, piece: Piece, attempt: int) -> Iterator[UnitResult]:
-    """Yield the result of each unit of a piece."""
-    return (step for step in read_steps(loader, piece, attempt) if isinstance(step, UnitResult))
-
-
 def read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> Iterator[Started | UnitResult]:
     """Yield `Started((id, uri))` and then the result of each unit of a piece from number `first` on."""
     skip = piece.skip or 0
@@ -100,7 +89,7 @@ def read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> It
             yield Started((unit.id, unit.uri))
             reached("load.unit")
             if left < 0:
-                yield UnitResult(quarantine_record(unit.id, unit.uri, "load", TooMuch(budget), attempts=attempt))
+                yield _quarantined(unit.id, unit.uri, "load", TooMuch(budget), attempt)
                 return
             result = _read(loader, unit, attempt)
             left -= result.nbytes
@@ -137,11 +126,15 @@ def _read(loader: Loader, unit: Unit, attempt: int) -> UnitResult:
     try:
         medium = unit.decode()
         stage = "transform"
-        return UnitResult(Loaded(unit=unit, arrays=loader.arrays(medium)))
+        if loader.stored:  # the medium is a row with latents
+            arrays = {LATENTS_ARRAY: latents_from_row(medium), **loader.head.arrays_from_row(medium)}
+        else:
+            arrays = loader.head.transform(medium)
     except Exception as error:
         if stage == "load" and isinstance(error, AccessError):
             raise
         return _quarantined(unit.id, unit.uri, stage, error, attempt)
+    return UnitResult(Loaded(unit=unit, arrays=arrays))
 
 
 def _quarantined(unit_id: str, uri: str, stage: str, error: Exception, attempt: int) -> UnitResult:

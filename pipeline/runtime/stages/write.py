@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -13,14 +12,8 @@ import pyarrow as pa
 from pipeline import faultpoints
 from pipeline.heads.head import ColumnType
 from pipeline.runtime.records.quarantine import quarantine_record, records_in_table
-from pipeline.runtime.records.receipts import Receipt, receipt_of, receipts_table
-from pipeline.runtime.stages.media_encoding import (
-    MAX_ATTEMPTS,
-    Encode,
-    encode_directly,
-    encode_in_sandbox,
-    encode_media,
-)
+from pipeline.runtime.records.receipts import receipt_of, receipts_table
+from pipeline.runtime.stages.media_encoding import MAX_ATTEMPTS, encode_media
 from pipeline.runtime.stages.shard_format import KEPT_PREFIX, unpack
 from pipeline.sandbox import Died
 from pipeline.sinks.parts import Footer, commit, encode_part
@@ -37,66 +30,15 @@ class Writer:
     columns: dict[str, ColumnType]
     kept: pa.Schema = field(default_factory=lambda: pa.schema([]))
 
-    def rows(self, units: pa.Table) -> pa.Table:
-        """Return the table of a part: columns in order, kept ones under their own names, media as files. Types are
-        still the large ones, which `encode_part` makes plain group by group."""
-        return self.rows_and_errors(units, encode_directly)[0]
+    def rows_and_errors(self, units: pa.Table, *, isolated: bool = False) -> tuple[pa.Table, dict[int, Exception]]:
+        """Return the table of a part and, by row, why its media cannot be encoded; these are null.
 
-    def rows_and_errors(self, units: pa.Table, encode: Encode) -> tuple[pa.Table, dict[int, Exception]]:
-        """Return the table of a part and, by row, why its media cannot be encoded; these are null."""
+        Columns are in order, kept ones under their own names, media as files. Types are still the large ones, which
+        `encode_part` makes plain group by group.
+        """
         wanted = output_schema(self.columns, self.kept).names
         table = units.select([KEPT_PREFIX + name if name in self.kept.names else name for name in wanted])
-        return encode_media(table.rename_columns(wanted), self.columns, encode)
-
-
-@dataclass(frozen=True, kw_only=True)
-class PartContent:
-    """A part before it is written.
-
-    table: All rows. footer: The footer without the rows. errors: Why rows cannot be written, by row. attempts: Number
-    of earlier attempts at the shard.
-    """
-
-    table: pa.Table
-    footer: Footer
-    errors: Mapping[int, Exception]
-    attempts: int
-
-    def commit(self, output: Store) -> tuple[Footer, int]:
-        """Commit the rows without errors; return the committed footer, maybe of another attempt, and the part's bytes.
-
-        If encoding fails because of some rows, such as a kept time that Parquet cannot hold, commit without these.
-        """
-        try:
-            return self._commit(output)
-        except (AccessError, StorageError):
-            raise
-        except Exception:
-            unwritable = self._unwritable_rows()
-            if not unwritable.keys() - self.errors.keys():  # no single row is the reason
-                raise
-        return replace(self, errors={**unwritable, **self.errors})._commit(output)
-
-    def _commit(self, output: Store) -> tuple[Footer, int]:
-        rows = np.array([row for row in range(self.table.num_rows) if row not in self.errors], np.int64)
-        failed = []
-        for row, error in sorted(self.errors.items()):
-            unit = self.table.select(["id", "uri"]).slice(row, 1).to_pylist()[0]
-            attempts = self.attempts + (MAX_ATTEMPTS if isinstance(error, Died | MemoryError) else 1)
-            failed.append(quarantine_record(unit["id"], unit["uri"], "write", error, attempts=attempts))
-        footer = replace(self.footer, rows=len(rows), quarantined=(*self.footer.quarantined, *failed))
-        committed, _, size = commit(output, self.table.take(rows) if self.errors else self.table, footer)
-        return committed, size
-
-    def _unwritable_rows(self) -> dict[int, Exception]:
-        """Return the rows that no part can hold, each with the reason."""
-        errors: dict[int, Exception] = {}
-        for row in range(self.table.num_rows):
-            try:
-                encode_part(self.table.slice(row, 1), replace(self.footer, rows=1))
-            except Exception as error:  # noqa: BLE001 - whatever it is, the unit is quarantined for it
-                errors[row] = error
-        return errors
+        return encode_media(table.rename_columns(wanted), self.columns, isolated=isolated)
 
 
 def write(row: pa.Table, *, writer: Writer, isolated: bool = False, attempts: int = 0) -> pa.Table:
@@ -115,9 +57,6 @@ def write(row: pa.Table, *, writer: Writer, isolated: bool = False, attempts: in
     faultpoints.reached("write.begin")
     started = time.perf_counter()
     units, failed, scalars = unpack(row)
-    if scalars["fatal"]:
-        return receipts_table([_fatal(scalars, scalars["fatal"])])
-    table, errors = writer.rows_and_errors(units, encode_in_sandbox if isolated else encode_directly)
     footer = Footer(
         run=writer.run,
         shard=scalars["shard"],
@@ -128,26 +67,70 @@ def write(row: pa.Table, *, writer: Writer, isolated: bool = False, attempts: in
         seconds={name: scalars[f"seconds_{name}"] for name in ("load", "predict")},
         replaced=scalars.get("replaces") or 0,
     )
+    if scalars["fatal"]:
+        return _fatal_receipt(footer, scalars["fatal"])
+    table, errors = writer.rows_and_errors(units, isolated=isolated)
     try:
-        part = PartContent(table=table, footer=footer, errors=errors, attempts=attempts)
-        committed, size = part.commit(writer.output)
+        committed, size = commit_valid_rows(writer.output, table, footer, errors, attempts)
     except (AccessError, StorageError) as error:
         if isinstance(error, Missing) or (isinstance(error, StorageError) and error.transient):
             raise  # another attempt may succeed
-        return receipts_table([_fatal(scalars, str(error))])
+        return _fatal_receipt(footer, str(error))
     faultpoints.reached("write.end")
     return receipts_table([receipt_of(committed, size=size, seconds_write=time.perf_counter() - started)])
 
 
-def _fatal(scalars: dict[str, Any], message: str) -> Receipt:
-    return Receipt(
-        shard=scalars["shard"],
-        segment=scalars["segment"],
-        rows=0,
-        quarantined=0,
-        bytes=0,
-        seconds_load=scalars["seconds_load"],
-        seconds_predict=scalars["seconds_predict"],
-        seconds_write=0.0,
-        fatal=message,
-    )
+def commit_valid_rows(
+    output: Store, table: pa.Table, footer: Footer, errors: Mapping[int, Exception], attempts: int
+) -> tuple[Footer, int]:
+    """Commit the rows without errors; return the committed footer, maybe of another attempt, and the part's bytes.
+
+    If encoding fails because of some rows, such as a kept time that Parquet cannot hold, commit without these.
+
+    Args:
+        output: Where the part is written.
+        table: All rows.
+        footer: The footer without the rows.
+        errors: Why rows cannot be written, by row.
+        attempts: Number of earlier attempts at the shard.
+    """
+    try:
+        return _commit_except(output, table, footer, errors, attempts)
+    except (AccessError, StorageError):
+        raise
+    except Exception:
+        unwritable = _unwritable_rows(table, footer)
+        if not unwritable.keys() - errors.keys():  # no single row is the reason
+            raise
+    return _commit_except(output, table, footer, {**unwritable, **errors}, attempts)
+
+
+def _commit_except(
+    output: Store, table: pa.Table, footer: Footer, errors: Mapping[int, Exception], attempts: int
+) -> tuple[Footer, int]:
+    """Commit the rows without errors and quarantine the others."""
+    rows = np.array([row for row in range(table.num_rows) if row not in errors], np.int64)
+    failed = []
+    for row, error in sorted(errors.items()):
+        unit_id, uri = (table[name][row].as_py() for name in ("id", "uri"))
+        tried = attempts + (MAX_ATTEMPTS if isinstance(error, Died | MemoryError) else 1)
+        failed.append(quarantine_record(unit_id, uri, "write", error, attempts=tried))
+    footer = replace(footer, rows=len(rows), quarantined=(*footer.quarantined, *failed))
+    committed, _, size = commit(output, table.take(rows) if errors else table, footer)
+    return committed, size
+
+
+def _unwritable_rows(table: pa.Table, footer: Footer) -> dict[int, Exception]:
+    """Return the rows that no part can hold, each with the reason."""
+    errors: dict[int, Exception] = {}
+    for row in range(table.num_rows):
+        try:
+            encode_part(table.slice(row, 1), replace(footer, rows=1))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the unit is quarantined for it
+            errors[row] = error
+    return errors
+
+
+def _fatal_receipt(footer: Footer, message: str) -> pa.Table:
+    """Return the receipt of a shard of which nothing was written, because the run cannot continue."""
+    return receipts_table([replace(receipt_of(footer, size=0), quarantined=0, fatal=message)])

@@ -19,7 +19,8 @@ from pipeline.reference.published_configs import SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
 from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
-from pipeline.runtime.stages.load import Loaded, Loader, read
+from pipeline.runtime.stages.load import read
+from pipeline.runtime.stages.unit_reader import Loaded, Loader
 from pipeline.sources import SourceOptions, discover, source_for
 from pipeline.storage import Store
 

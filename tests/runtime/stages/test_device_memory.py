@@ -155,17 +155,17 @@ def test_exclusive_user_waits_for_shared_ones_and_keeps_new_ones_out():
     inside, leave = threading.Event(), threading.Event()
 
     def share() -> None:
-        with turns.shared():
+        with turns.hold(exclusive=False):
             inside.set()
             leave.wait()
             events.append("first left")
 
     def alone() -> None:
-        with turns.exclusive():
+        with turns.hold(exclusive=True):
             events.append("alone")
 
     def later() -> None:
-        with turns.shared():
+        with turns.hold(exclusive=False):
             events.append("later")
 
     threads = [threading.Thread(target=share)]

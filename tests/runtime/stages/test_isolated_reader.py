@@ -21,8 +21,9 @@ from PIL import Image
 from pipeline.heads import Head, HeadOptions, head_for
 from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
 from pipeline.runtime.stages import isolated_reader, unit_reader
-from pipeline.runtime.stages.load import Loader, load
+from pipeline.runtime.stages.load import load
 from pipeline.runtime.stages.shard_format import KEPT_PREFIX, unpack, unpack_arrays
+from pipeline.runtime.stages.unit_reader import Loader
 from pipeline.sandbox import ResourceLimits
 from pipeline.sources import IMAGES, PARQUET, VIDEO, WEBDATASET, Piece, Source, SourceOptions, discover
 from pipeline.storage import Store

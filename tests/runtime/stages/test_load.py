@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.heads import HeadOptions, head_for
 from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
-from pipeline.runtime.stages.load import Loader, load
+from pipeline.runtime.stages.load import load
 from pipeline.runtime.stages.shard_format import unpack, unpack_arrays
-from pipeline.runtime.stages.unit_reader import READ_THREADS
+from pipeline.runtime.stages.unit_reader import READ_THREADS, Loader
 from pipeline.sources import IMAGES, Unit, discover
 from pipeline.storage import AccessError, StorageError, Store
 

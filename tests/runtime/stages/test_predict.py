@@ -15,7 +15,7 @@ from pipeline.perceiver import PerceiverIO
 from pipeline.perceiver.cpu_parallel import torch_threads
 from pipeline.reference.published_configs import SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime.stages.compute_thread import call_directly
+from pipeline.runtime.stages.compute_thread import compute_runner
 from pipeline.runtime.stages.predict import Replica
 from pipeline.runtime.stages.shard_format import unpack
 from tests.packed_shards import Watched, images, model_ref, packed
@@ -153,7 +153,8 @@ def test_calls_compute_one_at_a_time_and_collate_meanwhile_only_with_a_gpu(check
             return super().rows(outputs)
 
     if with_gpu:
-        monkeypatch.setattr("pipeline.runtime.stages.model_runner.compute_runner", lambda *_: call_directly)
+        directly = compute_runner(torch.device("cuda"), 1)
+        monkeypatch.setattr("pipeline.runtime.stages.model_runner.compute_runner", lambda *_: directly)
     counting = Counting(head, wait=0.05)
     replica = Replica(ref=model_ref(checkpoint), head=counting, batch_size=2)
     done, row = [], shard([32] * 6)[0]
@@ -181,7 +182,7 @@ def test_device_dtype_and_threads_are_those_of_the_reference(checkpoint, head):
         replica = Replica(ref=model_ref(checkpoint, dtype="bfloat16", threads=there + 1), head=head)
         assert (replica.runner.compute(torch.get_num_threads), torch.get_num_threads()) == (there + 1, there)
     assert replica.runner.model.dtype == torch.bfloat16
-    assert (replica.limits.units, replica.limits.tuner is not None) == (8, True)
+    assert (replica.batch_sizes.units, replica.batch_sizes.tuned) == (8, True)
     assert unpack(replica(shard([32, 32])[0]))[0].num_rows == 2
 
 
