@@ -2,45 +2,35 @@
 
 from __future__ import annotations
 
-# Offset, bytes, and the usual name of such a file.
-_IMAGES = (
-    (0, b"\xff\xd8\xff", "JPEG"),
-    (0, b"\x89PNG", "PNG"),
-    (0, b"GIF8", "GIF"),
-    (8, b"WEBP", "WebP"),
-    (4, b"ftypavif", "AVIF"),
-    (4, b"ftypavis", "AVIF"),
-    (0, b"II*\0", "TIFF"),
-    (0, b"MM\0*", "TIFF"),
-    (0, b"II+\0", "TIFF"),
-    (0, b"MM\0+", "TIFF"),
-    (4, b"jP  ", "JPEG 2000"),
-    (0, b"\xff\x4f\xff\x51", "JPEG 2000"),
-    (0, b"BM", "BMP"),
-    (0, b"P4", "PBM"),
-    (0, b"P5", "PGM"),
-    (0, b"P6", "PPM"),
-)
-_OTHERS = (
-    (0, b"%!PS", "PostScript (EPS)"),
-    (0, b"\xc5\xd0\xd3\xc6", "PostScript (EPS)"),
-    (0, b"%PDF", "PDF"),
-    (0, b"8BPS", "Photoshop"),
-    (0, b"PK\x03\x04", "ZIP"),
-    (0, b"\x1f\x8b", "gzip"),
-    (0, b"PAR1", "Parquet"),
-    (0, b"version https://git-lfs", "Git LFS pointer"),
-    (4, b"ftyphei", "HEIC"),
-    (4, b"ftyphev", "HEIC"),
-    (4, b"ftypmif1", "HEIC"),
-)
-_VIDEOS = (
-    (4, b"ftyp", "MP4"),
-    (8, b"AVI ", "AVI"),
-    (0, b"\x1a\x45\xdf\xa3", "Matroska or WebM"),
-)
-_SYNC_OFFSETS = ((0, 188), (4, 196))  # where the first two packets of a transport stream have their sync byte, a G
-_MARKUP = ((0, b"<!doctype html", "HTML"), (0, b"<html", "HTML"), (0, b"<svg", "SVG"), (0, b"<?xml", "XML"))
+import re
+
+# First bytes of a file, by the usual name of such a file.
+_IMAGES = {
+    "JPEG": rb"\xff\xd8\xff",
+    "PNG": rb"\x89PNG",
+    "GIF": rb"GIF8",
+    "WebP": rb".{8}WEBP",
+    "AVIF": rb".{4}ftypavi[fs]",
+    "TIFF": rb"II[*+]\0|MM\0[*+]",
+    "JPEG 2000": rb".{4}jP  |\xff\x4f\xff\x51",
+    "BMP": rb"BM",
+    "PBM": rb"P4",
+    "PGM": rb"P5",
+    "PPM": rb"P6",
+}
+_OTHERS = {
+    "PostScript (EPS)": rb"%!PS|\xc5\xd0\xd3\xc6",
+    "PDF": rb"%PDF",
+    "Photoshop": rb"8BPS",
+    "ZIP": rb"PK\x03\x04",
+    "gzip": rb"\x1f\x8b",
+    "Parquet": rb"PAR1",
+    "Git LFS pointer": rb"version https://git-lfs",
+    "HEIC": rb".{4}ftyp(hei|hev|mif1)",
+}
+_VIDEOS = {"MP4": rb".{4}ftyp", "AVI": rb".{8}AVI ", "Matroska or WebM": rb"\x1a\x45\xdf\xa3"}
+_MARKUP = {"HTML": rb"<!doctype html|<html", "SVG": rb"<svg", "XML": rb"<\?xml"}
+_TRANSPORT_PACKETS = {188: rb"G.{187}G", 192: rb".{4}G.{191}G"}  # TS and M2TS: a packet has a G as its sync byte
 _WITH_AN = frozenset({"AVI", "MP4", "HTML", "SVG", "XML"})
 _TEXT_BYTES = bytes({7, 8, 9, 10, 12, 13, 27, *range(0x20, 0x7F)})
 
@@ -52,9 +42,14 @@ def image_format(data: bytes) -> str | None:
 
 def video_format(data: bytes) -> str | None:
     """Return the supported video format that a file starts like; None if there is none."""
-    if any(data[first : first + 1] == b"G" == data[second : second + 1] for first, second in _SYNC_OFFSETS):
+    if transport_packet_bytes(data):
         return "MPEG transport stream"
-    return None if _first_match(data, (*_IMAGES, *_OTHERS)) else _first_match(data, _VIDEOS)  # AVIF starts like MP4
+    return None if _first_match(data, _IMAGES | _OTHERS) else _first_match(data, _VIDEOS)  # AVIF starts like MP4
+
+
+def transport_packet_bytes(data: bytes) -> int | None:
+    """Return the length of the packets of a transport stream by its first 197 bytes; None if it is another file."""
+    return next((size for size, pattern in _TRANSPORT_PACKETS.items() if re.match(pattern, data, re.DOTALL)), None)
 
 
 def describe(data: bytes) -> str:
@@ -62,12 +57,12 @@ def describe(data: bytes) -> str:
     if not data:
         return "an empty file (0 bytes)"
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if name := _first_match(data, (*_OTHERS, *_VIDEOS)) or _first_match(start, _MARKUP):
+    if name := _first_match(data, _OTHERS | _VIDEOS) or _first_match(start, _MARKUP):
         return f"{'an' if name in _WITH_AN else 'a'} {name} file"
     if not start.translate(None, _TEXT_BYTES):
         return "a text file"
     return f"a file that starts with {data[:8].hex(' ')}"
 
 
-def _first_match(data: bytes, signatures: tuple[tuple[int, bytes, str], ...]) -> str | None:
-    return next((name for offset, magic, name in signatures if data.startswith(magic, offset)), None)
+def _first_match(data: bytes, patterns: dict[str, bytes]) -> str | None:
+    return next((name for name, pattern in patterns.items() if re.match(pattern, data, re.DOTALL)), None)

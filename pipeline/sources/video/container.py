@@ -19,15 +19,13 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from pipeline.media import BadMedium
-from pipeline.sources.file_signatures import describe, video_format
+from pipeline.sources.file_signatures import describe, transport_packet_bytes, video_format
 
 MAX_PIXELS = 2**26
 """Maximum pixels per frame: 67 megapixels, twice 8K. A header of 100 bytes can declare 268 million."""
 
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
 _OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
-_TS_PACKETS = ((188, 0), (192, 4))  # TS and M2TS: bytes per packet, and where in it the sync byte is
-_TS_SYNC = b"G"
 _VAGUE_ERRNOS = (errno.EINVAL, errno.EPERM, errno.EAGAIN)  # FFmpeg's messages for these say nothing about the file
 
 
@@ -61,11 +59,8 @@ def ends_inside_packet(file: MonitoredFile) -> bool:
     """Whether a transport stream ends inside one of its fixed-length packets. False for any other file."""
     size = file.seek(0, io.SEEK_END)
     file.seek(0)
-    start = file.read(sum(_TS_PACKETS[-1]) + 1)
-    for length, at in _TS_PACKETS:
-        if start[at : at + 1] == _TS_SYNC == start[at + length : at + length + 1]:
-            return size % length != 0
-    return False
+    packet_bytes = transport_packet_bytes(file.read(512))
+    return packet_bytes is not None and size % packet_bytes != 0
 
 
 def open_container(file: MonitoredFile) -> InputContainer:
