@@ -13,16 +13,7 @@ from pipeline.sources.text_source import JSONL, TEXT
 from pipeline.sources.video_source import VIDEO
 from pipeline.sources.webdataset_source import WEBDATASET
 
-__all__ = [
-    "SOURCES",
-    "Listing",
-    "Piece",
-    "Source",
-    "SourceOptions",
-    "Unit",
-    "discover",
-    "source_for",
-]
+__all__ = ["SOURCES", "Listing", "Piece", "Source", "SourceOptions", "Unit", "discover", "source_for"]
 
 SOURCES: dict[str, Source] = {
     source.name: source for source in (VIDEO, IMAGES, TEXT, JSONL, CSV, PARQUET, DATASET, WEBDATASET)
@@ -36,7 +27,7 @@ def source_for(name: str, options: SourceOptions | None = None) -> Source:
     """
     options = options or SourceOptions()
     if name == "auto":
-        return AutoSource.of(SOURCES.values(), options)
+        return AutoSource(SOURCES.values(), options)
     if name not in SOURCES:
         raise ValueError(f"input_format {name!r} must be one of {', '.join(['auto', *SOURCES])}")
     source = SOURCES[name]

@@ -2,72 +2,44 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
-from functools import cached_property
+from collections.abc import Iterable, Iterator
 from itertools import chain
 
 import pyarrow as pa
 
-from pipeline.media import MediumKind
 from pipeline.sources.frame_pairs import in_pairs
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit
 from pipeline.storage import AccessError, Entry, Store
 
 
-@dataclass(frozen=True)
-class AutoSource:
+class AutoSource(Source):
     """Several sources as one. Files with none of their extensions, given by name or by a glob, go to the first source.
 
     Attributes:
-        sources: in order of precedence.
+        sources: those that support the medium, in order of precedence.
         refused: by source name, why it cannot read with the options. Its files raise AccessError.
     """
 
-    sources: tuple[Source, ...]
-    refused: Mapping[str, str]
-
-    @classmethod
-    def of(cls, sources: Iterable[Source], options: SourceOptions) -> AutoSource:
-        """Return the sources that support the medium. Raise ValueError if none supports the options."""
-        fitting: list[Source] = []
-        refused: dict[str, str] = {}
+    def __init__(self, sources: Iterable[Source], options: SourceOptions) -> None:
+        """Configure the sources that support the medium. Raise ValueError if none supports the options."""
+        self.sources: list[Source] = []
+        self.refused: dict[str, str] = {}
         for source in sources:
             if options.medium not in source.media:
                 continue
             try:
-                fitting.append(source.configured(options))
+                self.sources.append(source.configured(options))
             except ValueError as error:
-                fitting.append(source)
-                refused[source.name] = str(error)
-        if len(refused) == len(fitting):
-            raise ValueError("; ".join(dict.fromkeys(refused.values())))
-        return cls(tuple(fitting), refused)
-
-    @cached_property
-    def _extensions(self) -> list[tuple[Source, tuple[str, ...]]]:
-        """Each source with its extensions as a tuple, made once: there may be millions of keys."""
-        return [(source, tuple(source.extensions)) for source in self.sources]
-
-    @property
-    def name(self) -> str:
-        """Names of the sources."""
-        return " or ".join(source.name for source in self.sources)
-
-    @property
-    def extensions(self) -> frozenset[str]:
-        """Extensions of all sources."""
-        return frozenset().union(*(source.extensions for source in self.sources))
-
-    @property
-    def media(self) -> frozenset[MediumKind]:
-        """What units of every source can hold."""
-        return frozenset.intersection(*(source.media for source in self.sources))
-
-    @property
-    def opens(self) -> bool:
-        """Whether a source opens files when it plans."""
-        return any(source.opens for source in self.sources)
+                self.sources.append(source)
+                self.refused[source.name] = str(error)
+        if len(self.refused) == len(self.sources):
+            raise ValueError("; ".join(dict.fromkeys(self.refused.values())))
+        self.name = " or ".join(source.name for source in self.sources)
+        self.extensions = frozenset().union(*(source.extensions for source in self.sources))
+        self.media = frozenset.intersection(*(source.media for source in self.sources))
+        self.opens = any(source.opens for source in self.sources)
+        # Made once: there may be millions of keys.
+        self._extensions = [(source, tuple(source.extensions)) for source in self.sources]
 
     def opens_file(self, key: str) -> bool:
         """Return whether the file's source opens files when it plans."""
@@ -75,7 +47,7 @@ class AutoSource:
 
     def configured(self, options: SourceOptions) -> AutoSource:
         """Return the same sources with other options."""
-        return AutoSource.of(self.sources, options)
+        return AutoSource(self.sources, options)
 
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Yield frames in pairs if their source pairs them, and the other files that their source takes."""

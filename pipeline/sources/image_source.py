@@ -10,7 +10,7 @@ from typing import Any
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.frame_pairs import FramePairEntry, in_pairs, pair_of
 from pipeline.sources.image_decoding import decode_image
-from pipeline.sources.source import FileSource, Piece, SourceOptions, Unit, refuse_columns
+from pipeline.sources.source import Piece, Source, SourceOptions, Unit, refuse_columns
 from pipeline.storage import AccessError, Entry, Store
 
 MAX_FILE_BYTES = 2**29
@@ -24,7 +24,7 @@ _EXTENSIONS = """
 
 
 @dataclass(frozen=True)
-class ImageSource(FileSource):
+class ImageSource(Source):
     """Reads image files by their content; the name only decides whether a folder gives the file. The id is the key.
 
     Attributes:

@@ -21,7 +21,7 @@ from pipeline.sources.record_reader import (
     as_text,
     ignore_damage,
 )
-from pipeline.sources.source import FileSource, Piece, SourceOptions, Unit
+from pipeline.sources.source import Piece, Source, SourceOptions, Unit
 from pipeline.storage import AccessError, Entry, Store
 
 
@@ -47,7 +47,7 @@ def record_request(source: str, options: SourceOptions) -> RecordRequest:
 
 
 @dataclass(frozen=True)
-class RecordSource(FileSource):
+class RecordSource(Source):
     """One record format: its reader, and the request that the options make of each record.
 
     The id of a unit is the key and the record's place in the file, or the value of the id column.
@@ -67,8 +67,7 @@ class RecordSource(FileSource):
     request_for: Callable[[str, SourceOptions], RecordRequest] = record_request
     file_names: tuple[str, ...] = ("*",)
     request: RecordRequest = field(default_factory=RecordRequest)
-
-    opens = True
+    opens: bool = True
 
     def configured(self, options: SourceOptions) -> RecordSource:
         """Return this source with the options. Raise ValueError for an option that it does not support."""

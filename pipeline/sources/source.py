@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, Literal
 
 import pyarrow as pa
 
@@ -115,37 +116,40 @@ class SourceOptions:
     short_clip: Literal["pad", "drop"] = "pad"
 
 
-class Source(Protocol):
-    """One input format. Stateless and picklable: load tasks use it from several threads."""
+class Source(ABC):
+    """One input format. Stateless and picklable: load tasks use it from several threads.
 
-    @property
-    def name(self) -> str:
-        """Name in `--input-format`."""
+    The defaults are those of files that have no columns, hold no ids and are listed one by one.
 
-    @property
-    def extensions(self) -> frozenset[str]:
-        """Extensions of the files that it takes from a folder: lower case, with the dot."""
+    Attributes:
+        name: name in `--input-format`.
+        extensions: extensions of the files that it takes from a folder: lower case, with the dot.
+        media: what its units can hold.
+        opens: whether `pieces` opens any files.
+    """
 
-    @property
-    def media(self) -> frozenset[MediumKind]:
-        """What its units can hold."""
+    name: str
+    extensions: frozenset[str]
+    media: frozenset[MediumKind]
+    opens: bool = False
 
-    @property
-    def opens(self) -> bool:
-        """Whether `pieces` opens any files."""
-
-    def opens_file(self, key: str) -> bool:
-        """Return whether `pieces` opens this file. The planner then plans several at a time."""
-
+    @abstractmethod
     def configured(self, options: SourceOptions) -> Source:
         """Return this source with the options. Raise ValueError for an option that it does not support."""
 
+    def opens_file(self, key: str) -> bool:  # noqa: ARG002
+        """Return whether `pieces` opens this file. The planner then plans several at a time."""
+        return self.opens
+
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Yield the entries to plan, in the order of the listing: filtered, or two frames merged into one entry."""
+        return entries
 
-    def kept(self, store: Store, entry: Entry) -> pa.Schema:
+    def kept(self, store: Store, entry: Entry) -> pa.Schema:  # noqa: ARG002
         """Return the schema of the kept columns of one file. Raise AccessError, naming the file, if one is missing."""
+        return pa.schema([])
 
+    @abstractmethod
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
         """Cut one file into pieces, when it is planned.
 
@@ -153,37 +157,17 @@ class Source(Protocol):
         type. A damaged file is one piece, whose unit reports the damage when it is loaded.
         """
 
-    def ids(self, store: Store, entry: Entry) -> Iterator[str]:
+    def ids(self, store: Store, entry: Entry) -> Iterator[str]:  # noqa: ARG002
         """Yield the values of the id column of one file; nothing if there is no id column."""
+        return iter(())
 
+    @abstractmethod
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
         """Yield the units of a piece, when it is loaded.
 
         A unit that cannot be read has its `error` set or raises it in `decode`. AccessError alone is raised here:
         without access the run must fail instead of sending every unit of INPUT to quarantine.
         """
-
-
-class FileSource:
-    """Defaults for sources whose files have no columns, hold no ids and are listed one by one."""
-
-    opens = False
-
-    def opens_file(self, key: str) -> bool:  # noqa: ARG002
-        """Return `opens`: all files are treated alike."""
-        return self.opens
-
-    def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Return the listing unchanged."""
-        return entries
-
-    def kept(self, store: Store, entry: Entry) -> pa.Schema:  # noqa: ARG002
-        """Return an empty schema."""
-        return pa.schema([])
-
-    def ids(self, store: Store, entry: Entry) -> Iterator[str]:  # noqa: ARG002
-        """Yield nothing."""
-        return iter(())
 
 
 def refuse_columns(name: str, options: SourceOptions) -> None:

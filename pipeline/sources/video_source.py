@@ -8,7 +8,7 @@ from functools import partial
 from typing import TYPE_CHECKING, TypeAlias
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.source import FileSource, Piece, SourceOptions, Unit, refuse_columns
+from pipeline.sources.source import Piece, Source, SourceOptions, Unit, refuse_columns
 from pipeline.sources.video.piece_planning import PieceRange, VideoUnit, plausible_seconds, unit_id
 from pipeline.storage import AccessError, Entry, StorageError, Store
 
@@ -24,7 +24,7 @@ _EXTENSIONS = ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts"
 
 
 @dataclass(frozen=True)
-class VideoSource(FileSource):
+class VideoSource(Source):
     """Reads video files. The content decides what a file is; the extension only whether a folder's file is listed.
 
     The id of a unit is the key and the second at which it starts, `drive.mp4#12.480`. Second 0 is the first frame.

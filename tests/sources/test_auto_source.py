@@ -79,4 +79,4 @@ def test_a_file_without_a_known_extension_is_read_by_the_first_source(tmp_path: 
 
 def test_an_option_that_no_source_supports_is_refused() -> None:
     with pytest.raises(ValueError, match="fps"):
-        AutoSource.of([SOURCES["images"], SOURCES["csv"]], SourceOptions(medium="frame_pair", column="a,b", fps=5))
+        AutoSource([SOURCES["images"], SOURCES["csv"]], SourceOptions(medium="frame_pair", column="a,b", fps=5))

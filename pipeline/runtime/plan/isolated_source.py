@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
 
 import pyarrow as pa
 
-from pipeline.media import MediumKind
 from pipeline.runtime.stages.isolated_reader import MIN_BYTES_PER_SECOND
 from pipeline.sandbox import Died, ResourceLimits, Sandbox, SharedSandbox, near_memory_limit
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit
@@ -30,36 +28,16 @@ def isolated(source: Source, limits: ResourceLimits | None) -> Iterator[Source]:
         yield IsolatedSource(source, sandbox)
 
 
-@dataclass(frozen=True)
-class IsolatedSource:
+class IsolatedSource(Source):
     """A source as the planner uses it, whose files are opened in a sandbox.
 
     A file that crashes the sandbox or exhausts its memory is opened again alone. If that fails too, the file counts as
     damaged: it is planned as one piece, whose unit is quarantined when it is loaded.
     """
 
-    source: Source
-    sandbox: SharedSandbox
-
-    @property
-    def name(self) -> str:
-        """Name of the source."""
-        return self.source.name
-
-    @property
-    def extensions(self) -> frozenset[str]:
-        """Extensions of the source."""
-        return self.source.extensions
-
-    @property
-    def media(self) -> frozenset[MediumKind]:
-        """Media of the source."""
-        return self.source.media
-
-    @property
-    def opens(self) -> bool:
-        """Whether planning opens files: always."""
-        return True
+    def __init__(self, source: Source, sandbox: SharedSandbox) -> None:
+        self.source, self.sandbox = source, sandbox
+        self.name, self.extensions, self.media, self.opens = source.name, source.extensions, source.media, True
 
     def opens_file(self, key: str) -> bool:
         """Return whether planning opens this file."""
@@ -67,7 +45,7 @@ class IsolatedSource:
 
     def configured(self, options: SourceOptions) -> IsolatedSource:
         """Return the configured source, in the same sandbox."""
-        return replace(self, source=self.source.configured(options))
+        return IsolatedSource(self.source.configured(options), self.sandbox)
 
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Yield the entries that the source reads, in this process: a listing opens no files."""

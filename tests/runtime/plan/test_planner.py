@@ -17,14 +17,14 @@ from pipeline.runtime.plan.plan_files import (
 )
 from pipeline.runtime.plan.planner import OPENED, Plan, ShardSizing, freeze_plan, pieces_of_entries, split_into_shards
 from pipeline.sources import IMAGES, Piece, Unit, discover
-from pipeline.sources.source import FileSource
+from pipeline.sources.source import Source
 from pipeline.storage import Store
 
 CUT = ShardSizing(unit_bytes=1000, shard_size=4)
 
 
 @dataclass(frozen=True)
-class Containers(FileSource):
+class Containers(Source):
     """A source whose files have one unit per byte, known only when they are opened."""
 
     name: str = "containers"
