@@ -7,12 +7,10 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import product
 from typing import BinaryIO, cast
 
 import pyarrow as pa
 
-from pipeline.sources.open_version import open_planned
 from pipeline.sources.source import Piece
 from pipeline.storage import Store
 
@@ -24,7 +22,7 @@ _BLOCK = 1 << 20
 
 def with_compression(*extensions: str) -> frozenset[str]:
     """Return the extensions alone and followed by each compression suffix: .csv, .csv.gz, .csv.zst."""
-    return frozenset(extension + suffix for extension, suffix in product(extensions, ("", *_SUFFIXES)))
+    return frozenset(extension + suffix for extension in extensions for suffix in ("", *_SUFFIXES))
 
 
 def without_compression(key: str) -> str:
@@ -43,7 +41,7 @@ def open_decompressed(store: Store, key: str, version: str | None = None) -> Ite
 
     If `version` is given, raise Missing or Changed unless the file still has that version.
     """
-    with store.open(key) if version is None else open_planned(store, key, version) as file:
+    with store.open(key, version=version) as file:
         if key.lower().endswith(_GZIP_SUFFIXES):
             # The buffer makes short steps back cheap: gzip would start again at the beginning.
             yield cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), _BLOCK))

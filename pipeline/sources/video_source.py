@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, refuse_columns
@@ -16,8 +15,6 @@ if TYPE_CHECKING:
     from pipeline.sources.video.clip_reader import Clips
     from pipeline.sources.video.pair_reader import ConsecutivePairs, PairsAtRate
     from pipeline.sources.video.video_file import VideoFile
-
-    _Units: TypeAlias = Clips | ConsecutivePairs | PairsAtRate
 
 _MAX_FPS = 1000  # units per second; a typing error would otherwise make a plan of a billion units
 _EXTENSIONS = ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts"
@@ -86,7 +83,7 @@ class VideoSource(Source):
         seconds = plausible_seconds(seconds, rate, size)
         return unit_bytes, list(units.piece_ranges(seconds, rate, unit_bytes, self.options.piece_units))
 
-    def _units(self) -> _Units:
+    def _units(self) -> Clips | ConsecutivePairs | PairsAtRate:
         """Return the reader of the units that the options ask for."""
         from pipeline.sources.video.clip_reader import Clips
         from pipeline.sources.video.pair_reader import ConsecutivePairs, PairsAtRate
@@ -108,7 +105,7 @@ class VideoSource(Source):
             with open_video(store, piece.key, piece.version) as video:
                 interval = 1 / video.frame_rate if isinstance(units, ConsecutivePairs) else units.start_seconds(1)
                 spacing = min(1 / video.frame_rate, interval)
-                for seconds, content, unit_spacing in self._read(store, video, piece):
+                for seconds, content, unit_spacing in self._read(video, piece):
                     next_seconds = seconds + interval
                     error = content if isinstance(content, Exception) else None
                     medium = None if isinstance(content, Exception) else content
@@ -120,22 +117,15 @@ class VideoSource(Source):
             name = piece.key if piece.begin is None else unit_id(piece.key, next_seconds, spacing)
             yield Unit(id=name, uri=uri, version=piece.version, error=error)
 
-    def _read(self, store: Store, video: VideoFile, piece: Piece) -> Iterator[VideoUnit]:
+    def _read(self, video: VideoFile, piece: Piece) -> Iterator[VideoUnit]:
         """Read the units of a piece. Raise BadMedium if the whole video has none."""
-        from pipeline.sources.video.clip_reader import Clips
         from pipeline.sources.video.frame_lookup import FrameLookup
-        from pipeline.sources.video.video_file import open_video
 
         if piece.begin is None:
             self._plan(video, piece.size)  # raises what planning raised
             raise BadMedium("the file could not be read when it was planned")
-        lookup, units, is_empty = FrameLookup(video), self._units(), True
-        if isinstance(units, Clips):
-            open_again = partial(open_video, store, piece.key, piece.version)
-            read = units.read(lookup, piece.begin, piece.end, open_again)
-        else:
-            read = units.read(lookup, piece.begin, piece.end)
-        for unit in read:
+        lookup, is_empty = FrameLookup(video), True
+        for unit in self._units().read(lookup, piece.begin, piece.end):
             is_empty = False
             yield unit
         if not is_empty or piece.begin:
@@ -143,7 +133,8 @@ class VideoSource(Source):
         if lookup.end is None:
             raise BadMedium("0 frames: the video stream is empty")
         if self.options.medium == "frame_pair" or self.options.short_clip == "pad":
-            raise BadMedium(f"the video is {lookup.end:.3f} s long, too short for a {units.noun}")
+            noun = "pair" if self.options.medium == "frame_pair" else "clip"
+            raise BadMedium(f"the video is {lookup.end:.3f} s long, too short for a {noun}")
 
 
 VIDEO = VideoSource()

@@ -10,7 +10,7 @@ from typing import BinaryIO, TypeVar
 
 import fsspec
 
-from pipeline.storage.errors import AccessError, Missing, StorageError, translated_errors
+from pipeline.storage.errors import AccessError, Changed, Missing, StorageError, translated_errors
 from pipeline.storage.folder import TEMPORARY_PREFIX, Entry, Folder
 from pipeline.storage.fsspec_folder import FsspecFolder
 from pipeline.storage.local_folder import LocalFolder
@@ -81,8 +81,17 @@ class Store:
         with translated_errors(self.uri_of(key), "reading"):
             return self._folder.read(key, version)
 
-    def open(self, key: str) -> BinaryIO:
-        """Return a seekable file, read by ranged requests. Its reads raise Changed if S3's content was replaced."""
+    def open(self, key: str, *, version: str | None = None) -> BinaryIO:
+        """Return a seekable file, read by ranged requests. Its reads raise Changed if S3's content was replaced.
+
+        If the planned `version` is given: Missing if the file is gone, Changed if it has another version.
+        """
+        if version is not None:
+            found = next((entry for entry in self.entries(key) if entry.key == key), None)
+            if found is None:
+                raise Missing(f"{self.uri_of(key)} was deleted after it was planned")
+            if found.version != version:
+                raise Changed(f"{self.uri_of(key)} changed: its version is {found.version}, expected {version}")
         with translated_errors(self.uri_of(key), "opening"):
             return self._folder.open(key)
 

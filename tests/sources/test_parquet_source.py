@@ -257,7 +257,7 @@ def test_a_failing_store_is_not_reported_as_damage(tmp_path: Path, monkeypatch: 
         def read(self, *_: Any) -> bytes:
             raise self.error
 
-    monkeypatch.setattr(Store, "open", lambda *_: Failing(encode(texts(3))))
+    monkeypatch.setattr(Store, "open", lambda *_, **__: Failing(encode(texts(3))))
     assert [str(unit.error) for unit in decode_all(source.units(store, piece))] == ["no answer"] * 3
     with pytest.raises(StorageError, match="no answer"):
         planned(str(tmp_path))

@@ -234,8 +234,8 @@ class Counting(Store):
         super().__init__(uri)
         self.bytes, self.fail_after = 0, fail_after
 
-    def open(self, key: str) -> BinaryIO:
-        return _Counted(super().open(key), self)  # type: ignore[return-value]
+    def open(self, key: str, *, version: str | None = None) -> BinaryIO:
+        return _Counted(super().open(key, version=version), self)  # type: ignore[return-value]
 
 
 class _Counted(io.RawIOBase):

@@ -85,6 +85,10 @@ class AudioTrack:
 
     def _packets_from(self, begin: int) -> Iterator[Packet[Stream]]:
         """Return the packets from half a second before second `begin` on."""
+
+        def is_needed(packet: Packet[Stream]) -> bool:
+            return packet.pts is None or (packet.pts + (packet.duration or 0)) * self._tick >= begin - _LEAD
+
         for margin in _SEEK_MARGINS:
             time = float(begin - margin - self._video.start)
             track_start = (self._stream.start_time or 0) * self._tick
@@ -94,23 +98,15 @@ class AudioTrack:
             first = next(packets, None)
             if first is not None and first.pts is not None and first.pts * self._tick <= begin:
                 self._after_seek = True
-                return self._skip_early(first, packets, begin)
+                return filter(is_needed, chain([first], packets))
         packets = self._packets_from_start()
         first = next(packets, None)
-        return iter(()) if first is None else self._skip_early(first, packets, begin)
+        return iter(()) if first is None else filter(is_needed, chain([first], packets))
 
     def _packets_from_start(self) -> Iterator[Packet[Stream]]:
         self._video.rewind()
         self._stream, self._after_seek = self._video.audio_stream or self._stream, False
         return self._video.packets(self._stream)
-
-    def _skip_early(
-        self, first: Packet[Stream], packets: Iterator[Packet[Stream]], begin: int
-    ) -> Iterator[Packet[Stream]]:
-        """Drop the packets that end more than half a second before second `begin`."""
-        for packet in chain([first], packets):
-            if packet.pts is None or (packet.pts + (packet.duration or 0)) * self._tick >= begin - _LEAD:
-                yield packet
 
     def _find_grid(self) -> tuple[int, int]:
         """Return the first sample of the second frame and its length: later frames lie on this grid if equally long.

@@ -5,10 +5,9 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack
+from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import cache
-from typing import ClassVar
 
 import numpy as np
 
@@ -17,7 +16,6 @@ from pipeline.sources.video.audio_resampling import ResampledAudio
 from pipeline.sources.video.frame import TimedFrame
 from pipeline.sources.video.frame_lookup import FrameLookup
 from pipeline.sources.video.piece_planning import ROUNDING, PieceRange, VideoUnit, numbered_ranges
-from pipeline.sources.video.video_file import VideoFile
 from pipeline.storage import AccessError
 
 PIECE_CLIPS = 32
@@ -31,7 +29,6 @@ class Clips:
         pad: whether a last clip that is too short is padded with its last frame, or else left out.
     """
 
-    noun: ClassVar[str] = "clip"
     spec: ClipSpec
     stride: float
     pad: bool
@@ -50,22 +47,18 @@ class Clips:
         clips = 1 + max(0, math.ceil((seconds - self.spec.seconds) / self.stride - ROUNDING))
         return numbered_ranges(clips, min(PIECE_CLIPS, most or PIECE_CLIPS))
 
-    def read(
-        self,
-        lookup: FrameLookup,
-        begin: int,
-        end: int | None,
-        open_again: Callable[[], AbstractContextManager[VideoFile]],
-    ) -> Iterator[VideoUnit]:
+    def read(self, lookup: FrameLookup, begin: int, end: int | None) -> Iterator[VideoUnit]:
         """Read clips `begin` to `end`, exclusive. A video that ends too early gives one error more.
 
-        The audio is read through a second handle, `open_again`, opened with the first clip.
+        The audio is read through a second handle, opened with the first clip.
         """
         with ExitStack() as stack:
 
             @cache
             def audio() -> ResampledAudio:
-                video = lookup.video if lookup.video.audio_stream is None else stack.enter_context(open_again())
+                video = lookup.video
+                if video.audio_stream is not None:
+                    video = stack.enter_context(video.open_again())
                 return ResampledAudio(video, self.spec.sample_rate)
 
             spacing = min(1 / lookup.video.frame_rate, self.stride)
@@ -133,9 +126,7 @@ class _ClipAssembly:
             return error
         images = [frame for frame in frames if isinstance(frame, np.ndarray)]
         start, padded = number * self._options.stride, self._spec.frames - len(frames)
-        end = start + self._spec.seconds
-        if padded and self._lookup.end is not None:
-            end = self._lookup.end
+        end = self._lookup.end if padded and self._lookup.end is not None else start + self._spec.seconds
         try:
             audio = self._audio()
             return Clip(

@@ -54,13 +54,12 @@ class MonitoredFile:
     def tell(self) -> int:
         return self._file.tell()
 
-
-def ends_inside_packet(file: MonitoredFile) -> bool:
-    """Whether a transport stream ends inside one of its fixed-length packets. False for any other file."""
-    size = file.seek(0, io.SEEK_END)
-    file.seek(0)
-    packet_bytes = transport_packet_bytes(file.read(512))
-    return packet_bytes is not None and size % packet_bytes != 0
+    def ends_inside_packet(self) -> bool:
+        """Whether a transport stream ends inside one of its fixed-length packets. False for any other file."""
+        size = self.seek(0, io.SEEK_END)
+        self.seek(0)
+        packet_bytes = transport_packet_bytes(self.read(512))
+        return packet_bytes is not None and size % packet_bytes != 0
 
 
 def open_container(file: MonitoredFile) -> InputContainer:

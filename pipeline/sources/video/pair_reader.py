@@ -6,7 +6,6 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import ClassVar
 
 import numpy as np
 
@@ -24,8 +23,6 @@ _LOOKBACK = 0.002  # seconds before a piece in which a frame changes the spacing
 @dataclass(frozen=True)
 class ConsecutivePairs:
     """Pairs of consecutive frames. Pieces are in microseconds: a pair belongs to the piece in which it starts."""
-
-    noun: ClassVar[str] = "pair"
 
     def unit_bytes(self, height: int, width: int) -> int:
         """Bytes of a decoded pair."""
@@ -75,7 +72,6 @@ class ConsecutivePairs:
 class PairsAtRate:
     """Pairs of the frames shown at k / fps and (k + 1) / fps seconds. Pieces are in pair numbers k."""
 
-    noun: ClassVar[str] = "pair"
     fps: float
 
     def unit_bytes(self, height: int, width: int) -> int:

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from fractions import Fraction
+from functools import partial
 
 import av
 from av.audio.stream import AudioStream
 from av.packet import Packet
 from av.stream import Discard, Stream
 
-from pipeline.sources.open_version import open_planned
-from pipeline.sources.video.container import (
-    MonitoredFile,
-    decode_packet,
-    ends_inside_packet,
-    main_video_stream,
-    open_container,
-)
+from pipeline.sources.video.container import MonitoredFile, decode_packet, main_video_stream, open_container
 from pipeline.sources.video.container_index import ContainerIndex
 from pipeline.storage import Store
 
@@ -31,10 +25,10 @@ def open_video(store: Store, key: str, version: str) -> Iterator[VideoFile]:
 
     Raise BadMedium if it is not a supported video file, and the store's own error if reading failed.
     """
-    with open_planned(store, key, version) as file:
+    with store.open(key, version=version) as file:
         monitored = MonitoredFile(file)
         try:
-            video = VideoFile(monitored)
+            video = VideoFile(monitored, partial(open_video, store, key, version))
             try:
                 yield video
             finally:
@@ -52,6 +46,7 @@ class VideoFile:
         video_stream: the video stream.
         audio_stream: the audio stream; None if there is none.
         start: time of the first frame on the container's own clock, in seconds.
+        open_again: opens the file once more, as another `VideoFile`.
         index: the container's index of the video stream, in ticks.
         declared_end: end of the video stream according to the container; None if it does not say.
         estimated_end: the same or an estimate, for plans; None if nothing is known.
@@ -60,9 +55,9 @@ class VideoFile:
         ends_inside_packet: whether the file is a transport stream that was cut short.
     """
 
-    def __init__(self, file: MonitoredFile) -> None:
-        self._file = file
-        cut = ends_inside_packet(file)
+    def __init__(self, file: MonitoredFile, open_again: Callable[[], AbstractContextManager[VideoFile]]) -> None:
+        self._file, self.open_again = file, open_again
+        cut = file.ends_inside_packet()
         self._open()
         self._decoder_delay: int | None = None
         self.declares_longest_stream = self._is("matroska")
@@ -71,9 +66,8 @@ class VideoFile:
         self.start = self._first_timestamp() * self._tick
         self.estimated_end = self._estimate_end()
         self.declared_end = None if self._is("mpegts") else self.estimated_end
-        if (
-            self.timestamps_are_frame_numbers
-        ):  # FFmpeg limits the duration to the data it finds; the header still has the frame count
+        if self.timestamps_are_frame_numbers:
+            # FFmpeg limits the duration to the data it finds; the header still has the frame count.
             self.declared_end = max(self.estimated_end or 0.0, float(self.video_stream.frames * self._tick))
 
     def _open(self) -> None:
