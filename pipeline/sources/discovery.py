@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
 
-from pipeline.sources.glob_pattern import Glob, has_wildcard, in_hidden
+from pipeline.sources.glob_pattern import has_wildcard, in_hidden, literal_prefix, matches
 from pipeline.sources.source import Source
 from pipeline.storage import AccessError, Entry, Missing, Store, redact
 from pipeline.storage.uris import split_scheme
@@ -85,9 +85,9 @@ def _glob(root: Store) -> Listing | None:
     names = root.uri.split("/")
     for at, name in enumerate(names):
         if has_wildcard(name) and next(Store("/".join(names[: at + 1])).keys(), None) is None:
-            glob = Glob.parse(names, at)
-            store = Store(glob.folder or "/")
-            return Listing(store=store, entries=(e for e in store.entries(glob.prefix) if glob.matches(e.key)))
+            store, patterns = Store("/".join(names[:at]) or "/"), names[at:]
+            entries = store.entries(literal_prefix("/".join(patterns)))
+            return Listing(store=store, entries=(e for e in entries if matches(e.key.split("/"), patterns)))
     return None
 
 
@@ -95,15 +95,15 @@ def _folder(root: Store, source: Source) -> Listing:
     """Return the visible files in a folder that have an extension of the source."""
     extensions, skipped = tuple(source.extensions), Counter[str]()
 
-    def taken(key: str) -> bool:
-        if key.endswith("/"):  # a folder marker, which some stores list as an object
-            return False
-        if in_hidden(key):
-            skipped["hidden"] += 1
-        elif not key.rpartition("/")[2].lower().endswith(extensions):  # of a whole name: .txt.gz is an extension
-            skipped["extension"] += 1
-        else:
-            return True
-        return False
+    def taken() -> Iterator[Entry]:
+        for entry in root.entries():
+            if entry.key.endswith("/"):  # a folder marker, which some stores list as an object
+                continue
+            if in_hidden(entry.key):
+                skipped["hidden"] += 1
+            elif entry.key.rpartition("/")[2].lower().endswith(extensions):  # of a whole name: .txt.gz is an extension
+                yield entry
+            else:
+                skipped["extension"] += 1
 
-    return Listing(store=root, entries=(entry for entry in root.entries() if taken(entry.key)), skipped=skipped)
+    return Listing(store=root, entries=taken(), skipped=skipped)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
 _WILDCARD = re.compile(r"[*?[]")
@@ -29,40 +29,21 @@ def in_hidden(key: str) -> bool:
     return is_hidden(name, folder=False) or any(is_hidden(folder, folder=True) for folder in folders)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Glob:
-    """A pattern of keys.
-
-    Attributes:
-        folder: what precedes the first name with a wildcard.
-        prefix: what every matching key, relative to `folder`, starts with.
-        patterns: one for each name of a matching key.
-    """
-
-    folder: str
-    prefix: str
-    patterns: tuple[str, ...]
-
-    @classmethod
-    def parse(cls, names: list[str], first: int) -> Glob:
-        """Return the glob of a URI split at its slashes, in which `names[first]` is the first to be a pattern."""
-        prefix = _WILDCARD.split("/".join(names[first:]), maxsplit=1)[0]
-        return cls(folder="/".join(names[:first]), prefix=prefix, patterns=tuple(names[first:]))
-
-    def matches(self, key: str) -> bool:
-        """Return whether the glob matches a key relative to `folder`."""
-        return _match(key.split("/"), self.patterns)
+def literal_prefix(pattern: str) -> str:
+    """Return what precedes the first wildcard: every matching key starts with it."""
+    return _WILDCARD.split(pattern, maxsplit=1)[0]
 
 
-def _match(names: list[str], patterns: tuple[str, ...]) -> bool:
+def matches(names: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Return whether a key, split at its slashes, matches a pattern that is split likewise."""
     if not patterns or not names:
         return not patterns and not names
     pattern, rest = patterns[0], patterns[1:]
     if pattern != "**":
-        return _match_name(names[0], pattern, folder=len(names) > 1) and _match(names[1:], rest)
+        return _match_name(names[0], pattern, folder=len(names) > 1) and matches(names[1:], rest)
     if not rest:  # at the end `**` matches every visible file
         return bool(names[-1]) and not in_hidden("/".join(names))
-    return _match(names, rest) or (not is_hidden(names[0], folder=True) and _match(names[1:], patterns))
+    return matches(names, rest) or (not is_hidden(names[0], folder=True) and matches(names[1:], patterns))
 
 
 def _match_name(name: str, pattern: str, *, folder: bool) -> bool:

@@ -29,20 +29,9 @@ _PIXEL_BYTES = {"TIFF": 8.0, "WEBP": 17.0, "AVIF": 20.0, "JPEG2000": 20.0}
 _DEFAULT_PIXEL_BYTES = 7.0
 _PROGRESSIVE_PIXEL_BYTES = 10.5  # all coefficients are kept until the last scan
 
-# Supported formats, by Pillow's names and the usual ones. Pillow would try forty more; EPS would start Ghostscript.
-_FORMATS = {
-    "JPEG": "JPEG",
-    "MPO": "JPEG",
-    "PNG": "PNG",
-    "WEBP": "WebP",
-    "GIF": "GIF",
-    "TIFF": "TIFF",
-    "BMP": "BMP",
-    "DIB": "BMP",
-    "PPM": "PPM",
-    "AVIF": "AVIF",
-    "JPEG2000": "JPEG 2000",
-}
+# Supported formats, by Pillow's names. Pillow would try forty more; EPS would start Ghostscript.
+_FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "TIFF", "BMP", "DIB", "PPM", "AVIF", "JPEG2000")
+_USUAL_NAMES = {"MPO": "JPEG", "WEBP": "WebP", "DIB": "BMP", "JPEG2000": "JPEG 2000"}  # if they differ
 _STRIP_PIXELS = 2**20
 
 # How an image [H, W, 3] stored with an EXIF orientation is turned upright.
@@ -73,7 +62,7 @@ def _decode(data: bytes) -> tuple[np.ndarray, int]:
     name = image_format(data) or "image"
     try:
         with Image.open(io.BytesIO(data), formats=_formats()) as image:
-            name = _FORMATS[str(image.format)]
+            name = _USUAL_NAMES.get(str(image.format), str(image.format))
             _check_size(image, name)
             image.load()
             return _rgb(image), _orientation(image)
@@ -83,7 +72,7 @@ def _decode(data: bytes) -> tuple[np.ndarray, int]:
         raise BadMedium(f"too large: {error}") from error
     except UnidentifiedImageError as error:
         if image_format(data) is None:
-            supported = ", ".join(dict.fromkeys(_FORMATS[each] for each in _formats()))
+            supported = ", ".join(dict.fromkeys(_USUAL_NAMES.get(each, each) for each in _formats()))
             raise BadMedium(f"{describe(data)} is not an image of a supported format ({supported})") from error
         raise BadMedium(f"truncated or damaged {name}: its header cannot be read ({len(data):,} bytes)") from error
     except Exception as error:  # decoders raise anything: IndexError, UnicodeDecodeError, MemoryError, EOFError

@@ -59,7 +59,7 @@ class ImageSource(Source):
         """Yield one unit, uint8 [H, W, 3] or a `FramePair`."""
         unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version)
         try:
-            files = list(_read(store, piece))
+            files = _read(store, piece)
         except AccessError:
             raise
         except Exception as error:  # noqa: BLE001  stores raise anything: it costs this unit only
@@ -69,15 +69,14 @@ class ImageSource(Source):
         yield unit
 
 
-def _read(store: Store, piece: Piece) -> Iterator[bytes]:
-    """Yield the content of the file, or of both files of a pair, in the planned versions."""
+def _read(store: Store, piece: Piece) -> list[bytes]:
+    """Return the content of the file, or of both files of a pair, in the planned versions."""
     if piece.size > MAX_FILE_BYTES:
         raise BadMedium(f"the file has {piece.size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
     if piece.other is None:
-        yield store.read(piece.key, version=piece.version)
-        return
-    for key, version in zip((piece.key, piece.other), piece.version.split("+"), strict=True):
-        yield store.read(key, version=version)
+        return [store.read(piece.key, version=piece.version)]
+    versions = zip((piece.key, piece.other), piece.version.split("+"), strict=True)
+    return [store.read(key, version=version) for key, version in versions]
 
 
 def _decode(files: list[bytes], number: int) -> Any:
