@@ -7,8 +7,7 @@ otherwise Python's csv module finds them, as it does when the rows are read.
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
@@ -43,14 +42,12 @@ class _LineFeed:
         self.row_begin = begin
         self.exhausted = False
 
-    def __iter__(self) -> _LineFeed:
-        return self
-
-    def __next__(self) -> str:
+    def read_line(self) -> str:
+        """Return the next line; "" at the end."""
         line = self.file.readline(_BLOCK) if self.end is None or self.position < self.end else b""
         if not line:
             self.exhausted = True
-            raise StopIteration
+            return ""
         begin, parts = self.position, [line]
         self.position += len(line)
         while not line.endswith(b"\n") and (line := self.file.readline(_BLOCK)):
@@ -69,7 +66,7 @@ def read_rows(file: BinaryIO, begin: int, end: int | None, delimiter: str) -> It
     Empty lines are skipped. A row that cannot be read does not affect the rows after it.
     """
     feed = _LineFeed(file, begin, end)
-    reader = csv.reader(feed, delimiter=delimiter)
+    reader = csv.reader(iter(feed.read_line, ""), delimiter=delimiter)
     while True:
         feed.row_begin = feed.position
         fields: list[str] | Exception
@@ -89,8 +86,8 @@ def read_rows(file: BinaryIO, begin: int, end: int | None, delimiter: str) -> It
             yield CsvRow(feed.row_begin, feed.position, fields)
 
 
-def row_ends(file: BinaryIO, begin: int, delimiter: str) -> Iterator[np.ndarray]:
-    """Yield int64 offsets at which rows end, from `begin`, at which the file stands; empty lines count as rows.
+def row_ends(file: BinaryIO, begin: int, delimiter: str) -> Iterator[int]:
+    """Yield the offsets at which rows end, from `begin`, at which the file stands; empty lines count as rows.
 
     Raise StrayQuote before the offsets of a block that contains one.
     """
@@ -103,42 +100,33 @@ def row_ends(file: BinaryIO, begin: int, delimiter: str) -> Iterator[np.ndarray]
         if not np.isin(previous, [ord(delimiter), _LINE_FEED, _QUOTE]).all():
             raise StrayQuote
         outside = (np.searchsorted(quotes, breaks) + inside) % 2 == 0
-        ends = position + breaks[outside] + 1
-        last = int(ends[-1]) if len(ends) else last
-        yield ends
+        ends = (position + breaks[outside] + 1).tolist()
+        yield from ends
+        last = ends[-1] if ends else last
         position, inside, before = position + len(block), (inside + len(quotes)) % 2, int(data[-1])
     if position > last:  # a last line without a line break
-        yield np.array([position])
+        yield position
 
 
-def row_ends_by_parsing(file: BinaryIO, begin: int, delimiter: str) -> Iterator[np.ndarray]:
+def row_ends_by_parsing(file: BinaryIO, begin: int, delimiter: str) -> Iterator[int]:
     """Yield what `row_ends` yields, for files with stray quotes: slower, and without empty lines."""
-    ends = (row.end for row in read_rows(file, begin, None, delimiter))
-    while len(block := np.fromiter(islice(ends, 1 << 14), np.int64)):
-        yield block
+    return (row.end for row in read_rows(file, begin, None, delimiter))
 
 
-def group_rows(
-    ends: Iterable[np.ndarray], begin: int, size: int, max_rows: int | None
-) -> Iterator[tuple[int, int, int]]:
+def group_rows(ends: Iterator[int], begin: int, size: int, max_rows: int | None) -> Iterator[tuple[int, int, int]]:
     """Yield ranges (begin, end, rows) of about `size` bytes and at most `max_rows` rows.
 
     A row too long to be read has a range of its own.
     """
     count, last = 0, begin
-    for block in ends:
-        at = 0
-        while at < len(block):
-            too_long = int(block[at]) - last > MAX_LINE_BYTES
-            if too_long and count:
-                yield begin, last, count
-                begin, count = last, 0
-            full = at + 1 if too_long else int(np.searchsorted(block, begin + size)) + 1
-            room = len(block) if max_rows is None else max_rows - count
-            stop = min(max(full, at + 1), len(block), at + room)
-            count, last, at = count + stop - at, int(block[stop - 1]), stop
-            if too_long or last - begin >= size or count == max_rows:
-                yield begin, last, count
-                begin, count = last, 0
+    for end in ends:
+        too_long = end - last > MAX_LINE_BYTES
+        if too_long and count:
+            yield begin, last, count
+            begin, count = last, 0
+        count, last = count + 1, end
+        if too_long or last - begin >= size or count == max_rows:
+            yield begin, last, count
+            begin, count = last, 0
     if count:
         yield begin, last, count

@@ -137,6 +137,16 @@ def test_a_row_that_is_too_long_does_not_affect_other_rows(
     assert all("the row has more than 100 bytes" in str(unit.error) for unit in units[1:3])
 
 
+def test_a_row_that_is_too_long_does_not_affect_rows_of_a_file_with_stray_quotes(
+    tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (csv_parser, csv_source):
+        monkeypatch.setattr(module, "MAX_LINE_BYTES", 100)
+    (tmp_path / "a.csv").write_text('text\n3" disk\n' + "y" * 300 + "\nafter\n")
+    units = units_of(Store(str(tmp_path)), "csv")
+    assert [unit.medium for unit in units] == ['3" disk', None, "after"]
+
+
 def test_a_field_of_megabytes_is_read(tmp_path: Path, units_of: UnitsOf) -> None:
     text = 'a "long" one\n' * 300_000
     (tmp_path / "a.csv").write_bytes(table([["text"], ["one"], [text], ["two"]]))
