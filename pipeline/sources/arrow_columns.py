@@ -14,7 +14,8 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from pipeline.media import MediumKind
-from pipeline.sources.record_reader import missing_column
+from pipeline.sources.record_reader import RecordRequest
+from pipeline.sources.source import missing_column
 from pipeline.storage import AccessError
 
 _PICKLED = frozenset({"ray.data.arrow_pickled_object", "arrow.py_extension_type"})
@@ -24,7 +25,21 @@ _PLAIN = ("arrow.", "datasets.features.")
 """Prefixes of extension types that are read as their storage type."""
 
 _BYTES = {pa.string(): pa.binary(), pa.large_string(): pa.large_binary(), pa.string_view(): pa.binary_view()}
+_STRING_IDS = {kind.id for kind in _BYTES}
+_BYTES_IDS = {kind.id for kind in (*_BYTES.values(), pa.binary(1))}
 _EXTENSION = b"ARROW:extension:name"
+
+
+def check_columns(uri: str, schema: pa.Schema, request: RecordRequest) -> None:
+    """Raise AccessError if a requested column is missing or has a type that cannot hold what is requested of it."""
+    check_safe(uri, schema)
+    for name in request.medium_columns:
+        _check_medium(uri, name, _check_column(uri, schema, name), request.options.medium)
+    for name in request.identity.values():
+        if types.is_nested(kind := _check_column(uri, schema, name)):
+            raise AccessError(f"{uri}: column {name!r} must hold ids, got {kind}")
+    for name in request.options.keep:
+        _check_column(uri, schema, name)
 
 
 def check_safe(uri: str, schema: pa.Schema) -> None:
@@ -38,7 +53,7 @@ def check_safe(uri: str, schema: pa.Schema) -> None:
             )
 
 
-def check_column(uri: str, schema: pa.Schema, name: str) -> pa.DataType:
+def _check_column(uri: str, schema: pa.Schema, name: str) -> pa.DataType:
     """Return the storage type of a column. Raise AccessError if there is none, or two, or its type is unsupported."""
     found = schema.get_all_field_indices(name)
     if not found:
@@ -50,51 +65,42 @@ def check_column(uri: str, schema: pa.Schema, name: str) -> pa.DataType:
         raise AccessError(
             f"{uri}: column {name!r} has the type {extension}, which is not supported: store it as a plain type"
         )
-    return stored_type(schema.field(found[0]).type)
-
-
-def check_medium(uri: str, name: str, kind: pa.DataType, medium: MediumKind) -> None:
-    """Raise AccessError if a column of this type cannot hold the medium."""
-    fits = {"text": _is_text, "array": _is_matrix}.get(medium, _is_image)
-    if not types.is_null(kind) and not fits(kind):
-        expected = {"text": "text", "array": "an array of two dimensions"}.get(medium, "images")
-        raise AccessError(f"{uri}: column {name!r} must hold {expected}, got {kind}")
-
-
-def check_id(uri: str, name: str, kind: pa.DataType) -> None:
-    """Raise AccessError if a column of this type cannot hold ids."""
-    if types.is_nested(kind):
-        raise AccessError(f"{uri}: column {name!r} must hold ids, got {kind}")
-
-
-def check_kept(uri: str, name: str, kind: pa.DataType) -> None:
-    """Raise AccessError if a column of this type cannot be written as Parquet."""
-    try:
-        pq.write_table(pa.schema([(name, kind)]).empty_table(), pa.BufferOutputStream())
-    except pa.ArrowException:
-        raise AccessError(
-            f"{uri}: column {name!r} has the type {kind}, which Parquet does not support: remove it from keep_columns"
-        ) from None
-
-
-def stored_type(kind: pa.DataType) -> pa.DataType:
-    """Return the storage type of an extension or dictionary type, else the type itself."""
+    kind = schema.field(found[0]).type
     while isinstance(kind, pa.BaseExtensionType) or types.is_dictionary(kind):
         kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
     return kind
 
 
+def _check_medium(uri: str, name: str, kind: pa.DataType, medium: MediumKind) -> None:
+    """Raise AccessError if a column of this type cannot hold the medium."""
+    special = {"text": (_is_text, "text"), "array": (_is_matrix, "an array of two dimensions")}
+    fits, expected = special.get(medium, (_is_image, "images"))
+    if not types.is_null(kind) and not fits(kind):
+        raise AccessError(f"{uri}: column {name!r} must hold {expected}, got {kind}")
+
+
+def kept_schema(uri: str, schema: pa.Schema, names: Iterable[str]) -> pa.Schema:
+    """Return the schema of kept columns. Raise AccessError if one is missing or cannot be written as Parquet."""
+    kept = pa.schema([(name, _check_column(uri, schema, name)) for name in names])
+    for field in kept:
+        try:
+            pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
+        except pa.ArrowException:
+            reason = f"has the type {field.type}, which Parquet does not support: remove it from keep_columns"
+            raise AccessError(f"{uri}: column {field.name!r} {reason}") from None
+    return kept
+
+
 def stored(column: pa.Array) -> pa.Array:
-    """Return a column with its storage type, dictionaries decoded."""
+    """Return a column with its storage type, dictionaries decoded.
+
+    Raise ValueError if offsets of a damaged column lead out of its memory: Arrow would follow them.
+    """
+    as_bytes = _BYTES.get(column.type)  # invalid UTF-8 is not damage
+    (column if as_bytes is None else column.view(as_bytes)).validate(full=True)
     while isinstance(column.type, pa.BaseExtensionType) or types.is_dictionary(column.type):
         column = column.storage if isinstance(column.type, pa.BaseExtensionType) else column.dictionary_decode()
     return column
-
-
-def check_undamaged(column: pa.Array) -> None:
-    """Raise ValueError if offsets of a damaged column lead out of its memory: Arrow would follow them."""
-    as_bytes = _BYTES.get(column.type)  # invalid UTF-8 is not damage
-    (column if as_bytes is None else column.view(as_bytes)).validate(full=True)
 
 
 def has_dictionary(schema: pa.Schema) -> bool:
@@ -122,18 +128,13 @@ def to_value(scalar: pa.Scalar) -> Any:
 def to_kept(scalar: pa.Scalar) -> Any:
     """Return a value as Python has it, or the scalar if Python cannot hold it: Python's times are those of the years 1
     to 9999, in microseconds."""
-    if not _holds_times(scalar.type):
+    if not any(types.is_temporal(field.type) for field in _nested(pa.field("", scalar.type))):
         return to_value(scalar) if _is_string(scalar.type) else scalar.as_py()
     try:
         value = scalar.as_py()
         return value if pa.scalar(value, scalar.type).equals(scalar) else scalar
     except (ValueError, OverflowError, pa.ArrowException):
         return scalar
-
-
-def is_in_columns(path: str, columns: Iterable[str]) -> bool:
-    """Return whether a leaf of a Parquet schema, given by its path, belongs to one of the columns."""
-    return any(path == name or path.startswith(f"{name}.") for name in columns)
 
 
 def _extension(field: pa.Field) -> str | None:
@@ -157,19 +158,12 @@ def _nested(field: pa.Field) -> Iterator[pa.Field]:
             yield from _nested(kind.field(index))
 
 
-def _holds_times(kind: pa.DataType) -> bool:
-    return any(types.is_temporal(field.type) for field in _nested(pa.field("", kind)))
-
-
 def _is_string(kind: pa.DataType) -> bool:
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
+    return kind.id in _STRING_IDS
 
 
 def _is_bytes(kind: pa.DataType) -> bool:
-    return any(
-        test(kind)
-        for test in (types.is_binary, types.is_large_binary, types.is_binary_view, types.is_fixed_size_binary)
-    )
+    return kind.id in _BYTES_IDS
 
 
 def _is_text(kind: pa.DataType) -> bool:

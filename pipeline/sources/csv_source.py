@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import BinaryIO
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline.media import BadMedium
@@ -14,9 +14,9 @@ from pipeline.sources import line_reader
 from pipeline.sources.compressed import open_decompressed, skip_to, with_compression, without_compression
 from pipeline.sources.csv_parser import CsvRow, StrayQuote, group_rows, read_rows, row_ends, row_ends_by_parsing
 from pipeline.sources.line_reader import MAX_LINE_BYTES
-from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, ignore_damage, missing_column, text_kept
+from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, ignore_damage
 from pipeline.sources.record_source import RecordSource
-from pipeline.sources.source import Piece
+from pipeline.sources.source import Piece, missing_column
 from pipeline.storage import AccessError, Entry, Store
 
 
@@ -29,21 +29,19 @@ class CsvReader(RecordReader):
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
         """Yield ranges of whole rows."""
-        header = _header(store, entry)
-        if header is None:
-            return
-        _check(store.uri_of(entry.key), header, request.columns)
-        try:
-            ranges = _ranges(store, entry, header, request, row_ends)
-        except StrayQuote:
-            ranges = _ranges(store, entry, header, request, row_ends_by_parsing)
-        for begin, end, count in ranges:
-            yield Piece.of(entry, begin=begin, end=end, about=count)
+        for find_ends in (row_ends, row_ends_by_parsing):
+            with suppress(StrayQuote), open_decompressed(store, entry.key) as file:
+                header = _read_header(file, entry.key)
+                if header is None:
+                    return
+                _check(store.uri_of(entry.key), header, request.columns)
+                ends = find_ends(file, header.end, _delimiter(entry.key))
+                ranges = group_rows(ends, header.end, line_reader.LINE_PIECE_BYTES, request.options.piece_units)
+                yield from [Piece.of(entry, begin=begin, end=end, about=count) for begin, end, count in ranges]
+                return
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:  # noqa: ARG002
         """Yield the rows of the piece."""
-        if piece.begin == piece.end:
-            return
         with open_decompressed(store, piece.key, piece.version) as file:
             header = _read_header(file, piece.key)
             if header is None:
@@ -59,25 +57,10 @@ class CsvReader(RecordReader):
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if the header lacks one of the columns or has it twice."""
-        with ignore_damage():
-            if header := _header(store, entry):
+        with ignore_damage(), open_decompressed(store, entry.key) as file:
+            if header := _read_header(file, entry.key):
                 _check(store.uri_of(entry.key), header, request.options.keep)
-        return text_kept(request)
-
-
-def _ranges(
-    store: Store, entry: Entry, header: CsvRow, request: RecordRequest, find_ends: Callable[..., Iterator[np.ndarray]]
-) -> list[tuple[int, int, int]]:
-    """Return (begin, end, rows) of each piece."""
-    with open_decompressed(store, entry.key) as file:
-        skip_to(file, header.end)
-        ends = find_ends(file, header.end, _delimiter(entry.key))
-        return list(group_rows(ends, header.end, line_reader.LINE_PIECE_BYTES, request.options.piece_units))
-
-
-def _header(store: Store, entry: Entry) -> CsvRow | None:
-    with open_decompressed(store, entry.key) as file:
-        return _read_header(file, entry.key)
+        return request.kept_strings
 
 
 def _read_header(file: BinaryIO, key: str) -> CsvRow | None:
@@ -111,4 +94,6 @@ def _delimiter(key: str) -> str:
     return "\t" if without_compression(key).endswith(".tsv") else ","
 
 
-CSV = RecordSource("csv", with_compression(".csv", ".tsv"), frozenset({"text", "image", "frame_pair"}), CsvReader())
+CSV = RecordSource(
+    "csv", with_compression(".csv", ".tsv"), CsvReader(), media=frozenset({"text", "image", "frame_pair"})
+)

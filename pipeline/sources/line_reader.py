@@ -30,12 +30,12 @@ class Line(NamedTuple):
     Attributes:
         offset: byte at which it starts.
         size: bytes, line break included.
-        content: bytes without the line break; None if the line is too long.
+        content: bytes without the line break; an error if the line is too long.
     """
 
     offset: int
     size: int
-    content: bytes | None
+    content: bytes | BadMedium
 
 
 def plan_line_pieces(store: Store, entry: Entry) -> Iterator[Piece]:
@@ -70,16 +70,11 @@ def read_lines(file: BinaryIO, begin: int, end: int | None) -> Iterator[Line]:
         size = len(line)
         if size == MAX_LINE_BYTES and not line.endswith(b"\n"):
             size += _skip_line(file, None, offset)
-            yield Line(offset, size, None)
+            yield Line(offset, size, BadMedium(f"the line has more than {MAX_LINE_BYTES:,} bytes"))
         else:
-            yield Line(offset, size, _content(line, offset))
+            content = line.removesuffix(b"\r\n").removesuffix(b"\n")
+            yield Line(offset, size, content.removeprefix(UTF8_MARK) if offset == 0 else content)
         offset += size
-
-
-def _content(line: bytes, offset: int) -> bytes:
-    if line.endswith(b"\n"):
-        line = line[:-2] if line.endswith(b"\r\n") else line[:-1]
-    return line.removeprefix(UTF8_MARK) if offset == 0 else line
 
 
 def _skip_line(file: BinaryIO, end: int | None, offset: int) -> int:

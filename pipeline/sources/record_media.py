@@ -3,47 +3,34 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from pipeline.media import BadMedium, MediumKind
+from pipeline.media import BadMedium
 from pipeline.sources.frame_pairs import pair_of
 from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.image_source import MAX_FILE_BYTES
+from pipeline.sources.record_reader import RecordRequest
 from pipeline.storage import Store
 from pipeline.storage.uris import split_scheme
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecordOrigin:
-    """Where a record comes from. Paths in it are relative to the folder of its file.
-
-    Attributes:
-        store: INPUT.
-        key: of the file.
-        number: index of the record in the file, 0 if it is not known.
-    """
-
-    store: Store
-    key: str
-    number: int = 0
-
-
-def medium_of(values: Mapping[str, Any], medium: MediumKind, columns: tuple[str, ...], origin: RecordOrigin) -> Any:
-    """Return the medium that `columns` hold, see `MediumKind`. Raise BadMedium if they hold none."""
-    found = [value_of(values, name) for name in columns]
-    if medium == "latents":
-        return dict(zip(columns, found, strict=True))
-    if medium == "text":
-        return text_of(found[0], columns[0])
-    if medium == "image":
-        return image_of(found[0], columns[0], origin)
-    if medium == "frame_pair":
-        first, second = (image_of(value, name, origin) for value, name in zip(found, columns, strict=True))
-        return pair_of(first, second, number=origin.number)
-    return array_of(found[0], columns[0])
+def medium_of(values: Mapping[str, Any], number: int, request: RecordRequest, store: Store, key: str) -> Any:
+    """Return the medium that record `number` of a file holds, see `MediumKind`. Raise BadMedium if it holds none."""
+    names = request.medium_columns
+    found = [value_of(values, name) for name in names]
+    match request.options.medium:
+        case "image":
+            return image_of(found[0], names[0], store, key)
+        case "latents":
+            return dict(zip(names, found, strict=True))
+        case "text":
+            return text_of(found[0], names[0])
+        case "array":
+            return array_of(found[0], names[0])
+    first, second = (image_of(value, name, store, key) for value, name in zip(found, names, strict=True))
+    return pair_of(first, second, number=number)
 
 
 def value_of(values: Mapping[str, Any], name: str) -> Any:
@@ -60,8 +47,11 @@ def text_of(value: Any, column: str) -> str | bytes:
     return value
 
 
-def image_of(value: Any, column: str, origin: RecordOrigin) -> np.ndarray:
-    """Return uint8 [H, W, 3] of an image file's bytes, its path, or a {"bytes", "path"} with one of them."""
+def image_of(value: Any, column: str, store: Store, key: str) -> np.ndarray:
+    """Return uint8 [H, W, 3] of an image file's bytes, its path, or a {"bytes", "path"} with one of them.
+
+    `store`, `key`: of the file that the record is in.
+    """
     if isinstance(value, dict) and not {"bytes", "path"}.isdisjoint(value):
         content, path = value.get("bytes"), value.get("path")
         value = path if content is None else content
@@ -69,10 +59,10 @@ def image_of(value: Any, column: str, origin: RecordOrigin) -> np.ndarray:
         return decode_image(value)
     if not isinstance(value, str):
         raise BadMedium(f"column {column!r} must hold an image, got {_kind(value)}")
-    key = key_of(value, origin)
-    if (size := origin.store.size(key)) > MAX_FILE_BYTES:
+    image_key = key_of(value, store, key)
+    if (size := store.size(image_key)) > MAX_FILE_BYTES:
         raise BadMedium(f"{value!r} has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
-    return decode_image(origin.store.read(key))
+    return decode_image(store.read(image_key))
 
 
 def array_of(value: Any, column: str) -> np.ndarray:
@@ -96,20 +86,20 @@ def array_of(value: Any, column: str) -> np.ndarray:
         return array.astype(np.float32)
 
 
-def key_of(path: str, origin: RecordOrigin) -> str:
-    """Return the key of the file that a path in a record names: below the record's folder, or INPUT's URI and a key.
+def key_of(path: str, store: Store, key: str) -> str:
+    """Return the key of the file that a path in the file `key` names: below its folder, or INPUT's URI and a key.
 
     Raise BadMedium for any other path: a table must not make the run read what its user did not name.
     """
-    folder = origin.key.rpartition("/")[0]
-    root = origin.store.uri.rstrip("/") + "/"
+    folder = key.rpartition("/")[0]
+    root = store.uri.rstrip("/") + "/"
     if path.startswith(root):
         path, folder = path.removeprefix(root), ""
     kind = "a URI" if split_scheme(path)[0] is not None else "an absolute path" if path.startswith("/") else None
     if kind is not None:
         raise BadMedium(f"{path!r} is {kind}: only files in INPUT are read, by paths relative to the table")
     names = [name for name in path.split("/") if name != "."]
-    if split_scheme(origin.store.uri)[0] is None:  # a disk has no empty names, a bucket may
+    if split_scheme(store.uri)[0] is None:  # a disk has no empty names, a bucket may
         names = [name for name in names if name]
     if ".." in names or "\0" in path or not any(names):
         raise BadMedium(f"{path!r} is not a path of a file in the folder of the table")

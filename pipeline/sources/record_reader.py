@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -19,7 +19,6 @@ from pipeline.storage import AccessError, Entry, StorageError, Store
 DEFAULT_COLUMN: Mapping[MediumKind, tuple[str, ...]] = {"text": ("text",), "image": ("image",), "array": ("inputs",)}
 """Columns that hold the medium if the user names none."""
 
-_MAX_LISTED_COLUMNS = 20  # in an error message
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -57,6 +56,11 @@ class RecordRequest:
     def columns(self) -> tuple[str, ...]:
         """All columns that are read, each once."""
         return tuple(dict.fromkeys((*self.medium_columns, *self.identity.values(), *self.options.keep)))
+
+    @property
+    def kept_strings(self) -> pa.Schema:
+        """Schema of the kept columns in formats without types: strings."""
+        return pa.schema([(name, pa.string()) for name in self.options.keep])
 
 
 class RecordReader(ABC):
@@ -99,19 +103,6 @@ def ignore_damage() -> Iterator[None]:
         raise
     except Exception:  # noqa: BLE001, S110  the units of the file report it when they are loaded
         pass
-
-
-def missing_column(uri: str, name: str, available: Iterable[str]) -> AccessError:
-    """Return the error for a file that lacks a column."""
-    names = list(available)
-    listed = ", ".join(names[:_MAX_LISTED_COLUMNS]) or "none"
-    more = f" and {len(names) - _MAX_LISTED_COLUMNS:,} more" if len(names) > _MAX_LISTED_COLUMNS else ""
-    return AccessError(f"{uri}: column {name!r} not found; available columns: {listed}{more}")
-
-
-def text_kept(request: RecordRequest) -> pa.Schema:
-    """Return the schema of kept columns in formats without types: strings."""
-    return pa.schema([(name, pa.string()) for name in request.options.keep])
 
 
 def as_text(value: Any) -> str | None:

@@ -12,31 +12,21 @@ import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.compressed import is_compressed, merge_pieces
-from pipeline.sources.record_media import RecordOrigin, medium_of
-from pipeline.sources.record_reader import (
-    DEFAULT_COLUMN,
-    Record,
-    RecordReader,
-    RecordRequest,
-    as_text,
-    ignore_damage,
-)
+from pipeline.sources.record_media import medium_of
+from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, as_text, ignore_damage
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit
 from pipeline.storage import AccessError, Entry, Store
 
 
-def medium_columns(options: SourceOptions) -> tuple[str, ...]:
-    """Return the columns that hold the medium: those that the user names, else the usual ones."""
-    if options.column is None:
-        return DEFAULT_COLUMN.get(options.medium, ())
-    if options.medium == "frame_pair":
-        return tuple(name.strip() for name in options.column.split(","))
-    return (options.column,)
-
-
 def record_request(source: str, options: SourceOptions) -> RecordRequest:
     """Return what the options request of a record. Raise ValueError for options that records do not support."""
-    columns = medium_columns(options)
+    columns: tuple[str, ...]
+    if options.column is None:
+        columns = DEFAULT_COLUMN.get(options.medium, ())
+    elif options.medium == "frame_pair":
+        columns = tuple(name.strip() for name in options.column.split(","))
+    else:
+        columns = (options.column,)
     if options.medium == "frame_pair" and (len(columns) != 2 or not all(columns)):
         raise ValueError(f"column ({options.column!r}) must name the two columns of a pair, with a comma between: a,b")
     for option in ("fps", "clip_stride"):
@@ -53,7 +43,7 @@ class RecordSource(Source):
     The id of a unit is the key and the record's place in the file, or the value of the id column.
 
     Attributes:
-        name, extensions, media: see `Source`.
+        name, extensions, media, opens: see `Source`.
         reader: cuts the files and reads their records.
         request_for: makes the request from the source's name and the options.
         file_names: patterns of the file names that are read; others are left out.
@@ -62,9 +52,9 @@ class RecordSource(Source):
 
     name: str
     extensions: frozenset[str]
-    media: frozenset[MediumKind]
     reader: RecordReader
     request_for: Callable[[str, SourceOptions], RecordRequest] = record_request
+    media: frozenset[MediumKind] = frozenset({"text", "image", "frame_pair", "array"})
     file_names: tuple[str, ...] = ("*",)
     request: RecordRequest = field(default_factory=RecordRequest)
     opens: bool = True
@@ -94,9 +84,8 @@ class RecordSource(Source):
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
         """Yield the ids of all records that have one, up to the first damage in the file."""
-        if "id" not in self.request.identity:
+        if (column := self.request.identity.get("id")) is None:
             return
-        column = self.request.identity["id"]
         options = replace(self.request.options, keep=())
         request = RecordRequest(options=options, medium_columns=(), identity={"id": column})
         with ignore_damage():
@@ -114,6 +103,8 @@ class RecordSource(Source):
             unit = self._unit(store, piece, piece.key)
             unit.decoder = partial(self.reader.read_whole, store, piece, self.request)
             yield unit
+            return
+        if piece.begin == piece.end:
             return
         given, place, error = 0, str(piece.begin), None
         try:
@@ -140,8 +131,7 @@ class RecordSource(Source):
         if isinstance(values, Exception):
             unit.error = values
             return unit
-        origin = RecordOrigin(store=store, key=piece.key, number=record.number)
-        unit.decoder = partial(medium_of, values, self.request.options.medium, self.request.medium_columns, origin)
+        unit.decoder = partial(medium_of, values, record.number, self.request, store, piece.key)
         try:
             for attribute, column in self.request.identity.items():
                 setattr(unit, attribute, _id_in(values, column))

@@ -11,7 +11,7 @@ from pipeline.sources.arrow_columns import has_dictionary
 from pipeline.sources.arrow_stream_index import record_batches
 from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import Piece
-from pipeline.sources.table_reader import TABLE_MEDIA, RowGroup, TableReader
+from pipeline.sources.table_reader import RowGroup, TableReader, rows_of_piece
 
 
 class ArrowStreamTable:
@@ -30,31 +30,17 @@ class ArrowStreamTable:
     def batches(self, piece: Piece, columns: tuple[str, ...]) -> Iterator[tuple[int, pa.RecordBatch]]:  # noqa: ARG002
         """Yield the rows of the record batch that the piece lies in, with all columns."""
         if piece.offset is None or has_dictionary(self.schema):
-            yield from self._from_start(piece)
-            return
+            # Read from the start: dictionaries lie anywhere before the batches that need them.
+            self._source.seek(0)
+            return rows_of_piece(pa.ipc.open_stream(self._source), 0, piece)
         self._source.seek(piece.offset)
         batch = pa.ipc.read_record_batch(pa.ipc.read_message(self._source), self.schema)
-        begin, end = piece.begin or 0, piece.end or 0
-        yield begin, batch.slice(begin - (piece.first or 0), end - begin)
-
-    def _from_start(self, piece: Piece) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield the rows of a piece, read as a stream: dictionaries lie anywhere before the batches that need them."""
-        self._source.seek(0)
-        start, begin = 0, piece.begin or 0
-        for batch in pa.ipc.open_stream(self._source):
-            end = start + batch.num_rows if piece.end is None else piece.end
-            low, high = max(begin, start), min(end, start + batch.num_rows)
-            if low < high:
-                yield low, batch.slice(low - start, high - low)
-            start += batch.num_rows
-            if piece.end is not None and start >= piece.end:
-                return
+        return rows_of_piece([batch], piece.first or 0, piece)
 
 
 DATASET = RecordSource(
     "dataset",
     frozenset({".arrow"}),
-    TABLE_MEDIA,
     TableReader("an Arrow stream", b"\xff\xff\xff\xff", ArrowStreamTable),
     file_names=("data-*.arrow", "dataset.arrow"),  # next to them lie caches of `map` and unfinished files
 )

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from pipeline.media import ClipSpec, MediumKind
-from pipeline.storage import Entry, Store
+from pipeline.storage import AccessError, Entry, Store
+
+_MAX_LISTED_COLUMNS = 20  # in an error message
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,3 +177,11 @@ def refuse_columns(name: str, options: SourceOptions) -> None:
     for option in ("column", "id_column", "keep"):
         if value := getattr(options, option):
             raise ValueError(f"{option} ({value!r}) is not supported for {name}: the files have no columns")
+
+
+def missing_column(uri: str, name: str, available: Iterable[str]) -> AccessError:
+    """Return the error for a file that lacks a column."""
+    names = list(available)
+    listed = ", ".join(names[:_MAX_LISTED_COLUMNS]) or "none"
+    more = f" and {len(names) - _MAX_LISTED_COLUMNS:,} more" if len(names) > _MAX_LISTED_COLUMNS else ""
+    return AccessError(f"{uri}: column {name!r} not found; available columns: {listed}{more}")

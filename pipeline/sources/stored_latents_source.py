@@ -12,25 +12,16 @@ from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import AccessError
 
-IDENTITY = ("id", "uri", "version")
-"""Columns that replace those of the unit: they name the input that was encoded, which is not read."""
-
-_DEFAULTS = {
-    "column": None,
-    "id_column": None,
-    "fps": None,
-    "clip_stride": None,
-    "text_unit": "line",
-    "short_clip": "pad",
-}
+_INPUT_OPTIONS = ("column", "id_column", "fps", "clip_stride", "text_unit", "short_clip")
 
 
 def latents_request(source: str, options: SourceOptions) -> RecordRequest:
     """Return the columns that the head needs. Raise ValueError for options about inputs, of which none is read."""
-    for name, default in _DEFAULTS.items():
-        if (value := getattr(options, name)) and value != default:
+    for name in _INPUT_OPTIONS:
+        if (value := getattr(options, name)) and value != getattr(SourceOptions, name):
             raise ValueError(f"{name} ({value!r}) is not supported for {source}: no input is read")
-    identity = {name: name for name in IDENTITY}
+    # They name the input that was encoded, which is not read.
+    identity = {name: name for name in ("id", "uri", "version")}
     # The task's own medium was read and encoded by the earlier run.
     options = replace(options, medium="latents")
     return RecordRequest(options=options, medium_columns=options.columns, identity=identity)
@@ -49,7 +40,7 @@ def check_latents(uri: str, schema: pa.Schema, request: RecordRequest) -> None:
 STORED_LATENTS = RecordSource(
     "stored latents",
     frozenset({".parquet"}),
-    frozenset({"latents"}),
     replace(PARQUET_READER, check=check_latents),
-    request_for=latents_request,
+    latents_request,
+    media=frozenset({"latents"}),
 )

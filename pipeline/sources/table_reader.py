@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, Protocol
 
@@ -10,29 +10,17 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.arrow_columns import (
-    check_column,
-    check_id,
-    check_kept,
-    check_medium,
-    check_safe,
-    check_undamaged,
-    stored,
-    to_kept,
-    to_value,
-)
+from pipeline.sources.arrow_columns import check_columns, check_safe, kept_schema, stored, to_kept, to_value
 from pipeline.sources.compressed import open_decompressed
 from pipeline.sources.file_signatures import describe
 from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, as_text, ignore_damage
 from pipeline.sources.source import Piece
 from pipeline.storage import Entry, StorageError, Store
 
-TABLE_MEDIA: frozenset[MediumKind] = frozenset({"text", "image", "frame_pair", "array"})
 TABLE_PIECE_BYTES = 16 << 20
 TABLE_PIECE_ROWS = 4096
 
 _DECODED_BYTES: dict[MediumKind, int] = {"image": 8, "frame_pair": 8}  # per byte of a typical JPEG
-_SIGNATURE_BYTES = 512  # read to describe a file that is not a table
 
 
 class RowGroup(NamedTuple):
@@ -61,15 +49,17 @@ class Table(Protocol):
         """Yield the rows of a piece, or to the end of the file, in batches with the number of their first row."""
 
 
-def check_columns(uri: str, schema: pa.Schema, request: RecordRequest) -> None:
-    """Raise AccessError if a requested column is missing or has a type that cannot hold what is requested of it."""
-    check_safe(uri, schema)
-    for name in request.medium_columns:
-        check_medium(uri, name, check_column(uri, schema, name), request.options.medium)
-    for name in request.identity.values():
-        check_id(uri, name, check_column(uri, schema, name))
-    for name in request.options.keep:
-        check_column(uri, schema, name)
+def rows_of_piece(batches: Iterable[pa.RecordBatch], start: int, piece: Piece) -> Iterator[tuple[int, pa.RecordBatch]]:
+    """Yield the rows of a piece from consecutive batches, the first of which begins with the row number `start`."""
+    begin = piece.begin or 0
+    for batch in batches:
+        stop = start + batch.num_rows
+        low, high = max(begin, start), stop if piece.end is None else min(piece.end, stop)
+        if low < high:
+            yield low, batch.slice(low - start, high - low)
+        if piece.end is not None and stop >= piece.end:
+            return
+        start = stop
 
 
 @dataclass(frozen=True)
@@ -93,14 +83,11 @@ class TableReader(RecordReader):
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return the kept columns with their types; empty if the file is damaged."""
-        uri, types = store.uri_of(entry.key), dict[str, pa.DataType]()
         with ignore_damage(), open_decompressed(store, entry.key) as file:
             schema = self.open_table(file, entry.size).schema
-            self.check(uri, schema, request)
-            types = {name: check_column(uri, schema, name) for name in request.options.keep}
-            for name, kind in types.items():
-                check_kept(uri, name, kind)
-        return pa.schema(list(types.items()))
+            self.check(store.uri_of(entry.key), schema, request)
+            return kept_schema(store.uri_of(entry.key), schema, request.options.keep)
+        return pa.schema([])
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
         """Yield ranges of rows of each row group."""
@@ -114,16 +101,11 @@ class TableReader(RecordReader):
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the rows of the piece."""
-        if piece.begin == piece.end:
-            return
         with open_decompressed(store, piece.key, piece.version) as file:
             table = self.open_table(file, piece.size)
             check_safe(store.uri_of(piece.key), table.schema)
             for first, batch in table.batches(piece, request.columns):
-                columns = {name: batch.column(batch.schema.get_field_index(name)) for name in request.columns}
-                for column in columns.values():
-                    check_undamaged(column)
-                columns = {name: stored(column) for name, column in columns.items()}
+                columns = {name: stored(batch.column(batch.schema.get_field_index(name))) for name in request.columns}
                 for row in range(batch.num_rows):
                     yield Record(str(first + row), str(first + row + 1), _values(columns, row, request), first + row)
 
@@ -136,7 +118,7 @@ class TableReader(RecordReader):
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
         """Raise what is wrong with a file that was damaged when it was planned."""
         with open_decompressed(store, piece.key, piece.version) as file:
-            start = file.read(_SIGNATURE_BYTES)
+            start = file.read(512)
         if start.startswith(self.signature):
             raise BadMedium(f"the file is {self.kind} that is truncated or damaged")
         raise BadMedium(f"the file is {describe(start)}, not {self.kind}")

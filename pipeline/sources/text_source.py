@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
@@ -12,19 +12,11 @@ import pyarrow as pa
 
 from pipeline.media import BadMedium
 from pipeline.sources.compressed import is_compressed, open_decompressed, with_compression, without_compression
-from pipeline.sources.line_reader import MAX_LINE_BYTES, Line, plan_line_pieces, read_all, read_lines
+from pipeline.sources.line_reader import Line, plan_line_pieces, read_all, read_lines
 from pipeline.sources.record_media import text_of, value_of
-from pipeline.sources.record_reader import (
-    DEFAULT_COLUMN,
-    Record,
-    RecordReader,
-    RecordRequest,
-    ignore_damage,
-    missing_column,
-    text_kept,
-)
+from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, ignore_damage
 from pipeline.sources.record_source import RecordSource
-from pipeline.sources.source import Piece
+from pipeline.sources.source import Piece, missing_column
 from pipeline.storage import AccessError, Entry, Store
 
 _JSONL = (".jsonl", ".ndjson")
@@ -54,8 +46,6 @@ class LinesReader(RecordReader):
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:  # noqa: ARG002
         """Yield the lines that start in the piece; a line of text is a record of one column."""
-        if piece.begin == piece.end:
-            return
         parse = _parse_record if self._is_json(piece.key) else _parse_text
         with open_decompressed(store, piece.key, piece.version) as file:
             for line in read_lines(file, piece.begin or 0, piece.end):
@@ -65,7 +55,7 @@ class LinesReader(RecordReader):
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if none of the first records has one of the columns."""
         self._require(store, entry, request.options.keep)
-        return text_kept(request)
+        return request.kept_strings
 
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:
         """Return the bytes of a .txt that is one text."""
@@ -74,11 +64,11 @@ class LinesReader(RecordReader):
         with open_decompressed(store, piece.key, piece.version) as file:
             return read_all(file)
 
-    def _require(self, store: Store, entry: Entry, names: Iterable[str]) -> None:
+    def _require(self, store: Store, entry: Entry, names: Sequence[str]) -> None:
         """Raise AccessError if none of the first records has one of the columns, or if lines of text have columns."""
-        uri, names = store.uri_of(entry.key), list(names)
         if not names:
             return
+        uri = store.uri_of(entry.key)
         if not self._is_json(entry.key):
             raise AccessError(f"{uri}: column {names[0]!r} not found; lines of text have no columns")
         available = dict.fromkeys(name for record in _first_records(store, entry) for name in record)
@@ -89,9 +79,10 @@ class LinesReader(RecordReader):
     def _check_columns(self, store: Store, entry: Entry, request: RecordRequest) -> None:
         """Raise AccessError if a column is named for lines, or none of the first records holds the medium."""
         options = request.options
-        self._require(store, entry, [options.id_column] if options.id_column else [])
-        if not self._is_json(entry.key):
-            self._require(store, entry, [options.column] if options.column else [])
+        is_json = self._is_json(entry.key)
+        named = (options.id_column,) if is_json else (options.id_column, options.column)
+        self._require(store, entry, [name for name in named if name])
+        if not is_json:
             return
         reason: BadMedium | None = None
         for record in _first_records(store, entry):
@@ -115,8 +106,8 @@ class LinesReader(RecordReader):
 
 def _parse_record(line: Line) -> dict[str, Any] | Exception:
     """Return the columns of a record; an exception if the line is not a JSON object that can be parsed."""
-    if line.content is None:
-        return _too_long()
+    if isinstance(line.content, BadMedium):
+        return line.content
     try:
         record = json.loads(line.content)
     except (ValueError, RecursionError) as error:
@@ -128,15 +119,11 @@ def _parse_record(line: Line) -> dict[str, Any] | Exception:
 
 
 def _parse_text(line: Line) -> dict[str, Any] | Exception:
-    return _too_long() if line.content is None else {DEFAULT_COLUMN["text"][0]: line.content}
-
-
-def _too_long() -> BadMedium:
-    return BadMedium(f"the line has more than {MAX_LINE_BYTES:,} bytes")
+    return line.content if isinstance(line.content, BadMedium) else {DEFAULT_COLUMN["text"][0]: line.content}
 
 
 def _has_record(line: Line) -> bool:
-    return line.content is None or bool(line.content.strip())
+    return isinstance(line.content, BadMedium) or bool(line.content.strip())
 
 
 def _first_records(store: Store, entry: Entry) -> Iterator[dict[str, Any]]:
@@ -147,10 +134,5 @@ def _first_records(store: Store, entry: Entry) -> Iterator[dict[str, Any]]:
                 yield record
 
 
-TEXT = RecordSource("text", with_compression(".txt", *_JSONL), frozenset({"text"}), LinesReader())
-JSONL = RecordSource(
-    "jsonl",
-    with_compression(*_JSONL),
-    frozenset({"text", "image", "frame_pair", "array"}),
-    LinesReader(all_json=True),
-)
+TEXT = RecordSource("text", with_compression(".txt", *_JSONL), LinesReader(), media=frozenset({"text"}))
+JSONL = RecordSource("jsonl", with_compression(*_JSONL), LinesReader(all_json=True))

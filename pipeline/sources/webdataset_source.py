@@ -16,17 +16,9 @@ import pyarrow as pa
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.compressed import open_decompressed
 from pipeline.sources.image_source import MAX_FILE_BYTES
-from pipeline.sources.record_reader import (
-    DEFAULT_COLUMN,
-    Record,
-    RecordReader,
-    RecordRequest,
-    ignore_damage,
-    missing_column,
-    text_kept,
-)
+from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, ignore_damage
 from pipeline.sources.record_source import RecordSource, record_request
-from pipeline.sources.source import Piece, SourceOptions
+from pipeline.sources.source import Piece, SourceOptions, missing_column
 from pipeline.sources.tar_samples import DuplicateMember, TarSample, read_samples, require_unique
 from pipeline.storage import AccessError, Entry, Store
 
@@ -78,8 +70,6 @@ class WebDatasetReader(RecordReader):
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the samples of the piece, reading the requested members only."""
-        if piece.begin == piece.end:
-            return
         wanted = frozenset(member for name in request.columns for member in _members(name, request))
         with open_decompressed(store, piece.key, piece.version) as file:
             for sample in read_samples(file, piece.begin or 0, piece.end, wanted, MAX_FILE_BYTES):
@@ -94,7 +84,7 @@ class WebDatasetReader(RecordReader):
                 if all(available.intersection(_members(name, request)) for name in names):
                     break
             _check(store.uri_of(entry.key), available, names, request)
-        return text_kept(request)
+        return request.kept_strings
 
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
         """Raise that the archive was damaged when it was planned."""
@@ -148,10 +138,4 @@ def _parse(content: bytes, name: str, member: str, request: RecordRequest) -> An
     return json.loads(content)
 
 
-WEBDATASET = RecordSource(
-    "webdataset",
-    frozenset({".tar", ".tar.gz", ".tgz"}),
-    frozenset({"text", "image", "frame_pair", "array"}),
-    WebDatasetReader(),
-    request_for=webdataset_request,
-)
+WEBDATASET = RecordSource("webdataset", frozenset({".tar", ".tar.gz", ".tgz"}), WebDatasetReader(), webdataset_request)

@@ -9,37 +9,44 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pipeline.media import BadMedium
+from pipeline.media import BadMedium, MediumKind
 from pipeline.sources import SOURCES, SourceOptions
 from pipeline.sources import record_media as values_module
 from pipeline.sources.image_decoding import decode_image
-from pipeline.sources.record_media import RecordOrigin, key_of, medium_of
+from pipeline.sources.record_media import key_of, medium_of
+from pipeline.sources.record_reader import RecordRequest
 from pipeline.storage import Missing, Store
 
 Png = Callable[..., bytes]
 
 
 @pytest.fixture
-def origin(folder: Store, png: Png) -> RecordOrigin:
-    """Return the origin of a record whose table lies in a folder, with images next to, below and above it."""
+def images(folder: Store, png: Png) -> Store:
+    """Return a folder with images next to, below and above a table at `tables/t.parquet`."""
     for number, key in enumerate(["tables/a b.png", "tables/images/#1?.png", "top.png"]):
         folder.put(key, png(number))
-    return RecordOrigin(store=folder, key="tables/t.parquet", number=17)
+    return folder
 
 
-def test_an_image_is_bytes_or_a_struct_or_a_path(origin: RecordOrigin, png: Png) -> None:
+def medium(store: Store, kind: MediumKind, **values: Any) -> Any:
+    """Return the medium in the columns of row 17 of the table."""
+    request = RecordRequest(options=SourceOptions(medium=kind), medium_columns=tuple(values))
+    return medium_of(values, 17, request, store, "tables/t.parquet")
+
+
+def test_an_image_is_bytes_or_a_struct_or_a_path(images: Store, png: Png) -> None:
     sibling, below = decode_image(png(0)), decode_image(png(1))
     for value in (png(0), {"bytes": png(0), "path": None}, {"bytes": None, "path": "a b.png"}, "a b.png", "./a b.png"):
-        image = medium_of({"image": value}, "image", ("image",), origin)
+        image = medium(images, "image", image=value)
         np.testing.assert_array_equal(image, sibling)
-    np.testing.assert_array_equal(medium_of({"x": "images/#1?.png"}, "image", ("x",), origin), below)
+    np.testing.assert_array_equal(medium(images, "image", x="images/#1?.png"), below)
     struct = {"bytes": png(1), "path": "/somewhere/else.png"}  # as `datasets` stores what it has embedded
-    np.testing.assert_array_equal(medium_of({"x": struct}, "image", ("x",), origin), below)
+    np.testing.assert_array_equal(medium(images, "image", x=struct), below)
 
 
-def test_a_path_may_start_with_the_uri_of_the_input(origin: RecordOrigin, png: Png) -> None:
-    path = f"{origin.store.uri}/top.png"
-    np.testing.assert_array_equal(medium_of({"x": path}, "image", ("x",), origin), decode_image(png(2)))
+def test_a_path_may_start_with_the_uri_of_the_input(images: Store, png: Png) -> None:
+    path = f"{images.uri}/top.png"
+    np.testing.assert_array_equal(medium(images, "image", x=path), decode_image(png(2)))
 
 
 @pytest.mark.parametrize(
@@ -56,39 +63,37 @@ def test_a_path_may_start_with_the_uri_of_the_input(origin: RecordOrigin, png: P
         (".", "not a path"),
     ],
 )
-def test_no_path_leads_out_of_the_input(origin: RecordOrigin, path: str, words: str) -> None:
+def test_no_path_leads_out_of_the_input(images: Store, path: str, words: str) -> None:
     with pytest.raises(BadMedium, match=words):
-        medium_of({"image": path}, "image", ("image",), origin)
+        medium(images, "image", image=path)
     with pytest.raises(BadMedium, match="not a path"):
-        medium_of({"image": f"{origin.store.uri}/../top.png"}, "image", ("image",), origin)
+        medium(images, "image", image=f"{images.uri}/../top.png")
 
 
-def test_paths_of_missing_and_too_large_files_are_refused(
-    origin: RecordOrigin, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_paths_of_missing_and_too_large_files_are_refused(images: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Missing):
-        medium_of({"image": "b.png"}, "image", ("image",), origin)
+        medium(images, "image", image="b.png")
     monkeypatch.setattr(values_module, "MAX_FILE_BYTES", 10)
     with pytest.raises(BadMedium, match=r"'a b\.png' has \d+ bytes, at most 10 are read"):
-        medium_of({"image": "a b.png"}, "image", ("image",), origin)
+        medium(images, "image", image="a b.png")
 
 
 def test_keys_of_a_bucket_may_have_empty_names(tmp_path: Path) -> None:
-    assert key_of("a//b.png", RecordOrigin(store=Store("s3://bucket/in"), key="t.csv")) == "a//b.png"
-    assert key_of("a//b.png", RecordOrigin(store=Store(str(tmp_path)), key="t.csv")) == "a/b.png"
+    assert key_of("a//b.png", Store("s3://bucket/in"), "t.csv") == "a//b.png"
+    assert key_of("a//b.png", Store(str(tmp_path)), "t.csv") == "a/b.png"
 
 
-def test_a_pair_is_two_images_of_one_size(origin: RecordOrigin, png: Png) -> None:
-    pair = medium_of({"a": png(4), "b": "a b.png"}, "frame_pair", ("a", "b"), origin)
+def test_a_pair_is_two_images_of_one_size(images: Store, png: Png) -> None:
+    pair = medium(images, "frame_pair", a=png(4), b="a b.png")
     np.testing.assert_array_equal(pair.frames, [decode_image(png(4)), decode_image(png(0))])
     assert (pair.frame_index, pair.start_seconds) == (17, None)
     with pytest.raises(BadMedium, match="one size"):
-        medium_of({"a": png(4), "b": png(5, (9, 6))}, "frame_pair", ("a", "b"), origin)
+        medium(images, "frame_pair", a=png(4), b=png(5, (9, 6)))
 
 
-def test_an_array_is_lists_of_numbers(origin: RecordOrigin) -> None:
+def test_an_array_is_lists_of_numbers(images: Store) -> None:
     for value in ([[1, 2.5], [3, 4], [5, 6]], np.array([[1, 2.5], [3, 4], [5, 6]], np.float16)):
-        array = medium_of({"inputs": value}, "array", ("inputs",), origin)
+        array = medium(images, "array", inputs=value)
         assert array.dtype == np.float32
         np.testing.assert_array_equal(array, [[1, 2.5], [3, 4], [5, 6]])
 
@@ -108,17 +113,17 @@ def test_an_array_is_lists_of_numbers(origin: RecordOrigin) -> None:
 )
 def test_invalid_arrays_are_refused_with_the_reason(tmp_path: Path, value: Any, words: str) -> None:
     with pytest.raises(BadMedium, match=words):
-        medium_of({"inputs": value}, "array", ("inputs",), RecordOrigin(store=Store(str(tmp_path)), key="t"))
+        medium(Store(str(tmp_path)), "array", inputs=value)
 
 
 def test_values_of_another_kind_are_refused_with_the_column(tmp_path: Path) -> None:
-    origin = RecordOrigin(store=Store(str(tmp_path)), key="t")
+    store = Store(str(tmp_path))
     with pytest.raises(BadMedium, match="column 'text' must hold text, got null"):
-        medium_of({"text": None}, "text", ("text",), origin)
+        medium(store, "text", text=None)
     with pytest.raises(BadMedium, match="column 'image' must hold an image, got int"):
-        medium_of({"image": 3}, "image", ("image",), origin)
+        medium(store, "image", image=3)
     with pytest.raises(BadMedium, match="column 'text' not found; the record has a, b"):
-        medium_of({"a": 1, "b": 2}, "text", ("text",), origin)
+        medium_of({"a": 1, "b": 2}, 0, RecordRequest(), store, "t")
 
 
 @pytest.mark.parametrize("name", ["jsonl", "csv", "parquet", "dataset", "webdataset"])
