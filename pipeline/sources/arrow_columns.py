@@ -79,16 +79,16 @@ def _check_medium(uri: str, name: str, kind: pa.DataType, medium: MediumKind) ->
         raise AccessError(f"{uri}: column {name!r} must hold {expected}, got {kind}")
 
 
-def kept_schema(uri: str, schema: pa.Schema, names: Iterable[str]) -> pa.Schema:
-    """Return the schema of kept columns. Raise AccessError if one is missing or cannot be written as Parquet."""
-    kept = pa.schema([(name, _check_column(uri, schema, name)) for name in names])
-    for field in kept:
+def kept_fields(uri: str, schema: pa.Schema, names: Iterable[str]) -> list[pa.Field]:
+    """Return the fields of kept columns. Raise AccessError if one is missing or cannot be written as Parquet."""
+    fields = [pa.field(name, _check_column(uri, schema, name)) for name in names]
+    for field in fields:
         try:
             pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())
         except pa.ArrowException:
             reason = f"has the type {field.type}, which Parquet does not support: remove it from keep_columns"
             raise AccessError(f"{uri}: column {field.name!r} {reason}") from None
-    return kept
+    return fields
 
 
 def stored(column: pa.Array) -> pa.Array:

@@ -14,9 +14,9 @@ from pipeline.sources import line_reader
 from pipeline.sources.compressed import open_decompressed, skip_to, with_compression, without_compression
 from pipeline.sources.csv_parser import CsvRow, StrayQuote, group_rows, read_rows, row_ends, row_ends_by_parsing
 from pipeline.sources.line_reader import MAX_LINE_BYTES
-from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, ignore_damage
+from pipeline.sources.record_reader import Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource
-from pipeline.sources.source import Piece, missing_column
+from pipeline.sources.source import Piece, ignore_damage, missing_column
 from pipeline.storage import AccessError, Entry, Store
 
 

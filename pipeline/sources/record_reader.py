@@ -6,7 +6,6 @@ import json
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -14,7 +13,7 @@ import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.source import Piece, SourceOptions
-from pipeline.storage import AccessError, Entry, StorageError, Store
+from pipeline.storage import Entry, Store
 
 DEFAULT_COLUMN: Mapping[MediumKind, tuple[str, ...]] = {"text": ("text",), "image": ("image",), "array": ("inputs",)}
 """Columns that hold the medium if the user names none."""
@@ -92,17 +91,6 @@ class RecordReader(ABC):
     def explain(self, error: Exception, place: str) -> Exception:  # noqa: ARG002
         """Return the error to report for the rest of a piece that cannot be read from `place` on."""
         return error
-
-
-@contextmanager
-def ignore_damage() -> Iterator[None]:
-    """Ignore what parsers of untrusted bytes raise, which is anything. Lost access and failing stores still raise."""
-    try:
-        yield
-    except (AccessError, StorageError):
-        raise
-    except Exception:  # noqa: BLE001, S110  the units of the file report it when they are loaded
-        pass
 
 
 def as_text(value: Any) -> str | None:

@@ -13,8 +13,8 @@ import pyarrow as pa
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.compressed import is_compressed, merge_pieces
 from pipeline.sources.record_media import medium_of
-from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, as_text, ignore_damage
-from pipeline.sources.source import Piece, Source, SourceOptions, Unit
+from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, as_text
+from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage
 from pipeline.storage import AccessError, Entry, Store
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
 
 from pipeline.media import ClipSpec, MediumKind
-from pipeline.storage import AccessError, Entry, Store
+from pipeline.storage import AccessError, Entry, StorageError, Store
 
 _MAX_LISTED_COLUMNS = 20  # in an error message
 
@@ -185,3 +186,14 @@ def missing_column(uri: str, name: str, available: Iterable[str]) -> AccessError
     listed = ", ".join(names[:_MAX_LISTED_COLUMNS]) or "none"
     more = f" and {len(names) - _MAX_LISTED_COLUMNS:,} more" if len(names) > _MAX_LISTED_COLUMNS else ""
     return AccessError(f"{uri}: column {name!r} not found; available columns: {listed}{more}")
+
+
+@contextmanager
+def ignore_damage() -> Iterator[None]:
+    """Ignore what parsers of untrusted bytes raise, which is anything. Lost access and failing stores still raise."""
+    try:
+        yield
+    except (AccessError, StorageError):
+        raise
+    except Exception:  # noqa: BLE001, S110  the units of the file report it when they are loaded
+        pass

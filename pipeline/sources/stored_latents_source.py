@@ -9,7 +9,7 @@ import pyarrow as pa
 from pipeline.sources.parquet_source import PARQUET_READER
 from pipeline.sources.record_reader import RecordRequest
 from pipeline.sources.record_source import RecordSource
-from pipeline.sources.source import SourceOptions
+from pipeline.sources.source import SourceOptions, missing_column
 from pipeline.storage import AccessError
 
 _INPUT_OPTIONS = ("column", "id_column", "fps", "clip_stride", "text_unit", "short_clip")
@@ -31,10 +31,8 @@ def check_latents(uri: str, schema: pa.Schema, request: RecordRequest) -> None:
     """Raise AccessError if a requested column is missing."""
     for name in request.columns:
         if name not in schema.names:
-            raise AccessError(
-                f"{uri}: column {name!r} not found; available columns: {', '.join(schema.names)}. "
-                "Was the file written by this task with --latents?"
-            )
+            missing = missing_column(uri, name, schema.names)
+            raise AccessError(f"{missing}. Was the file written by this task with --latents?")
 
 
 STORED_LATENTS = RecordSource(

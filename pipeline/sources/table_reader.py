@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.arrow_columns import check_columns, check_safe, kept_schema, stored, to_kept, to_value
+from pipeline.sources.arrow_columns import check_columns, check_safe, kept_fields, stored, to_kept, to_value
 from pipeline.sources.compressed import open_decompressed
 from pipeline.sources.file_signatures import describe
-from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, as_text, ignore_damage
-from pipeline.sources.source import Piece
+from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, as_text
+from pipeline.sources.source import Piece, ignore_damage
 from pipeline.storage import Entry, StorageError, Store
 
 TABLE_PIECE_BYTES = 16 << 20
@@ -83,11 +83,12 @@ class TableReader(RecordReader):
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return the kept columns with their types; empty if the file is damaged."""
+        fields: list[pa.Field] = []
         with ignore_damage(), open_decompressed(store, entry.key) as file:
             schema = self.open_table(file, entry.size).schema
             self.check(store.uri_of(entry.key), schema, request)
-            return kept_schema(store.uri_of(entry.key), schema, request.options.keep)
-        return pa.schema([])
+            fields = kept_fields(store.uri_of(entry.key), schema, request.options.keep)
+        return pa.schema(fields)
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
         """Yield ranges of rows of each row group."""

@@ -14,9 +14,9 @@ from pipeline.media import BadMedium
 from pipeline.sources.compressed import is_compressed, open_decompressed, with_compression, without_compression
 from pipeline.sources.line_reader import Line, plan_line_pieces, read_all, read_lines
 from pipeline.sources.record_media import text_of, value_of
-from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, ignore_damage
+from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource
-from pipeline.sources.source import Piece, missing_column
+from pipeline.sources.source import Piece, ignore_damage, missing_column
 from pipeline.storage import AccessError, Entry, Store
 
 _JSONL = (".jsonl", ".ndjson")
@@ -46,11 +46,11 @@ class LinesReader(RecordReader):
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:  # noqa: ARG002
         """Yield the lines that start in the piece; a line of text is a record of one column."""
-        parse = _parse_record if self._is_json(piece.key) else _parse_text
+        is_json = self._is_json(piece.key)
         with open_decompressed(store, piece.key, piece.version) as file:
             for line in read_lines(file, piece.begin or 0, piece.end):
-                if parse is _parse_text or _has_record(line):
-                    yield Record(str(line.offset), str(line.offset + line.size), parse(line))
+                if (values := _parse(line, is_json=is_json)) is not None:
+                    yield Record(str(line.offset), str(line.offset + line.size), values)
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if none of the first records has one of the columns."""
@@ -104,10 +104,14 @@ class LinesReader(RecordReader):
         return request.options.text_unit == "file" and not self._is_json(key)
 
 
-def _parse_record(line: Line) -> dict[str, Any] | Exception:
-    """Return the columns of a record; an exception if the line is not a JSON object that can be parsed."""
+def _parse(line: Line, *, is_json: bool) -> dict[str, Any] | Exception | None:
+    """Return the columns of a line, None if it is an empty line between records, or why it is not a JSON object."""
     if isinstance(line.content, BadMedium):
         return line.content
+    if not is_json:
+        return {DEFAULT_COLUMN["text"][0]: line.content}
+    if not line.content.strip():
+        return None
     try:
         record = json.loads(line.content)
     except (ValueError, RecursionError) as error:
@@ -118,19 +122,12 @@ def _parse_record(line: Line) -> dict[str, Any] | Exception:
     return record
 
 
-def _parse_text(line: Line) -> dict[str, Any] | Exception:
-    return line.content if isinstance(line.content, BadMedium) else {DEFAULT_COLUMN["text"][0]: line.content}
-
-
-def _has_record(line: Line) -> bool:
-    return isinstance(line.content, BadMedium) or bool(line.content.strip())
-
-
 def _first_records(store: Store, entry: Entry) -> Iterator[dict[str, Any]]:
     """Yield the first records as far as the file can be read; damage costs its own units when it is loaded."""
     with ignore_damage(), open_decompressed(store, entry.key) as file:
-        for line in islice(filter(_has_record, read_lines(file, 0, None)), _CHECKED_RECORDS):
-            if isinstance(record := _parse_record(line), dict):
+        parsed = (_parse(line, is_json=True) for line in read_lines(file, 0, None))
+        for record in islice((each for each in parsed if each is not None), _CHECKED_RECORDS):
+            if isinstance(record, dict):
                 yield record
 
 

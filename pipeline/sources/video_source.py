@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.source import Piece, Source, SourceOptions, Unit, refuse_columns
+from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage, refuse_columns
 from pipeline.sources.video.piece_planning import PieceRange, VideoUnit, plausible_seconds, unit_id
-from pipeline.storage import AccessError, Entry, StorageError, Store
+from pipeline.storage import AccessError, Entry, Store
 
 if TYPE_CHECKING:
     from pipeline.sources.video.clip_reader import Clips
@@ -62,16 +62,11 @@ class VideoSource(Source):
         """
         from pipeline.sources.video.video_file import open_video
 
-        try:
-            with open_video(store, entry.key, entry.version) as video:
-                unit_bytes, ranges = self._plan(video, entry.size)
-        except (AccessError, StorageError):
-            raise
-        except Exception:  # noqa: BLE001  demuxers raise anything: the unit reports it when it is read
-            yield Piece.of(entry, units=1)
-            return
-        for part in ranges:
-            yield Piece.of(entry, **part._asdict(), weight=part.about * unit_bytes)
+        pieces = [Piece.of(entry, units=1)]
+        with ignore_damage(), open_video(store, entry.key, entry.version) as video:
+            unit_bytes, ranges = self._plan(video, entry.size)
+            pieces = [Piece.of(entry, **part._asdict(), weight=part.about * unit_bytes) for part in ranges]
+        yield from pieces
 
     def _plan(self, video: VideoFile, size: int) -> tuple[int, list[PieceRange]]:
         """Return the decoded bytes per unit and the pieces of a video file of `size` bytes."""

@@ -16,9 +16,9 @@ import pyarrow as pa
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.compressed import open_decompressed
 from pipeline.sources.image_source import MAX_FILE_BYTES
-from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, ignore_damage
+from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource, record_request
-from pipeline.sources.source import Piece, SourceOptions, missing_column
+from pipeline.sources.source import Piece, SourceOptions, ignore_damage, missing_column
 from pipeline.sources.tar_samples import DuplicateMember, TarSample, read_samples, require_unique
 from pipeline.storage import AccessError, Entry, Store
 

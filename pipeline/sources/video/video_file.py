@@ -78,6 +78,8 @@ class VideoFile:
         except BaseException:
             self.container.close()
             raise
+        assert self.video_stream.time_base is not None
+        self._tick = self.video_stream.time_base  # seconds per tick of its time stamps
         self.audio_stream: AudioStream | None = self.container.streams.best("audio")  # type: ignore[assignment]
         self.index = ContainerIndex(self.container.format.name, self.video_stream)
         self._moved = False
@@ -159,12 +161,6 @@ class VideoFile:
 
     def _is(self, container: str) -> bool:
         return container in self.container.format.name
-
-    @property
-    def _tick(self) -> Fraction:
-        """Seconds per tick of the video stream's time stamps."""
-        assert self.video_stream.time_base is not None
-        return self.video_stream.time_base
 
     def _first_timestamp(self) -> int:
         """Time stamp of the first frame, in ticks of the video stream."""
