@@ -9,8 +9,8 @@ from itertools import groupby, islice
 
 from pipeline.runtime.records.quarantine import quarantine_record
 from pipeline.runtime.stages.result_batches import ResultBatch, batched
-from pipeline.runtime.stages.unit_reader import Loader, RetryReason, UnitResult, read_steps
-from pipeline.sandbox import Died, Failed, ResourceLimits, Sandbox, SharedSandbox, Started
+from pipeline.runtime.stages.unit_reader import Loader, UnitResult, read_steps
+from pipeline.sandbox import Died, Failed, ResourceLimits, Sandbox, SharedSandbox
 from pipeline.sinks.parts import Quarantined
 from pipeline.sources.compressed import is_compressed
 from pipeline.sources.source import Piece
@@ -35,7 +35,7 @@ class IsolatedReader:
         self._loader, self._limits = loader, loader.limits
         self._sandbox = SharedSandbox(_shared_sandbox(loader.limits, loader.threads))
         self._read_batches = partial(_read_batches, loader)
-        self._read_steps = partial(_read_steps, loader)
+        self._read_steps = partial(read_steps, loader)
 
     def close(self) -> None:
         """End the process of pieces that are read alone."""
@@ -122,23 +122,11 @@ def _unit_id(piece: Piece, number: int) -> str:
     return f"{piece.key}#{piece.begin + at}" if piece.units is not None else f"{piece.key}#{piece.begin}+{at}"
 
 
-# These run in the sandbox.
-
-
 def _read_batches(loader: Loader, pieces: Sequence[Piece], attempt: int) -> Iterator[ResultBatch]:
-    """Yield the results of the pieces in batches, each result with the number of its piece."""
+    """In the sandbox: yield the results of the pieces in batches, each result with the number of its piece."""
     return batched(
         (number, step)
         for number, piece in enumerate(pieces)
-        for step in _read_steps(loader, piece, attempt)
+        for step in read_steps(loader, piece, attempt)
         if isinstance(step, UnitResult)
     )
-
-
-def _read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> Iterator[Started | UnitResult]:
-    """Yield the steps of a piece; raise MemoryError if memory was short, to which other units may have contributed."""
-    for step in read_steps(loader, piece, attempt, first):
-        if isinstance(step, UnitResult) and step.retry is RetryReason.MEMORY:
-            assert isinstance(step.result, Quarantined)
-            raise MemoryError(step.result.message)
-        yield step

@@ -20,7 +20,7 @@ from pipeline.runtime.records.quarantine import quarantine_table
 from pipeline.runtime.stages.isolated_reader import IsolatedReader, group_small_files, quarantine_rest
 from pipeline.runtime.stages.output_table import assemble_rows
 from pipeline.runtime.stages.shard_format import KEPT_PREFIX, pack, pack_arrays, unpack
-from pipeline.runtime.stages.unit_reader import Loaded, Loader, RetryReason, UnitResult, read_steps
+from pipeline.runtime.stages.unit_reader import Loaded, Loader, UnitResult, read_steps
 from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.parts import Quarantined, predicted_ids
 from pipeline.sinks.schema import to_large_type
@@ -117,7 +117,7 @@ def _read_group(read_pieces: ReadPieces, pieces: Sequence[Piece]) -> list[Loaded
     """Return the units of some pieces; read a piece again if storage failed longer than its own retries lasted."""
     units: list[Loaded | Quarantined] = []
     for piece, results in zip(pieces, read_pieces(pieces, 1), strict=True):
-        if any(each.retry is RetryReason.TRANSIENT for each in results):
+        if any(each.transient for each in results):
             (results,) = read_pieces([piece], 2)
         if piece.units is not None and len(results) != piece.units:
             raise RuntimeError(f"{piece.key}: {piece.units} units were planned, but {len(results)} were read")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from enum import Enum
 from itertools import islice
 from typing import NamedTuple
 
@@ -57,18 +56,14 @@ class Loaded:
     arrays: dict[str, np.ndarray]
 
 
-class RetryReason(Enum):
-    """Why reading a unit again may succeed: a transient storage error, or memory that other units may have used up."""
-
-    TRANSIENT = "transient"
-    MEMORY = "memory"
-
-
 class UnitResult(NamedTuple):
-    """A unit that was read or is quarantined, or None for one that was predicted before."""
+    """A unit that was read or is quarantined, or None for one that was predicted before.
+
+    transient: Whether storage failed, so that reading the unit again may succeed.
+    """
 
     result: Loaded | Quarantined | None
-    retry: RetryReason | None = None
+    transient: bool = False
 
     @property
     def nbytes(self) -> int:
@@ -77,7 +72,10 @@ class UnitResult(NamedTuple):
 
 
 def read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> Iterator[Started | UnitResult]:
-    """Yield `Started((id, uri))` and then the result of each unit of a piece from number `first` on."""
+    """Yield `Started((id, uri))` and then the result of each unit of a piece from number `first` on.
+
+    In a sandbox, raise MemoryError if memory was short, which other units may have used up.
+    """
     skip = piece.skip or 0
     last = None if piece.most is None else skip + piece.most
     budget = left = byte_budget(piece)
@@ -89,7 +87,7 @@ def read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> It
             yield Started((unit.id, unit.uri))
             reached("load.unit")
             if left < 0:
-                yield _quarantined(unit.id, unit.uri, "load", TooMuch(budget), attempt)
+                yield _quarantined(loader, unit.id, unit.uri, "load", TooMuch(budget), attempt)
                 return
             result = _read(loader, unit, attempt)
             left -= result.nbytes
@@ -97,7 +95,7 @@ def read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> It
     except AccessError:
         raise
     except Exception as error:  # noqa: BLE001 - a piece whose source fails is quarantined as one unit
-        yield _quarantined(piece.key, loader.inputs.uri_of(piece.key), "load", error, attempt)
+        yield _quarantined(loader, piece.key, loader.inputs.uri_of(piece.key), "load", error, attempt)
 
 
 class TooMuch(BadMedium):
@@ -133,12 +131,13 @@ def _read(loader: Loader, unit: Unit, attempt: int) -> UnitResult:
     except Exception as error:
         if stage == "load" and isinstance(error, AccessError):
             raise
-        return _quarantined(unit.id, unit.uri, stage, error, attempt)
+        return _quarantined(loader, unit.id, unit.uri, stage, error, attempt)
     return UnitResult(Loaded(unit=unit, arrays=arrays))
 
 
-def _quarantined(unit_id: str, uri: str, stage: str, error: Exception, attempt: int) -> UnitResult:
-    retry = RetryReason.MEMORY if is_memory_shortage(error) else None
-    if isinstance(error, StorageError) and error.transient:
-        retry = RetryReason.TRANSIENT
-    return UnitResult(quarantine_record(unit_id, uri, stage, error, attempts=attempt), retry)
+def _quarantined(loader: Loader, unit_id: str, uri: str, stage: str, error: Exception, attempt: int) -> UnitResult:
+    transient = isinstance(error, StorageError) and error.transient
+    if loader.limits is not None and not transient and is_memory_shortage(error):
+        error.__traceback__ = error.__cause__ = error.__context__ = None  # their frames hold memory
+        raise MemoryError(str(error))
+    return UnitResult(quarantine_record(unit_id, uri, stage, error, attempts=attempt), transient)

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.runtime.records.quarantine import quarantine_record
 from pipeline.runtime.stages.result_batches import ResultBatch
-from pipeline.runtime.stages.unit_reader import Loaded, RetryReason, UnitResult
+from pipeline.runtime.stages.unit_reader import Loaded, UnitResult
 from pipeline.sources import Unit
 
 
@@ -19,8 +19,8 @@ def loaded(name: str, **arrays: np.ndarray) -> UnitResult:
     return UnitResult(Loaded(unit=unit, arrays=arrays))
 
 
-def lost(name: str, retry: RetryReason | None = None) -> UnitResult:
-    return UnitResult(quarantine_record(name, f"/in/{name}", "load", ValueError("cut")), retry)
+def lost(name: str, *, transient: bool = False) -> UnitResult:
+    return UnitResult(quarantine_record(name, f"/in/{name}", "load", ValueError("cut")), transient)
 
 
 def sent(results: Sequence[UnitResult]) -> list[UnitResult]:
@@ -63,19 +63,19 @@ def test_arrays_of_several_dtypes_keep_them() -> None:
 
 def test_other_results_keep_their_places() -> None:
     results = [
-        lost("a", RetryReason.TRANSIENT),
+        lost("a", transient=True),
         loaded("b"),
         UnitResult(None),
         lost("c"),
         loaded("d"),
-        lost("e", RetryReason.MEMORY),
+        lost("e", transient=True),
     ]
     found = sent(results)
     names = [
         each.result.unit.id if isinstance(each.result, Loaded) else each.result and each.result.id for each in found
     ]
     assert names == ["a", "b", None, "c", "d", "e"]
-    assert [each.retry for each in found] == [each.retry for each in results]
+    assert [each.transient for each in found] == [each.transient for each in results]
 
 
 def test_empty_batch_arrives_empty() -> None:
