@@ -188,7 +188,7 @@ def test_video_that_is_much_longer_than_its_header_says_is_cut(tmp_path: Path) -
     pair = 2 * 48 * 64 * 3
     assert len(units) == unit_reader.MIN_PIECE_BUDGET_BYTES // pair + 1
     assert (beyond["error"], beyond["stage"]) == ("TooMuch", "load")
-    assert "more than 64 MiB of units" in beyond["message"]
+    assert "its units take more than 64 MiB" in beyond["message"]
     assert beyond["id"] not in ids(units)
 
 
