@@ -123,10 +123,10 @@ def test_deleted_and_changed_videos_and_frames_quarantine_their_pairs(run: Run, 
     assert [row["frame_index"] for row in found.predicted("kept.mp4")] == [0, 1, 2, 3]
     assert [row["id"] for row in found.predicted("frames/0.png")] == ["frames/0.png"]
     expected = {
-        "changed.mp4": "is now",
+        "changed.mp4": "changed: its version is",
         "gone.mp4": "was deleted after it was planned",
-        "frames/1.png": "frames/2.png is now",
-        "frames/2.png": "frames/2.png is now",
+        "frames/1.png": "frames/2.png changed: its version is",
+        "frames/2.png": "frames/2.png changed: its version is",
         "frames/6.png": "frames/7.png",
     }
     for key, message in expected.items():

@@ -85,7 +85,7 @@ def _check_placement(resources: Resources, nodes: list[Node]) -> None:
     )
     available = ", ".join(f"{node.cpus:g} CPUs and {node.gpus:g} GPUs" for node in nodes) or "no node"
     raise UsageError(
-        f"replicas ({resources.replicas}) do not fit on {resources.device}: each needs {each}, and the nodes have "
+        f"replicas ({resources.replicas}) do not fit on {resources.device}: each needs {each}, but the cluster has "
         f"{available}, room for {places}. Lower --replicas or --devices-per-replica, or change --device"
     )
 
