@@ -156,12 +156,12 @@ def _encode(table: pa.Table, footer: bytes) -> bytes:
     # (1.4, 2.0) does not read it.
     others = [path for path, kind in leaves if not pa.types.is_floating(kind)]
     split = [path for path, kind in leaves if pa.types.is_float32(kind) or pa.types.is_float64(kind)]
-    buffer, encodings = io.BytesIO(), {"use_dictionary": others, "use_byte_stream_split": split}
-    with pq.ParquetWriter(buffer, schema, compression="zstd", **encodings) as writer:
+    file = io.BytesIO()
+    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=others, use_byte_stream_split=split) as sink:
         for group in _row_groups(table.combine_chunks()):  # the same file for any chunks of the table
-            writer.write_table(group.cast(schema), row_group_size=group.num_rows)
-        writer.add_key_value_metadata({FOOTER: footer})  # in the file, not in the schema, which readers keep
-    return buffer.getvalue()
+            sink.write_table(group.cast(schema), row_group_size=group.num_rows)
+        sink.add_key_value_metadata({FOOTER: footer})  # in the file, not in the schema, which readers keep
+    return file.getvalue()
 
 
 def _row_groups(table: pa.Table) -> Iterator[pa.Table]:
