@@ -37,11 +37,6 @@ def read_job(uri: str) -> dict[str, Any]:
     return _read_values(uri, read_bytes(uri))
 
 
-def load_job(uri: str) -> RunOptions:
-    """Return the run that a job file describes. UsageError, naming the file, if it is wrong or incomplete."""
-    return parse_job(uri, read_bytes(uri))
-
-
 def parse_job(uri: str, text: bytes) -> RunOptions:
     """Return the run that the content of a job file describes; `uri` is named in errors."""
     try:
@@ -62,7 +57,14 @@ def _read_values(uri: str, text: bytes) -> dict[str, Any]:
 def _parse_yaml(uri: str, text: bytes) -> tuple[list[str], Mapping[object, Any]]:
     """Return the keys as they are written, repeated ones too, and the mapping. UsageError names line and column."""
     try:
-        return list(_keys(uri, text)), yaml.safe_load(text) or {}
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is None:
+            return [], {}
+        if not isinstance(root, yaml.MappingNode):
+            mistake = "is not a mapping: write one option and its value per line, as in `task: fill-mask`"
+            raise _job_error(uri, [mistake])
+        keys = [str(k.value) if isinstance(k, yaml.ScalarNode) else "a list or mapping as a key" for k, _ in root.value]
+        return keys, yaml.safe_load(text)
     except yaml.MarkedYAMLError as error:
         at = error.problem_mark
         where = f"line {at.line + 1}, column {at.column + 1}: " if at else ""
@@ -71,24 +73,13 @@ def _parse_yaml(uri: str, text: bytes) -> tuple[list[str], Mapping[object, Any]]
         raise _job_error(uri, [str(error).splitlines()[0]]) from None
 
 
-def _keys(uri: str, text: bytes) -> Iterator[str]:
-    """Yield every key of the file; a loaded mapping has only the last of equal ones."""
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    if root is None:
-        return
-    if not isinstance(root, yaml.MappingNode):
-        raise _job_error(uri, ["is not a mapping: write one option and its value per line, as in `task: fill-mask`"])
-    for key, _ in root.value:
-        yield str(key.value) if isinstance(key, yaml.ScalarNode) else "a list or mapping as a key"
-
-
 def _field(name: object) -> str:
     return str(name).replace("-", "_")
 
 
 def _wrong_names(names: list[str]) -> Iterator[str]:
     """Describe unknown options, and options that are given twice, even in two spellings."""
-    for name in dict.fromkeys(names):
+    for name in names:
         if _field(name) not in RunOptions.model_fields:
             yield f"{name} is not a valid option{did_you_mean(_field(name), list(RunOptions.model_fields))}"
     for field, times in Counter(map(_field, names)).items():

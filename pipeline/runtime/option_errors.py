@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from pipeline.runtime.options import RunOptions, did_you_mean
+from pipeline.runtime.options import RunOptions
 from pipeline.storage import redact
 
 LONGEST_VALUE = 60  # characters of a wrong value that a message repeats
@@ -33,8 +33,6 @@ def _describe(option: str, found: list[ErrorDetails], spell: Callable[[str], str
     """Describe the errors of one option; pydantic reports one for each member of a union."""
     if not option:
         return "; ".join(details["msg"].removeprefix("Value error, ") for details in found)
-    if option not in RunOptions.model_fields:
-        return f"{spell(option)} is not a valid option{did_you_mean(option, list(RunOptions.model_fields))}"
     if found[0]["type"] == "missing" and len(found[0]["loc"]) == 1:
         return f"{spell(option)} is required"
     expected = " or ".join(dict.fromkeys(map(_expectation, found)))

@@ -44,143 +44,94 @@ INPUT, MODEL, OUTPUT, RESOURCES, FAULTS = "Input", "Model", "Output", "Resources
 class RunOptions(BaseModel):
     """Everything that a user can set for a run. Unknown names are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     task: str = Field(description=f"One of {', '.join(HEADS)}.")
-    input: str = Field("", description="File, folder, glob or URI to read. Omit it with --from-latents.")
-    output: str = Field(description="Folder or URI for the predictions. An OUTPUT belongs to one INPUT.")
+    input: str = ""
+    """File, folder, glob or URI to read. Omit it with --from-latents."""
+    output: str
+    """Folder or URI for the predictions. An OUTPUT belongs to one INPUT."""
 
-    input_format: Annotated[str, InHelp(INPUT, "FORMAT")] = Field(
-        "auto",
-        description="Read INPUT as text, jsonl, csv, parquet, dataset, webdataset, images or video. auto chooses by "
-        "the extension of each file.",
-    )
-    column: Annotated[str | None, InHelp(INPUT, "NAME")] = Field(
-        None,
-        description="Table column with the text, image or array; for image pairs two columns: left,right. Default: "
-        "text, image or inputs.",
-    )
-    id_column: Annotated[str | None, InHelp(INPUT, "NAME")] = Field(
-        None, description="Table column with a unique id for each unit. Default: the file and the position in it."
-    )
-    keep_columns: Annotated[Names, InHelp(INPUT, "NAMES")] = Field(
-        (), description="Table columns to copy to the output rows.", examples=["source,stars"]
-    )
-    text_unit: Annotated[Literal["line", "file"], InHelp(INPUT)] = Field(
-        "line", description="Treat each line, or the whole .txt file, as one unit."
-    )
-    fps: Annotated[Positive | None, InHelp(INPUT, "RATE")] = Field(
-        None, description="Frames per second for optical flow. Default: the video's own rate."
-    )
-    clip_stride: Annotated[Positive | None, InHelp(INPUT, "SECONDS")] = Field(
-        None,
-        description="Seconds from the start of one clip to the start of the next. Default: the length of a clip, so "
-        "that clips neither overlap nor leave gaps.",
-    )
-    short_clip: Annotated[Literal["pad", "drop"], InHelp(INPUT)] = Field(
-        "pad", description="If the last clip of a video is too short, pad it with its last frame, or drop it."
-    )
-    limit: Annotated[Count | None, InHelp(INPUT)] = Field(
-        None, description="Plan at most this many units. A later run with a higher limit, or none, plans the next ones."
-    )
-    changed: Annotated[Literal["skip", "redo"], InHelp(INPUT)] = Field(
-        "skip", description="Skip inputs that changed since they were planned, or predict them again."
-    )
-    from_latents: Annotated[str | None, InHelp(INPUT, "URI")] = Field(
-        None, description="Instead of reading INPUT, decode the latents in the OUTPUT of an earlier run with --latents."
-    )
+    input_format: Annotated[str, InHelp(INPUT, "FORMAT")] = "auto"
+    """Read INPUT as text, jsonl, csv, parquet, dataset, webdataset, images or video. auto chooses by the extension of
+    each file."""
+    column: Annotated[str | None, InHelp(INPUT, "NAME")] = None
+    """Table column with the text, image or array; for image pairs two columns: left,right. Default: text, image or
+    inputs."""
+    id_column: Annotated[str | None, InHelp(INPUT, "NAME")] = None
+    """Table column with a unique id for each unit. Default: the file and the position in it."""
+    keep_columns: Annotated[Names, InHelp(INPUT, "NAMES"), Field(examples=["source,stars"])] = ()
+    """Table columns to copy to the output rows."""
+    text_unit: Annotated[Literal["line", "file"], InHelp(INPUT)] = "line"
+    """Treat each line, or the whole .txt file, as one unit."""
+    fps: Annotated[Positive | None, InHelp(INPUT, "RATE")] = None
+    """Frames per second for optical flow. Default: the video's own rate."""
+    clip_stride: Annotated[Positive | None, InHelp(INPUT, "SECONDS")] = None
+    """Seconds from the start of one clip to the start of the next. Default: the length of a clip, so that clips neither
+    overlap nor leave gaps."""
+    short_clip: Annotated[Literal["pad", "drop"], InHelp(INPUT)] = "pad"
+    """If the last clip of a video is too short, pad it with its last frame, or drop it."""
+    limit: Annotated[Count | None, InHelp(INPUT)] = None
+    """Plan at most this many units. A later run with a higher limit, or none, plans the next ones."""
+    changed: Annotated[Literal["skip", "redo"], InHelp(INPUT)] = "skip"
+    """Skip inputs that changed since they were planned, or predict them again."""
+    from_latents: Annotated[str | None, InHelp(INPUT, "URI")] = None
+    """Instead of reading INPUT, decode the latents in the OUTPUT of an earlier run with --latents."""
 
-    checkpoint: Annotated[str, InHelp(MODEL, "REF")] = Field(
-        description="Hugging Face Hub id, folder or URI with config.json and the weights."
-    )
-    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], InHelp(MODEL, "DTYPE")] = Field(
-        "auto",
-        description="Precision of the model: float32, bfloat16 or float16. auto is bfloat16 on a GPU and float32 on a "
-        "CPU.",
-    )
+    checkpoint: Annotated[str, InHelp(MODEL, "REF")]
+    """Hugging Face Hub id, folder or URI with config.json and the weights."""
+    dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], InHelp(MODEL, "DTYPE")] = "auto"
+    """Precision of the model: float32, bfloat16 or float16. auto is bfloat16 on a GPU and float32 on a CPU."""
 
-    top_k: Annotated[Count, InHelp(OUTPUT)] = Field(
-        5, description="Number of labels per unit, or tokens per mask, to store, best first."
-    )
-    logits: Annotated[bool, InHelp(OUTPUT)] = Field(False, description="Also store the logits of each unit.")
-    latents: Annotated[bool, InHelp(OUTPUT)] = Field(
-        False, description="Also store the latents of each unit, which --from-latents can decode later."
-    )
-    arrays: Annotated[bool, InHelp(OUTPUT)] = Field(
-        False, description="Also store reconstructed frames and audio samples as arrays."
-    )
-    array_dtype: Annotated[Literal["float16", "float32"], InHelp(OUTPUT, "DTYPE")] = Field(
-        "float16", description="Precision of stored flow and latents: float16, or float32 in twice the space."
-    )
-    points: Annotated[Points, InHelp(OUTPUT, "POINTS")] = Field(
-        (), description="Decode these pixels (x,y) only. Default: all.", examples=["10,20 30,40"]
-    )
-    frames: Annotated[Indices, InHelp(OUTPUT, "NUMBERS")] = Field(
-        (), description="Decode these frames of each clip only, counted from 0. Default: all.", examples=["0,8,15"]
-    )
-    outputs: Annotated[Names, InHelp(OUTPUT, "NAMES")] = Field(
-        (),
-        description="Decode these outputs of a clip only: video, audio, label. Default: all.",
-        examples=["video,label"],
-    )
-    single_writer: Annotated[bool, InHelp(OUTPUT)] = Field(
-        False,
-        description="Allow a store without conditional writes. Safe only if no other process writes to OUTPUT.",
-    )
+    top_k: Annotated[Count, InHelp(OUTPUT)] = 5
+    """Number of labels per unit, or tokens per mask, to store, best first."""
+    logits: Annotated[bool, InHelp(OUTPUT)] = False
+    """Also store the logits of each unit."""
+    latents: Annotated[bool, InHelp(OUTPUT)] = False
+    """Also store the latents of each unit, which --from-latents can decode later."""
+    arrays: Annotated[bool, InHelp(OUTPUT)] = False
+    """Also store reconstructed frames and audio samples as arrays."""
+    array_dtype: Annotated[Literal["float16", "float32"], InHelp(OUTPUT, "DTYPE")] = "float16"
+    """Precision of stored flow and latents: float16, or float32 in twice the space."""
+    points: Annotated[Points, InHelp(OUTPUT, "POINTS"), Field(examples=["10,20 30,40"])] = ()
+    """Decode these pixels (x,y) only. Default: all."""
+    frames: Annotated[Indices, InHelp(OUTPUT, "NUMBERS"), Field(examples=["0,8,15"])] = ()
+    """Decode these frames of each clip only, counted from 0. Default: all."""
+    outputs: Annotated[Names, InHelp(OUTPUT, "NAMES"), Field(examples=["video,label"])] = ()
+    """Decode these outputs of a clip only: video, audio, label. Default: all."""
+    single_writer: Annotated[bool, InHelp(OUTPUT)] = False
+    """Allow a store without conditional writes. Safe only if no other process writes to OUTPUT."""
 
-    replicas: Annotated[Literal["auto"] | Count, InHelp(RESOURCES, "N|auto")] = Field(
-        "auto",
-        description="Number of models that predict in parallel, each with its own copy of the weights. auto uses "
-        "every GPU, or one replica without GPUs.",
-    )
-    devices_per_replica: Annotated[Count, InHelp(RESOURCES)] = Field(
-        1,
-        description="Number of devices that share each unit of a replica, for units that are too large or too slow "
-        "for one device.",
-    )
-    device: Annotated[Literal["auto", "cpu", "cuda"], InHelp(RESOURCES)] = Field(
-        "auto", description="Where replicas run. auto is cuda if the cluster has a GPU."
-    )
-    batch_size: Annotated[Literal["auto"] | Count, InHelp(RESOURCES, "N|auto")] = Field(
-        "auto",
-        description="Number of units that a replica predicts at once. A larger batch uses a GPU better and takes more "
-        "memory; auto finds the smallest batch within 5 % of the best rate.",
-    )
-    shard_size: Annotated[Count | None, InHelp(RESOURCES)] = Field(
-        None,
-        description="Units per shard and output file. Smaller shards repeat less work after a crash, larger ones make "
-        "fewer files. Default: as many as make about 32 MB (a line counts as 1 kB), at most 256.",
-    )
-    address: Annotated[str | None, InHelp(RESOURCES, "ADDRESS")] = Field(
-        None,
-        description="Address of the Ray cluster. Default: RAY_ADDRESS, else the cluster that was started on this "
-        "machine, else a new local one.",
-    )
+    replicas: Annotated[Literal["auto"] | Count, InHelp(RESOURCES, "N|auto")] = "auto"
+    """Number of models that predict in parallel, each with its own copy of the weights. auto uses every GPU, or one
+    replica without GPUs."""
+    devices_per_replica: Annotated[Count, InHelp(RESOURCES)] = 1
+    """Number of devices that share each unit of a replica, for units that are too large or too slow for one device."""
+    device: Annotated[Literal["auto", "cpu", "cuda"], InHelp(RESOURCES)] = "auto"
+    """Where replicas run. auto is cuda if the cluster has a GPU."""
+    batch_size: Annotated[Literal["auto"] | Count, InHelp(RESOURCES, "N|auto")] = "auto"
+    """Number of units that a replica predicts at once. A larger batch uses a GPU better and takes more memory; auto
+    finds the smallest batch within 5 % of the best rate."""
+    shard_size: Annotated[Count | None, InHelp(RESOURCES)] = None
+    """Units per shard and output file. Smaller shards repeat less work after a crash, larger ones make fewer files.
+    Default: as many as make about 32 MB (a line counts as 1 kB), at most 256."""
+    address: Annotated[str | None, InHelp(RESOURCES, "ADDRESS")] = None
+    """Address of the Ray cluster. Default: RAY_ADDRESS, else the cluster that was started on this machine, else a new
+    local one."""
 
-    max_quarantine: Annotated[float, InHelp(FAULTS, "FRACTION")] = Field(
-        0.05,
-        ge=0,
-        le=1,
-        description="Stop with exit code 3 if more than this fraction of the units is quarantined.",
-    )
-    retry_quarantined: Annotated[bool, InHelp(FAULTS)] = Field(
-        False, description="Plan quarantined units again. Those that succeed count as predicted."
-    )
-    stall_timeout: Annotated[Positive, InHelp(FAULTS, "SECONDS")] = Field(
-        1800.0, description="Fail if no stage produces output for this many seconds."
-    )
-    unit_seconds: Annotated[Positive, InHelp(FAULTS, "SECONDS")] = Field(
-        300.0,
-        description="Quarantine a unit whose reading takes more than this many seconds, waits for storage not counted.",
-    )
-    unit_memory: Annotated[Positive, InHelp(FAULTS, "GIB")] = Field(
-        4.0, description="Quarantine a unit whose reading takes more than this many GiB of memory."
-    )
-    trusted_inputs: Annotated[bool, InHelp(FAULTS)] = Field(
-        False,
-        description="Read inputs without the child process that limits their time and memory. Only for files that you "
-        "made yourself.",
-    )
+    max_quarantine: Annotated[float, InHelp(FAULTS, "FRACTION"), Field(ge=0, le=1)] = 0.05
+    """Stop with exit code 3 if more than this fraction of the units is quarantined."""
+    retry_quarantined: Annotated[bool, InHelp(FAULTS)] = False
+    """Plan quarantined units again. Those that succeed count as predicted."""
+    stall_timeout: Annotated[Positive, InHelp(FAULTS, "SECONDS")] = 1800.0
+    """Fail if no stage produces output for this many seconds."""
+    unit_seconds: Annotated[Positive, InHelp(FAULTS, "SECONDS")] = 300.0
+    """Quarantine a unit whose reading takes more than this many seconds, waits for storage not counted."""
+    unit_memory: Annotated[Positive, InHelp(FAULTS, "GIB")] = 4.0
+    """Quarantine a unit whose reading takes more than this many GiB of memory."""
+    trusted_inputs: Annotated[bool, InHelp(FAULTS)] = False
+    """Read inputs without the child process that limits their time and memory. Only for files that you made
+    yourself."""
 
     @model_validator(mode="after")
     def _one_input(self) -> RunOptions:
@@ -199,13 +150,9 @@ class RunOptions(BaseModel):
 
     def source_options(self) -> dict[str, Any]:
         """Return the options of the source that differ from their defaults: they decide what the units are."""
-        names = {"keep_columns": "keep"}
-        fields = ("column", "id_column", "keep_columns", "text_unit", "fps", "clip_stride", "short_clip")
-        return {
-            names.get(field, field): getattr(self, field)
-            for field in fields
-            if getattr(self, field) != type(self).model_fields[field].default
-        }
+        fields = {"column", "id_column", "keep_columns", "text_unit", "fps", "clip_stride", "short_clip"}
+        options = self.model_dump(include=fields, exclude_defaults=True)
+        return {"keep" if name == "keep_columns" else name: value for name, value in options.items()}
 
 
 def require_task(task: str) -> None:

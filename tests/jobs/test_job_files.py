@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from jobs.cli import app
 from jobs.run_command import from_options
 from pipeline.runtime import RunOptions, UsageError
-from pipeline.runtime.job_file import load_job, read_job
+from pipeline.runtime.job_file import parse_job, read_bytes, read_job
 from pipeline.storage import AccessError
 
 JOBS = Path(__file__).parents[2] / "jobs"
@@ -30,6 +30,11 @@ def job(tmp_path: Path) -> Callable[..., str]:
         return str(path)
 
     return write
+
+
+def load_job(uri: str) -> RunOptions:
+    """Return the run that a job file describes."""
+    return parse_job(uri, read_bytes(uri))
 
 
 def options_of(*arguments: str) -> RunOptions:
