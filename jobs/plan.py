@@ -32,18 +32,18 @@ def command(options: RunOptions) -> None:
 
 def _table(options: RunOptions, known: "Estimate") -> Table:
     table = Table(title=f"{options.task} into {options.output}", show_header=False, title_justify="left")
-    guess = f"about {count(known.estimated_units)}, " if known.estimated_units else ""
-    units = f"{guess}known once the inputs are opened" if known.units is None else count(known.units)
-    left = count(known.shards - known.shards_done)
-    table.add_row("units", units)
-    table.add_row("shards", f"{count(known.shards)} in {count(known.segments)} segments, {left} left")
-    if known.changed:
-        table.add_row("changed inputs", f"{count(known.changed)}, earlier predictions kept")
-    table.add_row("replicas", f"{known.replicas} on {known.device}, {known.dtype}")
-    quarantined = f", {known.sample_quarantined} quarantined" if known.sample_quarantined else ""
-    table.add_row("sample", f"{known.sample} units{quarantined}")
-    table.add_row("to load a unit", unit_duration(known.load_seconds))
-    table.add_row("to predict a unit", unit_duration(known.predict_seconds))
+    plan, sample, resources = known.plan, known.sample, known.resources
+    guess = f"about {count(plan.estimated_units)}, " if plan.estimated_units else ""
+    table.add_row("units", f"{guess}known once the inputs are opened" if plan.units is None else count(plan.units))
+    left = count(plan.shards - known.shards_done)
+    table.add_row("shards", f"{count(plan.shards)} in {count(len(plan.segments))} segments, {left} left")
+    if plan.changed:
+        table.add_row("changed inputs", f"{count(plan.changed)}, earlier predictions kept")
+    table.add_row("replicas", f"{resources.replicas} on {resources.device}, {resources.dtype}")
+    quarantined = f", {sample.quarantined} quarantined" if sample.quarantined else ""
+    table.add_row("sample", f"{sample.units} units{quarantined}")
+    table.add_row("to load a unit", unit_duration(sample.load_seconds))
+    table.add_row("to predict a unit", unit_duration(sample.predict_seconds))
     if known.seconds is not None and known.bytes is not None:
         table.add_row("time left", duration(known.seconds))
         table.add_row("size of all parts", size(known.bytes))

@@ -35,13 +35,17 @@ def command(
 
 
 def _table(known: "Status") -> Table:
-    table = Table(title=f"{known.task} of {known.input}", show_header=False, title_justify="left")
+    table = Table(
+        title=f"{known.run.fingerprint['head']} of {known.run.input}", show_header=False, title_justify="left"
+    )
     table.add_row("output", known.output)
-    table.add_row("run", f"{known.run}, {'finished' if known.finished else 'not finished'}")
-    table.add_row("shards", f"{count(known.shards_done)} of {count(known.shards)} in {count(known.segments)} segments")
+    table.add_row("run", f"{known.run.run}, {'finished' if known.finished else 'not finished'}")
+    segments = f"{count(len(known.plan.segments))} segments"
+    table.add_row("shards", f"{count(known.shards_done)} of {count(known.plan.shards)} in {segments}")
     table.add_row("rows", count(known.rows))
     table.add_row("quarantined", count(known.quarantined))
-    table.add_row("units", "known once all inputs are opened" if known.units is None else count(known.units))
+    units = known.plan.units
+    table.add_row("units", "known once all inputs are opened" if units is None else count(units))
     table.add_row("size", size(known.bytes))
     if known.units_per_second is not None:
         table.add_row("rate", f"{known.units_per_second:.3g} units/s since the last start")

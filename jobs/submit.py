@@ -39,15 +39,12 @@ def _submit(job: str, address: str, submission_id: str | None, wait: bool) -> No
     taken = submit(job, address, submission_id)
     print(f"submitted {taken.id}", flush=True)
     if not wait:
-        print(f"to follow it: {taken.logs_command}\nto stop it:   {taken.stop_command}")
+        print(taken.commands)
         return
     try:
         ended = follow(taken, lambda piece: print(piece, end="", flush=True))
     except KeyboardInterrupt:
-        print(
-            f"\n{taken.id} keeps running.\nto follow it: {taken.logs_command}\nto stop it:   {taken.stop_command}",
-            file=sys.stderr,
-        )
+        print(f"\n{taken.id} keeps running.\n{taken.commands}", file=sys.stderr)
         sys.exit(FAILED)
     if ended.message:
         print(f"{taken.id} {ended.message}", file=sys.stderr)

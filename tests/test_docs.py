@@ -59,9 +59,8 @@ def options_table() -> list[str]:
             panel = shown.panel
             lines += ["", f"### {panel}", "", "| option | default | effect |", "| --- | --- | --- |"]
         default = "required" if field.is_required() else "" if field.default in (None, (), False) else field.default
-        effect = " ".join(str(field.description).split()) + (
-            f" Example: `{field.examples[0]}`." if field.examples else ""
-        )
+        effect = " ".join(str(field.description).split())
+        effect += f" Example: `{field.examples[0]}`." if field.examples else ""
         default = f"{default:g}" if isinstance(default, float) else default
         lines.append(f"| `--{name.replace('_', '-')}` | {default} | {effect} |")
     return lines[1:]

@@ -70,8 +70,9 @@ def measure_run(options: RunOptions, log: Path) -> RunMeasurement:
     """Measure a whole run: the steps of `runtime.driver.run.execute`, with a model that logs its loading."""
     called = time.time()
     with monitored(log) as process, prepare_run(options) as ready:
-        model = LoggedModelRef(**vars(ready.stages.model), log=str(log))
-        ready = replace(ready, stages=replace(ready.stages, model=model))
+        replica = ready.stages.replica
+        replica = replica | {"ref": LoggedModelRef(**vars(replica["ref"]), log=str(log))}
+        ready = replace(ready, stages=replace(ready.stages, replica=replica))
         driver = Driver(ready, Console(file=io.StringIO()))
         driver.resume()
         driver.work()

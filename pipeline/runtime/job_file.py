@@ -1,7 +1,5 @@
 """Job files: the options of a run as YAML, to be reviewed, scheduled and repeated."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any

@@ -1,7 +1,5 @@
 """Describe what is wrong with the options of a run, for the command line and for job files."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Callable
 from reprlib import Repr

@@ -1,11 +1,9 @@
 """Options of a run: the command line, its help and job files are made from these fields."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -134,7 +132,7 @@ class RunOptions(BaseModel):
     yourself."""
 
     @model_validator(mode="after")
-    def _one_input(self) -> RunOptions:
+    def _one_input(self) -> Self:
         if self.input and self.from_latents:
             raise ValueError(
                 f"input ({self.input}) and from_latents ({self.from_latents}) cannot be combined; give one of them"
@@ -142,6 +140,11 @@ class RunOptions(BaseModel):
         if not self.input and not self.from_latents:
             raise ValueError("input is required unless from_latents is given")
         return self
+
+    @property
+    def latent_dtype(self) -> str | None:
+        """Precision of the latents in the rows, None if rows do not keep them."""
+        return self.array_dtype if self.latents else None
 
     def head_options(self) -> HeadOptions:
         """Return the options of the head."""

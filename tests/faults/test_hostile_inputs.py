@@ -157,7 +157,8 @@ def test_planning_opens_nothing_that_a_file_names(
     places = {"input": str(tmp_path / named), "output": str(tmp_path / "out"), "checkpoint": str(checkpoints(FLOW))}
     known = estimate(RunOptions(task="optical-flow", input_format="video", fps=5.0, **places))
     assert requests == []
-    assert known.units == known.sample == known.sample_quarantined == {"in/*": 5, "in/0.m3u8": 1, "in": 2}[named]
+    units = {"in/*": 5, "in/0.m3u8": 1, "in": 2}[named]
+    assert known.plan.units == known.sample.units == known.sample.quarantined == units
 
 
 def test_code_and_pickles_of_a_checkpoint_are_not_run(run: Run, checkpoint: Path, tmp_path: Path) -> None:

@@ -1,17 +1,18 @@
 """Checks before any work: INPUT, OUTPUT and the checkpoint exist and fit together."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.checkpoints import CheckpointError, digest, fetch
 from pipeline.heads import Head, head_for
+from pipeline.heads.head import ColumnType
 from pipeline.heads.latent_columns import LATENT_COLUMNS
 from pipeline.perceiver.checkpoint_loading import check_weights, read_config
 from pipeline.runtime.errors import UsageError
@@ -23,9 +24,9 @@ from pipeline.runtime.records.run_file import read_run
 from pipeline.runtime.stages.model_runner import output_columns
 from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.schema import output_schema, with_plain_types
-from pipeline.sources import Source, SourceOptions, discover, source_for
+from pipeline.sources import Listing, Source, SourceOptions, discover, source_for
 from pipeline.sources.stored_latents_source import STORED_LATENTS
-from pipeline.storage import Entry, Store
+from pipeline.storage import Store
 from pipeline.storage.uris import check_uri
 
 
@@ -36,7 +37,9 @@ class CheckedRun:
     input: str  # for `discover`
     source: Source
     inputs: Store
+    limits: ResourceLimits | None  # for reading a unit or opening a file; None if inputs are trusted
     kept: pa.Schema  # columns of INPUT in the rows
+    columns: dict[str, ColumnType]  # of the predictions
     output: Store
     checkpoint: str  # for replicas, on every node
     digest: str
@@ -44,6 +47,10 @@ class CheckedRun:
     stored: str | None  # name of the run whose latents are decoded, if any
     named: bool  # units have ids of their own, which must be unique
     latent_bytes: int  # per unit, if rows keep latents
+
+    def listing(self) -> Listing:
+        """List INPUT afresh."""
+        return discover(self.input, self.source)
 
 
 def check_run(options: RunOptions) -> CheckedRun:
@@ -54,72 +61,63 @@ def check_run(options: RunOptions) -> CheckedRun:
     require_task(options.task)
     folder = fetch(check_uri(options.checkpoint))
     check_weights(folder)
-    head, checkpoint = _head(options, folder), digest(folder)
-    source, stored, named = _source(options, head), None, options.id_column is not None
+    with _as_usage_errors():  # an option that this head or source does not support
+        head = head_for(options.task, folder, options.head_options())
+        source = _source(options, head)
+    checkpoint = digest(folder)
+    uri, stored, named = options.input, None, options.id_column is not None
     if options.from_latents is not None:
-        stored = _stored_run(options.from_latents, checkpoint)
+        uri, stored = f"{options.from_latents.rstrip('/')}/{PREDICTIONS}", _stored_run(options.from_latents, checkpoint)
         named = len(read_segments(Store(options.from_latents))) > 1  # a changed input has rows in several segments
-    uri = options.input if options.from_latents is None else f"{options.from_latents.rstrip('/')}/{PREDICTIONS}"
+    limits = ResourceLimits(seconds=options.unit_seconds, memory_bytes=int(options.unit_memory * 2**30))
     found = discover(uri, source)
     first = next(found.entries)
-    with isolated(source, read_limits(options)) as opened:
-        kept = _kept(options, opened, found.store, chain([first], found.entries))
+    with isolated(source, None if options.trusted_inputs else limits) as opened:
+        schemas = (with_plain_types(opened.kept(found.store, entry)) for entry in chain([first], found.entries))
+        # From the first file that is not damaged.
+        kept = next((schema for schema in schemas if len(schema) == len(options.keep_columns)), pa.schema([]))
         next(iter(opened.pieces(found.store, first)), None)  # raises if the first file lacks the column
-    columns = output_columns(head, options.array_dtype if options.latents else None)
-    try:
+    columns = output_columns(head, options.latent_dtype)
+    with _as_usage_errors():  # a kept column has the name of an output column
         output_schema(columns, kept)
-    except ValueError as error:  # a kept column has the name of an output column
-        raise UsageError(str(error)) from error
     output = Store(options.output, single_writer=options.single_writer)
     output.check_writable()
+    is_local = Path(options.checkpoint.removeprefix("file://")).expanduser().is_dir()
     return CheckedRun(
         input=uri,
         source=source,
         inputs=found.store,
+        limits=None if options.trusted_inputs else limits,
         kept=kept,
+        columns=columns,
         output=output,
-        checkpoint=str(folder.resolve()) if _is_local(options.checkpoint) else options.checkpoint,
+        checkpoint=str(folder.resolve()) if is_local else options.checkpoint,
         digest=checkpoint,
         head=head,
         stored=stored,
         named=named,
-        latent_bytes=_latent_bytes(folder, options.array_dtype) if options.latents else 0,
+        latent_bytes=_latent_bytes(folder, options.latent_dtype),
     )
 
 
-def _kept(options: RunOptions, source: Source, store: Store, entries: Iterator[Entry]) -> pa.Schema:
-    """Return the schema of the kept columns, from the first file that is not damaged."""
-    kept = pa.schema([])
-    for entry in entries:
-        kept = with_plain_types(source.kept(store, entry))
-        if len(kept) == len(options.keep_columns):
-            break
-    return kept
-
-
-def _head(options: RunOptions, folder: Path) -> Head:
+@contextmanager
+def _as_usage_errors() -> Iterator[None]:
+    """Raise UsageError for the ValueError of an option, but not for those of a checkpoint."""
     try:
-        return head_for(options.task, folder, options.head_options())
+        yield
     except CheckpointError:
         raise
-    except ValueError as error:  # an option that this head does not support
+    except ValueError as error:
         raise UsageError(str(error)) from error
 
 
 def _source(options: RunOptions, head: Head) -> Source:
-    """Return the source of INPUT, or of stored latents, configured for the head; UsageError for a wrong option."""
-    asked = {
-        "medium": head.medium,
-        "clip_spec": head.clip_spec,
-        "piece_units": options.shard_size,
-        **options.source_options(),
-    }
-    try:
-        if options.from_latents is None:
-            return source_for(options.input_format, SourceOptions(**asked))
-        return STORED_LATENTS.configured(SourceOptions(**{**asked, "columns": (*LATENT_COLUMNS, *head.stored_columns)}))
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    """Return the source of INPUT, or of stored latents, configured for the head; ValueError for a wrong option."""
+    asked: dict[str, Any] = {"medium": head.medium, "clip_spec": head.clip_spec, "piece_units": options.shard_size}
+    asked |= options.source_options()
+    if options.from_latents is None:
+        return source_for(options.input_format, SourceOptions(**asked))
+    return STORED_LATENTS.configured(SourceOptions(**{**asked, "columns": (*LATENT_COLUMNS, *head.stored_columns)}))
 
 
 def _stored_run(uri: str, checkpoint: str) -> str:
@@ -133,19 +131,7 @@ def _stored_run(uri: str, checkpoint: str) -> str:
     return run.run
 
 
-def _latent_bytes(folder: Path, dtype: str) -> int:
-    """Return the bytes of the latents [N, D] of one unit."""
+def _latent_bytes(folder: Path, dtype: str | None) -> int:
+    """Return the bytes of the latents [N, D] of one unit, 0 if rows do not keep them."""
     config = read_config(folder)
-    return int(config.num_latents * config.d_latents * np.dtype(dtype).itemsize)
-
-
-def _is_local(ref: str) -> bool:
-    """Return whether a checkpoint is a local folder, whose path must be made absolute for replicas."""
-    return Path(ref.removeprefix("file://")).expanduser().is_dir()
-
-
-def read_limits(options: RunOptions) -> ResourceLimits | None:
-    """Return the limits for reading a unit or opening a file; None if inputs are trusted."""
-    if options.trusted_inputs:
-        return None
-    return ResourceLimits(seconds=options.unit_seconds, memory_bytes=int(options.unit_memory * 2**30))
+    return int(config.num_latents * config.d_latents * np.dtype(dtype).itemsize) if dtype else 0

@@ -1,7 +1,5 @@
 """Estimate of a run: freeze the plan, measure a sample of its units on the cluster, extrapolate."""
 
-from __future__ import annotations
-
 import itertools
 import time
 from collections.abc import Iterator
@@ -14,8 +12,8 @@ from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
 from pipeline.runtime.plan.planner import Plan
 from pipeline.runtime.ray_backend.dataset import StageConfig
-from pipeline.runtime.ray_backend.remote_call import call_with_replica_resources
-from pipeline.runtime.records.committed import committed_shards
+from pipeline.runtime.ray_backend.resources import Resources, call_with_replica_resources
+from pipeline.runtime.records.committed import list_parts
 from pipeline.runtime.records.quarantine import records_in_table
 from pipeline.runtime.stages.load import read, to_tables
 from pipeline.runtime.stages.predict import Replica
@@ -31,35 +29,8 @@ MOST_PIECES = 64
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """A frozen plan with estimated time and size.
-
-    `units` is None if only opening the inputs tells; `estimated_units` is then a guess from the inputs, or 0, and
-    `seconds` and `bytes` follow from it, or are None. `load_seconds` and `predict_seconds`: of one unit in one task and
-    one replica, measured on `sample` units. `seconds`: of the remaining shards on this cluster. `bytes`: of all parts.
-    """
-
-    run: str
-    segments: int
-    shards: int
-    shards_done: int
-    units: int | None
-    estimated_units: int
-    changed: int
-    device: str
-    dtype: str
-    replicas: int
-    sample: int
-    sample_quarantined: int
-    load_seconds: float
-    predict_seconds: float
-    seconds: float | None
-    bytes: int | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class MeasuredSample:
-    """Measured time and size of sample units: seconds and bytes per unit."""
+    """Measured time and size of sample units: seconds in one task and one replica, and bytes, per unit."""
 
     units: int
     quarantined: int
@@ -68,33 +39,38 @@ class MeasuredSample:
     bytes: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """A frozen plan with estimated time and size.
+
+    `seconds`: of the remaining shards on this cluster. `bytes`: of all parts. If only opening the inputs tells the
+    number of units, both follow from a guess from the inputs, and are None without one.
+    """
+
+    plan: Plan
+    shards_done: int
+    resources: Resources
+    sample: MeasuredSample
+    seconds: float | None
+    bytes: int | None
+
+
 def estimate(options: RunOptions) -> Estimate:
     """Freeze the plan of a run and estimate its time and size; raises what a run raises before any work."""
     with prepare_run(options) as ready:
         plan, resources = ready.plan, ready.stages.resources
-        done = len(committed_shards(ready.output, ready.run.run))
+        done = len(list_parts(ready.output, ready.run.run).shards)
         pieces = list(_sample_pieces(ready.output, plan))
         sample = call_with_replica_resources(resources, measure_sample, ready.stages, pieces)
         loads = max(1.0, (resources.cpus - resources.replicas * resources.replica_cpus) / resources.load_cpus)
         seconds_per_unit = max(sample.load_seconds / loads, sample.predict_seconds / resources.replicas)
         units = plan.units if plan.units is not None else plan.estimated_units or None
-        remaining = None if units is None else units * (plan.shards - done) / plan.shards
         return Estimate(
-            run=ready.run.run,
-            segments=len(plan.segments),
-            shards=plan.shards,
+            plan=plan,
             shards_done=done,
-            units=plan.units,
-            estimated_units=plan.estimated_units,
-            changed=plan.changed,
-            device=resources.device,
-            dtype=resources.dtype,
-            replicas=resources.replicas,
-            sample=sample.units,
-            sample_quarantined=sample.quarantined,
-            load_seconds=sample.load_seconds,
-            predict_seconds=sample.predict_seconds,
-            seconds=None if remaining is None else remaining * seconds_per_unit,
+            resources=resources,
+            sample=sample,
+            seconds=None if units is None else units * (plan.shards - done) / plan.shards * seconds_per_unit,
             bytes=None if units is None else round(units * sample.bytes),
         )
 
@@ -113,7 +89,7 @@ def measure_sample(stages: StageConfig, pieces: list[Piece]) -> MeasuredSample:
 
     The first unit warms up the replica, and its duration determines the size of the sample.
     """
-    replica = Replica(**stages.replica())
+    replica = Replica(**stages.replica)
     started = time.perf_counter()
     _, shard = _load(stages.loader, pieces, 1)
     replica(shard)
@@ -122,13 +98,17 @@ def measure_sample(stages: StageConfig, pieces: list[Piece]) -> MeasuredSample:
     started = time.perf_counter()
     rows, failed, _ = unpack(replica(shard))
     predict_seconds = time.perf_counter() - started
+    quarantined = records_in_table(failed)
+    footer = Footer(
+        run=stages.writer.run, shard=0, segment=0, plan="", rows=rows.num_rows, quarantined=quarantined, seconds={}
+    )
     count = max(1, rows.num_rows + failed.num_rows)
     return MeasuredSample(
         units=count,
         quarantined=failed.num_rows,
         load_seconds=load_seconds,
         predict_seconds=predict_seconds / max(1, rows.num_rows),
-        bytes=_part_bytes(stages, rows, failed) / count,
+        bytes=len(encode_part(stages.writer.rows_and_errors(rows)[0], footer)) / count,
     )
 
 
@@ -149,16 +129,3 @@ def _load(loader: Loader, pieces: list[Piece], most: int) -> tuple[float, pa.Tab
     seconds = time.perf_counter() - started
     units, failed = to_tables(results, loader.kept)
     return seconds / max(1, len(results)), pack(units, failed, {"segment": 0})
-
-
-def _part_bytes(stages: StageConfig, rows: pa.Table, failed: pa.Table) -> int:
-    footer = Footer(
-        run=stages.writer.run,
-        shard=0,
-        segment=0,
-        plan="",
-        rows=rows.num_rows,
-        quarantined=records_in_table(failed),
-        seconds={},
-    )
-    return len(encode_part(stages.writer.rows_and_errors(rows)[0], footer))

@@ -1,12 +1,10 @@
 """Preparation of a run: connect to the cluster, claim OUTPUT, freeze the plan, configure the stages."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from pipeline.runtime.driver.checks import CheckedRun, check_run, read_limits
+from pipeline.runtime.driver.checks import CheckedRun, check_run
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.duplicate_ids import check_unique_ids
 from pipeline.runtime.plan.isolated_source import isolated
@@ -16,10 +14,10 @@ from pipeline.runtime.ray_backend.connect import ray_connection
 from pipeline.runtime.ray_backend.dataset import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources, cluster_nodes, resolve_resources
 from pipeline.runtime.records.run_file import Run, claim_output, new_run
-from pipeline.runtime.stages.model_runner import ModelRef, output_columns
+from pipeline.runtime.stages.model_runner import ModelRef
 from pipeline.runtime.stages.unit_reader import Loader
 from pipeline.runtime.stages.write import Writer
-from pipeline.sources import Listing, Source, discover
+from pipeline.sources import Listing
 from pipeline.storage import Store
 
 
@@ -43,9 +41,9 @@ def prepare_run(options: RunOptions) -> Iterator[PreparedRun]:
     checked = check_run(options)
     with ray_connection(options.address):
         resources = resolve_resources(options, cluster_nodes())
-        run = claim_output(checked.output, _new_run(options, checked, resources))
+        run = claim_output(checked.output, _new_run(options, checked, resources.dtype))
         plan = _freeze(options, checked, run)
-        stages = _stage_config(checked, run, resources, options)
+        stages = _stage_config(options, checked, run, resources)
         yield PreparedRun(options=options, output=checked.output, run=run, plan=plan, stages=stages)
 
 
@@ -58,21 +56,20 @@ def _freeze(options: RunOptions, checked: CheckedRun, run: Run) -> Plan:
         limit=options.limit,
     )
     output, redo, kept = checked.output, options.changed == "redo", checked.kept
-    with isolated(checked.source, read_limits(options)) as source:
-        plan = freeze_plan(output, source, lambda: _found(checked, source), sizing, redo=redo, kept=kept, run=run.run)
+    with isolated(checked.source, checked.limits) as source:
+
+        def discover() -> Listing:
+            if checked.named:
+                check_unique_ids(source, checked.listing())
+            return checked.listing()
+
+        plan = freeze_plan(output, source, discover, sizing, redo=redo, kept=kept, run=run.run)
         if options.retry_quarantined:
-            plan = freeze_retry_segment(output, run.run, plan, source, lambda: discover(checked.input, source), sizing)
+            freeze_retry_segment(output, run.run, plan, source, checked.listing, sizing)
         return plan
 
 
-def _found(checked: CheckedRun, source: Source) -> Listing:
-    """List INPUT afresh, after checking that ids of an id column are unique."""
-    if checked.named:
-        check_unique_ids(source, discover(checked.input, source))
-    return discover(checked.input, source)
-
-
-def _new_run(options: RunOptions, checked: CheckedRun, resources: Resources) -> Run:
+def _new_run(options: RunOptions, checked: CheckedRun, dtype: str) -> Run:
     """Return the run with the fingerprint for run.json."""
     source_options = options.source_options()
     if len(checked.kept):
@@ -81,43 +78,37 @@ def _new_run(options: RunOptions, checked: CheckedRun, resources: Resources) -> 
         source_options["from_latents"] = checked.stored
     if options.latents:
         source_options["latents"] = options.array_dtype
-    return new_run(
-        options,
-        input_uri=Store(checked.input).uri,
-        head=checked.head,
-        digest=checked.digest,
-        dtype=resources.dtype,
-        source_options=source_options,
-    )
+    uri, head = Store(checked.input).uri, checked.head
+    return new_run(options, input_uri=uri, head=head, digest=checked.digest, dtype=dtype, source_options=source_options)
 
 
-def _stage_config(checked: CheckedRun, run: Run, resources: Resources, options: RunOptions) -> StageConfig:
+def _stage_config(options: RunOptions, checked: CheckedRun, run: Run, resources: Resources) -> StageConfig:
     """Return the configuration for workers."""
-    output, head = checked.output, checked.head
-    keep_latents = options.array_dtype if options.latents else None
+    loader = Loader(
+        inputs=checked.inputs,
+        output=checked.output,
+        source=checked.source,
+        head=checked.head,
+        run=run.run,
+        kept=checked.kept,
+        stored=checked.stored is not None,
+        limits=checked.limits,
+    )
+    model = ModelRef(
+        checkpoint=checked.checkpoint,
+        digest=checked.digest,
+        device=resources.device,
+        dtype=resources.dtype,
+        threads=resources.threads,
+        devices=options.devices_per_replica,
+    )
+    replica = {
+        "ref": model,
+        "head": checked.head,
+        "batch_size": options.batch_size,
+        "keep_latents": options.latent_dtype,
+    }
+    writer = Writer(output=checked.output, run=run.run, columns=checked.columns, kept=checked.kept)
     return StageConfig(
-        loader=Loader(
-            inputs=checked.inputs,
-            output=output,
-            source=checked.source,
-            head=head,
-            run=run.run,
-            kept=checked.kept,
-            stored=checked.stored is not None,
-            limits=read_limits(options),
-        ),
-        model=ModelRef(
-            checkpoint=checked.checkpoint,
-            digest=checked.digest,
-            device=resources.device,
-            dtype=resources.dtype,
-            threads=resources.threads,
-            devices=options.devices_per_replica,
-        ),
-        head=head,
-        writer=Writer(output=output, run=run.run, columns=output_columns(head, keep_latents), kept=checked.kept),
-        batch_size=options.batch_size,
-        resources=resources,
-        keep_latents=keep_latents,
-        stall_timeout=options.stall_timeout,
+        loader=loader, replica=replica, writer=writer, resources=resources, stall_timeout=options.stall_timeout
     )

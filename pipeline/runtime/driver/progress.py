@@ -1,15 +1,13 @@
 """Progress of a run on the console: a bar on a terminal, else a line every few seconds."""
 
-from __future__ import annotations
-
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn
-from rich.progress import Progress as Bar
+from rich.progress import BarColumn, Progress, TextColumn
 
 from pipeline.formatting import duration
 from pipeline.runtime.records.receipts import Receipt
@@ -47,16 +45,12 @@ class Counts:
     def line(self, seconds: float) -> str:
         """Return the progress line after this many seconds of work."""
         rate = (self.units_done - self.start_units) / seconds if seconds > 0 else 0.0
-        parts = [
-            f"{self.shards_done:,} of {self.shards:,} shards",
-            f"{self.rows:,} rows",
-            f"{self.quarantined:,} quarantined",
-        ]
+        line = f"{self.shards_done:,} of {self.shards:,} shards, {self.rows:,} rows, {self.quarantined:,} quarantined"
         if rate:
-            parts.append(f"{rate:,.1f} units/s")
+            line += f", {rate:,.1f} units/s"
         if (left := self.seconds_left(seconds)) is not None:
-            parts.append(f"{duration(left)} left")
-        return ", ".join(parts)
+            line += f", {duration(left)} left"
+        return line
 
     def seconds_left(self, seconds: float) -> float | None:
         """Estimate the remaining time from the rate so far, by units or else by shards; None before the first."""
@@ -67,36 +61,27 @@ class Counts:
         return seconds * left / done if done > 0 else None
 
 
-class Progress:
-    """Context manager that shows `counts`, which its owner updates."""
+@contextmanager
+def progress_shown(console: Console, counts: Counts) -> Iterator[None]:
+    """Show `counts`, which its owner updates, during the block."""
+    ended = threading.Event()
+    thread = threading.Thread(target=_show, args=(console, counts, ended), name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
 
-    def __init__(self, console: Console, counts: Counts) -> None:
-        self.console, self.counts = console, counts
-        self._started = time.monotonic()
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._show, name="progress", daemon=True)
 
-    def __enter__(self) -> Progress:
-        self._started = time.monotonic()
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _line(self) -> str:
-        return self.counts.line(time.monotonic() - self._started)
-
-    def _show(self) -> None:
-        if not self.console.is_terminal:
-            while not self._ended.wait(LINE_SECONDS):
-                self.console.print(self._line(), highlight=False)
-            return
-        with Bar(BarColumn(), TextColumn("{task.description}"), console=self.console) as bar:
-            task, ended = bar.add_task("", total=self.counts.shards), False
-            while not ended:
-                ended = self._ended.wait(0.5)
-                bar.update(task, completed=self.counts.shards_done, description=self._line())
+def _show(console: Console, counts: Counts, ended: threading.Event) -> None:
+    started = time.monotonic()
+    if not console.is_terminal:
+        while not ended.wait(LINE_SECONDS):
+            console.print(counts.line(time.monotonic() - started), highlight=False)
+        return
+    with Progress(BarColumn(), TextColumn("{task.description}"), console=console) as bar:
+        task, last = bar.add_task("", total=counts.shards), False
+        while not last:
+            last = ended.wait(0.5)
+            bar.update(task, completed=counts.shards_done, description=counts.line(time.monotonic() - started))

@@ -1,14 +1,13 @@
 """The driver of a run: schedule the shards that are planned and not committed, count their receipts, finish or fail."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
+from contextlib import closing
 
 from rich.console import Console
 
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
-from pipeline.runtime.driver.progress import Counts, Progress
+from pipeline.runtime.driver.progress import Counts, progress_shown
 from pipeline.runtime.driver.signals import Stopped, stop_on_signals
 from pipeline.runtime.errors import RunFailed, Stalled, TooManyCrashes, TooMuchQuarantined, UsageError, reason
 from pipeline.runtime.options import RunOptions
@@ -28,6 +27,10 @@ from pipeline.storage import AccessError, StorageError
 PASSES = (PassMode.NORMAL, PassMode.ISOLATED, PassMode.ISOLATED, PassMode.QUARANTINE_ALL)
 """Modes of the passes. Each pass runs the shards that crashed their worker in the pass before it. A shard that crashed
 in passes of earlier drivers starts in the pass of that number."""
+PROBLEMS = {
+    PassMode.ISOLATED: "crashed their worker; retrying them one at a time to isolate the cause",
+    PassMode.QUARANTINE_ALL: "crashed their worker in every retry; quarantining their units",
+}
 MAX_QUARANTINED_SHARDS = MAX_LOST_SHARDS // 8
 RESUME = "the same command resumes the run"
 
@@ -89,16 +92,11 @@ class Driver:
     def work(self) -> None:
         """Run passes over the remaining shards until none is left or no pass is left."""
         self._check_quarantine(self.plan.units)
-        with Progress(self.console, self.counts):
+        with progress_shown(self.console, self.counts):
             for number, mode in enumerate(PASSES):
                 if shards := self._shards_of_pass(number):
-                    if mode is PassMode.ISOLATED:
-                        problem = "crashed their worker; retrying them one at a time to isolate the cause"
-                        self._print(f"{len(shards):,} shards {problem}")
-                    elif mode is PassMode.QUARANTINE_ALL:
-                        self._print(
-                            f"{len(shards):,} shards crashed their worker in every retry; quarantining their units"
-                        )
+                    if mode in PROBLEMS:
+                        self._print(f"{len(shards):,} shards {PROBLEMS[mode]}")
                     self._run_pass(mode, shards)
 
     def _shards_of_pass(self, number: int) -> set[int]:
@@ -106,39 +104,35 @@ class Driver:
 
         The last pass quarantines nothing if so many shards crashed that the cluster is the likely cause.
         """
-        shards = {
-            shard
-            for shard in range(self.plan.shards)
-            if shard not in self.ledger.by_shard and self.crashes[shard] <= number
-        }
+        remaining = set(range(self.plan.shards)) - self.ledger.by_shard.keys()
+        shards = {shard for shard in remaining if self.crashes[shard] <= number}
         is_last = PASSES[number] is PassMode.QUARANTINE_ALL
         return set() if is_last and len(shards) > MAX_QUARANTINED_SHARDS else shards
 
     def _run_pass(self, mode: PassMode, shards: set[int]) -> None:
         """Run one pass over these shards and record which of them crashed; receipts are stored however it ends."""
         stream = run_shards(self.ready.stages, self.plan.files, set(range(self.plan.shards)) - shards, mode)
-        try:
-            for receipt in stream:
-                self._add(receipt)
-        except (RunFailed, TooMuchQuarantined):
-            raise
-        except Stopped as error:
-            self.ledger.flush()  # at once: ending the stream may take longer than the sender of the signal waits
-            raise Stopped(f"{error}; {self.remaining}") from None
-        except Stalled as error:
-            raise self.failure(error) from error
-        except TooManyCrashes as error:  # it is unknown which shards caused them, so none is recorded
-            self._print(f"too many workers crashed: {error}")
-            return
-        except Exception as error:
-            raise self.failure(reason(error)) from error
-        finally:
+        with closing(stream):  # always: a stream that outlives the connection to Ray starts a cluster, and hangs
             try:
-                self.ledger.flush()
-            except StorageError as error:
+                for receipt in stream:
+                    self._add(receipt)
+            except (RunFailed, TooMuchQuarantined):
+                raise
+            except Stopped as error:
+                self.ledger.flush()  # at once: ending the stream may take longer than the sender of the signal waits
+                raise Stopped(f"{error}; {self.remaining}") from None
+            except Stalled as error:
                 raise self.failure(error) from error
+            except TooManyCrashes as error:  # it is unknown which shards caused them, so none is recorded
+                self._print(f"too many workers crashed: {error}")
+                return
+            except Exception as error:
+                raise self.failure(reason(error)) from error
             finally:
-                stream.close()  # always: a stream that outlives the connection to Ray starts a cluster, and hangs
+                try:
+                    self.ledger.flush()
+                except StorageError as error:
+                    raise self.failure(error) from error
         self._add_unrecorded(list_parts(self.output, self.run))
         if crashed := shards - self.ledger.by_shard.keys():
             self.crashes.update(crashed)

@@ -1,7 +1,5 @@
 """SIGTERM and Ctrl-C: stop the run at once, with a message, after its state is written."""
 
-from __future__ import annotations
-
 import os
 import signal
 import sys
@@ -9,6 +7,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+from pipeline.runtime.ray_backend.connect import preserve_signal_handlers
 
 GRACE_SECONDS = 15.0  # before the process exits without waiting for Ray's processes
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -25,10 +25,6 @@ def stop_on_signals(*, leave: bool = False) -> Iterator[None]:
     leave: exit the process if it still runs GRACE_SECONDS after the signal. Does nothing outside the main thread,
     where Python does not deliver signals.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in SIGNALS}
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature that signal calls
         for other in SIGNALS:
@@ -39,13 +35,10 @@ def stop_on_signals(*, leave: bool = False) -> Iterator[None]:
             timer.start()
         raise Stopped(f"stopped by {signal.Signals(number).name}; the same command resumes the run")
 
-    for number in SIGNALS:
-        signal.signal(number, stop)
-    try:
+    with preserve_signal_handlers():
+        for number in SIGNALS if threading.current_thread() is threading.main_thread() else ():
+            signal.signal(number, stop)
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _exit_now() -> None:

@@ -1,7 +1,5 @@
 """Check that ids from an id column are unique, so that rows can be joined by them."""
 
-from __future__ import annotations
-
 import hashlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +23,7 @@ def check_unique_ids(source: Source, found: Listing) -> None:
     entries = list(found.entries)
 
     def hashes(entry: Entry) -> np.ndarray:
-        return np.fromiter((_hash(unit_id) for unit_id in source.ids(found.store, entry)), np.uint64)
+        return np.fromiter(map(_hash, source.ids(found.store, entry)), np.uint64)
 
     with ThreadPoolExecutor(THREADS) as pool:
         seen = np.concatenate([np.zeros(0, np.uint64), *pool.map(hashes, entries)])
@@ -43,11 +41,10 @@ def _describe_duplicates(ids: Iterable[tuple[str, str]], suspected: set[int]) ->
     """Describe each repeated id among (id, key) pairs; `suspected`: digests that occur more than once."""
     first: dict[str, str] = {}
     for unit_id, key in ids:
-        if _hash(unit_id) not in suspected:
-            continue
-        if unit_id in first:
-            yield f"{unit_id!r} in {first[unit_id]} and {key}"
-        first.setdefault(unit_id, key)
+        if _hash(unit_id) in suspected:
+            if unit_id in first:
+                yield f"{unit_id!r} in {first[unit_id]} and {key}"
+            first.setdefault(unit_id, key)
 
 
 def _hash(unit_id: str) -> int:

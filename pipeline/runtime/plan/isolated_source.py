@@ -1,9 +1,8 @@
 """A source that opens files in a sandbox while they are planned, so that a file cannot hang or crash the driver."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
+from functools import partial
 from itertools import islice
 from typing import Any
 
@@ -43,7 +42,7 @@ class IsolatedSource(Source):
         """Return whether planning opens this file."""
         return self.source.opens_file(key)
 
-    def configured(self, options: SourceOptions) -> IsolatedSource:
+    def configured(self, options: SourceOptions) -> Source:
         """Return the configured source, in the same sandbox."""
         return IsolatedSource(self.source.configured(options), self.sandbox)
 
@@ -55,7 +54,7 @@ class IsolatedSource(Source):
         """Return the schema of the kept columns, empty for a damaged file."""
         if not self.opens_file(entry.key):
             return self.source.kept(store, entry)
-        results, complete = self._run(_kept, store, entry)
+        results, complete = self._run(partial(_kept, self.source), store, entry)
         return results[0] if complete else pa.schema([])
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
@@ -63,12 +62,12 @@ class IsolatedSource(Source):
         if not self.opens_file(entry.key):
             yield from self.source.pieces(store, entry)
             return
-        results, complete = self._run(_pieces, store, entry)
+        results, complete = self._run(self.source.pieces, store, entry)
         yield from results if complete else [Piece(key=entry.key, version=entry.version, size=entry.size, units=1)]
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
         """Yield the ids of the units of a file, none for a damaged file."""
-        results, complete = self._run(_ids, store, entry, batch=_BATCH)
+        results, complete = self._run(self.source.ids, store, entry, batch=_BATCH)
         yield from results if complete else []
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
@@ -76,7 +75,7 @@ class IsolatedSource(Source):
 
         A unit that crashes the sandbox stands for all units after it too, as it does when they are loaded.
         """
-        ids, complete = self._run(_unit_ids, store, piece, batch=_BATCH, batch_alone=1)
+        ids, complete = self._run(partial(_unit_ids, self.source), store, piece, batch=_BATCH, batch_alone=1)
         uri = store.uri_of(piece.key)
         return (Unit(id=id_, uri=uri, version=piece.version) for id_ in (ids if complete else [*ids, piece.key]))
 
@@ -88,18 +87,18 @@ class IsolatedSource(Source):
         batch: int | None = None,
         batch_alone: int | None = None,
     ) -> tuple[list[Any], bool]:
-        """Return the results of `function(source, store, item)` in the sandbox, and whether they are complete.
+        """Return the results of `function(store, item)` in the sandbox, and whether they are complete.
 
         batch, batch_alone: Results per message of the first attempt and of the one alone; None sends all at once.
         """
         seconds = self.sandbox.limits.seconds + item.size / MIN_BYTES_PER_SECOND  # it may have to be read to its end
         with suppress(Died, MemoryError):
-            batches = self.sandbox.run(_batches, batch, function, self.source, store, item, seconds=seconds)
+            batches = self.sandbox.run(_batches, batch, function, store, item, seconds=seconds)
             return [result for batch in batches for result in batch], True
         results: list[Any] = []
         with suppress(Died, MemoryError):
-            given = batch_alone or batch, function, self.source, store, item
-            for found in self.sandbox.run_alone(_batches_alone, *given, seconds=seconds):
+            size = batch_alone or batch
+            for found in self.sandbox.run_alone(_batches_alone, size, function, store, item, seconds=seconds):
                 results += found
             return results, True
         return results, False
@@ -126,14 +125,6 @@ def _batches_alone(size: int | None, function: Callable[..., Iterable[Any]], *ar
 
 def _kept(source: Source, store: Store, entry: Entry) -> list[pa.Schema]:
     return [source.kept(store, entry)]
-
-
-def _pieces(source: Source, store: Store, entry: Entry) -> Iterator[Piece]:
-    return source.pieces(store, entry)
-
-
-def _ids(source: Source, store: Store, entry: Entry) -> Iterator[str]:
-    return source.ids(store, entry)
 
 
 def _unit_ids(source: Source, store: Store, piece: Piece) -> Iterator[str]:

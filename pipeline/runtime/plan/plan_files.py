@@ -4,8 +4,6 @@ A plan file is used only if a segment names it, with its digest. Segments are wr
 two drivers that plan at the same time wins. Shard numbers continue from one segment to the next.
 """
 
-from __future__ import annotations
-
 import hashlib
 import io
 import itertools
@@ -13,6 +11,7 @@ import json
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from typing import Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -118,7 +117,7 @@ class Segment:
         return json.dumps(values, indent=1).encode()
 
     @classmethod
-    def from_json(cls, data: bytes) -> Segment:
+    def from_json(cls, data: bytes) -> Self:
         values = json.loads(data)
         files = tuple(PlanFile(**file) for file in values["files"])
         return cls(number=values["segment"], files=files, is_retry=values["again"])
@@ -130,12 +129,8 @@ def segment_key(number: int) -> str:
 
 def sum_if_known(counts: Iterable[int | None]) -> int | None:
     """Return the sum, None if one of the counts is unknown."""
-    sum_ = 0
-    for count in counts:
-        if count is None:
-            return None
-        sum_ += count
-    return sum_
+    known = list(counts)
+    return None if None in known else sum(filter(None, known))
 
 
 def read_segments(store: Store) -> list[Segment]:

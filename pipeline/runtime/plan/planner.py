@@ -1,12 +1,13 @@
 """Planning: inputs of the listing that no segment contains become the shards of the next segment."""
 
-from __future__ import annotations
-
 import heapq
 from collections import deque
 from collections.abc import Callable, Container, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+from typing import TypeVar
 
 import pyarrow as pa
 
@@ -27,6 +28,7 @@ from pipeline.sources.discovery import Listing
 from pipeline.sources.source import Piece, Source
 from pipeline.storage import AccessError, Entry, Store
 
+T = TypeVar("T")
 SHARD_BYTES = 32 << 20
 SHARD_UNITS = 256
 OPENED = 16  # files open at the same time during planning, because opening waits for the store
@@ -120,24 +122,37 @@ def freeze_plan(
         pieces = pieces_of_entries(source, found.store, entries, kept)
         pieces = skip_planned_units(pieces, partly, source, found.store)
         pieces = limit_units(pieces, remaining, source, found.store)
-        shards = (PlannedShard(pieces=pieces) for pieces in split_into_shards(pieces, sizing))
-        files = tuple(put_plan_files(output, shards, plan))
-        if not files:
+        groups = split_into_shards(pieces, lambda piece: (piece,), sizing)
+        if add_segment(output, plan, (PlannedShard(pieces=group) for group in groups), run):
             return plan
-        segment = Segment(number=len(plan.segments), files=files)
-        if put_segment(output, segment, run):
-            plan.segments.append(segment)
-            return plan
-        plan.segments = read_segments(output)  # another driver won: plan what it did not
 
 
-def split_into_shards(pieces: Iterable[Piece], sizing: ShardSizing) -> Iterator[list[Piece]]:
-    """Group the pieces, in their order, into shards."""
-    shard: list[Piece] = []
+def add_segment(
+    output: Store, plan: Plan, shards: Iterable[PlannedShard], run: str | None, *, is_retry: bool = False
+) -> bool:
+    """Write the shards, if there are any, as the next segment of the plan.
+
+    Return False if another driver planned at the same time and won; the plan then has that driver's segments instead.
+    """
+    files = tuple(put_plan_files(output, shards, plan))
+    if not files:
+        return True
+    segment = Segment(number=len(plan.segments), files=files, is_retry=is_retry)
+    created = put_segment(output, segment, run)
+    plan.segments = [*plan.segments, segment] if created else read_segments(output)
+    return created
+
+
+def split_into_shards(
+    items: Iterable[T], pieces_of: Callable[[T], Iterable[Piece]], sizing: ShardSizing
+) -> Iterator[list[T]]:
+    """Group the items, in their order, into shards; the pieces of an item stay together."""
+    shard: list[T] = []
     units = size = 0
-    for piece in pieces:
-        shard.append(piece)
-        units, size = units + sizing.units_of(piece), size + sizing.bytes_of(piece)
+    for item in items:
+        shard.append(item)
+        for piece in pieces_of(item):
+            units, size = units + sizing.units_of(piece), size + sizing.bytes_of(piece)
         if sizing.is_full(units, size):
             yield shard
             shard, units, size = [], 0, 0
@@ -168,8 +183,7 @@ def pieces_of_entries(
             while ahead:
                 yield from ahead.popleft().result()
         finally:
-            for future in ahead:
-                future.cancel()
+            pool.shutdown(wait=False, cancel_futures=True)
 
 
 def _check_kept(store: Store, entry: Entry, wanted: pa.Schema, found: pa.Schema) -> None:
@@ -206,9 +220,10 @@ def _unplanned_entries(
     planned = _planned_versions(output, plan.segments)
     ahead = next(planned, None)
     for entry in _check_order(entries):
-        while ahead is not None and _bytes(ahead[0]) < _bytes(entry.key):
+        key = _bytes(entry.key)
+        while ahead is not None and ahead[0] < key:
             ahead = next(planned, None)
-        if ahead is None or ahead[0] != entry.key:
+        if ahead is None or ahead[0] != key:
             yield entry
         elif ahead[1] != entry.version:
             if redo:
@@ -219,17 +234,14 @@ def _unplanned_entries(
             yield entry
 
 
-def _planned_versions(output: Store, segments: list[Segment]) -> Iterator[tuple[str, str]]:
-    """Yield (key, version) of every planned input in byte order of keys, as the latest segment has it."""
+def _planned_versions(output: Store, segments: list[Segment]) -> Iterator[tuple[bytes, str]]:
+    """Yield (encoded key, version) of every planned input in byte order of keys, as the latest segment has it."""
 
-    def stream(segment: Segment) -> Iterator[tuple[bytes, int, str, str]]:
-        return ((_bytes(key), -segment.number, key, version) for key, version in planned_versions(output, segment))
+    def stream(segment: Segment) -> Iterator[tuple[bytes, int, str]]:
+        return ((_bytes(key), -segment.number, version) for key, version in planned_versions(output, segment))
 
-    last = None
-    for encoded, _, key, version in heapq.merge(*map(stream, segments)):
-        if encoded != last:
-            yield key, version
-        last = encoded
+    for key, versions in groupby(heapq.merge(*map(stream, segments)), key=itemgetter(0)):
+        yield key, next(versions)[2]
 
 
 def _check_order(entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -4,28 +4,18 @@ A quarantined unit may stand for several: a file that could not be opened, or th
 its end. So the pieces that it may come from are planned again, and units that they gave before are skipped.
 """
 
-from __future__ import annotations
-
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from pipeline.runtime.plan.plan_files import (
-    PlannedShard,
-    Segment,
-    pieces_in_row,
-    put_segment,
-    read_plan_file,
-    read_segments,
-    sum_if_known,
-)
-from pipeline.runtime.plan.planner import Plan, ShardSizing, put_plan_files
+from pipeline.runtime.plan.plan_files import PlannedShard, Segment, pieces_in_row, read_plan_file, sum_if_known
+from pipeline.runtime.plan.planner import Plan, ShardSizing, add_segment, split_into_shards
 from pipeline.runtime.records.committed import committed_receipts
 from pipeline.sinks.parts import Quarantined, part_key, read_footer
 from pipeline.sources.discovery import Listing
 from pipeline.sources.source import Piece, Source
-from pipeline.storage import Entry, Store
+from pipeline.storage import Store
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +40,8 @@ class RetryGroup:
 
 def freeze_retry_segment(
     output: Store, run: str, plan: Plan, source: Source, discover: Callable[[], Listing], sizing: ShardSizing
-) -> Plan:
-    """Return the plan with one more segment for the units in quarantine; the same plan if there are none.
+) -> None:
+    """Add a segment for the units in quarantine to the plan, if there are any.
 
     A file that changed is read in its new version if it is one unit, and skipped otherwise. A missing file is skipped.
     """
@@ -60,14 +50,10 @@ def freeze_retry_segment(
         groups = sorted(
             _quarantined_groups(output, run, plan.segments, found.store), key=lambda group: group.key.encode()
         )
-        shards = _retry_shards(_readable_groups(groups, source, found), sizing)
-        files = tuple(put_plan_files(output, shards, plan))
-        if not files:
-            return plan
-        segment = Segment(number=len(plan.segments), files=files, is_retry=True)
-        if put_segment(output, segment, run):
-            return replace(plan, segments=[*plan.segments, segment])
-        plan = replace(plan, segments=read_segments(output))  # another driver planned at the same time, and won
+        readable = _readable_groups(groups, source, found)
+        shards = split_into_shards(readable, lambda group: group.pieces, sizing)
+        if add_segment(output, plan, map(_planned_shard, shards), run, is_retry=True):
+            return
 
 
 def _quarantined_groups(output: Store, run: str, segments: Sequence[Segment], inputs: Store) -> Iterator[RetryGroup]:
@@ -114,12 +100,11 @@ def _retried_pieces(output: Store, segments: Sequence[Segment]) -> Iterator[tupl
             yield from ((origins[0], piece["key"]) for origins, piece in zip(row["again"], row["pieces"], strict=True))
 
 
-def _readable_groups(groups: Iterable[RetryGroup], source: Source, found: Listing) -> Iterator[RetryGroup]:
+def _readable_groups(groups: Sequence[RetryGroup], source: Source, found: Listing) -> Iterator[RetryGroup]:
     """Yield the groups whose files exist as planned, or can be read in their new version."""
-    wanted = list(groups)
-    keys = {group.key for group in wanted}
-    entries: dict[str, Entry] = {entry.key: entry for entry in found.entries if entry.key in keys}
-    for group in wanted:
+    keys = {group.key for group in groups}
+    entries = {entry.key: entry for entry in found.entries if entry.key in keys}
+    for group in groups:
         entry = entries.get(group.key)
         if entry is None:
             continue
@@ -127,21 +112,6 @@ def _readable_groups(groups: Iterable[RetryGroup], source: Source, found: Listin
             yield group
         elif group.is_whole_file and (pieces := tuple(source.pieces(found.store, entry))):
             yield replace(group, pieces=pieces, units=sum_if_known(piece.units for piece in pieces))
-
-
-def _retry_shards(groups: Iterable[RetryGroup], sizing: ShardSizing) -> Iterator[PlannedShard]:
-    """Yield the shards of the groups; the pieces of a group stay together."""
-    shard: list[RetryGroup] = []
-    units = size = 0
-    for group in groups:
-        shard.append(group)
-        units += sum(sizing.units_of(piece) for piece in group.pieces)
-        size += sum(sizing.bytes_of(piece) for piece in group.pieces)
-        if sizing.is_full(units, size):
-            yield _planned_shard(shard)
-            shard, units, size = [], 0, 0
-    if shard:
-        yield _planned_shard(shard)
 
 
 def _planned_shard(groups: Sequence[RetryGroup]) -> PlannedShard:

@@ -1,7 +1,5 @@
 """The limit on the units of a plan: it may cut an input, and a later plan continues with the rest of it."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import islice

@@ -1,7 +1,5 @@
 """Authentication: only a Ray cluster on this machine's loopback may be used without a token."""
 
-from __future__ import annotations
-
 import os
 import re
 

@@ -1,7 +1,5 @@
 """Connection to a Ray cluster: the named one, the one of this machine, or a new local one."""
 
-from __future__ import annotations
-
 import logging
 import os
 import signal

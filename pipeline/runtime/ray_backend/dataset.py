@@ -1,14 +1,12 @@
 """The Ray Dataset of a pass: load → predict → write, one row per shard, and the Ray settings that this needs."""
 
-from __future__ import annotations
-
 import uuid
 import warnings
 from collections.abc import Callable, Collection, Container, Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 import ray
@@ -16,7 +14,6 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
-from pipeline.heads.head import Head
 from pipeline.runtime.plan.plan_files import PlanFile
 from pipeline.runtime.ray_backend.failures import translate_ray_errors
 from pipeline.runtime.ray_backend.replica_actors import IsolatedReplicaActor, ReplicaActor
@@ -24,7 +21,6 @@ from pipeline.runtime.ray_backend.resources import Resources
 from pipeline.runtime.records.receipts import Receipt, receipt_in_row
 from pipeline.runtime.stages.isolated_replica import MICRO_BATCH_SECONDS
 from pipeline.runtime.stages.load import DEFAULT_UNIT_LIMITS, load, skip_predict
-from pipeline.runtime.stages.model_runner import ModelRef
 from pipeline.runtime.stages.unit_reader import Loader
 from pipeline.runtime.stages.write import Writer, write
 
@@ -35,6 +31,10 @@ MAX_LOST_SHARDS = 256  # shards that may crash their workers before a pass ends;
 DATASET_SHARDS = 20_000  # Ray Data keeps 7 kB for each finished shard until its Dataset ends
 # More than the attempts of all shards that may crash: Ray Data stalls if a replica is not restarted.
 RESTARTS_PER_REPLICA = 4 * MAX_LOST_SHARDS
+_ONE_SHARD_PER_CALL = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
+
+ReplicaOptions: TypeAlias = Callable[[], dict[str, str]]
+"""Returns Ray options for the next replica."""
 
 
 class PassMode(Enum):
@@ -55,17 +55,10 @@ class StageConfig:
     """Configuration sent to workers. It is small, because each restart of a replica reads it again."""
 
     loader: Loader
-    model: ModelRef
-    head: Head
+    replica: dict[str, Any]  # arguments of a `Replica`
     writer: Writer
-    batch_size: int | str
     resources: Resources
-    keep_latents: str | None = None
-    stall_timeout: float = 1800.0  # seconds
-
-    def replica(self) -> dict[str, Any]:
-        """Return the arguments of a `Replica`."""
-        return {name: getattr(self, name) for name in ("head", "batch_size", "keep_latents")} | {"ref": self.model}
+    stall_timeout: float  # seconds
 
 
 def run_shards(
@@ -79,58 +72,50 @@ def run_shards(
     blocks = list(plan_blocks(files, done, size))
     blocks_per_dataset = max(1, DATASET_SHARDS // size)
     for begin in range(0, len(blocks), blocks_per_dataset):
-        replicas = ReplicaNames()
-        rows = iter(build_dataset(stages, blocks[begin : begin + blocks_per_dataset], replicas, mode).iter_rows())
-        try:
-            with translate_ray_errors():
+        with named_replicas() as options:
+            dataset = build_dataset(stages, blocks[begin : begin + blocks_per_dataset], options, mode)
+            with closing(iter(dataset.iter_rows())) as rows, translate_ray_errors():
                 for row in rows:
                     yield receipt_in_row(row)
-        finally:
-            rows.close()
-            replicas.kill()
 
 
-class ReplicaNames:
-    """Names of a pass's replicas, by which they are killed at its end.
+@contextmanager
+def named_replicas() -> Iterator[ReplicaOptions]:
+    """Yield options that name each replica, and kill the replicas after the block.
 
     Ray Data ends an actor by dropping its handle. An actor that is being restarted at that moment survives and keeps
     its resources: after two such passes nothing else could be placed.
     """
+    names: list[str] = []
 
-    def __init__(self) -> None:
-        self.names: list[str] = []
+    def next_options() -> dict[str, str]:
+        names.append(f"replica-{uuid.uuid4().hex}")
+        return {"name": names[-1]}
 
-    def __call__(self) -> dict[str, str]:
-        """Return Ray options for the next actor."""
-        self.names.append(f"replica-{uuid.uuid4().hex}")
-        return {"name": self.names[-1]}
-
-    def kill(self) -> None:
-        """Kill the replicas that still exist."""
-        for name in self.names:
+    try:
+        yield next_options
+    finally:
+        for name in names:
             with suppress(ValueError, ray.exceptions.RayError):  # the actor, or the cluster, is gone
                 ray.kill(ray.get_actor(name))
 
 
 def build_dataset(
-    stages: StageConfig, blocks: Sequence[pa.Table], replicas: ReplicaNames, mode: PassMode = PassMode.NORMAL
+    stages: StageConfig, blocks: Sequence[pa.Table], options: ReplicaOptions, mode: PassMode = PassMode.NORMAL
 ) -> Dataset:
-    """Return the Dataset of these plan rows, not yet running; its actors are named by `replicas`."""
+    """Return the Dataset of these plan rows, not yet running."""
     with warnings.catch_warnings():
         # `max_retries` has no named parameter, and without it a shard that crashes its worker is retried forever.
         # Copying a context warns about settings that this code does not make.
         warnings.simplefilter("ignore", RayDeprecationWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
         # In isolation, several units in a row may run into the time limit of the child before a shard is complete.
-        stall = stages.stall_timeout
-        if mode is not PassMode.NORMAL:
-            stall = max(stall, 4 * MICRO_BATCH_SECONDS)
+        stall = stages.stall_timeout if mode is PassMode.NORMAL else max(stages.stall_timeout, 4 * MICRO_BATCH_SECONDS)
         with DataContext.current(_data_context(stall)):
             plan = ray.data.from_arrow(list(blocks))
-            return _write(stages, _predict(stages, _load(stages, plan, mode), plan, replicas, mode), mode)
-
-
-_ONE_SHARD_PER_CALL = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_batch": True}
+            predicted = _predict(stages, _load(stages, plan, mode), plan, options, mode)
+            isolation = {} if mode is PassMode.NORMAL else {"isolated": True, "attempts": ATTEMPTS_PER_PASS}
+            return _map_in_tasks(predicted, write, stages.resources.write_cpus, writer=stages.writer, **isolation)
 
 
 def _load(stages: StageConfig, plan: Dataset, mode: PassMode) -> Dataset:
@@ -141,33 +126,29 @@ def _load(stages: StageConfig, plan: Dataset, mode: PassMode) -> Dataset:
     return _map_in_tasks(plan, load, stages.resources.load_cpus, loader=loader)
 
 
-def _predict(stages: StageConfig, loaded: Dataset, plan: Dataset, replicas: ReplicaNames, mode: PassMode) -> Dataset:
+def _predict(stages: StageConfig, loaded: Dataset, plan: Dataset, options: ReplicaOptions, mode: PassMode) -> Dataset:
     resources, isolated = stages.resources, mode is PassMode.ISOLATED
     if mode is PassMode.QUARANTINE_ALL:
         return _map_in_tasks(loaded, skip_predict, resources.write_cpus, columns=stages.writer.columns)
+    calls = 1 if isolated else CONCURRENT_CALLS
     pool = ActorPoolStrategy(
         size=min(resources.replicas, plan.count()),  # one replica more would load its model for nothing
-        max_concurrent_calls_per_actor=1 if isolated else CONCURRENT_CALLS,
+        max_concurrent_calls_per_actor=calls,
         # No queue (twice as long by default): shards would wait in it while other replicas are idle.
-        max_tasks_in_flight_per_actor=1 if isolated else CONCURRENT_CALLS,
+        max_tasks_in_flight_per_actor=calls,
         enable_true_multi_threading=True,
     )
     return loaded.map_batches(
         IsolatedReplicaActor if isolated else ReplicaActor,
-        fn_constructor_kwargs=stages.replica() | ({"attempts": ATTEMPTS_PER_PASS} if isolated else {}),
+        fn_constructor_kwargs=stages.replica | ({"attempts": ATTEMPTS_PER_PASS} if isolated else {}),
         compute=pool,
         num_cpus=resources.replica_cpus,
         num_gpus=resources.replica_gpus or None,
         max_restarts=RESTARTS_PER_REPLICA,
         max_task_retries=ATTEMPTS_PER_PASS - 1,
-        ray_remote_args_fn=replicas,
+        ray_remote_args_fn=options,
         **_ONE_SHARD_PER_CALL,
     )
-
-
-def _write(stages: StageConfig, predicted: Dataset, mode: PassMode) -> Dataset:
-    isolation = {} if mode is PassMode.NORMAL else {"isolated": True, "attempts": ATTEMPTS_PER_PASS}
-    return _map_in_tasks(predicted, write, stages.resources.write_cpus, writer=stages.writer, **isolation)
 
 
 def _map_in_tasks(dataset: Dataset, function: Callable[..., pa.Table], num_cpus: float, **arguments: Any) -> Dataset:
@@ -181,8 +162,7 @@ def _data_context(stall_timeout: float) -> DataContext:
     """Return a context of this pass, so that a program that embeds a run keeps its own settings."""
     context = DataContext.get_current().copy()
     # Each shard is one block and moves on at once. By default Ray copies blocks together until they hold 128 MiB.
-    context.target_max_block_size = 1
-    context.target_min_block_size = 1
+    context.target_max_block_size = context.target_min_block_size = 1
     context.max_errored_blocks = MAX_LOST_SHARDS
     context.execution_no_progress_timeout_s = stall_timeout
     context.execution_options.preserve_order = False

@@ -3,8 +3,6 @@
 Ray places nothing new on a node that is being drained, but keeps calling the actors on it.
 """
 
-from __future__ import annotations
-
 import os
 import threading
 import time

@@ -1,7 +1,5 @@
 """Translation of Ray's errors to the runtime's own: stalls, with the activity of each stage, and crashes."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Ray's output on the console, reduced to what a user needs. Ray's log files keep the rest."""
 
-from __future__ import annotations
-
 import logging
 import os
 import sys
@@ -52,6 +50,5 @@ def _is_crashed_shard(record: logging.LogRecord) -> bool:
 
 class _CrashedShardFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        return (
-            f"shard crashed its worker and will be retried: {reason(record.exc_info[1] if record.exc_info else None)}"
-        )
+        error = record.exc_info[1] if record.exc_info else None
+        return f"shard crashed its worker and will be retried: {reason(error)}"

@@ -1,7 +1,5 @@
 """Ray actors of the predict stage: replicas that stop taking shards when their node is drained."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pyarrow as pa
@@ -11,27 +9,21 @@ from pipeline.runtime.stages.isolated_replica import IsolatedReplica
 from pipeline.runtime.stages.predict import Replica
 
 
-class ReplicaActor(Replica):
+class ReplicaActor:
     """A `Replica` for `map_batches` that exits between shards when its node is drained."""
 
+    kind: type[Replica | IsolatedReplica] = Replica
+
     def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.gate = DrainGate()
+        self.replica, self.gate = self.kind(**arguments), DrainGate()
 
     def __call__(self, row: pa.Table) -> pa.Table:
         """Predict one packed shard."""
         with self.gate.enter():
-            return super().__call__(row)
+            return self.replica(row)
 
 
-class IsolatedReplicaActor(IsolatedReplica):
+class IsolatedReplicaActor(ReplicaActor):
     """An `IsolatedReplica` for `map_batches` that exits between shards when its node is drained."""
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.gate = DrainGate()
-
-    def __call__(self, row: pa.Table) -> pa.Table:
-        """Predict one packed shard."""
-        with self.gate.enter():
-            return super().__call__(row)
+    kind = IsolatedReplica

@@ -1,15 +1,16 @@
 """CPUs and GPUs that each stage takes of the cluster."""
 
-from __future__ import annotations
-
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 import ray
 
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 
+R = TypeVar("R")
 LOAD_CPUS, WRITE_CPUS = 0.5, 0.25
 
 
@@ -51,10 +52,8 @@ def resolve_resources(options: RunOptions, nodes: list[Node]) -> Resources:
     device = options.device if options.device != "auto" else "cuda" if gpus else "cpu"
     dtype = options.dtype if options.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
     replica_gpus = options.devices_per_replica if device == "cuda" else 0
-    if options.replicas != "auto":
-        replicas = options.replicas
-    else:
-        replicas = max(1, sum(int(node.gpus // replica_gpus) for node in nodes)) if replica_gpus else 1
+    places = sum(int(node.gpus // replica_gpus) for node in nodes) if replica_gpus else 1
+    replicas = options.replicas if options.replicas != "auto" else max(1, places)
     cpus = sum(node.cpus for node in nodes)
     most_cpus = max((node.cpus for node in nodes), default=0.0)
     # At most half of the CPUs, not counting the largest node: replicas of a node that dies are restarted on the others,
@@ -80,13 +79,12 @@ def _check_placement(resources: Resources, nodes: list[Node]) -> None:
     places = sum(_places(resources, node) for node in nodes)
     if places >= resources.replicas:
         return
-    each = f"{resources.replica_cpus:g} CPUs" + (
-        f" and {resources.replica_gpus:g} GPUs" if resources.replica_gpus else ""
-    )
+    gpus = f" and {resources.replica_gpus:g} GPUs" if resources.replica_gpus else ""
     available = ", ".join(f"{node.cpus:g} CPUs and {node.gpus:g} GPUs" for node in nodes) or "no node"
     raise UsageError(
-        f"replicas ({resources.replicas}) do not fit on {resources.device}: each needs {each}, but the cluster has "
-        f"{available}, room for {places}. Lower --replicas or --devices-per-replica, or change --device"
+        f"replicas ({resources.replicas}) do not fit on {resources.device}: each needs {resources.replica_cpus:g} "
+        f"CPUs{gpus}, but the cluster has {available}, room for {places}. Lower --replicas or --devices-per-replica, "
+        "or change --device"
     )
 
 
@@ -94,3 +92,9 @@ def _places(resources: Resources, node: Node) -> int:
     """Number of replicas that fit on a node."""
     by_cpu = int(node.cpus / resources.replica_cpus) if resources.replica_cpus else 0
     return min(by_cpu, int(node.gpus / resources.replica_gpus)) if resources.replica_gpus else by_cpu
+
+
+def call_with_replica_resources(resources: Resources, function: Callable[..., R], *arguments: Any) -> R:
+    """Return `function(*arguments)`, computed in a Ray task with a replica's CPUs and GPUs."""
+    task = ray.remote(function).options(num_cpus=resources.replica_cpus, num_gpus=resources.replica_gpus)
+    return ray.get(task.remote(*arguments))

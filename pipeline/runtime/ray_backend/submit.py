@@ -1,7 +1,5 @@
 """Submission of a job file to a Ray cluster: check it here, run it there, return its log and exit code."""
 
-from __future__ import annotations
-
 import asyncio
 import logging
 import os
@@ -32,7 +30,6 @@ _VERBOSE_LOGGERS = (  # log each upload and each closed connection
     "ray.dashboard.modules.dashboard_sdk",
     "ray.dashboard.modules.job.sdk",
 )
-_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,14 +40,10 @@ class SubmittedJob:
     address: str
 
     @property
-    def logs_command(self) -> str:
-        """The command that shows the job's log."""
-        return f"ray job logs {self.id} --follow --address {self.address}"
-
-    @property
-    def stop_command(self) -> str:
-        """The command that stops the job."""
-        return f"ray job stop {self.id} --address {self.address}"
+    def commands(self) -> str:
+        """The commands that show the job's log and stop the job, for messages."""
+        logs, stop = f"ray job logs {self.id} --follow", f"ray job stop {self.id}"
+        return f"to follow it: {logs} --address {self.address}\nto stop it:   {stop} --address {self.address}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +64,7 @@ def submit(job: str, address: str, submission_id: str | None = None) -> Submitte
     options = parse_job(job, text)
     _check_locations(job, options)
     name = submission_id or f"{options.task}-{secrets.token_hex(6)}"
-    if not _ID.fullmatch(name):
+    if not re.fullmatch(r"[A-Za-z0-9._-]{1,128}", name):
         raise UsageError(f"submission_id ({name}) must be up to 128 letters, digits, dots, dashes and underscores")
     client = _client(address)
     with tempfile.TemporaryDirectory(prefix="perceiver-job-") as folder, _usage_errors(f"{address} rejected the job"):

@@ -1,7 +1,5 @@
 """Committed shards: the parts that OUTPUT lists, and the receipt of each."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -36,11 +34,6 @@ def list_parts(output: Store, run: str) -> ListedParts:
     return parts
 
 
-def committed_shards(output: Store, run: str) -> set[int]:
-    """Return the shards of this run that have a part, by a fresh listing."""
-    return list_parts(output, run).shards
-
-
 def foreign_parts_message(output: Store, foreign: list[str]) -> str:
     """Return the error message about parts of other runs."""
     names = ", ".join(foreign[:NAMED]) + (", …" if len(foreign) > NAMED else "")
@@ -55,7 +48,7 @@ def recorded_receipts(output: Store, run: str, shards: set[int]) -> dict[int, Re
 
 def committed_receipts(output: Store, run: str) -> list[Receipt]:
     """Return the receipts of all committed shards of a run; write nothing."""
-    shards = committed_shards(output, run)
+    shards = list_parts(output, run).shards
     recorded = recorded_receipts(output, run, shards)
     return [*recorded.values(), *receipts_from_footers(output, run, shards - recorded.keys(), heal=False)]
 

@@ -1,7 +1,5 @@
 """Crash counts of shards, stored in OUTPUT so that a resumed run starts with them."""
 
-from __future__ import annotations
-
 import json
 import uuid
 from collections import Counter

@@ -1,7 +1,5 @@
 """The summary of a finished run, returned to its caller and stored in OUTPUT as manifest.json."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Collection
 from contextlib import suppress
@@ -53,12 +51,7 @@ def put_manifest(output: Store, summary: Summary, receipts: Collection[Receipt])
     try:
         check_owner(output, summary.run)
     except OutputLost:
-        _delete_manifest_of(output, summary.run)
+        with suppress(Missing):
+            if json.loads(output.read(MANIFEST))["run"] == summary.run:  # and not one that replaced it
+                output.delete(MANIFEST)
         raise
-
-
-def _delete_manifest_of(output: Store, run: str) -> None:
-    """Delete the manifest if it is this run's and not one that replaced it: OUTPUT now belongs to another run."""
-    with suppress(Missing):
-        if json.loads(output.read(MANIFEST))["run"] == run:
-            output.delete(MANIFEST)

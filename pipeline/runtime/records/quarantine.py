@@ -1,7 +1,5 @@
 """Records of quarantined units, and their table in a packed shard."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import asdict, fields
 
@@ -18,15 +16,13 @@ def quarantine_record(unit_id: str, uri: str, stage: str, error: BaseException, 
 
     Lone surrogates, which come from damaged file names and cannot be stored in a column, are written as \\udc80.
     """
-    message = _one_line(redact(str(error)).encode(errors="backslashreplace").decode()) or "no reason was given"
+    text = redact(str(error)).encode(errors="backslashreplace").decode()
+    # Some errors quote line breaks and control characters from the input.
+    message = " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    message = message or "no reason was given"
     if len(message) > MESSAGE_LENGTH:
         message = message[: MESSAGE_LENGTH - 1] + "…"
     return Quarantined(id=unit_id, uri=uri, stage=stage, error=type(error).__name__, message=message, attempts=attempts)
-
-
-def _one_line(text: str) -> str:
-    """Replace line breaks and control characters, which some errors quote from the input, by spaces."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
 
 
 def quarantine_table(units: Iterable[Quarantined]) -> pa.Table:

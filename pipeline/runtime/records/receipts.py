@@ -1,7 +1,5 @@
 """Receipts of committed shards, stored in OUTPUT for status, reports and the next resume."""
 
-from __future__ import annotations
-
 import io
 import time
 import uuid
@@ -24,13 +22,8 @@ SCHEMA = pa.schema(
         ("run", pa.string()),
         ("shard", pa.int64()),
         ("segment", pa.int32()),
-        ("rows", pa.int64()),
-        ("quarantined", pa.int64()),
-        ("replaced", pa.int64()),
-        ("bytes", pa.int64()),
-        ("seconds_load", pa.float64()),
-        ("seconds_predict", pa.float64()),
-        ("seconds_write", pa.float64()),
+        *((name, pa.int64()) for name in ("rows", "quarantined", "replaced", "bytes")),
+        *((name, pa.float64()) for name in ("seconds_load", "seconds_predict", "seconds_write")),
         ("fatal", pa.string()),
         ("heard", pa.float64()),
         ("driver", pa.string()),
@@ -85,8 +78,7 @@ def receipt_of(footer: Footer, *, size: int, seconds_write: float = 0.0) -> Rece
 
 def receipts_table(receipts: Iterable[Receipt]) -> pa.Table:
     """Return the receipts as a table with the columns of SCHEMA; `received_at` is stored as `heard`."""
-    rows = [asdict(receipt) for receipt in receipts]
-    return pa.Table.from_pylist([{**row, "heard": row["received_at"]} for row in rows], SCHEMA)
+    return pa.Table.from_pylist([{**asdict(receipt), "heard": receipt.received_at} for receipt in receipts], SCHEMA)
 
 
 def receipt_in_row(row: dict[str, Any]) -> Receipt:

@@ -1,7 +1,5 @@
 """run.json: the run's name, and the fingerprint that later runs must match."""
 
-from __future__ import annotations
-
 import importlib.metadata
 import json
 import platform
@@ -9,7 +7,7 @@ import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from pipeline.faultpoints import reached
 from pipeline.heads.head import Head
@@ -31,11 +29,9 @@ class Run:
     record: dict[str, Any]
 
     @classmethod
-    def from_json(cls, data: bytes) -> Run:
+    def from_json(cls, data: bytes) -> Self:
         values = json.loads(data)
-        return cls(
-            run=values.pop("run"), input=values.pop("input"), fingerprint=values.pop("fingerprint"), record=values
-        )
+        return cls(**{name: values.pop(name) for name in ("run", "input", "fingerprint")}, record=values)
 
     def to_json(self) -> bytes:
         values = {"run": self.run, "input": self.input, "fingerprint": self.fingerprint} | self.record

@@ -22,13 +22,13 @@ def test_estimate_freezes_the_plan_and_commits_no_prediction(image_folder, check
     )
     known = estimate(options)
     output = Store(options.output)
-    assert (known.units, known.shards, known.segments, known.shards_done) == (60, 8, 1, 0)
-    assert (known.device, known.dtype, known.replicas) == ("cpu", "float32", 2)
-    assert known.sample == 16, "four micro-batches"
-    assert known.sample_quarantined == 1, "the sample is from the middle of the plan, 32 to 47, of which 42 is damaged"
-    assert 0 < known.load_seconds < 5
-    assert 0 < known.predict_seconds < 5
-    slowest = max(known.load_seconds / 2, known.predict_seconds / 2)
+    assert (known.plan.units, known.plan.shards, len(known.plan.segments), known.shards_done) == (60, 8, 1, 0)
+    assert (known.resources.device, known.resources.dtype, known.resources.replicas) == ("cpu", "float32", 2)
+    assert known.sample.units == 16, "four micro-batches"
+    assert known.sample.quarantined == 1, "the sample is from the middle of the plan, 32 to 47, of which 42 is damaged"
+    assert 0 < known.sample.load_seconds < 5
+    assert 0 < known.sample.predict_seconds < 5
+    slowest = max(known.sample.load_seconds / 2, known.sample.predict_seconds / 2)
     assert known.seconds == pytest.approx(60 * slowest)
     assert 60 * 20 < known.bytes < 60 * 5000
     assert list(output.keys("predictions/")) == []
@@ -45,8 +45,8 @@ def test_estimate_of_containers_uses_their_guessed_unit_counts(tmp_path, cluster
     folder = make_checkpoint(FLOW, small(FLOW), tmp_path / "model")
     values = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "checkpoint": str(folder)}
     known = estimate(RunOptions(task="optical-flow", batch_size=2, **values))
-    assert known.units is None
-    assert 95 <= known.estimated_units <= 100
-    assert (known.sample, known.sample_quarantined) == (8, 0)
+    assert known.plan.units is None
+    assert 95 <= known.plan.estimated_units <= 100
+    assert (known.sample.units, known.sample.quarantined) == (8, 0)
     assert known.seconds is not None
     assert known.bytes > 95 * 36 * 28

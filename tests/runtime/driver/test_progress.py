@@ -6,7 +6,7 @@ import time
 from rich.console import Console
 
 from pipeline.runtime.driver import progress
-from pipeline.runtime.driver.progress import Counts, Progress
+from pipeline.runtime.driver.progress import Counts, progress_shown
 
 
 def test_rate_and_time_left_count_this_driver_only():
@@ -24,7 +24,7 @@ def test_time_left_is_estimated_by_shards_if_units_are_unknown():
 def test_plain_lines_are_printed_without_a_terminal(monkeypatch):
     monkeypatch.setattr(progress, "LINE_SECONDS", 0.02)
     sink = io.StringIO()
-    with Progress(Console(file=sink, width=200), Counts(shards=3, units=30, shards_done=1, rows=10)):
+    with progress_shown(Console(file=sink, width=200), Counts(shards=3, units=30, shards_done=1, rows=10)):
         deadline = time.monotonic() + 5
         while "\n" not in sink.getvalue() and time.monotonic() < deadline:
             time.sleep(0.01)
@@ -33,7 +33,7 @@ def test_plain_lines_are_printed_without_a_terminal(monkeypatch):
 
 def test_bar_is_shown_on_a_terminal():
     sink = io.StringIO()
-    with Progress(
+    with progress_shown(
         Console(file=sink, width=200, force_terminal=True), Counts(shards=3, units=30, shards_done=3, rows=30)
     ):
         pass

@@ -92,8 +92,8 @@ def test_images_in_parquet_out(options, image_folder, checkpoint, tmp_path):
     }
     assert manifest["seconds"]["predict"] > 0
     known = status(output)
-    assert (known.shards_done, known.shards, known.rows, known.quarantined) == (8, 8, 55, 5)
-    assert (known.units, known.finished, known.bytes) == (60, True, summary.bytes)
+    assert (known.shards_done, known.plan.shards, known.rows, known.quarantined) == (8, 8, 55, 5)
+    assert (known.plan.units, known.finished, known.bytes) == (60, True, summary.bytes)
     assert known.units_per_second > 0
 
 

@@ -42,10 +42,11 @@ def output(tmp_path, image_folder, checkpoint) -> Store:
 def test_status_of_an_unfinished_run(output, image_folder):
     before = sorted(output.keys())
     known = status(output)
-    assert (known.shards_done, known.shards, known.segments) == (3, 15, 1)
-    assert (known.rows, known.quarantined, known.units) == (0, 12, 60)
+    assert (known.shards_done, known.plan.shards, len(known.plan.segments)) == (3, 15, 1)
+    assert (known.rows, known.quarantined, known.plan.units) == (0, 12, 60)
     assert known.bytes == sum(output.size(key) for key in output.keys("predictions/"))
-    assert (known.task, known.input, known.finished) == ("image-classification", str(image_folder), False)
+    assert (known.run.fingerprint["head"], known.run.input) == ("image-classification", str(image_folder))
+    assert not known.finished
     assert 0 < known.units_per_second < 4 / 0.05
     assert known.seconds_left == pytest.approx(48 / known.units_per_second)
     assert sorted(output.keys()) == before, "reading the status changes nothing"

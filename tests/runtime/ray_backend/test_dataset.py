@@ -16,7 +16,7 @@ from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.plan_files import PlanFile
 from pipeline.runtime.ray_backend import dataset
-from pipeline.runtime.ray_backend.dataset import ReplicaNames, block_size, build_dataset, plan_blocks, run_shards
+from pipeline.runtime.ray_backend.dataset import block_size, build_dataset, plan_blocks, run_shards
 
 # Workers cannot import this file: what it defines travels with the task.
 cloudpickle.register_pickle_by_value(sys.modules[__name__])
@@ -75,11 +75,12 @@ def test_block_is_one_shard_with_its_arrays_in_shared_memory(options, tmp_path):
     seen = tmp_path / "seen"
     seen.mkdir()
     with prepare_run(options) as ready:
-        witness = Witness(ready.stages.head, seen)
-        stages = replace(ready.stages, head=witness, loader=replace(ready.stages.loader, head=witness))
+        stages, witness = ready.stages, Witness(ready.stages.replica["head"], seen)
+        loader, replica = replace(stages.loader, head=witness), stages.replica | {"head": witness}
+        stages = replace(stages, loader=loader, replica=replica)
         blocks = list(plan_blocks(ready.plan.files, set(), size=8))
         assert [block.num_rows for block in blocks] == [8, 7], "several plan rows a load task"
-        bundles = list(build_dataset(stages, blocks, ReplicaNames()).iter_internal_ref_bundles())
+        bundles = list(build_dataset(stages, blocks, lambda: {}).iter_internal_ref_bundles())
         sizes = [entry.metadata.num_rows for bundle in bundles for entry in bundle.blocks]
     assert sizes == [1] * 15
     assert len(list(seen.glob("task-*"))) == 15, "a task of a replica gets one block, and that is one shard"
@@ -93,7 +94,7 @@ def test_block_is_one_shard_with_its_arrays_in_shared_memory(options, tmp_path):
 def test_run_keeps_the_callers_ray_settings(options):
     before = ray.data.DataContext.get_current().target_max_block_size
     with prepare_run(options) as ready:
-        made = build_dataset(ready.stages, list(plan_blocks(ready.plan.files, set(), size=1)), ReplicaNames())
+        made = build_dataset(ready.stages, list(plan_blocks(ready.plan.files, set(), size=1)), lambda: {})
     assert made.context.target_max_block_size == 1
     assert 0 < made.context.max_errored_blocks < 1000
     assert ray.data.DataContext.get_current().target_max_block_size == before > 1

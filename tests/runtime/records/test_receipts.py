@@ -9,7 +9,6 @@ import pytest
 
 from pipeline.runtime.records import receipts
 from pipeline.runtime.records.committed import (
-    committed_shards,
     foreign_parts_message,
     list_parts,
     receipts_from_footers,
@@ -121,7 +120,7 @@ def test_only_parts_of_this_run_count_as_committed(output):
         put_part(output, "aaaa0000", shard)
     output.put(part_key("bbbb0000", 1), b"")
     output.put("predictions/notes.txt", b"")
-    assert committed_shards(output, "aaaa0000") == {0, 3}
+    assert list_parts(output, "aaaa0000").shards == {0, 3}
     ledger = Ledger(output=output)
     for shard in (0, 1):
         ledger.add(receipt(shard), scheduled=True)
