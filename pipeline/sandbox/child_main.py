@@ -20,7 +20,7 @@ from pipeline.sandbox.errors import stand_in
 from pipeline.sandbox.resource_limits import limit_memory
 from pipeline.sandbox.transport import Kind, Message, Transport, dump_message
 from pipeline.storage import redact
-from pipeline.storage.wait_hook import set_wait_hook
+from pipeline.storage.wait_hook import wait_hook
 
 LoadFunction: TypeAlias = Callable[[bytes], Callable[..., Any]]
 _PR_SET_PDEATHSIG = 1
@@ -65,7 +65,7 @@ def function_loader(memory: int | None) -> LoadFunction:
 
 def _serve(transport: Transport, timer: CallTimer, load_function: LoadFunction) -> None:
     """Serve calls one after another."""
-    set_wait_hook(timer.wait)
+    wait_hook.set(timer.wait)
     try:
         while True:
             call = transport.receive()

@@ -1,8 +1,9 @@
 """Access by key to a folder on a local disk or in an object store: list, read, and write at most once."""
 
+from pipeline.storage.entry import Entry
 from pipeline.storage.errors import AccessError, Changed, Missing, StorageError, StorageFull
 from pipeline.storage.redaction import redact
-from pipeline.storage.store import Entry, Store
+from pipeline.storage.store import Store
 from pipeline.storage.uris import check_uri
 
 __all__ = ["AccessError", "Changed", "Entry", "Missing", "StorageError", "StorageFull", "Store", "check_uri", "redact"]

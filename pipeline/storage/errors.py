@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from pipeline.storage.redaction import redact
-from pipeline.storage.wait_hook import waiting_for_storage
+from pipeline.storage.wait_hook import wait_hook
 
 
 class AccessError(Exception):
@@ -18,8 +18,6 @@ class AccessError(Exception):
 
 class StorageError(OSError):
     """A storage request failed. If `transient`, the same request may succeed later."""
-
-    transient: bool = False
 
     def __init__(self, message: str, *, transient: bool = False) -> None:
         super().__init__(message)
@@ -119,15 +117,21 @@ def is_transient(error: Exception) -> bool:
 
 @contextmanager
 def translated_errors(uri: str, action: str) -> Iterator[None]:
-    """Raise errors of the block as `translate` returns them, without their cause, whose text is not redacted."""
+    """Raise errors of the block as `translate` returns them, without their cause, whose text is not redacted.
+
+    The time of the block is reported to the `wait_hook` as a wait for storage.
+    """
+    hook = wait_hook.get()
+    hook(True)
     try:
-        with waiting_for_storage():
-            yield
+        yield
     except Exception as error:
         translated = translate(error, uri, action)
         if translated is error:
             raise
         raise translated from None
+    finally:
+        hook(False)
 
 
 def http_status(error: BaseException) -> int | None:

@@ -9,8 +9,8 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Any, BinaryIO, cast
 
+from pipeline.storage.entry import Entry
 from pipeline.storage.errors import Changed, Missing, translated_errors
-from pipeline.storage.folder import Entry, RangedFile
 from pipeline.storage.retry import with_retry
 
 READ_AHEAD_BYTES = 1 << 20  # smallest ranged request
@@ -90,11 +90,7 @@ class FsspecFolder:
         return info
 
     def _ranged(self, key: str, size: int, fetch: Callable[[int, int], bytes]) -> BinaryIO:
-        def fetch_translated(begin: int, end: int) -> bytes:
-            with translated_errors(f"{self.uri}/{key}", "reading"):
-                return fetch(begin, end)
-
-        return cast(BinaryIO, io.BufferedReader(RangedFile(size, fetch_translated), READ_AHEAD_BYTES))
+        return cast(BinaryIO, io.BufferedReader(RangedFile(f"{self.uri}/{key}", size, fetch), READ_AHEAD_BYTES))
 
     def _files(self, folder: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         self.fs.invalidate_cache()
@@ -113,6 +109,37 @@ class FsspecFolder:
     def _key(self, info: dict[str, Any]) -> str:
         key: str = info["name"][len(self.root) + 1 :].rstrip("/")
         return key + "/" if info["type"] == "directory" else key
+
+
+class RangedFile(io.RawIOBase):
+    """A seekable file of `size` bytes. Each read is one request, `fetch(begin, end)`, whose errors name the URI."""
+
+    def __init__(self, uri: str, size: int, fetch: Callable[[int, int], bytes]) -> None:
+        super().__init__()
+        self._uri, self._size, self._fetch, self._position = uri, size, fetch, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        start = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
+        self._position = max(0, start + offset)
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        begin, end = self._position, min(self._size, self._position + len(buffer))
+        if end <= begin:
+            return 0
+        with translated_errors(self._uri, "reading"):
+            data = self._fetch(begin, end)
+        if len(data) != end - begin:
+            raise EOFError(f"requested bytes {begin} to {end} of {self._size}, received {len(data)}")
+        buffer[: len(data)] = data
+        self._position = end
+        return len(data)
 
 
 def timeout_seconds(size: int) -> float:

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from pipeline.faultpoints import reached
+from pipeline.storage.entry import TEMPORARY_PREFIX, Entry
 from pipeline.storage.errors import AccessError, Changed, Missing, translated_errors
-from pipeline.storage.folder import TEMPORARY_PREFIX, Entry
 from pipeline.storage.local_listing import list_files
 from pipeline.storage.retry import with_retry
 
@@ -40,12 +40,9 @@ def content_version(size: int, read_at: Callable[[int, int], bytes]) -> str:
 
 
 def _entry(key: str, path: str) -> Entry:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        size = os.fstat(handle).st_size
-        version = content_version(size, lambda offset, count: os.pread(handle, count, offset))
-    finally:
-        os.close(handle)
+    with io.FileIO(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        version = content_version(size, lambda offset, count: os.pread(file.fileno(), count, offset))
     return Entry(key=key, size=size, version=version)
 
 

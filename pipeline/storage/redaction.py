@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import configparser
+import os
 import re
-
-from pipeline.storage.known_secrets import known_secrets
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
 
 _VALUE = r"""[^\s"'&,;<>]+"""
 _NAME = (
@@ -24,6 +27,11 @@ _RULES = (
     (re.compile(r"\b(?:hf_[A-Za-z0-9]{16,}|gh[pousr]_\w{20,}|ya29\.[\w-]{10,}|AIza[\w-]{30,})"), "***"),
     (re.compile(r"\beyJ[\w-]{8,}\.[\w-]{8,}\.[\w-]*"), "***"),
 )
+_MIN_LENGTH = 8  # characters; the value of a shorter one also occurs in ordinary words
+_SECRET_NAME = re.compile(
+    r"(?:SECRET|TOKEN|PASSWORD|PASSPHRASE|(?:ACCESS|ACCOUNT|API|STORAGE|S3|PRIVATE)_KEY|CONNECTION_STRING)(?:_ID)?$"
+)
+_URL_PASSWORD = re.compile(r"://[^\s/@:]*:([^\s/@]+)@")
 
 
 def redact(text: str) -> str:
@@ -31,8 +39,34 @@ def redact(text: str) -> str:
 
     They are found by the names before them, by their formats, and by the values known to this process.
     """
-    for value in known_secrets():
+    values = {value for value in _known_secrets() if len(value) >= _MIN_LENGTH}
+    for value in sorted(values, key=len, reverse=True):  # one that begins with another is then replaced as a whole
         text = text.replace(value, "***")
     for pattern, replacement in _RULES:
         text = pattern.sub(replacement, text)
     return text
+
+
+def _known_secrets() -> Iterator[str]:
+    """Yield the values of secrets in the environment and in the AWS credentials file."""
+    for name, value in os.environ.items():
+        if _SECRET_NAME.search(name.upper()):
+            yield value
+        yield from _URL_PASSWORD.findall(value)  # of a proxy or a database
+    path = Path(os.environ.get("AWS_SHARED_CREDENTIALS_FILE") or "~/.aws/credentials")
+    try:
+        path = path.expanduser()
+        yield from _in_profiles(path, path.stat().st_mtime_ns)
+    except (OSError, RuntimeError):  # no such file, or no home folder
+        return
+
+
+@lru_cache(maxsize=2)
+def _in_profiles(path: Path, modified: int) -> tuple[str, ...]:  # noqa: ARG001 - a cache key: read again once modified
+    parser = configparser.RawConfigParser(strict=False)
+    try:
+        parser.read_string(path.read_text())
+    except (configparser.Error, ValueError):  # botocore cannot read it either
+        return ()
+    options = [option for section in parser.sections() for option in parser.items(section)]
+    return tuple(value for name, value in options if _SECRET_NAME.search(name.upper()))

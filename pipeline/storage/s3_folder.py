@@ -13,8 +13,8 @@ from aiobotocore.session import AioSession
 from botocore.utils import parse_timestamp
 from fsspec.asyn import sync
 
+from pipeline.storage.entry import Entry
 from pipeline.storage.errors import Changed, StorageError, http_status
-from pipeline.storage.folder import Entry
 from pipeline.storage.fsspec_folder import FsspecFolder, timeout_seconds
 from pipeline.storage.retry import with_retry
 
@@ -108,8 +108,7 @@ class S3Folder(FsspecFolder):
     def _call_once(self, method: str, **arguments: Any) -> dict[str, Any]:
         """Return the response to one request; its body is not read yet."""
         seconds = timeout_seconds(len(arguments.get("Body", b"")))
-        response: dict[str, Any] = self.fs.call_s3(method, Bucket=self.bucket, timeout=seconds, **arguments)
-        return response
+        return self.fs.call_s3(method, Bucket=self.bucket, timeout=seconds, **arguments)
 
     def _items(self, prefix: str) -> Iterator[dict[str, Any]]:
         """Yield what the bucket lists; one page of up to 1,000 items is in memory at a time."""
@@ -136,7 +135,6 @@ def parse_time(text: Any) -> datetime:
 async def _read_body(body: Any) -> bytes:
     """Read the rest of a body and close it, in the thread that owns its connection."""
     try:
-        content: bytes = await body.read()
-        return content
+        return await body.read()
     finally:
         body.close()

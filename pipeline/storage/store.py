@@ -1,4 +1,9 @@
-"""A folder on a local disk or in an object store. All reads and writes go through `Store`, by key."""
+"""A folder on a local disk or in an object store. All reads and writes go through `Store`, by key.
+
+A `Folder` is one folder of one kind of store. It raises the errors of its client, which `Store` translates. Each of its
+requests goes through `with_retry` and may be repeated: an object written by an earlier attempt of the same call counts
+as written by the call. Keys are relative to the folder, with `/` between names. They are never parsed as URIs.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +11,19 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO, TypeAlias, TypeVar
 
 import fsspec
 
+from pipeline.storage.entry import TEMPORARY_PREFIX, Entry
 from pipeline.storage.errors import AccessError, Changed, Missing, StorageError, translated_errors
-from pipeline.storage.folder import TEMPORARY_PREFIX, Entry, Folder
 from pipeline.storage.fsspec_folder import FsspecFolder
 from pipeline.storage.local_folder import LocalFolder
 from pipeline.storage.redaction import redact
 from pipeline.storage.uris import normalise_uri, split_scheme
 
-__all__ = ["Entry", "Store"]
-
 T = TypeVar("T")
+Folder: TypeAlias = LocalFolder | FsspecFolder
 # Stores whose clients have an atomic put-if-absent.
 CONDITIONAL_PUT_SCHEMES = frozenset({"s3", "gs", "az", "abfs", "abfss"})
 _PACKAGES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}
