@@ -4,15 +4,21 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib.util import find_spec
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console, RenderableType
 
-from jobs.cli_support import Device, Dtype, app, with_exit_code
+from jobs.cli_support import Device, Dtype, app
 from pipeline.runtime.errors import UsageError
 
+if TYPE_CHECKING:
+    from pipeline.benchmark.engine import BenchOptions
+    from pipeline.benchmark.timing import Row
+    from pipeline.reference.published_configs import Shape
+
 TOKENIZER = "tokenizer"
+_number = partial(typer.Option, min=1, metavar="N")
 _whole_runs = partial(typer.Option, metavar="", rich_help_panel="Whole runs")
 
 
@@ -27,15 +33,11 @@ def command(
     dtype: Annotated[
         list[Dtype] | None, typer.Option(metavar="DTYPE", help="Precision. Repeatable. Default: float32 and bfloat16.")
     ] = None,
-    repeats: Annotated[int, typer.Option(min=1, metavar="N", help="Number of measurements; medians are shown.")] = 5,
+    repeats: Annotated[int, _number(help="Number of measurements; medians are shown.")] = 5,
     batch_size: Annotated[
-        int | None,
-        typer.Option(min=1, metavar="N", help="Images per batch. Default: 1; with --pipeline or --scaling: auto."),
+        int | None, _number(help="Images per batch. Default: 1; with --pipeline or --scaling: auto.")
     ] = None,
-    chunks: Annotated[
-        int,
-        typer.Option(min=1, max=128, metavar="N", help="Time transformers on this many of the 128 chunks of a clip."),
-    ] = 2,
+    chunks: Annotated[int, _number(max=128, help="Time transformers on this many of the 128 chunks of a clip.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", metavar="", help="Print one JSON object per line.")] = False,
     pipeline: Annotated[
         bool, _whole_runs("--pipeline", help="Time whole runs, the engine alone and a plain Ray Data script.")
@@ -62,29 +64,34 @@ def command(
 
     perceiver bench image-classification --scaling
     """
-    options: dict[str, Any] = {"device": device, "repeats": repeats, "chunks": chunks}
-    options["dtypes"] = dtype or [Dtype.FLOAT32, Dtype.BFLOAT16]
+    if daft and not pipeline:
+        raise typer.BadParameter("--daft requires --pipeline")
+    if daft and not find_spec("daft"):
+        raise typer.BadParameter("--daft requires Daft: pip install 'perceiver-pipeline[daft]'")
+    if pipeline and scaling:
+        raise typer.BadParameter("--pipeline and --scaling cannot be combined; run one after the other")
+    if (small or units) and not (pipeline or scaling):
+        raise typer.BadParameter("--small and --units require --pipeline or --scaling")
+    from pipeline.benchmark.engine import BenchOptions
 
-    def body() -> None:
-        if daft and not pipeline:
-            raise typer.BadParameter("--daft requires --pipeline")
-        if daft and not find_spec("daft"):
-            raise typer.BadParameter("--daft requires Daft: pip install 'perceiver-pipeline[daft]'")
-        if pipeline and scaling:
-            raise typer.BadParameter("--pipeline and --scaling cannot be combined; run one after the other")
-        if (small or units) and not (pipeline or scaling):
-            raise typer.BadParameter("--small and --units require --pipeline or --scaling")
-        if pipeline or scaling:
-            whole = {"batch": batch_size, "small": small, "units": units, "daft": daft}
-            _bench_whole_runs(tasks or [], scaling=scaling, as_json=as_json, **options, **whole)
-        else:
-            _bench_engine(tasks or [], as_json=as_json, batch=batch_size or 1, **options)
-
-    with_exit_code(body)
+    options = BenchOptions(
+        device=device,
+        dtypes=dtype or [Dtype.FLOAT32, Dtype.BFLOAT16],
+        repeats=repeats,
+        batch=batch_size,
+        chunks=chunks,
+        units=units,
+        small=small,
+        daft=daft,
+    )
+    if pipeline or scaling:
+        _bench_whole_runs(tasks or [], options, scaling=scaling, as_json=as_json)
+    else:
+        _bench_engine(tasks or [], options, as_json=as_json)
 
 
-def _bench_engine(tasks: list[str], *, as_json: bool, **options: Any) -> None:
-    from pipeline.benchmark.engine import BenchOptions, bench_all
+def _bench_engine(tasks: list[str], options: "BenchOptions", *, as_json: bool) -> None:
+    from pipeline.benchmark.engine import bench
     from pipeline.benchmark.tables import engine_table, tokenizer_line
     from pipeline.benchmark.tokenizer import bench_tokenizer
     from pipeline.reference.published_configs import SHAPES
@@ -93,26 +100,21 @@ def _bench_engine(tasks: list[str], *, as_json: bool, **options: Any) -> None:
     if TOKENIZER in tasks:
         _show([bench_tokenizer()], lambda rows: "\n".join(map(tokenizer_line, rows)), as_json=as_json)
     if set(tasks) != {TOKENIZER}:
-        _show(bench_all(shapes, BenchOptions(**options)), engine_table, as_json=as_json)
+        _show((row for shape in shapes for row in bench(shape, options)), engine_table, as_json=as_json)
 
 
-def _bench_whole_runs(tasks: list[str], *, scaling: bool, as_json: bool, **options: Any) -> None:
+def _bench_whole_runs(tasks: list[str], options: "BenchOptions", *, scaling: bool, as_json: bool) -> None:
     from pipeline.benchmark.scaling import bench_scaling
     from pipeline.benchmark.tables import scaling_tables, whole_runs_table
-    from pipeline.benchmark.whole_runs import bench_pipelines
-    from pipeline.benchmark.workloads import MEASURED, ThroughputOptions
+    from pipeline.benchmark.whole_runs import bench_pipeline
+    from pipeline.benchmark.workloads import MEASURED
 
-    bench, show = (bench_scaling, scaling_tables) if scaling else (bench_pipelines, whole_runs_table)
-    rows = bench(_shapes_named(tasks, MEASURED), ThroughputOptions(**options))
-    _show(rows, show, as_json=as_json)
+    shapes = [shape.smaller() if options.small else shape for shape in _shapes_named(tasks, MEASURED)]
+    bench, show = (bench_scaling, scaling_tables) if scaling else (bench_pipeline, whole_runs_table)
+    _show((row for shape in shapes for row in bench(shape, options)), show, as_json=as_json)
 
 
-def _show(
-    rows: Iterable[dict[str, Any]],
-    as_table: Callable[[Iterable[dict[str, Any]]], RenderableType],
-    *,
-    as_json: bool,
-) -> None:
+def _show(rows: Iterable["Row"], as_table: Callable[[Iterable["Row"]], RenderableType], *, as_json: bool) -> None:
     if not as_json:
         Console().print(as_table(rows), highlight=False)
         return
@@ -120,17 +122,16 @@ def _show(
         print(json.dumps(row), flush=True)
 
 
-def _shapes_named(words: Sequence[str], shapes: Iterable[str], *others: str) -> list[str]:
+def _shapes_named(words: Sequence[str], names: Iterable[str], *others: str) -> list["Shape"]:
     """Return the published shapes that the words name: a shape, or all shapes of a task; all without words."""
     from pipeline.reference.published_configs import SHAPES
 
-    shapes = list(shapes)
-    tasks = [SHAPES[name].task for name in shapes]
-    choices = sorted({*shapes, *tasks, *others})
+    shapes = [SHAPES[name] for name in names]
+    choices = sorted({*others, *(word for shape in shapes for word in (shape.name, shape.task))})
     if unknown := [word for word in words if word not in choices]:
         raise UsageError(f"{unknown[0]!r} must be one of {', '.join(choices)}")
-    named = [name for word in words for name, task in zip(shapes, tasks, strict=True) if word in (name, task)]
-    return list(dict.fromkeys(named)) or shapes
+    named = {shape.name: shape for word in words for shape in shapes if word in (shape.name, shape.task)}
+    return list(named.values()) or shapes
 
 
 if __name__ == "__main__":

@@ -41,15 +41,23 @@ def redacted_usage_errors() -> Iterator[None]:
 
 
 class Command(TyperCommand):
-    """A command whose usage errors are redacted, while the command line is parsed and afterwards."""
+    """A command with redacted usage errors, also while the command line is parsed, and with exit codes for errors."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
         with redacted_usage_errors():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        with redacted_usage_errors():
-            return super().invoke(ctx)
+        """Run the verb. Report an error on standard error and exit with its code."""
+        try:
+            with redacted_usage_errors():
+                return super().invoke(ctx)
+        except _UsageError:
+            raise  # typer prints it with the usage and exits with 2
+        except KeyboardInterrupt as error:  # a run adds its progress
+            _exit(FAILED, str(error) or "interrupted; the same command resumes")
+        except Exception as error:  # noqa: BLE001 - every error gets an exit code; committed parts stay
+            _exit(*_code_and_message(error))
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help without the `--no-` forms: with their column, names do not fit into 80 columns."""
@@ -63,18 +71,6 @@ def app(command: Callable[..., None], name: str | None = None) -> typer.Typer:
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     program.command(name, cls=Command)(command)
     return program
-
-
-def with_exit_code(body: Callable[[], None]) -> None:
-    """Run `body`. Report an error on standard error and exit with its code."""
-    try:
-        body()
-    except typer.BadParameter:
-        raise  # typer prints it with the usage and exits with 2
-    except KeyboardInterrupt as error:  # a run adds its progress
-        _exit(FAILED, str(error) or "interrupted; the same command resumes")
-    except Exception as error:  # noqa: BLE001 - every error gets an exit code; committed parts stay
-        _exit(*_code_and_message(error))
 
 
 def _code_and_message(error: Exception) -> tuple[int, str]:

@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.cli_support import app, with_exit_code
+from jobs.cli_support import app
 from pipeline.formatting import count, duration
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
@@ -34,28 +34,20 @@ def command(
 
     perceiver demo demo-output
     """
-    with_exit_code(lambda: _demo(_folder(output)))
-
-
-def _folder(output: str) -> Path:
-    scheme, path = split_scheme(normalise_uri(output))
-    if scheme is not None:
-        raise UsageError(f"{output} is not a local folder; the demo writes to this machine only")
-    return Path(path)
-
-
-def _demo(output: Path) -> None:
     from pipeline.reference.demo_data import DEMOS, make_samples
     from pipeline.runtime.ray_backend.connect import ray_connection
 
-    console = Console()
+    scheme, path = split_scheme(normalise_uri(output))
+    if scheme is not None:
+        raise UsageError(f"{output} is not a local folder; the demo writes to this machine only")
+    console, folder = Console(), Path(path)
     try:
-        make_samples(output / "samples")
+        make_samples(folder / "samples")
     except ImportError as error:
         raise UsageError("the demo requires scikit-image: pip install 'perceiver-pipeline[demo]'") from error
     with ray_connection(None):
         for demo in DEMOS:
-            _run(console, demo, output)
+            _run(console, demo, folder)
     console.print(
         "The weights are random, so these predictions are meaningless. Give `perceiver run` a trained checkpoint.",
         highlight=False,
@@ -82,8 +74,7 @@ def _table(title: str, output: Path, describe: Callable[[Mapping[str, Any]], str
     import pyarrow.dataset as ds
 
     table = Table(title=title, title_justify="left", show_header=False)
-    rows = ds.dataset(output / "predictions", format="parquet").head(ROWS).to_pylist()
-    for row in rows:
+    for row in ds.dataset(output / "predictions", format="parquet").head(ROWS).to_pylist():
         table.add_row(row["id"], describe(row))
     if (output / "quarantine").is_dir():
         for row in ds.dataset(output / "quarantine", format="parquet").to_table().to_pylist():
@@ -97,9 +88,8 @@ def _label(row: Mapping[str, Any]) -> str:
 
 def _flow(row: Mapping[str, Any]) -> str:
     pixels = np.array(row["flow"], np.float32).reshape(row["height"], row["width"], 2)
-    return (
-        f"{row['start_seconds']:.2f} s, {row['width']} by {row['height']}: mean flow {np.abs(pixels).mean():.2f} pixels"
-    )
+    size = f"{row['width']} by {row['height']}"
+    return f"{row['start_seconds']:.2f} s, {size}: mean flow {np.abs(pixels).mean():.2f} pixels"
 
 
 def _clip(row: Mapping[str, Any]) -> str:

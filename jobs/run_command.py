@@ -10,7 +10,6 @@ import typer
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
-from jobs.cli_support import with_exit_code
 from pipeline.runtime.job_file import read_job
 from pipeline.runtime.option_errors import describe_errors
 from pipeline.runtime.options import InHelp, RunOptions
@@ -27,7 +26,7 @@ def from_options(body: Callable[[RunOptions], None]) -> Callable[..., None]:
 
     def command(context: typer.Context, job: str | None, **values: Any) -> None:
         typed = {name: value for name, value in values.items() if is_typed(context, name)}
-        with_exit_code(lambda: body(merge_options(job, typed)))
+        body(merge_options(job, typed))
 
     command.__doc__ = body.__doc__
     fields = RunOptions.model_fields
@@ -86,10 +85,13 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     """Return a named parameter. All but switches are text here, which the model parses and checks."""
     shown = next(note for note in field.metadata if isinstance(note, InHelp))
     flag, is_switch = _spell(name), field.annotation is bool
+    choices = get_args(field.annotation) if get_origin(field.annotation) is Literal else ("N",)  # N: a number
+    example = f" Example: {field.examples[0]!r}." if field.examples else ""
+    required = " Required, here or in the job file." if field.is_required() else ""
     how = typer.Option(
         f"{flag}/--no-{flag[2:]}" if is_switch else flag,
-        metavar="" if is_switch else shown.metavar or _metavar(field.annotation),
-        help=_help(field),
+        metavar="" if is_switch else shown.metavar or "|".join(map(str, choices)),
+        help=f"{field.description}{example}{required}",
         rich_help_panel=shown.panel,
         show_default=not is_switch,
     )
@@ -98,20 +100,6 @@ def _option(name: str, field: FieldInfo) -> inspect.Parameter:
     has_default = not field.is_required() and field.default not in (None, ())
     default = field.default if isinstance(field.default, str) else f"{field.default:g}" if has_default else None
     return _parameter(name, Annotated[str | None, how], default)
-
-
-def _help(field: FieldInfo) -> str:
-    """Return the description with an example, and whether the option must be given."""
-    example = f" Example: {field.examples[0]!r}." if field.examples else ""
-    required = " Required, here or in the job file." if field.is_required() else ""
-    return f"{field.description}{example}{required}"
-
-
-def _metavar(annotation: Any) -> str:
-    """Return the choices of a Literal, else N for a number."""
-    if get_origin(annotation) is Literal:
-        return "|".join(map(str, get_args(annotation)))
-    return "N"
 
 
 def _parameter(name: str, annotation: Any, default: Any) -> inspect.Parameter:

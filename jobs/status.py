@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.cli_support import app, with_exit_code
+from jobs.cli_support import app
 from pipeline.formatting import count, duration, size
 
 if TYPE_CHECKING:
@@ -24,14 +24,10 @@ def command(
 
     perceiver status s3://bucket/labels
     """
+    from pipeline.runtime.driver.status import status
+    from pipeline.storage import Store
 
-    def body() -> None:
-        from pipeline.runtime.driver.status import status
-        from pipeline.storage import Store
-
-        Console().print(_table(status(Store(output))))
-
-    with_exit_code(body)
+    Console().print(_table(status(Store(output))))
 
 
 def _table(known: "Status") -> Table:

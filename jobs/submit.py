@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli_support import FAILED, app, with_exit_code
+from jobs.cli_support import FAILED, app
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Job file, by path or URI, as for `run --job`.")]
 Address = Annotated[str, typer.Option(metavar="URL", help="Dashboard of the cluster: http://HEAD:8265.")]
@@ -30,10 +30,6 @@ def command(job: Job, address: Address, wait: Wait = True, submission_id: Name =
 
     perceiver submit jobs/fill-mask.yaml --address http://HEAD:8265
     """
-    with_exit_code(lambda: _submit(job, address, submission_id, wait))
-
-
-def _submit(job: str, address: str, submission_id: str | None, wait: bool) -> None:
     from pipeline.runtime.ray_backend.submit import follow, submit
 
     taken = submit(job, address, submission_id)

@@ -4,9 +4,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
-from jobs.cli_support import Device, Dtype, app, with_exit_code
+from jobs.cli_support import Device, Dtype, app
 
 if TYPE_CHECKING:
     from pipeline.reference.parity import Difference
@@ -38,29 +38,24 @@ def command(
 
     perceiver verify image-classification --checkpoint models/my-perceiver
     """
+    from pipeline.reference.parity import verify
+    from pipeline.reference.published_configs import TASKS
+    from pipeline.runtime.errors import UsageError
 
-    def body() -> None:
-        from pipeline.reference.parity import verify
-        from pipeline.reference.published_configs import TASKS
-        from pipeline.runtime.errors import UsageError
-
-        if task not in TASKS:
-            raise UsageError(f"task {task!r} must be one of {', '.join(TASKS)}")
-        dtypes = dtype or [Dtype.FLOAT32, Dtype.BFLOAT16]
-        rows = verify(task, checkpoint, dtypes=dtypes, batch=batch_size, chunks=chunks, device=device, seed=seed)
-        Console().print(_table(task, rows))
-
-    with_exit_code(body)
+    if task not in TASKS:
+        raise UsageError(f"task {task!r} must be one of {', '.join(TASKS)}")
+    dtypes = dtype or [Dtype.FLOAT32, Dtype.BFLOAT16]
+    rows = verify(task, checkpoint, dtypes=dtypes, batch=batch_size, chunks=chunks, device=device, seed=seed)
+    Console().print(_table(task, rows))
 
 
 def _table(task: str, rows: list["Difference"]) -> Table:
-    table = Table(title=f"{task}: engine compared with float32", title_justify="left")
-    for column in ("output", "dtype", "against", "greatest difference", "range of the output", "of the range"):
-        table.add_column(column, justify="left" if column in ("output", "dtype", "against") else "right")
+    numbers = [Column(name, justify="right") for name in ("greatest difference", "range of the output", "of the range")]
+    title = f"{task}: engine compared with float32"
+    table = Table("output", "dtype", "against", *numbers, title=title, title_justify="left")
     for row in rows:
-        table.add_row(
-            row.output, row.dtype, row.against, f"{row.max_abs_diff:.2e}", f"{row.range:.3g}", f"{row.relative:.2e}"
-        )
+        figures = f"{row.max_abs_diff:.2e}", f"{row.range:.3g}", f"{row.relative:.2e}"
+        table.add_row(row.output, row.dtype, row.against, *figures)
     return table
 
 

@@ -9,18 +9,19 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import av
 import numpy as np
 import torch
-from torch.nn import functional as F
 from transformers import PerceiverConfig
 
 from pipeline.benchmark.monitor import append
 from pipeline.reference import transformers_model
 from pipeline.reference.parity import spread_chunks
+from pipeline.reference.sample_inputs import frame_patches
 
 Batch: TypeAlias = dict[str, Any]
 
@@ -28,17 +29,79 @@ _PIXELS_PER_UNIT = 20.0  # of the model's flow
 _FPS = 25  # of the clips that the published model was trained on
 
 
-class Predictor(ABC):
-    """A transformers model with its inference code."""
+@dataclass(frozen=True, kw_only=True)
+class ScriptOptions:
+    """Options of a plain script, which predicts a folder or file into a folder of Parquet files."""
 
-    def __init__(self, *, checkpoint: str, dtype: str, device: str, threads: int) -> None:
+    task: str
+    input: str
+    output: str
+    checkpoint: str
+    dtype: str = "float32"
+    device: str = "cpu"
+    batch_size: int = 1  # a unit of any task keeps all CPUs busy
+    chunks: int | None = None  # of a clip's 128; None: all
+    log: str | None = None  # file for when the model was loaded and the seconds of each call
+
+    @classmethod
+    def parse(cls, description: str, arguments: Sequence[str] | None = None) -> ScriptOptions:
+        """Parse a script's command line."""
+        parser = argparse.ArgumentParser(description=description)
+        parser.add_argument("task", choices=list(PREDICTORS))
+        parser.add_argument("input")
+        parser.add_argument("output")
+        parser.add_argument("--checkpoint", required=True, help="a folder")
+        parser.add_argument("--dtype", default=cls.dtype)
+        parser.add_argument("--device", default=cls.device, choices=["cpu", "cuda"])
+        parser.add_argument("--batch-size", type=int, default=cls.batch_size)
+        parser.add_argument("--chunks", type=int, help="chunks to decode, of a clip's 128; default: all")
+        parser.add_argument(
+            "--log", help="file for the time at which the model was loaded, and the seconds of each call"
+        )
+        return cls(**vars(parser.parse_args(arguments)))
+
+    def to_arguments(self) -> list[str]:
+        """Return the command line that `parse` turns into these options."""
+        named = {name: value for name, value in vars(self).items() if value is not None}
+        positional = [str(named.pop(name)) for name in ("task", "input", "output")]
+        return [*positional, *(f"--{name.replace('_', '-')}={value}" for name, value in named.items())]
+
+    def preprocessor(self) -> Callable[[Batch], Any]:
+        """Return the function that makes batches for the predictor of batches that were read."""
+        if self.task == "image-classification":
+            from transformers import PerceiverImageProcessorPil  # the other image processor needs torchvision
+
+            return partial(preprocess_images, processor=PerceiverImageProcessorPil.from_pretrained(self.checkpoint))
+        config = PerceiverConfig.from_pretrained(self.checkpoint)
+        if self.task == "optical-flow":
+            return partial(preprocess_pairs, size=(config.train_size[0], config.train_size[1]))
+        return partial(preprocess_clips, config=config)
+
+
+class Predictor(ABC):
+    """A transformers model with its inference code. threads: of torch."""
+
+    def __init__(self, options: ScriptOptions, threads: int) -> None:
+        began, self.log = time.time(), options.log
         # Ray limits an actor of one CPU to one thread, which no user would keep.
         torch.set_num_threads(threads)
-        self.model = transformers_model.load(Path(checkpoint), dtype=getattr(torch, dtype), device=device)
+        dtype = getattr(torch, options.dtype)
+        self.model = transformers_model.load(Path(options.checkpoint), dtype=dtype, device=options.device)
+        if self.log is not None:
+            append(self.log, process=os.getpid(), began=began, ready=time.time())
 
-    @abstractmethod
+    @torch.inference_mode()
     def __call__(self, batch: Batch) -> Batch:
         """Predict columns of outputs from columns of inputs."""
+        began = time.perf_counter()
+        outputs = self.predict(batch)
+        if self.log is not None:
+            append(self.log, predicted=time.perf_counter() - began)
+        return outputs
+
+    @abstractmethod
+    def predict(self, batch: Batch) -> Batch:
+        """Predict a batch in inference mode."""
 
     def tensor(self, values: np.ndarray) -> torch.Tensor:
         """Copy values to the device; floating-point values in the model's dtype."""
@@ -49,8 +112,7 @@ class Predictor(ABC):
 class ImagePredictor(Predictor):
     """Image classification."""
 
-    @torch.inference_mode()
-    def __call__(self, batch: Batch) -> Batch:
+    def predict(self, batch: Batch) -> Batch:
         """Predict the best label of {"pixels": float32 [B, 3, H, W]}."""
         best = self.model(inputs=self.tensor(batch["pixels"])).logits.float().softmax(dim=-1).max(dim=-1)
         ids = best.indices.cpu().numpy()
@@ -61,24 +123,22 @@ class ImagePredictor(Predictor):
 class FlowPredictor(Predictor):
     """Optical flow between two frames of the model's training size."""
 
-    @torch.inference_mode()
-    def __call__(self, batch: Batch) -> Batch:
+    def predict(self, batch: Batch) -> Batch:
         """Predict flow, float16 [B, H, W, 2] in pixels, of {"frames": uint8 [B, 2, H, W, 3]}."""
         frames = self.tensor(batch["frames"]).permute(0, 1, 4, 2, 3).float() / 255 * 2 - 1
-        flow = self.model(inputs=_patches(frames).to(self.model.dtype)).logits.float() * _PIXELS_PER_UNIT
+        flow = self.model(inputs=frame_patches(frames).to(self.model.dtype)).logits.float() * _PIXELS_PER_UNIT
         return {"path": batch["path"], "frame_index": batch["frame_index"], "flow": flow.half().cpu().numpy()}
 
 
 class ClipPredictor(Predictor):
-    """Reconstruction of clips in chunks, as in transformers' documentation. `chunks`: how many of the 128."""
+    """Reconstruction of clips in chunks, as in transformers' documentation."""
 
-    def __init__(self, *, chunks: int | None, **named: Any) -> None:
-        super().__init__(**named)
-        config = self.model.config
-        self.points = [transformers_model.chunk_points(config, chunk) for chunk in spread_chunks(config, chunks)]
+    def __init__(self, options: ScriptOptions, threads: int) -> None:
+        super().__init__(options, threads)
+        config, chunks = self.model.config, spread_chunks(self.model.config, options.chunks)
+        self.points = [transformers_model.chunk_points(config, chunk) for chunk in chunks]
 
-    @torch.inference_mode()
-    def __call__(self, batch: Batch) -> Batch:
+    def predict(self, batch: Batch) -> Batch:
         """Reconstruct {"frames": uint8 [B, T, h, w, 3], "samples": float32 [B, S]}, and predict the label."""
         image = (self.tensor(batch["frames"]).permute(0, 1, 4, 2, 3).float() / 255).to(self.model.dtype)
         label = image.new_zeros(len(image), self.model.config.num_labels)
@@ -142,80 +202,8 @@ def _audio(content: bytes, rate: int, length: int) -> np.ndarray:
     return np.pad(samples, (0, length - len(samples))).astype(np.float32)
 
 
-def _patches(frames: torch.Tensor) -> torch.Tensor:
-    """Return each pixel with its neighbors, [B, 2, 27, H, W] (kernel row, column, color), of frames [B, 2, 3, H, W]."""
-    batch, _, _, height, width = frames.shape
-    patches = F.unfold(frames.flatten(0, 1), kernel_size=3, padding=1)  # color, kernel row, kernel column
-    patches = patches.reshape(batch, 2, 3, 9, height, width)
-    return patches.transpose(2, 3).reshape(batch, 2, 27, height, width)
-
-
-class LoggedPredictor:
-    """A predictor that logs its process, when it was loaded, and the seconds of each call."""
-
-    def __init__(self, *, predictor: type[Predictor], log: str, **arguments: Any) -> None:
-        began, self.log = time.time(), log
-        self.predictor = predictor(**arguments)
-        append(log, process=os.getpid(), began=began, ready=time.time())
-
-    def __call__(self, batch: Batch) -> Batch:
-        """Predict with the predictor."""
-        began = time.perf_counter()
-        outputs = self.predictor(batch)
-        append(self.log, predicted=time.perf_counter() - began)
-        return outputs
-
-
 PREDICTORS: Mapping[str, type[Predictor]] = {
     "image-classification": ImagePredictor,
     "optical-flow": FlowPredictor,
     "multimodal-autoencoding": ClipPredictor,
 }
-
-
-@dataclass(frozen=True, kw_only=True)
-class ScriptOptions:
-    """Options of a plain script, which predicts a folder or file into a folder of Parquet files."""
-
-    task: str
-    input: str
-    output: str
-    checkpoint: str
-    dtype: str = "float32"
-    device: str = "cpu"
-    batch_size: int = 1  # a unit of any task keeps all CPUs busy
-    chunks: int | None = None  # of a clip's 128; None: all
-    log: str | None = None  # file for when the model was loaded and the seconds of each call
-
-    @classmethod
-    def parse(cls, description: str, arguments: Sequence[str] | None = None) -> ScriptOptions:
-        """Parse a script's command line."""
-        parser = argparse.ArgumentParser(description=description)
-        parser.add_argument("task", choices=list(PREDICTORS))
-        parser.add_argument("input")
-        parser.add_argument("output")
-        parser.add_argument("--checkpoint", required=True, help="a folder")
-        parser.add_argument("--dtype", default=cls.dtype)
-        parser.add_argument("--device", default=cls.device, choices=["cpu", "cuda"])
-        parser.add_argument("--batch-size", type=int, default=cls.batch_size)
-        parser.add_argument("--chunks", type=int, help="chunks to decode, of a clip's 128; default: all")
-        parser.add_argument(
-            "--log", help="file for the time at which the model was loaded, and the seconds of each call"
-        )
-        return cls(**vars(parser.parse_args(arguments)))
-
-    def to_arguments(self) -> list[str]:
-        """Return the command line that `parse` turns into these options."""
-        named = {name: value for name, value in vars(self).items() if value is not None}
-        positional = [str(named.pop(name)) for name in ("task", "input", "output")]
-        return [*positional, *(f"--{name.replace('_', '-')}={value}" for name, value in named.items())]
-
-    def predictor(self, threads: int) -> tuple[Callable[..., Callable[[Batch], Batch]], dict[str, Any]]:
-        """Return the predictor's class and its arguments. threads: of torch."""
-        kind, named = PREDICTORS[self.task], {"checkpoint": self.checkpoint, "dtype": self.dtype}
-        arguments: dict[str, Any] = {**named, "device": self.device, "threads": threads}
-        if self.task == "multimodal-autoencoding":
-            arguments["chunks"] = self.chunks
-        if self.log is None:
-            return kind, arguments
-        return LoggedPredictor, {"predictor": kind, "log": self.log, **arguments}

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import daft
 import numpy as np
 from daft import DataType, Series
-from transformers import PerceiverConfig, PerceiverImageProcessorPil
 
-from pipeline.benchmark.baseline import ScriptOptions, preprocess_clips, preprocess_images, preprocess_pairs
+from pipeline.benchmark.baseline import PREDICTORS, ScriptOptions
 
 _LABEL = {"label_id": DataType.int64(), "label": DataType.string(), "score": DataType.float32()}
 _FLOW = {"path": DataType.string(), "frame_index": DataType.int64(), "flow": DataType.binary()}
@@ -29,26 +27,19 @@ class Model:
     """Predicts images in batches, and videos one at a time."""
 
     def __init__(self, options: ScriptOptions) -> None:
-        kind, arguments = options.predictor(threads=len(os.sched_getaffinity(0)))
-        self.predictor = kind(**arguments)
-        config = PerceiverConfig.from_pretrained(options.checkpoint)
-        if options.task == "image-classification":
-            self.processor = PerceiverImageProcessorPil.from_pretrained(options.checkpoint)
-        elif options.task == "optical-flow":
-            self.parts = partial(preprocess_pairs, size=(config.train_size[0], config.train_size[1]))
-        else:
-            self.parts = partial(preprocess_clips, config=config)
+        self.predictor = PREDICTORS[options.task](options, threads=len(os.sched_getaffinity(0)))
+        self.preprocess = options.preprocessor()
 
     def classify_images(self, path: Series, image: Series) -> list[dict[str, Any]]:
         """Predict the best label of each image."""
         batch = {"path": path.to_pylist(), "image": [np.asarray(each) for each in image.to_pylist()]}
-        found = self.predictor(preprocess_images(batch, self.processor))
+        found = self.predictor(self.preprocess(batch))
         columns = [found[name] for name in _LABEL]
         return [dict(zip(_LABEL, map(_plain, row), strict=True)) for row in zip(*columns, strict=True)]
 
     def predict_video(self, path: str, content: bytes) -> Iterator[dict[str, Any]]:
         """Yield a row per frame pair or clip of a video; arrays as bytes."""
-        for batch in self.parts({"path": [path], "bytes": [content]}):
+        for batch in self.preprocess({"path": [path], "bytes": [content]}):
             yield {name: _plain(values[0]) for name, values in self.predictor(batch).items()}
 
 

@@ -6,19 +6,17 @@ Weights are random: speed does not depend on them.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from torch import Tensor
 
 from pipeline.benchmark.peak_memory import measure_peak
 from pipeline.benchmark.roofline import count_operations, measure_rates
-from pipeline.benchmark.timing import Row, median_and_range, now
-from pipeline.perceiver import PerceiverIO
+from pipeline.benchmark.timing import Row, median_and_range, seconds
 from pipeline.reference import parity, random_checkpoints, transformers_model
-from pipeline.reference.published_configs import MULTIMODAL, SHAPES, Shape
+from pipeline.reference.published_configs import MULTIMODAL, Shape
 from pipeline.reference.sample_inputs import sample_unit, to_device
 from pipeline.reference.transformers_model import Outputs
 
@@ -27,22 +25,21 @@ _TEXTS = 4  # texts of full length per batch of fill-mask
 
 @dataclass(frozen=True, kw_only=True)
 class BenchOptions:
-    """Options of an engine benchmark. `batch` applies to images; other tasks have a fixed batch size."""
+    """Options of a benchmark.
+
+    `batch` applies to images, by default one at a time, or in whole runs as many as a replica predicts at once. Other
+    tasks have a fixed batch size. Only whole runs have `units`, by default a number per task, `small` and `daft`.
+    """
 
     device: str = "cpu"
     dtypes: Sequence[str] = ("float32", "bfloat16")
     repeats: int = 5
-    batch: int = 1
+    batch: int | None = None
     chunks: int | None = 2  # of a clip's 128 chunks, the number that transformers is timed on; None: all
+    units: int | None = None
+    small: bool = False  # the models have a tenth of the parameters: twice the default units
+    daft: bool = False  # also measure a plain Daft script
     seed: int = 0
-
-
-def bench_all(names: Sequence[str], options: BenchOptions) -> Iterator[Row]:
-    """Yield the rows of several published shapes as each is measured."""
-    for name in names:
-        if name not in SHAPES:
-            raise ValueError(f"shape {name!r} must be one of {', '.join(SHAPES)}")
-        yield from bench(SHAPES[name], options)
 
 
 def bench(shape: Shape, options: BenchOptions) -> list[Row]:
@@ -72,15 +69,13 @@ def bench(shape: Shape, options: BenchOptions) -> list[Row]:
             "device_exponentials_per_second": rates.exponentials,
             "floor_seconds": operations.seconds(rates),
         }
-        rows.append(comparison.row(dtype) | {"peak_bytes": peaks[dtype].bytes} | floor)
+        rows.append(comparison.row(dtype) | {"peak_bytes": peaks[dtype][0]} | floor)
     return rows
 
 
 def batch_size(shape: Shape, options: BenchOptions) -> int:
     """Return the number of units that are predicted at once."""
-    if shape.task == "fill-mask":
-        return _TEXTS
-    return options.batch if shape.task == "image-classification" else 1
+    return {"fill-mask": _TEXTS, "image-classification": options.batch or 1}.get(shape.task, 1)
 
 
 @dataclass(kw_only=True)
@@ -103,9 +98,7 @@ class Contender:
     def measure(self, device: str) -> None:
         """Time one prediction."""
         if self.failure is None:
-            began = now(device)
-            self.predict()
-            self.seconds.append((now(device) - began) * self.scale)
+            self.seconds.append(seconds(self.predict, device) * self.scale)
 
 
 class Comparison:
@@ -122,10 +115,9 @@ class Comparison:
         self.transformers = {dtype: self._transformers(dtype) for dtype in dict.fromkeys(["float32", *options.dtypes])}
 
     def _engine(self, dtype: str) -> Contender:
-        device = self.options.device
-        model = PerceiverIO.from_pretrained(str(self.folder), device=device, dtype=getattr(torch, dtype))
-        inputs = to_device(self.inputs, device, model.dtype)
-        return Contender(predict=lambda: parity.engine_predict(model, inputs, points=self.points))
+        device, seed = self.options.device, self.options.seed
+        predict = parity.sample_prediction(self.folder, dtype=dtype, device=device, batch=self.batch, seed=seed)
+        return Contender(predict=predict)
 
     def _transformers(self, dtype: str) -> Contender:
         device = self.options.device
@@ -140,9 +132,8 @@ class Comparison:
         contenders = [*self.engine.values(), *self.transformers.values()]
         for contender in contenders:
             contender.warm_up()
-        for _ in range(self.options.repeats):
-            for contender in contenders:
-                contender.measure(self.options.device)
+        for contender in contenders * self.options.repeats:
+            contender.measure(self.options.device)
 
     def row(self, dtype: str) -> Row:
         """Return the result in one dtype."""
@@ -172,13 +163,9 @@ class Comparison:
         expected = {name: value for name, value in outputs.items() if name != "latents"}
         if not expected or engine.failure is not None:
             return {"worst_output": None, "max_abs_err": None, "output_range": None}
-        if self.points is not None:
-            expected["logits"] = _select_positions(expected["logits"], self.points)
+        if self.points is not None:  # transformers decodes every position
+            logits = expected["logits"]
+            expected["logits"] = logits.gather(1, self.points.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))
         found = parity.select_chunks(engine.outputs, self.config, self.chunks)
         worst = max(parity.differences(found, expected, dtype), key=lambda row: row.relative)
         return {"worst_output": worst.output, "max_abs_err": worst.max_abs_diff, "output_range": worst.range}
-
-
-def _select_positions(logits: Tensor, points: Tensor) -> Tensor:
-    """Return the logits [B, P, V] at positions [B, P] of logits [B, L, V]: transformers decodes every position."""
-    return logits.gather(1, points.unsqueeze(-1).expand(-1, -1, logits.shape[-1]))

@@ -1,4 +1,4 @@
-"""One measurement each of: the engine on units in memory, a whole run into an OUTPUT, a plain script."""
+"""One measurement each of: a whole run into an OUTPUT, a plain script."""
 
 from __future__ import annotations
 
@@ -11,14 +11,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import ray
-import torch
 from rich.console import Console
 
 from pipeline.benchmark.monitor import LoggedModelRef, ModelProcess, monitored
-from pipeline.benchmark.timing import now
-from pipeline.perceiver import PerceiverIO
-from pipeline.reference.parity import engine_predict
-from pipeline.reference.sample_inputs import sample_unit, to_device
 from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.driver.run import Driver
 from pipeline.runtime.options import RunOptions
@@ -43,27 +38,6 @@ class RunMeasurement:
     load: float = 0.0
     predict: float = 0.0
     write: float = 0.0
-
-
-class EngineOnly:
-    """The engine in this process, on batches of the size that a replica gives it."""
-
-    def __init__(self, folder: Path, *, dtype: str, device: str, batch: int, seed: int) -> None:
-        self.model = PerceiverIO.from_pretrained(str(folder), device=device, dtype=getattr(torch, dtype))
-        inputs, self.points = sample_unit(self.model.config, self.model.model_class, batch, seed)
-        self.inputs, self.batch, self.device = to_device(inputs, device, self.model.dtype), batch, device
-        self._predict()  # computes what does not depend on the input once
-
-    def units_per_second(self, units: int) -> float:
-        """Time encoding and decoding of about `units` units, in whole batches."""
-        batches = max(1, round(units / self.batch))
-        began = now(self.device)
-        for _ in range(batches):
-            self._predict()
-        return batches * self.batch / (now(self.device) - began)
-
-    def _predict(self) -> None:
-        engine_predict(self.model, self.inputs, points=self.points)
 
 
 def measure_run(options: RunOptions, log: Path) -> RunMeasurement:

@@ -6,7 +6,6 @@ measured seconds is memory traffic and overhead.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -15,12 +14,10 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from pipeline.benchmark.timing import now
-from pipeline.perceiver import PerceiverIO
+from pipeline.benchmark.timing import seconds
 from pipeline.perceiver.cpu_parallel import torch_threads
 from pipeline.perceiver.onednn_linear import Linear
-from pipeline.reference.parity import engine_predict
-from pipeline.reference.sample_inputs import sample_unit
+from pipeline.reference.parity import sample_prediction
 
 _REPEATS = 25
 
@@ -48,28 +45,19 @@ class DeviceRates:
 @torch.inference_mode()
 def count_operations(folder: Path, *, batch: int, seed: int = 0) -> OperationCounts:
     """Count operations while the engine predicts one batch of sample units on the CPU in float32."""
-    model = PerceiverIO.from_pretrained(str(folder))
-    inputs, points = sample_unit(model.config, model.model_class, batch, seed)
-    # The first prediction computes and keeps the model's constants, such as projected queries.
-    engine_predict(model, inputs, points=points)
+    predict = sample_prediction(folder, batch=batch, seed=seed)
+    predict()  # computes and keeps the model's constants, such as projected queries
     softmaxes = torch.ops.aten._softmax, torch.ops.aten.softmax  # the latter if in place
-    mapping: dict[Any, Any] = dict.fromkeys(softmaxes, _numel)
+    mapping: dict[Any, Any] = dict.fromkeys(softmaxes, lambda *_, out_shape, **__: prod(out_shape))
     if hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        mapping[torch.ops.mkldnn._linear_pointwise] = _linear_flops
+        linear = torch.ops.mkldnn._linear_pointwise
+        mapping[linear] = lambda x_shape, *_, out_shape, **__: 2 * prod(x_shape) * out_shape[-1]
     # The counter sees the operations of its own thread only.
     with torch_threads(1), FlopCounterMode(display=False, custom_mapping=mapping) as counter:
-        engine_predict(model, inputs, points=points)
+        predict()
     counts = dict(counter.get_flop_counts()["Global"])
     exponentials = sum(counts.pop(softmax, 0) for softmax in softmaxes)
     return OperationCounts(flops=sum(counts.values()), exponentials=exponentials)
-
-
-def _linear_flops(x_shape: tuple[int, ...], *_: Any, out_shape: tuple[int, ...], **__: Any) -> int:
-    return 2 * prod(x_shape) * out_shape[-1]
-
-
-def _numel(*_: Any, out_shape: tuple[int, ...], **__: Any) -> int:
-    return prod(out_shape)
 
 
 def measure_rates(dtype: str, device: str) -> DeviceRates:
@@ -78,18 +66,9 @@ def measure_rates(dtype: str, device: str) -> DeviceRates:
     side = 1024 if device == "cpu" else 8192
     with torch.inference_mode():
         x, layer = torch.randn(2 * side, side, dtype=kind, device=device), Linear(side, side, device=device, dtype=kind)
-        plain = _seconds(lambda: layer(x), device)
+        plain = min(seconds(lambda: layer(x), device) for _ in range(_REPEATS))
         layer.pack()
-        packed = _seconds(lambda: layer(x), device)
+        packed = min(seconds(lambda: layer(x), device) for _ in range(_REPEATS))
         rows = torch.randn(side, 2048, dtype=kind, device=device)
-        softmax = _seconds(lambda: torch.softmax(rows, dim=-1, out=rows), device)
+        softmax = min(seconds(lambda: torch.softmax(rows, dim=-1, out=rows), device) for _ in range(_REPEATS))
     return DeviceRates(flops=4 * side**3 / min(plain, packed), exponentials=rows.numel() / softmax)
-
-
-def _seconds(operation: Callable[[], Any], device: str) -> float:
-    least = float("inf")
-    for _ in range(_REPEATS):
-        began = now(device)
-        operation()
-        least = min(least, now(device) - began)
-    return least

@@ -4,26 +4,22 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from statistics import median
 
+from pipeline.benchmark.engine import BenchOptions
 from pipeline.benchmark.monitor import busy_share
 from pipeline.benchmark.timing import Row, median_and_range
-from pipeline.benchmark.workloads import ThroughputOptions, Workload, make_workloads, select_shapes
+from pipeline.benchmark.workloads import Workload, make_workloads
 from pipeline.reference.published_configs import Shape
 from pipeline.runtime.ray_backend.resources import cluster_nodes, resolve_resources
 
 
-def bench_scaling(names: Sequence[str], options: ThroughputOptions) -> Iterator[Row]:
-    """Yield the rows of several shapes, those of one shape and dtype together once all are measured."""
-    for shape in select_shapes(names, options):
-        yield from scale(shape, options)
+def bench_scaling(shape: Shape, options: BenchOptions) -> Iterator[Row]:
+    """Yield a row per dtype and number of replicas, those of one dtype together once all are measured.
 
-
-def scale(shape: Shape, options: ThroughputOptions) -> Iterator[Row]:
-    """Yield a row per dtype and number of replicas. Rates are medians of `repeats`, of predicting alone.
-
-    The ideal rate is that of one replica times the ratio of the GPUs or CPUs in use.
+    Rates are medians of `repeats`, of predicting alone. The ideal rate is that of one replica times the ratio of the
+    GPUs or CPUs in use.
     """
     for workload in make_workloads(shape, options):
         yield from _rows(workload)
@@ -38,7 +34,8 @@ def _rows(workload: Workload) -> Iterator[Row]:
             busy.append(busy_share())
             run = workload.run(f"{count}-replicas-{number}", replicas=count)
             rates[count].append(run.units / run.predicting)
-    threads = {count: _threads(workload, count) for count in counts}
+    nodes = cluster_nodes()
+    threads = {n: resolve_resources(workload.run_options(replicas=n), nodes).threads for n in counts}
     for count in counts:
         # One replica may use all CPUs alone: the ideal depends on the threads of all replicas together.
         ratio = count if workload.options.device == "cuda" else count * threads[count] / threads[1]
@@ -53,10 +50,6 @@ def _rows(workload: Workload) -> Iterator[Row]:
             "busy_before": busy,
             "of_ideal": median(rates[count]) / ideal,
         }
-
-
-def _threads(workload: Workload, replicas: int) -> int:
-    return resolve_resources(workload.run_options(replicas=replicas), cluster_nodes()).threads
 
 
 def _replica_counts(workload: Workload) -> list[int]:

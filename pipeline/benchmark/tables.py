@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from rich.bar import Bar
 from rich.console import Group
-from rich.table import Table
+from rich.table import Column, Table
 
 from pipeline.benchmark.timing import Row
 from pipeline.formatting import count, size
@@ -15,11 +15,10 @@ from pipeline.formatting import count, size
 
 def engine_table(rows: Iterable[Row]) -> Table:
     """Return the engine against transformers: a row per shape and dtype."""
-    table = Table(title="seconds per unit: median \\[min, max]", title_justify="left")
-    left = ("shape", "dtype")
-    right = ("engine", "transformers", "speedup", "over float32", "of the roofline", "greatest error", "peak memory")
-    for column in (*left, *right):
-        table.add_column(column, justify="left" if column in left else "right")
+    names = ("engine", "transformers", "speedup", "over float32", "of the roofline", "greatest error", "peak memory")
+    table = Table(
+        "shape", "dtype", *_right(*names), title="seconds per unit: median \\[min, max]", title_justify="left"
+    )
     for row in rows:
         engine, same, full = (row[f"{name}_seconds"] for name in ("engine", "transformers", "transformers_float32"))
         table.add_row(
@@ -87,24 +86,24 @@ def scaling_tables(rows: Iterable[Row]) -> Group:
 
 def _scaling_table(shape: str, dtype: str, rows: list[Row]) -> Table:
     title = f"{shape}, {dtype}: units/s while predicting, median \\[min, max]"
-    table = Table(title=title, title_justify="left", expand=True)
-    for column in ("replicas", "threads", "rate", "of ideal", "busy before"):
-        table.add_column(column, justify="right")
-    table.add_column("rate and ideal", ratio=1)
+    columns = [*_right("replicas", "threads", "rate", "of ideal", "busy before"), Column("rate and ideal", ratio=1)]
+    table = Table(*columns, title=title, title_justify="left", expand=True)
     longest = max(max(row["units_per_second"], row["ideal_units_per_second"]) for row in rows)
     for row in rows:
+        rate, ideal = row["units_per_second"], row["ideal_units_per_second"]
         table.add_row(
             str(row["replicas"]),
             str(row["threads"]),
             _median_and_range(row, "units_per_second"),
             f"{row['of_ideal']:.2f}",
             f"{max(row['busy_before']):.0%}",
-            Group(
-                Bar(longest, 0, row["units_per_second"]),
-                Bar(longest, 0, row["ideal_units_per_second"], color="bright_black"),
-            ),
+            Group(Bar(longest, 0, rate), Bar(longest, 0, ideal, color="bright_black")),
         )
     return table
+
+
+def _right(*names: str) -> list[Column]:
+    return [Column(name, justify="right") for name in names]
 
 
 def _median_and_range(row: Row, name: str) -> str:

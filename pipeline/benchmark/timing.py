@@ -1,9 +1,9 @@
-"""Clock and statistics shared by the benchmarks."""
+"""Times and statistics shared by the benchmarks."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from statistics import median
 from typing import Any, TypeAlias
 
@@ -12,8 +12,14 @@ import torch
 Row: TypeAlias = dict[str, Any]
 
 
-def now(device: str) -> float:
-    """Return the time in seconds, once the device has finished its work."""
+def seconds(call: Callable[[], object], device: str) -> float:
+    """Return the seconds from the call until the device has finished its work."""
+    began = _now(device)
+    call()
+    return _now(device) - began
+
+
+def _now(device: str) -> float:
     if device != "cpu":
         torch.cuda.synchronize()
     return time.perf_counter()

@@ -5,34 +5,35 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from statistics import median
 
 from pipeline.benchmark import baseline_ray
 from pipeline.benchmark.baseline import ScriptOptions
-from pipeline.benchmark.measurements import EngineOnly, RunMeasurement, measure_script, replica_threads
+from pipeline.benchmark.engine import BenchOptions
+from pipeline.benchmark.measurements import RunMeasurement, measure_script, replica_threads
 from pipeline.benchmark.monitor import busy_share
-from pipeline.benchmark.timing import Row, median_and_range
-from pipeline.benchmark.workloads import CLIPS, ThroughputOptions, Workload, make_workloads, select_shapes
+from pipeline.benchmark.timing import Row, median_and_range, seconds
+from pipeline.benchmark.workloads import CLIPS, Workload, make_workloads
 from pipeline.reference import transformers_model
+from pipeline.reference.parity import sample_prediction
 from pipeline.reference.published_configs import Shape
 
 DAFT_SCRIPT = "pipeline.benchmark.baseline_daft"
 
 
-def bench_pipelines(names: Sequence[str], options: ThroughputOptions) -> Iterator[Row]:
-    """Yield the rows of several of the shapes `MEASURED`, or of their smaller versions, as each is measured."""
-    for shape in select_shapes(names, options):
-        yield from bench_pipeline(shape, options)
-
-
-def bench_pipeline(shape: Shape, options: ThroughputOptions) -> Iterator[Row]:
-    """Yield a row per dtype. Rates are medians of `repeats`, and of predicting alone.
+def bench_pipeline(shape: Shape, options: BenchOptions) -> Iterator[Row]:
+    """Yield a row per dtype, as each is measured. Rates are medians of `repeats`, and of predicting alone.
 
     Starting and loading the model are separate columns. RuntimeError if a unit is missing from an output.
     """
     for workload in make_workloads(shape, options):
         yield WholeRunComparison(workload).measure()
+
+
+def _run_daft_script(options: ScriptOptions) -> None:
+    """Run the script in a separate process: Daft holds models in processes that it starts itself."""
+    command = [sys.executable, "-m", DAFT_SCRIPT, *options.to_arguments()]
+    subprocess.run(command, check=True, stderr=subprocess.DEVNULL)  # noqa: S603
 
 
 class WholeRunComparison:
@@ -55,52 +56,53 @@ class WholeRunComparison:
 
     def measure(self) -> Row:
         """Measure all contenders `repeats` times, in alternating order, and return the row."""
-        workload, options = self.workload, self.options
-        engine = EngineOnly(
-            workload.checkpoint, dtype=workload.dtype, device=options.device, batch=workload.batch, seed=options.seed
+        workload, device, seed = self.workload, self.options.device, self.options.seed
+        predict = sample_prediction(
+            workload.checkpoint, dtype=workload.dtype, device=device, batch=workload.batch, seed=seed
         )
+        predict()  # computes once what does not depend on the input
         contenders: list[Callable[[int], None]] = [
-            lambda _: self.engine.append(engine.units_per_second(workload.units)),
+            lambda _: self.engine.append(self._engine_rate(predict)),
             lambda number: self.runs.append(workload.run(f"ours-{number}")),
-            lambda number: self.ray_scripts.append(self._ray_script(number)),
+            lambda number: self.ray_scripts.append(self._script(f"plain-ray-{number}", baseline_ray.write)),
         ]
-        if options.daft:
-            contenders.append(lambda number: self.daft_scripts.append(self._daft_script(number)))
+        if self.options.daft:
+            contenders.append(
+                lambda number: self.daft_scripts.append(self._script(f"plain-daft-{number}", _run_daft_script))
+            )
         busy = []
-        for number in range(options.repeats):
+        for number in range(self.options.repeats):
             for measure in contenders if number % 2 == 0 else reversed(contenders):
                 busy.append(busy_share())  # an engine without CPUs was measured at a sixth of its rate
                 measure(number)
         return self._description() | self._rates() | self._seconds() | {"busy_before": busy}
 
-    def _ray_script(self, number: int) -> RunMeasurement:
-        options = self._script_options(f"plain-ray-{number}")
-        return self._script(options, lambda: baseline_ray.write(options))
+    def _engine_rate(self, predict: Callable[[], object]) -> float:
+        """Time encoding and decoding of about the units of a run, in whole batches of a replica's size."""
+        batch = self.workload.batch
+        batches = max(1, round(self.workload.units / batch))
 
-    def _daft_script(self, number: int) -> RunMeasurement:
-        """Measure in a separate process: Daft holds models in processes that it starts itself."""
-        options = self._script_options(f"plain-daft-{number}")
-        command = [sys.executable, "-m", DAFT_SCRIPT, *options.to_arguments()]
-        return self._script(options, lambda: subprocess.run(command, check=True, stderr=subprocess.DEVNULL))  # noqa: S603
+        def predict_all() -> None:
+            for _ in range(batches):
+                predict()
 
-    def _script(self, options: ScriptOptions, write: Callable[[], object]) -> RunMeasurement:
-        output, log = Path(options.output), Path(str(options.log))
-        measurement = measure_script(write, output, log, chunk_scale=self.chunk_scale)
-        return self.workload.check_complete("the plain script", measurement)
+        return batches * batch / seconds(predict_all, self.options.device)
 
-    def _script_options(self, name: str) -> ScriptOptions:
-        workload = self.workload
-        return ScriptOptions(
+    def _script(self, name: str, write: Callable[[ScriptOptions], object]) -> RunMeasurement:
+        workload, output, log = self.workload, self.workload.outputs / name, self.workload.outputs / f"{name}.log"
+        options = ScriptOptions(
             task=workload.shape.task,
             input=str(workload.inputs),
-            output=str(workload.outputs / name),
+            output=str(output),
             checkpoint=str(workload.checkpoint),
             dtype=self.script_dtype,
             device=self.options.device,
             batch_size=self.script_batch,
             chunks=self.chunks,
-            log=str(workload.outputs / f"{name}.log"),
+            log=str(log),
         )
+        measurement = measure_script(lambda: write(options), output, log, chunk_scale=self.chunk_scale)
+        return workload.check_complete("the plain script", measurement)
 
     def _description(self) -> Row:
         return {

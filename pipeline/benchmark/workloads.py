@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pipeline.benchmark.engine import BenchOptions
 from pipeline.benchmark.measurements import RunMeasurement, measure_run, replica_threads
 from pipeline.benchmark.timing import Row
 from pipeline.heads.clip_inputs import CLIPS_PER_BATCH
@@ -21,29 +22,8 @@ from pipeline.runtime.stages.predict import MAX_BATCH_UNITS
 MEASURED = ("vision-perceiver-fourier", "optical-flow-perceiver", "multimodal-perceiver")
 IMAGES, FLOW, CLIPS = (SHAPES[name].task for name in MEASURED)
 _UNITS: Mapping[str, int] = {IMAGES: 64, FLOW: 8, CLIPS: 4}
-_SMALL_UNITS: Mapping[str, int] = {IMAGES: 128, FLOW: 16, CLIPS: 8}
 _SHARDS = 16  # per run, about: enough for stages and replicas to work in parallel
 _MIN_SIDE = 64  # of a generated video, in pixels
-
-
-@dataclass(frozen=True, kw_only=True)
-class ThroughputOptions:
-    """Options of a benchmark of whole runs. `units` default to a number per task, `batch` to a replica's."""
-
-    device: str = "cpu"
-    dtypes: Sequence[str] = ("float32", "bfloat16")
-    repeats: int = 5
-    units: int | None = None
-    batch: int | None = None
-    chunks: int | None = 2  # of a clip's 128 chunks, the number that transformers is timed on; None: all
-    small: bool = False
-    daft: bool = False  # also measure a plain Daft script
-    seed: int = 0
-
-
-def select_shapes(names: Sequence[str], options: ThroughputOptions) -> Iterator[Shape]:
-    """Yield the published shapes with these names, or their versions with a tenth of the parameters."""
-    return (SHAPES[name].smaller() if options.small else SHAPES[name] for name in names)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +31,7 @@ class Workload:
     """The units to predict in one dtype, and the checkpoint."""
 
     shape: Shape
-    options: ThroughputOptions
+    options: BenchOptions
     dtype: str
     units: int
     checkpoint: Path
@@ -110,14 +90,13 @@ class Workload:
         }
 
 
-def make_workloads(shape: Shape, options: ThroughputOptions) -> Iterator[Workload]:
+def make_workloads(shape: Shape, options: BenchOptions) -> Iterator[Workload]:
     """Yield the workload in each dtype, on the same files and weights. The Ray cluster runs until the last one."""
     with tempfile.TemporaryDirectory() as scratch, ray_connection("local"), torch_threads(replica_threads()):
         folder = Path(scratch)
-        checkpoint = random_checkpoints.make_checkpoint(
-            shape.model_class, shape.config(), folder / "model", options.seed
-        )
-        units = options.units or (_SMALL_UNITS if options.small else _UNITS)[shape.task]
+        model, config, seed = folder / "model", shape.config(), options.seed
+        checkpoint = random_checkpoints.make_checkpoint(shape.model_class, config, model, seed)
+        units = options.units or _UNITS[shape.task] * (2 if options.small else 1)
         make_inputs(shape, folder / "in", units, options.seed)
         for dtype in options.dtypes:
             outputs = folder / dtype

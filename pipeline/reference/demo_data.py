@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from pipeline.reference import published_configs, random_checkpoints
-from pipeline.reference.sample_media import write_video
+from pipeline.reference.sample_media import FPS, write_video
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".tif", ".gif")
 TEXTS = (
@@ -20,6 +18,7 @@ TEXTS = (
     "Größere Bilder, längere Texte: alles sind [MASK].",
     "A text without a mask is left as it is.",
 )
+_SHORT_TEXT = {"max_position_embeddings": 128}
 _CLIP: Mapping[str, Any] = {
     "num_frames": 16,
     "audio_samples_per_frame": 1920,
@@ -36,40 +35,27 @@ class Demo:
     samples: str
     model_class: str
     changes: Mapping[str, Any]
-    options: Mapping[str, Any]
+    options: Mapping[str, Any] = field(default_factory=dict)
 
     def checkpoint(self, folder: Path) -> Path:
         """Return the checkpoint, created if absent. Its weights are random, so its predictions have no meaning."""
         target = folder / self.model_class
         if not (target / "config.json").exists():
-            random_checkpoints.make_checkpoint(
-                self.model_class, published_configs.small(self.model_class, **self.changes), target
-            )
+            config = published_configs.small(self.model_class, **self.changes)
+            random_checkpoints.make_checkpoint(self.model_class, config, target)
         return target
 
 
+_IMAGES: Mapping[str, Any] = {
+    "samples": "images",
+    "model_class": published_configs.FOURIER,
+    "changes": {"num_labels": 10},
+    "options": {"max_quarantine": 0.2},  # one image is damaged
+}
 DEMOS = (
-    Demo(
-        task="image-classification",
-        samples="images",
-        model_class=published_configs.FOURIER,
-        changes={"num_labels": 10},
-        options={"max_quarantine": 0.2},
-    ),
-    Demo(
-        task="fill-mask",
-        samples="texts",
-        model_class=published_configs.MASKED_LM,
-        changes={"max_position_embeddings": 128},
-        options={},
-    ),
-    Demo(
-        task="text-classification",
-        samples="texts",
-        model_class=published_configs.SEQUENCE,
-        changes={"max_position_embeddings": 128},
-        options={},
-    ),
+    Demo(task="image-classification", **_IMAGES),
+    Demo(task="fill-mask", samples="texts", model_class=published_configs.MASKED_LM, changes=_SHORT_TEXT),
+    Demo(task="text-classification", samples="texts", model_class=published_configs.SEQUENCE, changes=_SHORT_TEXT),
     Demo(
         task="optical-flow",
         samples="videos",
@@ -77,20 +63,8 @@ DEMOS = (
         changes={"train_size": [48, 64]},
         options={"fps": 5},
     ),
-    Demo(
-        task="multimodal-autoencoding",
-        samples="videos",
-        model_class=published_configs.MULTIMODAL,
-        changes=_CLIP,
-        options={},
-    ),
-    Demo(
-        task="feature-extraction",
-        samples="images",
-        model_class=published_configs.FOURIER,
-        changes={"num_labels": 10},
-        options={"max_quarantine": 0.2},
-    ),
+    Demo(task="multimodal-autoencoding", samples="videos", model_class=published_configs.MULTIMODAL, changes=_CLIP),
+    Demo(task="feature-extraction", **_IMAGES),
 )
 
 
@@ -110,10 +84,7 @@ def make_samples(folder: Path) -> None:
     (folder / "texts").mkdir(exist_ok=True)
     (folder / "texts" / "lines.txt").write_text("\n".join(TEXTS))
     (folder / "videos").mkdir(exist_ok=True)
-    write_video(folder / "videos" / "drift.mp4", _drift(skimage.data.chelsea()), size=(72, 96), audio_seconds=2)
-
-
-def _drift(photo: np.ndarray, seconds: int = 2) -> Iterator[np.ndarray]:
-    """Yield frames of 72 × 96 that drift over a photo by one pixel per frame, 25 per second."""
-    for number in range(25 * seconds):
-        yield photo[60 : 60 + 144 : 2, 100 + 2 * number : 292 + 2 * number : 2]
+    photo = skimage.data.chelsea()
+    # 72 × 96 pixels of the photo, which drift by one pixel per frame
+    frames = (photo[60:204:2, 100 + 2 * number : 292 + 2 * number : 2] for number in range(2 * FPS))
+    write_video(folder / "videos" / "drift.mp4", frames, size=(72, 96), audio_seconds=2)

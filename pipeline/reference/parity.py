@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from transformers import PerceiverConfig
 from pipeline.checkpoints import fetch
 from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference import published_configs, transformers_model
-from pipeline.reference.sample_inputs import SampleInputs, sample_inputs, sample_mask, to_device
+from pipeline.reference.sample_inputs import SampleInputs, sample_inputs, sample_mask, sample_unit, to_device
 from pipeline.reference.transformers_model import Outputs
 from pipeline.storage.uris import check_uri
 
@@ -47,6 +48,16 @@ def engine_predict(
     return {"latents": latents, "flow" if model.model_class == published_configs.FLOW else "logits": outputs}
 
 
+def sample_prediction(
+    folder: Path, *, dtype: str = "float32", device: str = "cpu", batch: int = 1, seed: int = 0
+) -> Callable[[], Outputs]:
+    """Load the engine from a checkpoint. Return a function that predicts one batch of sample units with it."""
+    model = PerceiverIO.from_pretrained(str(folder), device=device, dtype=getattr(torch, dtype))
+    inputs, points = sample_unit(model.config, model.model_class, batch, seed)
+    points = None if points is None else points.to(device)
+    return partial(engine_predict, model, to_device(inputs, device, model.dtype), points=points)
+
+
 def differences(ours: Outputs, theirs: Outputs, dtype: str, against: str = TRANSFORMERS) -> list[Difference]:
     """Return a row per output of `theirs`. ValueError if the shape in `ours` differs."""
     return [_difference(name, ours[name], theirs[name], dtype, against) for name in theirs]
@@ -61,12 +72,7 @@ def _difference(name: str, ours: Tensor, theirs: Tensor, dtype: str, against: st
     greatest, spread = float((ours - theirs).abs().max()), float(theirs.max() - theirs.min())
     scale = spread or float(theirs.abs().max()) or 1.0  # a single value has no range
     return Difference(
-        output=name,
-        dtype=dtype,
-        against=against,
-        max_abs_diff=greatest,
-        range=spread,
-        relative=greatest / scale,
+        output=name, dtype=dtype, against=against, max_abs_diff=greatest, range=spread, relative=greatest / scale
     )
 
 
@@ -128,21 +134,19 @@ def verify(
     if task == "feature-extraction":
         expected = {"latents": expected["latents"]}
     del theirs  # memory for one published model is enough
+
+    def predict(dtype: str, *, fold: bool = True) -> Outputs:
+        ours = PerceiverIO.from_pretrained(str(folder), device=device, dtype=getattr(torch, dtype), fold=fold)
+        return select_chunks(engine_predict(ours, to_device(sample, device, ours.dtype), mask), config, numbers)
+
     rows = []
     for name in dtypes:
-        ours = PerceiverIO.from_pretrained(str(folder), device=device, dtype=getattr(torch, name))
-        outputs = engine_predict(ours, to_device(sample, device, ours.dtype), mask)
-        found = select_chunks(outputs, config, numbers)
+        found = predict(name)
         rows += differences(found, expected, name)
         if name == "float32":
-            plain = _unfolded(folder, sample, mask, device, numbers)
-            rows += differences(found, {each: plain[each] for each in expected}, name, UNFOLDED)
+            unfolded = predict(name, fold=False)
+            rows += differences(found, {each: unfolded[each] for each in expected}, name, UNFOLDED)
     return rows
-
-
-def _unfolded(folder: Path, sample: SampleInputs, mask: Tensor | None, device: str, chunks: Sequence[int]) -> Outputs:
-    plain = PerceiverIO.from_pretrained(str(folder), device=device, fold=False)
-    return select_chunks(engine_predict(plain, to_device(sample, device, plain.dtype), mask), plain.config, chunks)
 
 
 def _check_task(task: str, folder: Path) -> str:

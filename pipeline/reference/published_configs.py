@@ -33,16 +33,20 @@ MODEL_CLASSES = TASKS["feature-extraction"]
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """Shape of one published checkpoint: task, model class, changes from the default configuration.
+    """Shape of one published checkpoint: model class, changes from the default configuration.
 
     narrower: further changes for about a tenth of the parameters with the same inputs.
     """
 
     name: str
-    task: str
     model_class: str
     changes: Mapping[str, Any]
     narrower: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def task(self) -> str:
+        """The task of the model class, other than feature extraction."""
+        return next(task for task, model_classes in TASKS.items() if self.model_class in model_classes)
 
     def config(self) -> PerceiverConfig:
         return PerceiverConfig(**self.changes)
@@ -89,41 +93,18 @@ _MULTIMODAL: Mapping[str, Any] = {
 }
 
 _SHAPES = (
-    Shape(
-        name="language-perceiver",
-        task="fill-mask",
-        model_class=MASKED_LM,
-        changes={"qk_channels": 256, "v_channels": 1280},
-    ),
-    Shape(
-        name="vision-perceiver-learned",
-        task="image-classification",
-        model_class=LEARNED,
-        changes={**_VISION, "d_model": 512},
-    ),
+    Shape(name="language-perceiver", model_class=MASKED_LM, changes={"qk_channels": 256, "v_channels": 1280}),
+    Shape(name="vision-perceiver-learned", model_class=LEARNED, changes={**_VISION, "d_model": 512}),
     Shape(
         name="vision-perceiver-fourier",
-        task="image-classification",
         model_class=FOURIER,
         changes={**_VISION, "d_model": 261},
         narrower={"d_latents": 320},
     ),
-    Shape(
-        name="vision-perceiver-conv",
-        task="image-classification",
-        model_class=CONV,
-        changes={**_VISION, "d_model": 322},
-    ),
-    Shape(
-        name="optical-flow-perceiver",
-        task="optical-flow",
-        model_class=FLOW,
-        changes=_FLOW,
-        narrower={"d_latents": 144},
-    ),
+    Shape(name="vision-perceiver-conv", model_class=CONV, changes={**_VISION, "d_model": 322}),
+    Shape(name="optical-flow-perceiver", model_class=FLOW, changes=_FLOW, narrower={"d_latents": 144}),
     Shape(
         name="multimodal-perceiver",
-        task="multimodal-autoencoding",
         model_class=MULTIMODAL,
         changes=_MULTIMODAL,
         narrower={"d_latents": 96, "output_num_channels": 96, "_label_trainable_num_channels": 192},

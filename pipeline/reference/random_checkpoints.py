@@ -7,14 +7,13 @@ statistic has an effect.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
-from transformers import PerceiverConfig
+from transformers import PerceiverConfig, PerceiverImageProcessorPil
 from transformers.models.perceiver import modeling_perceiver
 
 from pipeline.reference.published_configs import MODEL_CLASSES, TASKS
@@ -55,37 +54,17 @@ def build_model(model_class: str, config: PerceiverConfig, seed: int) -> Any:
     return model.eval()
 
 
-def make_checkpoint(
-    model_class: str, config: PerceiverConfig, folder: Path, seed: int = 0, *, max_shard_size: str = "5GB"
-) -> Path:
+def make_checkpoint(model_class: str, config: PerceiverConfig, folder: Path, seed: int = 0) -> Path:
     """Save a random checkpoint in transformers' format: config.json, safetensors, image processor.
 
-    Weights larger than `max_shard_size` become several files and an index. Returns `folder`, created if missing.
+    The image processor is the published one, scaled from 224 pixels to `config.image_size`. Returns `folder`, created
+    if missing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    build_model(model_class, config, seed).save_pretrained(folder, max_shard_size=max_shard_size)
+    build_model(model_class, config, seed).save_pretrained(folder)
     if model_class in TASKS["image-classification"]:
-        text = json.dumps(_image_processor(config.image_size), indent=2)
-        (folder / "preprocessor_config.json").write_text(text + "\n")
+        size, crop = config.image_size, round(config.image_size * 256 / 224)
+        processor = PerceiverImageProcessorPil(  # the other image processor needs torchvision
+            size={"height": size, "width": size}, crop_size={"height": crop, "width": crop}
+        )
+        processor.save_pretrained(folder)
     return folder
-
-
-def _image_processor(size: int) -> dict[str, Any]:
-    """Return the published preprocessor_config.json of vision checkpoints, scaled from 224 to `size` pixels.
-
-    Not from transformers' class, which needs torchvision in some releases.
-    """
-    crop = round(size * 256 / 224)
-    return {
-        "crop_size": {"height": crop, "width": crop},
-        "do_center_crop": True,
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-        "image_mean": [0.485, 0.456, 0.406],
-        "image_processor_type": "PerceiverImageProcessor",
-        "image_std": [0.229, 0.224, 0.225],
-        "resample": 3,
-        "rescale_factor": 1 / 255,
-        "size": {"height": size, "width": size},
-    }

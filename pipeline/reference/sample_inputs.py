@@ -105,13 +105,18 @@ def random_images(lead: tuple[int, ...], height: int, width: int, generator: tor
 
 
 def _frame_patches(batch: int, size: tuple[int, int], generator: torch.Generator) -> Tensor:
-    """Return an image and the image moved by (3, 2) pixels, as 3 × 3 patches: kernel row, kernel column, color."""
+    """Return the patches of an image and of the image moved by (3, 2) pixels."""
     height, width = size
     image = random_images((batch, 3), height + 2, width + 3, generator) * 2 - 1
-    frames = torch.stack([image[..., 2:, 3:], image[..., :height, :width]], dim=1)
+    return frame_patches(torch.stack([image[..., 2:, 3:], image[..., :height, :width]], dim=1)).contiguous()
+
+
+def frame_patches(frames: Tensor) -> Tensor:
+    """Return each pixel with its neighbors, [B, 2, 27, H, W] (kernel row, column, color), of frames [B, 2, 3, H, W]."""
+    batch, _, _, height, width = frames.shape
     patches = F.unfold(frames.flatten(0, 1), kernel_size=3, padding=1)  # color, kernel row, kernel column
     patches = patches.reshape(batch, 2, 3, 9, height, width)
-    return patches.transpose(2, 3).reshape(batch, 2, 27, height, width).contiguous()
+    return patches.transpose(2, 3).reshape(batch, 2, 27, height, width)
 
 
 def _clip(config: PerceiverConfig, batch: int, generator: torch.Generator) -> dict[str, Tensor]:

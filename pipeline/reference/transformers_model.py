@@ -41,30 +41,22 @@ def predict(model: Any, inputs: SampleInputs, mask: Tensor | None = None, *, poi
     """Return latents [B, N, D] and the outputs of the class: "logits", "flow", or "audio", "image" and "label".
 
     `points` selects outputs of the multimodal model: flat indices of "audio" patches and "image" pixels; all by
-    default. The learned image model interpolates its positions for images of another size than the trained one.
+    default, which only small configurations can decode in one pass. The learned image model interpolates its positions
+    for images of another size than the trained one.
     """
     model_class = type(model).__name__
     extra: dict[str, Any] = {}
     if model_class == published_configs.LEARNED:
         extra["interpolate_pos_encoding"] = True
     if model_class == published_configs.MULTIMODAL:
-        extra["subsampled_output_points"] = dict(points or all_points(model.config))
+        extra["subsampled_output_points"] = dict(points or chunk_points(model.config, 0, of=1))
     output = model(inputs=inputs, attention_mask=mask, output_hidden_states=True, **extra)
-    return {"latents": output.hidden_states[-1], **_named(model_class, output.logits)}
-
-
-def _named(model_class: str, logits: Any) -> Outputs:
+    latents, logits = {"latents": output.hidden_states[-1]}, output.logits
     if logits is None:
-        return {}
+        return latents
     if isinstance(logits, dict):
-        return dict(logits)
-    return {"flow" if model_class == published_configs.FLOW else "logits": logits}
-
-
-def all_points(config: PerceiverConfig) -> dict[str, Tensor | None]:
-    """Return the points of all outputs of the multimodal model, for one pass: only for small configurations."""
-    audio, image = _output_sizes(config)
-    return {"audio": torch.arange(audio), "image": torch.arange(image), "label": None}
+        return {**latents, **logits}
+    return latents | {"flow" if model_class == published_configs.FLOW else "logits": logits}
 
 
 def num_chunks(config: PerceiverConfig) -> int:
@@ -72,9 +64,9 @@ def num_chunks(config: PerceiverConfig) -> int:
     return min(MAX_CHUNKS, *_output_sizes(config))
 
 
-def chunk_points(config: PerceiverConfig, chunk: int) -> dict[str, Tensor | None]:
-    """Return the points of one chunk, as in transformers' documentation."""
-    of = num_chunks(config)
+def chunk_points(config: PerceiverConfig, chunk: int, of: int | None = None) -> dict[str, Tensor | None]:
+    """Return the points of one chunk of `of`, by default as many as in transformers' documentation."""
+    of = of or num_chunks(config)
     if not 0 <= chunk < of:
         raise ValueError(f"chunk ({chunk}) must be between 0 and {of - 1}")
     audio, image = (torch.arange(n * chunk // of, n * (chunk + 1) // of) for n in _output_sizes(config))

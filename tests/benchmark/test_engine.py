@@ -2,24 +2,24 @@
 
 import pytest
 
-from pipeline.benchmark.engine import BenchOptions, bench, bench_all
+from pipeline.benchmark.engine import BenchOptions, bench
 from pipeline.reference.published_configs import FOURIER, MASKED_LM, MULTIMODAL, Shape, small
 
 KEYS = {"head", "shape", "dtype", "device", "batch", "engine_seconds", "transformers_seconds", "max_abs_err"}
 KEYS |= {"transformers_float32_seconds", "output_range", "peak_bytes", "params", "floor_seconds"}
 
 
-def tiny(task, model_class):
+def tiny(model_class):
     config = small(model_class)
     keys = ("num_latents", "d_latents", "d_model", "num_self_attends_per_block", "num_self_attention_heads")
     keys += ("num_cross_attention_heads", "num_frames", "audio_samples_per_frame", "samples_per_patch", "image_size")
     keys += ("output_shape", "output_num_channels", "max_position_embeddings", "num_labels")
     changes = {key: getattr(config, key) for key in keys}
-    return Shape(name="tiny", task=task, model_class=model_class, changes=changes)
+    return Shape(name="tiny", model_class=model_class, changes=changes)
 
 
 def test_fill_mask_is_timed_in_both_dtypes():
-    rows = bench(tiny("fill-mask", MASKED_LM), BenchOptions(repeats=3))
+    rows = bench(tiny(MASKED_LM), BenchOptions(repeats=3))
     assert [row["dtype"] for row in rows] == ["float32", "bfloat16"]
     for row in rows:
         assert row.keys() >= KEYS
@@ -36,21 +36,16 @@ def test_fill_mask_is_timed_in_both_dtypes():
 
 
 def test_images_are_timed_in_batches():
-    (row,) = bench(tiny("image-classification", FOURIER), BenchOptions(repeats=1, batch=3, dtypes=["float32"]))
+    (row,) = bench(tiny(FOURIER), BenchOptions(repeats=1, batch=3, dtypes=["float32"]))
     assert (row["batch"], row["worst_output"], row["extrapolated_from_chunks"]) == (3, "logits", None)
     assert row["transformers_seconds"] == row["transformers_float32_seconds"]
 
 
 def test_clip_is_extrapolated_and_failure_of_transformers_is_reported():
-    shape = tiny("multimodal-autoencoding", MULTIMODAL)
+    shape = tiny(MULTIMODAL)
     (row,) = bench(shape, BenchOptions(repeats=1, dtypes=["bfloat16"]))
     assert row["transformers_seconds"] is None
     assert "dtype" in row["transformers_failure"]
     assert row["extrapolated_from_chunks"] == 2
     assert row["transformers_float32_seconds"] > 0
     assert row["engine_seconds"] > 0
-
-
-def test_unknown_shape_is_refused():
-    with pytest.raises(ValueError, match="shape 'perceiver-ar' must be one of language-perceiver"):
-        next(bench_all(["perceiver-ar"], BenchOptions()))

@@ -20,9 +20,10 @@ from transformers.models.perceiver import modeling_perceiver
 
 from pipeline.benchmark import baseline_ray, whole_runs, workloads
 from pipeline.benchmark.baseline import ScriptOptions
-from pipeline.benchmark.scaling import scale
+from pipeline.benchmark.engine import BenchOptions
+from pipeline.benchmark.scaling import bench_scaling
 from pipeline.benchmark.whole_runs import bench_pipeline
-from pipeline.benchmark.workloads import MEASURED, ThroughputOptions
+from pipeline.benchmark.workloads import MEASURED
 from pipeline.reference.published_configs import FLOW, FOURIER, MULTIMODAL, SHAPES, Shape, small
 from pipeline.reference.sample_media import write_photos
 from pipeline.runtime import RunOptions
@@ -59,8 +60,8 @@ class Tiny(Shape):
 )
 def test_row_has_every_column(cluster, model_class, units, dtype, chunks):
     shape = next(shape for shape in SHAPES.values() if shape.model_class == model_class)
-    tiny = Tiny(name="tiny", task=shape.task, model_class=model_class, changes={})
-    (row,) = bench_pipeline(tiny, ThroughputOptions(dtypes=[dtype], repeats=1, units=units, batch=4))
+    tiny = Tiny(name="tiny", model_class=model_class, changes={})
+    (row,) = bench_pipeline(tiny, BenchOptions(dtypes=[dtype], repeats=1, units=units, batch=4))
     assert row.keys() >= KEYS
     assert (row["bench"], row["head"], row["units"], row["dtype"]) == ("pipeline", shape.task, units, dtype)
     assert row["extrapolated_from_chunks"] == chunks
@@ -133,17 +134,16 @@ def test_daft_script_predicts_the_same_labels_as_the_ray_script(cluster, checkpo
 @pytest.mark.parametrize(("model_class", "units"), [(FOURIER, 12), (FLOW, 3), (MULTIMODAL, 3)])
 def test_row_has_daft_if_requested(cluster, model_class, units):
     pytest.importorskip("daft")
-    shape = next(shape for shape in SHAPES.values() if shape.model_class == model_class)
-    tiny = Tiny(name="tiny", task=shape.task, model_class=model_class, changes={})
-    (row,) = bench_pipeline(tiny, ThroughputOptions(dtypes=["float32"], repeats=1, units=units, daft=True))
+    tiny = Tiny(name="tiny", model_class=model_class, changes={})
+    (row,) = bench_pipeline(tiny, BenchOptions(dtypes=["float32"], repeats=1, units=units, daft=True))
     assert row["over_plain_daft"] == row["pipeline_units_per_second"] / row["plain_daft_units_per_second"]
     assert row["plain_daft_peak_bytes"] > 50 << 20
 
 
 @pytest.mark.slow
 def test_scaling_stops_at_the_number_of_cpus(cluster):
-    tiny = Tiny(name="tiny", task="image-classification", model_class=FOURIER, changes={})
-    rows = list(scale(tiny, ThroughputOptions(dtypes=["float32"], repeats=1, units=32, batch=2)))
+    tiny = Tiny(name="tiny", model_class=FOURIER, changes={})
+    rows = list(bench_scaling(tiny, BenchOptions(dtypes=["float32"], repeats=1, units=32, batch=2)))
     cpus = int(ray.cluster_resources()["CPU"])
     assert [row["replicas"] for row in rows] == [1 << power for power in range(cpus.bit_length())]
     assert (rows[0]["of_ideal"], rows[0]["threads"], rows[-1]["threads"]) == (1, cpus, 1)
@@ -156,9 +156,9 @@ def test_missing_unit_is_an_error(cluster, monkeypatch):
     monkeypatch.setattr(
         workloads.sample_media, "write_photos", lambda folder, units, **_: write_photos(folder, units - 1)
     )
-    tiny = Tiny(name="tiny", task="image-classification", model_class=FOURIER, changes={})
+    tiny = Tiny(name="tiny", model_class=FOURIER, changes={})
     with pytest.raises(RuntimeError, match="predicted 7 of 8 units"):
-        next(bench_pipeline(tiny, ThroughputOptions(dtypes=["float32"], repeats=1, units=8)))
+        next(bench_pipeline(tiny, BenchOptions(dtypes=["float32"], repeats=1, units=8)))
 
 
 @pytest.mark.parametrize("name", MEASURED)

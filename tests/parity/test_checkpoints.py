@@ -84,14 +84,19 @@ def test_safetensors_are_preferred_if_both_exist(folder, close):
     assert_loads(str(folder), folder, close)
 
 
-def test_sharded_safetensors(tmp_path, close):
-    sharded = make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path, max_shard_size="40KB")
+@pytest.fixture
+def sharded(tmp_path):
+    """A checkpoint whose weights are in several files."""
+    build_model(MASKED_LM, small(MASKED_LM), 0).save_pretrained(tmp_path, max_shard_size="40KB")
+    return tmp_path
+
+
+def test_sharded_safetensors(sharded, close):
     assert len(list(sharded.glob("*.safetensors"))) > 1
     assert_loads(str(sharded), sharded, close)
 
 
-def test_missing_shard_is_named(tmp_path):
-    sharded = make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path, max_shard_size="40KB")
+def test_missing_shard_is_named(sharded):
     lost = sorted(sharded.glob("*.safetensors"))[1]
     lost.unlink()
     with pytest.raises(CheckpointError, match=lost.name):
