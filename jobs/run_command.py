@@ -1,7 +1,5 @@
 """Make a command from the options of a run: one parameter per option, over the values of a job file."""
 
-from __future__ import annotations
-
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Annotated, Any, Literal, get_args, get_origin

@@ -1,7 +1,5 @@
 """Parts of the plain scripts: transformers' models, and reading of inputs as in its documentation."""
 
-from __future__ import annotations
-
 import argparse
 import io
 import os
@@ -11,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Self, TypeAlias
 
 import av
 import numpy as np
@@ -44,7 +42,7 @@ class ScriptOptions:
     log: str | None = None  # file for when the model was loaded and the seconds of each call
 
     @classmethod
-    def parse(cls, description: str, arguments: Sequence[str] | None = None) -> ScriptOptions:
+    def parse(cls, description: str, arguments: Sequence[str] | None = None) -> Self:
         """Parse a script's command line."""
         parser = argparse.ArgumentParser(description=description)
         parser.add_argument("task", choices=list(PREDICTORS))

@@ -5,8 +5,6 @@
 Needs the extra `daft`. No retry, quarantine or resume.
 """
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from typing import Any

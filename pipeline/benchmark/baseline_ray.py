@@ -6,8 +6,6 @@ and transformers.
 No retry, quarantine, resume, or limits on reading. One task reads a whole video.
 """
 
-from __future__ import annotations
-
 import ray
 import ray.data
 

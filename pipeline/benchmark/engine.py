@@ -3,8 +3,6 @@
 Weights are random: speed does not depend on them.
 """
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -39,7 +37,6 @@ class BenchOptions:
     units: int | None = None
     small: bool = False  # the models have a tenth of the parameters: twice the default units
     daft: bool = False  # also measure a plain Daft script
-    seed: int = 0
 
 
 def bench(shape: Shape, options: BenchOptions) -> list[Row]:
@@ -51,12 +48,9 @@ def bench(shape: Shape, options: BenchOptions) -> list[Row]:
     """
     device, batch = options.device, batch_size(shape, options)
     with tempfile.TemporaryDirectory() as scratch:
-        folder = random_checkpoints.make_checkpoint(shape.model_class, shape.config(), Path(scratch), options.seed)
-        peaks = {
-            dtype: measure_peak(folder, dtype=dtype, device=device, batch=batch, seed=options.seed)
-            for dtype in options.dtypes
-        }
-        operations = count_operations(folder, batch=batch, seed=options.seed)
+        folder = random_checkpoints.make_checkpoint(shape.model_class, shape.config(), Path(scratch))
+        peaks = {dtype: measure_peak(folder, dtype=dtype, device=device, batch=batch) for dtype in options.dtypes}
+        operations = count_operations(folder, batch=batch)
         comparison = Comparison(shape, options, folder)
     comparison.measure()
     rows = []
@@ -109,15 +103,14 @@ class Comparison:
         self.config, self.batch = shape.config(), batch_size(shape, options)
         clip = shape.model_class == MULTIMODAL
         self.chunks = parity.spread_chunks(self.config, options.chunks) if clip else []
-        self.inputs, self.points = sample_unit(self.config, shape.model_class, self.batch, options.seed)
+        self.inputs, self.points = sample_unit(self.config, shape.model_class, self.batch)
         self.points = None if self.points is None else self.points.to(options.device)
         self.engine = {dtype: self._engine(dtype) for dtype in options.dtypes}
         self.transformers = {dtype: self._transformers(dtype) for dtype in dict.fromkeys(["float32", *options.dtypes])}
 
     def _engine(self, dtype: str) -> Contender:
-        device, seed = self.options.device, self.options.seed
-        predict = parity.sample_prediction(self.folder, dtype=dtype, device=device, batch=self.batch, seed=seed)
-        return Contender(predict=predict)
+        device, batch = self.options.device, self.batch
+        return Contender(predict=parity.sample_prediction(self.folder, dtype=dtype, device=device, batch=batch))
 
     def _transformers(self, dtype: str) -> Contender:
         device = self.options.device

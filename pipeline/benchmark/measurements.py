@@ -1,7 +1,5 @@
 """One measurement each of: a whole run into an OUTPUT, a plain script."""
 
-from __future__ import annotations
-
 import io
 import json
 import time

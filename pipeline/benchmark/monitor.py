@@ -3,8 +3,6 @@
 That process appends JSON lines to a log file, which the benchmark reads.
 """
 
-from __future__ import annotations
-
 import json
 import threading
 import time

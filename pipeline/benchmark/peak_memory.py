@@ -1,7 +1,5 @@
 """Peak memory of loading a checkpoint and predicting one batch, measured in a separate process."""
 
-from __future__ import annotations
-
 import re
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
@@ -13,7 +11,7 @@ from pipeline.reference.parity import sample_prediction
 
 
 def measure_peak(
-    folder: Path, *, dtype: str = "float32", device: str = "cpu", batch: int = 1, seed: int = 0
+    folder: Path, *, dtype: str = "float32", device: str = "cpu", batch: int = 1
 ) -> tuple[int, dict[str, list[int]]]:
     """Load the checkpoint in a new process and predict one batch of sample units there. Linux only.
 
@@ -21,11 +19,11 @@ def measure_peak(
     loading included; on CUDA that of torch's allocator.
     """
     with ProcessPoolExecutor(max_workers=1, mp_context=get_context("spawn")) as pool:
-        return pool.submit(_predict_once, folder, dtype, device, batch, seed).result()
+        return pool.submit(_predict_once, folder, dtype, device, batch).result()
 
 
-def _predict_once(folder: Path, dtype: str, device: str, batch: int, seed: int) -> tuple[int, dict[str, list[int]]]:
-    outputs = sample_prediction(folder, dtype=dtype, device=device, batch=batch, seed=seed)()
+def _predict_once(folder: Path, dtype: str, device: str, batch: int) -> tuple[int, dict[str, list[int]]]:
+    outputs = sample_prediction(folder, dtype=dtype, device=device, batch=batch)()
     shapes = {name: list(value.shape) for name, value in outputs.items()}
     if device == "cpu":
         return peak_resident_bytes(), shapes

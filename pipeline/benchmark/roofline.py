@@ -4,8 +4,6 @@ Matrix products at the device's measured matrix rate, plus exponentials at its s
 measured seconds is memory traffic and overhead.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -23,6 +21,14 @@ _REPEATS = 25
 
 
 @dataclass(frozen=True, kw_only=True)
+class DeviceRates:
+    """Operations per second of a device in one dtype."""
+
+    flops: float
+    exponentials: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class OperationCounts:
     """Operations of the folded model for one batch of units."""
 
@@ -34,18 +40,10 @@ class OperationCounts:
         return self.flops / rates.flops + self.exponentials / rates.exponentials
 
 
-@dataclass(frozen=True, kw_only=True)
-class DeviceRates:
-    """Operations per second of a device in one dtype."""
-
-    flops: float
-    exponentials: float
-
-
 @torch.inference_mode()
-def count_operations(folder: Path, *, batch: int, seed: int = 0) -> OperationCounts:
+def count_operations(folder: Path, *, batch: int) -> OperationCounts:
     """Count operations while the engine predicts one batch of sample units on the CPU in float32."""
-    predict = sample_prediction(folder, batch=batch, seed=seed)
+    predict = sample_prediction(folder, batch=batch)
     predict()  # computes and keeps the model's constants, such as projected queries
     softmaxes = torch.ops.aten._softmax, torch.ops.aten.softmax  # the latter if in place
     mapping: dict[Any, Any] = dict.fromkeys(softmaxes, lambda *_, out_shape, **__: prod(out_shape))

@@ -1,7 +1,5 @@
 """Whole runs with 1, 2, 4 … replicas, alternating: how much throughput each number of replicas adds."""
 
-from __future__ import annotations
-
 import math
 from collections import defaultdict
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Tables of benchmark results for a terminal."""
 
-from __future__ import annotations
-
 from collections import defaultdict
 from collections.abc import Iterable
 

@@ -1,7 +1,5 @@
 """Times and statistics shared by the benchmarks."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Sequence
 from statistics import median
@@ -14,15 +12,12 @@ Row: TypeAlias = dict[str, Any]
 
 def seconds(call: Callable[[], object], device: str) -> float:
     """Return the seconds from the call until the device has finished its work."""
-    began = _now(device)
+    wait = (lambda: None) if device == "cpu" else torch.cuda.synchronize
+    wait()
+    began = time.perf_counter()
     call()
-    return _now(device) - began
-
-
-def _now(device: str) -> float:
-    if device != "cpu":
-        torch.cuda.synchronize()
-    return time.perf_counter()
+    wait()
+    return time.perf_counter() - began
 
 
 def median_and_range(name: str, values: Sequence[float]) -> Row:

@@ -1,7 +1,5 @@
 """Whole runs against the engine alone and plain scripts: the same files, cores and Ray cluster, alternating."""
 
-from __future__ import annotations
-
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -56,10 +54,8 @@ class WholeRunComparison:
 
     def measure(self) -> Row:
         """Measure all contenders `repeats` times, in alternating order, and return the row."""
-        workload, device, seed = self.workload, self.options.device, self.options.seed
-        predict = sample_prediction(
-            workload.checkpoint, dtype=workload.dtype, device=device, batch=workload.batch, seed=seed
-        )
+        workload, device = self.workload, self.options.device
+        predict = sample_prediction(workload.checkpoint, dtype=workload.dtype, device=device, batch=workload.batch)
         predict()  # computes once what does not depend on the input
         contenders: list[Callable[[int], None]] = [
             lambda _: self.engine.append(self._engine_rate(predict)),

@@ -1,7 +1,5 @@
 """Workloads of whole runs: generated files, random weights, and a Ray cluster of this machine."""
 
-from __future__ import annotations
-
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -94,10 +92,9 @@ def make_workloads(shape: Shape, options: BenchOptions) -> Iterator[Workload]:
     """Yield the workload in each dtype, on the same files and weights. The Ray cluster runs until the last one."""
     with tempfile.TemporaryDirectory() as scratch, ray_connection("local"), torch_threads(replica_threads()):
         folder = Path(scratch)
-        model, config, seed = folder / "model", shape.config(), options.seed
-        checkpoint = random_checkpoints.make_checkpoint(shape.model_class, config, model, seed)
+        checkpoint = random_checkpoints.make_checkpoint(shape.model_class, shape.config(), folder / "model")
         units = options.units or _UNITS[shape.task] * (2 if options.small else 1)
-        make_inputs(shape, folder / "in", units, options.seed)
+        make_inputs(shape, folder / "in", units)
         for dtype in options.dtypes:
             outputs = folder / dtype
             outputs.mkdir()
@@ -112,16 +109,16 @@ def make_workloads(shape: Shape, options: BenchOptions) -> Iterator[Workload]:
             )
 
 
-def make_inputs(shape: Shape, folder: Path, units: int, seed: int = 0) -> None:
+def make_inputs(shape: Shape, folder: Path, units: int) -> None:
     """Write the files of `units` units: photos, or one video of that many frame pairs or clips."""
     config = shape.config()
     if shape.task == IMAGES:
-        sample_media.write_photos(folder, units, seed=seed)
+        sample_media.write_photos(folder, units)
     elif shape.task == FLOW:
         size = config.train_size[0], config.train_size[1]
-        sample_media.write_video(folder / "video.mp4", sample_media.drifting_frames(units + 1, size, seed), size=size)
+        sample_media.write_video(folder / "video.mp4", sample_media.drifting_frames(units + 1, size), size=size)
     else:
         height, width = (max(_MIN_SIDE, side) for side in config.output_shape[2:])
         frames, size = units * config.num_frames, (height, width)
-        drifting = sample_media.drifting_frames(frames, size, seed)
+        drifting = sample_media.drifting_frames(frames, size)
         sample_media.write_video(folder / "video.mp4", drifting, size=size, audio_seconds=frames / sample_media.FPS)

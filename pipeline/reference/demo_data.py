@@ -1,7 +1,5 @@
 """Data of `perceiver demo`: photos, texts, a generated video with audio, and small random checkpoints."""
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -83,7 +81,6 @@ def make_samples(folder: Path) -> None:
     (images / "damaged.jpg").write_bytes((images / "rocket.jpg").read_bytes()[:5000])
     (folder / "texts").mkdir(exist_ok=True)
     (folder / "texts" / "lines.txt").write_text("\n".join(TEXTS))
-    (folder / "videos").mkdir(exist_ok=True)
     photo = skimage.data.chelsea()
     # 72 × 96 pixels of the photo, which drift by one pixel per frame
     frames = (photo[60:204:2, 100 + 2 * number : 292 + 2 * number : 2] for number in range(2 * FPS))

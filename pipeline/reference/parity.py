@@ -1,7 +1,5 @@
 """Parity of engine and transformers: the greatest difference of every output for the same inputs."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -49,11 +47,11 @@ def engine_predict(
 
 
 def sample_prediction(
-    folder: Path, *, dtype: str = "float32", device: str = "cpu", batch: int = 1, seed: int = 0
+    folder: Path, *, dtype: str = "float32", device: str = "cpu", batch: int = 1
 ) -> Callable[[], Outputs]:
     """Load the engine from a checkpoint. Return a function that predicts one batch of sample units with it."""
     model = PerceiverIO.from_pretrained(str(folder), device=device, dtype=getattr(torch, dtype))
-    inputs, points = sample_unit(model.config, model.model_class, batch, seed)
+    inputs, points = sample_unit(model.config, model.model_class, batch)
     points = None if points is None else points.to(device)
     return partial(engine_predict, model, to_device(inputs, device, model.dtype), points=points)
 

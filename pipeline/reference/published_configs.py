@@ -3,11 +3,9 @@
 A shape is the difference of a published config.json from the defaults of `PerceiverConfig`. It has no weights.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Self
 
 from transformers import PerceiverConfig
 
@@ -51,7 +49,7 @@ class Shape:
     def config(self) -> PerceiverConfig:
         return PerceiverConfig(**self.changes)
 
-    def smaller(self) -> Shape:
+    def smaller(self) -> Self:
         """Return the shape with about a tenth of the parameters. ValueError if `narrower` is empty."""
         if not self.narrower:
             raise ValueError(f"shape {self.name!r} has no smaller version")

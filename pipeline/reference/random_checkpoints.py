@@ -5,8 +5,6 @@ float32 rounding dominates. The weights drawn here give activations of about uni
 statistic has an effect.
 """
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 
@@ -30,19 +28,15 @@ def draw_weights(model: nn.Module, seed: int) -> None:
     for module in model.modules():
         norm = isinstance(module, nn.LayerNorm | _BatchNorm)
         for name, parameter in module.named_parameters(recurse=False):
-            _draw_parameter(parameter, norm and name == "weight", generator)
+            if norm and name == "weight":
+                parameter.normal_(1.0, 0.2, generator=generator).abs_()
+            elif parameter.ndim < 2:
+                parameter.normal_(0.0, 0.1, generator=generator)
+            else:
+                parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
         if isinstance(module, _BatchNorm) and module.running_mean is not None and module.running_var is not None:
             module.running_mean.normal_(0.0, 0.1, generator=generator)
             module.running_var.uniform_(0.5, 2.0, generator=generator)
-
-
-def _draw_parameter(parameter: torch.Tensor, scale: bool, generator: torch.Generator) -> None:
-    if scale:
-        parameter.normal_(1.0, 0.2, generator=generator).abs_()
-    elif parameter.ndim < 2:
-        parameter.normal_(0.0, 0.1, generator=generator)
-    else:
-        parameter.normal_(0.0, parameter[0].numel() ** -0.5, generator=generator)
 
 
 def build_model(model_class: str, config: PerceiverConfig, seed: int) -> Any:

@@ -1,7 +1,5 @@
 """Realistic model inputs for each model class: text, smooth images, moving frames, audio tones."""
 
-from __future__ import annotations
-
 from typing import Any, TypeAlias
 
 import torch
@@ -61,11 +59,9 @@ def masked_positions(ids: Tensor) -> Tensor:
     return (ids == MASK).nonzero()[:, 1].reshape(ids.shape[0], -1)
 
 
-def sample_unit(
-    config: PerceiverConfig, model_class: str, batch: int = 1, seed: int = 0
-) -> tuple[SampleInputs, Tensor | None]:
+def sample_unit(config: PerceiverConfig, model_class: str, batch: int = 1) -> tuple[SampleInputs, Tensor | None]:
     """Return sample inputs and the points that the task decodes: masked positions for fill-mask, else None."""
-    inputs = sample_inputs(config, model_class, batch, seed)
+    inputs = sample_inputs(config, model_class, batch)
     if model_class == published_configs.MASKED_LM and isinstance(inputs, Tensor):
         return inputs, masked_positions(inputs)
     return inputs, None

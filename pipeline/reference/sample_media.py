@@ -1,7 +1,5 @@
 """Generated media files for the demo and the benchmarks: photos, and videos with and without audio."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,18 +15,18 @@ _CHORD = (220, 277, 330)  # Hz
 _DRIFT = 64  # frames after which the drift starts again
 
 
-def write_photos(folder: Path, count: int, *, size: tuple[int, int] = (480, 640), seed: int = 0) -> None:
+def write_photos(folder: Path, count: int, *, size: tuple[int, int] = (480, 640)) -> None:
     """Write `count` different JPEG files of (height, width)."""
     folder.mkdir(parents=True, exist_ok=True)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     for number in range(count):
         Image.fromarray(_image(*size, generator)).save(folder / f"{number:06d}.jpg", quality=90)
 
 
-def drifting_frames(count: int, size: tuple[int, int], seed: int = 0) -> Iterator[np.ndarray]:
+def drifting_frames(count: int, size: tuple[int, int]) -> Iterator[np.ndarray]:
     """Yield `count` frames uint8 [H, W, 3] of an image that drifts by one pixel per frame."""
     height, width = size
-    image = _image(height + _DRIFT, width + _DRIFT, torch.Generator().manual_seed(seed))
+    image = _image(height + _DRIFT, width + _DRIFT, torch.Generator().manual_seed(0))
     for number in range(count):
         place = number % _DRIFT
         yield image[place : place + height, place : place + width]

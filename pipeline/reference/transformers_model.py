@@ -1,7 +1,5 @@
 """Predictions of transformers: the model of a checkpoint, and its outputs under the engine's names."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias

@@ -1,7 +1,5 @@
 """Errors of storage, classified by their consequence: retry, fail the unit, or end the run."""
 
-from __future__ import annotations
-
 import errno
 import os
 from collections.abc import Iterator
@@ -84,7 +82,8 @@ def translate(error: Exception, uri: str, action: str) -> Exception:
     """
     if isinstance(error, StorageError | AccessError):
         return error
-    status, code, names = http_status(error), _aws_code(error), _class_names(error)
+    status, code = http_status(error), _aws_code(error)
+    names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
     number = error.errno if isinstance(error, OSError) else None
     text = _text(error, uri)
     # The code comes last: `redact` would take the text after "ExpiredToken:" for the token.
@@ -159,10 +158,6 @@ def _aws_code(error: BaseException) -> str | None:
         if isinstance(response, dict) and "Error" in response:
             return str(response["Error"].get("Code", "")) or None
     return None
-
-
-def _class_names(error: BaseException) -> set[str]:
-    return {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

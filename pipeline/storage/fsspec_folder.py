@@ -1,7 +1,5 @@
 """A folder of any fsspec file system: Google and Azure stores, the Hugging Face Hub, web servers."""
 
-from __future__ import annotations
-
 import functools
 import io
 from collections.abc import Callable, Iterator
@@ -47,8 +45,7 @@ class FsspecFolder:
         return data
 
     def open(self, key: str) -> BinaryIO:
-        path, size = self._path(key), self.size(key)
-        return self._ranged(key, size, functools.partial(self._fetch, path))
+        return self._ranged(key, self.size(key), functools.partial(self._fetch, self._path(key)))
 
     def size(self, key: str) -> int:
         return int(self._info(key)["size"])

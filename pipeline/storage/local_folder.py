@@ -1,7 +1,5 @@
 """A folder on a local disk or a mounted network file system."""
 
-from __future__ import annotations
-
 import errno
 import functools
 import hashlib
@@ -84,8 +82,7 @@ class LocalFolder:
         return data
 
     def open(self, key: str) -> BinaryIO:
-        path = self._path(key)
-        return cast(BinaryIO, io.BufferedReader(with_retry(lambda: _File(path)), READ_BUFFER_BYTES))
+        return cast(BinaryIO, io.BufferedReader(with_retry(lambda: _File(self._path(key))), READ_BUFFER_BYTES))
 
     def size(self, key: str) -> int:
         status = with_retry(self._path(key).stat)
@@ -106,8 +103,7 @@ class LocalFolder:
             with_retry(lambda: _sync_folder(target.parent))
 
     def delete(self, key: str) -> None:
-        path = self._path(key)
-        with_retry(lambda: path.unlink(missing_ok=True))
+        with_retry(lambda: self._path(key).unlink(missing_ok=True))
 
     def _path(self, key: str) -> Path:
         """Return the path of the key, which is below the root unless a symbolic link leads out of it."""

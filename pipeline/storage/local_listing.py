@@ -1,7 +1,5 @@
 """Recursive listing of a local folder in the order of object stores: by the bytes of whole keys."""
 
-from __future__ import annotations
-
 import errno
 import functools
 import os

@@ -1,7 +1,5 @@
 """Removal of secrets from text that is shown or stored."""
 
-from __future__ import annotations
-
 import configparser
 import os
 import re

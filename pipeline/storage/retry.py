@@ -4,8 +4,6 @@ Every request of every folder goes through `with_retry`. The clients below it ar
 interrupted if they cannot be, so that their pauses do not multiply with these.
 """
 
-from __future__ import annotations
-
 import logging
 import random
 import time

@@ -1,11 +1,8 @@
 """A folder of an S3 bucket. Requests name bucket and key separately, so that no key is parsed, whatever it holds."""
 
-from __future__ import annotations
-
 import functools
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import datetime
 from typing import Any, BinaryIO
 
@@ -46,8 +43,7 @@ class S3Folder(FsspecFolder):
 
     def read(self, key: str, version: str | None) -> bytes:
         condition = {} if version is None else {"IfMatch": f'"{version}"'}
-        with self._changed_unless_matched(f"{key} changed: its version is no longer {version}"):
-            data, found = self._get(key, **condition)
+        data, found = self._get(key, f"changed: its version is no longer {version}", **condition)
         if version not in (None, found):  # the store does not support the condition
             raise Changed(f"{self.uri}/{key} changed: its version is {found}, expected {version}")
         return data
@@ -56,8 +52,8 @@ class S3Folder(FsspecFolder):
         head = self._call("head_object", key)
 
         def fetch(begin: int, end: int) -> bytes:
-            with self._changed_unless_matched(f"{key} changed while it was read"):
-                return self._get(key, Range=f"bytes={begin}-{end - 1}", IfMatch=head["ETag"])[0]
+            requested = f"bytes={begin}-{end - 1}"
+            return self._get(key, "changed while it was read", Range=requested, IfMatch=head["ETag"])[0]
 
         return self._ranged(key, head["ContentLength"], fetch)
 
@@ -83,24 +79,19 @@ class S3Folder(FsspecFolder):
     def delete(self, key: str) -> None:
         self._call("delete_object", key)
 
-    @contextmanager
-    def _changed_unless_matched(self, what: str) -> Iterator[None]:
-        """Raise Changed if the precondition of a request in the block fails."""
-        try:
-            yield
-        except OSError as error:
-            if http_status(error) != 412:
-                raise
-            raise Changed(f"{self.uri}/{what}") from None
-
-    def _get(self, key: str, **conditions: str) -> tuple[bytes, str]:
-        """Return (content, ETag) from one GET."""
+    def _get(self, key: str, change: str, **conditions: str) -> tuple[bytes, str]:
+        """Return (content, ETag) from one GET. Raise Changed, with the words `change`, if a condition is not met."""
 
         def get() -> tuple[bytes, str]:
             response = self._call_once("get_object", Key=self.prefix + key, **conditions)
             return sync(self.fs.loop, _read_body, response["Body"]), response["ETag"].strip('"')
 
-        return with_retry(get)
+        try:
+            return with_retry(get)
+        except OSError as error:
+            if http_status(error) != 412:
+                raise
+            raise Changed(f"{self.uri}/{key} {change}") from None
 
     def _call(self, method: str, key: str, **arguments: Any) -> dict[str, Any]:
         return with_retry(lambda: self._call_once(method, Key=self.prefix + key, **arguments))

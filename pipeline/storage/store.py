@@ -5,8 +5,6 @@ requests goes through `with_retry` and may be repeated: an object written by an 
 as written by the call. Keys are relative to the folder, with `/` between names. They are never parsed as URIs.
 """
 
-from __future__ import annotations
-
 import os
 import uuid
 from collections.abc import Callable, Iterator

@@ -1,7 +1,5 @@
 """Validation and normalization of the URIs that users give."""
 
-from __future__ import annotations
-
 import os
 import re
 
