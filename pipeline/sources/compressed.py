@@ -63,9 +63,8 @@ def skip_to(file: BinaryIO, offset: int, position: int = 0) -> None:
 
 def merge_pieces(pieces: list[Piece]) -> list[Piece]:
     """Merge consecutive pieces of a compressed file into at most MAX_PIECES."""
-    each = -(-len(pieces) // MAX_PIECES) or 1
+    if len(pieces) <= MAX_PIECES:
+        return pieces
+    each = -(-len(pieces) // MAX_PIECES)
     groups = [pieces[at : at + each] for at in range(0, len(pieces), each)]
-    return [
-        replace(group[0], end=group[-1].end, about=sum(piece.about or 0 for piece in group)) if each > 1 else group[0]
-        for group in groups
-    ]
+    return [replace(group[0], end=group[-1].end, about=sum(piece.about or 0 for piece in group)) for group in groups]

@@ -58,9 +58,8 @@ def read_lines(file: BinaryIO, begin: int, end: int | None) -> Iterator[Line]:
 
     Contents have no line feed, no carriage return before it, and no byte order mark.
     """
-    offset = begin
+    offset = max(0, begin - 1)
     if begin:
-        offset = begin - 1
         skip_to(file, offset)
         offset += _skip_line(file, end, offset)
     while end is None or offset < end:

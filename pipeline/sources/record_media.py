@@ -69,19 +69,16 @@ def array_of(value: Any, column: str) -> np.ndarray:
     """Return float32 [M, C] of M lists of C numbers, or of an array of two dimensions."""
     if not isinstance(value, list | np.ndarray):
         raise BadMedium(f"column {column!r} must hold an array, got {_kind(value)}")
+    holds = f"column {column!r} holds"
     try:
         array = np.asarray(value)
     except ValueError:  # raised for lists of several lengths
-        raise BadMedium(
-            f"column {column!r} holds lists of different lengths or depths; they must form an array [M, C]"
-        ) from None
+        raise BadMedium(f"{holds} lists of different lengths or depths; they must form an array [M, C]") from None
     if array.dtype.kind not in "iufb":
-        raise BadMedium(f"column {column!r} holds an array with values that are not numbers")
+        raise BadMedium(f"{holds} an array with values that are not numbers")
     if array.ndim != 2 or not array.size:
         shape = ", ".join(map(str, array.shape))
-        raise BadMedium(
-            f"column {column!r} holds an array of shape [{shape}]; it must be [M, C], M inputs of C channels"
-        )
+        raise BadMedium(f"{holds} an array of shape [{shape}]; it must be [M, C], M inputs of C channels")
     with np.errstate(over="ignore"):  # values too large for float32 become infinite, which the outputs' check finds
         return array.astype(np.float32)
 

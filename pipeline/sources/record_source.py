@@ -78,8 +78,7 @@ class RecordSource(Source):
         """Yield the pieces of one file: an empty one if it has no records, one without `begin` if it is damaged."""
         pieces = [Piece.of(entry, units=1)]
         with ignore_damage():
-            pieces = list(self.reader.pieces(store, entry, self.request))
-            pieces = pieces or [Piece.of(entry, begin=0, end=0, units=0)]
+            pieces = list(self.reader.pieces(store, entry, self.request)) or [Piece.of(entry, begin=0, end=0, units=0)]
         yield from merge_pieces(pieces) if is_compressed(entry.key) else pieces
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:

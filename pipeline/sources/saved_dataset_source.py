@@ -38,9 +38,6 @@ class ArrowStreamTable:
         return rows_of_piece([batch], piece.first or 0, piece)
 
 
-DATASET = RecordSource(
-    "dataset",
-    frozenset({".arrow"}),
-    TableReader("an Arrow stream", b"\xff\xff\xff\xff", ArrowStreamTable),
-    file_names=("data-*.arrow", "dataset.arrow"),  # next to them lie caches of `map` and unfinished files
-)
+_READER = TableReader("an Arrow stream", b"\xff\xff\xff\xff", ArrowStreamTable)
+# Next to these files lie caches of `map` and unfinished files.
+DATASET = RecordSource("dataset", frozenset({".arrow"}), _READER, file_names=("data-*.arrow", "dataset.arrow"))

@@ -35,10 +35,7 @@ def check_latents(uri: str, schema: pa.Schema, request: RecordRequest) -> None:
             raise AccessError(f"{missing}. Was the file written by this task with --latents?")
 
 
+_READER = replace(PARQUET_READER, check=check_latents)
 STORED_LATENTS = RecordSource(
-    "stored latents",
-    frozenset({".parquet"}),
-    replace(PARQUET_READER, check=check_latents),
-    latents_request,
-    media=frozenset({"latents"}),
+    "stored latents", frozenset({".parquet"}), _READER, latents_request, media=frozenset({"latents"})
 )

@@ -128,10 +128,9 @@ class TableReader(RecordReader):
         """Return the error with the row from which the file is damaged; parsers' own words are made printable."""
         if isinstance(error, StorageError | BadMedium):
             return error
-        text = " ".join("".join(char if char.isprintable() else " " for char in str(error)).split())
-        bad = BadMedium(
-            f"the file is {self.kind} that is damaged from row {int(place):,} on: {text or type(error).__name__}"
-        )
+        printable = "".join(char if char.isprintable() else " " for char in str(error))
+        text = " ".join(printable.split()) or type(error).__name__
+        bad = BadMedium(f"the file is {self.kind} that is damaged from row {int(place):,} on: {text}")
         bad.__cause__ = error  # tells a shortage of memory from damage
         return bad
 
@@ -154,8 +153,6 @@ def _values(columns: dict[str, pa.Array], row: int, request: RecordRequest) -> d
     """Return the values of one row, or why they cannot be read, for example a time that Python cannot hold."""
     read = {*request.medium_columns, *request.identity.values()}
     try:
-        return {
-            name: to_value(column[row]) if name in read else to_kept(column[row]) for name, column in columns.items()
-        }
+        return {name: (to_value if name in read else to_kept)(column[row]) for name, column in columns.items()}
     except Exception as error:  # noqa: BLE001  it costs this row only
         return error

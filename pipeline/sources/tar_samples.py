@@ -52,10 +52,9 @@ def read_samples(
         stem, dot, column = name.partition(".")
         if not ((member.isreg() or member.islnk()) and stem and dot and column):
             continue
-        if sample is not None and sample.name != folder + slash + stem:
-            yield sample
-            sample = None
-        if sample is None:
+        if sample is None or sample.name != folder + slash + stem:
+            if sample is not None:
+                yield sample
             sample = TarSample(name=folder + slash + stem, begin=member.offset, end=member.offset)
         column = column.lower()
         if column in sample.columns:

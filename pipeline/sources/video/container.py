@@ -25,7 +25,6 @@ MAX_PIXELS = 2**26
 """Maximum pixels per frame: 67 megapixels, twice 8K. A header of 100 bytes can declare 268 million."""
 
 _CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
-_OPTIONS = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
 _VAGUE_ERRNOS = (errno.EINVAL, errno.EPERM, errno.EAGAIN)  # FFmpeg's messages for these say nothing about the file
 
 
@@ -65,7 +64,8 @@ class MonitoredFile:
 def open_container(file: MonitoredFile) -> InputContainer:
     """Open a container. Raise BadMedium if it is damaged or not a supported video file."""
     try:
-        return av.open(file, "r", options=dict(_OPTIONS), metadata_errors="replace")
+        options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
+        return av.open(file, "r", options=options, metadata_errors="replace")
     except Exception as error:
         if file.error is not None:
             raise

@@ -26,6 +26,7 @@ class DecodePass:
     """One pass through a video, from the last key frame shown at or before a time to the end.
 
     Attributes:
+        reader: of the packets. Its `keyframe_time` is known from the first frame on.
         end: end of the last frame in seconds; None without a frame. Final after the last frame.
         early_end_error: why the video ends too early; None if it does not. Set after the last frame.
     """
@@ -35,7 +36,7 @@ class DecodePass:
         self.early_end_error: Exception | None = None
         self._video, self._time = video, time
         self._counter = FrameCounter(video)
-        self._reader = PacketReader(video, self._counter.reorder_delay)
+        self.reader = PacketReader(video, self._counter.reorder_delay)
         self._earliest = -0.5 / video.frame_rate  # frames before this time refer to frames that were not read
         self._last: float | None = None  # presentation time of the last frame
         self._matrix: DisplayMatrix | None = None
@@ -43,19 +44,15 @@ class DecodePass:
         self._awaits_keyframe = False  # after damage
         self._damage: Exception | None = None  # why there are no frames since the last one
 
-    @property
-    def keyframe_time(self) -> float | None:
-        """Time of the key frame at which decoding began; None for the start of the video and before the first frame."""
-        return self._reader.keyframe_time
-
     def frames(self) -> Iterator[TimedFrame]:
         """Decode the frames in order of time."""
         demux_error = None
         try:
-            for number, packet in enumerate(self._reader.read_from(self._time)):
+            for number, packet in enumerate(self.reader.read_from(self._time)):
                 if number == 0:
                     self._counter.restart(packet)
-                    self._earliest = self._earliest if self.keyframe_time is None else self.keyframe_time
+                    if self.reader.keyframe_time is not None:
+                        self._earliest = self.reader.keyframe_time
                 for frame in self._decode(packet):
                     yield from self._timed(frame)
             for frame in self._flush():
@@ -70,7 +67,7 @@ class DecodePass:
 
     def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
         """Return the frames that the decoder outputs for a packet; none from damage to the next key frame."""
-        time = self._reader.presentation_time(packet)
+        time = self.reader.presentation_time(packet)
         if self._awaits_keyframe and packet.is_keyframe and time is not None:
             self._awaits_keyframe, self._earliest = False, time
             self._video.video_stream.codec_context.flush_buffers()
@@ -140,7 +137,7 @@ class DecodePass:
     def _find_early_end(self, demux_error: Exception | None) -> Exception | None:
         """Return why the video ends before its declared end, if it does. Declared lengths may be slightly wrong."""
         video = self._video
-        end = max(self.end or 0.0, self._reader.packets_end if video.declares_longest_stream else 0.0)
+        end = max(self.end or 0.0, self.reader.packets_end if video.declares_longest_stream else 0.0)
         if video.declared_end is not None and video.declared_end - end > max(2 / video.frame_rate, 0.1):
             return BadMedium(f"the video ends at {end:.1f} s, but declares {video.declared_end:.1f} s")
         if video.ends_inside_packet:

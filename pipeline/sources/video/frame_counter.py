@@ -19,6 +19,9 @@ class FrameCounter:
 
     An AVI has no time stamps but packet numbers in decoding order. The frames, in the order in which the decoder
     outputs them, get these numbers in ascending order.
+
+    Attributes:
+        reorder_delay: seconds by which a frame may be shown later than its packet's time stamp says.
     """
 
     def __init__(self, video: VideoFile) -> None:
@@ -28,12 +31,8 @@ class FrameCounter:
         self._skips_leading = False  # whether the decoder may drop frames that are shown before the next one it outputs
         # Whether frames are shown in another order than decoded, and the container does not say in which.
         self._reorders = video.timestamps_are_frame_numbers and bool(video.video_stream.codec_context.has_b_frames)
+        self.reorder_delay = _MAX_REORDERED / video.frame_rate if self._reorders else 0.0
         self._decoder_delay = video.measure_decoder_delay() if self._reorders else 0
-
-    @property
-    def reorder_delay(self) -> float:
-        """Seconds by which a frame may be shown later than its packet's time stamp says."""
-        return _MAX_REORDERED / self._video.frame_rate if self._reorders else 0.0
 
     def restart(self, packet: Packet[Stream]) -> None:
         """Count from this packet on, which is the next one to be decoded."""

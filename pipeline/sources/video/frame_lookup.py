@@ -93,7 +93,7 @@ class FrameLookup:
             decoding = DecodePass(self.video, begin)
             frames = decoding.frames()
             first = next(frames, None)
-            if decoding.keyframe_time is None or (first is not None and first.time <= time):
+            if decoding.reader.keyframe_time is None or (first is not None and first.time <= time):
                 break
-            begin = decoding.keyframe_time - self.tolerance if attempt < _MAX_EARLIER_KEYFRAMES else 0.0
+            begin = decoding.reader.keyframe_time - self.tolerance if attempt < _MAX_EARLIER_KEYFRAMES else 0.0
         return decoding, frames if first is None else chain([first], frames)

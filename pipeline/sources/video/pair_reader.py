@@ -34,9 +34,8 @@ class ConsecutivePairs:
 
     def piece_ranges(self, seconds: float, rate: float, unit_bytes: int, most: int | None) -> Iterator[PieceRange]:
         """Cut a video of some length and frame rate into pieces of at most `most` pairs."""
-        pairs = max(
-            PIECE_BYTES // unit_bytes, min(math.ceil(_MIN_PIECE_SECONDS * rate), _MAX_PIECE_BYTES // unit_bytes), 1
-        )
+        in_min_seconds = min(math.ceil(_MIN_PIECE_SECONDS * rate), _MAX_PIECE_BYTES // unit_bytes)
+        pairs = max(PIECE_BYTES // unit_bytes, in_min_seconds, 1)
         pairs = min(pairs, most or pairs)
         step = pairs / rate
         pieces = max(1, math.ceil(seconds / step - ROUNDING))

@@ -45,6 +45,7 @@ class VideoFile:
     Attributes:
         video_stream: the video stream.
         audio_stream: the audio stream; None if there is none.
+        frame_rate: average frames per second; 25 if the file does not declare a plausible rate.
         start: time of the first frame on the container's own clock, in seconds.
         open_again: opens the file once more, as another `VideoFile`.
         index: the container's index of the video stream, in ticks.
@@ -60,6 +61,8 @@ class VideoFile:
         cut = file.ends_inside_packet()
         self._open()
         self._decoder_delay: int | None = None
+        rate = self.video_stream.average_rate or self.video_stream.guessed_rate or self.video_stream.base_rate
+        self.frame_rate = float(rate) if rate and 0 < rate < 10_000 else _DEFAULT_RATE
         self.declares_longest_stream = self._is("matroska")
         self.timestamps_are_frame_numbers = self._is("avi")
         self.ends_inside_packet = cut and self._is("mpegts")
@@ -129,12 +132,6 @@ class VideoFile:
         tick = self._tick if stream is None else stream.time_base
         assert tick is not None
         return float(ticks * tick - self.start)
-
-    @property
-    def frame_rate(self) -> float:
-        """Average frames per second; 25 if the file does not declare a plausible rate."""
-        rate = self.video_stream.average_rate or self.video_stream.guessed_rate or self.video_stream.base_rate
-        return float(rate) if rate and 0 < rate < 10_000 else _DEFAULT_RATE
 
     def measure_decoder_delay(self) -> int:
         """Decode the first frame and return how many packets the decoder needed before it. Rewinds the file."""
