@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline.reference import published_configs, random_checkpoints
+from pipeline.reference.published_configs import FLOW, FOURIER, MASKED_LM, MULTIMODAL, SEQUENCE, small
+from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.reference.sample_media import FPS, write_video
 
 IMAGE_SUFFIXES = (".png", ".jpg", ".tif", ".gif")
@@ -39,29 +40,22 @@ class Demo:
         """Return the checkpoint, created if absent. Its weights are random, so its predictions have no meaning."""
         target = folder / self.model_class
         if not (target / "config.json").exists():
-            config = published_configs.small(self.model_class, **self.changes)
-            random_checkpoints.make_checkpoint(self.model_class, config, target)
+            make_checkpoint(self.model_class, small(self.model_class, **self.changes), target)
         return target
 
 
 _IMAGES: Mapping[str, Any] = {
     "samples": "images",
-    "model_class": published_configs.FOURIER,
+    "model_class": FOURIER,
     "changes": {"num_labels": 10},
     "options": {"max_quarantine": 0.2},  # one image is damaged
 }
 DEMOS = (
     Demo(task="image-classification", **_IMAGES),
-    Demo(task="fill-mask", samples="texts", model_class=published_configs.MASKED_LM, changes=_SHORT_TEXT),
-    Demo(task="text-classification", samples="texts", model_class=published_configs.SEQUENCE, changes=_SHORT_TEXT),
-    Demo(
-        task="optical-flow",
-        samples="videos",
-        model_class=published_configs.FLOW,
-        changes={"train_size": [48, 64]},
-        options={"fps": 5},
-    ),
-    Demo(task="multimodal-autoencoding", samples="videos", model_class=published_configs.MULTIMODAL, changes=_CLIP),
+    Demo(task="fill-mask", samples="texts", model_class=MASKED_LM, changes=_SHORT_TEXT),
+    Demo(task="text-classification", samples="texts", model_class=SEQUENCE, changes=_SHORT_TEXT),
+    Demo(task="optical-flow", samples="videos", model_class=FLOW, changes={"train_size": [48, 64]}, options={"fps": 5}),
+    Demo(task="multimodal-autoencoding", samples="videos", model_class=MULTIMODAL, changes=_CLIP),
     Demo(task="feature-extraction", **_IMAGES),
 )
 

@@ -61,7 +61,6 @@ _VISION: Mapping[str, Any] = {
     "d_latents": 1024,
     "num_blocks": 8,
     "num_self_attends_per_block": 6,
-    "num_self_attention_heads": 8,
     "num_cross_attention_heads": 1,
     "image_size": 224,
     "num_labels": 1000,  # ImageNet
@@ -71,23 +70,18 @@ _FLOW: Mapping[str, Any] = {
     "num_latents": 2048,
     "d_latents": 512,
     "d_model": 322,
-    "num_blocks": 1,
     "num_self_attends_per_block": 24,
     "num_self_attention_heads": 16,
     "num_cross_attention_heads": 1,
-    "train_size": [368, 496],
 }
 
 _MULTIMODAL: Mapping[str, Any] = {
     "num_latents": 784,
     "d_latents": 512,
     "d_model": 704,
-    "num_blocks": 1,
     "num_self_attends_per_block": 8,
-    "num_self_attention_heads": 8,
     "num_cross_attention_heads": 1,
     "num_labels": 700,  # Kinetics
-    "image_size": 56,
 }
 
 _SHAPES = (
@@ -113,7 +107,6 @@ SHAPES: Mapping[str, Shape] = {shape.name: shape for shape in _SHAPES}
 _SMALL: Mapping[str, Any] = {
     "num_latents": 6,
     "d_latents": 32,
-    "num_blocks": 1,
     "num_self_attends_per_block": 2,
     "num_self_attention_heads": 4,
     "num_cross_attention_heads": 1,

@@ -67,12 +67,12 @@ class LocalFolder:
         self.root = root
 
     def entries(self, prefix: str) -> Iterator[Entry]:
-        for key, path in self._files(prefix):
+        for key, path in list_files(self.root, prefix):
             with suppress(FileNotFoundError):  # deleted since it was listed
                 yield with_retry(functools.partial(_entry, key, path))
 
     def keys(self, prefix: str) -> Iterator[str]:
-        return (key for key, _ in self._files(prefix))
+        return (key for key, _ in list_files(self.root, prefix))
 
     def read(self, key: str, version: str | None) -> bytes:
         data = with_retry(self._path(key).read_bytes)
@@ -122,10 +122,6 @@ class LocalFolder:
         finally:
             with suppress(OSError):
                 temporary.unlink()
-
-    def _files(self, prefix: str) -> Iterator[tuple[str, str]]:
-        """Yield (key, path) of the files whose keys start with the prefix, in byte order of keys."""
-        return list_files(self.root, "", prefix, (os.path.realpath(self.root),))
 
 
 def _write(temporary: Path, data: bytes) -> None:

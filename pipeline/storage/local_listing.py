@@ -10,13 +10,16 @@ from pipeline.storage.errors import AccessError
 from pipeline.storage.retry import with_retry
 
 
-def list_files(folder: str, folder_key: str, prefix: str, ancestors: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Yield (key, path) of the files in a folder whose own key, with a trailing slash, is `folder_key`.
+def list_files(
+    folder: str, prefix: str, *, folder_key: str = "", ancestors: tuple[str, ...] = ()
+) -> Iterator[tuple[str, str]]:
+    """Yield (key, path) of the files whose keys start with the prefix, in byte order of keys.
 
-    Links to files and folders are followed. `ancestors` are the real paths of the root and of the linked folders above
-    this one: a link to a folder inside or above one of them is skipped, since its files have keys already. This also
-    ends loops.
+    `folder` is the root, or the folder below it whose key, with a trailing slash, is `folder_key`. Links to files and
+    folders are followed. `ancestors` are the real paths of the root and of the linked folders above this one: a link to
+    a folder inside or above one of them is skipped, since its files have keys already. This also ends loops.
     """
+    ancestors = ancestors or (os.path.realpath(folder),)
     for name in with_retry(functools.partial(_children, folder)):
         child = name.decode()
         key, path = folder_key + child, os.path.join(folder, child.rstrip("/"))  # noqa: PTH118 - once per file
@@ -27,10 +30,10 @@ def list_files(folder: str, folder_key: str, prefix: str, ancestors: tuple[str, 
             inner = ancestors
             if os.path.islink(path):  # noqa: PTH114
                 target = os.path.realpath(path)
-                if any(_contains(one, target) or _contains(target, one) for one in ancestors):
+                if any(os.path.commonpath((one, target)) in (one, target) for one in ancestors):
                     continue
                 inner = (*ancestors, target)
-            yield from list_files(path, key, prefix, inner)
+            yield from list_files(path, prefix, folder_key=key, ancestors=inner)
 
 
 def _children(folder: str) -> list[bytes]:
@@ -68,7 +71,3 @@ def _mode(entry: os.DirEntry[str]) -> int:
         if error.errno == errno.ELOOP:
             return 0
         raise
-
-
-def _contains(folder: str, path: str) -> bool:
-    return path == folder or path.startswith(folder.rstrip("/") + "/")
