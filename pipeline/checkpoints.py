@@ -5,8 +5,9 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from pipeline.storage import Store
@@ -17,6 +18,8 @@ PICKLED = ("pytorch_model.bin", "pytorch_model.bin.index.json")
 # Keys of config files that describe the software that wrote them: they do not change a prediction.
 IGNORED_KEYS = ("transformers_version", "_name_or_path", "torch_dtype", "dtype", "processor_class")
 DOWNLOAD_BYTES = 64 << 20  # per request: what is repeated after a lost connection
+
+T = TypeVar("T")
 
 
 class CheckpointError(ValueError):
@@ -71,6 +74,41 @@ def read_json(folder: Path, name: str, default: dict[str, Any] | None = None) ->
     return value
 
 
+def parse_json(
+    folder: Path, name: str, parse: Callable[..., T], *arguments: Any, default: dict[str, Any] | None = None
+) -> T:
+    """Return parse(object, *arguments) for the JSON object in `folder/name`, or for `default` if there is no such file.
+
+    Raise CheckpointError, with the file's name, if `parse` raises ValueError.
+    """
+    config = read_json(folder, name, default)
+    try:
+        return parse(config, *arguments)
+    except ValueError as error:
+        raise CheckpointError(f"{folder / name}: {error}") from error
+
+
+def read_config(folder: Path) -> Any:
+    """Return transformers' PerceiverConfig of the checkpoint in `folder`."""
+    from transformers import PerceiverConfig
+
+    values = read_json(folder, "config.json")
+    if values.get("model_type", "perceiver") != "perceiver":
+        raise CheckpointError(f"{folder / 'config.json'}: model_type {values['model_type']!r} must be 'perceiver'")
+    try:
+        return PerceiverConfig.from_dict(values)
+    except Exception as error:  # transformers' validation has its own exceptions, which all mean this
+        raise CheckpointError(f"{folder / 'config.json'} is not a Perceiver configuration: {error}") from error
+
+
+def read_model_class(folder: Path) -> str:
+    """Return the name of the class that a checkpoint was saved from, such as "PerceiverForOpticalFlow"."""
+    names = read_json(folder, "config.json").get("architectures") or []
+    if len(names) != 1 or not isinstance(names[0], str):
+        raise CheckpointError(f"{folder / 'config.json'}: architectures ({names}) must name one class")
+    return str(names[0])
+
+
 def digest(folder: Path) -> str:
     """Return the SHA-256, in hex, of the weights and of the configuration that changes a prediction.
 
@@ -97,9 +135,8 @@ def _from_hub(name: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=[*CONFIG_FILES, "pytorch_model*.bin", PICKLED[1]]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(
-            f"checkpoint {name}: not a local folder, and the download from the Hub failed: {reason}"
-        ) from error
+        problem = f"not a local folder, and the download from the Hub failed: {reason}"
+        raise CheckpointError(f"checkpoint {name}: {problem}") from error
     return folder
 
 
@@ -129,15 +166,16 @@ def _download(store: "Store") -> Path:
     if (cache / key).is_dir():
         return cache / key
     cache.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(dir=cache, prefix=".partial-"))
-    try:
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-", ignore_cleanup_errors=True) as partial:
         for name in versions:
-            _download_file(store, name, partial / name)
+            _download_file(store, name, Path(partial, name))
         if _versions(store) != versions:
             raise CheckpointError(f"checkpoint {store.uri} changed during its download: start again")
-        _rename(partial, cache / key)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        try:
+            Path(partial).rename(cache / key)
+        except OSError:
+            if not (cache / key).is_dir():  # another process may have finished the same download first
+                raise
     return cache / key
 
 
@@ -155,12 +193,3 @@ def _download_file(store: "Store", key: str, target: Path) -> None:
         return
     with store.open(key) as source, target.open("wb") as file:
         shutil.copyfileobj(source, file, DOWNLOAD_BYTES)
-
-
-def _rename(partial: Path, final: Path) -> None:
-    """Rename a finished download, unless another process has finished the same download first."""
-    try:
-        partial.rename(final)
-    except OSError:
-        if not final.is_dir():
-            raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from pipeline.checkpoints import CheckpointError, read_model_class
 from pipeline.heads.feature_extraction import FeatureExtraction
 from pipeline.heads.fill_mask import FillMask
 from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions
@@ -27,8 +28,12 @@ HEADS: dict[str, type[Head]] = {
 def head_for(task: str, folder: Path, options: HeadOptions) -> Head:
     """Create the head of a task for the checkpoint in a local folder.
 
-    Raise ValueError for an unknown task, and what `Head.from_checkpoint` raises.
+    Raise ValueError for an unknown task, CheckpointError if the checkpoint has another model class, and what
+    `Head.from_checkpoint` raises.
     """
     if task not in HEADS:
         raise ValueError(f"task {task!r} must be one of {', '.join(HEADS)}")
-    return HEADS[task].from_checkpoint(folder, options)
+    head, found = HEADS[task], read_model_class(folder)
+    if found not in head.model_classes:
+        raise CheckpointError(f"{folder} is a {found}; {task} needs a {' or '.join(head.model_classes)}")
+    return head.from_checkpoint(folder, options)

@@ -6,19 +6,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from pipeline.checkpoints import parse_json
 from pipeline.heads.config_values import positive_int
-from pipeline.heads.head import JSON, InputTransform
+from pipeline.heads.head import JSON, InputTransform, Model, Tensor, as_tensor
 from pipeline.heads.image_transform import center_crop
 from pipeline.media import Clip, ClipSpec, MediumKind
-
-if TYPE_CHECKING:  # load tasks transform without torch
-    import torch
-
-    from pipeline.perceiver import PerceiverIO
 
 FPS = 25  # frames per second in Kinetics, on which the published model was trained; no config contains it
 PATCH = 4  # pixels per side of a patch of the model's image preprocessor
@@ -91,21 +87,17 @@ class ClipInputs(InputTransform):
     shape: ClipShape
 
     @classmethod
-    def from_folder(cls, folder: Path) -> ClipInputs:
-        """Read the clip shape of a checkpoint in a local folder. Raise CheckpointError if config.json is invalid."""
-        from pipeline.heads.checkpoint_json import read_checkpoint_json
+    def from_folder(cls, folder: Path, **fields: Any) -> Self:
+        """Read the clip shape of a checkpoint in a local folder. Raise CheckpointError if config.json is invalid.
 
-        return ClipInputs(shape=read_checkpoint_json(folder, "config.json", ClipShape.from_config))
+        fields: those of a subclass.
+        """
+        return cls(shape=parse_json(folder, "config.json", ClipShape.from_config), **fields)
 
     @property
     def unit_bytes(self) -> int:
         """Bytes of a clip's frames and samples."""
         return 3 * self.shape.frames * self.shape.pixels + 4 * self.shape.samples
-
-    @property
-    def bytes_per_medium_byte(self) -> float:
-        """1: clips are not changed by `transform`."""
-        return 1.0
 
     @property
     def clip_spec(self) -> ClipSpec:
@@ -143,26 +135,20 @@ class ClipInputs(InputTransform):
 
         Without frames and samples for clips with stored latents.
         """
-        import torch
-
         stacked: dict[str, Any] = {name: np.stack(values) for name, values in arrays.items()}
         for name in stacked.keys() & {"frames", "samples"}:
-            stacked[name] = torch.from_numpy(stacked[name])
+            stacked[name] = as_tensor(stacked[name])
         return stacked
 
-    def encode(self, model: PerceiverIO, inputs: dict[str, Any]) -> torch.Tensor:
+    def encode(self, model: Model, inputs: dict[str, Any]) -> Tensor:
         """Return latents [B, N, D], from pixels scaled to [0, 1] and samples in [-1, 1], a few clips at a time."""
         import torch
 
         latents = []
-        for clips in split_clips(inputs, model.device):
+        for clips in split_clips(inputs, model.device.type):
             image = clips["frames"].permute(0, 1, 4, 2, 3).float() / 255
             latents.append(model.encode({"audio": clips["samples"].unsqueeze(-1), "image": image}))
         return torch.cat(latents)
-
-    def latents_per_unit(self, inputs: dict[str, Any]) -> list[int]:
-        """Return 1 per clip."""
-        return [1] * len(inputs["times"])
 
 
 def reduce_frame(frame: np.ndarray, *, height: int, width: int) -> np.ndarray:
@@ -189,9 +175,9 @@ def position_arrays(times: Sequence[float], flags: Sequence[int]) -> dict[str, n
     return {"times": np.array(times, np.float64), "flags": np.array(flags, np.int32)}
 
 
-def split_clips(arrays: Mapping[str, Any], device: torch.device) -> Iterator[dict[str, Any]]:
+def split_clips(arrays: Mapping[str, Any], device: str) -> Iterator[dict[str, Any]]:
     """Split arrays [B, …] of B clips into as many at a time as `CLIPS_PER_BATCH` allows."""
-    step = CLIPS_PER_BATCH.get(device.type, 1)
+    step = CLIPS_PER_BATCH.get(device, 1)
     for at in range(0, len(arrays["times"]), step):
         yield {name: array[at : at + step] for name, array in arrays.items()}
 

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from pipeline.checkpoints import read_model_class
 from pipeline.heads.array_inputs import ArrayInputs
 from pipeline.heads.clip_inputs import ClipInputs
 from pipeline.heads.flow_inputs import FlowInputs
-from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions, InputTransform
+from pipeline.heads.head import ColumnType, Head, HeadOptions, InputTransform, Model, Tensor
 from pipeline.heads.image_inputs import ImageInputs
 from pipeline.heads.latent_columns import latents_from_row
 from pipeline.heads.text_inputs import TextInputs
-from pipeline.media import ClipSpec, MediumKind
-
-if TYPE_CHECKING:  # load tasks transform without torch
-    import torch
-
-    from pipeline.perceiver import PerceiverIO
 
 _FROM_FOLDER: Mapping[str, Callable[[Path], InputTransform]] = {
     "PerceiverModel": ArrayInputs.from_folder,
@@ -44,51 +40,24 @@ class FeatureExtraction(Head):
 
     task: ClassVar[str] = "feature-extraction"
     model_classes: ClassVar[tuple[str, ...]] = tuple(_FROM_FOLDER)
+    columns: ClassVar[dict[str, ColumnType]] = {"embedding": ["float32"]}  # the mean of the latents, [D]
     inputs: InputTransform
+
+    # Those of the checkpoint's own task. An input is larger than an embedding.
+    medium: ClassVar[Any] = property(attrgetter("inputs.medium"))
+    unit_bytes: ClassVar[Any] = property(attrgetter("inputs.unit_bytes"))
+    bytes_per_medium_byte: ClassVar[Any] = property(attrgetter("inputs.bytes_per_medium_byte"))
+    clip_spec: ClassVar[Any] = property(attrgetter("inputs.clip_spec"))
+    fingerprint_options: ClassVar[Any] = property(attrgetter("inputs.fingerprint_options"))
 
     @classmethod
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> FeatureExtraction:
         """Create the head from the files that the task of the checkpoint's model class reads.
 
-        Raise CheckpointError if the checkpoint has no Perceiver model class or an invalid file, and ValueError for
-        options that are not supported.
+        Raise CheckpointError if the checkpoint has an invalid file, and ValueError for options that are not supported.
         """
-        from pipeline.heads.checkpoint_json import check_class
-        from pipeline.perceiver.checkpoint_loading import read_model_class
-
-        check_class(folder, cls.task, cls.model_classes)
         options.reject_unsupported(cls.task, "logits", "arrays", "points", "frames", "outputs")
         return cls(inputs=_FROM_FOLDER[read_model_class(folder)](folder))
-
-    @property
-    def medium(self) -> MediumKind:
-        """The medium of the checkpoint's task."""
-        return self.inputs.medium
-
-    @property
-    def unit_bytes(self) -> int:
-        """Bytes of the input, which is larger than an embedding."""
-        return self.inputs.unit_bytes
-
-    @property
-    def bytes_per_medium_byte(self) -> float:
-        """Bytes of the input per byte of its medium."""
-        return self.inputs.bytes_per_medium_byte
-
-    @property
-    def clip_spec(self) -> ClipSpec | None:
-        """The shape of the clips that the checkpoint takes."""
-        return self.inputs.clip_spec
-
-    @property
-    def columns(self) -> dict[str, ColumnType]:
-        """embedding: the mean of the latents, [D]."""
-        return {"embedding": ["float32"]}
-
-    @property
-    def fingerprint_options(self) -> dict[str, JSON]:
-        """The options of the transform."""
-        return self.inputs.fingerprint_options
 
     def transform(self, medium: Any) -> dict[str, np.ndarray]:
         """Return the arrays of the checkpoint's own task."""
@@ -112,7 +81,7 @@ class FeatureExtraction(Head):
         inputs = self.inputs.collate(arrays)
         return {"inputs": inputs, "counts": self.inputs.latents_per_unit(inputs)}
 
-    def encode(self, model: PerceiverIO, inputs: dict[str, Any]) -> torch.Tensor:
+    def encode(self, model: Model, inputs: dict[str, Any]) -> Tensor:
         """Return latents [T, N, D]."""
         return self.inputs.encode(model, inputs["inputs"])
 
@@ -120,13 +89,13 @@ class FeatureExtraction(Head):
         """Return how many of the T latents belong to each unit."""
         return list(inputs["counts"])
 
-    def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> torch.Tensor:  # noqa: ARG002
+    def decode(self, model: Model, latents: Tensor, inputs: dict[str, Any]) -> Tensor:  # noqa: ARG002
         """Return embeddings float32 [B, D]."""
         import torch
 
         means = latents.float().mean(dim=1)
         return torch.stack([part.mean(dim=0) for part in means.split(inputs["counts"])])
 
-    def rows(self, outputs: torch.Tensor) -> dict[str, Sequence[Any] | np.ndarray]:
+    def rows(self, outputs: Tensor) -> dict[str, Sequence[Any] | np.ndarray]:
         """Return the columns of a micro-batch."""
         return {"embedding": outputs.cpu().numpy()}

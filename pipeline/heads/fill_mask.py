@@ -5,29 +5,21 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions
+from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions, Model, Tensor, as_tensor
 from pipeline.heads.latent_columns import check_latent_count
 from pipeline.heads.text_inputs import TextInputs, length_bucket, pad
-from pipeline.heads.text_windows import mask_windows
-from pipeline.heads.tokenizer import CLS, MASK, SEP, VOCABULARY, Tokenizer, decode
-from pipeline.media import MediumKind
-
-if TYPE_CHECKING:  # load tasks transform without torch
-    import torch
-
-    from pipeline.perceiver import PerceiverIO
+from pipeline.heads.tokenizer import CLS, MASK, SEP, VOCABULARY, decode
 
 _MIN_WINDOWS_PER_BATCH = 8  # if the units are few and long
-_CANDIDATE: dict[str, ColumnType] = {"token_id": "int32", "token": "string", "score": "float32"}
 _TOKENS = [decode([index]) for index in range(VOCABULARY)]
 
 
 @dataclass(frozen=True, kw_only=True)
-class FillMask(Head):
+class FillMask(TextInputs, Head):
     """The head of the masked language model. Only the positions of [MASK] are decoded.
 
     A text longer than the model is read in overlapping windows, each mask where it has most context. A text without
@@ -37,29 +29,19 @@ class FillMask(Head):
     task: ClassVar[str] = "fill-mask"
     model_classes: ClassVar[tuple[str, ...]] = ("PerceiverForMaskedLM",)
     stored_columns: ClassVar[tuple[str, ...]] = ("text", "replaced")
-    medium: ClassVar[MediumKind] = "text"
-    tokenizer: Tokenizer
     top_k: int
 
     @classmethod
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> FillMask:
         """Create the head from config.json and tokenizer_config.json, or transformers' defaults without the latter.
 
-        Raise CheckpointError if the checkpoint has another model class or an invalid file, and ValueError for options
-        that are not supported. Among these is `logits`: `top_k` up to the whole vocabulary gives every score.
+        Raise CheckpointError if the checkpoint has an invalid file, and ValueError for options that are not supported.
+        Among these is `logits`: `top_k` up to the whole vocabulary gives every score.
         """
-        from pipeline.heads.checkpoint_json import check_class
-
-        check_class(folder, cls.task, cls.model_classes)
         if options.logits:
             raise ValueError(f"logits are not supported for {cls.task}: top_k {VOCABULARY} keeps every token's score")
         options.reject_unsupported(cls.task, "arrays", "points", "frames", "outputs")
-        return cls(tokenizer=TextInputs.from_folder(folder).tokenizer, top_k=min(options.top_k, VOCABULARY))
-
-    @property
-    def unit_bytes(self) -> int:
-        """Bytes of the token ids of a text as long as the model."""
-        return 2 * self.tokenizer.max_length
+        return cls.from_folder(folder, top_k=min(options.top_k, VOCABULARY))
 
     @property
     def columns(self) -> dict[str, ColumnType]:
@@ -67,13 +49,14 @@ class FillMask(Head):
 
         masks: the position of each mask among the tokens, with [CLS] at 0, and its best `top_k` candidates.
         """
-        masks: list[ColumnType] = [{"position": "int32", "candidates": [dict(_CANDIDATE)]}]
+        candidates: list[ColumnType] = [{"token_id": "int32", "token": "string", "score": "float32"}]
+        masks: list[ColumnType] = [{"position": "int32", "candidates": candidates}]
         return {"text": "string", "filled": "string", "masks": masks, "replaced": "bool"}
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
         """The options of the transform and of the output."""
-        return {"transform": self.tokenizer.fingerprint_options, "top_k": self.top_k}
+        return {**super().fingerprint_options, "top_k": self.top_k}
 
     def transform(self, medium: str | bytes) -> dict[str, np.ndarray]:
         """Return {"ids": int16 [tokens], "masks": int32 [masks], "replaced": uint8 [1]} of a text of any length."""
@@ -106,7 +89,7 @@ class FillMask(Head):
         batches = [self._pad(window_ids[at : at + size]) for at in range(0, len(window_ids), size)]
         return {"texts": arrays, "window_masks": window_masks, "batches": batches}
 
-    def encode(self, model: PerceiverIO, inputs: dict[str, Any]) -> torch.Tensor:
+    def encode(self, model: Model, inputs: dict[str, Any]) -> Tensor:
         """Return latents [T, N, D] of all windows, ordered by text."""
         import torch
 
@@ -124,14 +107,12 @@ class FillMask(Head):
         """Return the arrays of `transform` for the text of a row; its masks determine its windows and their latents."""
         return {**self.transform(row["text"]), "replaced": np.array([row["replaced"]], np.uint8)}
 
-    def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
+    def decode(self, model: Model, latents: Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return the texts, the masks of each window, and of each batch the best token ids and scores [B, P, top_k]."""
         check_latent_count(latents, self.latents_per_unit(inputs))
-        best, begin = [], 0
-        for batch in inputs["batches"]:
-            end = begin + len(batch["ids"])
-            best.append(self._best_tokens(model.decode(latents[begin:end], batch["points"])))
-            begin = end
+        parts = latents.split([len(batch["ids"]) for batch in inputs["batches"]])
+        decoded = (model.decode(part, batch["points"]) for part, batch in zip(parts, inputs["batches"], strict=True))
+        best = [self._best_tokens(logits) for logits in decoded]
         return {"texts": inputs["texts"], "window_masks": inputs["window_masks"], "best": best}
 
     def rows(self, outputs: dict[str, Any]) -> dict[str, list[Any] | np.ndarray]:
@@ -154,19 +135,42 @@ class FillMask(Head):
 
     def _pad(self, windows: list[tuple[np.ndarray, np.ndarray]]) -> dict[str, Any]:
         """Pad windows to one length and their points to one number; the outputs at padded points are ignored."""
-        import torch
-
         ids, mask = pad([ids for ids, _ in windows], self.tokenizer.max_length)
         points = np.zeros((len(windows), max(len(positions) for _, positions in windows)), np.int64)
         for row, (_, positions) in zip(points, windows, strict=True):
             row[: len(positions)] = positions
-        return {"ids": ids, "mask": mask, "points": torch.from_numpy(points)}
+        return {"ids": ids, "mask": mask, "points": as_tensor(points)}
 
-    def _best_tokens(self, logits: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _best_tokens(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """Return ids and scores [B, P, top_k] of logits [B, P, vocabulary]; of equal logits the lower id is better."""
         values = logits.float()
         order = values.sort(dim=-1, descending=True, stable=True).indices[..., : self.top_k]
         return order, values.softmax(dim=-1).gather(-1, order)
+
+
+class Window(NamedTuple):
+    """Tokens `begin` to `end` of a text, and the indices of the `masks` that are predicted in it."""
+
+    begin: int
+    end: int
+    masks: np.ndarray
+
+
+def mask_windows(tokens: int, positions: np.ndarray, size: int) -> list[Window]:
+    """Cover masks at sorted token `positions` of a text of `tokens` tokens with windows of at most `size` tokens.
+
+    A mask belongs to the window whose centre is nearest, where the shorter side of its context is longest. Windows
+    start every `size` / 2 tokens, and the last one ends with the text; windows without masks are left out.
+    """
+    last = max(0, tokens - size)
+    begins = np.append(np.arange(0, last, max(1, size // 2)), last)
+    # The nearest of two neighbouring windows changes half way between their centres.
+    nearest = np.searchsorted((begins[:-1] + begins[1:] + size - 1) / 2, positions)
+    used, firsts = np.unique(nearest, return_index=True)
+    return [
+        Window(int(begins[at]), int(min(tokens, begins[at] + size)), masks)
+        for at, masks in zip(used, np.split(np.arange(len(positions)), firsts[1:]), strict=True)
+    ]
 
 
 def _filled(ids: np.ndarray, masks: np.ndarray, tokens: np.ndarray) -> str:

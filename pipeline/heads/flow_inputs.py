@@ -5,19 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
+from pipeline.checkpoints import parse_json
 from pipeline.heads.config_values import is_positive_int
 from pipeline.heads.flow_tiles import tile_corners, tile_overlap
-from pipeline.heads.head import JSON, InputTransform
+from pipeline.heads.head import JSON, DType, InputTransform, Model, Tensor, as_tensor
 from pipeline.media import FramePair, MediumKind
-
-if TYPE_CHECKING:  # load tasks transform without torch
-    import torch
-
-    from pipeline.perceiver import PerceiverIO
 
 # Tiles that go through the model at a time, which bounds memory. A published tile has 182,528 inputs: on the CPU, more
 # tiles at a time are not faster.
@@ -38,21 +34,17 @@ class FlowInputs(InputTransform):
     tile: tuple[int, int]
 
     @classmethod
-    def from_folder(cls, folder: Path) -> FlowInputs:
-        """Read the tile size of a checkpoint in a local folder. Raise CheckpointError if config.json is invalid."""
-        from pipeline.heads.checkpoint_json import read_checkpoint_json
+    def from_folder(cls, folder: Path, **fields: Any) -> Self:
+        """Read the tile size of a checkpoint in a local folder. Raise CheckpointError if config.json is invalid.
 
-        return FlowInputs(tile=read_checkpoint_json(folder, "config.json", _tile))
+        fields: those of a subclass.
+        """
+        return cls(tile=parse_json(folder, "config.json", _tile), **fields)
 
     @property
     def unit_bytes(self) -> int:
         """Bytes of a pair of 1024 × 1024 pixels."""
         return round(PIXEL_BYTES * _ASSUMED_SIDE**2 * self.bytes_per_medium_byte)
-
-    @property
-    def bytes_per_medium_byte(self) -> float:
-        """1: `transform` does not change the frames."""
-        return 1.0
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
@@ -73,10 +65,8 @@ class FlowInputs(InputTransform):
 
         Bytes are moved to the device, a 36th of the float32 patches that are made of them there.
         """
-        import torch
-
         return {
-            "frames": torch.from_numpy(np.stack(arrays["frames"])),
+            "frames": as_tensor(np.stack(arrays["frames"])),
             "index": np.concatenate(arrays["index"]),
             "start": np.concatenate(arrays["start"]),
         }
@@ -86,7 +76,7 @@ class FlowInputs(InputTransform):
         units, _, height, width, _ = inputs["frames"].shape
         return [len(tile_corners(height, width, self.tile))] * units
 
-    def encode(self, model: PerceiverIO, inputs: dict[str, Any]) -> torch.Tensor:
+    def encode(self, model: Model, inputs: dict[str, Any]) -> Tensor:
         """Return latents [T, N, D] of every tile, ordered by pair and then row by row."""
         import torch
 
@@ -94,7 +84,7 @@ class FlowInputs(InputTransform):
         batches = tile_batches(np.arange(sum(self.latents_per_unit(inputs))), frames)
         return torch.cat([model.encode(self.patches(frames, tiles, model.dtype)) for tiles in batches])
 
-    def patches(self, frames: torch.Tensor, tiles: np.ndarray, dtype: torch.dtype) -> torch.Tensor:
+    def patches(self, frames: Tensor, tiles: np.ndarray, dtype: DType) -> Tensor:
         """Return model inputs [t, 2, 27, h, w] in [-1, 1] for `tiles`, int64 [t], of frames uint8 [B, 2, H, W, 3].
 
         Tiles are numbered through all pairs. The 27 channels are the 3×3 pixels around each one, by row, column and
@@ -107,10 +97,8 @@ class FlowInputs(InputTransform):
         neighbours = padded.unfold(2, 3, 1).unfold(3, 3, 1)  # [t, 2, h, w, colour, row, column]
         return neighbours.permute(0, 1, 5, 6, 4, 2, 3).reshape(len(tiles), 2, 27, *self.tile)
 
-    def _cut(self, frames: torch.Tensor, tiles: np.ndarray) -> torch.Tensor:
+    def _cut(self, frames: Tensor, tiles: np.ndarray) -> Tensor:
         """Return tiles uint8 [t, 2, h, w, 3]. One that extends beyond the frame repeats its last row and column."""
-        import torch
-
         height, width = frames.shape[2:4]
         corners = tile_corners(height, width, self.tile)
         units, positions = tiles // len(corners), corners[tiles % len(corners)]
@@ -118,16 +106,12 @@ class FlowInputs(InputTransform):
             np.minimum(positions[:, axis, None] + np.arange(side), length - 1)
             for axis, (side, length) in enumerate(zip(self.tile, (height, width), strict=True))
         )
-        indices = (
-            units[:, None, None, None],
-            np.arange(2)[:, None, None],
-            rows[:, None, :, None],
-            columns[:, None, None],
-        )
-        return frames[tuple(torch.from_numpy(index).to(frames.device) for index in indices)]
+        both = np.arange(2)[:, None, None]
+        indices = units[:, None, None, None], both, rows[:, None, :, None], columns[:, None, None]
+        return frames[tuple(as_tensor(index, frames.device) for index in indices)]
 
 
-def tile_batches(tiles: np.ndarray, frames: torch.Tensor) -> list[np.ndarray]:
+def tile_batches(tiles: np.ndarray, frames: Tensor) -> list[np.ndarray]:
     """Split tile numbers into as many at a time as `TILES_PER_BATCH` allows on the device of the frames."""
     size = TILES_PER_BATCH[frames.device.type]
     return [tiles[begin : begin + size] for begin in range(0, len(tiles), size)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -50,8 +50,7 @@ def total_blend_weights(size: tuple[int, int], tile: tuple[int, int]) -> np.ndar
     return total
 
 
-@dataclass(frozen=True, kw_only=True)
-class PointsByTile:
+class PointsByTile(NamedTuple):
     """The points inside each of K tiles, padded with points of weight 0 to the same number P per tile.
 
     Attributes:

@@ -16,6 +16,10 @@ if TYPE_CHECKING:  # load tasks unpickle heads and never need torch
 
     from pipeline.perceiver import PerceiverIO
 
+Model: TypeAlias = "PerceiverIO"
+Tensor: TypeAlias = "torch.Tensor"
+DType: TypeAlias = "torch.dtype"
+
 JSON: TypeAlias = str | int | float | bool | Sequence["JSON"] | Mapping[str, "JSON"] | None
 
 ColumnType: TypeAlias = str | list["ColumnType"] | dict[str, "ColumnType"]
@@ -86,8 +90,11 @@ class InputTransform(Protocol):
 
     @property
     def bytes_per_medium_byte(self) -> float:
-        """Bytes of a unit, the larger of its input and its output, per byte of its decoded medium; 0 if unrelated."""
-        return 0.0
+        """Bytes of a unit, the larger of its input and its output, per byte of its decoded medium; 0 if unrelated.
+
+        By default 1: the medium is used unchanged.
+        """
+        return 1.0
 
     @property
     def clip_spec(self) -> ClipSpec | None:
@@ -97,6 +104,7 @@ class InputTransform(Protocol):
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
         """Everything that changes a prediction, except the checkpoint's weights, as recorded in run.json."""
+        return {}
 
     def transform(self, medium: Any) -> dict[str, np.ndarray]:
         """Return named arrays of one unit, small enough to travel to a replica.
@@ -114,11 +122,13 @@ class InputTransform(Protocol):
     def collate(self, arrays: dict[str, list[np.ndarray]]) -> Any:
         """Return the inputs of a micro-batch, on the CPU, from the arrays of units of one bucket."""
 
-    def encode(self, model: PerceiverIO, inputs: Any) -> torch.Tensor:
+    def encode(self, model: Model, inputs: Any) -> Tensor:
         """Return latents [T, N, D] of a micro-batch, ordered by unit, from the inputs on the model's device."""
 
     def latents_per_unit(self, inputs: Any) -> list[int]:
         """Return how many of the T latents belong to each unit: 1, except for frames in tiles and texts in windows."""
+        first = next(iter(inputs.values())) if isinstance(inputs, Mapping) else inputs
+        return [1] * len(first)
 
 
 class Head(InputTransform, Protocol):
@@ -137,8 +147,8 @@ class Head(InputTransform, Protocol):
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> Head:
         """Create the head from the JSON files of a checkpoint in a local folder.
 
-        Raise CheckpointError if the checkpoint has another model class or an invalid file, and ValueError if the task
-        does not support an option.
+        The model class is one of `model_classes`. Raise CheckpointError if the checkpoint has an invalid file, and
+        ValueError if the task does not support an option.
         """
 
     @property
@@ -149,7 +159,7 @@ class Head(InputTransform, Protocol):
         """Return what `collate` and `decode` need of the arrays of `transform`, from a row of an earlier run."""
         return {}
 
-    def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: Any) -> Any:
+    def decode(self, model: Model, latents: Tensor, inputs: Any) -> Any:
         """Return the outputs of a micro-batch, on the device, from latents [T, N, D] and the inputs of `collate`."""
 
     def rows(self, outputs: Any) -> Mapping[str, Sequence[Any] | np.ndarray]:
@@ -157,3 +167,10 @@ class Head(InputTransform, Protocol):
 
         An array [B, n], and a list of B arrays of any lengths, stand for B lists.
         """
+
+
+def as_tensor(array: np.ndarray, device: Any = "cpu") -> Tensor:
+    """Return a tensor of an array; on a CPU both share their memory."""
+    import torch
+
+    return torch.from_numpy(array).to(device)

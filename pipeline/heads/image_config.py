@@ -92,10 +92,9 @@ def _number(name: str, value: Any) -> float:
     raise ValueError(f"{name} ({value!r}) must be a number")
 
 
-def _channels(name: str, value: Any) -> tuple[float, float, float]:
+def _channels(name: str, value: Any) -> tuple[float, ...]:
     """Return one number per channel, from three numbers or from one for all."""
     values = value if isinstance(value, list | tuple) else [value] * 3
     if len(values) != 3:
         raise ValueError(f"{name} ({value!r}) must have 3 numbers, one per channel")
-    red, green, blue = (_number(name, item) for item in values)
-    return red, green, blue
+    return tuple(_number(name, item) for item in values)

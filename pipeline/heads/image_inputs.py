@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from pipeline.heads.head import JSON, InputTransform
+from pipeline.checkpoints import parse_json
+from pipeline.heads.head import JSON, InputTransform, Model, Tensor, as_tensor
+from pipeline.heads.image_config import read_transform
 from pipeline.heads.image_transform import ImageTransform
 from pipeline.media import MediumKind
-
-if TYPE_CHECKING:  # load tasks transform without torch
-    import torch
-
-    from pipeline.perceiver import PerceiverIO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,19 +20,17 @@ class ImageInputs(InputTransform):
     """Images for the three image models."""
 
     medium: ClassVar[MediumKind] = "image"
+    bytes_per_medium_byte: ClassVar[float] = 0.0
     image_transform: ImageTransform
 
     @classmethod
-    def from_folder(cls, folder: Path) -> ImageInputs:
+    def from_folder(cls, folder: Path, **fields: Any) -> Self:
         """Read preprocessor_config.json in a local folder, or else use transformers' defaults.
 
-        Raise CheckpointError if the file is invalid.
+        Raise CheckpointError if the file is invalid. fields: those of a subclass.
         """
-        from pipeline.heads.checkpoint_json import read_checkpoint_json
-        from pipeline.heads.image_config import read_transform
-
-        transform = read_checkpoint_json(folder, "preprocessor_config.json", read_transform, default={})
-        return ImageInputs(image_transform=transform)
+        transform = parse_json(folder, "preprocessor_config.json", read_transform, default={})
+        return cls(image_transform=transform, **fields)
 
     @property
     def unit_bytes(self) -> int:
@@ -51,16 +46,10 @@ class ImageInputs(InputTransform):
         """Return {"image": uint8 [3, height, width]}, cropped and resized, from an RGB image uint8 [H, W, 3]."""
         return {"image": self.image_transform.apply(medium)}
 
-    def collate(self, arrays: dict[str, list[np.ndarray]]) -> torch.Tensor | None:
+    def collate(self, arrays: dict[str, list[np.ndarray]]) -> Tensor | None:
         """Return pixels uint8 [B, 3, H, W], a quarter of the bytes of float32; None for units with stored latents."""
-        import torch
+        return as_tensor(np.stack(arrays["image"])) if "image" in arrays else None
 
-        return torch.from_numpy(np.stack(arrays["image"])) if "image" in arrays else None
-
-    def encode(self, model: PerceiverIO, inputs: torch.Tensor) -> torch.Tensor:
+    def encode(self, model: Model, inputs: Tensor) -> Tensor:
         """Return latents [B, N, D] of pixels uint8 [B, 3, H, W], rescaled and normalised."""
         return model.encode(self.image_transform.normalise(inputs, model.dtype))
-
-    def latents_per_unit(self, inputs: torch.Tensor) -> list[int]:
-        """Return 1 per image."""
-        return [1] * len(inputs)

@@ -9,14 +9,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from pipeline.heads.head import JSON
-
-if TYPE_CHECKING:  # load tasks crop and resize without torch
-    import torch
+from pipeline.heads.head import JSON, DType, Tensor
 
 _ASSUMED_SIDE = 1024  # pixels; used to estimate bytes if images are not resized to a fixed size
 
@@ -37,8 +33,8 @@ class ImageTransform:
     size: Mapping[str, int] | None
     resample: int
     rescale: float | None
-    mean: tuple[float, float, float] | None
-    std: tuple[float, float, float] | None
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
 
     @property
     def unit_bytes(self) -> int:
@@ -50,14 +46,7 @@ class ImageTransform:
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
         """Every step, in types that JSON preserves."""
-        return {
-            "crop": None if self.crop is None else list(self.crop),
-            "size": None if self.size is None else dict(self.size),
-            "resample": self.resample,
-            "rescale": self.rescale,
-            "mean": None if self.mean is None else list(self.mean),
-            "std": None if self.std is None else list(self.std),
-        }
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in vars(self).items()}
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """Crop and resize an RGB image uint8 [H, W, 3] to uint8 [3, height, width].
@@ -73,7 +62,7 @@ class ImageTransform:
             raise ValueError("the centre crop of the image is empty")
         return np.ascontiguousarray(image.transpose(2, 0, 1))
 
-    def normalise(self, pixels: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    def normalise(self, pixels: Tensor, dtype: DType) -> Tensor:
         """Rescale and normalise uint8 [B, 3, H, W] in float32 and convert it to `dtype`."""
         values = pixels
         if self.rescale is not None:  # in float64, as transformers does, so that a byte times 1/255 is rounded once

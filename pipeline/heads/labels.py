@@ -4,15 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from pipeline.heads.config_values import positive_int
-from pipeline.heads.head import JSON, ColumnType, HeadOptions
-
-if TYPE_CHECKING:  # load tasks hold labels and never score
-    import torch
+from pipeline.heads.head import JSON, ColumnType, HeadOptions, Tensor
 
 _DEFAULT_COUNT = 2  # transformers' default for a config that gives neither labels nor their number
 _LABEL: dict[str, ColumnType] = {"label_id": "int32", "label": "string", "score": "float32"}
@@ -58,7 +55,7 @@ class Labels:
         """The options; names and scoring follow from config.json, which the checkpoint's digest covers."""
         return {"top_k": self.top_k, "logits": self.logits}
 
-    def rows(self, logits: torch.Tensor) -> dict[str, list[Any] | np.ndarray]:
+    def rows(self, logits: Tensor) -> dict[str, list[Any] | np.ndarray]:
         """Return the columns of logits [B, labels], scored in float32, best label first; of equal logits the lower id.
 
         Raise ValueError if the number of logits differs from the number of labels.
@@ -83,7 +80,7 @@ class Labels:
             rows["logits"] = values.cpu().numpy()
         return rows
 
-    def _scores(self, values: torch.Tensor) -> torch.Tensor:
+    def _scores(self, values: Tensor) -> Tensor:
         """Return scores [B, labels] of float32 logits."""
         if self.scoring == "softmax":
             return values.softmax(dim=1)

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from pipeline.heads.head import ColumnType
-
-if TYPE_CHECKING:
-    import torch
+from pipeline.heads.head import ColumnType, Tensor
 
 LATENT_COLUMNS = ("latents", "num_latents", "d_latents")
 
@@ -23,9 +20,7 @@ def latent_column_types(dtype: str) -> dict[str, ColumnType]:
     return {"latents": [dtype], "num_latents": "int32", "d_latents": "int32"}
 
 
-def latent_column_values(
-    latents: torch.Tensor, counts: Sequence[int], dtype: str
-) -> dict[str, Sequence[Any] | np.ndarray]:
+def latent_column_values(latents: Tensor, counts: Sequence[int], dtype: str) -> dict[str, Sequence[Any] | np.ndarray]:
     """Return the columns of a micro-batch from latents [T, N, D], of which unit i has `counts[i]`.
 
     Values beyond the range of `dtype` become infinite; the caller rejects such rows.
@@ -41,7 +36,7 @@ def latent_column_values(
     }
 
 
-def check_latent_count(latents: torch.Tensor, counts: Sequence[int]) -> None:
+def check_latent_count(latents: Tensor, counts: Sequence[int]) -> None:
     """Raise ValueError unless there are `sum(counts)` latents: stored ones may be of another task or frame size."""
     if len(latents) != sum(counts):
         raise ValueError(

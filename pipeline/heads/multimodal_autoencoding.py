@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
+from pipeline.checkpoints import parse_json
 from pipeline.heads.clip_inputs import ClipInputs, ClipShape, position_arrays, split_clips
-from pipeline.heads.head import JSON, OUTPUTS, ColumnType, Head, HeadOptions
+from pipeline.heads.head import JSON, OUTPUTS, ColumnType, Head, HeadOptions, Model, Tensor, as_tensor
 from pipeline.heads.labels import Labels
-
-if TYPE_CHECKING:  # load tasks transform without torch
-    import torch
-
-    from pipeline.perceiver import PerceiverIO
 
 _MODALITIES = {"video": "image", "audio": "audio", "label": "label"}  # the model's names of the outputs
 _TIMES: dict[str, ColumnType] = {"clip_index": "int64", "start_seconds": "float64", "end_seconds": "float64"}
@@ -47,23 +43,20 @@ class MultimodalAutoencoding(ClipInputs, Head):
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> MultimodalAutoencoding:
         """Create the head from config.json.
 
-        Raise CheckpointError if the checkpoint has another model class or an invalid config.json, and ValueError if a
-        frame or point lies outside a clip, or an option is not supported for the requested outputs.
+        Raise CheckpointError if config.json is invalid, and ValueError if a frame or point lies outside a clip, or an
+        option is not supported for the requested outputs.
         """
-        from pipeline.heads.checkpoint_json import check_class, read_checkpoint_json
-
-        check_class(folder, cls.task, cls.model_classes)
         outputs = tuple(name for name in OUTPUTS if name in (options.outputs or OUTPUTS))
-        shape = cls.from_folder(folder).shape
-        _check_options(options, outputs, shape)
-        return cls(
-            shape=shape,
-            labels=read_checkpoint_json(folder, "config.json", lambda config: Labels.from_config(config, options)),
+        head = cls.from_folder(
+            folder,
+            labels=parse_json(folder, "config.json", Labels.from_config, options),
             outputs=outputs,
             frames=options.frames,
             points=options.points,
             arrays=options.arrays,
         )
+        _check_options(options, outputs, head.shape)
+        return head
 
     @property
     def columns(self) -> dict[str, ColumnType]:
@@ -115,7 +108,7 @@ class MultimodalAutoencoding(ClipInputs, Head):
         """Return the arrays of `position_arrays`. The frames and samples were not stored."""
         return position_arrays([row[name] for name in _TIMES], [row[name] for name in _FLAGS])
 
-    def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
+    def decode(self, model: Model, latents: Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return "times", "flags" and the requested outputs, decoded a few clips at a time to bound memory.
 
         label: logits [B, labels]. video: uint8 [B, F, h, w, 3]. pixels: float32 [B, F, P, 3] in [0, 1]. frames: float32
@@ -125,8 +118,8 @@ class MultimodalAutoencoding(ClipInputs, Head):
         import torch
 
         indices = self._pixel_indices()
-        pixels = None if indices is None else torch.from_numpy(indices).to(latents.device)
-        clips = split_clips({**inputs, "latents": latents}, latents.device)
+        pixels = None if indices is None else as_tensor(indices, latents.device)
+        clips = split_clips({**inputs, "latents": latents}, latents.device.type)
         parts = [self._decode_clips(model, part, pixels) for part in clips]
         joined = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
         return {**joined, "times": inputs["times"], "flags": inputs["flags"]}
@@ -160,9 +153,7 @@ class MultimodalAutoencoding(ClipInputs, Head):
         pixels = np.array([y * self.shape.width + x for x, y in self.points] or range(self.shape.pixels))
         return (frames[:, None] * self.shape.pixels + pixels).reshape(-1)
 
-    def _decode_clips(
-        self, model: PerceiverIO, clips: Mapping[str, Any], indices: torch.Tensor | None
-    ) -> dict[str, torch.Tensor]:
+    def _decode_clips(self, model: Model, clips: Mapping[str, Any], indices: Tensor | None) -> dict[str, Tensor]:
         """Decode as many clips as the device decodes at a time; see `decode`."""
         points = {_MODALITIES[name]: indices if name == "video" else None for name in self.outputs}
         decoded = model.decode(clips["latents"], points)
@@ -175,9 +166,7 @@ class MultimodalAutoencoding(ClipInputs, Head):
                 outputs["audio_psnr_db"] = _psnr(outputs["audio"], clips["samples"], peak=2)
         return outputs
 
-    def _video(
-        self, image: torch.Tensor, frames: torch.Tensor | None, indices: torch.Tensor | None
-    ) -> dict[str, torch.Tensor]:
+    def _video(self, image: Tensor, frames: Tensor | None, indices: Tensor | None) -> dict[str, Tensor]:
         """Return the outputs of decoded pixels [b, F · P, 3] and their quality against input frames [b, T, h, w, 3]."""
         pixels, outputs = image.float().clamp(0, 1), {}
         if frames is not None:
@@ -190,7 +179,7 @@ class MultimodalAutoencoding(ClipInputs, Head):
         return {**outputs, "frames": images} if self.arrays else outputs
 
 
-def _psnr(found: torch.Tensor, original: torch.Tensor, *, peak: float) -> torch.Tensor:
+def _psnr(found: Tensor, original: Tensor, *, peak: float) -> Tensor:
     """Return the peak signal-to-noise ratio of each unit in decibels, float64 [b]; infinite if nothing differs.
 
     `peak`: difference between the greatest and the least possible value.
@@ -213,5 +202,4 @@ def _check_options(options: HeadOptions, outputs: tuple[str, ...], shape: ClipSh
             raise ValueError(f"frames has {frame}, a clip has the frames 0 to {shape.frames - 1}")
     for x, y in options.points:
         if not (0 <= x < shape.width and 0 <= y < shape.height):
-            last = f"{shape.width - 1},{shape.height - 1}"
-            raise ValueError(f"points has {x},{y}, a frame has the pixels 0,0 to {last}")
+            raise ValueError(f"points has {x},{y}, a frame has the pixels 0,0 to {shape.width - 1},{shape.height - 1}")

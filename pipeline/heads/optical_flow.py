@@ -6,10 +6,11 @@ import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from pipeline.checkpoints import read_config
 from pipeline.heads.flow_inputs import PIXEL_BYTES, FlowInputs, tile_batches
 from pipeline.heads.flow_tiles import (
     blend_weights,
@@ -19,14 +20,9 @@ from pipeline.heads.flow_tiles import (
     tile_overlap,
     total_blend_weights,
 )
-from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions
+from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions, Model, Tensor, as_tensor
 from pipeline.heads.latent_columns import check_latent_count
 from pipeline.media import FramePair
-
-if TYPE_CHECKING:  # load tasks transform without torch
-    import torch
-
-    from pipeline.perceiver import PerceiverIO
 
 _PIXELS_PER_UNIT = 20.0  # pixels of displacement per unit of the published model's output
 
@@ -53,21 +49,12 @@ class OpticalFlow(FlowInputs, Head):
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> OpticalFlow:
         """Create the head from config.json.
 
-        Raise CheckpointError if the checkpoint has another model class or an invalid config.json, and ValueError for
-        options that are not supported for flow.
+        Raise CheckpointError if config.json is invalid, and ValueError for options that are not supported for flow.
         """
-        from pipeline.heads.checkpoint_json import check_class
-        from pipeline.perceiver.checkpoint_loading import read_config
-
-        check_class(folder, cls.task, cls.model_classes)
         options.reject_unsupported(cls.task, "logits", "arrays", "frames", "outputs")
         config = read_config(folder)
-        return cls(
-            tile=FlowInputs.from_folder(folder).tile,
-            points=options.points,
-            array_dtype=options.array_dtype,
-            latent_shape=(config.num_latents, config.d_latents) if options.latents else None,
-        )
+        latents = (config.num_latents, config.d_latents) if options.latents else None
+        return cls.from_folder(folder, points=options.points, array_dtype=options.array_dtype, latent_shape=latents)
 
     @property
     def bytes_per_medium_byte(self) -> float:
@@ -105,18 +92,19 @@ class OpticalFlow(FlowInputs, Head):
 
     def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return the arrays of `transform` for the frames in a row; the model makes its output queries of them."""
-        frames = np.stack([_read_png(frame["bytes"]) for frame in row["frames"]])
-        return self.transform(
-            FramePair(frames=frames, frame_index=row["frame_index"], start_seconds=row["start_seconds"])
-        )
+        from PIL import Image
 
-    def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
+        images = (Image.open(io.BytesIO(frame["bytes"]), formats=["PNG"]) for frame in row["frames"])
+        frames = np.stack([np.asarray(image.convert("RGB")) for image in images])
+        pair = FramePair(frames=frames, frame_index=row["frame_index"], start_seconds=row["start_seconds"])
+        return self.transform(pair)
+
+    def decode(self, model: Model, latents: Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return the inputs and "flow" in pixels, of type `array_dtype`: [B, H, W, 2], or [B, P, 2] of points."""
-        import torch
-
         check_latent_count(latents, self.latents_per_unit(inputs))
         flow = (self._flow_at_points if self.points else self._flow)(model, latents, inputs["frames"])
-        return {"flow": flow.mul_(_PIXELS_PER_UNIT).to(getattr(torch, self.array_dtype)), **inputs}
+        pixels = flow.mul_(_PIXELS_PER_UNIT)
+        return {"flow": pixels.half() if self.array_dtype == "float16" else pixels, **inputs}
 
     def rows(self, outputs: dict[str, Any]) -> dict[str, Sequence[Any] | np.ndarray]:
         """Return the columns of a micro-batch."""
@@ -134,31 +122,27 @@ class OpticalFlow(FlowInputs, Head):
             rows["frames"] = [list(pair) for pair in outputs["frames"].cpu().numpy()]
         return rows
 
-    def _flow(self, model: PerceiverIO, latents: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    def _flow(self, model: Model, latents: Tensor, frames: Tensor) -> Tensor:
         """Return the model's output float32 [B, H, W, 2] for every pixel, with tiles blended."""
-        import torch
-
         units, _, height, width, _ = frames.shape
         size = max(height, self.tile[0]), max(width, self.tile[1])
         corners = tile_corners(height, width, self.tile).tolist()
-        weights = torch.from_numpy(blend_weights(self.tile)).to(frames.device)[..., None]
-        blended = torch.zeros(units, *size, 2, device=frames.device)
+        weights = as_tensor(blend_weights(self.tile), frames.device)[..., None]
+        blended = weights.new_zeros(units, *size, 2)
         decoded = self._decode_tiles(model, latents, frames, np.arange(units * len(corners)))
         for number, flow in enumerate(decoded):
             unit, (top, left) = number // len(corners), corners[number % len(corners)]
             blended[unit, top : top + self.tile[0], left : left + self.tile[1]] += flow * weights
-        blended /= torch.from_numpy(total_blend_weights(size, self.tile)).to(frames.device)[..., None]
+        blended /= as_tensor(total_blend_weights(size, self.tile), frames.device)[..., None]
         return blended[:, :height, :width]
 
-    def _flow_at_points(self, model: PerceiverIO, latents: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    def _flow_at_points(self, model: Model, latents: Tensor, frames: Tensor) -> Tensor:
         """Return the model's output float32 [B, P, 2] at the points, each decoded in every tile that covers it."""
-        import torch
-
         units, _, height, width, _ = frames.shape
         covered = points_by_tile(self.points, (height, width), self.tile)
         tiles = np.arange(units)[:, None] * len(tile_corners(height, width, self.tile)) + covered.tiles
-        points, weights = (torch.from_numpy(part).to(frames.device) for part in (covered.points, covered.weights))
-        blended = torch.zeros(units, len(self.points), 2, device=frames.device)
+        points, weights = (as_tensor(part, frames.device) for part in (covered.points, covered.weights))
+        blended = weights.new_zeros(units, len(self.points), 2)
         pixels = np.tile(covered.pixels, (units, 1))
         for number, flow in enumerate(self._decode_tiles(model, latents, frames, tiles.reshape(-1), pixels)):
             unit, tile = divmod(number, len(covered.tiles))
@@ -166,25 +150,10 @@ class OpticalFlow(FlowInputs, Head):
         return blended
 
     def _decode_tiles(
-        self,
-        model: PerceiverIO,
-        latents: torch.Tensor,
-        frames: torch.Tensor,
-        tiles: np.ndarray,
-        pixels: np.ndarray | None = None,
-    ) -> Iterator[torch.Tensor]:
+        self, model: Model, latents: Tensor, frames: Tensor, tiles: np.ndarray, pixels: np.ndarray | None = None
+    ) -> Iterator[Tensor]:
         """Yield the model's output float32 for each of the tiles: [h, w, 2], or [P, 2] at its `pixels` [t, P]."""
-        import torch
-
         for batch in tile_batches(np.arange(len(tiles)), frames):
-            points = None if pixels is None else torch.from_numpy(pixels[batch])
+            points = None if pixels is None else as_tensor(pixels[batch])
             patches = self.patches(frames, tiles[batch], model.dtype)
-            yield from model.decode(latents[torch.from_numpy(tiles[batch])], points, inputs=patches).float()
-
-
-def _read_png(data: bytes) -> np.ndarray:
-    """Return an image as uint8 [H, W, 3]."""
-    from PIL import Image
-
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
-        return np.asarray(image.convert("RGB"))
+            yield from model.decode(latents[as_tensor(tiles[batch])], points, inputs=patches).float()

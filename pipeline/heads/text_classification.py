@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
-from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions
+from pipeline.checkpoints import parse_json
+from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions, Model, Tensor
 from pipeline.heads.labels import Labels
 from pipeline.heads.text_inputs import TextInputs
-
-if TYPE_CHECKING:  # load tasks transform without torch
-    import torch
-
-    from pipeline.perceiver import PerceiverIO
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,17 +28,10 @@ class TextClassification(TextInputs, Head):
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> TextClassification:
         """Create the head from config.json and tokenizer_config.json, or transformers' defaults without the latter.
 
-        Raise CheckpointError if the checkpoint has another model class or an invalid file, and ValueError for options
-        that are not supported.
+        Raise CheckpointError if the checkpoint has an invalid file, and ValueError for options that are not supported.
         """
-        from pipeline.heads.checkpoint_json import check_class, read_checkpoint_json
-
-        check_class(folder, cls.task, cls.model_classes)
         options.reject_unsupported(cls.task, "arrays", "points", "frames", "outputs")
-        return cls(
-            tokenizer=TextInputs.from_folder(folder).tokenizer,
-            labels=read_checkpoint_json(folder, "config.json", lambda config: Labels.from_config(config, options)),
-        )
+        return cls.from_folder(folder, labels=parse_json(folder, "config.json", Labels.from_config, options))
 
     @property
     def columns(self) -> dict[str, ColumnType]:
@@ -58,7 +47,7 @@ class TextClassification(TextInputs, Head):
         """Return {"flags": uint8 [2]}, truncated and replaced."""
         return {"flags": np.array([row["truncated"], row["replaced"]], np.uint8)}
 
-    def decode(self, model: PerceiverIO, latents: torch.Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
+    def decode(self, model: Model, latents: Tensor, inputs: dict[str, Any]) -> dict[str, Any]:
         """Return {"logits": [B, labels], "flags": uint8 [B, 2]}."""
         return {"logits": model.decode(latents), "flags": inputs["flags"]}
 

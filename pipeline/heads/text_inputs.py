@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from pipeline.heads.head import JSON, InputTransform
+from pipeline.checkpoints import parse_json
+from pipeline.heads.head import JSON, InputTransform, Model, Tensor, as_tensor
 from pipeline.heads.tokenizer import MAX_LENGTH, PAD, VOCABULARY, Tokenizer
 from pipeline.media import MediumKind
-
-if TYPE_CHECKING:  # load tasks tokenise without torch
-    import torch
-
-    from pipeline.perceiver import PerceiverIO
 
 # The encoder reads all inputs once, into a few latents: in the published model 2,048 tokens cost only 5 % more than
 # 128. So buckets are wide, which fills micro-batches.
@@ -29,18 +25,18 @@ class TextInputs(InputTransform):
     """Texts that are read whole: one longer than the model is truncated and flagged."""
 
     medium: ClassVar[MediumKind] = "text"
+    bytes_per_medium_byte: ClassVar[float] = 0.0
     tokenizer: Tokenizer
 
     @classmethod
-    def from_folder(cls, folder: Path) -> TextInputs:
-        """Read the tokenizer of a checkpoint in a local folder. Raise CheckpointError if it is not one of bytes."""
-        from pipeline.heads.checkpoint_json import read_checkpoint_json
+    def from_folder(cls, folder: Path, **fields: Any) -> Self:
+        """Read the tokenizer of a checkpoint in a local folder. Raise CheckpointError if it is not one of bytes.
 
-        positions = read_checkpoint_json(folder, "config.json", _positions)
-        tokenizer = read_checkpoint_json(
-            folder, "tokenizer_config.json", lambda config: Tokenizer.from_config(config, positions), default={}
-        )
-        return TextInputs(tokenizer=tokenizer)
+        fields: those of a subclass.
+        """
+        positions = parse_json(folder, "config.json", _positions)
+        tokenizer = parse_json(folder, "tokenizer_config.json", Tokenizer.from_config, positions, default={})
+        return cls(tokenizer=tokenizer, **fields)
 
     @property
     def unit_bytes(self) -> int:
@@ -72,13 +68,9 @@ class TextInputs(InputTransform):
         ids, mask = pad(arrays["ids"], self.tokenizer.max_length)
         return {"ids": ids, "mask": mask, **flags}
 
-    def encode(self, model: PerceiverIO, inputs: dict[str, Any]) -> torch.Tensor:
+    def encode(self, model: Model, inputs: dict[str, Any]) -> Tensor:
         """Return latents [B, N, D]."""
         return model.encode(inputs["ids"], inputs["mask"])
-
-    def latents_per_unit(self, inputs: dict[str, Any]) -> list[int]:
-        """Return 1 per text."""
-        return [1] * len(inputs["flags"])
 
 
 def _positions(config: Mapping[str, Any]) -> int:
@@ -97,13 +89,11 @@ def length_bucket(length: int) -> int:
     return edge
 
 
-def pad(texts: Sequence[np.ndarray], limit: int) -> tuple[torch.Tensor, torch.Tensor | None]:
+def pad(texts: Sequence[np.ndarray], limit: int) -> tuple[Tensor, Tensor | None]:
     """Return ids int64 [B, L] of texts of int16 ids, and a mask bool [B, L], true for text; None without padding.
 
     L is the greatest length; if lengths differ, rounded up to a multiple of 64 but to at most `limit`.
     """
-    import torch
-
     lengths = np.array([len(ids) for ids in texts])
     longest = int(lengths.max())
     equal = bool((lengths == longest).all())
@@ -111,5 +101,5 @@ def pad(texts: Sequence[np.ndarray], limit: int) -> tuple[torch.Tensor, torch.Te
     padded = np.full((len(texts), width), PAD, np.int64)
     for row, ids in zip(padded, texts, strict=True):
         row[: len(ids)] = ids
-    mask = None if equal else torch.from_numpy(np.arange(width) < lengths[:, None])
-    return torch.from_numpy(padded), mask
+    mask = None if equal else as_tensor(np.arange(width) < lengths[:, None])
+    return as_tensor(padded), mask

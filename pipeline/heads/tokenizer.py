@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -87,8 +87,7 @@ class Tokenizer:
         return Encoded(ids=ids, truncated=truncated, replaced=replaced)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A tokenized text.
 
     Attributes:

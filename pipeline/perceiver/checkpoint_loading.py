@@ -5,43 +5,17 @@ import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from pipeline.checkpoints import CheckpointError, read_json, weight_files
+from pipeline.checkpoints import CheckpointError, weight_files
 from pipeline.perceiver.state_dict_map import STATE_DICT_MAPS, UNUSED_NAMES, checkpoint_names
 
 # Functions that read each tensor of a checkpoint from its file, by its name.
 TensorReaders = dict[str, Callable[[], Tensor]]
-
-
-def check_weights(folder: Path) -> None:
-    """Raise CheckpointError unless each weight file can be opened; no tensor is read."""
-    _open_tensors(folder)
-
-
-def read_config(folder: Path) -> Any:
-    """Return transformers' PerceiverConfig of the checkpoint in `folder`."""
-    from transformers import PerceiverConfig
-
-    values = read_json(folder, "config.json")
-    if values.get("model_type", "perceiver") != "perceiver":
-        raise CheckpointError(f"{folder / 'config.json'}: model_type {values['model_type']!r} must be 'perceiver'")
-    try:
-        return PerceiverConfig.from_dict(values)
-    except Exception as error:  # transformers' validation has its own exceptions, which all mean this
-        raise CheckpointError(f"{folder / 'config.json'} is not a Perceiver configuration: {error}") from error
-
-
-def read_model_class(folder: Path) -> str:
-    """Return the name of the class that a checkpoint was saved from, such as "PerceiverForOpticalFlow"."""
-    names = read_json(folder, "config.json").get("architectures") or []
-    if len(names) != 1 or not isinstance(names[0], str):
-        raise CheckpointError(f"{folder / 'config.json'}: architectures ({names}) must name one class")
-    return str(names[0])
 
 
 @torch.no_grad()
@@ -52,7 +26,7 @@ def load_weights(model: nn.Module, folder: Path, model_class: str) -> None:
     """
     # `to_empty` does the same, but imports sympy: half of the time to load a small model.
     model._apply(lambda weight: torch.empty(weight.shape, dtype=weight.dtype))
-    tensors = _open_tensors(folder)
+    tensors = open_tensors(folder)
     unread = {name for name in tensors if not name.endswith(UNUSED_NAMES)}
     for ours, target in model.state_dict(keep_vars=True).items():
         if ours.endswith(UNUSED_NAMES):
@@ -84,7 +58,8 @@ def _part_shapes(model: nn.Module, ours: str, target: Tensor) -> list[tuple[int,
     return [(rows, *target.shape[1:]) for rows in cast("tuple[int, ...]", model.get_submodule(parent).split)]
 
 
-def _open_tensors(folder: Path) -> TensorReaders:
+def open_tensors(folder: Path) -> TensorReaders:
+    """Return a reader of each tensor in `folder`; CheckpointError if a weight file cannot be opened."""
     readers: TensorReaders = {}
     for path in weight_files(folder):
         readers |= _open_safetensors(path) if path.suffix == ".safetensors" else _open_pickle(path)

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 import torch
 from torch import Tensor, nn
 
-from pipeline.checkpoints import CheckpointError, fetch
+from pipeline.checkpoints import CheckpointError, fetch, read_config, read_model_class
 from pipeline.perceiver.architectures import build_modules
 from pipeline.perceiver.batching import concat, even_slices, slice_units
-from pipeline.perceiver.checkpoint_loading import load_weights, read_config, read_model_class
+from pipeline.perceiver.checkpoint_loading import load_weights
 from pipeline.perceiver.cpu_allocator import keep_freed_memory
 from pipeline.perceiver.cpu_parallel import map_unit_slices
 from pipeline.perceiver.decoders import LOGITS, Decoder

@@ -12,6 +12,7 @@ import torch
 from transformers import FillMaskPipeline, PerceiverForMaskedLM, PerceiverTokenizer
 
 from pipeline.heads import HeadOptions, head_for
+from pipeline.heads.fill_mask import mask_windows
 from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference.published_configs import MASKED_LM, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
@@ -170,3 +171,24 @@ def test_logits_and_checkpoint_of_another_class_are_rejected(folder: Path, tmp_p
     other = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "other")
     with pytest.raises(CheckpointError, match="needs a PerceiverForMaskedLM"):
         head_for("fill-mask", other, HeadOptions())
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7, 38])
+@pytest.mark.parametrize("tokens", [1, 2, 37, 38, 39, 40, 57, 76, 77, 500])
+def test_each_mask_is_in_the_window_with_the_longest_context_on_its_shorter_side(tokens: int, size: int) -> None:
+    last = max(0, tokens - size)
+    starts = [*range(0, last, max(1, size // 2)), last]
+    found = mask_windows(tokens, np.arange(tokens), size)
+    assert np.concatenate([window.masks for window in found]).tolist() == list(range(tokens))
+    for window in found:
+        assert window.begin in starts
+        assert window.end == min(tokens, window.begin + size)
+        for position in window.masks:
+            context = [min(position - begin, begin + size - 1 - position) for begin in starts]
+            assert min(position - window.begin, window.begin + size - 1 - position) == max(context)
+
+
+def test_windows_without_masks_are_left_out() -> None:
+    found = mask_windows(1000, np.array([3, 5, 700]), 100)
+    assert [window.masks.tolist() for window in found] == [[0, 1], [2]]
+    assert [(window.begin, window.end) for window in found] == [(0, 100), (650, 750)]

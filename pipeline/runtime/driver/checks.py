@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.checkpoints import CheckpointError, digest, fetch
+from pipeline.checkpoints import CheckpointError, digest, fetch, read_config
 from pipeline.heads import Head, head_for
 from pipeline.heads.head import ColumnType
 from pipeline.heads.latent_columns import LATENT_COLUMNS
-from pipeline.perceiver.checkpoint_loading import check_weights, read_config
+from pipeline.perceiver.checkpoint_loading import open_tensors
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions, require_task
 from pipeline.runtime.plan.isolated_source import isolated
@@ -60,7 +60,7 @@ def check_run(options: RunOptions) -> CheckedRun:
     """
     require_task(options.task)
     folder = fetch(check_uri(options.checkpoint))
-    check_weights(folder)
+    open_tensors(folder)  # a CheckpointError now rather than in every worker
     with _as_usage_errors():  # an option that this head or source does not support
         head = head_for(options.task, folder, options.head_options())
         source = _source(options, head)
