@@ -50,7 +50,9 @@ class AbsorbedAttention(nn.Module):
 
     def forward(self, parts: Sequence[InputPart], latents: Tensor, mask: Tensor | None) -> Tensor:
         """Return [B, N, D] as `CrossAttention` does; mask: [B, M], added to the scores."""
-        if any(isinstance(part, PositionedFeatures) and part.on_grid and part.features.numel() for part in parts):
+        if any(
+            isinstance(part, PositionedFeatures) and part.source.factorable and part.features.numel() for part in parts
+        ):
             return self.finish(self._attend(parts, mask).normalise(), latents)
         x = standardise(to_inputs(parts), self.eps)
         return self.finish(attend(self.queries[None], x, x, 1, mask, scale=1.0), latents)
@@ -72,19 +74,16 @@ class AbsorbedAttention(nn.Module):
 
         def attend_slices(worker: int) -> PartialAttention:
             slices = [even_slices(part.shape[1], workers)[worker] for part in parts]
-            return reduce(
-                PartialAttention.merge,
-                (
-                    self._attend_part(part[:, some], None if bias is None else bias[:, some])
-                    for part, bias, some in zip(parts, biases, slices, strict=True)
-                ),
+            attended = (
+                self._attend_part(part[:, some], None if bias is None else bias[:, some])
+                for part, bias, some in zip(parts, biases, slices, strict=True)
             )
+            return reduce(PartialAttention.merge, attended)
 
         return reduce(PartialAttention.merge, parallel_map(attend_slices, range(workers), device))
 
     def _attend_part(self, part: InputPart, bias: Tensor | None) -> PartialAttention:
-        grid = part.grid(self.eps) if isinstance(part, PositionedFeatures) and part.shape[1] else None
-        if grid is not None and isinstance(part, PositionedFeatures):
+        if isinstance(part, PositionedFeatures) and part.shape[1] and (grid := part.grid(self.eps)):
             return self._attend_grid(grid, part, bias)
         x = standardise(to_inputs([part]), self.eps)
         return attend_partial(self.queries, x, x, bias)

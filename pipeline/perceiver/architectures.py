@@ -5,16 +5,15 @@ alike for all. Constants without a comment are written in transformers' construc
 """
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from torch import nn
 
 from pipeline.perceiver.decoders import LOGITS, Decoder, Output
 from pipeline.perceiver.encoder import Encoder
 from pipeline.perceiver.input_features import AudioPatches, ConvStem, OneHot, Patches, Pixels, PointwiseConv
-from pipeline.perceiver.layer_builders import build_cross_layer, build_decoder_layer, build_encoder
+from pipeline.perceiver.layer_builders import Config, build_cross_layer, build_decoder_layer, build_encoder
 from pipeline.perceiver.onednn_linear import Linear
-from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
+from pipeline.perceiver.positions import FourierPositions, Positions, ProjectedPositions, TrainedPositions
 from pipeline.perceiver.postprocessors import (
     AudioPostprocessor,
     ClassificationPostprocessor,
@@ -25,15 +24,11 @@ from pipeline.perceiver.postprocessors import (
 from pipeline.perceiver.preprocessors import MultimodalPreprocessor, Preprocessor
 from pipeline.perceiver.queries import InputQueries, PositionQueries
 
-if TYPE_CHECKING:
-    from transformers import PerceiverConfig as Config
-
-Modules = tuple[Preprocessor | MultimodalPreprocessor | None, Decoder | None]
+AnyPreprocessor = Preprocessor | MultimodalPreprocessor | None
+Modules = tuple[AnyPreprocessor, Decoder | None]
 
 
-def build_modules(
-    config: "Config", model_class: str
-) -> tuple[Preprocessor | MultimodalPreprocessor | None, Encoder, Decoder | None]:
+def build_modules(config: Config, model_class: str) -> tuple[AnyPreprocessor, Encoder, Decoder | None]:
     """Build the preprocessor, encoder and decoder of `model_class`, weights not initialised.
 
     Raises ValueError if the class or a shape in `config` is not supported.
@@ -45,7 +40,7 @@ def build_modules(
     return preprocessor, build_encoder(config, input_channels), decoder
 
 
-def text_preprocessor(config: "Config") -> Preprocessor:
+def text_preprocessor(config: Config) -> Preprocessor:
     """Build token embeddings with trained positions added."""
     return Preprocessor(
         nn.Embedding(config.vocab_size, config.d_model),
@@ -55,7 +50,7 @@ def text_preprocessor(config: "Config") -> Preprocessor:
     )
 
 
-def classification_decoder(config: "Config") -> Decoder:
+def classification_decoder(config: Config) -> Decoder:
     """Build a decoder with one trained query, a query residual and logits."""
     channels = config.d_latents
     queries = PositionQueries(TrainedPositions(count=1, channels=channels), index_dims=(1,))
@@ -63,12 +58,7 @@ def classification_decoder(config: "Config") -> Decoder:
     return Decoder(layer, Linear(channels, config.num_labels), {LOGITS: Output(queries, ClassificationPostprocessor())})
 
 
-def base_model(config: "Config") -> Modules:  # noqa: ARG001
-    """PerceiverModel as it is saved: inputs are [B, M, d_model] already, outputs are the latents."""
-    return None, None
-
-
-def masked_lm(config: "Config") -> Modules:
+def masked_lm(config: Config) -> Modules:
     """PerceiverForMaskedLM: a trained query for every position, logits by the embedding matrix."""
     preprocessor = text_preprocessor(config)
     positions = TrainedPositions(count=config.max_position_embeddings, channels=config.d_model)
@@ -86,38 +76,35 @@ def masked_lm(config: "Config") -> Modules:
     return preprocessor, Decoder(layer, None, {LOGITS: logits})
 
 
-def sequence_classification(config: "Config") -> Modules:
+def sequence_classification(config: Config) -> Modules:
     """PerceiverForSequenceClassification: logits of the whole text."""
     return text_preprocessor(config), classification_decoder(config)
 
 
-def image_classification_learned(config: "Config") -> Modules:
+def image_classification_learned(config: Config) -> Modules:
     """PerceiverForImageClassificationLearned: a 1×1 convolution and trained positions."""
     if not isinstance(config.image_size, int):
         raise ValueError(f"image_size ({config.image_size}) must be one number: trained positions form a square")  # noqa: TRY004
     positions = TrainedPositions(count=config.image_size**2, channels=256)
-    preprocessor = Preprocessor(
-        PointwiseConv(in_channels=3, out_channels=256, downsample=1),
-        ProjectedPositions(positions, 256),
-        feature_channels=256,
-    )
+    conv = PointwiseConv(in_channels=3, out_channels=256, downsample=1)
+    preprocessor = Preprocessor(conv, ProjectedPositions(positions, 256), feature_channels=256)
     return preprocessor, classification_decoder(config)
 
 
-def image_classification_fourier(config: "Config") -> Modules:
+def image_classification_fourier(config: Config) -> Modules:
     """PerceiverForImageClassificationFourier: the pixels and Fourier positions."""
     positions = FourierPositions(num_bands=64, max_resolution=(224, 224))
     return Preprocessor(Pixels(), positions, feature_channels=3), classification_decoder(config)
 
 
-def image_classification_conv(config: "Config") -> Modules:
+def image_classification_conv(config: Config) -> Modules:
     """PerceiverForImageClassificationConvProcessing: a convolution by 4 and Fourier positions."""
     positions = FourierPositions(num_bands=64, max_resolution=(56, 56))
     stem = ConvStem(in_channels=3, out_channels=64)
     return Preprocessor(stem, positions, feature_channels=64), classification_decoder(config)
 
 
-def optical_flow(config: "Config") -> Modules:
+def optical_flow(config: Config) -> Modules:
     """PerceiverForOpticalFlow: the inputs are the queries; outputs are flow in pixels / 20 / 100."""
     positions = FourierPositions(num_bands=64, max_resolution=config.train_size)
     # 3×3 patches of 3 colours of 2 frames: 54 channels.
@@ -126,56 +113,42 @@ def optical_flow(config: "Config") -> Modules:
     queries = InputQueries(positions, index_dims=config.train_size, features=64)
     flow = Output(queries, GridPostprocessor(index_dims=config.train_size, divisor=100.0))
     layer = build_decoder_layer(config, preprocessor.channels)
-    decoder = Decoder(layer, Linear(preprocessor.channels, 2), {LOGITS: flow})
-    return preprocessor, decoder
+    return preprocessor, Decoder(layer, Linear(preprocessor.channels, 2), {LOGITS: flow})
 
 
-def multimodal_autoencoding(config: "Config") -> Modules:
+def multimodal_autoencoding(config: Config) -> Modules:
     """PerceiverForMultimodalAutoencoding: audio, video frames and label, both in and out."""
     samples = config.num_frames * config.audio_samples_per_frame
     resolution = (config.num_frames, config.image_size, config.image_size)
-
-    def audio_positions() -> FourierPositions:
-        return FourierPositions(num_bands=192, max_resolution=(samples,))
-
-    def image_positions() -> FourierPositions:
-        return FourierPositions(num_bands=32, max_resolution=resolution)
-
+    audio = FourierPositions(num_bands=192, max_resolution=(samples,))
+    image = FourierPositions(num_bands=32, max_resolution=resolution)
     per_patch = config.samples_per_patch
     preprocessor = MultimodalPreprocessor(
         {
-            "audio": Preprocessor(
-                AudioPatches(samples_per_patch=per_patch), audio_positions(), feature_channels=per_patch
-            ),
-            "image": Preprocessor(Patches(spatial=4), image_positions(), feature_channels=3 * 4 * 4),
+            "audio": Preprocessor(AudioPatches(samples_per_patch=per_patch), audio, feature_channels=per_patch),
+            "image": Preprocessor(Patches(spatial=4), image, feature_channels=3 * 4 * 4),
             "label": Preprocessor(OneHot(), None, feature_channels=config.num_labels),
         },
         min_padding=4,
         masked={"label": 1},
     )
-    sources: dict[str, tuple[FourierPositions | TrainedPositions, tuple[int, ...]]] = {
-        "audio": (audio_positions(), (samples // per_patch,)),
-        "image": (image_positions(), tuple(config.output_shape[1:4])),
-        "label": (TrainedPositions(count=1, channels=config._label_trainable_num_channels), (1,)),
+    channels, labels = config.output_num_channels, config.num_labels
+    label = TrainedPositions(count=1, channels=config._label_trainable_num_channels)
+    sources: dict[str, tuple[Positions, tuple[int, ...], Postprocessor]] = {
+        "audio": (audio, (samples // per_patch,), AudioPostprocessor(in_channels=channels, out_channels=per_patch)),
+        "image": (image, tuple(config.output_shape[1:4]), Postprocessor(in_channels=channels, out_channels=3)),
+        "label": (label, (1,), ClassificationPostprocessor(in_channels=channels, out_channels=labels)),
     }
-    channels = config.output_num_channels
-    postprocessors = {
-        "audio": AudioPostprocessor(in_channels=channels, out_channels=per_patch),
-        "image": Postprocessor(in_channels=channels, out_channels=3),
-        "label": ClassificationPostprocessor(in_channels=channels, out_channels=config.num_labels),
-    }
-    width = max(positions.channels for positions, _ in sources.values()) + 2
+    width = max(positions.channels for positions, *_ in sources.values()) + 2
     outputs = {
-        name: Output(
-            PositionQueries(positions, index_dims=dims, padding=width - positions.channels), postprocessors[name]
-        )
-        for name, (positions, dims) in sources.items()
+        name: Output(PositionQueries(positions, index_dims=dims, padding=width - positions.channels), postprocessor)
+        for name, (positions, dims, postprocessor) in sources.items()
     }
     return preprocessor, Decoder(build_decoder_layer(config, width), Linear(width, channels), outputs)
 
 
-BUILDERS: dict[str, Callable[["Config"], Modules]] = {
-    "PerceiverModel": base_model,
+BUILDERS: dict[str, Callable[[Config], Modules]] = {
+    "PerceiverModel": lambda _: (None, None),  # inputs are [B, M, d_model] already, outputs are the latents
     "PerceiverForMaskedLM": masked_lm,
     "PerceiverForSequenceClassification": sequence_classification,
     "PerceiverForImageClassificationLearned": image_classification_learned,

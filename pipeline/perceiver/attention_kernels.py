@@ -66,11 +66,9 @@ def attend(
     return out
 
 
-def attend_partial_heads(
-    q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None = None, *, scale: float | None = None
-) -> PartialAttention:
+def attend_partial_heads(q: Tensor, k: Tensor, v: Tensor, num_heads: int, mask: Tensor | None) -> PartialAttention:
     """Return the attention of `attend` over these keys alone, by head: values [B, H, O, V / H]."""
-    q_BHOc, k_BHMc, v_BHMc, scale = _split_all_heads(q, k, v, num_heads, scale)
+    q_BHOc, k_BHMc, v_BHMc, scale = _split_all_heads(q, k, v, num_heads, None)
     bias = None if mask is None else mask[:, None].expand(-1, num_heads, -1)
     return attend_partial(q_BHOc * scale, k_BHMc, v_BHMc, bias)
 

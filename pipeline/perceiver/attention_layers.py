@@ -4,11 +4,15 @@ Shape letters: B units, M inputs, C input channels, N latents, D latent channels
 K query/key channels, V value channels.
 """
 
+from typing import Generic, TypeAlias, TypeVar
+
 from torch import Tensor, nn
 
 from pipeline.perceiver.activations import Activation
 from pipeline.perceiver.attention_kernels import attend
 from pipeline.perceiver.onednn_linear import Linear
+
+A = TypeVar("A", bound=nn.Module)
 
 
 class SelfAttention(nn.Module):
@@ -17,8 +21,7 @@ class SelfAttention(nn.Module):
     def __init__(self, *, channels: int, qk_channels: int, v_channels: int, num_heads: int) -> None:
         super().__init__()
         _check_heads(qk_channels, v_channels, num_heads)
-        self.num_heads = num_heads
-        self.split = (qk_channels, qk_channels, v_channels)
+        self.num_heads, self.split = num_heads, (qk_channels, qk_channels, v_channels)
         self.norm = nn.LayerNorm(channels)
         self.qkv = Linear(channels, sum(self.split))
         self.out = Linear(v_channels, channels)
@@ -37,15 +40,15 @@ class CrossAttention(nn.Module):
         query_channels: int,
         input_channels: int,
         qk_channels: int,
-        v_channels: int,
-        num_heads: int,
-        query_residual: bool,
+        v_channels: int | None = None,
+        num_heads: int = 1,
+        query_residual: bool = False,
     ) -> None:
+        """v_channels equals qk_channels by default."""
         super().__init__()
+        v_channels = v_channels or qk_channels
         _check_heads(qk_channels, v_channels, num_heads)
-        self.num_heads = num_heads
-        self.split = (qk_channels, v_channels)
-        self.query_residual = query_residual
+        self.num_heads, self.split, self.query_residual = num_heads, (qk_channels, v_channels), query_residual
         self.norm_queries = nn.LayerNorm(query_channels)
         self.norm_inputs = nn.LayerNorm(input_channels)
         self.query = Linear(query_channels, qk_channels)
@@ -87,30 +90,20 @@ class MLP(nn.Module):
         return self.down(self.up(self.norm(x), activation=self.activation), residual=x)
 
 
-class SelfLayer(nn.Module):
-    """Self-attention and its MLP: latents [B, N, D] to latents."""
+class Layer(nn.Module, Generic[A]):
+    """Attention and its MLP."""
 
-    def __init__(self, attention: SelfAttention, mlp: MLP) -> None:
+    def __init__(self, attention: A, mlp: MLP) -> None:
         super().__init__()
-        self.attention = attention
-        self.mlp = mlp
+        self.attention, self.mlp = attention, mlp
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.mlp(self.attention(x))
+    def forward(self, *inputs: Tensor | None) -> Tensor:
+        """Return the MLP's output for what the attention makes of `inputs`."""
+        return self.mlp(self.attention(*inputs))
 
 
-class CrossLayer(nn.Module):
-    """Cross-attention and its MLP. Takes projected queries, since constant queries are projected only once."""
-
-    def __init__(self, attention: CrossAttention, mlp: MLP) -> None:
-        super().__init__()
-        self.attention = attention
-        self.mlp = mlp
-
-    def forward(
-        self, q: Tensor, keys: Tensor, values: Tensor, queries: Tensor | None, mask: Tensor | None = None
-    ) -> Tensor:
-        return self.mlp(self.attention(q, keys, values, queries, mask))
+SelfLayer: TypeAlias = Layer[SelfAttention]
+CrossLayer: TypeAlias = Layer[CrossAttention]
 
 
 def _check_heads(qk_channels: int, v_channels: int, num_heads: int) -> None:

@@ -13,11 +13,11 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from functools import cache, partial
 from threading import Barrier, Lock, local
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
-from pipeline.perceiver.batching import even_slices
+from pipeline.perceiver.batching import even_slices, slice_units
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,26 +44,31 @@ def parallel_map(function: Callable[[T], R], items: Sequence[T], device: torch.d
     workers = worker_count(len(items), device)
     if workers == 1:
         return [function(item) for item in items]
-    executor = _executor(workers, torch.get_num_threads())
+    with _executor_lock:
+        executor = _executor(workers, torch.get_num_threads())
     call = partial(_call, torch.is_inference_mode_enabled(), function)
     futures = [executor.submit(call, item) for item in items]
     wait(futures)
     return [future.result() for future in futures]
 
 
-def map_unit_slices(function: Callable[[slice], R], count: int, device: torch.device) -> list[R]:
-    """Call `function` for slices that together cover `count` units in order, one slice per worker thread.
+def map_units(function: Callable[..., R], count: int, device: torch.device, *arguments: Any) -> list[R]:
+    """Call function(*arguments) for slices that together cover `count` units in order, one slice per worker thread.
 
-    The remainder of the division goes to fewer workers with more threads each. With no units, `function` is called
-    once for an empty slice.
+    arguments: tensors of all units, and others that `slice_units` knows. The remainder of the division goes to fewer
+    workers with more threads each. With no units, `function` is called once for an empty slice.
     """
+
+    def call(units: slice) -> R:
+        return function(*(slice_units(each, units, count) for each in arguments))
+
     results: list[R] = []
     begin = 0
     while begin < count or not results:
         workers = worker_count(count - begin, device)
         end = begin + workers * max(1, (count - begin) // workers)
         slices = [slice(begin + some.start, begin + some.stop) for some in even_slices(end - begin, workers)]
-        results += parallel_map(function, slices, device)
+        results += parallel_map(call, slices, device)
         begin = end
     return results
 
@@ -84,14 +89,9 @@ def _call(inference: bool, function: Callable[[T], R], item: T) -> R:
         return function(item)
 
 
+@cache
 def _executor(workers: int, threads: int) -> ThreadPoolExecutor:
     """Return the pool of `workers` threads that use `threads` torch threads in total."""
-    with _executor_lock:
-        return _new_executor(workers, threads)
-
-
-@cache
-def _new_executor(workers: int, threads: int) -> ThreadPoolExecutor:
     started = Barrier(workers + 1)
     executor = ThreadPoolExecutor(workers, "perceiver-worker", initializer=_init_worker, initargs=(threads // workers,))
     # A worker's set_num_threads also changes the count that later threads start with: restore it once all have started.
@@ -109,4 +109,4 @@ def _init_worker(threads: int) -> None:
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_new_executor.cache_clear)  # a forked process does not inherit threads
+    os.register_at_fork(after_in_child=_executor.cache_clear)  # a forked process does not inherit threads

@@ -7,6 +7,7 @@ Shape letters: B units, N latents, D latent channels, P queries, E query channel
 """
 
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -17,7 +18,7 @@ from pipeline.perceiver.folded_output import FoldedOutput
 from pipeline.perceiver.onednn_linear import Linear
 from pipeline.perceiver.postprocessors import Postprocessor
 from pipeline.perceiver.preprocessors import PositionedFeatures
-from pipeline.perceiver.queries import InputQueries, PositionQueries, with_batch
+from pipeline.perceiver.queries import InputQueries, Queries, with_batch
 
 # Name of the output of models that have only one.
 LOGITS = "logits"
@@ -26,16 +27,15 @@ LOGITS = "logits"
 CHUNK_BYTES = {"cpu": 64 << 20, "cuda": 1 << 30}
 MIN_CHUNK = 256  # queries
 
-Points = Mapping[str, Tensor | None]
+OutputPoints = Mapping[str, Tensor | None]
 
 
 class Output(nn.Module):
     """One named output: its queries, its postprocessor, and their folded form if there is one."""
 
-    def __init__(self, queries: PositionQueries | InputQueries, postprocessor: Postprocessor) -> None:
+    def __init__(self, queries: Queries, postprocessor: Postprocessor) -> None:
         super().__init__()
-        self.queries = queries
-        self.postprocessor = postprocessor
+        self.queries, self.postprocessor = queries, postprocessor
         self.folded: FoldedOutput | None = None
 
 
@@ -44,55 +44,46 @@ class Decoder(nn.Module):
 
     def __init__(self, layer: CrossLayer, final: Linear | None, outputs: Mapping[str, Output]) -> None:
         super().__init__()
-        self.layer = layer
-        self.final = final
-        self.outputs = nn.ModuleDict(outputs)
+        self.layer, self.final = layer, final
+        self.outputs = cast("Mapping[str, Output]", nn.ModuleDict(outputs))
         self.needs_inputs = any(isinstance(output.queries, InputQueries) for output in outputs.values())
 
     def fold(self) -> None:
         """Form the products of weights of each output for which that saves work."""
-        for output in self._outputs().values():
+        for output in self.outputs.values():
             arguments = self.layer, self.final, output.queries, output.postprocessor
             if FoldedOutput.pays(*arguments):
                 output.folded = FoldedOutput(*arguments)
 
-    def counts(self) -> dict[str, int]:
-        """Return the number of queries of each output."""
-        return {name: output.queries.count for name, output in self._outputs().items()}
-
-    def forward(self, latents: Tensor, points: Points, inputs: PositionedFeatures | None = None) -> dict[str, Tensor]:
+    def forward(
+        self, latents: Tensor, points: OutputPoints, inputs: PositionedFeatures | None = None
+    ) -> dict[str, Tensor]:
         """Return the outputs named in `points` in their final shape, see `decode_queries`."""
         return self.assemble(self.decode_queries(latents, points, inputs), points)
 
     def decode_queries(
-        self, latents: Tensor, points: Points, inputs: PositionedFeatures | None = None
+        self, latents: Tensor, points: OutputPoints, inputs: PositionedFeatures | None = None
     ) -> dict[str, Tensor]:
         """Return [B, P, out] of each output named in `points`, from latents [B, N, D].
 
         points: flat indices [P] or [B, P] of the queries to decode, or None for all queries of an output.
         inputs: the encoder's inputs, for outputs whose queries are made of them.
         """
-        outputs = self._outputs()
-        return {name: self._decode_output(outputs[name], latents, some, inputs) for name, some in points.items()}
+        return {name: self._decode_output(self.outputs[name], latents, some, inputs) for name, some in points.items()}
 
-    def assemble(self, decoded: Mapping[str, Tensor], points: Points) -> dict[str, Tensor]:
+    def assemble(self, decoded: Mapping[str, Tensor], points: OutputPoints) -> dict[str, Tensor]:
         """Return each output in its final shape, from [B, P, out] for all requested queries."""
-        outputs = self._outputs()
         return {
-            name: outputs[name].postprocessor.assemble(x, complete=points[name] is None) for name, x in decoded.items()
+            name: self.outputs[name].postprocessor.assemble(x, complete=points[name] is None)
+            for name, x in decoded.items()
         }
-
-    def _outputs(self) -> dict[str, Output]:
-        return {name: output for name, output in self.outputs.items() if isinstance(output, Output)}
 
     def _decode_output(
         self, output: Output, latents: Tensor, points: Tensor | None, inputs: PositionedFeatures | None
     ) -> Tensor:
         """Decode the first chunk, then the remaining ones in parallel."""
-        folded = output.folded
-        keys, values = (
-            self.layer.attention.project_inputs(latents) if folded is None else folded.project_latents(latents)
-        )
+        project = self.layer.attention.project_inputs if output.folded is None else output.folded.project_latents
+        keys, values = project(latents)
         indices = torch.arange(output.queries.count, device=keys.device) if points is None else points
         total = indices.shape[-1]
         first, *remaining = self._chunks(keys, total)

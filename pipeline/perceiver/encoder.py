@@ -24,9 +24,7 @@ class Encoder(nn.Module):
     ) -> None:
         super().__init__()
         self.latents = nn.Parameter(torch.empty(num_latents, channels))
-        self.cross = cross
-        self.layers = nn.ModuleList(layers)
-        self.num_blocks = num_blocks
+        self.cross, self.layers, self.num_blocks = cross, nn.ModuleList(layers), num_blocks
         self.absorbed: AbsorbedAttention | None = None
         self._projected: TensorCache[Tensor] = TensorCache()
 

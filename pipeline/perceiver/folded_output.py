@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
 
 import torch
 import torch.nn.functional as F
@@ -25,24 +24,17 @@ from pipeline.perceiver.grid_factorization import FactoredGrid, alignment_paddin
 from pipeline.perceiver.positions import FourierPositions
 from pipeline.perceiver.postprocessors import Postprocessor
 from pipeline.perceiver.preprocessors import PositionedFeatures
-from pipeline.perceiver.queries import InputQueries, PositionQueries, with_batch
+from pipeline.perceiver.queries import InputQueries, PositionQueries, Queries, with_batch
 from pipeline.perceiver.tensor_cache import TensorCache
 
 MIN_RUN = 256  # mean length of runs of consecutive points from which they are decoded row by row of their grid
 
 
-class QueryFeatures(Protocol):
-    """Features of output queries, whose product with the folded keys is the score times 1 / `scale`."""
-
-    scale: float | None
-
-    def at(self, points: Tensor, like: Tensor, inputs: PositionedFeatures | None) -> Tensor:
-        """Return features [B or 1, P, F] at flat indices [P] or [B, P]."""
-        ...
-
-
 class ProjectedQueries(nn.Module):
-    """Queries as the layer projects them, computed once if they fit in the cache."""
+    """Queries as the layer projects them, computed once if they fit in the cache.
+
+    Like the other features of output queries, their product with the folded keys is the score times 1 / `scale`.
+    """
 
     scale = None
 
@@ -52,6 +44,7 @@ class ProjectedQueries(nn.Module):
         self._attention = (attention,)  # in a tuple, so that its weights are not registered twice
 
     def at(self, points: Tensor, like: Tensor, inputs: PositionedFeatures | None) -> Tensor:  # noqa: ARG002
+        """Return features [B or 1, P, F] at flat indices [P] or [B, P]."""
         return self.source.projected(points, like, self._attention[0])
 
 
@@ -131,11 +124,7 @@ class FoldedOutput(nn.Module):
     """One output from the latents, with as few products per query as its shape allows."""
 
     def __init__(
-        self,
-        layer: CrossLayer,
-        final: nn.Linear | None,
-        queries: PositionQueries | InputQueries,
-        postprocessor: Postprocessor,
+        self, layer: CrossLayer, final: nn.Linear | None, queries: Queries, postprocessor: Postprocessor
     ) -> None:
         super().__init__()
         attention, like = layer.attention, layer.attention.kv.weight
@@ -145,13 +134,11 @@ class FoldedOutput(nn.Module):
         self.queries = _query_features(attention, queries)
         if not isinstance(self.queries, ProjectedQueries):
             keys = _absorb_query(self.queries, attention).after(keys)
-        after = postprocessor.affine(layer.mlp.down.out_features)
-        if final is not None:
-            after = postprocessor.affine(final.out_features).after(Affine.of(final))
+        after = postprocessor.affine(layer.mlp.down.out_features if final is None else final.out_features)
+        after = after if final is None else after.after(Affine.of(final))
         out = Affine.of(attention.out)
-        self.tail: nn.Module
         if attention.num_heads > 1:
-            self.tail = FoldedTail(layer.mlp, after, out, like)
+            self.tail: nn.Module = FoldedTail(layer.mlp, after, out, like)
         elif attention.out.out_features <= attention.out.in_features:
             values = append_output(out.after(values), after)
             self.tail = FoldedTail(layer.mlp, after, None, like)
@@ -161,12 +148,7 @@ class FoldedOutput(nn.Module):
         self.keys, self.values = make_linear(*keys, like), make_linear(*values, like)
 
     @staticmethod
-    def pays(
-        layer: CrossLayer,
-        final: nn.Linear | None,
-        queries: PositionQueries | InputQueries,
-        postprocessor: Postprocessor,
-    ) -> bool:
+    def pays(layer: CrossLayer, final: nn.Linear | None, queries: Queries, postprocessor: Postprocessor) -> bool:
         """Return whether an output can be folded (no query residual) and is narrower than its queries."""
         channels = layer.mlp.down.out_features
         width = len(postprocessor.affine(channels if final is None else final.out_features).bias)
@@ -189,7 +171,7 @@ class FoldedOutput(nn.Module):
 
 
 def _query_features(
-    attention: CrossAttention, source: PositionQueries | InputQueries
+    attention: CrossAttention, source: Queries
 ) -> ProjectedQueries | InputGridQueries | PositionGridQueries:
     """Return the features with the fewest channels for these queries."""
     eps = attention.norm_queries.eps
@@ -211,11 +193,7 @@ def _absorb_query(queries: InputGridQueries | PositionGridQueries, attention: Cr
 
 
 def _attend_rows(
-    grid: FactoredGrid,
-    runs: Sequence[tuple[int, int]],
-    keys: Tensor,
-    values: Tensor,
-    inputs: PositionedFeatures | None,
+    grid: FactoredGrid, runs: Sequence[tuple[int, int]], keys: Tensor, values: Tensor, inputs: PositionedFeatures | None
 ) -> Tensor:
     """Return the attended values [B, P, V] of the queries in `runs`, computed by groups of rows of the grid."""
     out = values.new_empty(len(values), sum(end - begin for begin, end in runs), values.shape[-1])

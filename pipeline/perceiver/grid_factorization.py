@@ -102,11 +102,9 @@ class FactoredGrid:
         self.group_rows = -(-self.rows // groups)
         self.group_rows += alignment_padding(self.column_width + self.group_rows)
         used = min(self.group_rows, self.rows)
-        one_hot = torch.eye(used, self.group_rows, dtype=dtype, device=like.device)
+        row_codes = torch.eye(used, self.group_rows, dtype=dtype, device=like.device).repeat_interleave(self.columns, 0)
         # Columns and row codes of the points of a group, [R · columns, ·].
-        self._template = torch.cat(
-            [self.column_table.repeat(used, 1), one_hot.repeat_interleave(self.columns, dim=0)], dim=1
-        )
+        self._template = torch.cat([self.column_table.repeat(used, 1), row_codes], dim=1)
 
     @property
     def nbytes(self) -> int:
@@ -164,8 +162,6 @@ def _broadcast(tables: Sequence[Tensor], index_dims: Sequence[int]) -> list[Tens
     """Return the table [n, c] of each dimension as [M, c], for all M points of the grid."""
     broadcast = []
     for axis, table in enumerate(tables):
-        shape = [1] * len(tables)
-        shape[axis] = len(table)
-        expanded = table.reshape(*shape, -1).expand(*index_dims, -1)
-        broadcast.append(expanded.reshape(math.prod(index_dims), -1))
+        shape = [-1 if other == axis else 1 for other in range(len(tables))]
+        broadcast.append(table.reshape(*shape, table.shape[-1]).expand(*index_dims, -1).flatten(0, -2))
     return broadcast

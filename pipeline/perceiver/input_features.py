@@ -3,6 +3,7 @@
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from pipeline.perceiver.onednn_linear import Linear
 
@@ -38,15 +39,10 @@ class ConvStem(nn.Module):
     @torch.no_grad()
     def fold(self) -> None:
         """Fold BatchNorm into the convolution, in float64."""
-        norm, weight = self.batchnorm, self.conv.weight
-        if norm is None or norm.running_mean is None or norm.running_var is None:
-            return
-        scale = norm.weight.double() / torch.sqrt(norm.running_var.double() + norm.eps)
-        bias = norm.bias.double() - norm.running_mean.double() * scale
-        folded = weight.double() * scale[:, None, None, None]
-        self.conv.weight = nn.Parameter(folded.to(weight.dtype), requires_grad=False)
-        self.conv.bias = nn.Parameter(bias.to(weight.dtype), requires_grad=False)
-        self.batchnorm = None
+        if self.batchnorm is not None:
+            dtype = self.conv.weight.dtype
+            self.conv = fuse_conv_bn_eval(self.conv.double(), self.batchnorm.double()).to(dtype)
+            self.batchnorm = None
 
 
 class Pixels(nn.Module):
@@ -57,8 +53,7 @@ class Pixels(nn.Module):
 
     def __init__(self, *, spatial_downsample: int = 1, temporal_downsample: int = 1) -> None:
         super().__init__()
-        self.spatial = spatial_downsample
-        self.temporal = temporal_downsample
+        self.spatial, self.temporal = spatial_downsample, temporal_downsample
 
     def forward(self, units: Tensor) -> Tensor:
         if units.ndim == 5:
@@ -78,8 +73,7 @@ class Patches(nn.Module):
         self, *, spatial: int, temporal: int = 1, in_channels: int | None = None, out_channels: int | None = None
     ) -> None:
         super().__init__()
-        self.spatial = spatial
-        self.temporal = temporal
+        self.spatial, self.temporal = spatial, temporal
         self.linear = None if in_channels is None or out_channels is None else Linear(in_channels, out_channels)
 
     def forward(self, units: Tensor) -> Tensor:

@@ -1,16 +1,18 @@
 """Build the encoder and attention layers with the shapes that a `PerceiverConfig` specifies."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from pipeline.perceiver.activations import activation
 from pipeline.perceiver.attention_layers import MLP, CrossAttention, CrossLayer, SelfAttention, SelfLayer
 from pipeline.perceiver.encoder import Encoder
 
 if TYPE_CHECKING:
-    from transformers import PerceiverConfig as Config
+    from transformers import PerceiverConfig
+
+Config: TypeAlias = "PerceiverConfig"
 
 
-def build_encoder(config: "Config", input_channels: int) -> Encoder:
+def build_encoder(config: Config, input_channels: int) -> Encoder:
     """Build the encoder, the same in every model class, for inputs with `input_channels` channels."""
     channels = config.d_latents
     default = {"q": channels, "kv": input_channels}[config.cross_attention_shape_for_attention]
@@ -30,7 +32,7 @@ def build_encoder(config: "Config", input_channels: int) -> Encoder:
     )
 
 
-def build_self_layer(config: "Config") -> SelfLayer:
+def build_self_layer(config: Config) -> SelfLayer:
     """Build one self-attention layer of the encoder."""
     channels = config.d_latents
     qk_channels = config.qk_channels or channels
@@ -43,30 +45,13 @@ def build_self_layer(config: "Config") -> SelfLayer:
     return SelfLayer(attention, _build_mlp(config, channels, config.self_attention_widening_factor))
 
 
-def build_cross_layer(
-    config: "Config",
-    *,
-    query_channels: int,
-    input_channels: int,
-    qk_channels: int,
-    v_channels: int | None = None,
-    num_heads: int = 1,
-    widening_factor: int = 1,
-    query_residual: bool = False,
-) -> CrossLayer:
-    """Build a cross-attention layer; v_channels equals qk_channels by default."""
-    attention = CrossAttention(
-        query_channels=query_channels,
-        input_channels=input_channels,
-        qk_channels=qk_channels,
-        v_channels=v_channels or qk_channels,
-        num_heads=num_heads,
-        query_residual=query_residual,
-    )
-    return CrossLayer(attention, _build_mlp(config, query_channels, widening_factor))
+def build_cross_layer(config: Config, *, query_channels: int, widening_factor: int = 1, **attention: Any) -> CrossLayer:
+    """Build a cross-attention layer. attention: the other arguments of `CrossAttention`."""
+    mlp = _build_mlp(config, query_channels, widening_factor)
+    return CrossLayer(CrossAttention(query_channels=query_channels, **attention), mlp)
 
 
-def build_decoder_layer(config: "Config", query_channels: int, *, query_residual: bool = False) -> CrossLayer:
+def build_decoder_layer(config: Config, query_channels: int, *, query_residual: bool = False) -> CrossLayer:
     """Build a decoder's layer, which depends on the config's latent width and shape for attention only."""
     width = {"q": query_channels, "kv": config.d_latents}[config.cross_attention_shape_for_attention]
     return build_cross_layer(
@@ -78,5 +63,5 @@ def build_decoder_layer(config: "Config", query_channels: int, *, query_residual
     )
 
 
-def _build_mlp(config: "Config", channels: int, widening_factor: int) -> MLP:
+def _build_mlp(config: Config, channels: int, widening_factor: int) -> MLP:
     return MLP(channels=channels, widening_factor=widening_factor, activation=activation(config.hidden_act))

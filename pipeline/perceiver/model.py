@@ -3,31 +3,27 @@
 Shape letters: B units, M inputs, N latents, D latent channels, P output queries given by flat indices.
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.checkpoints import CheckpointError, fetch, read_config, read_model_class
 from pipeline.perceiver.architectures import build_modules
-from pipeline.perceiver.batching import concat, even_slices, slice_units
+from pipeline.perceiver.batching import concat, even_slices
 from pipeline.perceiver.checkpoint_loading import load_weights
 from pipeline.perceiver.cpu_allocator import keep_freed_memory
-from pipeline.perceiver.cpu_parallel import map_unit_slices
-from pipeline.perceiver.decoders import LOGITS, Decoder
+from pipeline.perceiver.cpu_parallel import map_units
+from pipeline.perceiver.decoders import LOGITS, Decoder, OutputPoints
 from pipeline.perceiver.input_features import ConvStem
+from pipeline.perceiver.layer_builders import Config
 from pipeline.perceiver.onednn_linear import Linear
 from pipeline.perceiver.partial_attention import PartialAttention
 from pipeline.perceiver.preprocessors import InputPart, MultimodalPreprocessor, Preprocessor
 
-if TYPE_CHECKING:
-    from transformers import PerceiverConfig
-
 ModelInputs = Tensor | Mapping[str, Tensor]
-Points = Tensor | Mapping[str, Tensor | None] | None
-
-R = TypeVar("R")
+Points = Tensor | OutputPoints | None
 
 
 class PerceiverIO(nn.Module):
@@ -36,21 +32,16 @@ class PerceiverIO(nn.Module):
     For inference only: no dropout, no gradients, and weights must not change after loading.
     """
 
-    def __init__(self, config: "PerceiverConfig", model_class: str) -> None:
-        super().__init__()
-        self.config = config
-        self.model_class = model_class
-        self.preprocessor, self.encoder, self.decoder = build_modules(config, model_class)
-        self.requires_grad_(False)
-        self.eval()
-
-    @classmethod
-    def from_config(cls, config: "PerceiverConfig", model_class: str) -> Self:
+    def __init__(self, config: Config, model_class: str) -> None:
         """Build a model of `model_class`, such as "PerceiverForMaskedLM", with uninitialised weights.
 
         Raises ValueError if the class or a shape in `config` is not supported.
         """
-        return cls(config, model_class)
+        super().__init__()
+        self.config, self.model_class = config, model_class
+        self.preprocessor, self.encoder, self.decoder = build_modules(config, model_class)
+        self.requires_grad_(False)
+        self.eval()
 
     @classmethod
     def from_pretrained(
@@ -66,7 +57,7 @@ class PerceiverIO(nn.Module):
         config, model_class = read_config(folder), read_model_class(folder)
         try:
             with torch.device("meta"):
-                model = cls.from_config(config, model_class)
+                model = cls(config, model_class)
         except ValueError as error:
             raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
         load_weights(model, folder, model_class)
@@ -104,7 +95,8 @@ class PerceiverIO(nn.Module):
     @property
     def outputs(self) -> dict[str, int]:
         """Names of the decoder's outputs, with the number of queries of each."""
-        return {} if self.decoder is None else self.decoder.counts()
+        outputs = {} if self.decoder is None else self.decoder.outputs
+        return {name: output.queries.count for name, output in outputs.items()}
 
     @torch.inference_mode()
     def encode(self, inputs: ModelInputs, mask: Tensor | None = None) -> Tensor:
@@ -117,10 +109,10 @@ class PerceiverIO(nn.Module):
 
         def encode(inputs: ModelInputs, mask: Tensor | None) -> Tensor:
             parts = self.input_parts(inputs)
-            return self.encoder(parts, None if mask is None else _score_bias(mask, parts))
+            return self.encoder(parts, None if mask is None else self._score_bias(mask, parts))
 
         count = max(map(len, inputs.values())) if isinstance(inputs, Mapping) else len(inputs)
-        return concat(self._map_units(encode, count, inputs, mask))
+        return concat(map_units(encode, count, self.device, inputs, mask))
 
     @torch.inference_mode()
     def encode_shard(self, inputs: ModelInputs, mask: Tensor | None, shard: int, num_shards: int) -> PartialAttention:
@@ -131,7 +123,7 @@ class PerceiverIO(nn.Module):
         if mask is not None and isinstance(self.preprocessor, MultimodalPreprocessor):
             raise ValueError("a mask over several modalities is not supported on several devices")
         parts = self.input_parts(inputs)
-        bias = None if mask is None else _score_bias(mask, parts)
+        bias = None if mask is None else self._score_bias(mask, parts)
         shares = [even_slices(part.shape[1], num_shards)[shard] for part in parts]
         return self.encoder.attend_partial(
             [part[:, share] for part, share in zip(parts, shares, strict=True)],
@@ -166,7 +158,7 @@ class PerceiverIO(nn.Module):
 
     @torch.inference_mode()
     def decode_queries(
-        self, latents: Tensor, points: Mapping[str, Tensor | None], inputs: ModelInputs | None = None
+        self, latents: Tensor, points: OutputPoints, inputs: ModelInputs | None = None
     ) -> dict[str, Tensor]:
         """Return [B, P, out] of each output, for any of its queries; `assemble` shapes those of all queries.
 
@@ -174,18 +166,16 @@ class PerceiverIO(nn.Module):
         """
         decoder = self._require_decoder()
 
-        def decode(
-            latents: Tensor, points: Mapping[str, Tensor | None], inputs: ModelInputs | None
-        ) -> dict[str, Tensor]:
+        def decode(latents: Tensor, points: OutputPoints, inputs: ModelInputs | None) -> dict[str, Tensor]:
             query_inputs = None
             if decoder.needs_inputs and inputs is not None and isinstance(self.preprocessor, Preprocessor):
                 query_inputs = self.preprocessor.part(self._cast(inputs))
             return decoder.decode_queries(latents, points, query_inputs)
 
-        decoded = self._map_units(decode, len(latents), latents, points, inputs)
+        decoded = map_units(decode, len(latents), self.device, latents, points, inputs)
         return {name: concat([each[name] for each in decoded]) for name in decoded[0]}
 
-    def assemble(self, decoded: Mapping[str, Tensor], points: Mapping[str, Tensor | None]) -> Any:
+    def assemble(self, decoded: Mapping[str, Tensor], points: OutputPoints) -> Any:
         """Return what `decode` returns, from `decode_queries` for all requested queries."""
         outputs = self._require_decoder().assemble(decoded, points)
         return outputs.get(LOGITS, outputs)
@@ -216,12 +206,6 @@ class PerceiverIO(nn.Module):
             checked[name] = indices.to(self.device, torch.int64)
         return checked
 
-    def _map_units(self, function: Callable[..., R], count: int, *arguments: Any) -> list[R]:
-        """Call function(*arguments) for slices of `count` units, in parallel on a CPU; see `map_unit_slices`."""
-        return map_unit_slices(
-            lambda units: function(*(slice_units(each, units, count) for each in arguments)), count, self.device
-        )
-
     def _cast(self, inputs: ModelInputs) -> Any:
         """Move inputs to the model's device, and floating-point inputs to its dtype."""
         if isinstance(inputs, Mapping):
@@ -233,15 +217,14 @@ class PerceiverIO(nn.Module):
             raise ValueError(f"{self.model_class} has no decoder: call encode() only")
         return self.decoder
 
+    def _score_bias(self, mask: Tensor, parts: Sequence[InputPart]) -> Tensor:
+        """Return what a mask [B, M] adds to the scores of the inputs: 0 for inputs, the dtype's most negative number
+        for padding.
 
-def _score_bias(mask: Tensor, parts: Sequence[InputPart]) -> Tensor:
-    """Return what a mask [B, M] adds to the scores of the inputs: 0 for inputs, the dtype's most negative number for
-    padding.
-
-    That number is not -inf, so that a unit whose inputs are all masked stays finite.
-    """
-    first, shape = parts[0], (parts[0].shape[0], sum(part.shape[1] for part in parts))
-    if mask.shape != shape:
-        raise ValueError(f"mask {tuple(mask.shape)} must be [B, M] as the inputs are: {shape}")
-    bias = torch.zeros(mask.shape, dtype=first.dtype, device=first.device)
-    return bias.masked_fill_(mask.to(first.device) == 0, torch.finfo(first.dtype).min)
+        That number is not -inf, so that a unit whose inputs are all masked stays finite.
+        """
+        shape = (parts[0].shape[0], sum(part.shape[1] for part in parts))
+        if mask.shape != shape:
+            raise ValueError(f"mask {tuple(mask.shape)} must be [B, M] as the inputs are: {shape}")
+        bias = torch.zeros(mask.shape, dtype=self.dtype, device=self.device)
+        return bias.masked_fill_(mask.to(self.device) == 0, torch.finfo(self.dtype).min)

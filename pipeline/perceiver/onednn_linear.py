@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from pipeline.perceiver.activations import Activation
 
+_OPS: Any = torch.ops.mkldnn
 # Activations that oneDNN fuses with the product, with its name and algorithm for each.
 _FUSED: dict[Activation, tuple[str, str]] = {F.gelu: ("gelu", "none"), F.relu: ("relu", "")}
 
@@ -31,7 +32,7 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     Both are made contiguous: oneDNN's kernel for strided matrices is several hundred times slower.
     """
     if uses_onednn(x):
-        out: Tensor = _ops()._linear_pointwise(x.contiguous(), weight.contiguous(), bias, "none", [], "")
+        out: Tensor = _OPS._linear_pointwise(x.contiguous(), weight.contiguous(), bias, "none", [], "")
         return out
     return F.linear(x, weight, bias)
 
@@ -44,7 +45,7 @@ class Linear(nn.Linear):
     def pack(self) -> None:
         """Replace the weight by its packed form, if this CPU and dtype have one."""
         if self._packed is None and uses_onednn(self.weight) and self.weight.numel():
-            self._packed = _ops()._reorder_linear_weight(self.weight.detach().contiguous())
+            self._packed = _OPS._reorder_linear_weight(self.weight.detach().contiguous())
             self.weight = nn.Parameter(self.weight.new_empty(0, self.in_features), requires_grad=False)
 
     def unpack(self) -> None:
@@ -61,11 +62,11 @@ class Linear(nn.Linear):
             return input.new_empty(*input.shape[:-1], self.out_features)
         x = input.contiguous()
         if residual is not None and activation is None:
-            out: Tensor = _ops()._linear_pointwise.binary(x, residual.contiguous(), self._packed, self.bias, "add")
+            out: Tensor = _OPS._linear_pointwise.binary(x, residual.contiguous(), self._packed, self.bias, "add")
             return out
         fused = None if activation is None else _FUSED.get(activation)
         kind, algorithm = fused or ("none", "")
-        out = _ops()._linear_pointwise(x, self._packed, self.bias, kind, [], algorithm)
+        out = _OPS._linear_pointwise(x, self._packed, self.bias, kind, [], algorithm)
         return _activate_and_add(out, None if fused else activation, residual)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Linear:
@@ -107,14 +108,10 @@ def _activate_and_add(x: Tensor, activation: Activation | None, residual: Tensor
     return x if residual is None else x + residual
 
 
-def _ops() -> Any:
-    return torch.ops.mkldnn
-
-
 @cache
 def _onednn_dtypes() -> frozenset[torch.dtype]:
     """Return the dtypes that go to oneDNN; none if torch lacks its internal operators, which no release guarantees."""
-    has_ops = all(hasattr(_ops(), name) for name in ("_linear_pointwise", "_reorder_linear_weight"))
+    has_ops = all(hasattr(_OPS, name) for name in ("_linear_pointwise", "_reorder_linear_weight"))
     if not has_ops or not torch.backends.mkldnn.is_available() or platform.machine().lower() not in ("x86_64", "amd64"):
         return frozenset()
-    return frozenset([torch.float32, *([torch.bfloat16] if _ops()._is_mkldnn_bf16_supported() else [])])
+    return frozenset([torch.float32, *([torch.bfloat16] if _OPS._is_mkldnn_bf16_supported() else [])])

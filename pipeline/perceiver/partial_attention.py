@@ -50,10 +50,8 @@ def attend_partial(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None = None) 
     bias: [..., M], added to the scores.
     """
     if k.ndim > 2 and len(k) and _one_matrix_at_a_time(k):
-        each = [
-            attend_partial(q if q.ndim == 2 else q[i], k[i], v[i], None if bias is None else bias[i])
-            for i in range(len(k))
-        ]
+        q = q.expand(len(k), *q.shape[-2:]) if q.ndim == 2 else q
+        each = (attend_partial(q[i], k[i], v[i], None if bias is None else bias[i]) for i in range(len(k)))
         return PartialAttention(*map(torch.stack, zip(*each, strict=True)))
     rows = SCORES_PER_BLOCK // 1024 if k.device.type == "cpu" else q.shape[-2]
     blocks = [_attend_key_blocks(rows_q, k, v, bias) for rows_q in q.split(max(1, rows), dim=-2)]
@@ -78,8 +76,10 @@ def _one_matrix_at_a_time(k: Tensor) -> bool:
 def _attend_key_blocks(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> PartialAttention:
     """Attend with the queries of one block, to one block of keys at a time."""
     keys = k.shape[-2]
-    if keys == 0:
-        return _no_keys(q, v)
+    if keys == 0:  # no weight, and a finite score, so that two of them can be merged
+        weights = torch.zeros(*v.shape[:-2], q.shape[-2], 1, device=v.device)
+        values = weights.expand(*weights.shape[:-1], v.shape[-1]).clone()
+        return PartialAttention(values, weights, torch.full_like(weights, torch.finfo(weights.dtype).min))
     size = 4 * SCORES_PER_BLOCK if k.device.type == "cpu" else CUDA_SCORE_BYTES
     blocks = -(-keys // max(1024, size // (q.element_size() * q.shape[-2] * max(1, k[..., 0, 0].numel()))))
     columns = -(-keys // blocks)
@@ -91,27 +91,16 @@ def _attend_key_blocks(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> 
 
 
 def _attend_block(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None) -> PartialAttention:
-    scores = _scores(q, k, bias)
+    if k.ndim == 2:
+        scores = linear(q, k, bias)
+    else:
+        scores = torch.matmul(q.expand(*k.shape[:-2], -1, -1), k.mT)
+        scores = scores if bias is None else scores.add_(bias[..., None, :])
     max_score = row_max(scores)
     weights = softmax_(scores)
     # The greatest weight is exp(0) / Σ exp(s - max_score): its inverse is that sum, without another pass over them.
     total = row_max(weights).reciprocal()
     return PartialAttention(weighted_sum(weights, v).to(total.dtype).mul_(total), total, max_score)
-
-
-def _scores(q: Tensor, k: Tensor, bias: Tensor | None) -> Tensor:
-    if k.ndim == 2:
-        return linear(q, k, bias)
-    scores = torch.matmul(q.expand(*k.shape[:-2], -1, -1), k.mT)
-    return scores if bias is None else scores.add_(bias[..., None, :])
-
-
-def _no_keys(q: Tensor, v: Tensor) -> PartialAttention:
-    """Return the attention over no keys, which has no weight when it is merged."""
-    weights = torch.zeros(*v.shape[:-2], q.shape[-2], 1, device=v.device)
-    values = weights.expand(*weights.shape[:-1], v.shape[-1]).clone()
-    # Finite, so that two of them can be merged.
-    return PartialAttention(values, weights, torch.full_like(weights, torch.finfo(weights.dtype).min))
 
 
 def row_max(x: Tensor) -> Tensor:

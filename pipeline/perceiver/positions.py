@@ -1,5 +1,8 @@
 """Position encodings, Fourier and trained. Paper, appendix D.
 
+`grid` returns the positions [M, channels] of all points of a grid of shape `index_dims`, `at` those at flat indices,
+[..., channels] for [...]; both on the device and in the dtype of `like`.
+
 There are two conventions for the coordinates of a grid in [-1, 1], and published checkpoints expect both: inputs run
 from -1 to 1 inclusive (`grid`), output queries at given points lie at -1 + 2·i/n (`at`).
 
@@ -8,27 +11,13 @@ Shape letters: M grid points, d dimensions of the grid, P points given by flat i
 
 import math
 from collections.abc import Sequence
-from typing import Protocol
+from typing import TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.perceiver.onednn_linear import Linear
-
-
-class Positions(Protocol):
-    """Position encodings of the points of a grid."""
-
-    channels: int
-
-    def grid(self, index_dims: Sequence[int], like: Tensor) -> Tensor:
-        """Return [M, channels] for all M = prod(index_dims) points, on the device and in the dtype of `like`."""
-        ...
-
-    def at(self, points: Tensor, index_dims: Sequence[int], like: Tensor) -> Tensor:
-        """Return [..., channels] for flat indices [...] into a grid of `index_dims`."""
-        ...
 
 
 class FourierPositions(nn.Module):
@@ -41,8 +30,7 @@ class FourierPositions(nn.Module):
         super().__init__()
         if not concat_pos:
             raise ValueError("Fourier positions without the coordinates (concat_pos=False) are not supported")
-        self.num_bands = num_bands
-        self.max_resolution = tuple(max_resolution)
+        self.num_bands, self.max_resolution = num_bands, tuple(max_resolution)
         self.dimensions = len(self.max_resolution)
         self.waves = 1 if sine_only else 2
         self.channels = self.dimensions * (1 + num_bands * self.waves)
@@ -66,8 +54,7 @@ class FourierPositions(nn.Module):
         for axis, n in enumerate(index_dims):
             coordinates = torch.zeros(n, len(index_dims), device=like.device)
             steps = torch.arange(n, device=like.device)
-            along = torch.linspace(-1.0, 1.0, n, device=like.device) if inclusive else -1 + 2 * steps / n
-            coordinates[:, axis] = along
+            coordinates[:, axis] = torch.linspace(-1.0, 1.0, n, device=like.device) if inclusive else -1 + 2 * steps / n
             tables.append(self.at_coordinates(coordinates)[:, self.axis_channels(axis)])
         return tables
 
@@ -123,8 +110,7 @@ class ProjectedPositions(nn.Module):
 
     def __init__(self, positions: FourierPositions | TrainedPositions, channels: int) -> None:
         super().__init__()
-        self.channels = channels
-        self.positions = positions
+        self.channels, self.positions = channels, positions
         self.projection = Linear(positions.channels, channels)
 
     def grid(self, index_dims: Sequence[int], like: Tensor) -> Tensor:
@@ -132,3 +118,6 @@ class ProjectedPositions(nn.Module):
 
     def at(self, points: Tensor, index_dims: Sequence[int], like: Tensor) -> Tensor:
         return self.projection(self.positions.at(points, index_dims, like))
+
+
+Positions: TypeAlias = FourierPositions | TrainedPositions | ProjectedPositions

@@ -50,8 +50,7 @@ class GridPostprocessor(Postprocessor):
 
     def __init__(self, *, index_dims: Sequence[int], divisor: float = 1.0) -> None:
         super().__init__()
-        self.index_dims = tuple(index_dims)
-        self.divisor = divisor
+        self.index_dims, self.divisor = tuple(index_dims), divisor
 
     def project(self, decoded: Tensor) -> Tensor:
         return decoded / self.divisor

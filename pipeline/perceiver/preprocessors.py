@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeAlias
+from typing import TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.perceiver.batching import concat
 from pipeline.perceiver.grid_factorization import FactoredGrid
-from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
+from pipeline.perceiver.positions import FourierPositions, Positions
 from pipeline.perceiver.tensor_cache import TensorCache
 
 # Some of the inputs, [B, m, C], as a tensor or as features whose positions are added later.
@@ -27,55 +27,15 @@ def to_inputs(parts: Sequence[InputPart]) -> Tensor:
     return concat([part if isinstance(part, Tensor) else part.inputs() for part in parts], dim=1)
 
 
-class InputPositions:
-    """Positions of a preprocessor's inputs, concatenated to their features or added (`add`), cached for one grid."""
-
-    def __init__(
-        self,
-        positions: FourierPositions | TrainedPositions | ProjectedPositions | None,
-        feature_channels: int,
-        *,
-        add: bool,
-    ) -> None:
-        self.add = add
-        self.feature_channels = feature_channels
-        self.channels = feature_channels + (0 if positions is None or add else positions.channels)
-        # Positions whose grid can be factored: concatenated, each channel a function of one dimension.
-        self.fourier = positions if isinstance(positions, FourierPositions) and not add else None
-        self._positions = positions
-        self._tables: TensorCache[Tensor] = TensorCache()
-        self._grids: TensorCache[FactoredGrid] = TensorCache()
-
-    def table(self, index_dims: tuple[int, ...], like: Tensor) -> Tensor | None:
-        """Return the positions [M, ·] of all points of a grid; None if there are none."""
-        positions = self._positions
-        if positions is None:
-            return None
-        return self._tables.get(like, index_dims, lambda: positions.grid(index_dims, like))
-
-    def factored(
-        self, index_dims: tuple[int, ...], like: Tensor, padding: Tensor | None, eps: float
-    ) -> FactoredGrid | None:
-        """Return the factored grid of inputs with these positions; None if they cannot be factored."""
-        fourier, features = self.fourier, self.feature_channels
-        if fourier is None:
-            return None
-
-        def factor() -> FactoredGrid:
-            return FactoredGrid(fourier, index_dims, like, inclusive=True, features=features, padding=padding, eps=eps)
-
-        return self._grids.get(like, index_dims, factor)
-
-
 @dataclass(frozen=True)
 class PositionedFeatures:
     """Features [B, m, F] of the grid points from `begin` on, with all that is needed to make inputs [B, m, C] of them.
 
-    padding: constants [1, ·] that end every input.
+    source: the preprocessor whose positions they get. padding: constants [1, ·] that end every input.
     """
 
     features: Tensor
-    positions: InputPositions
+    source: Preprocessor
     index_dims: tuple[int, ...]
     begin: int = 0
     padding: Tensor | None = None
@@ -88,24 +48,20 @@ class PositionedFeatures:
     def shape(self) -> torch.Size:
         """Return the shape of the inputs, (B, m, C)."""
         padding = 0 if self.padding is None else self.padding.shape[-1]
-        return torch.Size([*self.features.shape[:2], self.positions.channels + padding])
-
-    @property
-    def dtype(self) -> torch.dtype:
-        return self.features.dtype
-
-    @property
-    def device(self) -> torch.device:
-        return self.features.device
-
-    @property
-    def on_grid(self) -> bool:
-        """Return whether `grid` returns a factored grid."""
-        return self.positions.fourier is not None
+        return torch.Size([*self.features.shape[:2], self.source.channels + padding])
 
     def grid(self, eps: float) -> FactoredGrid | None:
         """Return the factored grid of these points for a LayerNorm with epsilon `eps`; None if there is none."""
-        return self.positions.factored(self.index_dims, self.features, self.padding, eps)
+        fourier, width = self.source.factorable, self.source.feature_channels
+        if fourier is None:
+            return None
+
+        def factor() -> FactoredGrid:
+            return FactoredGrid(
+                fourier, self.index_dims, self.features, inclusive=True, features=width, padding=self.padding, eps=eps
+            )
+
+        return self.source.grids.get(self.features, self.index_dims, factor)
 
     def inputs(self) -> Tensor:
         """Return the inputs [B, m, C]."""
@@ -120,35 +76,41 @@ class PositionedFeatures:
 
     def _complete(self, features: Tensor, points: Tensor | slice) -> Tensor:
         """Add positions and padding to features [B, P, F] of the given grid points."""
-        table = self.positions.table(self.index_dims, features)
+        table = self._position_table()
         extra = [] if self.padding is None else [self.padding]
-        if table is not None and self.positions.add:
+        if table is not None and self.source.add:
             features = features + table[points]
         elif table is not None:
             extra.insert(0, table[points])
         return concat([features, *(x.expand(*features.shape[:-1], -1) for x in extra)], dim=-1)
 
+    def _position_table(self) -> Tensor | None:
+        """Return the positions [M, ·] of all points of the grid; None if there are none."""
+        positions = self.source.positions
+        if positions is None:
+            return None
+        return self.source.tables.get(
+            self.features, self.index_dims, lambda: positions.grid(self.index_dims, self.features)
+        )
+
 
 class Preprocessor(nn.Module):
-    """Features of one kind of input, with their positions concatenated or added."""
+    """Features of one kind of input, with their positions concatenated or added (`add`)."""
 
     def __init__(
-        self,
-        features: nn.Module,
-        positions: FourierPositions | TrainedPositions | ProjectedPositions | None,
-        *,
-        feature_channels: int,
-        add: bool = False,
+        self, features: nn.Module, positions: Positions | None, *, feature_channels: int, add: bool = False
     ) -> None:
         super().__init__()
         if add and positions is not None and positions.channels != feature_channels:
             raise ValueError(
                 f"positions ({positions.channels}) must have as many channels as features ({feature_channels})"
             )
-        self.features = features
-        self.positions = positions
-        self.input_positions = InputPositions(positions, feature_channels, add=add)
-        self.channels = self.input_positions.channels
+        self.features, self.positions, self.add = features, positions, add
+        self.feature_channels = feature_channels
+        self.channels = feature_channels + (0 if positions is None or add else positions.channels)
+        # The positions of all points of one grid, and its factored form.
+        self.tables: TensorCache[Tensor] = TensorCache()
+        self.grids: TensorCache[FactoredGrid] = TensorCache()
 
     def forward(self, units: Tensor) -> Tensor:
         """Return inputs [B, M, channels]."""
@@ -157,8 +119,12 @@ class Preprocessor(nn.Module):
     def part(self, units: Tensor, padding: Tensor | None = None) -> PositionedFeatures:
         """Return the inputs with their positions and `padding` [1, ·] not yet concatenated."""
         features = self.features(units)
-        index_dims = tuple(features.shape[1:-1])
-        return PositionedFeatures(features.flatten(1, -2), self.input_positions, index_dims, padding=padding)
+        return PositionedFeatures(features.flatten(1, -2), self, tuple(features.shape[1:-1]), padding=padding)
+
+    @property
+    def factorable(self) -> FourierPositions | None:
+        """Return positions whose grid can be factored: concatenated, each channel a function of one dimension."""
+        return self.positions if isinstance(self.positions, FourierPositions) and not self.add else None
 
 
 class MultimodalPreprocessor(nn.Module):
@@ -173,7 +139,7 @@ class MultimodalPreprocessor(nn.Module):
     ) -> None:
         super().__init__()
         self.channels = max(modality.channels for modality in modalities.values()) + min_padding
-        self.modalities = nn.ModuleDict(modalities)
+        self.modalities = cast("Mapping[str, Preprocessor]", nn.ModuleDict(modalities))
         self.padding = nn.ParameterDict(
             {name: nn.Parameter(torch.empty(1, self.channels - each.channels)) for name, each in modalities.items()}
         )
@@ -189,11 +155,9 @@ class MultimodalPreprocessor(nn.Module):
         if missing := self.modalities.keys() - self.masked.keys() - units.keys():
             raise ValueError(f"inputs lack {sorted(missing)}: this model reads {sorted(self.modalities)}")
         batch = max(x.shape[0] for x in units.values())
-        parts: list[InputPart] = []
-        for name, modality in sorted(self.modalities.items()):
-            if name in self.masked:
-                parts.append(self.mask[name].expand(batch, self.masked[name], -1))
-            else:
-                assert isinstance(modality, Preprocessor)
-                parts.append(modality.part(units[name], self.padding[name]))
-        return parts
+        return [
+            self.mask[name].expand(batch, self.masked[name], -1)
+            if name in self.masked
+            else modality.part(units[name], self.padding[name])
+            for name, modality in sorted(self.modalities.items())
+        ]

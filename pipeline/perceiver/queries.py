@@ -5,12 +5,13 @@ Shape letters: B units, P queries given by flat indices, E query channels, K pro
 
 import math
 from collections.abc import Sequence
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
 
 from pipeline.perceiver.attention_layers import CrossAttention
-from pipeline.perceiver.positions import FourierPositions, ProjectedPositions, TrainedPositions
+from pipeline.perceiver.positions import FourierPositions, Positions
 from pipeline.perceiver.preprocessors import PositionedFeatures
 from pipeline.perceiver.tensor_cache import TensorCache
 
@@ -21,18 +22,10 @@ CACHE_BYTES = 64 << 20
 class PositionQueries(nn.Module):
     """Output queries made of positions and trained padding alone: the same for every unit."""
 
-    def __init__(
-        self,
-        positions: FourierPositions | TrainedPositions | ProjectedPositions,
-        *,
-        index_dims: Sequence[int],
-        padding: int = 0,
-    ) -> None:
+    def __init__(self, positions: Positions, *, index_dims: Sequence[int], padding: int = 0) -> None:
         super().__init__()
-        self.index_dims = tuple(index_dims)
-        self.count = math.prod(self.index_dims)
-        self.channels = positions.channels + padding
-        self.positions = positions
+        self.index_dims, self.count = tuple(index_dims), math.prod(index_dims)
+        self.positions, self.channels = positions, positions.channels + padding
         self.padding = nn.Parameter(torch.empty(1, padding)) if padding else None
         self._projected: TensorCache[Tensor] = TensorCache(CACHE_BYTES)
 
@@ -68,6 +61,9 @@ class InputQueries(nn.Module):
         if inputs is None:
             raise ValueError("this model computes output queries from its inputs: call decode(latents, inputs=...)")
         return inputs.at(points)
+
+
+Queries: TypeAlias = PositionQueries | InputQueries
 
 
 def with_batch(x: Tensor) -> Tensor:

@@ -1,22 +1,17 @@
 """Cache for values that depend on weights and shapes alone."""
 
 from collections.abc import Callable, Hashable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from torch import Tensor
+
+from pipeline.perceiver.grid_factorization import FactoredGrid
 
 # Larger than the positions of an optical-flow tile (188 MB), smaller than the queries of a video clip (1.6 GB).
 MAX_BYTES = 256 << 20
 
 
-class Sized(Protocol):
-    """Value that states its size in bytes."""
-
-    @property
-    def nbytes(self) -> int: ...
-
-
-T = TypeVar("T", bound=Sized)
+T = TypeVar("T", Tensor, FactoredGrid)
 
 
 class TensorCache(Generic[T]):
@@ -32,8 +27,7 @@ class TensorCache(Generic[T]):
     def get(self, like: Tensor, key: Hashable, compute: Callable[[], T]) -> T:
         """Return the value for `key` on the device and in the dtype of `like`, computed unless it was the last one."""
         key = (key, like.device, like.dtype)
-        entry = self._entry
-        if entry is not None and entry[0] == key:
+        if (entry := self._entry) and entry[0] == key:
             return entry[1]
         value = compute()
         # A view keeps its whole storage alive.

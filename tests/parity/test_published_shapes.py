@@ -45,7 +45,7 @@ def test_every_parameter_of_transformers_is_mapped(name):
     shape = SHAPES[name]
     with torch.device("meta"):
         theirs = getattr(modeling_perceiver, shape.model_class)(shape.config())
-        ours = PerceiverIO.from_config(shape.config(), shape.model_class)
+        ours = PerceiverIO(shape.config(), shape.model_class)
     parameters = sum(parameter.numel() for parameter in theirs.parameters())
     assert round(parameters / 1e6, 1) == MILLIONS[name]
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from pipeline.perceiver import PerceiverIO, decoders
-from pipeline.perceiver.cpu_parallel import map_unit_slices, parallel_map, torch_threads, worker_count
+from pipeline.perceiver.cpu_parallel import map_units, parallel_map, torch_threads, worker_count
 from pipeline.reference import published_configs
 from pipeline.reference.parity import differences, engine_predict
 from pipeline.reference.random_checkpoints import make_checkpoint
@@ -44,9 +44,9 @@ def test_parallel_parts_use_all_threads_and_none_is_empty(there: int, parts: int
 def test_each_unit_is_in_one_part_and_in_order(there: int) -> None:
     with torch_threads(there):
         for count in range(1, 14):
-            units = torch.arange(count)
-            assert torch.equal(torch.cat(map_unit_slices(units.__getitem__, count, CPU)), units)
-        assert map_unit_slices(torch.arange(0).__getitem__, 0, CPU)[0].tolist() == []
+            units = torch.arange(count)[:, None]
+            assert torch.equal(torch.cat(map_units(torch.clone, count, CPU, units)), units)
+        assert map_units(torch.clone, 0, CPU, torch.zeros(0, 1))[0].tolist() == []
 
 
 def test_part_gets_its_share_of_the_threads_and_later_work_gets_all() -> None:

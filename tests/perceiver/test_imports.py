@@ -28,7 +28,7 @@ def test_importing_the_engine_loads_no_model_of_transformers():
 def test_building_a_model_loads_no_model_of_transformers():
     statement = (
         "from transformers import PerceiverConfig; from pipeline.perceiver import PerceiverIO; "
-        "PerceiverIO.from_config(PerceiverConfig(num_latents=2, d_latents=8), 'PerceiverForMaskedLM')"
+        "PerceiverIO(PerceiverConfig(num_latents=2, d_latents=8), 'PerceiverForMaskedLM')"
     )
     loaded = modules_after(statement)
     assert not [name for name in loaded if name.startswith("transformers.models.perceiver.modeling_")]

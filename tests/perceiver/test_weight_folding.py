@@ -69,7 +69,7 @@ def test_folded_outputs_equal_those_of_the_trained_layers(
 def test_folding_is_chosen_by_its_flops(
     model_class: str, changes: dict[str, Any], output: str, queries: type | None, tail: type | None
 ) -> None:
-    model = PerceiverIO.from_config(published_configs.small(model_class, **changes), model_class)
+    model = PerceiverIO(published_configs.small(model_class, **changes), model_class)
     model.fold()
     assert isinstance(model.decoder, Decoder)
     folded = model.decoder.outputs[output].folded
