@@ -141,7 +141,7 @@ def test_same_command_continues_once_the_file_is_repaired(run: Run, checkpoints,
     put(folder, {"a.parquet": GOOD, "b.parquet": parquet({"text": ["three"], "n": ["3"]})})
     flags = {"keep_columns": "n", "id_column": "n"}
     code, output_text = run_command(folder, model, "--keep-columns", "n", "--id-column", "n")
-    assert (code, "IN/b.parquet: column 'n' is string" in output_text) == (2, True), output_text
+    assert (code, "IN/b.parquet: column 'n' has the type string" in output_text) == (2, True), output_text
     put(folder, {"b.parquet": parquet({"text": ["three", None], "n": [3, 4]})})
     found = run("text-classification", model, folder, **flags)
     assert {name: row["n"] for name, row in found.rows.items()} == {"1": 1, "2": 2, "3": 3}
