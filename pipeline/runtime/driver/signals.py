@@ -11,7 +11,6 @@ from types import FrameType
 from pipeline.runtime.ray_backend.connect import preserve_signal_handlers
 
 GRACE_SECONDS = 15.0  # before the process exits without waiting for Ray's processes
-SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stopped(KeyboardInterrupt):
@@ -27,7 +26,7 @@ def stop_on_signals(*, leave: bool = False) -> Iterator[None]:
     """
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature that signal calls
-        for other in SIGNALS:
+        for other in numbers:
             signal.signal(other, signal.SIG_DFL)
         if leave:
             timer = threading.Timer(GRACE_SECONDS, _exit_now)
@@ -35,9 +34,9 @@ def stop_on_signals(*, leave: bool = False) -> Iterator[None]:
             timer.start()
         raise Stopped(f"stopped by {signal.Signals(number).name}; the same command resumes the run")
 
-    with preserve_signal_handlers():
-        for number in SIGNALS if threading.current_thread() is threading.main_thread() else ():
-            signal.signal(number, stop)
+    with preserve_signal_handlers() as numbers:
+        for each in numbers:
+            signal.signal(each, stop)
         yield
 
 

@@ -30,10 +30,9 @@ def partly_planned(output: Store, segments: Iterable[Segment]) -> dict[str, Part
             before = found.pop(key, None)
             if key in cut:
                 units = sum(piece.units or piece.about or 0 for piece in some)
-                continues = before is not None and some[0].skip is not None
-                found[key] = PartlyPlanned(
-                    version=last.version, units=units + (before.units if before and continues else 0)
-                )
+                if before is not None and some[0].skip is not None:
+                    units += before.units
+                found[key] = PartlyPlanned(version=last.version, units=units)
     return found
 
 

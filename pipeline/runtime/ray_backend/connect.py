@@ -4,7 +4,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 
 import ray
@@ -43,14 +43,15 @@ def ray_connection(address: str | None) -> Iterator[None]:
 
 
 @contextmanager
-def preserve_signal_handlers() -> Iterator[None]:
-    """Restore the handlers of SIGTERM and SIGINT after the block: `ray.init` replaces them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+def preserve_signal_handlers() -> Iterator[Collection[int]]:
+    """Restore the handlers of SIGTERM and SIGINT after the block, as `ray.init` replaces them.
+
+    Yields the signals whose handlers can be set: none outside the main thread.
+    """
+    numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
+    before = {number: signal.getsignal(number) for number in numbers}
     try:
-        yield
+        yield before.keys()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
