@@ -1,7 +1,5 @@
 """Input formats, which turn files in a store into units. A new one is a file here and a line in SOURCES."""
 
-from __future__ import annotations
-
 from pipeline.sources.auto_source import AutoSource
 from pipeline.sources.csv_source import CSV
 from pipeline.sources.discovery import Listing, discover

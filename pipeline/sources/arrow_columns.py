@@ -3,8 +3,6 @@
 No value is ever unpickled: columns whose type would do so are refused before a row is read.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from typing import Any
 

@@ -6,8 +6,6 @@ A message is FF FF FF FF, the length of its metadata as int32, the metadata, and
 The metadata is a flatbuffer: a table points to a list of the offsets of its fields, which are known by number.
 """
 
-from __future__ import annotations
-
 import struct
 from collections.abc import Iterator
 from typing import BinaryIO

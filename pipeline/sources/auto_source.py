@@ -1,7 +1,5 @@
 """Any mixture of formats: each file is read by the source of its extension."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import chain
 
@@ -45,7 +43,7 @@ class AutoSource(Source):
         """Return whether the file's source opens files when it plans."""
         return self._source_of(key).opens
 
-    def configured(self, options: SourceOptions) -> AutoSource:
+    def configured(self, options: SourceOptions) -> Source:
         """Return the same sources with other options."""
         return AutoSource(self.sources, options)
 

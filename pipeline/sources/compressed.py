@@ -1,7 +1,5 @@
 """Compressed files (.gz, .tgz, .zst): their names, their decompressed content, and the number of their pieces."""
 
-from __future__ import annotations
-
 import gzip
 import io
 from collections.abc import Iterator

@@ -4,8 +4,6 @@ A row ends with a line feed outside quotes. If every quote stands as the RFC req
 otherwise Python's csv module finds them, as it does when the rows are read.
 """
 
-from __future__ import annotations
-
 import csv
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple

@@ -1,7 +1,5 @@
 """Tables as .csv and .tsv files, plain or compressed: each row after the header is one unit."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress

@@ -4,8 +4,6 @@ A folder gives its files with one of the source's extensions, at any depth; a fi
 whatever the extension. If something exists under the literal name, the name is not read as a glob.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """What a file is by its first bytes, for error messages: names can be wrong, and a decoder only says that it failed."""
 
-from __future__ import annotations
-
 import re
 
 # First bytes of a file, by the usual name of such a file.

@@ -1,7 +1,5 @@
 """Video frames stored as image files in a folder: each frame and the next one are a pair."""
 
-from __future__ import annotations
-
 import heapq
 import re
 from collections.abc import Callable, Iterator

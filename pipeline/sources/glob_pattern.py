@@ -1,7 +1,5 @@
 """Which keys a glob matches: `*`, `?` and `[…]` within a name, `**` for any number of folders."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase

@@ -7,8 +7,6 @@
   smallest value to the largest.
 """
 
-from __future__ import annotations
-
 import io
 import warnings
 from collections.abc import Callable, Iterator

@@ -1,11 +1,9 @@
 """Image files: each is one unit, or each two consecutive frames of a folder are."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.frame_pairs import FramePairEntry, in_pairs, pair_of
@@ -36,7 +34,7 @@ class ImageSource(Source):
     media: frozenset[MediumKind] = frozenset({"image", "frame_pair"})
     pairs: bool = False
 
-    def configured(self, options: SourceOptions) -> ImageSource:
+    def configured(self, options: SourceOptions) -> Self:
         """Return this source for images or pairs. Raise ValueError for options about columns or times."""
         refuse_columns(self.name, options)
         if options.fps is not None:

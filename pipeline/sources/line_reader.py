@@ -4,8 +4,6 @@ A line belongs to the piece in which it starts, so a plain file is cut by bytes 
 read once when it is planned; its offsets are those of the decompressed content.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple

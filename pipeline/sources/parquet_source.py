@@ -1,7 +1,5 @@
 """Parquet files: each row is one unit."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import accumulate, pairwise
 from typing import BinaryIO

@@ -1,7 +1,5 @@
 """From the columns of a record to a medium: text, an image by its bytes or its path, a pair of images, an array."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The contract of a record format: how its files are cut into pieces and read as records."""
 
-from __future__ import annotations
-
 import json
 import re
 from abc import ABC, abstractmethod

@@ -1,12 +1,10 @@
 """Sources whose files hold records: each record is one unit."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 
@@ -59,7 +57,7 @@ class RecordSource(Source):
     request: RecordRequest = field(default_factory=RecordRequest)
     opens: bool = True
 
-    def configured(self, options: SourceOptions) -> RecordSource:
+    def configured(self, options: SourceOptions) -> Self:
         """Return this source with the options. Raise ValueError for an option that it does not support."""
         return replace(self, request=self.request_for(self.name, options))
 

@@ -1,7 +1,5 @@
 """Folders written by `datasets.save_to_disk`: Arrow streams, in which each row is one unit."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import BinaryIO
 

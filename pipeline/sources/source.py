@@ -1,12 +1,10 @@
 """The contract of a source: files in a store are cut into pieces when planned and read as units when loaded."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import pyarrow as pa
 
@@ -52,7 +50,7 @@ class Piece:
     most: int | None = None
 
     @classmethod
-    def of(cls, entry: Entry, **fields: Any) -> Piece:
+    def of(cls, entry: Entry, **fields: Any) -> Self:
         """Return a piece of a listed file; without `begin` it is the whole file."""
         return cls(key=entry.key, version=entry.version, size=entry.size, **fields)
 
@@ -137,7 +135,7 @@ class Source(ABC):
     opens: bool = False
 
     @abstractmethod
-    def configured(self, options: SourceOptions) -> Source:
+    def configured(self, options: SourceOptions) -> "Source":
         """Return this source with the options. Raise ValueError for an option that it does not support."""
 
     def opens_file(self, key: str) -> bool:  # noqa: ARG002

@@ -1,7 +1,5 @@
 """Output of an earlier run that kept its latents: each row is one unit, under its own id, to be decoded again."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 
 import pyarrow as pa

@@ -1,7 +1,5 @@
 """Reads typed tables, whose rows are counted when they are planned. Formats are opened as a `Table`."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO, NamedTuple, Protocol

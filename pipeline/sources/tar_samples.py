@@ -1,7 +1,5 @@
 """Samples of a tar archive: consecutive members whose names are equal up to the first dot of the file name."""
 
-from __future__ import annotations
-
 import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """Texts and JSON Lines, plain or compressed: each line of a .txt is one unit, and so is each record of a .jsonl."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

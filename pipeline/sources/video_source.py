@@ -1,10 +1,8 @@
 """The video source: units are frame pairs or clips. FFmpeg is loaded when a file is planned or read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Self
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage, refuse_columns
@@ -33,7 +31,7 @@ class VideoSource(Source):
     opens: bool = True
     options: SourceOptions = field(default_factory=lambda: SourceOptions(medium="frame_pair"))
 
-    def configured(self, options: SourceOptions) -> VideoSource:
+    def configured(self, options: SourceOptions) -> Self:
         """Return a source for pairs or clips. Raise ValueError for options that are wrong or not supported for them."""
         refuse_columns(self.name, options)
         fps, stride = options.fps, options.clip_stride
@@ -53,7 +51,7 @@ class VideoSource(Source):
             raise ValueError(f"fps ({fps:g}) must be at most {_MAX_FPS}")
         if stride is not None and stride < 1 / _MAX_FPS:
             raise ValueError(f"clip_stride ({stride:g}) must be at least {1 / _MAX_FPS} seconds")
-        return VideoSource(options=options)
+        return replace(self, options=options)
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
         """Cut a video by time, from its headers alone; the last piece has no end.
@@ -68,7 +66,7 @@ class VideoSource(Source):
             pieces = [Piece.of(entry, **part._asdict(), weight=part.about * unit_bytes) for part in ranges]
         yield from pieces
 
-    def _plan(self, video: VideoFile, size: int) -> tuple[int, list[PieceRange]]:
+    def _plan(self, video: "VideoFile", size: int) -> tuple[int, list[PieceRange]]:
         """Return the decoded bytes per unit and the pieces of a video file of `size` bytes."""
         seconds = video.stored_until(size)
         if seconds is None:
@@ -78,7 +76,7 @@ class VideoSource(Source):
         seconds = plausible_seconds(seconds, rate, size)
         return unit_bytes, list(units.piece_ranges(seconds, rate, unit_bytes, self.options.piece_units))
 
-    def _units(self) -> Clips | ConsecutivePairs | PairsAtRate:
+    def _units(self) -> "Clips | ConsecutivePairs | PairsAtRate":
         """Return the reader of the units that the options ask for."""
         from pipeline.sources.video.clip_reader import Clips
         from pipeline.sources.video.pair_reader import ConsecutivePairs, PairsAtRate
@@ -112,7 +110,7 @@ class VideoSource(Source):
             name = piece.key if piece.begin is None else unit_id(piece.key, next_seconds, spacing)
             yield Unit(id=name, uri=uri, version=piece.version, error=error)
 
-    def _read(self, video: VideoFile, piece: Piece) -> Iterator[VideoUnit]:
+    def _read(self, video: "VideoFile", piece: Piece) -> Iterator[VideoUnit]:
         """Read the units of a piece. Raise BadMedium if the whole video has none."""
         from pipeline.sources.video.frame_lookup import FrameLookup
 

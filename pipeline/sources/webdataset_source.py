@@ -3,8 +3,6 @@
 Members are read as streams: nothing is extracted to disk, no link is followed and no pickle is loaded.
 """
 
-from __future__ import annotations
-
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping

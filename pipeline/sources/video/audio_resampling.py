@@ -5,8 +5,6 @@ track's own clock, where the sample grids of both rates meet, and at least half 
 decoder's first frames nor the filter's edge are in it.
 """
 
-from __future__ import annotations
-
 import math
 from fractions import Fraction
 

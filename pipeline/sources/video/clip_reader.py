@@ -1,7 +1,5 @@
 """Clips of a video: frames at a fixed rate, each reduced as soon as it is decoded, with the audio of the same time."""
 
-from __future__ import annotations
-
 import heapq
 import math
 from collections.abc import Callable, Iterator

@@ -4,8 +4,6 @@ FFmpeg opens other files and URLs that a file names (playlists, scripts). It is 
 a name, only the container formats of `_CONTAINERS`, and no protocol.
 """
 
-from __future__ import annotations
-
 import errno
 import io
 from collections.abc import Sequence
@@ -118,7 +116,7 @@ def main_video_stream(container: InputContainer) -> VideoStream:
     return stream
 
 
-def decode_packet(packet: Packet[Stream]) -> Sequence[Frame]:
+def decode_packet(packet: "Packet[Stream]") -> Sequence[Frame]:
     """Return the frames that the packet's decoder outputs after receiving it.
 
     Raise anything that the decoder raises, and BadMedium if a part of the packet is missing.

@@ -1,7 +1,5 @@
 """What a container's own index says about the packets of a video stream, without reading them."""
 
-from __future__ import annotations
-
 from av.packet import Packet
 from av.stream import Stream
 from av.video.stream import VideoStream
@@ -26,7 +24,7 @@ class ContainerIndex:
         at = self._entries.search_timestamp(until, backward=True, any_frame=False)
         return at >= 0 and self._entries[at].timestamp > after
 
-    def frame_number(self, packet: Packet[Stream]) -> int | None:
+    def frame_number(self, packet: "Packet[Stream]") -> int | None:
         """Number of frames before the packet in decoding order; None if the index does not list every frame."""
         entries = self._entries
         # More entries than frames come from fragments, of which only some may be known.

@@ -4,8 +4,6 @@ Damaged packets give one frame with an error: from the end of the last intact fr
 frames in between refer to what was lost.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from av.packet import Packet
@@ -65,7 +63,7 @@ class DecodePass:
         if self._damage is not None and self.early_end_error is None and self.end is not None:
             yield self._missing_frame(self.end)
 
-    def _decode(self, packet: Packet[Stream]) -> list[VideoFrame]:
+    def _decode(self, packet: "Packet[Stream]") -> list[VideoFrame]:
         """Return the frames that the decoder outputs for a packet; none from damage to the next key frame."""
         time = self.reader.presentation_time(packet)
         if self._awaits_keyframe and packet.is_keyframe and time is not None:

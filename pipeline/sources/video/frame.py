@@ -1,7 +1,5 @@
 """A decoded video frame with its time, and its conversion to upright RGB: rotation and mirroring are applied here."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import TypeAlias
 

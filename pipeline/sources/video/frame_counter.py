@@ -1,7 +1,5 @@
 """Numbers and time stamps of decoded frames, counted from the packets that were given to the decoder."""
 
-from __future__ import annotations
-
 import heapq
 from collections.abc import Sequence
 
@@ -34,11 +32,11 @@ class FrameCounter:
         self.reorder_delay = _MAX_REORDERED / video.frame_rate if self._reorders else 0.0
         self._decoder_delay = video.measure_decoder_delay() if self._reorders else 0
 
-    def restart(self, packet: Packet[Stream]) -> None:
+    def restart(self, packet: "Packet[Stream]") -> None:
         """Count from this packet on, which is the next one to be decoded."""
         self._number, self._pending, self._skips_leading = self._video.index.frame_number(packet), [], self._reorders
 
-    def add_packet(self, packet: Packet[Stream]) -> None:
+    def add_packet(self, packet: "Packet[Stream]") -> None:
         """Record a packet that is given to the decoder, or would be if it were not damaged."""
         ticks = packet.dts if self._video.timestamps_are_frame_numbers else packet.pts
         if ticks is not None and not packet.is_discard:

@@ -1,7 +1,5 @@
 """The frames of a video by time: each is shown from its time stamp to that of the next one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from itertools import chain
 

@@ -1,7 +1,5 @@
 """Frame pairs of a video: each frame with the next one, or frames at a fixed rate."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass

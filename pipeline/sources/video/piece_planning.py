@@ -3,8 +3,6 @@
 The last piece has no end: a video may be longer than it declares.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from typing import NamedTuple
 

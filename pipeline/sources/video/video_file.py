@@ -1,7 +1,5 @@
 """An opened video file: its video and audio streams, its clock, seeking and reading of packets."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from fractions import Fraction
@@ -20,7 +18,7 @@ _DEFAULT_RATE = 25.0  # frames per second of a file that does not declare a rate
 
 
 @contextmanager
-def open_video(store: Store, key: str, version: str) -> Iterator[VideoFile]:
+def open_video(store: Store, key: str, version: str) -> Iterator["VideoFile"]:
     """Open a video file of the planned version.
 
     Raise BadMedium if it is not a supported video file, and the store's own error if reading failed.
@@ -56,7 +54,7 @@ class VideoFile:
         ends_inside_packet: whether the file is a transport stream that was cut short.
     """
 
-    def __init__(self, file: MonitoredFile, open_again: Callable[[], AbstractContextManager[VideoFile]]) -> None:
+    def __init__(self, file: MonitoredFile, open_again: Callable[[], AbstractContextManager["VideoFile"]]) -> None:
         self._file, self.open_again = file, open_again
         cut = file.ends_inside_packet()
         self._open()
@@ -98,7 +96,7 @@ class VideoFile:
         if self._file.error is not None:
             raise self._file.error
 
-    def packets(self, *streams: Stream) -> Iterator[Packet[Stream]]:
+    def packets(self, *streams: Stream) -> Iterator["Packet[Stream]"]:
         """Read the packets of some streams from the current position to the end.
 
         Raise what FFmpeg raises, and the store's error if reading failed.
