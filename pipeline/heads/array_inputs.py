@@ -38,9 +38,8 @@ class ArrayInputs(InputTransform):
     def transform(self, medium: np.ndarray) -> dict[str, np.ndarray]:
         """Return {"inputs": float32 [M, channels]}. Raise ValueError for an array of another shape."""
         if medium.ndim != 2 or medium.shape[1] != self.channels or not len(medium):
-            raise ValueError(
-                f"the array has the shape {list(medium.shape)}, but [M, d_model ({self.channels})] is required"
-            )
+            shape = list(medium.shape)
+            raise ValueError(f"the array has the shape {shape}, but [M, d_model ({self.channels})] is required")
         return {"inputs": np.ascontiguousarray(medium, np.float32)}
 
     def collate(self, arrays: dict[str, list[np.ndarray]]) -> Tensor:

@@ -51,9 +51,8 @@ class ClipShape:
             raise ValueError(f"output_shape ({output!r}) must be four numbers: 1, frames, height, width")
         _, out_frames, height, width = (positive_int("output_shape", side) for side in output)
         if out_frames != frames:
-            raise ValueError(
-                f"output_shape {list(output)} must have as many frames as the input, num_frames ({frames})"
-            )
+            required = f"as many frames as the input, num_frames ({frames})"
+            raise ValueError(f"output_shape {list(output)} must have {required}")
         if height % PATCH or width % PATCH:
             raise ValueError(f"output_shape {list(output)} must have a height and width divisible by {PATCH}")
         if frames * per_frame % per_patch:

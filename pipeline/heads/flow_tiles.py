@@ -87,7 +87,5 @@ def check_points(points: Sequence[tuple[int, int]], size: tuple[int, int]) -> No
     height, width = size
     for x, y in points:
         if not (0 <= x < width and 0 <= y < height):
-            raise ValueError(
-                f"point {x},{y} lies outside a frame of {width} by {height} pixels: "
-                f"x must lie in 0…{width - 1}, y in 0…{height - 1}"
-            )
+            bounds = f"x must lie in 0…{width - 1}, y in 0…{height - 1}"
+            raise ValueError(f"point {x},{y} lies outside a frame of {width} by {height} pixels: {bounds}")

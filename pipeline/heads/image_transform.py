@@ -105,16 +105,9 @@ def _target_size(height: int, width: int, size: Mapping[str, int]) -> tuple[int,
         scale = min(size["max_height"] / height, size["max_width"] / width)
         return int(height * scale), int(width * scale)
     short, long = min(height, width), max(height, width)
-    new_short, new_long = _edges(short, long, size["shortest_edge"], size.get("longest_edge"))
-    return (new_short, new_long) if height <= width else (new_long, new_short)
-
-
-def _edges(short: int, long: int, edge: int, longest: int | None) -> tuple[int, int]:
-    """Return the sides after scaling the shorter one to `edge`, or less so that the longer one is at most `longest`."""
-    exact: float = edge
-    if longest is not None and long / short * edge > longest:
+    exact, longest = float(size["shortest_edge"]), size.get("longest_edge")
+    if longest is not None and long / short * exact > longest:  # the longer side limits the scale
         exact = longest * short / long
     new_short = round(exact)
-    if longest is not None and short == new_short:
-        return short, long
-    return new_short, int(exact * long / short)
+    new_long = long if longest is not None and short == new_short else int(exact * long / short)
+    return (new_short, new_long) if height <= width else (new_long, new_short)

@@ -37,17 +37,15 @@ def load_weights(model: nn.Module, folder: Path, model_class: str) -> None:
         targets = [target.data] if len(names) == 1 else target.data.split([shape[0] for shape in shapes])
         for name, shape, rows in zip(names, shapes, targets, strict=True):
             tensor = tensors[name]()
-            if tuple(tensor.shape) != shape:
+            if (found := tuple(tensor.shape)) != shape:
                 raise CheckpointError(
-                    f"{folder}: tensor {name} has the shape {tuple(tensor.shape)}, but config.json requires {shape}"
+                    f"{folder}: tensor {name} has the shape {found}, but config.json requires {shape}"
                 )
             rows.copy_(tensor)
         unread.difference_update(names)
     if unread:
-        raise CheckpointError(
-            f"{folder} holds tensor {min(unread)}, which {model_class} does not have"
-            + (f", and {len(unread) - 1} more" if len(unread) > 1 else "")
-        )
+        more = f", and {len(unread) - 1} more" if len(unread) > 1 else ""
+        raise CheckpointError(f"{folder} holds tensor {min(unread)}, which {model_class} does not have{more}")
 
 
 def _part_shapes(model: nn.Module, ours: str, target: Tensor) -> list[tuple[int, ...]]:

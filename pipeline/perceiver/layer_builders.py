@@ -54,13 +54,8 @@ def build_cross_layer(config: Config, *, query_channels: int, widening_factor: i
 def build_decoder_layer(config: Config, query_channels: int, *, query_residual: bool = False) -> CrossLayer:
     """Build a decoder's layer, which depends on the config's latent width and shape for attention only."""
     width = {"q": query_channels, "kv": config.d_latents}[config.cross_attention_shape_for_attention]
-    return build_cross_layer(
-        config,
-        query_channels=query_channels,
-        input_channels=config.d_latents,
-        qk_channels=width,
-        query_residual=query_residual,
-    )
+    attention = {"input_channels": config.d_latents, "qk_channels": width, "query_residual": query_residual}
+    return build_cross_layer(config, query_channels=query_channels, **attention)
 
 
 def _build_mlp(config: Config, channels: int, widening_factor: int) -> MLP:

@@ -137,11 +137,10 @@ class PerceiverIO(nn.Module):
             return self.preprocessor.parts(x)
         if self.preprocessor is not None:
             return [self.preprocessor.part(x)]
-        if not isinstance(x, Tensor) or x.shape[-1] != self.config.d_model:
+        d_model = self.config.d_model
+        if not isinstance(x, Tensor) or x.shape[-1] != d_model:
             shape = tuple(x.shape) if isinstance(x, Tensor) else sorted(x)
-            raise ValueError(
-                f"inputs {shape} must be [B, M, d_model ({self.config.d_model})]: this model has no preprocessor"
-            )
+            raise ValueError(f"inputs {shape} must be [B, M, d_model ({d_model})]: this model has no preprocessor")
         return [x]
 
     @torch.inference_mode()

@@ -69,13 +69,10 @@ class FourierPositions(nn.Module):
 
     def at_coordinates(self, coordinates: Tensor) -> Tensor:
         """Return float32 coordinates [..., d] in [-1, 1] and all their sines, then cosines: [..., channels]."""
-        if coordinates.shape[-1] != self.dimensions:
-            raise ValueError(
-                f"coordinates have {coordinates.shape[-1]} dimensions, but max_resolution has {self.dimensions}"
-            )
-        bands = torch.stack(
-            [torch.linspace(1.0, n / 2, self.num_bands, device=coordinates.device) for n in self.max_resolution]
-        )
+        if (found := coordinates.shape[-1]) != self.dimensions:
+            raise ValueError(f"coordinates have {found} dimensions, but max_resolution has {self.dimensions}")
+        device = coordinates.device
+        bands = torch.stack([torch.linspace(1.0, n / 2, self.num_bands, device=device) for n in self.max_resolution])
         angles = math.pi * (coordinates[..., None] * bands).flatten(-2)
         return torch.cat([coordinates, torch.sin(angles), torch.cos(angles)][: 1 + self.waves], dim=-1)
 

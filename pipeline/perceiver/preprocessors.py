@@ -140,9 +140,8 @@ class MultimodalPreprocessor(nn.Module):
         super().__init__()
         self.channels = max(modality.channels for modality in modalities.values()) + min_padding
         self.modalities = cast("Mapping[str, Preprocessor]", nn.ModuleDict(modalities))
-        self.padding = nn.ParameterDict(
-            {name: nn.Parameter(torch.empty(1, self.channels - each.channels)) for name, each in modalities.items()}
-        )
+        widths = {name: self.channels - modality.channels for name, modality in modalities.items()}
+        self.padding = nn.ParameterDict({name: nn.Parameter(torch.empty(1, n)) for name, n in widths.items()})
         self.masked = dict(masked or {})
         self.mask = nn.ParameterDict({name: nn.Parameter(torch.empty(1, self.channels)) for name in self.masked})
 
