@@ -12,8 +12,6 @@ from pipeline.checkpoints import read_config
 from pipeline.heads.head import InputTransform, Model, Tensor, as_tensor
 from pipeline.media import MediumKind
 
-_ASSUMED_LENGTH = 1024  # inputs per unit; used to estimate bytes before a file is opened
-
 
 @dataclass(frozen=True, kw_only=True)
 class ArrayInputs(InputTransform):
@@ -32,8 +30,8 @@ class ArrayInputs(InputTransform):
 
     @property
     def unit_bytes(self) -> int:
-        """Bytes of a unit of the assumed length."""
-        return 4 * _ASSUMED_LENGTH * self.channels
+        """Bytes of a unit of 1024 inputs: an estimate before a file is opened."""
+        return 4 * 1024 * self.channels
 
     def transform(self, medium: np.ndarray) -> dict[str, np.ndarray]:
         """Return {"inputs": float32 [M, channels]}. Raise ValueError for an array of another shape."""

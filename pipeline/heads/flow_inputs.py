@@ -19,8 +19,6 @@ from pipeline.media import FramePair, MediumKind
 # tiles at a time are not faster.
 TILES_PER_BATCH = {"cpu": 1, "cuda": 8}
 PIXEL_BYTES = 6  # of a pair: three channels of two frames
-_ASSUMED_SIDE = 1024  # pixels; used to estimate bytes before a file is opened
-_TRAIN_SIZE = (368, 496)  # default of transformers' PerceiverConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,8 +41,8 @@ class FlowInputs(InputTransform):
 
     @property
     def unit_bytes(self) -> int:
-        """Bytes of a pair of 1024 × 1024 pixels."""
-        return round(PIXEL_BYTES * _ASSUMED_SIDE**2 * self.bytes_per_medium_byte)
+        """Bytes of a pair of 1024 × 1024 pixels: an estimate before a file is opened."""
+        return round(PIXEL_BYTES * 1024**2 * self.bytes_per_medium_byte)
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
@@ -119,7 +117,7 @@ def tile_batches(tiles: np.ndarray, frames: Tensor) -> list[np.ndarray]:
 
 def _tile(config: Mapping[str, Any]) -> tuple[int, int]:
     """Read height and width of a tile from a checkpoint's config. Raise ValueError if they are invalid."""
-    size = config.get("train_size", _TRAIN_SIZE)
+    size = config.get("train_size", (368, 496))  # the default of transformers' PerceiverConfig
     if not (isinstance(size, list | tuple) and len(size) == 2 and all(map(is_positive_int, size))):
         raise ValueError(f"train_size ({size!r}) must be a pair of integers of at least 1: height and width in pixels")
     return size[0], size[1]

@@ -7,15 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-_OVERLAP = 20  # pixels; the authors' minimum overlap of tiles of 368 × 496
-
 
 def tile_overlap(side: int) -> int:
     """Return the minimum overlap in pixels of neighbouring tiles along an axis, given their `side` in pixels.
 
-    20, or half of the tile if that is less: tiles must advance by at least as much as they overlap.
+    20, the authors' minimum for tiles of 368 × 496, or half of the tile if that is less: tiles must advance by at least
+    as much as they overlap.
     """
-    return min(_OVERLAP, side // 2)
+    return min(20, side // 2)
 
 
 def tile_offsets(length: int, side: int) -> list[int]:

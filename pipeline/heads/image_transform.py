@@ -14,8 +14,6 @@ import numpy as np
 
 from pipeline.heads.head import JSON, DType, Tensor
 
-_ASSUMED_SIDE = 1024  # pixels; used to estimate bytes if images are not resized to a fixed size
-
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTransform:
@@ -38,9 +36,9 @@ class ImageTransform:
 
     @property
     def unit_bytes(self) -> int:
-        """Bytes of a cropped and resized image; an estimate if images keep their own size."""
+        """Bytes of a cropped and resized image; an estimate from sides of 1024 pixels if images keep their own size."""
         size = self.size or {}
-        side = size.get("shortest_edge", _ASSUMED_SIDE)
+        side = size.get("shortest_edge", 1024)
         return 3 * size.get("height", side) * size.get("width", side)
 
     @property

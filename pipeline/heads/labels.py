@@ -64,7 +64,8 @@ class Labels:
             raise ValueError(f"the model gave {logits.shape[1]} logits for {len(self.names)} labels of config.json")
         values = logits.float()
         order = values.sort(dim=1, descending=True, stable=True).indices[:, : self.top_k]
-        scores = self._scores(values).gather(1, order).cpu().numpy()
+        scored = {"softmax": values.softmax(dim=1), "sigmoid": values.sigmoid(), "none": values}[self.scoring]
+        scores = scored.gather(1, order).cpu().numpy()
         ids = order.cpu().numpy().astype(np.int32)
         labels = np.array(self.names, dtype=object)[ids].tolist()
         rows: dict[str, list[Any] | np.ndarray] = {
@@ -79,12 +80,6 @@ class Labels:
         if self.logits:
             rows["logits"] = values.cpu().numpy()
         return rows
-
-    def _scores(self, values: Tensor) -> Tensor:
-        """Return scores [B, labels] of float32 logits."""
-        if self.scoring == "softmax":
-            return values.softmax(dim=1)
-        return values.sigmoid() if self.scoring == "sigmoid" else values
 
 
 def _names(config: Mapping[str, Any]) -> tuple[str, ...]:

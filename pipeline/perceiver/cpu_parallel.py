@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache
 from threading import Barrier, Lock, local
 from typing import Any, TypeVar
 
@@ -46,7 +46,12 @@ def parallel_map(function: Callable[[T], R], items: Sequence[T], device: torch.d
         return [function(item) for item in items]
     with _executor_lock:
         executor = _executor(workers, torch.get_num_threads())
-    call = partial(_call, torch.is_inference_mode_enabled(), function)
+    inference = torch.is_inference_mode_enabled()  # the mode belongs to a thread: workers take the caller's
+
+    def call(item: T) -> R:
+        with torch.inference_mode(inference):
+            return function(item)
+
     futures = [executor.submit(call, item) for item in items]
     wait(futures)
     return [future.result() for future in futures]
@@ -82,11 +87,6 @@ def torch_threads(count: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
-
-
-def _call(inference: bool, function: Callable[[T], R], item: T) -> R:
-    with torch.inference_mode(inference):  # the mode belongs to a thread: workers take the caller's
-        return function(item)
 
 
 @cache
