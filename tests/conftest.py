@@ -20,6 +20,8 @@ import pytest
 from PIL import Image
 
 from tests.faults.faulty_proxy import Answer, Connection, FaultyProxy, Proxy, Request
+from tests.forked_workers import client
+from tests.forked_workers.server import worker_server
 
 # A shell that runs the tests in the background makes them ignore Ctrl-C, and so would every process that they start.
 if threading.current_thread() is threading.main_thread():
@@ -138,21 +140,25 @@ def faulty_s3(s3: S3, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[...,
 def cluster(s3: S3) -> Iterator[None]:
     """One Ray cluster with two CPUs for all tests of a process; its workers can reach the S3 server."""
     import ray
+    from ray._private import ray_constants
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RAY_BACKEND_LOG_LEVEL", "fatal")
-        ray.init(
-            address="local",
-            num_cpus=2,
-            include_dashboard=False,
-            object_store_memory=200 << 20,
-            log_to_driver=False,
-            logging_level="ERROR",
-            # Starting a worker takes more than a CPU second, so idle ones are kept for the next test.
-            _system_config={"idle_worker_killing_time_threshold_ms": 3_600_000, "num_workers_soft_limit": 12},
-        )
-    yield
-    ray.shutdown()
+    with worker_server() as variables:
+        with pytest.MonkeyPatch.context() as patch:
+            for name, value in ({"RAY_BACKEND_LOG_LEVEL": "fatal"} | dict(variables)).items():
+                patch.setenv(name, value)
+            patch.setattr(ray_constants, "SETUP_WORKER_FILENAME", client.__file__)
+            ray.init(
+                address="local",
+                num_cpus=2,
+                include_dashboard=False,
+                object_store_memory=200 << 20,
+                log_to_driver=False,
+                logging_level="ERROR",
+                # Even a forked worker takes a CPU second to start, so idle ones are kept for the next test.
+                _system_config={"idle_worker_killing_time_threshold_ms": 3_600_000, "num_workers_soft_limit": 12},
+            )
+        yield
+        ray.shutdown()
 
 
 @pytest.fixture(scope="session")
