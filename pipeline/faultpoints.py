@@ -10,8 +10,6 @@ says what happens there:
 A process that takes a kill or a stop renames the file to `<point>.<pid>`, so that only one does.
 """
 
-from __future__ import annotations
-
 import os
 import signal
 import time

@@ -1,7 +1,5 @@
 """Media: what a source reads for one unit and a head transforms to arrays. Imports numpy only."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal

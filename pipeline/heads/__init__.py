@@ -1,7 +1,5 @@
 """The heads, one file per task: transform media into inputs, and model outputs into typed columns."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from pipeline.checkpoints import CheckpointError, read_model_class

@@ -1,7 +1,5 @@
 """Arrays that are model inputs already: for the bare model, which has no preprocessor."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self

@@ -1,7 +1,5 @@
 """Clips as inputs: frames and audio of the checkpoint's size, checked on the CPU and scaled on the device."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -42,7 +40,7 @@ class ClipShape:
     samples_per_frame: int
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any]) -> ClipShape:
+    def from_config(cls, config: Mapping[str, Any]) -> Self:
         """Read a config.json. Raise ValueError, with the key, if the model could not read or reconstruct such clips."""
         values = {name: config.get(name, default) for name, default in _DEFAULTS.items()}
         frames, per_frame, per_patch = (positive_int(name, values[name]) for name in list(_DEFAULTS)[:3])

@@ -1,7 +1,5 @@
 """Checks of values in a checkpoint's JSON files."""
 
-from __future__ import annotations
-
 from typing import Any
 
 

@@ -1,12 +1,10 @@
 """Feature extraction: the latents of any checkpoint, as their mean or whole. Paper, section 3.1."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -51,7 +49,7 @@ class FeatureExtraction(Head):
     fingerprint_options: ClassVar[Any] = property(attrgetter("inputs.fingerprint_options"))
 
     @classmethod
-    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> FeatureExtraction:
+    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> Self:
         """Create the head from the files that the task of the checkpoint's model class reads.
 
         Raise CheckpointError if the checkpoint has an invalid file, and ValueError for options that are not supported.

@@ -1,11 +1,9 @@
 """Fill-mask: the most likely tokens at each [MASK] of a text. Paper, "Language" (masked language modelling)."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -32,7 +30,7 @@ class FillMask(TextInputs, Head):
     top_k: int
 
     @classmethod
-    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> FillMask:
+    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> Self:
         """Create the head from config.json and tokenizer_config.json, or transformers' defaults without the latter.
 
         Raise CheckpointError if the checkpoint has an invalid file, and ValueError for options that are not supported.

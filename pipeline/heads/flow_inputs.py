@@ -1,7 +1,5 @@
 """Frame pairs as inputs: cut into tiles of the model's size, and tiles into 3×3 patches. Paper, "Optical flow"."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Overlapping tiles that cover frames of any size, and their blending. Positions are (row, column)."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

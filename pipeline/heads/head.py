@@ -1,11 +1,9 @@
 """The interface of a head: one task's code from a medium to output columns, without weights and without Arrow."""
 
-from __future__ import annotations
-
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeAlias
 
 import numpy as np
 
@@ -144,7 +142,7 @@ class Head(InputTransform, Protocol):
     """Output columns that `arrays_from_row` needs, in addition to the latents."""
 
     @classmethod
-    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> Head:
+    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> Self:
         """Create the head from the JSON files of a checkpoint in a local folder.
 
         The model class is one of `model_classes`. Raise CheckpointError if the checkpoint has an invalid file, and

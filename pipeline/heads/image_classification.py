@@ -1,10 +1,8 @@
 """Image classification: the best label of each image, its score, and the next best. Paper, "ImageNet"."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -27,7 +25,7 @@ class ImageClassification(ImageInputs, Head):
     labels: Labels
 
     @classmethod
-    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> ImageClassification:
+    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> Self:
         """Create the head from config.json and preprocessor_config.json, or transformers' defaults without the latter.
 
         Raise CheckpointError if the checkpoint has an invalid file, and ValueError for options that are not supported.

@@ -1,7 +1,5 @@
 """Parsing of a checkpoint's preprocessor_config.json, in its older and newer formats, to an `ImageTransform`."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

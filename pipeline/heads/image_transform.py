@@ -4,8 +4,6 @@ Bit-for-bit equal to the PIL backend of transformers' Perceiver image processor.
 byte per channel, a quarter of float32.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil

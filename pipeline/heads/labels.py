@@ -1,10 +1,8 @@
 """Labels and scores from logits: the output columns that all classification tasks share."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 import numpy as np
 
@@ -33,7 +31,7 @@ class Labels:
     logits: bool
 
     @classmethod
-    def from_config(cls, config: Mapping[str, Any], options: HeadOptions) -> Labels:
+    def from_config(cls, config: Mapping[str, Any], options: HeadOptions) -> Self:
         """Read a config.json. Labels without a name are called LABEL_i. Raise ValueError for invalid values."""
         names = _names(config)
         problem = config.get("problem_type")

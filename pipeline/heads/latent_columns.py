@@ -1,7 +1,5 @@
 """Conversion of latents to output columns and back."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

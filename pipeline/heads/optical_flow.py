@@ -1,12 +1,10 @@
 """Optical flow: the displacement of every pixel from a frame to the next one. Paper, "Optical flow" (Sintel, KITTI)."""
 
-from __future__ import annotations
-
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
@@ -46,7 +44,7 @@ class OpticalFlow(FlowInputs, Head):
     latent_shape: tuple[int, int] | None
 
     @classmethod
-    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> OpticalFlow:
+    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> Self:
         """Create the head from config.json.
 
         Raise CheckpointError if config.json is invalid, and ValueError for options that are not supported for flow.

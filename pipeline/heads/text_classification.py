@@ -1,11 +1,9 @@
 """Text classification: the best label of each text, its score, and the next best. Paper, "Language" (GLUE)."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -25,7 +23,7 @@ class TextClassification(TextInputs, Head):
     labels: Labels
 
     @classmethod
-    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> TextClassification:
+    def from_checkpoint(cls, folder: Path, options: HeadOptions) -> Self:
         """Create the head from config.json and tokenizer_config.json, or transformers' defaults without the latter.
 
         Raise CheckpointError if the checkpoint has an invalid file, and ValueError for options that are not supported.

@@ -7,8 +7,6 @@ attention is folded as well, see `folded_tail`.
 Shape letters: B units, N latents, D latent channels, P queries, F query features, V value channels, E query channels.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

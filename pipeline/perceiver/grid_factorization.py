@@ -14,8 +14,6 @@ Shape letters: B units, M grid points, n points of a group, F features, R rows o
 P points given by flat indices.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from itertools import chain

@@ -4,11 +4,9 @@
 which torch includes for x86, reaches all of it, especially with weights in its own blocked layout ("packed").
 """
 
-from __future__ import annotations
-
 import platform
 from functools import cache
-from typing import Any
+from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
@@ -69,7 +67,7 @@ class Linear(nn.Linear):
         out = _OPS._linear_pointwise(x, self._packed, self.bias, kind, [], algorithm)
         return _activate_and_add(out, None if fused else activation, residual)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Linear:
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Move or cast the plain weight, then pack it again if the new device and dtype allow it."""
         packed = self._packed is not None
         self.unpack()
@@ -97,7 +95,7 @@ class Float32Linear(Linear):
         out = super().forward(input.float(), None if residual is None else residual.float(), activation)
         return out.to(input.dtype)
 
-    def _apply(self, fn: Any, recurse: bool = True) -> Float32Linear:
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Move the weights, but do not cast them."""
         super()._apply(lambda tensor: tensor.to(fn(tensor.new_empty(0)).device), recurse)
         return self

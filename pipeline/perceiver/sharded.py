@@ -6,8 +6,6 @@ take little time compared with that, run on the first device. Output queries are
 share of them.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Self
 

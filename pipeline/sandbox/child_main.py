@@ -1,7 +1,5 @@
 """Main function of the child process: threads that each serve calls from a transport of their own."""
 
-from __future__ import annotations
-
 import os
 import pickle
 import resource

@@ -1,7 +1,5 @@
 """A child process as its parent sees it: calls, time limits and how it died."""
 
-from __future__ import annotations
-
 import json
 import os
 import select

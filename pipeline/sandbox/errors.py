@@ -1,7 +1,5 @@
 """Errors of a child process, with the messages that quarantine records show."""
 
-from __future__ import annotations
-
 import signal
 
 

@@ -1,7 +1,5 @@
 """Run a sequence of items in a sandbox, and find the item that crashes the process or exhausts its memory."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Time and memory limits of calls, and recognition of errors that are a lack of memory."""
 
-from __future__ import annotations
-
 import errno
 import os
 import re

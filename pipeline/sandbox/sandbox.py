@@ -1,7 +1,5 @@
 """A child process that is started at its first call, and again after its death."""
 
-from __future__ import annotations
-
 import queue
 import threading
 from collections.abc import Callable, Iterable, Iterator

@@ -3,8 +3,6 @@
 An array is sent from its own memory and received into new memory, without a copy in the pickle.
 """
 
-from __future__ import annotations
-
 import io
 import pickle
 import socket

@@ -1,7 +1,5 @@
 """Encoding of images, videos and audio as file contents. The same values give the same bytes."""
 
-from __future__ import annotations
-
 import io
 import wave
 from collections.abc import Callable, Mapping

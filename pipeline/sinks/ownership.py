@@ -3,8 +3,6 @@
 A user may delete OUTPUT during a run, and another run may reuse it. Tasks that outlive their run must leave nothing in
 it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager

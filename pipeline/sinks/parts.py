@@ -1,13 +1,11 @@
 """Parts: the Parquet file of one shard. Its footer is the only record of the results of the shard's units."""
 
-from __future__ import annotations
-
 import dataclasses
 import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -60,7 +58,7 @@ class Footer:
         return json.dumps(dataclasses.asdict(self), sort_keys=True).encode()
 
     @classmethod
-    def from_json(cls, text: bytes) -> Footer:
+    def from_json(cls, text: bytes) -> Self:
         """Parse a footer. ValueError, TypeError or KeyError if it is not one."""
         values: dict[str, Any] = json.loads(text)
         units = tuple(Quarantined(**unit) for unit in values.pop("quarantined"))

@@ -1,7 +1,5 @@
 """Arrow schemas of the columns that heads declare, with feature metadata for `datasets`."""
 
-from __future__ import annotations
-
 import json
 import re
 from collections.abc import Callable, Mapping

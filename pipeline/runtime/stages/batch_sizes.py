@@ -1,7 +1,5 @@
 """Batch sizes learned while predicting: what fits on the device, and what is fast. Nothing is computed for it alone."""
 
-from __future__ import annotations
-
 import threading
 from collections import defaultdict
 from collections.abc import Hashable

@@ -1,7 +1,5 @@
 """The device of a replica: its lock, copies to it, out-of-memory errors and lost GPUs."""
 
-from __future__ import annotations
-
 import os
 import sys
 import threading

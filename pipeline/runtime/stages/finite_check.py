@@ -1,7 +1,5 @@
 """A model that checks its inputs and outputs for NaN and infinity, which heads may hide by clamping and rounding."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import torch

@@ -1,7 +1,5 @@
 """Read pieces in a sandbox: a unit that hangs, crashes or exhausts the memory is quarantined, the others are read."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from functools import lru_cache, partial

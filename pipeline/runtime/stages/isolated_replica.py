@@ -1,7 +1,5 @@
 """predict for shards that crashed: the model runs in a sandbox, so that the unit that crashes it is found."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Iterator

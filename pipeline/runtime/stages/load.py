@@ -1,7 +1,5 @@
 """load: read the pieces of a shard and transform their units to arrays. A unit that fails is quarantined alone."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor

@@ -1,7 +1,5 @@
 """Encode the media of rows as files. A medium that cannot be encoded, or whose encoder crashes, costs only its row."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any

@@ -1,7 +1,5 @@
 """Predict the units of a shard in micro-batches: halve those that fail, and quarantine a unit that fails alone."""
 
-from __future__ import annotations
-
 import time
 from collections import defaultdict, deque
 from collections.abc import Hashable, Iterator

@@ -1,7 +1,5 @@
 """One model on its device: columns of one micro-batch at a time, in the model's dtype or in float32."""
 
-from __future__ import annotations
-
 import threading
 import time
 from collections.abc import Sequence

@@ -4,8 +4,6 @@ All lists are large, because 2³¹ elements would overflow a plain list. A mediu
 encoded as a file in `write`, on another CPU than the replica's.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -4,8 +4,6 @@ An actor runs several calls in parallel: one shard computes while the next one a
 With a GPU, the next shard is collated meanwhile too. What a call learns about batch sizes is used by the next ones.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator
 

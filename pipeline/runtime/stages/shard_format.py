@@ -4,8 +4,6 @@ A block then has exactly one shard, whatever Ray does with blocks. Unpacking cop
 that `load` wrote on the same node from Ray's shared memory.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from itertools import accumulate, pairwise
 from math import prod

@@ -1,7 +1,5 @@
 """Read the units of a piece: the arrays of each unit, or the reason why it is quarantined."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import islice

@@ -1,7 +1,5 @@
 """write: encode the media of a shard's rows and commit its part. A row that cannot be written is quarantined."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
