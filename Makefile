@@ -14,11 +14,11 @@ demo: $(STAMP)
 	$(VENV)/bin/perceiver demo
 
 test: $(STAMP)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal
 
 # Also the tests marked slow: hours, and several gigabytes of memory.
 test-all: $(STAMP)
-	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist loadfile -m ""
+	OMP_NUM_THREADS=1 $(VENV)/bin/python -m pytest -n 2 --dist worksteal -m ""
 
 MINUTES ?= 30
 SEED ?= 0

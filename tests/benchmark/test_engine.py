@@ -18,6 +18,7 @@ def tiny(model_class):
     return Shape(name="tiny", model_class=model_class, changes=changes)
 
 
+@pytest.mark.slow
 def test_fill_mask_is_timed_in_both_dtypes():
     rows = bench(tiny(MASKED_LM), BenchOptions(repeats=3))
     assert [row["dtype"] for row in rows] == ["float32", "bfloat16"]
@@ -41,6 +42,7 @@ def test_images_are_timed_in_batches():
     assert row["transformers_seconds"] == row["transformers_float32_seconds"]
 
 
+@pytest.mark.slow
 def test_clip_is_extrapolated_and_failure_of_transformers_is_reported():
     shape = tiny(MULTIMODAL)
     (row,) = bench(shape, BenchOptions(repeats=1, dtypes=["bfloat16"]))

@@ -38,6 +38,7 @@ def test_count_does_not_depend_on_threads(tmp_path: Path) -> None:
         assert count_operations(folder, batch=2) == expected
 
 
+@pytest.mark.slow
 def test_device_rates_are_measured_in_each_dtype() -> None:
     for dtype in ("float32", "bfloat16"):
         rates = measure_rates(dtype, "cpu")

@@ -50,6 +50,7 @@ class Tiny(Shape):
         return small(self.model_class, **changes)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("model_class", "units", "dtype", "chunks"),
     [
@@ -152,6 +153,7 @@ def test_scaling_stops_at_the_number_of_cpus(cluster):
         assert row["of_ideal"] == row["units_per_second"] / row["ideal_units_per_second"]
 
 
+@pytest.mark.slow
 def test_missing_unit_is_an_error(cluster, monkeypatch):
     monkeypatch.setattr(
         workloads.sample_media, "write_photos", lambda folder, units, **_: write_photos(folder, units - 1)

@@ -33,6 +33,7 @@ ON_DISK = (
 )
 
 
+@pytest.mark.slow
 def test_driver_killed_between_a_part_and_its_quarantine_loses_nothing(job):
     run = job(8, damaged=(0, 2, 4, 6))  # one in each shard, so that each has a quarantine part to lose
     run.driver_killed_while_a_worker_is_at("commit.part-put", outlived=False)

@@ -48,6 +48,7 @@ def assert_only_these(found: Outcome, harm: dict[str, str]) -> None:
         assert (unit["stage"], unit["attempts"]) == ("load", 2)
 
 
+@pytest.mark.slow
 def test_images_that_harm_the_decoder_are_quarantined_alone(
     run: Run, read_with: Any, checkpoint: Path, write_images: Any, tmp_path: Path
 ) -> None:
@@ -60,6 +61,7 @@ def test_images_that_harm_the_decoder_are_quarantined_alone(
     assert sorted(found.rows) == sorted(path.name for path in (tmp_path / "in").iterdir() if "-" not in path.name)
 
 
+@pytest.mark.slow
 def test_samples_that_harm_the_decoder_are_quarantined_alone(
     run: Run, read_with: Any, checkpoint: Path, write_images: Any, tmp_path: Path
 ) -> None:

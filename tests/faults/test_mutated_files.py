@@ -1,6 +1,6 @@
 """Randomly damaged files, by seed: the run ends, and every unit is predicted or quarantined with a readable reason.
 
-Every test run uses 72 files of each medium; `pytest -m slow tests/faults/test_mutated_files.py` uses 1,000.
+Every test run uses 36 files of each medium; `pytest -m slow tests/faults/test_mutated_files.py` uses 1,000.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ Run = Callable[..., Outcome]
 Mutate = Callable[[str, bytes, int], bytes]
 """(kind, intact file, seed) -> damaged file."""
 
-some_or_many = pytest.mark.parametrize("count", [72, pytest.param(1000, marks=pytest.mark.slow)])
+some_or_many = pytest.mark.parametrize("count", [36, pytest.param(1000, marks=pytest.mark.slow)])
 ERRORS = {"BadMedium", "Crashed", "MemoryError", "TimedOut", "TooMuch"}
 CLIP = {"num_frames": 16, "audio_samples_per_frame": 1920, "samples_per_patch": 16, "output_shape": [1, 16, 16, 16]}
 

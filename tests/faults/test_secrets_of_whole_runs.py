@@ -97,6 +97,7 @@ def messages(folder: Path) -> list[str]:
     return [row["message"] for table in tables for row in table.to_pylist()]
 
 
+@pytest.mark.slow
 def test_a_run_leaves_no_secret(command: Command, s3, secrets_folder: Path) -> None:
     """On S3, with credentials in a file, through a proxy with a password."""
     bucket = s3.bucket("secrets").removeprefix("s3://")

@@ -228,6 +228,7 @@ def test_wrong_token_exits_2(head: Head, job: Callable[..., Any]) -> None:
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_the_job_running_and_shows_how_to_follow_it(head: Head, job: Callable[..., Any]) -> None:
     path, output = job()
     command = [str(BIN / "perceiver"), "submit", path, "--address", head.address, "--submission-id", "left-alone"]
@@ -248,6 +249,7 @@ def test_ctrl_c_leaves_the_job_running_and_shows_how_to_follow_it(head: Head, jo
     assert "done: 10 rows" in followed.stdout + followed.stderr
 
 
+@pytest.mark.slow
 def test_stopped_job_exits_1(head: Head, job: Callable[..., Any]) -> None:
     path, _ = job()
     taken = head.run("perceiver", "submit", path, "--address", head.address, "--submission-id", "to-stop", "--no-wait")

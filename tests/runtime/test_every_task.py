@@ -39,7 +39,7 @@ from pipeline.storage import Store
 from tests import reference_outputs
 from tests.sample_videos import make_video
 
-UNITS = 12
+UNITS = 6
 TABLES = ("jsonl", "csv", "parquet", "arrow", "tar")
 TEXTS = [f"{number} of [MASK], größer 🙂 [MASK]" + "." * 7 * number for number in range(UNITS - 2)] + ["[MASK]", "none"]
 # Audio of 4 kHz, because transformers encodes it 128 times for each clip.
@@ -146,7 +146,7 @@ def lines_of(columns: Mapping[str, list]) -> dict[str, bytes]:
 
 def parquet(columns: Mapping[str, list], schema: pa.Schema | None = None) -> bytes:
     file = io.BytesIO()
-    pq.write_table(pa.table(dict(columns), schema=schema), file, row_group_size=8)
+    pq.write_table(pa.table(dict(columns), schema=schema), file, row_group_size=4)
     return file.getvalue()
 
 
@@ -244,6 +244,7 @@ def assert_flows(rows: list[dict], expected: list[np.ndarray]) -> None:
         assert_near(np.reshape(row["flow"], (row["height"], row["width"], 2)), flow)
 
 
+@long_on_s3
 def test_optical_flow_of_videos_and_folders_of_frames(place: Place, checkpoints, tmp_path: Path) -> None:
     folder = checkpoints(FLOW)
     video = make_video(tmp_path / "m.mp4", seconds=(UNITS + 1) / 25, size=(36, 28)).read_bytes()
@@ -326,7 +327,7 @@ def test_feature_extraction_of_texts_and_images(place: Place, checkpoints, tmp_p
         assert_near([row["embedding"] for row in found], expected.mean(axis=1))
 
 
-@long_on_disk
+@pytest.mark.slow
 def test_feature_extraction_of_videos(place: Place, checkpoints, tmp_path: Path) -> None:
     flow, multimodal = checkpoints(FLOW), checkpoints(MULTIMODAL, **CLIP)
     video = make_video(tmp_path / "m.mp4", seconds=1.28, size=(24, 16), audio_rate=48_000).read_bytes()

@@ -100,6 +100,7 @@ def run(endpoint: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_hub_dataset_is_labelled(hub: tuple[Hub, str], tmp_path: Path) -> None:
     served, endpoint = hub
     for part, texts in enumerate((TEXTS[:10], TEXTS[10:])):

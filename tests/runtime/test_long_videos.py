@@ -188,6 +188,7 @@ def test_dense_flow_of_1080p_and_small_frames_is_read_by_every_reader(tmp_path: 
             np.testing.assert_array_equal(read, expected, err_msg=reader)
 
 
+@pytest.mark.slow
 def test_reconstructions_are_readable_with_the_quality_of_the_arrays(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     video = make_video(tmp_path / "in/m.mp4", seconds=1.28, size=(64, 64), audio_rate=48_000)
