@@ -25,8 +25,10 @@ from typer.main import get_command
 from jobs import run_command
 from jobs.cli import app
 from pipeline.heads import HEADS
-from pipeline.reference.published_configs import CONV, SEQUENCE, small
+from pipeline.reference import transformers_model
+from pipeline.reference.published_configs import CONV, FLOW, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.reference.sample_inputs import sample_inputs
 from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.run import execute
 from pipeline.runtime.options import InHelp
@@ -153,6 +155,24 @@ def test_the_example_of_a_source_runs(written, tmp_path: Path, monkeypatch: pyte
         expected = reference_outputs.text_logits(model, ["One line, and another.", "End."])
         np.testing.assert_allclose([row["logits"] for row in rows(output)], expected, atol=1e-4)
         assert [row["id"] for row in rows(output)] == ["talk.srt#1", "talk.srt#2"]
+
+
+def test_the_examples_of_the_engine_run(tmp_path: Path) -> None:
+    images_example, flow_example = code_blocks(ROOT / "docs/engine.md", "python")
+    image_model = make_checkpoint(CONV, small(CONV), tmp_path / "images")
+    values = {"checkpoint": str(image_model), "images": sample_inputs(small(CONV), CONV, 2, 0)}
+    exec(images_example, values)
+    expected = transformers_model.predict(transformers_model.load(image_model), values["images"], None)["logits"]
+    torch.testing.assert_close(values["logits"], expected, rtol=0, atol=1e-5)
+
+    flow_model = make_checkpoint(FLOW, small(FLOW), tmp_path / "flow")
+    points = torch.tensor([5, 0, 17])
+    values |= {"patches": sample_inputs(small(FLOW), FLOW, 2, 0), "points": points}
+    values["model"] = values["PerceiverIO"].from_pretrained(str(flow_model))
+    exec(flow_example, values)
+    expected = transformers_model.predict(transformers_model.load(flow_model), values["patches"], None)["flow"]
+    torch.testing.assert_close(values["flow"], expected, rtol=0, atol=1e-5)
+    torch.testing.assert_close(values["at_points"], expected.flatten(1, 2)[:, points], rtol=0, atol=1e-5)
 
 
 def test_outputs_are_read_as_documented(
