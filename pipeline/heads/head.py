@@ -27,8 +27,11 @@ ColumnType: TypeAlias = str | list["ColumnType"] | dict[str, "ColumnType"]
 - a list with one type, for a list of that type;
 - a dict of types, for a struct;
 - a medium, which is given as an array and written as a struct of bytes and path: "png", uint8 [H, W, 3]; "mp4", uint8
-  [T, H, W, 3] at 25 frames per second; "wav", float32 [S] in [-1, 1] at 48,000 samples per second.
+  [T, H, W, 3] at 25 frames per second; "wav", float32 [S] in [-1, 1] at 48,000 samples per second, or "wav:16000" at
+  another rate.
 """
+
+WAV_RATE = 48_000  # samples per second of a "wav" column: of the published model
 
 OUTPUTS = ("video", "audio", "label")
 """What can be decoded from the latents of a clip."""
@@ -165,6 +168,11 @@ class Head(InputTransform, Protocol):
 
         An array [B, n], and a list of B arrays of any lengths, stand for B lists.
         """
+
+
+def wav_column(rate: int) -> ColumnType:
+    """Return the type of a column with audio at `rate` samples per second."""
+    return "wav" if rate == WAV_RATE else f"wav:{rate}"
 
 
 def as_tensor(array: np.ndarray, device: Any = "cpu") -> Tensor:

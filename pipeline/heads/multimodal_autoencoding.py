@@ -11,7 +11,7 @@ import numpy as np
 
 from pipeline.checkpoints import parse_json
 from pipeline.heads.clip_inputs import ClipInputs, ClipShape, position_arrays, split_clips
-from pipeline.heads.head import JSON, OUTPUTS, ColumnType, Head, HeadOptions, Model, Tensor, as_tensor
+from pipeline.heads.head import JSON, OUTPUTS, ColumnType, Head, HeadOptions, Model, Tensor, as_tensor, wav_column
 from pipeline.heads.labels import Labels
 
 _MODALITIES = {"video": "image", "audio": "audio", "label": "label"}  # the model's names of the outputs
@@ -69,7 +69,7 @@ class MultimodalAutoencoding(ClipInputs, Head):
         optional: dict[str, tuple[bool, ColumnType]] = {
             "pixels": ("video" in self.outputs and bool(self.points), ["float32"]),
             "video": ("video" in self.outputs and not self.points, "mp4"),
-            "audio": ("audio" in self.outputs, "wav"),
+            "audio": ("audio" in self.outputs, wav_column(self.shape.sample_rate)),
             "video_psnr_db": ("video" in self.outputs, "float64"),
             "audio_psnr_db": ("audio" in self.outputs, "float64"),
             "frames": ("video" in self.outputs and self.arrays and not self.points, ["float32"]),

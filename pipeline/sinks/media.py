@@ -3,11 +3,12 @@
 import io
 import wave
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
 FPS = 25
-SAMPLE_RATE = 48_000  # of every "wav" column
+SAMPLE_RATE = 48_000  # of a "wav" column; "wav:16000" has another rate
 
 _CRF = 18  # x264 quality, from 0 (lossless) to 51: no visible loss, 20 kB for 16 frames of 224 × 224
 _PEAK = 2**15  # of 16-bit samples
@@ -75,6 +76,18 @@ def encode_png(image: np.ndarray) -> bytes:
 
 MEDIA_ENCODERS: Mapping[str, Callable[[np.ndarray], bytes]] = {"mp4": encode_mp4, "wav": encode_wav, "png": encode_png}
 """Encoder of each media column type that heads declare."""
+
+
+def medium_name(kind: str) -> str:
+    """Return the key in `MEDIA_ENCODERS` of a declared type: "wav" for "wav:16000"."""
+    name, _, rate = kind.partition(":")
+    return name if name == "wav" and rate.isdecimal() else kind
+
+
+def media_encoder(kind: str, encoders: Mapping[str, Callable[..., bytes]] = MEDIA_ENCODERS) -> Callable[..., bytes]:
+    """Return the encoder of a declared type."""
+    encode, (_, _, rate) = encoders[medium_name(kind)], kind.partition(":")
+    return partial(encode, rate=int(rate)) if rate else encode
 
 
 def _check(what: str, pixels: np.ndarray, dimensions: int) -> None:

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import pyarrow as pa
 
-from pipeline.sinks.media import MEDIA_ENCODERS
+from pipeline.sinks.media import MEDIA_ENCODERS, medium_name
 
 FEATURES = b"huggingface"  # metadata key of the features of `datasets`
 
@@ -34,9 +34,9 @@ def arrow_type(column: ColumnType, medium: pa.DataType = MEDIA_STRUCT) -> pa.Dat
         if len(column) != 1:
             raise ValueError(f"a list column must name one element type, not {len(column)}: {column}")
         return pa.list_(arrow_type(column[0], medium))
-    if column not in (*SCALAR_TYPES, *MEDIA_ENCODERS):
+    if medium_name(column) not in (*SCALAR_TYPES, *MEDIA_ENCODERS):
         raise ValueError(f"column type {column!r} must be one of {', '.join([*SCALAR_TYPES, *MEDIA_ENCODERS])}")
-    return medium if column in MEDIA_ENCODERS else pa.type_for_alias(column)
+    return medium if medium_name(column) in MEDIA_ENCODERS else pa.type_for_alias(column)
 
 
 def output_schema(columns: Mapping[str, ColumnType], kept: pa.Schema | None = None) -> pa.Schema:

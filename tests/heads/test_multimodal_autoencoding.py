@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import json
 import pickle
 import subprocess
 import sys
+import wave
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +28,7 @@ from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference import transformers_model
 from pipeline.reference.published_configs import FLOW, FOURIER, MULTIMODAL, SHAPES, small
 from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.sinks.media import media_encoder
 
 TASK = "multimodal-autoencoding"
 NAMES = {0: "juggling", 1: "archery", 2: "yoga", 3: "surfing", 4: "welding"}
@@ -158,7 +161,15 @@ def test_video_has_the_frames_as_bytes(folders: dict[str, Path]) -> None:
     assert video.min() == 0
     assert len(np.unique(video)) > 50
     assert head.columns["video"] == "mp4"
-    assert head.columns["audio"] == "wav"
+
+
+@pytest.mark.parametrize(("name", "column"), [("long", "wav"), ("tiny", "wav:800")])
+def test_audio_has_the_rate_of_the_configuration(folders: dict[str, Path], name: str, column: str) -> None:
+    head = head_of(folders[name])
+    assert head.columns["audio"] == column
+    assert head.clip_spec is not None
+    with wave.open(io.BytesIO(media_encoder(column)(np.zeros(9, np.float32)))) as audio:
+        assert audio.getframerate() == head.clip_spec.sample_rate
 
 
 def test_row_has_the_place_of_the_clip_in_its_video(folders: dict[str, Path]) -> None:

@@ -11,6 +11,7 @@ import io
 import itertools
 import json
 import tarfile
+import wave
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -306,6 +307,9 @@ def test_multimodal_autoencoding(place: Place, checkpoints, clips: tuple[bytes, 
     assert_near([row["logits"] for row in rows], expected["label"])
     assert_near([row["frames"] for row in rows], expected["image"].clip(0, 1).reshape(UNITS, -1))
     assert_near([row["samples"] for row in rows], expected["audio"].clip(-1, 1))
+    for row in rows:
+        with wave.open(io.BytesIO(row["audio"]["bytes"])) as audio:
+            assert audio.getframerate() == 25 * 160
     assert [row["clip_index"] for row in rows] == list(range(UNITS))
     assert {(row["has_audio"], row["padded_frames"]) for row in rows} == {(True, 0)}
 

@@ -13,7 +13,8 @@ import pytest
 import skimage.data
 from PIL import Image
 
-from pipeline.sinks.media import MEDIA_ENCODERS, encode_mp4, encode_png, encode_wav
+from pipeline.sinks.media import MEDIA_ENCODERS, encode_mp4, encode_png, encode_wav, media_encoder
+from pipeline.sinks.schema import arrow_type
 
 ASTRONAUT = np.asarray(Image.fromarray(skimage.data.astronaut()).resize((256, 240)))
 
@@ -116,6 +117,18 @@ def test_audio_has_48000_samples_per_second() -> None:
     np.testing.assert_allclose(found / 32768, samples, rtol=0, atol=1 / 32768)
     assert np.abs(found[4:] / 32768 - samples[4:]).mean() < 0.3 / 32768  # rounded, not cut
     assert found[2:4].tolist() == [0, 1]
+
+
+@pytest.mark.parametrize(("kind", "rate"), [("wav", 48_000), ("wav:16000", 16_000), ("wav:25", 25)])
+def test_audio_has_the_rate_of_its_column(kind: str, rate: int) -> None:
+    with av.open(io.BytesIO(media_encoder(kind)(np.zeros(rate, np.float32)))) as container:
+        assert container.streams.audio[0].rate == rate
+
+
+@pytest.mark.parametrize("kind", ["wav:", "wav:fast", "wav:-1", "mp4:25", "flac"])
+def test_unknown_media_column_is_refused(kind: str) -> None:
+    with pytest.raises(ValueError, match="must be one of"):
+        arrow_type(kind)
 
 
 def test_audio_out_of_range_is_clipped() -> None:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from pipeline.heads.head import ColumnType
 from pipeline.runtime.stages.output_table import medium_array, medium_kind
 from pipeline.sandbox import NotStarted, ResourceLimits, Sandbox, run_items
-from pipeline.sinks.media import MEDIA_ENCODERS
+from pipeline.sinks.media import MEDIA_ENCODERS, media_encoder
 from pipeline.sinks.schema import arrow_type
 
 MEDIUM_SECONDS = 300.0  # time limit per medium: the video of a clip takes tenths of a second
@@ -55,7 +55,7 @@ def encode_directly(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Exce
     results: list[bytes | Exception] = []
     for medium in media:
         try:
-            results.append(MEDIA_ENCODERS[kind](medium))
+            results.append(media_encoder(kind, MEDIA_ENCODERS)(medium))
         except MemoryError:
             raise
         except Exception as error:  # noqa: BLE001 - whatever it is, the unit is quarantined for it
@@ -84,4 +84,4 @@ def encode_in_sandbox(kind: str, media: Sequence[np.ndarray]) -> list[bytes | Ex
 
 def _encode(kind: str, media: Sequence[np.ndarray]) -> Iterator[bytes]:
     """In the sandbox: yield the file of each medium."""
-    return (MEDIA_ENCODERS[kind](medium) for medium in media)
+    return (media_encoder(kind, MEDIA_ENCODERS)(medium) for medium in media)

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from pipeline.heads.head import ColumnType
 from pipeline.runtime.stages.shard_format import KEPT_PREFIX, list_array
-from pipeline.sinks.media import MEDIA_ENCODERS
+from pipeline.sinks.media import MEDIA_ENCODERS, medium_name
 from pipeline.sinks.schema import IDENTITY_COLUMNS, arrow_type, to_large_type
 
 _MEDIUM = pa.struct([("data", pa.large_binary()), ("shape", pa.large_list(pa.int32()))])
@@ -70,7 +70,7 @@ def transit_type(column: ColumnType) -> pa.DataType:
 def medium_kind(column: ColumnType | None) -> str | None:
     """Return the kind of the media in a column, which has one per row or a list of them; None for other columns."""
     kind = column[0] if isinstance(column, list) else column
-    return kind if isinstance(kind, str) and kind in MEDIA_ENCODERS else None
+    return kind if isinstance(kind, str) and medium_name(kind) in MEDIA_ENCODERS else None
 
 
 def to_array(values: Sequence[Any] | np.ndarray, column: ColumnType) -> pa.Array:
@@ -86,7 +86,7 @@ def to_array(values: Sequence[Any] | np.ndarray, column: ColumnType) -> pa.Array
 
 def medium_array(medium: pa.StructScalar, kind: str) -> np.ndarray:
     """Return the array of a medium as the head returned it, as a view."""
-    return np.frombuffer(medium["data"].as_buffer(), _DTYPES[kind]).reshape(medium["shape"].as_py())
+    return np.frombuffer(medium["data"].as_buffer(), _DTYPES[medium_name(kind)]).reshape(medium["shape"].as_py())
 
 
 def _check_range(name: str, array: pa.Array) -> None:
@@ -112,5 +112,5 @@ def _finite(values: np.ndarray) -> bool:
 
 
 def _medium(value: np.ndarray, kind: str) -> dict[str, Any]:
-    array = np.ascontiguousarray(value, _DTYPES[kind])
+    array = np.ascontiguousarray(value, _DTYPES[medium_name(kind)])
     return {"data": array.tobytes(), "shape": list(array.shape)}
