@@ -27,7 +27,10 @@ def command(options: RunOptions) -> None:
     """
     from pipeline.runtime.driver.estimate import estimate
 
-    Console().print(_table(options, estimate(options)))
+    known = estimate(options)
+    for note in known.notes:
+        Console().print(note, highlight=False, markup=False, soft_wrap=True)
+    Console().print(_table(options, known))
 
 
 def _table(options: RunOptions, known: "Estimate") -> Table:

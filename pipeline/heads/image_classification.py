@@ -26,7 +26,7 @@ class ImageClassification(ImageInputs, Head):
 
     @classmethod
     def from_checkpoint(cls, folder: Path, options: HeadOptions) -> Self:
-        """Create the head from config.json and preprocessor_config.json, or transformers' defaults without the latter.
+        """Create the head from config.json and the image settings, see `read_image_settings`.
 
         Raise CheckpointError if the checkpoint has an invalid file, and ValueError for options that are not supported.
         """

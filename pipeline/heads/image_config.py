@@ -1,8 +1,10 @@
-"""Parsing of a checkpoint's preprocessor_config.json, in its older and newer formats, to an `ImageTransform`."""
+"""A checkpoint's image settings, in the files and formats of transformers 4 and 5, as an `ImageTransform`."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+from pipeline.checkpoints import parse_json, read_json
 from pipeline.heads.config_values import is_positive_int
 from pipeline.heads.image_transform import ImageTransform
 
@@ -23,6 +25,45 @@ _DEFAULTS: dict[str, Any] = {
 _SIDES = {"height", "width"}
 _RESIZE_KEYS = (_SIDES, {"max_height", "max_width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"})
 _FILTERS = range(6)  # Pillow: nearest, lanczos, bilinear, bicubic, box, hamming
+_PROCESSOR = "PerceiverImageProcessor"
+_PROCESSORS = (_PROCESSOR, f"{_PROCESSOR}Fast", f"{_PROCESSOR}Pil")
+
+PROCESSOR, PREPROCESSOR = "processor_config.json", "preprocessor_config.json"
+
+
+def settings_file(folder: Path) -> str:
+    """Return the name of the file that holds a checkpoint's image settings.
+
+    As in transformers 5, `image_processor` in processor_config.json precedes preprocessor_config.json.
+    """
+    nested = read_json(folder, PROCESSOR, default={}).get("image_processor")
+    return PREPROCESSOR if nested is None else PROCESSOR
+
+
+def read_image_settings(folder: Path) -> ImageTransform:
+    """Read the image settings of a checkpoint in a local folder, or else use transformers' defaults.
+
+    Raise CheckpointError, with the file's name, if they are invalid or those of another image processor.
+    """
+    parse_json(folder, "config.json", _check_processor)
+    if settings_file(folder) == PROCESSOR:
+        return parse_json(folder, PROCESSOR, _read_nested)
+    return parse_json(folder, PREPROCESSOR, read_transform, default={})
+
+
+def describe_settings(folder: Path) -> list[str]:
+    """Say which file the image settings are from, if there are two or none."""
+    here = (folder / PREPROCESSOR).is_file()
+    if settings_file(folder) == PROCESSOR:
+        return [f"checkpoint: image settings of {PROCESSOR} are used, those of {PREPROCESSOR} are not"] if here else []
+    return [] if here else [f"checkpoint: without {PREPROCESSOR}, transformers' default image settings are used"]
+
+
+def _read_nested(config: Mapping[str, Any]) -> ImageTransform:
+    nested = config["image_processor"]
+    if not isinstance(nested, Mapping):
+        raise ValueError(f"image_processor ({nested!r}) must be an object")  # noqa: TRY004 - of a file, not of a caller
+    return read_transform(nested)
 
 
 def read_transform(config: Mapping[str, Any]) -> ImageTransform:
@@ -30,6 +71,7 @@ def read_transform(config: Mapping[str, Any]) -> ImageTransform:
 
     Raise ValueError, with the key, for an invalid value.
     """
+    _check_processor(config)
     values = {**_DEFAULTS, **config}
     size = crop = mean = std = None
     if values["do_resize"] or values["do_center_crop"]:
@@ -48,6 +90,15 @@ def read_transform(config: Mapping[str, Any]) -> ImageTransform:
         mean=mean,
         std=std,
     )
+
+
+def _check_processor(config: Mapping[str, Any]) -> None:
+    """Raise ValueError if a config names another image processor, whose steps are not those of `ImageTransform`."""
+    name = config.get("image_processor_type")
+    if name is None and "feature_extractor_type" in config:  # the name until transformers 4.25
+        name = str(config["feature_extractor_type"]).replace("FeatureExtractor", "ImageProcessor")
+    if name not in (None, *_PROCESSORS):
+        raise ValueError(f"image_processor_type ({name!r}) must be {_PROCESSOR!r}: no other one is supported")
 
 
 def _size(name: str, value: Any, *, square: bool = True) -> dict[str, int]:

@@ -8,9 +8,8 @@ from typing import Any, ClassVar, Self
 
 import numpy as np
 
-from pipeline.checkpoints import parse_json
 from pipeline.heads.head import JSON, InputTransform, Model, Tensor, as_tensor
-from pipeline.heads.image_config import read_transform
+from pipeline.heads.image_config import read_image_settings
 from pipeline.heads.image_transform import ImageTransform
 from pipeline.media import MediumKind
 
@@ -25,12 +24,11 @@ class ImageInputs(InputTransform):
 
     @classmethod
     def from_folder(cls, folder: Path, **fields: Any) -> Self:
-        """Read preprocessor_config.json in a local folder, or else use transformers' defaults.
+        """Read the image settings of a checkpoint in a local folder. Raise CheckpointError if they are invalid.
 
-        Raise CheckpointError if the file is invalid. fields: those of a subclass.
+        fields: those of a subclass.
         """
-        transform = parse_json(folder, "preprocessor_config.json", read_transform, default={})
-        return cls(image_transform=transform, **fields)
+        return cls(image_transform=read_image_settings(folder), **fields)
 
     @property
     def unit_bytes(self) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 
 from pipeline.checkpoints import parse_json
 from pipeline.heads.head import JSON, InputTransform, Model, Tensor, as_tensor
+from pipeline.heads.special_tokens import check_token_files, check_tokenizer_class
 from pipeline.heads.tokenizer import MAX_LENGTH, PAD, VOCABULARY, Tokenizer
 from pipeline.media import MediumKind
 
@@ -36,6 +37,7 @@ class TextInputs(InputTransform):
         """
         positions = parse_json(folder, "config.json", _positions)
         tokenizer = parse_json(folder, "tokenizer_config.json", Tokenizer.from_config, positions, default={})
+        check_token_files(folder)
         return cls(tokenizer=tokenizer, **fields)
 
     @property
@@ -74,7 +76,11 @@ class TextInputs(InputTransform):
 
 
 def _positions(config: Mapping[str, Any]) -> int:
-    """Return the number of tokens for which the model has positions. Raise ValueError for another vocabulary."""
+    """Return the number of tokens for which the model has positions.
+
+    Raise ValueError for another vocabulary or tokenizer.
+    """
+    check_tokenizer_class(config)
     vocabulary, positions = config.get("vocab_size", VOCABULARY), config.get("max_position_embeddings", MAX_LENGTH)
     if vocabulary < VOCABULARY:
         raise ValueError(f"vocab_size ({vocabulary}) must be at least {VOCABULARY}: 256 bytes and six tokens")

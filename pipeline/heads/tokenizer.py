@@ -14,15 +14,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from pipeline.heads.head import JSON
-
-SPECIAL = ("[PAD]", "[BOS]", "[EOS]", "[MASK]", "[CLS]", "[SEP]")
-"""The special tokens, by id."""
+from pipeline.heads.special_tokens import SPECIAL, check_tokenizer_config
 
 PAD, MASK, CLS, SEP = 0, 3, 4, 5
 VOCABULARY = 256 + len(SPECIAL)
 MAX_LENGTH = 2048  # tokens; transformers' default
 
-_NAMES = ("pad_token", "bos_token", "eos_token", "mask_token", "cls_token", "sep_token")
 _UNUSED = 0xF8  # the first of eight bytes that do not occur in UTF-8; they stand for special tokens
 _IDS = np.arange(len(SPECIAL), VOCABULARY, dtype=np.int16)
 _IDS[_UNUSED : _UNUSED + len(SPECIAL)] = np.arange(len(SPECIAL))
@@ -55,7 +52,7 @@ class Tokenizer:
 
         Raise ValueError if it describes another tokenizer than one of bytes with the six tokens of `SPECIAL`.
         """
-        _check_tokens(config)
+        check_tokenizer_config(config)
         length = config.get("model_max_length", MAX_LENGTH)
         if isinstance(length, bool) or not isinstance(length, int | float) or length < 1:
             raise ValueError(f"model_max_length ({length!r}) must be a number of tokens")
@@ -128,24 +125,3 @@ def _utf8(text: str | bytes) -> tuple[bytes, bool]:
         return text.encode(), False
     except UnicodeEncodeError:
         return _SURROGATE.sub("\ufffd", text).encode(), True
-
-
-def _check_tokens(config: Mapping[str, Any]) -> None:
-    """Raise ValueError if the special tokens differ from `SPECIAL`, or also match the white space around them."""
-    added = config.get("added_tokens_decoder") or {}
-    if unknown := sorted(set(added) - {str(token) for token in range(len(SPECIAL))}):
-        raise ValueError(
-            f"added_tokens_decoder has the ids {unknown}, but only 0 to {len(SPECIAL) - 1} are special tokens"
-        )
-    named = {name: config.get(name) for name in _NAMES}
-    numbered = {f"added_tokens_decoder[{token}]": added.get(str(token)) for token in range(len(SPECIAL))}
-    for values in (named, numbered):
-        for token, (name, value) in zip(SPECIAL, values.items(), strict=True):
-            if value is not None and not _matches(token, value):
-                raise ValueError(f"{name} ({value!r}) must be {token!r} and must not match white space around it")
-
-
-def _matches(token: str, value: Any) -> bool:
-    if isinstance(value, Mapping):
-        return value.get("content") == token and not any(value.get(n) for n in ("lstrip", "rstrip", "single_word"))
-    return bool(value == token)

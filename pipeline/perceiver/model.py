@@ -3,7 +3,9 @@
 Shape letters: B units, M inputs, N latents, D latent channels, P output queries given by flat indices.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Self
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor, nn
 from pipeline.checkpoints import CheckpointError, fetch, read_config, read_model_class
 from pipeline.perceiver.architectures import build_modules
 from pipeline.perceiver.batching import concat, even_slices
-from pipeline.perceiver.checkpoint_loading import load_weights
+from pipeline.perceiver.checkpoint_loading import load_weights, match_weights, removed_prefix
 from pipeline.perceiver.cpu_allocator import keep_freed_memory
 from pipeline.perceiver.cpu_parallel import map_units
 from pipeline.perceiver.decoders import LOGITS, Decoder, OutputPoints
@@ -21,6 +23,8 @@ from pipeline.perceiver.layer_builders import Config
 from pipeline.perceiver.onednn_linear import Linear
 from pipeline.perceiver.partial_attention import PartialAttention
 from pipeline.perceiver.preprocessors import InputPart, MultimodalPreprocessor, Preprocessor
+
+_LOGGER = logging.getLogger(__name__)
 
 ModelInputs = Tensor | Mapping[str, Tensor]
 Points = Tensor | OutputPoints | None
@@ -54,19 +58,35 @@ class PerceiverIO(nn.Module):
         Raises CheckpointError, naming the file or tensor, if this is not a valid Perceiver checkpoint.
         """
         folder = fetch(ref)
-        config, model_class = read_config(folder), read_model_class(folder)
-        try:
-            with torch.device("meta"):
-                model = cls(config, model_class)
-        except ValueError as error:
-            raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
-        load_weights(model, folder, model_class)
+        model = cls._without_weights(folder)
+        if prefix := load_weights(model, folder, model.model_class):
+            _LOGGER.warning(removed_prefix(prefix))
         if fold:
             model.fold()
         model = model.to(device=device, dtype=dtype)
         if fold:
             model.pack()
         return model
+
+    @classmethod
+    def check_pretrained(cls, folder: Path) -> list[str]:
+        """Check a checkpoint in a local folder by its configuration and the headers of its weights.
+
+        Returns lines about what loading it will assume. Raises CheckpointError as `from_pretrained` does.
+        """
+        model = cls._without_weights(folder)
+        prefix = match_weights(model, folder, model.model_class).prefix
+        return [removed_prefix(prefix)] if prefix else []
+
+    @classmethod
+    def _without_weights(cls, folder: Path) -> Self:
+        """Build the model of the config.json in a local folder on the meta device."""
+        config, model_class = read_config(folder), read_model_class(folder)
+        try:
+            with torch.device("meta"):
+                return cls(config, model_class)
+        except Exception as error:  # whatever torch raises for a shape that is no shape
+            raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
 
     @torch.no_grad()
     def fold(self) -> None:

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.checkpoints import CheckpointError, digest, fetch, read_config
+from pipeline.checkpoints import CheckpointError, fetch, read_config, unchanged
 from pipeline.heads import Head, head_for
 from pipeline.heads.head import ColumnType
+from pipeline.heads.image_config import describe_settings
 from pipeline.heads.latent_columns import LATENT_COLUMNS
-from pipeline.perceiver.checkpoint_loading import open_tensors
+from pipeline.perceiver import PerceiverIO
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions, require_task
 from pipeline.runtime.plan.isolated_source import isolated
@@ -47,6 +48,7 @@ class CheckedRun:
     stored: str | None  # name of the run whose latents are decoded, if any
     named: bool  # units have ids of their own, which must be unique
     latent_bytes: int  # per unit, if rows keep latents
+    notes: tuple[str, ...]  # what is assumed about the checkpoint, for the user
 
     def listing(self) -> Listing:
         """List INPUT afresh."""
@@ -60,11 +62,12 @@ def check_run(options: RunOptions) -> CheckedRun:
     """
     require_task(options.task)
     folder = fetch(check_uri(options.checkpoint))
-    open_tensors(folder)  # a CheckpointError now rather than in every worker
-    with _as_usage_errors():  # an option that this head or source does not support
-        head = head_for(options.task, folder, options.head_options())
-        source = _source(options, head)
-    checkpoint = digest(folder)
+    with unchanged(folder) as checkpoint:
+        notes = PerceiverIO.check_pretrained(folder)  # a CheckpointError now rather than in every worker
+        with _as_usage_errors():  # an option that this head or source does not support
+            head = head_for(options.task, folder, options.head_options())
+            source = _source(options, head)
+        notes += describe_settings(folder) if head.medium == "image" else []
     uri, stored, named = options.input, None, options.id_column is not None
     if options.from_latents is not None:
         uri, stored = f"{options.from_latents.rstrip('/')}/{PREDICTIONS}", _stored_run(options.from_latents, checkpoint)
@@ -97,6 +100,7 @@ def check_run(options: RunOptions) -> CheckedRun:
         stored=stored,
         named=named,
         latent_bytes=_latent_bytes(folder, options.latent_dtype),
+        notes=tuple(notes),
     )
 
 

@@ -53,6 +53,7 @@ class Estimate:
     sample: MeasuredSample
     seconds: float | None
     bytes: int | None
+    notes: tuple[str, ...] = ()  # what is assumed about the checkpoint
 
 
 def estimate(options: RunOptions) -> Estimate:
@@ -72,6 +73,7 @@ def estimate(options: RunOptions) -> Estimate:
             sample=sample,
             seconds=None if units is None else units * (plan.shards - done) / plan.shards * seconds_per_unit,
             bytes=None if units is None else round(units * sample.bytes),
+            notes=ready.notes,
         )
 
 

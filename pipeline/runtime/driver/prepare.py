@@ -30,6 +30,7 @@ class PreparedRun:
     run: Run
     plan: Plan
     stages: StageConfig
+    notes: tuple[str, ...]  # what is assumed about the checkpoint, for the user
 
 
 @contextmanager
@@ -44,7 +45,9 @@ def prepare_run(options: RunOptions) -> Iterator[PreparedRun]:
         run = claim_output(checked.output, _new_run(options, checked, resources.dtype))
         plan = _freeze(options, checked, run)
         stages = _stage_config(options, checked, run, resources)
-        yield PreparedRun(options=options, output=checked.output, run=run, plan=plan, stages=stages)
+        yield PreparedRun(
+            options=options, output=checked.output, run=run, plan=plan, stages=stages, notes=checked.notes
+        )
 
 
 def _freeze(options: RunOptions, checked: CheckedRun, run: Run) -> Plan:

@@ -6,6 +6,7 @@ from contextlib import closing
 
 from rich.console import Console
 
+from pipeline.checkpoints import CheckpointError
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.progress import Counts, progress_shown
 from pipeline.runtime.driver.signals import Stopped, stop_on_signals
@@ -83,6 +84,8 @@ class Driver:
         self._add_unrecorded(parts)
         self.crashes = read_crash_counts(self.output, self.run)
         self.counts.start()
+        for note in self.ready.notes:
+            self._print(note)
         if self.counts.start_shards:
             self._print(f"resuming: {self.counts.start_shards:,} of {self.plan.shards:,} shards done")
         if self.plan.changed:
@@ -118,6 +121,8 @@ class Driver:
                     self._add(receipt)
             except (RunFailed, TooMuchQuarantined):
                 raise
+            except CheckpointError as error:
+                raise CheckpointError(f"{error}; {self.remaining}; with the planned checkpoint, {RESUME}") from None
             except Stopped as error:
                 self.ledger.flush()  # at once: ending the stream may take longer than the sender of the signal waits
                 raise Stopped(f"{error}; {self.remaining}") from None

@@ -7,9 +7,11 @@ from contextlib import contextmanager
 import ray
 from ray.data.exceptions import ExecutionTimeoutError
 
+from pipeline.checkpoints import CheckpointError
 from pipeline.runtime.errors import Stalled, TooManyCrashes, reason
 
 _OPERATOR = re.compile(r"- (?P<name>.+): (?P<running>\d+) active task\(s\), (?P<finished>\d+) finished")
+_CHECKPOINT_ERROR = re.compile(r"\bCheckpointError: (.+)")
 _SECONDS = re.compile(r"at least (\d+)s")
 _STAGES = {"load": "load", "write": "write"}
 _STAGES |= dict.fromkeys(("ReplicaActor", "IsolatedReplicaActor", "skip_predict"), "predict")
@@ -17,7 +19,10 @@ _STAGES |= dict.fromkeys(("ReplicaActor", "IsolatedReplicaActor", "skip_predict"
 
 @contextmanager
 def translate_ray_errors() -> Iterator[None]:
-    """Raise `Stalled` or `TooManyCrashes` in place of Ray's errors of those kinds; other errors pass unchanged."""
+    """Raise `Stalled`, `TooManyCrashes` or CheckpointError in place of Ray's errors of those kinds.
+
+    Other errors pass unchanged.
+    """
     try:
         yield
     except ExecutionTimeoutError as error:
@@ -25,6 +30,8 @@ def translate_ray_errors() -> Iterator[None]:
     except Exception as error:
         if is_crash(error):
             raise TooManyCrashes(reason(error)) from error
+        if found := _CHECKPOINT_ERROR.search(reason(error)):
+            raise CheckpointError(found[1]) from None
         raise
 
 

@@ -9,6 +9,7 @@ import ray
 
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
+from pipeline.runtime.ray_backend.failures import translate_ray_errors
 
 R = TypeVar("R")
 LOAD_CPUS, WRITE_CPUS = 0.5, 0.25
@@ -97,4 +98,5 @@ def _places(resources: Resources, node: Node) -> int:
 def call_with_replica_resources(resources: Resources, function: Callable[..., R], *arguments: Any) -> R:
     """Return `function(*arguments)`, computed in a Ray task with a replica's CPUs and GPUs."""
     task = ray.remote(function).options(num_cpus=resources.replica_cpus, num_gpus=resources.replica_gpus)
-    return ray.get(task.remote(*arguments))
+    with translate_ray_errors():
+        return ray.get(task.remote(*arguments))

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from pipeline.checkpoints import digest, fetch
+from pipeline.checkpoints import CheckpointError, fetch, unchanged
 from pipeline.heads.head import ColumnType, Head
 from pipeline.heads.latent_columns import latent_column_types, latent_column_values
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
@@ -44,17 +44,23 @@ class ModelRef:
     devices: int = 1
 
     def load(self) -> PerceiverIO | ShardedPerceiverIO:
-        """Return the model on its device or, split, on the first `devices` devices that the process sees."""
+        """Return the model on its device or, split, on the first `devices` devices that the process sees.
+
+        Raises CheckpointError if the checkpoint is not the planned one, or changes while it is read.
+        """
         folder = fetch(self.checkpoint)
-        if (found := digest(folder)) != self.digest:
-            raise RuntimeError(
-                f"checkpoint {self.checkpoint} changed: its digest is {found}, the run was planned with {self.digest}"
-            )
+        with unchanged(folder) as found:
+            if found != self.digest:
+                planned = f"its digest is {found}, the run was planned with {self.digest}"
+                raise CheckpointError(f"checkpoint {self.checkpoint} changed: {planned}")
+            return self._load(str(folder))
+
+    def _load(self, folder: str) -> PerceiverIO | ShardedPerceiverIO:
         dtype = getattr(torch, self.dtype)
         if self.devices == 1:
-            return PerceiverIO.from_pretrained(str(folder), device=self.device, dtype=dtype)
+            return PerceiverIO.from_pretrained(folder, device=self.device, dtype=dtype)
         devices = [self.device if self.device == "cpu" else f"{self.device}:{n}" for n in range(self.devices)]
-        return ShardedPerceiverIO.from_pretrained(str(folder), devices=devices, dtype=dtype)
+        return ShardedPerceiverIO.from_pretrained(folder, devices=devices, dtype=dtype)
 
 
 class ModelRunner:

@@ -14,11 +14,11 @@ import torch
 from PIL import Image
 from rich.console import Console
 
+from pipeline import checkpoints
 from pipeline.perceiver import CheckpointError
 from pipeline.reference.published_configs import small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunFailed, RunOptions, TooMuchQuarantined, UsageError
-from pipeline.runtime.driver import checks
 from pipeline.runtime.driver.run import execute
 from pipeline.runtime.driver.status import status
 from pipeline.runtime.records.receipts import read_receipts
@@ -203,10 +203,14 @@ def test_invalid_options_are_refused_before_any_work(options, checkpoint, tmp_pa
     assert not (tmp_path / "out/_run/run.json").exists()
 
 
-def test_replicas_that_cannot_start_fail_the_run_with_the_reason(options, monkeypatch):
-    monkeypatch.setattr(checks, "digest", lambda _folder: "0ff")
-    with pytest.raises(RunFailed, match=r"planned with 0ff.*8 of 8 shards are left; the same command resumes"):
+def test_checkpoint_changed_since_the_plan_is_refused_with_both_digests(options, monkeypatch):
+    monkeypatch.setattr(checkpoints, "digest", lambda _folder: "0ff")
+    message = (
+        r"its digest is \w{64}, .* planned with 0ff; 8 of 8 shards are left; with the planned checkpoint, the same"
+    )
+    with pytest.raises(CheckpointError, match=message) as caught:
         run(options())
+    assert "Traceback" not in str(caught.value)
 
 
 def test_parts_without_a_receipt_are_counted_from_their_footers(options, tmp_path):

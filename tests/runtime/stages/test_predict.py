@@ -11,7 +11,7 @@ import torch
 from transformers import PerceiverForSequenceClassification
 
 from pipeline.heads import HeadOptions, head_for
-from pipeline.perceiver import PerceiverIO
+from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.perceiver.cpu_parallel import torch_threads
 from pipeline.reference.published_configs import SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
@@ -172,7 +172,7 @@ def test_calls_compute_one_at_a_time_and_collate_meanwhile_only_with_a_gpu(check
 
 
 def test_another_checkpoint_than_the_planned_one_is_refused(checkpoint, head):
-    with pytest.raises(RuntimeError, match=r"digest .* planned with 0ff"):
+    with pytest.raises(CheckpointError, match=r"digest is \w{64}, the run was planned with 0ff"):
         Replica(ref=model_ref(checkpoint, digest="0ff"), head=head)
 
 
