@@ -119,10 +119,13 @@ def verify(
     `ref` is a hub id, folder or URI. Of a clip's 128 chunks only `chunks` are compared (None: all): each costs
     transformers an encoding, about 3 s at the published size. In a batch of texts all but the first are padded. float32
     outputs are also compared with the unfolded engine, which shows the error of folding weights at load.
-    CheckpointError if the checkpoint's class does not support the task; AccessError if a URI holds secrets.
+    CheckpointError if the checkpoint's class does not support the task, or transformers would not read the names of its
+    tensors; AccessError if a URI holds secrets.
     """
     folder = fetch(check_uri(str(ref)))
     model_class = _check_task(task, folder)
+    if notes := PerceiverIO.check_pretrained(folder):  # transformers would draw random weights for names it lacks
+        raise CheckpointError(f"{notes[0]}; transformers does not do that: save the model with save_pretrained() first")
     theirs = transformers_model.load(folder, device=device)
     config, numbers = theirs.config, spread_chunks(theirs.config, chunks)
     sample = sample_inputs(config, model_class, batch, seed, padded=True)

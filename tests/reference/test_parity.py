@@ -1,6 +1,7 @@
 """`verify` compares every output in every dtype, and small models agree with transformers."""
 
 import pytest
+from safetensors.torch import load_file, save_file
 
 from pipeline.perceiver import CheckpointError
 from pipeline.reference import transformers_model
@@ -43,6 +44,14 @@ def test_another_seed_gives_other_units(tmp_path):
 def test_class_without_the_task_is_refused(tmp_path):
     folder = make_checkpoint(FLOW, small(FLOW), tmp_path)
     with pytest.raises(CheckpointError, match=r"PerceiverForOpticalFlow.*fill-mask needs PerceiverForMaskedLM"):
+        verify("fill-mask", folder)
+
+
+def test_names_that_transformers_would_not_read_are_refused(tmp_path):
+    folder = make_checkpoint(MASKED_LM, small(MASKED_LM), tmp_path)
+    weights = folder / "model.safetensors"
+    save_file({f"module.{name}": tensor for name, tensor in load_file(weights).items()}, weights)
+    with pytest.raises(CheckpointError, match=r"begin with module\..*save the model with save_pretrained"):
         verify("fill-mask", folder)
 
 
