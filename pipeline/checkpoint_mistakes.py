@@ -5,12 +5,14 @@ Each function returns the cause and what to do, for the message of a CheckpointE
 
 import json
 import re
+import zipfile
 from collections.abc import Collection
 from pathlib import Path
 
 ADAPTER = "adapter_config.json"
 _LFS = b"version https://git-lfs.github.com/spec/"
-_TRAINER = re.compile(r"(checkpoint-(\d+))/config\.json")
+_TRAINER = re.compile(r"(checkpoint-(\d+))/(adapter_)?config\.json")
+_TRAINER_STATE = re.compile(r"(optimizer|scheduler|scaler|rng_state|training_args)")
 _UNFINISHED = re.compile(r"\.(incomplete|part|partial|crdownload|download|aria2|tmp)$")
 _OTHER_WEIGHTS = re.compile(r"\.(safetensors|bin|pt|pth|h5|msgpack|onnx|gguf)$")
 _SHARD = re.compile(r"(model|pytorch_model)-\d+-of-\d+\.(safetensors|bin)")
@@ -18,9 +20,9 @@ _CONVERT = "load it with transformers and save it with save_pretrained()"
 
 
 def names_in(folder: Path) -> list[str]:
-    """Return the names of files in a local folder, and the names of the config.json of folders in it."""
-    names = sorted(path.name for path in folder.iterdir())
-    return names + sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/config.json"))
+    """Return the names of files in a local folder, and the names of configurations in folders in it."""
+    paths = [*folder.iterdir(), *folder.glob("*/config.json"), *folder.glob(f"*/{ADAPTER}")]
+    return sorted(path.relative_to(folder).as_posix() for path in paths)
 
 
 def explain_missing_config(where: str, names: Collection[str]) -> str:
@@ -45,14 +47,14 @@ def explain_missing_weights(where: str, names: Collection[str]) -> str:
         return f"{missing}; {shards[0]} is one of several files, but their index {kind}.index.json is missing"
     if lightning := [name for name in names if name.endswith(".ckpt")]:
         return f"{missing}; {lightning[0]} is a checkpoint of PyTorch Lightning: save its model with save_pretrained()"
-    if others := [name for name in names if _OTHER_WEIGHTS.search(name)]:
+    if others := [name for name in names if _OTHER_WEIGHTS.search(name) and not _TRAINER_STATE.match(name)]:
         return f"{missing}, but {others[0]}, which is not read: {_CONVERT}"
     return f"{missing}: copy the weights next to config.json"
 
 
 def _known_folder(where: str, names: Collection[str]) -> str | None:
     """Return what the folder is, if it is an adapter's or a Trainer's."""
-    if ADAPTER in names:
+    if ADAPTER in names or any(name.startswith("adapter_model.") for name in names):
         return explain_adapter(where)
     found = [match for name in names if (match := _TRAINER.fullmatch(name))]
     if found:
@@ -81,6 +83,8 @@ def explain_content(path: Path) -> str | None:
         return f"{path} is empty: download the checkpoint again"
     if begin.lstrip().lower().startswith((b"<!doctype", b"<html")):
         return f"{path} is a web page: download the file itself"
+    if begin.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return f"{path} lacks its end, the index of the file: download it again"
     return _explain_length(path) if path.suffix == ".safetensors" else None
 
 

@@ -42,6 +42,10 @@ class CheckpointError(ValueError):
     """A checkpoint cannot be used. The message names the file or tensor that is wrong."""
 
 
+class CheckpointChanged(CheckpointError):  # noqa: N818
+    """A checkpoint is not the planned one, or changed while it was read. The message has both digests."""
+
+
 def fetch(ref: str | Path) -> Path:
     """Return a local folder with the files of the checkpoint `ref`: a folder, a hub id (`user/name`) or a URI.
 
@@ -133,6 +137,8 @@ def parse_json(
         return parse(config, *arguments)
     except ValueError as error:
         raise CheckpointError(f"{folder / name}: {error}") from error
+    except (TypeError, AttributeError, LookupError) as error:  # a list in place of an object, for example
+        raise CheckpointError(f"{folder / name} has values of other types than transformers writes: {error}") from error
 
 
 def read_config(folder: Path) -> Any:
@@ -153,8 +159,8 @@ def read_config(folder: Path) -> Any:
 
 def read_model_class(folder: Path) -> str:
     """Return the name of the class that a checkpoint was saved from, such as "PerceiverForOpticalFlow"."""
-    names = read_json(folder, "config.json").get("architectures") or []
-    if len(names) != 1 or not isinstance(names[0], str):
+    names = read_json(folder, "config.json").get("architectures")
+    if not isinstance(names, list) or len(names) != 1 or not isinstance(names[0], str):
         path, example = folder / "config.json", '"architectures": ["PerceiverForImageClassificationFourier"]'
         raise CheckpointError(f"{path}: architectures ({names}) must name one class: add it, such as {example}")
     return str(names[0])
@@ -182,14 +188,14 @@ def digest(folder: Path) -> str:
 
 @contextmanager
 def unchanged(folder: Path) -> Iterator[str]:
-    """Yield the digest of a checkpoint, and raise CheckpointError with both if it has another one after the block.
+    """Yield the digest of a checkpoint, and raise CheckpointChanged with both if it has another one after the block.
 
     Files are read again only if the size or the time of change of one differs.
     """
     states, before = _file_states(folder), digest(folder)
     yield before
     if _file_states(folder) != states and (after := digest(folder)) != before:
-        raise CheckpointError(
+        raise CheckpointChanged(
             f"checkpoint {folder} changed while it was read: its digest was {before}, now it is {after}"
         )
 

@@ -117,6 +117,19 @@ def save_as_training_state(folder: Path) -> None:
     (folder / WEIGHTS).unlink()
 
 
+def save_and_cut(folder: Path) -> None:
+    torch.save(load_file(folder / WEIGHTS), folder / BINARY)
+    os.truncate(folder / BINARY, 20_000)
+    (folder / WEIGHTS).unlink()
+
+
+def move_an_adapter(folder: Path) -> None:
+    leave_an_adapter(folder)
+    (folder / "checkpoint-7").mkdir()
+    for name in ("adapter_config.json", "adapter_model.safetensors"):
+        (folder / name).rename(folder / "checkpoint-7" / name)
+
+
 def save_as_integers(folder: Path) -> None:
     change_tensor(folder, A_TENSOR, load_file(folder / WEIGHTS)[A_TENSOR].to(torch.int8))
 
@@ -139,7 +152,11 @@ MISTAKES: dict[str, tuple[Callable[[Path], None], str]] = {
     "cut within the header": (truncate(500), r"model.safetensors ends within its header, after 500 bytes"),
     "empty file": (truncate(0), r"model.safetensors is empty"),
     "web page": (lambda folder: (folder / WEIGHTS).write_text("<!DOCTYPE html><p>Not found"), "is a web page"),
-    "no architectures": (lambda folder: change_config(folder, architectures=None), r"architectures \(\[\]\).*add it"),
+    "no architectures": (lambda folder: change_config(folder, architectures=None), r"architectures \(None\).*add it"),
+    "architectures of another type": (lambda folder: change_config(folder, architectures=5), r"architectures \(5\)"),
+    "cut pickle": (save_and_cut, r"pytorch_model\.bin lacks its end.*download it again"),
+    "Trainer's folder of adapters": (move_an_adapter, r"folder of a Trainer; give .*/checkpoint-7$"),
+    "state of a Trainer": (instead_of_weights("optimizer.pt"), "copy the weights next to config.json"),
     "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"no weights in .*neither model\.safetensors nor"),
     "Lightning's file": (instead_of_weights("last.ckpt"), r"last\.ckpt is a checkpoint of PyTorch Lightning"),
     "unfinished download": (instead_of_weights("model.safetensors.incomplete"), "download did not end"),

@@ -6,7 +6,7 @@ from contextlib import closing
 
 from rich.console import Console
 
-from pipeline.checkpoints import CheckpointError
+from pipeline.checkpoints import CheckpointChanged
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.progress import Counts, progress_shown
 from pipeline.runtime.driver.signals import Stopped, stop_on_signals
@@ -121,8 +121,8 @@ class Driver:
                     self._add(receipt)
             except (RunFailed, TooMuchQuarantined):
                 raise
-            except CheckpointError as error:
-                raise CheckpointError(f"{error}; {self.remaining}; with the planned checkpoint, {RESUME}") from None
+            except CheckpointChanged as error:
+                raise CheckpointChanged(f"{error}; {self.remaining}; with the planned checkpoint, {RESUME}") from None
             except Stopped as error:
                 self.ledger.flush()  # at once: ending the stream may take longer than the sender of the signal waits
                 raise Stopped(f"{error}; {self.remaining}") from None

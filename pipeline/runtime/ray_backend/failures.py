@@ -7,11 +7,11 @@ from contextlib import contextmanager
 import ray
 from ray.data.exceptions import ExecutionTimeoutError
 
-from pipeline.checkpoints import CheckpointError
+from pipeline.checkpoints import CheckpointChanged
 from pipeline.runtime.errors import Stalled, TooManyCrashes, reason
 
 _OPERATOR = re.compile(r"- (?P<name>.+): (?P<running>\d+) active task\(s\), (?P<finished>\d+) finished")
-_CHECKPOINT_ERROR = re.compile(r"\bCheckpointError: (.+)")
+_CHANGED = re.compile(r"\bCheckpointChanged: (.+)")
 _SECONDS = re.compile(r"at least (\d+)s")
 _STAGES = {"load": "load", "write": "write"}
 _STAGES |= dict.fromkeys(("ReplicaActor", "IsolatedReplicaActor", "skip_predict"), "predict")
@@ -19,7 +19,7 @@ _STAGES |= dict.fromkeys(("ReplicaActor", "IsolatedReplicaActor", "skip_predict"
 
 @contextmanager
 def translate_ray_errors() -> Iterator[None]:
-    """Raise `Stalled`, `TooManyCrashes` or CheckpointError in place of Ray's errors of those kinds.
+    """Raise `Stalled`, `TooManyCrashes` or CheckpointChanged in place of Ray's errors of those kinds.
 
     Other errors pass unchanged.
     """
@@ -30,8 +30,8 @@ def translate_ray_errors() -> Iterator[None]:
     except Exception as error:
         if is_crash(error):
             raise TooManyCrashes(reason(error)) from error
-        if found := _CHECKPOINT_ERROR.search(reason(error)):
-            raise CheckpointError(found[1]) from None
+        if found := _CHANGED.search(reason(error)):
+            raise CheckpointChanged(found[1]) from None
         raise
 
 

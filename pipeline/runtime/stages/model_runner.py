@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from pipeline.checkpoints import CheckpointError, fetch, unchanged
+from pipeline.checkpoints import CheckpointChanged, fetch, unchanged
 from pipeline.heads.head import ColumnType, Head
 from pipeline.heads.latent_columns import latent_column_types, latent_column_values
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
@@ -46,13 +46,13 @@ class ModelRef:
     def load(self) -> PerceiverIO | ShardedPerceiverIO:
         """Return the model on its device or, split, on the first `devices` devices that the process sees.
 
-        Raises CheckpointError if the checkpoint is not the planned one, or changes while it is read.
+        Raises CheckpointChanged if the checkpoint is not the planned one, or changes while it is read.
         """
         folder = fetch(self.checkpoint)
         with unchanged(folder) as found:
             if found != self.digest:
                 planned = f"its digest is {found}, the run was planned with {self.digest}"
-                raise CheckpointError(f"checkpoint {self.checkpoint} changed: {planned}")
+                raise CheckpointChanged(f"checkpoint {self.checkpoint} changed: {planned}")
             return self._load(str(folder))
 
     def _load(self, folder: str) -> PerceiverIO | ShardedPerceiverIO:
