@@ -69,6 +69,9 @@ class RunOptions(BaseModel):
     overlap nor leave gaps."""
     short_clip: Annotated[Literal["pad", "drop"], InHelp(INPUT)] = "pad"
     """If the last clip of a video is too short, pad it with its last frame, or drop it."""
+    transparency: Annotated[Literal["auto", "drop", "white"], InHelp(INPUT)] = "auto"
+    """Drop the transparency of images, as transformers' pipelines do, or composite them on white. auto is drop, or
+    white in an OUTPUT that was begun before this option existed."""
     limit: Annotated[Count | None, InHelp(INPUT)] = None
     """Plan at most this many units. A later run with a higher limit, or none, plans the next ones."""
     changed: Annotated[Literal["skip", "redo"], InHelp(INPUT)] = "skip"

@@ -36,12 +36,13 @@ class AutoSource(Source):
         self.extensions = frozenset().union(*(source.extensions for source in self.sources))
         self.media = frozenset.intersection(*(source.media for source in self.sources))
         self.opens = any(source.opens for source in self.sources)
+        self.pairs = any(source.pairs for source in self.sources)
         # Made once: there may be millions of keys.
         self._extensions = [(source, tuple(source.extensions)) for source in self.sources]
 
-    def opens_file(self, key: str) -> bool:
-        """Return whether the file's source opens files when it plans."""
-        return self._source_of(key).opens
+    def opens_file(self, entry: Entry) -> bool:
+        """Return whether the file's source opens it when it plans."""
+        return self._source_of(entry.key).opens_file(entry)
 
     def configured(self, options: SourceOptions) -> Source:
         """Return the same sources with other options."""
@@ -49,7 +50,7 @@ class AutoSource(Source):
 
     def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
         """Yield frames in pairs if their source pairs them, and the other files that their source takes."""
-        pairing = {source.name for source in self.sources if getattr(source, "pairs", False)}
+        pairing = {source.name for source in self.sources if source.pairs}
         taken = chain.from_iterable(
             [entry] if (source := self._source_of(entry.key)).name in pairing else source.inputs(iter([entry]))
             for entry in entries

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 
 from pipeline.sources.glob_pattern import has_wildcard, in_hidden, literal_prefix, matches
+from pipeline.sources.image_sequence import mark_sequences
 from pipeline.sources.source import Source
 from pipeline.storage import AccessError, Entry, Missing, Store, redact
 from pipeline.storage.uris import split_scheme
@@ -43,7 +44,8 @@ def discover(uri: str, source: Source) -> Listing:
         raise AccessError(f"{redact(uri)}: the name after {scheme}:// must not contain a wildcard")
     listing = _file(uri, root) or _glob(root) or _folder(root, source)
     listed = Counter[str]()
-    listing.entries = source.inputs(_counted(listing.entries, listed))
+    entries = _counted(listing.entries, listed)
+    listing.entries = source.inputs(mark_sequences(listing.store, entries) if source.pairs else entries)
     first = next(listing.entries, None)
     if first is None:
         if listed["files"]:

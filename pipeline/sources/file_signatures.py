@@ -8,13 +8,15 @@ _IMAGES = {
     "PNG": rb"\x89PNG",
     "GIF": rb"GIF8",
     "WebP": rb".{8}WEBP",
-    "AVIF": rb".{4}ftypavi[fs]",
+    "AVIF": rb".{4}ftyp(avi[fs]|mif1.{4}(.{4})*?avif)",
+    "HEIC": rb".{4}ftyp(hei|hev|mif1|msf1)",
+    "JPEG XL": rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n",
     "TIFF": rb"II[*+]\0|MM\0[*+]",
     "JPEG 2000": rb".{4}jP  |\xff\x4f\xff\x51",
-    "BMP": rb"BM",
-    "PBM": rb"P4",
-    "PGM": rb"P5",
-    "PPM": rb"P6",
+    "BMP": rb"BM.{4}\0{4}",
+    "PBM": rb"P4\s",
+    "PGM": rb"P5\s",
+    "PPM": rb"P6\s",
 }
 _OTHERS = {
     "PostScript (EPS)": rb"%!PS|\xc5\xd0\xd3\xc6",
@@ -24,12 +26,11 @@ _OTHERS = {
     "gzip": rb"\x1f\x8b",
     "Parquet": rb"PAR1",
     "Git LFS pointer": rb"version https://git-lfs",
-    "HEIC": rb".{4}ftyp(hei|hev|mif1)",
 }
 _VIDEOS = {"MP4": rb".{4}ftyp", "AVI": rb".{8}AVI ", "Matroska or WebM": rb"\x1a\x45\xdf\xa3"}
 _MARKUP = {"HTML": rb"<!doctype html|<html", "SVG": rb"<svg", "XML": rb"<\?xml"}
 _TRANSPORT_PACKETS = {188: rb"G.{187}G", 192: rb".{4}G.{191}G"}  # TS and M2TS: a packet has a G as its sync byte
-_WITH_AN = frozenset({"AVI", "MP4", "HTML", "SVG", "XML"})
+_WITH_AN = frozenset({"AVI", "AVIF", "MP4", "HTML", "SVG", "XML"})
 _TEXT_BYTES = bytes({7, 8, 9, 10, 12, 13, 27, *range(0x20, 0x7F)})
 
 
@@ -55,7 +56,7 @@ def describe(data: bytes) -> str:
     if not data:
         return "an empty file (0 bytes)"
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
-    if name := _first_match(data, _OTHERS | _VIDEOS) or _first_match(start, _MARKUP):
+    if name := _first_match(data, _IMAGES | _OTHERS | _VIDEOS) or _first_match(start, _MARKUP):
         return f"{'an' if name in _WITH_AN else 'a'} {name} file"
     if not start.translate(None, _TEXT_BYTES):
         return "a text file"

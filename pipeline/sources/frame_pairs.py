@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.media import BadMedium, FramePair
+from pipeline.sources.image_sequence import SequenceEntry
 from pipeline.storage import AccessError, Entry
 
 _NUMBERS = re.compile(r"(\d+)")
@@ -27,7 +28,7 @@ class FramePairEntry(Entry):
 
 
 def in_pairs(entries: Iterator[Entry], is_frame: Callable[[str], bool]) -> Iterator[Entry]:
-    """Merge the frames of a listing into pairs of neighbours in one folder; yield other files unchanged.
+    """Merge the frames of a listing into pairs of neighbours in one folder; yield other files unchanged, sequences too.
 
     Both streams are in byte order of keys. Raise AccessError if the names of a folder's frames do not sort by their
     numbers: frame10 would come before frame2.
@@ -38,7 +39,7 @@ def in_pairs(entries: Iterator[Entry], is_frame: Callable[[str], bool]) -> Itera
         folder = entry.key.rpartition("/")[0]
         for other in [other for other in last if other and not entry.key.startswith(f"{other}/")]:
             del last[other]
-        if not is_frame(entry.key):
+        if isinstance(entry, SequenceEntry) or not is_frame(entry.key):
             heapq.heappush(ready, (entry.key.encode(), entry))
         else:
             number = 0

@@ -7,28 +7,37 @@ import numpy as np
 
 from pipeline.media import BadMedium
 from pipeline.sources.frame_pairs import pair_of
-from pipeline.sources.image_decoding import decode_image
+from pipeline.sources.image_decoding import DecodedImage, decode_first_frame
+from pipeline.sources.image_pixels import Transparency
 from pipeline.sources.image_source import MAX_FILE_BYTES
 from pipeline.sources.record_reader import RecordRequest
 from pipeline.storage import Store
 from pipeline.storage.uris import split_scheme
 
 
-def medium_of(values: Mapping[str, Any], number: int, request: RecordRequest, store: Store, key: str) -> Any:
-    """Return the medium that record `number` of a file holds, see `MediumKind`. Raise BadMedium if it holds none."""
+def medium_of(
+    values: Mapping[str, Any], number: int, request: RecordRequest, store: Store, key: str, kept: dict[str, Any]
+) -> Any:
+    """Return the medium that record `number` of a file holds, see `MediumKind`. Raise BadMedium if it holds none.
+
+    The number of the `frames` of an image's file is added to the values in `kept`.
+    """
     names = request.medium_columns
     found = [value_of(values, name) for name in names]
     match request.options.medium:
         case "image":
-            return image_of(found[0], names[0], store, key)
+            image = image_of(found[0], names[0], store, key, request.options.transparency)
+            kept.setdefault("frames", image.frames)
+            return image.pixels
         case "latents":
             return dict(zip(names, found, strict=True))
         case "text":
             return text_of(found[0], names[0])
         case "array":
             return array_of(found[0], names[0])
-    first, second = (image_of(value, name, store, key) for value, name in zip(found, names, strict=True))
-    return pair_of(first, second, number=number)
+    transparency = request.options.transparency
+    first, second = (image_of(value, name, store, key, transparency) for value, name in zip(found, names, strict=True))
+    return pair_of(first.pixels, second.pixels, number=number)
 
 
 def value_of(values: Mapping[str, Any], name: str) -> Any:
@@ -45,8 +54,8 @@ def text_of(value: Any, column: str) -> str | bytes:
     return value
 
 
-def image_of(value: Any, column: str, store: Store, key: str) -> np.ndarray:
-    """Return uint8 [H, W, 3] of an image file's bytes, its path, or a {"bytes", "path"} with one of them.
+def image_of(value: Any, column: str, store: Store, key: str, transparency: Transparency) -> DecodedImage:
+    """Return the first frame of an image file's bytes, its path, or a {"bytes", "path"} with one of them.
 
     `store`, `key`: of the file that the record is in.
     """
@@ -54,13 +63,13 @@ def image_of(value: Any, column: str, store: Store, key: str) -> np.ndarray:
         content, path = value.get("bytes"), value.get("path")
         value = path if content is None else content
     if isinstance(value, bytes):
-        return decode_image(value)
+        return decode_first_frame(value, transparency)
     if not isinstance(value, str):
         raise BadMedium(f"column {column!r} must hold an image, got {_kind(value)}")
     image_key = key_of(value, store, key)
     if (size := store.size(image_key)) > MAX_FILE_BYTES:
         raise BadMedium(f"{value!r} has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
-    return decode_image(store.read(image_key))
+    return decode_first_frame(store.read(image_key), transparency)
 
 
 def array_of(value: Any, column: str) -> np.ndarray:

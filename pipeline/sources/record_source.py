@@ -128,13 +128,13 @@ class RecordSource(Source):
         if isinstance(values, Exception):
             unit.error = values
             return unit
-        unit.decoder = partial(medium_of, values, record.number, self.request, store, piece.key)
         try:
             for attribute, column in self.request.identity.items():
                 setattr(unit, attribute, _id_in(values, column))
             unit.kept = {name: self.reader.kept_value(values.get(name)) for name in self.request.options.keep}
         except Exception as error:  # noqa: BLE001  no id, or a value that cannot be text: it costs this unit only
             unit.error = error
+        unit.decoder = partial(medium_of, values, record.number, self.request, store, piece.key, unit.kept)
         return unit
 
 

@@ -1,7 +1,7 @@
 """The contract of a source: files in a store are cut into pieces when planned and read as units when loaded."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Self
@@ -63,7 +63,7 @@ class Unit:
         id: unique in a run, see `docs/inputs.md`.
         uri: of the file that it was read from.
         version: of that file, as planned.
-        kept: values of the columns that the user keeps, by name.
+        kept: values of the columns that the user keeps, by name. Decoding an image adds the number of its `frames`.
         medium: what `MediumKind` says, if it needs no decoding.
         decoder: makes the medium. It may raise anything.
         error: why there is no medium, if that is known without decoding.
@@ -72,7 +72,7 @@ class Unit:
     id: str
     uri: str
     version: str
-    kept: Mapping[str, Any] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict)
     medium: Any = None
     decoder: Callable[[], Any] | None = None
     error: Exception | None = None
@@ -102,6 +102,7 @@ class SourceOptions:
         fps: frame rate at which frame pairs are sampled; None is the video's own.
         clip_stride: seconds between the starts of clips; None is the length of a clip.
         short_clip: whether a clip that extends past the end of its video is padded with the last frame or left out.
+        transparency: whether images lose their transparency, or are composited on white.
     """
 
     medium: MediumKind = "text"
@@ -115,6 +116,7 @@ class SourceOptions:
     fps: float | None = None
     clip_stride: float | None = None
     short_clip: Literal["pad", "drop"] = "pad"
+    transparency: Literal["drop", "white"] = "drop"
 
 
 class Source(ABC):
@@ -127,18 +129,20 @@ class Source(ABC):
         extensions: extensions of the files that it takes from a folder: lower case, with the dot.
         media: what its units can hold.
         opens: whether `pieces` opens any files.
+        pairs: whether image files in a folder are frames, each two neighbours a pair.
     """
 
     name: str
     extensions: frozenset[str]
     media: frozenset[MediumKind]
     opens: bool = False
+    pairs: bool = False
 
     @abstractmethod
     def configured(self, options: SourceOptions) -> "Source":
         """Return this source with the options. Raise ValueError for an option that it does not support."""
 
-    def opens_file(self, key: str) -> bool:  # noqa: ARG002
+    def opens_file(self, entry: Entry) -> bool:  # noqa: ARG002
         """Return whether `pieces` opens this file. The planner then plans several at a time."""
         return self.opens
 

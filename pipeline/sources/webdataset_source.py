@@ -23,7 +23,24 @@ from pipeline.storage import AccessError, Entry, Store
 ARCHIVE_PIECE_BYTES = 4 << 20
 
 _DEFAULT_EXTENSIONS: Mapping[MediumKind, tuple[str, ...]] = {
-    "image": ("jpg", "jpeg", "png", "webp", "avif", "jp2", "gif", "bmp", "tif", "tiff", "ppm", "pgm"),
+    "image": (
+        "jpg",
+        "jpeg",
+        "png",
+        "webp",
+        "avif",
+        "jp2",
+        "gif",
+        "bmp",
+        "tif",
+        "tiff",
+        "ppm",
+        "pgm",
+        "jfif",
+        "heic",
+        "heif",
+        "jxl",
+    ),
     "text": ("txt", "text"),
     "array": ("npy",),
 }

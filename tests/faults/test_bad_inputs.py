@@ -47,11 +47,10 @@ def with_fifty_bytes_overwritten(data: bytes) -> bytes:
 
 
 def readable_images(photo: Image.Image) -> dict[str, tuple[bytes, np.ndarray]]:
-    """Return files by name, with the image uint8 [H, W, 3] that a viewer shows."""
+    """Return files by name, with the image uint8 [H, W, 3] that transformers' pipelines see."""
     pixels, gray = np.asarray(photo), np.asarray(photo.convert("L"))
     shown = np.indices(gray.shape).sum(axis=0) % 16 < 11
     alpha = np.where(shown, 255, 0).astype(np.uint8)
-    on_white = np.where(shown[..., None], pixels, 255).astype(np.uint8)
     few = photo.quantize(60)
     from_palette = np.array(few.getpalette(), np.uint8).reshape(-1, 3)[np.asarray(few)]
     jpeg = encoded(photo, "JPEG")
@@ -64,9 +63,9 @@ def readable_images(photo: Image.Image) -> dict[str, tuple[bytes, np.ndarray]]:
         "float.tiff": (encoded(Image.fromarray(gray / np.float32(255)), "TIFF"), np.stack([gray] * 3, axis=-1)),
         "gray-alpha.png": (
             encoded(Image.merge("LA", (Image.fromarray(gray), Image.fromarray(alpha))), "PNG"),
-            np.stack([np.where(shown, gray, 255).astype(np.uint8)] * 3, axis=-1),
+            np.stack([gray] * 3, axis=-1),
         ),
-        "alpha.png": (encoded(Image.fromarray(np.dstack([pixels, alpha])), "PNG"), on_white),
+        "alpha.png": (encoded(Image.fromarray(np.dstack([pixels, alpha])), "PNG"), pixels),
         "jpeg-named.gif": (jpeg, decoded(jpeg)),
         "overwritten.jpg": (damaged, decoded(damaged)),
         "palette.png": (encoded(few, "PNG"), from_palette),

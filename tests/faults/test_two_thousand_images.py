@@ -222,10 +222,8 @@ def _damage(chance: random.Random, path: Path) -> None:
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    """As a person sees it: upright, 16 bits scaled to 8, what is transparent on white."""
+    """As transformers' pipelines read it, but with 16 bits scaled to 8."""
     image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image) // 257).astype(np.uint8)).convert("RGB")
-    if image.mode in ("RGBA", "LA"):
-        return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")

@@ -116,7 +116,7 @@ def test_another_task_decodes_latents_and_keeps_columns(workspace: Workspace, tm
     before = workspace.run("image-classification", vision, "one", logits=True, latents=True, array_dtype="float32")
     workspace.without_inputs()
     again = workspace.run("image-classification", vision, "two", from_latents="one", logits=True)
-    assert_same(again, before)
+    assert_same(again, before, without=("frames",))
     assert again[0]["uri"] == str(workspace.input / "cat.png")
     carried = workspace.run("feature-extraction", vision, "three", from_latents="one", keep_columns="label,score")
     assert [(row["label"], row["score"]) for row in carried] == [(row["label"], row["score"]) for row in before]

@@ -16,11 +16,14 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
+import tifffile
 from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
 from sklearn.datasets import load_sample_images
+from transformers.image_utils import load_image
 
 from pipeline.media import BadMedium
-from pipeline.sources.image_decoding import decode_image
+from pipeline.sources.image_decoding import decode_first_frame, decode_image
+from pipeline.sources.image_formats import readable_formats
 
 # Imported while pytest collects, the module's own filter ends with the collection.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
@@ -35,6 +38,7 @@ def photo() -> Image.Image:
 
 
 def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
+    readable_formats()  # registers plugins
     file = io.BytesIO()
     image.save(file, form, **options)
     return file.getvalue()
@@ -49,6 +53,10 @@ def png(width: int, height: int, *, colour: int, depth: int, rows: bytes, chunks
 
 def chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+
+def on_white(data: bytes) -> np.ndarray:
+    return decode_image(data, "white")
 
 
 def reason(data: bytes) -> str:
@@ -133,10 +141,44 @@ def test_cmyk_becomes_rgb() -> None:
         np.testing.assert_allclose(decode_image(encoded(image, form))[0, 0].astype(int), [255, 0, 0], atol=2)
 
 
-def test_transparency_is_composited_on_white() -> None:
-    half_black = decode_image(encoded(Image.new("RGBA", (1, 1), (0, 0, 0, 128)), "PNG"))
-    half_gray = decode_image(encoded(Image.new("LA", (1, 1), (100, 128)), "PNG"))
-    clear = decode_image(encoded(Image.new("RGBA", (1, 1), (9, 9, 9, 0)), "WEBP", lossless=True, exact=True))
+def transparent_images(photo: Image.Image) -> dict[str, bytes]:
+    """Return files of every kind of transparency."""
+    alpha = Image.linear_gradient("L").resize(photo.size)
+    colours, gray, palette = photo.copy(), photo.convert("LA"), photo.quantize(20)
+    colours.putalpha(alpha)
+    gray.putalpha(alpha)
+    key = chunk(b"tRNS", struct.pack(">H", 100))
+    return {
+        "RGBA": encoded(colours, "PNG"),
+        "LA": encoded(gray, "PNG"),
+        "WebP": encoded(colours, "WEBP", lossless=True, exact=True),
+        "TIFF": encoded(colours, "TIFF"),
+        "palette": encoded(palette, "PNG", transparency=3),
+        "palette with alpha": encoded(palette, "PNG", transparency=bytes(range(0, 240, 12))),
+        "GIF": encoded(palette, "GIF", transparency=3),
+        "transparent colour": encoded(photo, "PNG", transparency=photo.getpixel((0, 0))),
+        "transparent gray": png(3, 1, colour=0, depth=8, rows=b"\0\0\x64\xff", chunks=key),
+    }
+
+
+@pytest.mark.parametrize("kind", ["RGBA", "LA", "WebP", "TIFF", "palette", "palette with alpha", "GIF"])
+def test_transparency_is_dropped_as_in_pipelines_of_transformers(photo: Image.Image, kind: str, tmp_path: Path) -> None:
+    data = transparent_images(photo)[kind]
+    (tmp_path / "image").write_bytes(data)
+    assert Image.open(tmp_path / "image").has_transparency_data
+    np.testing.assert_array_equal(decode_image(data), np.asarray(load_image(str(tmp_path / "image"))))
+
+
+@pytest.mark.parametrize("kind", ["transparent colour", "transparent gray"])
+def test_a_transparent_colour_stays_that_colour(photo: Image.Image, kind: str) -> None:
+    data = transparent_images(photo)[kind]
+    np.testing.assert_array_equal(decode_image(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
+
+
+def test_transparency_is_composited_on_white_on_request() -> None:
+    half_black = on_white(encoded(Image.new("RGBA", (1, 1), (0, 0, 0, 128)), "PNG"))
+    half_gray = on_white(encoded(Image.new("LA", (1, 1), (100, 128)), "PNG"))
+    clear = on_white(encoded(Image.new("RGBA", (1, 1), (9, 9, 9, 0)), "WEBP", lossless=True, exact=True))
     assert (half_black.tolist(), half_gray.tolist(), clear.tolist()) == ([[[127] * 3]], [[[177] * 3]], [[[255] * 3]])
 
 
@@ -146,17 +188,14 @@ def test_palette_with_and_without_transparency() -> None:
     image.putpixel((1, 0), 1)
     assert decode_image(encoded(image, "PNG")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
     for form, transparency in (("PNG", 0), ("GIF", 0), ("PNG", b"\x00\xff")):
-        pixels = decode_image(encoded(image, form, transparency=transparency))
+        pixels = on_white(encoded(image, form, transparency=transparency))
         assert pixels.tolist() == [[[255, 255, 255], [40, 50, 60]]], form
 
 
-def test_transparent_colour_of_an_opaque_png_is_white() -> None:
+def test_transparent_colour_of_an_opaque_png_is_white_on_request() -> None:
     key = chunk(b"tRNS", struct.pack(">H", 100))
-    assert decode_image(png(3, 1, colour=0, depth=8, rows=b"\0\0\x64\xff", chunks=key))[0, :, 0].tolist() == [
-        0,
-        255,
-        255,
-    ]
+    pixels = on_white(png(3, 1, colour=0, depth=8, rows=b"\0\0\x64\xff", chunks=key))
+    assert pixels[0, :, 0].tolist() == [0, 255, 255]
 
 
 def test_one_bit_images_are_black_and_white() -> None:
@@ -198,6 +237,32 @@ def test_animation_gives_its_first_frame(form: str, options: dict[str, Any]) -> 
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
     assert Image.open(io.BytesIO(data)).is_animated  # type: ignore[attr-defined]
     np.testing.assert_array_equal(decode_image(data), np.asarray(frames[0]))
+    assert decode_first_frame(data).frames == 3
+
+
+def test_the_frames_and_pages_of_a_file_are_counted(photo: Image.Image) -> None:
+    pages = {"save_all": True, "append_images": [photo.rotate(90), photo.rotate(180)]}
+    for form in ("TIFF", "MPO", "AVIF"):
+        first, frames, _ = decode_first_frame(encoded(photo, form, **pages))
+        assert (first.shape, frames) == ((120, 160, 3), 3), form
+    for form in ("JPEG", "PNG", "TIFF", "BMP", "PPM", "JPEG2000", "GIF", "WEBP", "AVIF"):
+        assert decode_first_frame(encoded(photo, form)).frames == 1, form
+
+
+def test_reduced_copies_of_a_tiff_page_are_not_counted(photo: Image.Image) -> None:
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for scale in (1, 2, 4):  # the pyramid of a microscope
+            writer.write(np.asarray(photo)[::scale, ::scale], photometric="rgb", subfiletype=int(scale > 1))
+    assert Image.open(file).n_frames == 3  # type: ignore[attr-defined]
+    assert decode_first_frame(file.getvalue()).frames == 1
+
+
+def test_a_tiff_cut_after_its_first_page_is_read_and_its_pages_are_unknown(photo: Image.Image) -> None:
+    data = encoded(photo, "TIFF", save_all=True, append_images=[photo, photo])
+    pixels, frames, _ = decode_first_frame(data[: len(data) * 4 // 9])
+    np.testing.assert_array_equal(pixels, np.asarray(photo))
+    assert frames is None
 
 
 # What does not
@@ -224,7 +289,6 @@ def test_a_truncated_jpeg_is_called_truncated(photo: Image.Image) -> None:
         (b"\n<!DOCTYPE html><html>404</html>", "an HTML file"),
         (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "an XML file"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "a Git LFS pointer file"),
-        (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "a HEIC file"),
         (b"%PDF-1.7", "a PDF file"),
         (b"id,label\n1,cat\n", "a text file"),
         (bytes(range(1, 40)), "a file that starts with 01 02 03 04 05 06 07 08"),
@@ -232,6 +296,26 @@ def test_a_truncated_jpeg_is_called_truncated(photo: Image.Image) -> None:
 )
 def test_files_that_are_not_images_are_described(data: bytes, words: str) -> None:
     assert reason(data).startswith(f"{words} is not an image of a supported format (JPEG, PNG, WebP, GIF")
+
+
+@pytest.mark.parametrize(
+    ("values", "photometric", "words"),
+    [
+        (np.zeros((8, 9, 3), np.float32), "rgb", "3 bands of 32-bit floats"),
+        (np.zeros((8, 9, 4), np.uint16), "minisblack", "4 bands of 16-bit unsigned integers"),
+        (np.zeros((8, 9, 7), np.int16), "minisblack", "7 bands of 16-bit signed integers"),
+        (np.zeros((8, 9), np.complex64), "minisblack", "1 band of 64-bit complex floats"),
+    ],
+)
+@pytest.mark.parametrize("big", [False, True])
+def test_a_sound_tiff_that_is_not_read_is_not_called_damaged(
+    values: np.ndarray, photometric: str, words: str, big: bool
+) -> None:
+    file = io.BytesIO()
+    tifffile.imwrite(
+        file, values, photometric=photometric, planarconfig="contig" if values.ndim > 2 else None, bigtiff=big
+    )
+    assert reason(file.getvalue()).startswith(f"a TIFF file of {words} is not supported: convert it to")
 
 
 def test_postscript_never_reaches_ghostscript(photo: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -335,6 +419,8 @@ print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) >> 10)
         ("WEBP", 5600, {"lossless": True}),
         ("AVIF", 5100, {"speed": 10}),
         ("JPEG2000", 5100, {}),
+        ("HEIF", 5100, {}),
+        ("JXL", 5100, {"effort": 1}),
     ],
 )
 def test_the_largest_image_stays_within_its_memory(

@@ -31,7 +31,7 @@ def images(folder: Store, png: Png) -> Store:
 def medium(store: Store, kind: MediumKind, **values: Any) -> Any:
     """Return the medium in the columns of row 17 of the table."""
     request = RecordRequest(options=SourceOptions(medium=kind), medium_columns=tuple(values))
-    return medium_of(values, 17, request, store, "tables/t.parquet")
+    return medium_of(values, 17, request, store, "tables/t.parquet", {})
 
 
 def test_an_image_is_bytes_or_a_struct_or_a_path(images: Store, png: Png) -> None:
@@ -123,7 +123,7 @@ def test_values_of_another_kind_are_refused_with_the_column(tmp_path: Path) -> N
     with pytest.raises(BadMedium, match="column 'image' must hold an image, got int"):
         medium(store, "image", image=3)
     with pytest.raises(BadMedium, match="column 'text' not found; the record has a, b"):
-        medium_of({"a": 1, "b": 2}, 0, RecordRequest(), store, "t")
+        medium_of({"a": 1, "b": 2}, 0, RecordRequest(), store, "t", {})
 
 
 @pytest.mark.parametrize("name", ["jsonl", "csv", "parquet", "dataset", "webdataset"])

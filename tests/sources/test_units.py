@@ -81,8 +81,10 @@ def test_sources_decode_nothing_before_decode_is_called(
             archive.addfile(member, io.BytesIO(image))
     decoded: list[int] = []
     for module in (images_module, record_media):
-        real = module.decode_image  # type: ignore[attr-defined]
-        monkeypatch.setattr(module, "decode_image", lambda data, real=real: decoded.append(len(data)) or real(data))
+        real = module.decode_first_frame  # type: ignore[attr-defined]
+        monkeypatch.setattr(
+            module, "decode_first_frame", lambda data, rule, real=real: decoded.append(len(data)) or real(data, rule)
+        )
     store = Store(str(folder))
     options = SourceOptions(medium="image", id_column="name" if kind == "parquet" else None)
     source = {"images": IMAGES, "parquet": PARQUET, "webdataset": WEBDATASET}[kind].configured(options)

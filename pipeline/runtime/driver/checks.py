@@ -21,6 +21,7 @@ from pipeline.runtime.options import RunOptions, require_task
 from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.plan_files import read_segments
 from pipeline.runtime.records.committed import PREDICTIONS
+from pipeline.runtime.records.image_rules import ImageRules, image_rules
 from pipeline.runtime.records.run_file import read_run
 from pipeline.runtime.stages.model_runner import output_columns
 from pipeline.sandbox import ResourceLimits
@@ -40,6 +41,7 @@ class CheckedRun:
     inputs: Store
     limits: ResourceLimits | None  # for reading a unit or opening a file; None if inputs are trusted
     kept: pa.Schema  # columns of INPUT in the rows
+    rules: ImageRules
     columns: dict[str, ColumnType]  # of the predictions
     output: Store
     checkpoint: str  # for replicas, on every node
@@ -49,6 +51,11 @@ class CheckedRun:
     named: bool  # units have ids of their own, which must be unique
     latent_bytes: int  # per unit, if rows keep latents
     notes: tuple[str, ...]  # what is assumed about the checkpoint, for the user
+
+    @property
+    def carried(self) -> pa.Schema:
+        """Columns that a row has from its input: kept ones, and those that reading an image adds."""
+        return pa.schema([*self.kept, *self.rules.columns])
 
     def listing(self) -> Listing:
         """List INPUT afresh."""
@@ -66,8 +73,11 @@ def check_run(options: RunOptions) -> CheckedRun:
         notes = PerceiverIO.check_pretrained(folder)  # a CheckpointError now rather than in every worker
         with _as_usage_errors():  # an option that this head or source does not support
             head = head_for(options.task, folder, options.head_options())
-            source = _source(options, head)
+            output = Store(options.output, single_writer=options.single_writer)
+            rules = image_rules(options, head.medium, output)
+            source = _source(options, head, rules)
         notes += describe_settings(folder) if head.medium == "image" else []
+        notes += rules.notes
     uri, stored, named = options.input, None, options.id_column is not None
     if options.from_latents is not None:
         uri, stored = f"{options.from_latents.rstrip('/')}/{PREDICTIONS}", _stored_run(options.from_latents, checkpoint)
@@ -82,8 +92,7 @@ def check_run(options: RunOptions) -> CheckedRun:
         next(iter(opened.pieces(found.store, first)), None)  # raises if the first file lacks the column
     columns = output_columns(head, options.latent_dtype)
     with _as_usage_errors():  # a kept column has the name of an output column
-        output_schema(columns, kept)
-    output = Store(options.output, single_writer=options.single_writer)
+        output_schema(columns, pa.schema([*kept, *rules.columns]))
     output.check_writable()
     is_local = Path(options.checkpoint.removeprefix("file://")).expanduser().is_dir()
     return CheckedRun(
@@ -92,6 +101,7 @@ def check_run(options: RunOptions) -> CheckedRun:
         inputs=found.store,
         limits=None if options.trusted_inputs else limits,
         kept=kept,
+        rules=rules,
         columns=columns,
         output=output,
         checkpoint=str(folder.resolve()) if is_local else options.checkpoint,
@@ -115,10 +125,10 @@ def _as_usage_errors() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def _source(options: RunOptions, head: Head) -> Source:
+def _source(options: RunOptions, head: Head, rules: ImageRules) -> Source:
     """Return the source of INPUT, or of stored latents, configured for the head; ValueError for a wrong option."""
     asked: dict[str, Any] = {"medium": head.medium, "clip_spec": head.clip_spec, "piece_units": options.shard_size}
-    asked |= options.source_options()
+    asked |= options.source_options() | ({"transparency": rules.transparency} if rules.transparency else {})
     if options.from_latents is None:
         return source_for(options.input_format, SourceOptions(**asked))
     return STORED_LATENTS.configured(SourceOptions(**{**asked, "columns": (*LATENT_COLUMNS, *head.stored_columns)}))

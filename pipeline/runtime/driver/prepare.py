@@ -74,7 +74,7 @@ def _freeze(options: RunOptions, checked: CheckedRun, run: Run) -> Plan:
 
 def _new_run(options: RunOptions, checked: CheckedRun, dtype: str) -> Run:
     """Return the run with the fingerprint for run.json."""
-    source_options = options.source_options()
+    source_options = options.source_options() | checked.rules.fingerprint
     if len(checked.kept):
         source_options["keep"] = {field.name: str(field.type) for field in checked.kept}
     if checked.stored is not None:
@@ -93,7 +93,7 @@ def _stage_config(options: RunOptions, checked: CheckedRun, run: Run, resources:
         source=checked.source,
         head=checked.head,
         run=run.run,
-        kept=checked.kept,
+        kept=checked.carried,
         stored=checked.stored is not None,
         limits=checked.limits,
     )
@@ -111,7 +111,7 @@ def _stage_config(options: RunOptions, checked: CheckedRun, run: Run, resources:
         "batch_size": options.batch_size,
         "keep_latents": options.latent_dtype,
     }
-    writer = Writer(output=checked.output, run=run.run, columns=checked.columns, kept=checked.kept)
+    writer = Writer(output=checked.output, run=run.run, columns=checked.columns, kept=checked.carried)
     return StageConfig(
         loader=loader, replica=replica, writer=writer, resources=resources, stall_timeout=options.stall_timeout
     )

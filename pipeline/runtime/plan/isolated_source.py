@@ -38,9 +38,9 @@ class IsolatedSource(Source):
         self.source, self.sandbox = source, sandbox
         self.name, self.extensions, self.media, self.opens = source.name, source.extensions, source.media, True
 
-    def opens_file(self, key: str) -> bool:
+    def opens_file(self, entry: Entry) -> bool:
         """Return whether planning opens this file."""
-        return self.source.opens_file(key)
+        return self.source.opens_file(entry)
 
     def configured(self, options: SourceOptions) -> Source:
         """Return the configured source, in the same sandbox."""
@@ -52,14 +52,14 @@ class IsolatedSource(Source):
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:
         """Return the schema of the kept columns, empty for a damaged file."""
-        if not self.opens_file(entry.key):
+        if not self.opens_file(entry):
             return self.source.kept(store, entry)
         results, complete = self._run(partial(_kept, self.source), store, entry)
         return results[0] if complete else pa.schema([])
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
         """Yield the pieces of a file: in this process if the source does not open it, one piece if it is damaged."""
-        if not self.opens_file(entry.key):
+        if not self.opens_file(entry):
             yield from self.source.pieces(store, entry)
             return
         results, complete = self._run(self.source.pieces, store, entry)

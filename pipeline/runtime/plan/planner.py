@@ -176,7 +176,7 @@ def pieces_of_entries(
             for entry in entries:
                 while ahead and (len(ahead) >= 2 * OPENED or ahead[0].done()):
                     yield from ahead.popleft().result()
-                if ahead or source.opens_file(entry.key):
+                if ahead or source.opens_file(entry):
                     ahead.append(pool.submit(split, entry))
                 else:  # without the overhead of a thread: there may be a million images
                     yield from split(entry)

@@ -18,6 +18,9 @@ from pipeline.storage import Missing, Store, redact
 
 SOFTWARE = ("perceiver-pipeline", "ray", "torch", "transformers", "numpy", "pyarrow", "pillow", "av")
 
+EARLIER_FINGERPRINT = {"transparency": "white"}
+"""What earlier versions did, whose fingerprints do not name it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
@@ -83,7 +86,8 @@ def claim_output(output: Store, wanted: Run) -> Run:
             f"{output.uri} contains predictions of INPUT {found.input}, this run's INPUT is {wanted.input}: "
             "an OUTPUT belongs to one INPUT; give this run another OUTPUT"
         )
-    if differing := list(_differences("", found.fingerprint, wanted.fingerprint)):
+    earlier = {name: value for name, value in EARLIER_FINGERPRINT.items() if name in wanted.fingerprint}
+    if differing := list(_differences("", earlier | found.fingerprint, wanted.fingerprint)):
         raise UsageError(
             f"{output.uri} contains predictions of a run with other settings: {'; '.join(differing)}. "
             "Use the same settings, or give this run another OUTPUT"

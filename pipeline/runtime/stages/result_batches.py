@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 from typing import Any, TypeAlias
@@ -43,7 +43,7 @@ class ResultBatch:
     """
 
     pieces: list[int]
-    units: list[tuple[str, str, str, Mapping[str, Any]]]
+    units: list[tuple[str, str, str, dict[str, Any]]]
     arrays: dict[str, ArrayColumn]
     others: dict[int, UnitResult]
 

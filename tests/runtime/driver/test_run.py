@@ -81,7 +81,7 @@ def test_images_in_parquet_out(options, image_folder, checkpoint, tmp_path):
         assert row["uri"] == str(image_folder / row["id"])
         assert row["segment"] == 0
     part = pq.read_schema(tmp_path / "out" / part_key(summary.run, 0))
-    assert part.names == ["id", "uri", "version", "segment", "label_id", "label", "score", "topk"]
+    assert part.names == ["id", "uri", "version", "segment", "frames", "label_id", "label", "score", "topk"]
     assert b"huggingface" in part.metadata
     manifest = json.loads(output.read("_run/manifest.json"))
     assert {name: manifest[name] for name in ("parts", "units", "rows", "quarantined")} == {

@@ -154,11 +154,11 @@ def test_files_that_need_no_opening_keep_their_place_in_order(tmp_path):
     put(tmp_path / "in", *names)
 
     class Mixed(Containers):
-        def opens_file(self, key):
-            return int(key[:3]) % 40 < 3
+        def opens_file(self, entry):
+            return int(entry.key[:3]) % 40 < 3
 
         def pieces(self, store, entry):
-            if self.opens_file(entry.key):
+            if self.opens_file(entry):
                 time.sleep(0.01)
             else:
                 here.add(threading.current_thread())

@@ -1,0 +1,71 @@
+"""How a run reads images, which an OUTPUT keeps: earlier versions composited on white and did not count frames."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from pipeline.media import MediumKind
+from pipeline.runtime.options import RunOptions
+from pipeline.runtime.records.run_file import EARLIER_FINGERPRINT, Run
+from pipeline.sinks.ownership import RUN_FILE
+from pipeline.storage import Missing, Store
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageRules:
+    """How images are read.
+
+    Attributes:
+        transparency: what becomes of it; None if the run reads no images.
+        counts_frames: whether rows have the column `frames`.
+        from_earlier: whether OUTPUT was begun by an earlier version, whose rules these are.
+    """
+
+    transparency: Literal["drop", "white"] | None = None
+    counts_frames: bool = False
+    from_earlier: bool = False
+
+    @property
+    def fingerprint(self) -> dict[str, Any]:
+        """The entries of the fingerprint in run.json, without those that earlier versions did not have."""
+        rules: dict[str, Any] = {} if self.transparency is None else {"transparency": self.transparency}
+        return rules | ({"frames": True} if self.counts_frames else {})
+
+    @property
+    def notes(self) -> list[str]:
+        """What the user did not ask for."""
+        said = "OUTPUT was begun by an earlier version: transparent images are composited on white, as before"
+        return [said] if self.from_earlier else []
+
+    @property
+    def columns(self) -> pa.Schema:
+        """Schema of the columns that reading an image adds to its row."""
+        return pa.schema([("frames", pa.int32())] if self.counts_frames else [])
+
+
+def image_rules(options: RunOptions, medium: MediumKind, output: Store) -> ImageRules:
+    """Return the rules for units of this kind: those of OUTPUT if it exists, else those of the options.
+
+    A rule that the options name and that OUTPUT does not have is refused later, by the fingerprint.
+    """
+    if medium not in ("image", "frame_pair") or options.from_latents is not None:
+        return ImageRules()
+    named = None if options.transparency == "auto" else options.transparency
+    earlier = _fingerprint(output)
+    if earlier is None or earlier["head"] != options.task:
+        return ImageRules(transparency=named or "drop", counts_frames=medium == "image")
+    kept: Literal["drop", "white"] = (EARLIER_FINGERPRINT | earlier)["transparency"]
+    return ImageRules(
+        transparency=named or kept,
+        counts_frames=bool(earlier.get("frames")),
+        from_earlier="transparency" not in earlier,
+    )
+
+
+def _fingerprint(output: Store) -> dict[str, Any] | None:
+    """Return the fingerprint in run.json; None if there is none."""
+    try:
+        return Run.from_json(output.read(RUN_FILE)).fingerprint
+    except Missing:
+        return None
