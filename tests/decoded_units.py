@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from pipeline.sources import Unit
-from pipeline.storage import AccessError
+from pipeline.storage import is_access_lost
 
 
 def decode_all(units: Iterable[Unit]) -> list[Unit]:
@@ -14,8 +14,8 @@ def decode_all(units: Iterable[Unit]) -> list[Unit]:
     for unit in decoded:
         try:
             unit.medium = unit.decode()
-        except AccessError:
-            raise
-        except Exception as error:  # noqa: BLE001  as in the load stage: it costs this unit only
+        except Exception as error:  # as in the load stage: it costs this unit only
+            if is_access_lost(error):
+                raise
             unit.error = error
     return decoded

@@ -12,7 +12,7 @@ from itertools import chain
 from pipeline.sources.glob_pattern import has_wildcard, in_hidden, literal_prefix, matches
 from pipeline.sources.image_sequence import mark_sequences
 from pipeline.sources.source import Source
-from pipeline.storage import AccessError, Entry, Missing, Store, redact
+from pipeline.storage import AccessError, Denied, Entry, Missing, Store, redact
 from pipeline.storage.uris import split_scheme
 
 _SKIPPED = {
@@ -76,6 +76,10 @@ def _file(uri: str, root: Store) -> Listing | None:
     try:
         store.size(name)
     except Missing:
+        return None
+    except Denied:  # S3's answer for a key that does not exist, without the permission to list all of the bucket
+        if next(root.keys(), None) is None:
+            raise
         return None
     return Listing(store=store, entries=(entry for entry in store.entries(name) if entry.key == name))
 

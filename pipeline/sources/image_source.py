@@ -14,7 +14,7 @@ from pipeline.sources.image_decoding import decode_first_frame
 from pipeline.sources.image_pixels import Transparency
 from pipeline.sources.image_sequence import SequenceEntry, read_frames, sequence_size
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage, refuse_columns
-from pipeline.storage import AccessError, Entry, Store
+from pipeline.storage import Entry, Store, is_access_lost
 
 MAX_FILE_BYTES = 2**29
 """Largest file that is read; a larger one would fill the memory. 61 megapixels of raw RGB are 0.2 GB."""
@@ -95,9 +95,9 @@ class ImageSource(Source):
         unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version)
         try:
             files = _read(store, piece)
-        except AccessError:
-            raise
-        except Exception as error:  # noqa: BLE001  stores raise anything: it costs this unit only
+        except Exception as error:  # stores raise anything: it costs this unit only
+            if is_access_lost(error):
+                raise
             unit.error = error
         else:
             decode = _decode_pair if self.pairs else _decode
@@ -114,9 +114,9 @@ class ImageSource(Source):
                 pair = partial(pair_of, first, second, number=number)
                 yield Unit(id=f"{piece.key}#{number}", uri=uri, version=piece.version, decoder=pair)
                 number += 1
-        except AccessError:
-            raise
-        except Exception as fault:  # noqa: BLE001  stores and decoders raise anything: the rest of the piece is lost
+        except Exception as fault:  # stores and decoders raise anything: the rest of the piece is lost
+            if is_access_lost(fault):
+                raise
             error = fault
         for missing in range(number, end):
             yield Unit(id=f"{piece.key}#{missing}", uri=uri, version=piece.version, error=error)

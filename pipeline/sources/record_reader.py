@@ -83,8 +83,10 @@ class RecordReader(ABC):
         return as_text(value)
 
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
-        """Return the medium of a piece without `begin`, which is one unit. Raise the reason if the file is damaged."""
-        raise BadMedium("the file could not be decompressed to its end when it was planned")
+        """Return the medium of a piece without `begin`, which is one unit. Raise why the file could not be planned."""
+        with store.open(piece.key, version=piece.version) as file:
+            file.read(1)  # raises if it is denied or gone
+        raise BadMedium("the file could not be decompressed to its end, or not be read at all, when it was planned")
 
     def explain(self, error: Exception, place: str) -> Exception:  # noqa: ARG002
         """Return the error to report for the rest of a piece that cannot be read from `place` on."""

@@ -13,7 +13,7 @@ from pipeline.sources.compressed import is_compressed, merge_pieces
 from pipeline.sources.record_media import medium_of
 from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, as_text
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage
-from pipeline.storage import AccessError, Entry, Store
+from pipeline.storage import Denied, Entry, Store, is_access_lost
 
 
 def record_request(source: str, options: SourceOptions) -> RecordRequest:
@@ -108,10 +108,10 @@ class RecordSource(Source):
             for record in self.reader.records(store, piece, self.request):
                 yield self._unit_of(store, piece, record)
                 given, place = given + 1, record.next_place
-        except AccessError:
-            raise
-        except Exception as fault:  # noqa: BLE001  stores and decoders raise anything: it costs the piece's rest
-            error = self.reader.explain(fault, place)
+        except Exception as fault:  # stores and decoders raise anything: it costs the piece's rest
+            if is_access_lost(fault):
+                raise
+            error = fault if isinstance(fault, Denied) else self.reader.explain(fault, place)
         if piece.units is not None:
             error = error or BadMedium("the file has fewer rows than it declares")
             for row in range(piece.begin + given, piece.end or 0):

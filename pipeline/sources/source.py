@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 
 from pipeline.media import ClipSpec, MediumKind
-from pipeline.storage import AccessError, Entry, StorageError, Store
+from pipeline.storage import AccessError, Changed, Denied, Entry, Missing, StorageError, Store
 
 _MAX_LISTED_COLUMNS = 20  # in an error message
 
@@ -170,8 +170,8 @@ class Source(ABC):
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
         """Yield the units of a piece, when it is loaded.
 
-        A unit that cannot be read has its `error` set or raises it in `decode`. AccessError alone is raised here:
-        without access the run must fail instead of sending every unit of INPUT to quarantine.
+        A unit that cannot be read has its `error` set or raises it in `decode`. Only errors that `is_access_lost`
+        recognises are raised here: without access the run must fail instead of quarantining every unit of INPUT.
         """
 
 
@@ -192,9 +192,14 @@ def missing_column(uri: str, name: str, available: Iterable[str]) -> AccessError
 
 @contextmanager
 def ignore_damage() -> Iterator[None]:
-    """Ignore what parsers of untrusted bytes raise, which is anything. Lost access and failing stores still raise."""
+    """Ignore what parsers of untrusted bytes raise, which is anything, and a file that is denied, gone or replaced.
+
+    Lost access and failing stores still raise.
+    """
     try:
         yield
+    except (Denied, Missing, Changed):
+        pass
     except (AccessError, StorageError):
         raise
     except Exception:  # noqa: BLE001, S110  the units of the file report it when they are loaded

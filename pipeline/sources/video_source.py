@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Self
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage, refuse_columns
 from pipeline.sources.video.piece_planning import PieceRange, VideoUnit, plausible_seconds, unit_id
-from pipeline.storage import AccessError, Entry, Store
+from pipeline.storage import Entry, Store, is_access_lost
 
 if TYPE_CHECKING:
     from pipeline.sources.video.clip_reader import Clips
@@ -104,9 +104,9 @@ class VideoSource(Source):
                     medium = None if isinstance(content, Exception) else content
                     name = unit_id(piece.key, seconds, unit_spacing)
                     yield Unit(id=name, uri=uri, version=piece.version, medium=medium, error=error)
-        except AccessError:
-            raise
-        except Exception as error:  # noqa: BLE001  stores and demuxers raise anything: the rest of the piece is lost
+        except Exception as error:  # stores and demuxers raise anything: the rest of the piece is lost
+            if is_access_lost(error):
+                raise
             name = piece.key if piece.begin is None else unit_id(piece.key, next_seconds, spacing)
             yield Unit(id=name, uri=uri, version=piece.version, error=error)
 

@@ -102,7 +102,9 @@ class WebDatasetReader(RecordReader):
         return request.kept_strings
 
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
-        """Raise that the archive was damaged when it was planned."""
+        """Raise why the archive could not be planned."""
+        with store.open(piece.key, version=piece.version) as file:
+            file.read(1)  # raises if it is denied or gone
         raise BadMedium("the archive could not be read to its end when it was planned")
 
 

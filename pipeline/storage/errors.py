@@ -14,6 +14,14 @@ class AccessError(Exception):
     """The URI is wrong, nothing is there, or permission is denied: the user must act. The message names the URI."""
 
 
+class Denied(AccessError):  # noqa: N818 - like those below, a state of an object
+    """Permission to read one object is denied. Others may be readable: the units of this one are quarantined."""
+
+
+class Archived(Denied):
+    """The object is in an archive, such as Glacier, and must be restored before it can be read."""
+
+
 class StorageError(OSError):
     """A storage request failed. If `transient`, the same request may succeed later."""
 
@@ -69,10 +77,13 @@ _DENIED_NAMES = frozenset(
 _DENIED_CODES = frozenset(
     {
         *("InvalidToken", "ExpiredToken", "TokenRefreshRequired", "InvalidAccessKeyId", "SignatureDoesNotMatch"),
-        *("AuthorizationHeaderMalformed", "AccessDenied", "NoSuchBucket", "InvalidBucketName", "PermanentRedirect"),
+        *("AuthorizationHeaderMalformed", "NoSuchBucket", "InvalidBucketName", "PermanentRedirect"),
+        *("RequestTimeTooSkewed", "AccountProblem", "NotSignedUp"),
         "400",  # S3's response to a HEAD has no reason: an expired token or a wrong region
     }
 )
+_ARCHIVED_CODES = frozenset({"InvalidObjectState", "BlobArchived", "BlobBeingRehydrated"})  # S3, Azure
+_READING = frozenset({"reading", "opening", "looking up"})  # actions that concern one object
 
 
 def translate(error: Exception, uri: str, action: str) -> Exception:
@@ -82,7 +93,7 @@ def translate(error: Exception, uri: str, action: str) -> Exception:
     """
     if isinstance(error, StorageError | AccessError):
         return error
-    status, code = http_status(error), _aws_code(error)
+    status, code = http_status(error), _store_code(error)
     names = {kind.__name__ for cause in _causes(error) for kind in type(cause).__mro__}
     number = error.errno if isinstance(error, OSError) else None
     text = _text(error, uri)
@@ -91,9 +102,13 @@ def translate(error: Exception, uri: str, action: str) -> Exception:
     notes += getattr(error, "__notes__", ())
     message = redact(f"{action} {uri}: {text}{''.join(f' ({note})' for note in notes)}")
     forbidden = text.startswith("Forbidden")  # gcsfs has no exception class for 403
-    denied = isinstance(error, PermissionError) or number == errno.EROFS or status in (401, 403) or forbidden
-    if denied or code in _DENIED_CODES or names & _DENIED_NAMES:
-        return AccessError(f"no access when {message}")
+    if code in _ARCHIVED_CODES:
+        advice = "restore it, then predict it with --retry-quarantined"
+        return Archived(f"the object is archived and must be restored first: {message}; {advice}")
+    lost = number == errno.EROFS or status == 401 or code in _DENIED_CODES or bool(names & _DENIED_NAMES)
+    if lost or isinstance(error, PermissionError) or status == 403 or forbidden:
+        kind = Denied if action in _READING and not lost else AccessError
+        return kind(f"no access when {message}")
     if isinstance(error, FileNotFoundError | NotADirectoryError | IsADirectoryError) or status == 404:
         return Missing(f"no file found when {message}")
     if number in _FULL_ERRNO:
@@ -106,6 +121,11 @@ def translate(error: Exception, uri: str, action: str) -> Exception:
     if transient or isinstance(error, OSError) or status is not None:
         return StorageError(f"error when {message}", transient=transient and status not in _PERMANENT_STATUS)
     return error
+
+
+def is_access_lost(error: Exception) -> bool:
+    """Whether the user must act before anything can be read, as opposed to a fault of one object."""
+    return isinstance(error, AccessError) and not isinstance(error, Denied)
 
 
 def is_transient(error: Exception) -> bool:
@@ -152,8 +172,11 @@ def _text(error: Exception, uri: str) -> str:
     return f"{error.strerror} ({os.fsdecode(error.filename)})" if elsewhere else error.strerror
 
 
-def _aws_code(error: BaseException) -> str | None:
+def _store_code(error: BaseException) -> str | None:
+    """Return the reason that S3 or Azure reports in one word; None if there is none."""
     for cause in _causes(error):
+        if code := getattr(cause, "error_code", None):  # azure-core
+            return str(getattr(code, "value", code))
         response = getattr(cause, "response", None)
         if isinstance(response, dict) and "Error" in response:
             return str(response["Error"].get("Code", "")) or None

@@ -88,14 +88,17 @@ class Store:
 
         If the planned `version` is given: Missing if the file is gone, Changed if it has another version.
         """
+        found = None
         if version is not None:
             found = next((entry for entry in self.entries(key) if entry.key == key), None)
             if found is None:
                 raise Missing(f"{self.uri_of(key)} was deleted after it was planned")
-            if found.version != version:
-                raise Changed(f"{self.uri_of(key)} changed: its version is {found.version}, expected {version}")
         with translated_errors(self.uri_of(key), "opening"):
-            return self._folder.open(key)
+            file = self._folder.open(key)
+        if found is not None and found.version != version:  # after opening: a denied file has another version
+            file.close()
+            raise Changed(f"{self.uri_of(key)} changed: its version is {found.version}, expected {version}")
+        return file
 
     def size(self, key: str) -> int:
         """Return the size in bytes. Missing if there is no object."""

@@ -13,8 +13,8 @@ from rich.console import Console
 
 from pipeline.runtime import RunFailed, RunOptions
 from pipeline.runtime.driver.prepare import prepare_run
-from pipeline.runtime.driver.run import Driver
-from pipeline.storage import Store
+from pipeline.runtime.driver.run import Driver, execute
+from pipeline.storage import AccessError, Store
 from tests.faults.conftest import Outcome
 from tests.runtime.test_every_task import parquet, photograph, png
 from tests.sources.test_webdataset_source import tar
@@ -61,6 +61,31 @@ def test_unusual_keys_are_read_and_do_not_name_output_files(
     assert len({row["score"] for row in found.rows.values()}) == 1, "the same image each time"
     name = re.compile(r"(predictions|quarantine)/part-[0-9a-f]+-\d{8}\.parquet|_run/[\w./-]+")
     assert all(name.fullmatch(key) for key in output.keys(""))
+
+
+def test_archived_images_are_quarantined_and_predicted_once_restored(
+    run: Run, s3: Any, checkpoint: Path, tmp_path: Path
+) -> None:
+    bucket = s3.bucket("cold").removeprefix("s3://")
+    put(s3.client, bucket, {f"{number}.png": png(photograph(number)) for number in range(4)})
+    cold = {"Bucket": bucket, "Key": "in put/0.png"}
+    s3.client.put_object(**cold, Body=png(photograph(0)), StorageClass="GLACIER")
+    found = run("image-classification", checkpoint, f"s3://{bucket}/in put", shard_size=2)
+    assert found.rows.keys() == {"1.png", "2.png", "3.png"}
+    assert found.quarantined["0.png"]["error"] == "Archived"
+    assert "archived and must be restored first" in found.quarantined["0.png"]["message"]
+    s3.client.restore_object(**cold, RestoreRequest={"Days": 1})
+    places = {"input": f"s3://{bucket}/in put", "output": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
+    options = RunOptions(task="image-classification", shard_size=2, max_quarantine=1, retry_quarantined=True, **places)
+    summary = execute(options, console=Console(file=io.StringIO()))
+    assert (summary.units, summary.rows, summary.quarantined) == (4, 4, 0)
+
+
+def test_input_of_archived_objects_is_refused_before_any_work(run: Run, s3: Any, checkpoint: Path) -> None:
+    bucket = s3.bucket("frozen").removeprefix("s3://")
+    s3.client.put_object(Bucket=bucket, Key="in/0.png", Body=png(photograph(0)), StorageClass="GLACIER")
+    with pytest.raises(AccessError, match=r"none of 1 files that were tried can be read: .*InvalidObjectState"):
+        run("image-classification", checkpoint, f"s3://{bucket}/in")
 
 
 def test_deleted_bucket_fails_the_run_which_resumes_once_it_is_back(

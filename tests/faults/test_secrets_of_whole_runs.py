@@ -125,12 +125,12 @@ def test_a_run_that_is_refused_in_the_middle_leaves_no_secret(command: Command, 
     for path in (secrets_folder / "in").iterdir():
         s3.client.upload_file(str(path), bucket, f"in/{path.name}")
     command.arguments[1] = f"s3://{bucket}/in"
-    refuse = refusal(403, "AccessDenied", "You are not allowed to read with")
+    refuse = refusal(403, "InvalidAccessKeyId", "You are not allowed to read with")
     with PasswordProxy(
         s3.endpoint, lambda request: refuse(request) if request.path.endswith("5.png") else None
     ) as password_proxy:
         printed = command.run(1, **password_proxy.variables)
-    assert "You are not allowed to read with *** (AccessDenied)" in printed
+    assert "You are not allowed to read with *** (InvalidAccessKeyId)" in printed
     assert "the same command resumes the run" in printed
 
 

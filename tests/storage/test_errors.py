@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 
-from pipeline.storage import AccessError, Changed, Missing, StorageError, StorageFull
+from pipeline.storage import AccessError, Changed, Denied, Missing, StorageError, StorageFull
 from pipeline.storage.errors import is_transient, translate, translated_errors
 
 
@@ -31,11 +31,11 @@ class HttpError(Exception):
         (HttpError(400), StorageError, False),
         (HttpError(501), StorageError, False),
         (HttpError(401), AccessError, None),
-        (HttpError(403), AccessError, None),
+        (HttpError(403), Denied, None),
         (HttpError(404), Missing, False),
-        (PermissionError(errno.EACCES, "denied"), AccessError, None),
+        (PermissionError(errno.EACCES, "denied"), Denied, None),
         (OSError(errno.EROFS, "read-only"), AccessError, None),
-        (OSError("Forbidden: bucket/key"), AccessError, None),
+        (OSError("Forbidden: bucket/key"), Denied, None),
         (FileNotFoundError(errno.ENOENT, "gone"), Missing, False),
         (NotADirectoryError(errno.ENOTDIR, "no folder"), Missing, False),
         (IsADirectoryError(errno.EISDIR, "a folder"), Missing, False),
@@ -50,7 +50,12 @@ def test_errors_are_classified(error: Exception, kind: type[Exception], transien
     assert type(found) is kind
     assert "s3://bucket/key" in str(found)
     assert getattr(found, "transient", None) is transient
-    assert isinstance(found, OSError) or kind is AccessError
+    assert isinstance(found, OSError) or issubclass(kind, AccessError)
+
+
+@pytest.mark.parametrize("action", ["listing", "deleting", "writing 3 bytes to"])
+def test_only_reading_is_denied_for_one_object(action: str) -> None:
+    assert type(translate(PermissionError(errno.EACCES, "denied"), "s3://bucket/key", action)) is AccessError
 
 
 def test_unknown_client_error_of_s3fs_is_permanent() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.storage import AccessError, Changed, Missing, StorageError, Store, retry
+from pipeline.storage import AccessError, Changed, Denied, Entry, Missing, StorageError, Store, retry
 from pipeline.storage.local_folder import FULL_DIGEST_MAX_BYTES
 
 
@@ -152,8 +152,9 @@ def test_local_file_without_permission_is_named(forbidden: Path) -> None:
     store = Store(str(forbidden))
     with pytest.raises(AccessError, match=f"{forbidden}/file: Permission denied"):
         store.read("file")
-    with pytest.raises(AccessError, match=f"{forbidden}/file"):
-        list(store.entries())
+    with pytest.raises(Denied, match=f"{forbidden}/file: Permission denied"):
+        store.open("file", version="0-denied")
+    assert list(store.entries()) == [Entry(key="file", size=0, version="0-denied")], "one file does not stop a listing"
     assert list(store.keys()) == ["file"]
     with pytest.raises(AccessError, match=f"{forbidden}"):
         store.check_writable()

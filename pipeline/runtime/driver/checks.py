@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, tee
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ from pipeline.runtime.stages.model_runner import output_columns
 from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.schema import output_schema, with_plain_types
 from pipeline.sources import Listing, Source, SourceOptions, discover, source_for
+from pipeline.sources.access import find_witness
 from pipeline.sources.stored_latents_source import STORED_LATENTS
 from pipeline.storage import Store
 from pipeline.storage.uris import check_uri
@@ -39,6 +40,7 @@ class CheckedRun:
     input: str  # for `discover`
     source: Source
     inputs: Store
+    witness: str  # key of a file of INPUT that can be read
     limits: ResourceLimits | None  # for reading a unit or opening a file; None if inputs are trusted
     kept: pa.Schema  # columns of INPUT in the rows
     rules: ImageRules
@@ -84,9 +86,12 @@ def check_run(options: RunOptions) -> CheckedRun:
         named = len(read_segments(Store(options.from_latents))) > 1  # a changed input has rows in several segments
     limits = ResourceLimits(seconds=options.unit_seconds, memory_bytes=int(options.unit_memory * 2**30))
     found = discover(uri, source)
-    first = next(found.entries)
+    entries, tried = tee(found.entries)
+    witness = find_witness(found.store, tried)
+    del tried  # which would keep all entries in memory
+    first = next(entries)
     with isolated(source, None if options.trusted_inputs else limits) as opened:
-        schemas = (with_plain_types(opened.kept(found.store, entry)) for entry in chain([first], found.entries))
+        schemas = (with_plain_types(opened.kept(found.store, entry)) for entry in chain([first], entries))
         # From the first file that is not damaged.
         kept = next((schema for schema in schemas if len(schema) == len(options.keep_columns)), pa.schema([]))
         next(iter(opened.pieces(found.store, first)), None)  # raises if the first file lacks the column
@@ -99,6 +104,7 @@ def check_run(options: RunOptions) -> CheckedRun:
         input=uri,
         source=source,
         inputs=found.store,
+        witness=witness,
         limits=None if options.trusted_inputs else limits,
         kept=kept,
         rules=rules,

@@ -95,6 +95,7 @@ def _stage_config(options: RunOptions, checked: CheckedRun, run: Run, resources:
         run=run.run,
         kept=checked.carried,
         stored=checked.stored is not None,
+        witness=checked.witness,
         limits=checked.limits,
     )
     model = ModelRef(

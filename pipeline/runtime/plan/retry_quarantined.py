@@ -108,10 +108,11 @@ def _readable_groups(groups: Sequence[RetryGroup], source: Source, found: Listin
         entry = entries.get(group.key)
         if entry is None:
             continue
-        if entry.version == group.pieces[0].version:
+        if group.is_whole_file:  # cut again: a table that was denied, archived or damaged may be readable by now
+            if pieces := tuple(source.pieces(found.store, entry)):
+                yield replace(group, pieces=pieces, units=sum_if_known(piece.units for piece in pieces))
+        elif entry.version == group.pieces[0].version:
             yield group
-        elif group.is_whole_file and (pieces := tuple(source.pieces(found.store, entry))):
-            yield replace(group, pieces=pieces, units=sum_if_known(piece.units for piece in pieces))
 
 
 def _planned_shard(groups: Sequence[RetryGroup]) -> PlannedShard:

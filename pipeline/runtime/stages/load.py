@@ -22,6 +22,7 @@ from pipeline.runtime.stages.unit_reader import Loaded, Loader, UnitResult, read
 from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.parts import Quarantined, predicted_ids
 from pipeline.sinks.schema import to_large_type
+from pipeline.sources.access import DENIED, check_witness
 from pipeline.sources.source import Piece
 from pipeline.storage import AccessError, redact
 
@@ -44,7 +45,8 @@ class GivenUp(Exception):  # noqa: N818 - recorded in quarantine under this name
 def load(table: pa.Table, *, loader: Loader) -> pa.Table:
     """Return the packed shard of one plan row {file, sha256, row, shard}, its units in plan order.
 
-    If INPUT can no longer be accessed at all, the shard is empty and has the scalar `fatal`, which ends the run.
+    If INPUT can no longer be accessed at all, the shard is empty and has the scalar `fatal`, which ends the run: if a
+    unit is denied, and so is a file that could be read when the run began.
     """
     faultpoints.reached("load.begin")
     started = time.perf_counter()
@@ -57,6 +59,8 @@ def load(table: pa.Table, *, loader: Loader) -> pa.Table:
         if again := row["again"]:  # retried units, some of which may have been predicted since
             loader = replace(loader, done=predicted_ids(loader.output, loader.run, set(chain(*again))))
         results = list(read(loader, pieces_in_row(row)))
+        if any(isinstance(result, Quarantined) and result.error in DENIED for result in results):
+            check_witness(loader.inputs, loader.witness)
     except AccessError as error:
         results, scalars["fatal"] = [], redact(str(error))
     units, failed = to_tables(results, loader.kept)

@@ -17,7 +17,7 @@ from pipeline.runtime.stages.shard_format import LATENTS_ARRAY
 from pipeline.sandbox import ResourceLimits, Started, is_memory_shortage
 from pipeline.sinks.parts import Quarantined
 from pipeline.sources.source import Piece, Source, Unit
-from pipeline.storage import AccessError, StorageError, Store
+from pipeline.storage import StorageError, Store, is_access_lost
 
 READ_THREADS = 8  # reads in flight: a shard of small objects waits for the store, not for the CPU
 # Bytes of arrays of a piece of a video: at least the first, and at most the second times its planned weight.
@@ -29,8 +29,9 @@ class Loader:
     """Configuration of a load task. Small: stores connect when they are first used.
 
     run: The run whose parts hold the units of earlier shards. kept: Schema of the kept columns. stored: Units are rows
-    with latents of an earlier run. limits: Limits of reading one unit in a sandbox; None reads in the task's process.
-    abandoned: Quarantine all units unread, as each attempt crashed a process. done: Ids of units predicted before.
+    with latents of an earlier run. witness: Key of a file that could be read when the run began. limits: Limits of
+    reading one unit in a sandbox; None reads in the task's process. abandoned: Quarantine all units unread, as each
+    attempt crashed a process. done: Ids of units predicted before.
     """
 
     inputs: Store
@@ -40,6 +41,7 @@ class Loader:
     run: str = ""
     kept: pa.Schema = field(default_factory=lambda: pa.schema([]))
     stored: bool = False
+    witness: str = ""
     threads: int = READ_THREADS
     limits: ResourceLimits | None = None
     abandoned: bool = False
@@ -90,9 +92,9 @@ def read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> It
             result = _read(loader, unit, attempt)
             left -= result.nbytes
             yield result
-    except AccessError:
-        raise
-    except Exception as error:  # noqa: BLE001 - a piece whose source fails is quarantined as one unit
+    except Exception as error:  # a piece whose source fails is quarantined as one unit
+        if is_access_lost(error):
+            raise
         yield _quarantined(loader, piece.key, loader.inputs.uri_of(piece.key), "load", error, attempt)
 
 
@@ -127,7 +129,7 @@ def _read(loader: Loader, unit: Unit, attempt: int) -> UnitResult:
         else:
             arrays = loader.head.transform(medium)
     except Exception as error:
-        if stage == "load" and isinstance(error, AccessError):
+        if stage == "load" and is_access_lost(error):
             raise
         return _quarantined(loader, unit.id, unit.uri, stage, error, attempt)
     return UnitResult(Loaded(unit=unit, arrays=arrays))

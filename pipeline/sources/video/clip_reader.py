@@ -14,7 +14,7 @@ from pipeline.sources.video.audio_resampling import ResampledAudio
 from pipeline.sources.video.frame import TimedFrame
 from pipeline.sources.video.frame_lookup import FrameLookup
 from pipeline.sources.video.piece_planning import ROUNDING, PieceRange, VideoUnit, numbered_ranges
-from pipeline.storage import AccessError
+from pipeline.storage import is_access_lost
 
 PIECE_CLIPS = 32
 
@@ -136,7 +136,7 @@ class _ClipAssembly:
                 end_seconds=end,
                 padded_frames=padded,
             )
-        except AccessError:
-            raise
-        except Exception as error:  # noqa: BLE001  audio decoders raise anything: only this clip is lost
+        except Exception as error:  # audio decoders raise anything: only this clip is lost
+            if is_access_lost(error):
+                raise
             return error

@@ -1,6 +1,8 @@
 """Loading a shard with good and bad units."""
 
+import errno
 import json
+import re
 import threading
 import time
 from dataclasses import replace
@@ -15,7 +17,8 @@ from pipeline.runtime.stages.load import load
 from pipeline.runtime.stages.shard_format import unpack, unpack_arrays
 from pipeline.runtime.stages.unit_reader import READ_THREADS, Loader
 from pipeline.sources import IMAGES, Unit, discover
-from pipeline.storage import AccessError, StorageError, Store
+from pipeline.storage import AccessError, Denied, StorageError, Store
+from pipeline.storage.local_folder import LocalFolder
 
 DAMAGED = [5, 17, 18, 42, 59]
 
@@ -134,6 +137,31 @@ def test_lost_access_ends_the_run_and_quarantines_nothing(loader):
     assert (units.num_rows, quarantined) == (0, [])
     assert "ExpiredToken" in scalars["fatal"]
     assert "hunter2" not in json.dumps(scalars)
+
+
+def test_denied_unit_is_quarantined_while_the_witness_can_be_read(loader):
+    def script(source, piece, unit):
+        blank_image(source, piece, unit)
+        if piece.key == "0030.jpg":
+            unit.error = Denied("no access when reading s3://b/in/0030.jpg: Access Denied (AccessDenied)")
+
+    units, quarantined, scalars = load_all(replace(loader, source=Scripted(script), witness="0000.jpg"))
+    assert (units.num_rows, scalars["fatal"]) == (59, "")
+    assert [(unit["id"], unit["error"]) for unit in quarantined] == [("0030.jpg", "Denied")]
+
+
+def test_denied_units_end_the_run_once_the_witness_is_denied_too(loader, monkeypatch):
+    def denied(folder, key):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    def script(source, piece, unit):
+        unit.error = Denied(f"no access when reading {piece.key}")
+
+    loader = replace(loader, source=Scripted(script), witness="0000.jpg")
+    monkeypatch.setattr(LocalFolder, "open", denied)
+    units, quarantined, scalars = load_all(loader)
+    assert (units.num_rows, quarantined) == (0, [])
+    assert re.match(r"INPUT can no longer be read: no access when opening .*/0000\.jpg", scalars["fatal"])
 
 
 def test_piece_is_read_again_after_a_transient_storage_error(loader):
