@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -21,6 +21,7 @@ MEDIA_STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
 
 # The first columns of every row. segment: number of the plan's segment.
 IDENTITY_COLUMNS: Mapping[str, str] = {"id": "string", "uri": "string", "version": "string", "segment": "int32"}
+KEPT_COLUMN_PREFIX = "input_"  # of kept columns that have the name of another output column
 
 
 def arrow_type(column: ColumnType, medium: pa.DataType = MEDIA_STRUCT) -> pa.DataType:
@@ -39,21 +40,34 @@ def arrow_type(column: ColumnType, medium: pa.DataType = MEDIA_STRUCT) -> pa.Dat
     return medium if medium_name(column) in MEDIA_ENCODERS else pa.type_for_alias(column)
 
 
-def output_schema(columns: Mapping[str, ColumnType], kept: pa.Schema | None = None) -> pa.Schema:
-    """Return the schema of predictions: identity, kept input columns, the head's columns.
+def kept_names(columns: Mapping[str, ColumnType], kept: Iterable[str]) -> dict[str, str]:
+    """Return the names in the output of kept input columns: `input_label` if the head writes a column `label`.
 
-    ValueError if two columns have the same name.
+    ValueError if a column is kept twice.
     """
-    identity, predicted = (
-        [pa.field(name, arrow_type(kind)) for name, kind in group.items()] for group in (IDENTITY_COLUMNS, columns)
-    )
-    fields = [*identity, *(kept or ()), *predicted]
-    names = [field.name for field in fields]
-    if twice := sorted({name for name in names if names.count(name) > 1}):
+    kept = list(kept)
+    if twice := sorted({name for name in kept if kept.count(name) > 1}):
         raise ValueError(
             f"column {twice[0]!r} would be in the output twice: remove it from keep_columns, or rename it in INPUT"
         )
-    return with_features(pa.schema(fields))
+    written = {*IDENTITY_COLUMNS, *columns}
+    names = {}
+    for name in kept:
+        new = name
+        while new in written or (new != name and new in kept):
+            new = KEPT_COLUMN_PREFIX + new
+        names[name] = new
+    return names
+
+
+def output_schema(columns: Mapping[str, ColumnType], kept: pa.Schema | None = None) -> pa.Schema:
+    """Return the schema of predictions: identity, kept input columns named by `kept_names`, the head's columns."""
+    kept = kept or pa.schema([])
+    identity, predicted = (
+        [pa.field(name, arrow_type(kind)) for name, kind in group.items()] for group in (IDENTITY_COLUMNS, columns)
+    )
+    names = kept_names(columns, kept.names)
+    return with_features(pa.schema([*identity, *(field.with_name(names[field.name]) for field in kept), *predicted]))
 
 
 def with_features(schema: pa.Schema) -> pa.Schema:

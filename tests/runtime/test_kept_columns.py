@@ -110,6 +110,23 @@ def test_strings_of_polars_and_lists_of_views_are_planned(folder: Path, texts: P
     assert frozen(one).units == 3
 
 
+def test_column_with_the_name_of_an_output_column_is_kept_under_another_and_it_is_said(
+    folder: Path, texts: Path
+) -> None:
+    (folder / "a.csv").write_text("text,label,stars\nfine,good,5\n")
+    one = checked(folder, texts, "label", "stars")
+    assert one.kept.names == ["label", "stars"]
+    assert "the kept column label is written as input_label: the output has its own column label" in one.notes
+    source = source_for("auto", SourceOptions(keep=("label", "stars")))
+    (entry,) = discover(str(folder), source).entries
+    (unit,) = (unit for piece in source.pieces(one.inputs, entry) for unit in source.units(one.inputs, piece))
+    table, _ = to_tables([Loaded(unit=unit, arrays={})], one.kept)
+    table = table.append_column("label", pa.array(["bad"])).append_column("segment", pa.array([0], pa.int32()))
+    writer = Writer(output=one.output, run="x", columns={"label": "string"}, kept=one.kept)
+    (row,) = writer.rows_and_errors(table)[0].to_pylist()
+    assert (row["input_label"], row["stars"], row["label"]) == ("good", "5", "bad")
+
+
 @pytest.mark.parametrize("damaged", ["a.parquet", "c.parquet"])
 def test_damaged_file_does_not_remove_a_column(folder: Path, texts: Path, damaged: str) -> None:
     pq.write_table(pa.table({"text": ["a", "b"], "n": [1, 2]}), folder / "b.parquet")

@@ -6,7 +6,7 @@ import pyarrow as pa
 import pytest
 from datasets import Features
 
-from pipeline.sinks.schema import arrow_type, output_schema, with_features, with_plain_types
+from pipeline.sinks.schema import arrow_type, kept_names, output_schema, with_features, with_plain_types
 
 TOPK = [{"label_id": "int32", "label": "string", "score": "float32"}]
 COLUMNS = {"label": "string", "score": "float32", "topk": TOPK, "flow": ["float16"], "video": {"bytes": "binary"}}
@@ -35,9 +35,24 @@ def test_columns_are_in_order() -> None:
 
 
 @pytest.mark.parametrize("name", ["id", "segment", "label"])
-def test_kept_column_with_a_duplicate_name_is_named(name: str) -> None:
-    with pytest.raises(ValueError, match=f"column '{name}' would be in the output twice"):
-        output_schema(COLUMNS, pa.schema([(name, pa.string())]))
+def test_kept_column_with_the_name_of_an_output_column_gets_a_prefix(name: str) -> None:
+    schema = output_schema(COLUMNS, pa.schema([(name, pa.string())]))
+    assert schema.field(f"input_{name}").type == pa.string()
+    assert schema.field(name).type == output_schema(COLUMNS).field(name).type
+
+
+def test_prefixed_name_is_never_that_of_another_column() -> None:
+    assert kept_names({"label": "string", "input_id": "string"}, ["label", "input_label", "id", "stars"]) == {
+        "label": "input_input_label",
+        "input_label": "input_label",
+        "id": "input_input_id",
+        "stars": "stars",
+    }
+
+
+def test_column_that_is_kept_twice_is_refused() -> None:
+    with pytest.raises(ValueError, match="column 'stars' would be in the output twice: remove it from keep_columns"):
+        kept_names({}, ["stars", "stars"])
 
 
 def test_features_match_those_of_datasets() -> None:

@@ -25,7 +25,7 @@ from pipeline.runtime.records.image_rules import ImageRules, image_rules
 from pipeline.runtime.records.run_file import read_run
 from pipeline.runtime.stages.model_runner import output_columns
 from pipeline.sandbox import ResourceLimits
-from pipeline.sinks.schema import output_schema, with_plain_types
+from pipeline.sinks.schema import kept_names, with_plain_types
 from pipeline.sources import Listing, Source, SourceOptions, discover, source_for
 from pipeline.sources.access import find_witness
 from pipeline.sources.stored_latents_source import STORED_LATENTS
@@ -52,7 +52,7 @@ class CheckedRun:
     stored: str | None  # name of the run whose latents are decoded, if any
     named: bool  # units have ids of their own, which must be unique
     latent_bytes: int  # per unit, if rows keep latents
-    notes: tuple[str, ...]  # what is assumed about the checkpoint, for the user
+    notes: tuple[str, ...]  # what is assumed about the checkpoint and kept columns, for the user
 
     @property
     def carried(self) -> pa.Schema:
@@ -96,8 +96,13 @@ def check_run(options: RunOptions) -> CheckedRun:
         kept = next((schema for schema in schemas if len(schema) == len(options.keep_columns)), pa.schema([]))
         next(iter(opened.pieces(found.store, first)), None)  # raises if the first file lacks the column
     columns = output_columns(head, options.latent_dtype)
-    with _as_usage_errors():  # a kept column has the name of an output column
-        output_schema(columns, pa.schema([*kept, *rules.columns]))
+    with _as_usage_errors():  # a column is in the rows twice
+        names = kept_names(columns, [*kept.names, *rules.columns.names])
+    notes += [
+        f"the kept column {name} is written as {new}: the output has its own column {name}"
+        for name, new in names.items()
+        if new != name
+    ]
     output.check_writable()
     is_local = Path(options.checkpoint.removeprefix("file://")).expanduser().is_dir()
     return CheckedRun(

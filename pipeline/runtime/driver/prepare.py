@@ -30,7 +30,7 @@ class PreparedRun:
     run: Run
     plan: Plan
     stages: StageConfig
-    notes: tuple[str, ...]  # what is assumed about the checkpoint, for the user
+    notes: tuple[str, ...]  # what is assumed about the checkpoint and kept columns, for the user
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from pipeline.runtime.stages.media_encoding import MAX_ATTEMPTS, encode_media
 from pipeline.runtime.stages.shard_format import KEPT_PREFIX, unpack
 from pipeline.sandbox import Died
 from pipeline.sinks.parts import Footer, commit, encode_part
-from pipeline.sinks.schema import output_schema
+from pipeline.sinks.schema import kept_names, output_schema
 from pipeline.storage import AccessError, Missing, StorageError, Store
 
 
@@ -31,11 +31,12 @@ class Writer:
     def rows_and_errors(self, units: pa.Table, *, isolated: bool = False) -> tuple[pa.Table, dict[int, Exception]]:
         """Return the table of a part and, by row, why its media cannot be encoded; these are null.
 
-        Columns are in order, kept ones under their own names, media as files. Types are still the large ones, which
-        `encode_part` makes plain group by group.
+        Columns are in order, kept ones under their names in the output, media as files. Types are still the large ones,
+        which `encode_part` makes plain group by group.
         """
         wanted = output_schema(self.columns, self.kept).names
-        table = units.select([KEPT_PREFIX + name if name in self.kept.names else name for name in wanted])
+        carried = {new: KEPT_PREFIX + name for name, new in kept_names(self.columns, self.kept.names).items()}
+        table = units.select([carried.get(name, name) for name in wanted])
         return encode_media(table.rename_columns(wanted), self.columns, isolated=isolated)
 
 
