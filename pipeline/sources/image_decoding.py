@@ -130,7 +130,7 @@ def _why_unidentified(data: bytes) -> str:
     if (name := image_format(data)) is None:
         return f"{describe(data)} is not an image of a supported format ({readable_names()})"
     if name == "TIFF" and (layout := describe_tiff(data)) is not None:
-        return f"a TIFF file of {layout} is not supported: convert it to 8 or 16 bits, with 1, 3 or 4 bands"
+        return f"a TIFF file of {layout} is not supported: convert it to 1, 3 or 4 bands of 8 bits, compressed by LZW"
     return missing_plugin(name) or f"truncated or damaged {name}: its header cannot be read ({len(data):,} bytes)"
 
 

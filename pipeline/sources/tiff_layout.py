@@ -9,7 +9,10 @@ _NUMBERS |= {6: "complex floats"}
 
 
 def describe_tiff(data: bytes) -> str | None:
-    """Return "3 bands of 32-bit floats" of a TIFF file's first page; None if its tags cannot be read."""
+    """Return "3 bands of 32-bit floats" of a TIFF file's first page; None if its tags cannot be read.
+
+    A method of compression that is not read is named as well.
+    """
     try:
         tags = _first_tags(data)
         bits = sorted(set(tags[TiffImagePlugin.BITSPERSAMPLE]))
@@ -17,13 +20,16 @@ def describe_tiff(data: bytes) -> str | None:
             _NUMBERS.get(kind, f"values of format {kind}") for kind in tags.get(TiffImagePlugin.SAMPLEFORMAT, (1,))
         }
         bands = int(tags.get(TiffImagePlugin.SAMPLESPERPIXEL, len(tags[TiffImagePlugin.BITSPERSAMPLE])))
+        compression = tags.get(TiffImagePlugin.COMPRESSION, 1)
         width, height = tags[TiffImagePlugin.IMAGEWIDTH], tags[TiffImagePlugin.IMAGELENGTH]
     except Exception:  # noqa: BLE001  the parser raises anything for damaged tags
         return None
     if not (0 < bands < 2**16 and bits[0] > 0 and width > 0 and height > 0):
         return None
     named = f"{bands} {'band' if bands == 1 else 'bands'}"
-    return f"{named} of {' or '.join(map(str, bits))}-bit {' or '.join(sorted(kinds))}"
+    layout = f"{named} of {' or '.join(map(str, bits))}-bit {' or '.join(sorted(kinds))}"
+    is_known = compression in TiffImagePlugin.COMPRESSION_INFO
+    return layout if is_known else f"{layout}, compressed by method {compression},"
 
 
 def _first_tags(data: bytes) -> TiffImagePlugin.ImageFileDirectory_v2:

@@ -318,6 +318,14 @@ def test_a_sound_tiff_that_is_not_read_is_not_called_damaged(
     assert reason(file.getvalue()).startswith(f"a TIFF file of {words} is not supported: convert it to")
 
 
+def test_a_sound_tiff_of_another_compression_is_not_called_damaged(photo: Image.Image) -> None:
+    data = encoded(photo, "TIFF", compression="tiff_lzw")
+    lzw, jpeg2000 = (struct.pack("<HHIHH", 259, 3, 1, method, 0) for method in (5, 34712))
+    words = "a TIFF file of 3 bands of 8-bit unsigned integers, compressed by method 34712, is not supported"
+    assert lzw in data
+    assert reason(data.replace(lzw, jpeg2000)).startswith(words)
+
+
 def test_postscript_never_reaches_ghostscript(photo: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
     assert reason(encoded(photo, "EPS")).startswith("a PostScript (EPS) file")
