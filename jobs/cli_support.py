@@ -5,14 +5,19 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from typing import Any, Literal, NoReturn
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
 from typer.core import TyperCommand
 
 from pipeline.storage import redact
+
+if TYPE_CHECKING:
+    from pipeline.runtime.records.listing import ListedInputs
 
 FAILED, WRONG_USAGE, TOO_MUCH_QUARANTINED = 1, 2, 3
 
@@ -71,6 +76,15 @@ def app(command: Callable[..., None], name: str | None = None) -> typer.Typer:
     program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
     program.command(name, cls=Command)(command)
     return program
+
+
+def add_left_out(table: Table, listed: "ListedInputs") -> None:
+    """Add the rows about entries of INPUT that are left out, one per reason."""
+    lines = listed.lines() or ["0"]
+    if not listed.complete:
+        lines.append("so far: INPUT was listed up to the last unit that --limit allows")
+    for line in lines:
+        table.add_row("left out", Text(line, overflow="fold"))
 
 
 def _code_and_message(error: Exception) -> tuple[int, str]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from jobs.cli_support import app
+from jobs.cli_support import add_left_out, app
 from jobs.run_command import from_options
 from pipeline.formatting import count, duration, size, unit_duration
 from pipeline.runtime.options import RunOptions
@@ -42,6 +42,7 @@ def _table(options: RunOptions, known: "Estimate") -> Table:
     table.add_row("shards", f"{count(plan.shards)} in {count(len(plan.segments))} segments, {left} left")
     if plan.changed:
         table.add_row("changed inputs", f"{count(plan.changed)}, earlier predictions kept")
+    add_left_out(table, known.listed)
     table.add_row("replicas", f"{resources.replicas} on {resources.device}, {resources.dtype}")
     quarantined = f", {sample.quarantined} quarantined" if sample.quarantined else ""
     table.add_row("sample", f"{sample.units} units{quarantined}")

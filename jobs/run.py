@@ -30,7 +30,7 @@ def command(options: RunOptions) -> None:
     resumed = f", {count(summary.resumed)} of them earlier" if summary.resumed else ""
     Console().print(
         f"done: {count(summary.rows)} rows and {count(summary.quarantined)} quarantined, "
-        f"of {count(summary.units)} units, "
+        f"of {count(summary.units)} units, {count(summary.listed.left_out_total)} left out, "
         f"in {count(summary.shards)} parts{resumed} ({size(summary.bytes)}), {duration(summary.seconds)}\n"
         f"{summary.output}/predictions",
         highlight=False,

@@ -6,7 +6,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from jobs.cli_support import app
+from jobs.cli_support import add_left_out, app
 from pipeline.formatting import count, duration, size
 
 if TYPE_CHECKING:
@@ -40,6 +40,8 @@ def _table(known: "Status") -> Table:
     table.add_row("shards", f"{count(known.shards_done)} of {count(known.plan.shards)} in {segments}")
     table.add_row("rows", count(known.rows))
     table.add_row("quarantined", count(known.quarantined))
+    if known.listed is not None:
+        add_left_out(table, known.listed)
     units = known.plan.units
     table.add_row("units", "known once all inputs are opened" if units is None else count(units))
     table.add_row("size", size(known.bytes))

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.sources.frame_pairs import in_pairs
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit
-from pipeline.storage import AccessError, Entry, Store
+from pipeline.storage import AccessError, Entry, LeaveOut, Reason, Store
 
 
 class AutoSource(Source):
@@ -22,8 +22,10 @@ class AutoSource(Source):
         """Configure the sources that support the medium. Raise ValueError if none supports the options."""
         self.sources: list[Source] = []
         self.refused: dict[str, str] = {}
+        other_extensions: set[str] = set()
         for source in sources:
             if options.medium not in source.media:
+                other_extensions |= source.extensions
                 continue
             try:
                 self.sources.append(source.configured(options))
@@ -39,6 +41,7 @@ class AutoSource(Source):
         self.pairs = any(source.pairs for source in self.sources)
         # Made once: there may be millions of keys.
         self._extensions = [(source, tuple(source.extensions)) for source in self.sources]
+        self._other_extensions = tuple(other_extensions)
 
     def opens_file(self, entry: Entry) -> bool:
         """Return whether the file's source opens it when it plans."""
@@ -48,14 +51,22 @@ class AutoSource(Source):
         """Return the same sources with other options."""
         return AutoSource(self.sources, options)
 
-    def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+    def reason_left_out(self, key: str) -> Reason:
+        """Return whether a file that no source takes holds another medium or is of an unknown kind."""
+        return Reason.OTHER_MEDIUM if key.lower().endswith(self._other_extensions) else Reason.UNKNOWN_KIND
+
+    def inputs(self, entries: Iterator[Entry], leave_out: LeaveOut) -> Iterator[Entry]:
         """Yield frames in pairs if their source pairs them, and the other files that their source takes."""
         pairing = {source.name for source in self.sources if source.pairs}
+
+        def is_frame(key: str) -> bool:
+            return self._source_of(key).name in pairing
+
         taken = chain.from_iterable(
-            [entry] if (source := self._source_of(entry.key)).name in pairing else source.inputs(iter([entry]))
+            [entry] if is_frame(entry.key) else self._source_of(entry.key).inputs(iter([entry]), leave_out)
             for entry in entries
         )
-        return in_pairs(taken, lambda key: self._source_of(key).name in pairing) if pairing else taken
+        return in_pairs(taken, is_frame, leave_out) if pairing else taken
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:
         """Return what the file's source returns."""

@@ -4,7 +4,6 @@ A folder gives its files with one of the source's extensions, at any depth; a fi
 whatever the extension. If something exists under the literal name, the name is not read as a glob.
 """
 
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import chain
@@ -12,12 +11,16 @@ from itertools import chain
 from pipeline.sources.glob_pattern import has_wildcard, in_hidden, literal_prefix, matches
 from pipeline.sources.image_sequence import mark_sequences
 from pipeline.sources.source import Source
-from pipeline.storage import AccessError, Denied, Entry, Missing, Store, redact
+from pipeline.storage import AccessError, Denied, Entry, LeftOut, Missing, Reason, Store, redact
+from pipeline.storage.left_out import describe
 from pipeline.storage.uris import split_scheme
 
-_SKIPPED = {
-    "extension": "files with another extension (a glob such as *.dat reads files with any extension)",
-    "hidden": "hidden files (a leading . or a folder's leading _)",
+_HINTS: dict[str, str] = {
+    Reason.UNKNOWN_KIND: "a glob such as *.dat reads files with any extension",
+    Reason.OTHER_FORMAT: "a glob such as *.dat reads files with any extension",
+    Reason.HIDDEN: "a leading . or a folder's leading _",
+    Reason.SINGLE_FRAME: "a frame pair needs two frames in one folder",
+    Reason.SAVED_DATASET_FILE: "its data files are called data-*.arrow",
 }
 
 
@@ -28,12 +31,21 @@ class Listing:
     Attributes:
         store: that keys are relative to.
         entries: a stream in byte order of keys, to be read once.
-        skipped: number of files left out so far, by "extension" and "hidden"; complete when the stream has ended.
+        left_out: what is left out so far, with its reason.
+        read: number of files so far that are not left out; a pair of frames is two.
+        complete: whether the stream has ended, so that nothing is added to these.
     """
 
     store: Store
     entries: Iterator[Entry]
-    skipped: Counter[str] = field(default_factory=Counter)
+    left_out: LeftOut = field(default_factory=LeftOut)
+    read: int = 0
+    complete: bool = False
+
+    def leave_out(self, key: str, reason: Reason) -> None:
+        """Count an entry as left out that is in `read` already."""
+        self.read -= 1
+        self.left_out.add(key, reason)
 
 
 def discover(uri: str, source: Source) -> Listing:
@@ -43,28 +55,27 @@ def discover(uri: str, source: Source) -> Listing:
     if scheme is not None and has_wildcard(path.split("/", 1)[0]):
         raise AccessError(f"{redact(uri)}: the name after {scheme}:// must not contain a wildcard")
     listing = _file(uri, root) or _glob(root) or _folder(root, source)
-    listed = Counter[str]()
-    entries = _counted(listing.entries, listed)
-    listing.entries = source.inputs(mark_sequences(listing.store, entries) if source.pairs else entries)
+    entries = _counted(listing, listing.entries)
+    entries = mark_sequences(listing.store, entries) if source.pairs else entries
+    listing.entries = source.inputs(entries, listing.leave_out)
     first = next(listing.entries, None)
     if first is None:
-        if listed["files"]:
-            reason = (
-                f"{listed['files']:,} files exist, but a frame pair needs two frames in one folder, and only the "
-                "data-*.arrow files of a saved dataset are read"
-            )
-        else:
-            skipped = [f"{listing.skipped[name]:,} {text}" for name, text in _SKIPPED.items() if listing.skipped[name]]
-            reason = f"skipped {', '.join(skipped)}" if skipped else "the name does not exist or is empty"
+        found = [_with_hint(*described) for described in describe(listing.left_out.counts, listing.left_out.first)]
+        reason = f"left out: {'; '.join(found)}" if found else "the name does not exist or is empty"
         raise AccessError(f"{redact(uri)}: no {source.name} found; {reason}")
     listing.entries = chain([first], listing.entries)
     return listing
 
 
-def _counted(entries: Iterator[Entry], listed: Counter[str]) -> Iterator[Entry]:
+def _with_hint(reason: str, text: str) -> str:
+    return f"{text} ({_HINTS[reason]})" if reason in _HINTS else text
+
+
+def _counted(listing: Listing, entries: Iterator[Entry]) -> Iterator[Entry]:
     for entry in entries:
-        listed["files"] += 1
+        listing.read += 1
         yield entry
+    listing.complete = True
 
 
 def _file(uri: str, root: Store) -> Listing | None:
@@ -90,24 +101,36 @@ def _glob(root: Store) -> Listing | None:
     for at, name in enumerate(names):
         if has_wildcard(name) and next(Store("/".join(names[: at + 1])).keys(), None) is None:
             store, patterns = Store("/".join(names[:at]) or "/"), names[at:]
-            entries = store.entries(literal_prefix("/".join(patterns)))
-            return Listing(store=store, entries=(e for e in entries if matches(e.key.split("/"), patterns)))
+            return _matching(store, patterns)
     return None
+
+
+def _matching(store: Store, patterns: list[str]) -> Listing:
+    """Return the files whose keys match the patterns of their names."""
+    left_out = LeftOut()
+
+    def leave_out(key: str, reason: Reason) -> None:
+        if matches(key.split("/"), patterns):
+            left_out.add(key, reason)
+
+    entries = store.entries(literal_prefix("/".join(patterns)), leave_out)
+    taken = (entry for entry in entries if matches(entry.key.split("/"), patterns))
+    return Listing(store=store, entries=taken, left_out=left_out)
 
 
 def _folder(root: Store, source: Source) -> Listing:
     """Return the visible files in a folder that have an extension of the source."""
-    extensions, skipped = tuple(source.extensions), Counter[str]()
+    extensions, left_out = tuple(source.extensions), LeftOut()
 
     def taken() -> Iterator[Entry]:
-        for entry in root.entries():
-            if entry.key.endswith("/"):  # a folder marker, which some stores list as an object
-                continue
-            if in_hidden(entry.key):
-                skipped["hidden"] += 1
+        for entry in root.entries(leave_out=left_out.add):
+            if not entry.key or entry.key.endswith("/"):  # some stores list it as an object like others
+                left_out.add(entry.key or "./", Reason.FOLDER_MARKER)
+            elif in_hidden(entry.key):
+                left_out.add(entry.key, Reason.HIDDEN)
             elif entry.key.rpartition("/")[2].lower().endswith(extensions):  # of a whole name: .txt.gz is an extension
                 yield entry
             else:
-                skipped["extension"] += 1
+                left_out.add(entry.key, source.reason_left_out(entry.key))
 
-    return Listing(store=root, entries=taken(), skipped=skipped)
+    return Listing(store=root, entries=taken(), left_out=left_out)

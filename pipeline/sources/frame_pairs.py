@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.media import BadMedium, FramePair
 from pipeline.sources.image_sequence import SequenceEntry
-from pipeline.storage import AccessError, Entry
+from pipeline.storage import AccessError, Entry, LeaveOut, Reason
 
 _NUMBERS = re.compile(r"(\d+)")
 
@@ -27,18 +27,24 @@ class FramePairEntry(Entry):
     number: int
 
 
-def in_pairs(entries: Iterator[Entry], is_frame: Callable[[str], bool]) -> Iterator[Entry]:
+def in_pairs(entries: Iterator[Entry], is_frame: Callable[[str], bool], leave_out: LeaveOut) -> Iterator[Entry]:
     """Merge the frames of a listing into pairs of neighbours in one folder; yield other files unchanged, sequences too.
 
-    Both streams are in byte order of keys. Raise AccessError if the names of a folder's frames do not sort by their
-    numbers: frame10 would come before frame2.
+    A folder's only frame is left out. Both streams are in byte order of keys. Raise AccessError if the names of a
+    folder's frames do not sort by their numbers: frame10 would come before frame2.
     """
     last: dict[str, tuple[Entry, int]] = {}  # latest frame and its number, of the nested folders the listing is in
     ready: list[tuple[bytes, Entry]] = []
+
+    def end_folder(name: str) -> None:
+        frame, number = last.pop(name)
+        if number == 0:
+            leave_out(frame.key, Reason.SINGLE_FRAME)
+
     for entry in entries:
         folder = entry.key.rpartition("/")[0]
         for other in [other for other in last if other and not entry.key.startswith(f"{other}/")]:
-            del last[other]
+            end_folder(other)
         if isinstance(entry, SequenceEntry) or not is_frame(entry.key):
             heapq.heappush(ready, (entry.key.encode(), entry))
         else:
@@ -52,6 +58,8 @@ def in_pairs(entries: Iterator[Entry], is_frame: Callable[[str], bool]) -> Itera
         first = min((waiting.key.encode() for waiting, _ in last.values()), default=None)
         while ready and (first is None or ready[0][0] < first):
             yield heapq.heappop(ready)[1]
+    for folder in list(last):
+        end_folder(folder)
     while ready:
         yield heapq.heappop(ready)[1]
 

@@ -14,7 +14,7 @@ from pipeline.sources.image_decoding import decode_first_frame
 from pipeline.sources.image_pixels import Transparency
 from pipeline.sources.image_sequence import SequenceEntry, read_frames, sequence_size
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage, refuse_columns
-from pipeline.storage import Entry, Store, is_access_lost
+from pipeline.storage import Entry, LeaveOut, Store, is_access_lost
 
 MAX_FILE_BYTES = 2**29
 """Largest file that is read; a larger one would fill the memory. 61 megapixels of raw RGB are 0.2 GB."""
@@ -59,9 +59,9 @@ class ImageSource(Source):
         """Return whether the frames of the file must be counted."""
         return isinstance(entry, SequenceEntry)
 
-    def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+    def inputs(self, entries: Iterator[Entry], leave_out: LeaveOut) -> Iterator[Entry]:
         """Yield each file, or each pair of neighbours in a folder and each file with several frames."""
-        return in_pairs(entries, lambda _: True) if self.pairs else entries
+        return in_pairs(entries, lambda _: True, leave_out) if self.pairs else entries
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
         """Yield the file or pair itself, one unit, without opening it; ranges of the frames of a sequence."""

@@ -13,7 +13,7 @@ from pipeline.sources.compressed import is_compressed, merge_pieces
 from pipeline.sources.record_media import medium_of
 from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, as_text
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage
-from pipeline.storage import Denied, Entry, Store, is_access_lost
+from pipeline.storage import Denied, Entry, LeaveOut, Reason, Store, is_access_lost
 
 
 def record_request(source: str, options: SourceOptions) -> RecordRequest:
@@ -61,12 +61,14 @@ class RecordSource(Source):
         """Return this source with the options. Raise ValueError for an option that it does not support."""
         return replace(self, request=self.request_for(self.name, options))
 
-    def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+    def inputs(self, entries: Iterator[Entry], leave_out: LeaveOut) -> Iterator[Entry]:
         """Yield the entries whose file name matches `file_names`."""
         for entry in entries:
             name = entry.key.rpartition("/")[2]
             if any(fnmatchcase(name, pattern) for pattern in self.file_names):
                 yield entry
+            else:
+                leave_out(entry.key, Reason.SAVED_DATASET_FILE)
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:
         """Return the schema of the kept columns of one file; empty if none is kept or a typed table is damaged."""

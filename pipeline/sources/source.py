@@ -9,7 +9,7 @@ from typing import Any, Literal, Self
 import pyarrow as pa
 
 from pipeline.media import ClipSpec, MediumKind
-from pipeline.storage import AccessError, Changed, Denied, Entry, Missing, StorageError, Store
+from pipeline.storage import AccessError, Changed, Denied, Entry, LeaveOut, Missing, Reason, StorageError, Store
 
 _MAX_LISTED_COLUMNS = 20  # in an error message
 
@@ -23,7 +23,7 @@ class Piece:
         version: of the file, as planned.
         size: of the whole file, in bytes.
         begin: start of the part, in what the source counts: bytes, rows, clips or microseconds; None for a whole file.
-        end: end of the part, exclusive; None for the end of the file.
+        end: end of the part, exclusive; None for the end of the file, 0 for a file without units.
         first: number of the first unit of the part, or of the record batch that holds it, in the file.
         offset: byte at which reading starts.
         other: key of the second file of a pair.
@@ -146,8 +146,15 @@ class Source(ABC):
         """Return whether `pieces` opens this file. The planner then plans several at a time."""
         return self.opens
 
-    def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
-        """Yield the entries to plan, in the order of the listing: filtered, or two frames merged into one entry."""
+    def reason_left_out(self, key: str) -> Reason:  # noqa: ARG002
+        """Return why a file of a folder is left out that has none of the extensions."""
+        return Reason.OTHER_FORMAT
+
+    def inputs(self, entries: Iterator[Entry], leave_out: LeaveOut) -> Iterator[Entry]:  # noqa: ARG002
+        """Yield the entries to plan, in the order of the listing: filtered, or two frames merged into one entry.
+
+        Call `leave_out` for each entry that is no part of what is yielded.
+        """
         return entries
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:  # noqa: ARG002

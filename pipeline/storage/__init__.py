@@ -11,6 +11,7 @@ from pipeline.storage.errors import (
     StorageFull,
     is_access_lost,
 )
+from pipeline.storage.left_out import LeaveOut, LeftOut, Reason
 from pipeline.storage.redaction import redact
 from pipeline.storage.store import Store
 from pipeline.storage.uris import check_uri
@@ -21,7 +22,10 @@ __all__ = [
     "Changed",
     "Denied",
     "Entry",
+    "LeaveOut",
+    "LeftOut",
     "Missing",
+    "Reason",
     "StorageError",
     "StorageFull",
     "Store",

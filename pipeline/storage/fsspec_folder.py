@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, cast
 
 from pipeline.storage.entry import Entry
 from pipeline.storage.errors import Changed, Missing, translated_errors
+from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.retry import with_retry
 
 READ_AHEAD_BYTES = 1 << 20  # smallest ranged request
@@ -27,10 +28,13 @@ class FsspecFolder:
     def __init__(self, fs: Any, root: str, uri: str) -> None:
         self.fs, self.root, self.uri = fs, root, uri
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str, leave_out: LeaveOut = ignore_left_out) -> Iterator[Entry]:
         for key, listed in self._files(self.root, prefix):
-            with suppress(FileNotFoundError):  # deleted since it was listed
+            try:
                 info = self._info(key) if listed["size"] is None else listed  # web servers list names only
+            except FileNotFoundError:
+                leave_out(key, Reason.DELETED)
+            else:
                 yield Entry(key=key, size=int(info["size"] or 0), version=version_of(info))
 
     def keys(self, prefix: str) -> Iterator[str]:

@@ -15,6 +15,7 @@ from typing import BinaryIO, cast
 from pipeline.faultpoints import reached
 from pipeline.storage.entry import TEMPORARY_PREFIX, Entry
 from pipeline.storage.errors import AccessError, Changed, Missing, translated_errors
+from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.local_listing import list_files
 from pipeline.storage.retry import with_retry
 
@@ -72,10 +73,14 @@ class LocalFolder:
     def __init__(self, root: str) -> None:
         self.root = root
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
-        for key, path in list_files(self.root, prefix):
-            with suppress(FileNotFoundError):  # deleted since it was listed
-                yield with_retry(functools.partial(_entry, key, path))
+    def entries(self, prefix: str, leave_out: LeaveOut = ignore_left_out) -> Iterator[Entry]:
+        for key, path in list_files(self.root, prefix, leave_out):
+            try:
+                entry = with_retry(functools.partial(_entry, key, path))
+            except FileNotFoundError:
+                leave_out(key, Reason.DELETED)
+            else:
+                yield entry
 
     def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in list_files(self.root, prefix))

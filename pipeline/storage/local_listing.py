@@ -7,20 +7,30 @@ import stat
 from collections.abc import Iterator
 
 from pipeline.storage.errors import AccessError
+from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.retry import with_retry
 
 
 def list_files(
-    folder: str, prefix: str, *, folder_key: str = "", ancestors: tuple[str, ...] = ()
+    folder: str,
+    prefix: str,
+    leave_out: LeaveOut = ignore_left_out,
+    *,
+    folder_key: str = "",
+    ancestors: tuple[str, ...] = (),
 ) -> Iterator[tuple[str, str]]:
     """Yield (key, path) of the files whose keys start with the prefix, in byte order of keys.
 
     `folder` is the root, or the folder below it whose key, with a trailing slash, is `folder_key`. Links to files and
     folders are followed. `ancestors` are the real paths of the root and of the linked folders above this one: a link to
-    a folder inside or above one of them is skipped, since its files have keys already. This also ends loops.
+    a folder inside or above one of them is left out, since its files have keys already. This also ends loops.
     """
     ancestors = ancestors or (os.path.realpath(folder),)
-    for name in with_retry(functools.partial(_children, folder)):
+    children, left_out = with_retry(functools.partial(_children, folder))
+    for child, reason in left_out:
+        if (folder_key + child).startswith(prefix):
+            leave_out(folder_key + child, reason)
+    for name in children:
         child = name.decode()
         key, path = folder_key + child, os.path.join(folder, child.rstrip("/"))  # noqa: PTH118 - once per file
         if not child.endswith("/"):
@@ -30,28 +40,35 @@ def list_files(
             inner = ancestors
             if os.path.islink(path):  # noqa: PTH114
                 target = os.path.realpath(path)
-                if any(os.path.commonpath((one, target)) in (one, target) for one in ancestors):
+                common = {os.path.commonpath((one, target)) for one in ancestors}
+                if target in common or not common.isdisjoint(ancestors):
+                    if key.startswith(prefix):
+                        leave_out(key[:-1], Reason.LINK_LOOP if target in common else Reason.LISTED_FOLDER)
                     continue
                 inner = (*ancestors, target)
-            yield from list_files(path, prefix, folder_key=key, ancestors=inner)
+            yield from list_files(path, prefix, leave_out, folder_key=key, ancestors=inner)
 
 
-def _children(folder: str) -> list[bytes]:
-    """Return the sorted names of the files and folders in a folder, those of folders with a trailing slash.
+def _children(folder: str) -> tuple[list[bytes], list[tuple[str, Reason]]]:
+    """Return the sorted names of the files and folders in a folder, those of folders with a trailing slash, and
+    (name, reason) of the other entries.
 
     Names alone, as bytes: a folder may hold a million files, and all of them are in memory.
     """
-    children = []
+    children, left_out = [], []
     try:
         with os.scandir(folder) as found:
             for entry in found:
-                mode = _mode(entry)
-                if stat.S_ISDIR(mode) or stat.S_ISREG(mode):
-                    children.append(_encoded(entry) + b"/" * stat.S_ISDIR(mode))
+                kind = _kind(entry)
+                if isinstance(kind, Reason):
+                    left_out.append((entry.name, kind))
+                else:
+                    children.append(_encoded(entry) + kind)
     except (FileNotFoundError, NotADirectoryError):
-        return []  # never created, or deleted meanwhile: an empty folder
+        return [], []  # never created, or deleted meanwhile: an empty folder
     children.sort()
-    return children
+    left_out.sort()
+    return children, left_out
 
 
 def _encoded(entry: os.DirEntry[str]) -> bytes:
@@ -61,13 +78,16 @@ def _encoded(entry: os.DirEntry[str]) -> bytes:
         raise AccessError(f"the name of {os.fsencode(entry.path)!r} is not valid UTF-8; rename it") from None
 
 
-def _mode(entry: os.DirEntry[str]) -> int:
-    """Return the mode of the entry's target; 0 for a link that is dangling or circular."""
+def _kind(entry: os.DirEntry[str]) -> bytes | Reason:
+    """Return a slash if the entry's target is a folder, nothing if it is a file, else why it is neither."""
     try:
-        return entry.stat().st_mode
-    except FileNotFoundError:
-        return 0
+        mode = entry.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError):
+        return Reason.DANGLING_LINK if entry.is_symlink() else Reason.DELETED
     except OSError as error:
         if error.errno == errno.ELOOP:
-            return 0
+            return Reason.LINK_LOOP
         raise
+    if stat.S_ISDIR(mode):
+        return b"/"
+    return b"" if stat.S_ISREG(mode) else Reason.NOT_REGULAR

@@ -13,6 +13,7 @@ from fsspec.asyn import sync
 from pipeline.storage.entry import Entry
 from pipeline.storage.errors import Changed, StorageError, http_status
 from pipeline.storage.fsspec_folder import FsspecFolder, timeout_seconds
+from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.retry import with_retry
 
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # time limits for connecting, and between two packets of a response
@@ -32,11 +33,13 @@ class S3Folder(FsspecFolder):
         fs.session = fs.session or AioSession(**fs.kwargs)  # as s3fs creates it when it connects
         fs.session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
 
-    def entries(self, prefix: str) -> Iterator[Entry]:
+    def entries(self, prefix: str, leave_out: LeaveOut = ignore_left_out) -> Iterator[Entry]:
         for item in self._items(prefix):
             key = item["Key"][len(self.prefix) :]
             if item["Size"] or not (key.endswith("/") or key == ""):  # such an empty object marks a folder in consoles
                 yield Entry(key=key, size=item["Size"], version=item["ETag"].strip('"'))
+            else:
+                leave_out(key or "./", Reason.FOLDER_MARKER)
 
     def keys(self, prefix: str) -> Iterator[str]:
         return (entry.key for entry in self.entries(prefix))

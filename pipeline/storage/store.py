@@ -16,6 +16,7 @@ import fsspec
 from pipeline.storage.entry import TEMPORARY_PREFIX, Entry
 from pipeline.storage.errors import AccessError, Changed, Missing, StorageError, translated_errors
 from pipeline.storage.fsspec_folder import FsspecFolder
+from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.local_folder import LocalFolder
 from pipeline.storage.redaction import redact
 from pipeline.storage.uris import normalise_uri, split_scheme
@@ -57,10 +58,16 @@ class Store:
         """Return the key's URI for messages and columns. It cannot be parsed: a key may hold any character."""
         return f"{self.uri.rstrip('/')}/{key}"
 
-    def entries(self, prefix: str = "") -> Iterator[Entry]:
-        """List the objects whose keys start with the prefix, in byte order of keys. Listings are not cached."""
-        listed = self._listed(prefix, lambda: self._folder.entries(prefix))
-        return (entry for entry in listed if not entry.key.startswith(TEMPORARY_PREFIX))
+    def entries(self, prefix: str = "", leave_out: LeaveOut = ignore_left_out) -> Iterator[Entry]:
+        """List the objects whose keys start with the prefix, in byte order of keys. Listings are not cached.
+
+        leave_out: called for what is no object: dangling links, link loops, devices, folder markers, temporary files.
+        """
+        for entry in self._listed(prefix, lambda: self._folder.entries(prefix, leave_out)):
+            if entry.key.startswith(TEMPORARY_PREFIX):
+                leave_out(entry.key, Reason.HIDDEN)
+            else:
+                yield entry
 
     def keys(self, prefix: str = "") -> Iterator[str]:
         """List the keys that start with the prefix, in byte order. Cheaper than `entries` on a local disk."""

@@ -155,7 +155,8 @@ def test_input_without_readable_files_is_refused(tmp_path: Path, checkpoints, cl
     code, output_text = run_command(tmp_path / "in", checkpoints(SEQUENCE))
     assert code == 2
     assert "IN: no " in output_text
-    assert "skipped 1 files with another extension" in output_text
+    assert "1, unknown kind: a.doc" in output_text
+    assert "1, hidden: .hidden.txt" in output_text
     code, output_text = run_command(tmp_path / "in" / "*.txt", checkpoints(SEQUENCE), output=tmp_path / "out")
     assert (code, "IN: no text" in output_text, "the name does not exist" in output_text) == (2, True, True), (
         output_text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from importlib.metadata import version
@@ -9,11 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
+from rich.table import Table
 from typer.main import get_command
 from typer.testing import CliRunner
 
 from jobs.cli import VERBS, app
+from jobs.cli_support import add_left_out
 from pipeline.runtime.options import RunOptions
+from pipeline.runtime.records.listing import ListedInputs
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
@@ -194,3 +199,18 @@ def test_help_of_the_program_imports_neither_torch_nor_ray() -> None:
     lines += "print([name for name in ('torch', 'ray', 'transformers') if name in sys.modules])"
     result = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
     assert result.stdout.strip().endswith("[]")
+
+
+def test_plan_and_status_name_what_is_left_out_by_reason() -> None:
+    listed = ListedInputs(
+        read=3, left_out={"hidden": 1, "unknown kind": 3}, first={"hidden": ["[x]/_a.jpg"], "unknown kind": ["a", "b"]}
+    )
+    sink, table = io.StringIO(), Table(show_header=False, box=None)
+    add_left_out(table, listed)
+    add_left_out(table, ListedInputs(read=3))
+    Console(file=sink, width=100).print(table)
+    assert [line.strip() for line in sink.getvalue().splitlines()] == [
+        "left out  1, hidden: [x]/_a.jpg",
+        "left out  3, unknown kind: a, b and 1 more",
+        "left out  0",
+    ]

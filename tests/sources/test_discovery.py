@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
@@ -9,10 +11,11 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from pipeline.sources import discover
+from pipeline.sources import Listing, SourceOptions, discover, source_for
 from pipeline.sources.glob_pattern import matches
 from pipeline.sources.image_source import IMAGES
-from pipeline.storage import AccessError, Entry, Store
+from pipeline.storage import AccessError, Entry, LeftOut, Reason, Store
+from pipeline.storage.left_out import describe
 
 if TYPE_CHECKING:
     from conftest import S3
@@ -49,12 +52,76 @@ def test_entries_carry_size_and_version(tmp_path: Path) -> None:
     assert found.store.read("a.jpg", version=entry.version) == b"content of a.jpg"
 
 
-def test_other_extensions_and_hidden_files_are_skipped_and_counted(tmp_path: Path) -> None:
+def left_out(found: Listing) -> dict[str, str]:
+    """Return the reason of each entry that the listing left out, once it was read to its end."""
+    deque(found.entries, maxlen=0)
+    entries = list(found.left_out.entries())
+    assert len(dict(entries)) == len(entries) == found.left_out.counts.total(), "each entry is counted once"
+    return dict(entries)
+
+
+def test_other_extensions_and_hidden_files_are_left_out_and_counted(tmp_path: Path) -> None:
     folder(tmp_path, "a.jpg", "notes.txt", "labels", "_DSC0001.JPG", ".hidden.jpg")
     folder(tmp_path, ".cache/thumb.jpg", "_run/tmp.png", "out/_temporary/x.jpg", "__MACOSX/b.jpg")
     found = discover(str(tmp_path), IMAGES)
     assert [entry.key for entry in found.entries] == ["_DSC0001.JPG", "a.jpg"]
-    assert found.skipped == {"extension": 2, "hidden": 5}
+    assert left_out(found) == dict.fromkeys(("labels", "notes.txt"), "not of the input format") | dict.fromkeys(
+        (".cache/thumb.jpg", ".hidden.jpg", "__MACOSX/b.jpg", "_run/tmp.png", "out/_temporary/x.jpg"), "hidden"
+    )
+    assert (found.read, found.complete) == (2, True)
+
+
+def test_unknown_kinds_and_files_of_another_medium_are_told_apart(tmp_path: Path) -> None:
+    folder(tmp_path, "a.jpg", "clip.MP4", "notes.txt", "table.csv", "labels", "a.docx")
+    found = discover(str(tmp_path), source_for("auto", SourceOptions(medium="image")))
+    assert left_out(found) == {
+        "a.docx": "unknown kind",
+        "clip.MP4": "not the task's medium",
+        "labels": "unknown kind",
+        "notes.txt": "not the task's medium",
+    }
+    assert found.read == 2
+
+
+def test_links_that_lead_nowhere_loops_and_pipes_are_left_out_with_their_reason(tmp_path: Path) -> None:
+    root = folder(tmp_path / "in", "a.jpg", "real/b.jpg")
+    (root / "away.jpg").symlink_to(tmp_path / "not-fetched")
+    (root / "through-a-file.jpg").symlink_to(root / "a.jpg" / "x")
+    (root / "circle.jpg").symlink_to("circle.jpg")
+    (root / "loop").symlink_to(root)
+    (root / "again").symlink_to(root / "real")
+    os.mkfifo(root / "real/pipe.jpg")
+    found = discover(str(root), IMAGES)
+    assert left_out(found) == {
+        "again": "link to a folder that is listed already",
+        "away.jpg": "dangling link",
+        "circle.jpg": "link loop",
+        "loop": "link loop",
+        "real/pipe.jpg": "not a regular file",
+        "through-a-file.jpg": "dangling link",
+    }
+    assert found.read == 2
+    folder(root, "awake.jpg")
+    assert left_out(discover(f"{root}/aw*", IMAGES)) == {"away.jpg": "dangling link"}, "a glob counts what it names"
+
+
+def test_names_of_any_bytes_are_printed_in_one_line(tmp_path: Path) -> None:
+    folder(tmp_path, "a.jpg")
+    (tmp_path / os.fsdecode(b"caf\xe9\n.jpg")).symlink_to("nowhere")
+    found = discover(str(tmp_path), IMAGES)
+    deque(found.entries, maxlen=0)
+    assert list(describe(found.left_out.counts, found.left_out.first)) == [
+        ("dangling link", r"1, dangling link: caf\xe9\n.jpg")
+    ]
+
+
+def test_millions_left_out_are_kept_on_disk_and_a_few_named(tmp_path: Path) -> None:
+    found = LeftOut()
+    for number in range(100_000):
+        found.add(f"{number:06}.raw", Reason.UNKNOWN_KIND)
+    (line,) = dict(describe(found.counts, found.first)).values()
+    assert line == "100,000, unknown kind: " + ", ".join(f"{n:06}.raw" for n in range(5)) + " and 99,995 more"
+    assert [key for key, _ in found.entries()] == [f"{number:06}.raw" for number in range(100_000)]
 
 
 def test_a_single_file_is_taken_whatever_its_name(tmp_path: Path) -> None:
@@ -129,8 +196,8 @@ def test_an_input_without_files_is_refused_with_the_reason(tmp_path: Path) -> No
     folder(tmp_path, "notes.txt", "a.csv", ".b.jpg")
     assert refusal(tmp_path) == (
         f"{tmp_path}: no images found; "
-        "skipped 2 files with another extension (a glob such as *.dat reads files with any extension), "
-        "1 hidden files (a leading . or a folder's leading _)"
+        "left out: 1, hidden: .b.jpg (a leading . or a folder's leading _); "
+        "2, not of the input format: a.csv, notes.txt (a glob such as *.dat reads files with any extension)"
     )
     for nothing in (f"{tmp_path}/none", f"{tmp_path}/*.png", f"{tmp_path}/notes.txt/*"):
         assert refusal(nothing) == f"{nothing}: no images found; the name does not exist or is empty"
@@ -144,7 +211,7 @@ def test_secrets_in_an_input_are_refused_and_not_shown() -> None:
 def test_the_listing_is_a_stream(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     listed = 0
 
-    def endless(self: Store, prefix: str = "") -> Iterator[Entry]:
+    def endless(self: Store, prefix: str = "", leave_out: object = None) -> Iterator[Entry]:
         nonlocal listed
         while True:
             listed += 1
@@ -173,6 +240,11 @@ def test_buckets_are_listed_like_folders(s3: S3) -> None:
         b"in/b/c d#?.png",
         b"in/b/e%20.jpg",
     ]
+    assert left_out(discover(f"{bucket}/in", IMAGES)) == {
+        "./": "folder marker of an object store",
+        "_run/x.jpg": "hidden",
+        "notes.txt": "not of the input format",
+    }
     assert refusal(f"{bucket}/none/*.jpg").startswith(f"{bucket}/none/*.jpg: no images found")
 
 

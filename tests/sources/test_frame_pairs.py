@@ -10,7 +10,7 @@ from PIL import Image
 from pipeline.media import BadMedium
 from pipeline.sources import SourceOptions, Unit, discover, source_for
 from pipeline.sources.frame_pairs import FramePairEntry, in_pairs
-from pipeline.storage import AccessError, Entry, Store
+from pipeline.storage import AccessError, Entry, LeftOut, Store
 from tests.decoded_units import decode_all
 
 PAIRS = source_for("images", SourceOptions(medium="frame_pair"))
@@ -21,7 +21,10 @@ def entries(*keys: str) -> list[Entry]:
 
 
 def pairs(*keys: str) -> list[tuple[str, str, int]]:
-    found = list(in_pairs(iter(entries(*keys)), lambda _: True))
+    left_out = LeftOut()
+    found = list(in_pairs(iter(entries(*keys)), lambda _: True, left_out.add))
+    paired = {key for pair in found for key in (pair.key, getattr(pair, "other", ""))}
+    assert [key for key, _ in left_out.entries()] == [entry.key for entry in entries(*keys) if entry.key not in paired]
     assert all(isinstance(pair, FramePairEntry) for pair in found)
     return [(pair.key, pair.other, pair.number) for pair in found]  # type: ignore[attr-defined]
 
@@ -54,7 +57,7 @@ def test_a_folder_between_two_frames_does_not_separate_them_and_keys_stay_in_ord
 
 def test_other_files_pass_between_the_frames_in_order() -> None:
     listed = entries("1.png", "2.mp4", "3.png", "4.mp4")
-    found = list(in_pairs(iter(listed), lambda key: key.endswith(".png")))
+    found = list(in_pairs(iter(listed), lambda key: key.endswith(".png"), LeftOut().add))
     assert [entry.key for entry in found] == ["1.png", "2.mp4", "4.mp4"]
 
 
@@ -99,7 +102,7 @@ def test_a_frame_inserted_between_two_changes_their_pair(tmp_path: Path) -> None
 
 def test_a_single_frame_is_refused(tmp_path: Path) -> None:
     put(tmp_path, {"1.png": (7, 5), "x/1.png": (7, 5)})
-    with pytest.raises(AccessError, match="2 files exist, but a frame pair needs two frames in one folder"):
+    with pytest.raises(AccessError, match=r"2, the only frame in its folder: 1.png, x/1.png \(a frame pair needs"):
         discover(str(tmp_path), PAIRS)
     assert (
         len(list(discover(Store(str(tmp_path)).uri, source_for("images", SourceOptions(medium="image"))).entries)) == 2

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from botocore.utils import parse_timestamp
 
-from pipeline.storage import AccessError, Store
+from pipeline.storage import AccessError, LeftOut, Store
 from pipeline.storage.s3_folder import parse_time
 
 TIMES = ["2025-05-17T10:20:30.000Z", "2025-05-17T10:20:30+02:00", "Sat, 17 May 2025 10:20:30 GMT", 1747477230.0]
@@ -106,7 +106,14 @@ def test_temporary_files_and_folder_markers_are_not_listed(uri: str, s3) -> None
         for mark in (f"{folder}/", f"{folder}/empty/"):
             s3.client.put_object(Bucket=bucket, Key=mark, Body=b"")
     assert list(store.keys("")) == ["_run/tmp2/whole"]
-    assert [entry.key for entry in store.entries()] == ["_run/tmp2/whole"]
+    left_out = LeftOut()
+    assert [entry.key for entry in store.entries(leave_out=left_out.add)] == ["_run/tmp2/whole"]
+    markers = ["./", "empty/"] if uri.startswith("s3:") else []
+    assert list(left_out.entries()) == [
+        *((key, "folder marker of an object store") for key in markers[:1]),
+        ("_run/tmp/half", "hidden"),
+        *((key, "folder marker of an object store") for key in markers[1:]),
+    ]
 
 
 def test_missing_folder_is_empty_but_missing_bucket_is_an_error(tmp_path: Path, s3) -> None:

@@ -14,6 +14,7 @@ from pipeline.runtime.plan.planner import Plan
 from pipeline.runtime.ray_backend.dataset import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources, call_with_replica_resources
 from pipeline.runtime.records.committed import list_parts
+from pipeline.runtime.records.listing import ListedInputs
 from pipeline.runtime.records.quarantine import records_in_table
 from pipeline.runtime.stages.load import read, to_tables
 from pipeline.runtime.stages.predict import Replica
@@ -48,6 +49,7 @@ class Estimate:
     """
 
     plan: Plan
+    listed: ListedInputs
     shards_done: int
     resources: Resources
     sample: MeasuredSample
@@ -68,6 +70,7 @@ def estimate(options: RunOptions) -> Estimate:
         units = plan.units if plan.units is not None else plan.estimated_units or None
         return Estimate(
             plan=plan,
+            listed=ready.listed,
             shards_done=done,
             resources=resources,
             sample=sample,

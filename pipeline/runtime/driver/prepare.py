@@ -13,6 +13,7 @@ from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment
 from pipeline.runtime.ray_backend.connect import ray_connection
 from pipeline.runtime.ray_backend.dataset import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources, cluster_nodes, resolve_resources
+from pipeline.runtime.records.listing import ListedInputs, put_listing
 from pipeline.runtime.records.run_file import Run, claim_output, new_run
 from pipeline.runtime.stages.model_runner import ModelRef
 from pipeline.runtime.stages.unit_reader import Loader
@@ -23,12 +24,13 @@ from pipeline.storage import Store
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedRun:
-    """A checked run with a frozen plan."""
+    """A checked run with a frozen plan. `listed`: counts of the listing that the plan was made from."""
 
     options: RunOptions
     output: Store
     run: Run
     plan: Plan
+    listed: ListedInputs
     stages: StageConfig
     notes: tuple[str, ...]  # what is assumed about the checkpoint and kept columns, for the user
 
@@ -44,9 +46,17 @@ def prepare_run(options: RunOptions) -> Iterator[PreparedRun]:
         resources = resolve_resources(options, cluster_nodes())
         run = claim_output(checked.output, _new_run(options, checked, resources.dtype))
         plan = _freeze(options, checked, run)
+        assert plan.listing is not None
+        listed = put_listing(checked.output, run.run, plan.listing)
         stages = _stage_config(options, checked, run, resources)
         yield PreparedRun(
-            options=options, output=checked.output, run=run, plan=plan, stages=stages, notes=checked.notes
+            options=options,
+            output=checked.output,
+            run=run,
+            plan=plan,
+            listed=listed,
+            stages=stages,
+            notes=checked.notes,
         )
 
 

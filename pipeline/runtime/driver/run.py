@@ -21,6 +21,7 @@ from pipeline.runtime.records.committed import (
     recorded_receipts,
 )
 from pipeline.runtime.records.crash_counts import read_crash_counts, record_crashes
+from pipeline.runtime.records.listing import left_out_lines
 from pipeline.runtime.records.manifest import Summary, put_manifest
 from pipeline.runtime.records.receipts import Ledger, Receipt
 from pipeline.storage import AccessError, StorageError
@@ -91,6 +92,8 @@ class Driver:
         if self.plan.changed:
             problem = "inputs changed since they were planned; their predictions are kept"
             self._print(f"{self.plan.changed:,} {problem} (--changed redo predicts them again)")
+        for line in left_out_lines(self.output, self.ready.listed):
+            self._print(line)
 
     def work(self) -> None:
         """Run passes over the remaining shards until none is left or no pass is left."""
@@ -169,6 +172,7 @@ class Driver:
             quarantined=counts.quarantined,
             bytes=sum(receipt.bytes for receipt in receipts),
             changed=self.plan.changed,
+            listed=self.ready.listed,
             resumed=counts.start_shards,
             seconds=seconds,
         )
@@ -201,4 +205,4 @@ class Driver:
             )
 
     def _print(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False)
+        self.console.print(line, highlight=False, markup=False, soft_wrap=True)

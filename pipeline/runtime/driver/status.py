@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pipeline.runtime.plan.plan_files import read_segments
 from pipeline.runtime.plan.planner import Plan
 from pipeline.runtime.records.committed import committed_receipts
+from pipeline.runtime.records.listing import ListedInputs, read_listing
 from pipeline.runtime.records.manifest import MANIFEST
 from pipeline.runtime.records.receipts import Receipt
 from pipeline.runtime.records.run_file import Run, read_run
@@ -17,7 +18,8 @@ class Status:
     """Status of a run.
 
     `finished`: all shards are committed and the manifest is written. `units_per_second`: of the latest driver, None
-    before its second shard. `seconds_left`: at that rate, whether or not a driver is running.
+    before its second shard. `seconds_left`: at that rate, whether or not a driver is running. `listed`: counts of the
+    latest listing of INPUT, None if an earlier version made it.
     """
 
     run: Run
@@ -30,6 +32,7 @@ class Status:
     units_per_second: float | None
     seconds_left: float | None
     finished: bool
+    listed: ListedInputs | None
 
 
 def status(output: Store) -> Status:
@@ -49,6 +52,7 @@ def status(output: Store) -> Status:
         units_per_second=rate,
         seconds_left=(plan.units - units_done) / rate if plan.units is not None and rate else None,
         finished=len(receipts) == plan.shards > 0 and MANIFEST in output.keys(MANIFEST),
+        listed=read_listing(output),
     )
 
 

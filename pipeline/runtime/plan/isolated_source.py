@@ -11,7 +11,7 @@ import pyarrow as pa
 from pipeline.runtime.stages.isolated_reader import MIN_BYTES_PER_SECOND
 from pipeline.sandbox import Died, ResourceLimits, Sandbox, SharedSandbox, near_memory_limit
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit
-from pipeline.storage import Entry, Store
+from pipeline.storage import Entry, LeaveOut, Reason, Store
 
 OPEN_THREADS = 16  # files opened in parallel: opening waits for the store
 _BATCH = 4096  # ids or units per message from the sandbox
@@ -46,9 +46,13 @@ class IsolatedSource(Source):
         """Return the configured source, in the same sandbox."""
         return IsolatedSource(self.source.configured(options), self.sandbox)
 
-    def inputs(self, entries: Iterator[Entry]) -> Iterator[Entry]:
+    def reason_left_out(self, key: str) -> Reason:
+        """Return what the source returns."""
+        return self.source.reason_left_out(key)
+
+    def inputs(self, entries: Iterator[Entry], leave_out: LeaveOut) -> Iterator[Entry]:
         """Yield the entries that the source reads, in this process: a listing opens no files."""
-        return self.source.inputs(entries)
+        return self.source.inputs(entries, leave_out)
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:
         """Return the schema of the kept columns, empty for a damaged file."""

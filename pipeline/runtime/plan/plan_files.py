@@ -210,14 +210,15 @@ def pieces_in_row(row: dict[str, object]) -> list[Piece]:
     return [Piece(**piece) for piece in row["pieces"]]  # type: ignore[attr-defined]
 
 
-def planned_versions(store: Store, segment: Segment) -> Iterator[tuple[str, str]]:
-    """Yield (key, version) of each input of the segment once, in the order of the listing."""
+def planned_versions(store: Store, segment: Segment) -> Iterator[tuple[str, str, bool]]:
+    """Yield (key, version, whether it has no units) of each input of the segment once, in the order of the listing."""
     last = None
     for file in segment.files:
         pieces = _pieces(store, file)
-        for key, version in zip(pieces.field("key").to_pylist(), pieces.field("version").to_pylist(), strict=True):
+        columns = [pieces.field(name).to_pylist() for name in ("key", "version", "end")]
+        for key, version, end in zip(*columns, strict=True):
             if key != last:
-                yield key, version
+                yield key, version, end == 0
             last = key
 
 

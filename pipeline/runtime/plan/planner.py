@@ -26,7 +26,7 @@ from pipeline.runtime.plan.unit_limit import limit_units, partly_planned, skip_p
 from pipeline.sinks.schema import with_plain_types
 from pipeline.sources.discovery import Listing
 from pipeline.sources.source import Piece, Source
-from pipeline.storage import AccessError, Entry, Store
+from pipeline.storage import AccessError, Entry, Reason, Store
 
 T = TypeVar("T")
 SHARD_BYTES = 32 << 20
@@ -69,10 +69,12 @@ class ShardSizing:
 
 @dataclass(kw_only=True)
 class Plan:
-    """The whole plan of a run. `changed`: inputs that have another version than planned and are not planned again."""
+    """The whole plan of a run. `changed`: inputs that have another version than planned and are not planned again.
+    `listing`: of INPUT, as far as this planning listed it."""
 
     segments: list[Segment] = field(default_factory=list)
     changed: int = 0
+    listing: Listing | None = None
 
     @property
     def files(self) -> list[PlanFile]:
@@ -112,14 +114,14 @@ def freeze_plan(
     reached("plan.begin")
     plan = Plan(segments=read_segments(output))
     while True:
-        plan.changed, found = 0, discover()
+        plan.changed, plan.listing = 0, (found := discover())
         partly = partly_planned(output, plan.segments)
-        entries = _unplanned_entries(output, plan, found.entries, partly, redo=redo)
+        entries = _unplanned_entries(output, plan, found, partly, redo=redo)
         remaining = None if sizing.limit is None else sizing.limit - plan.estimated_units
         if remaining is not None and remaining <= 0:
             deque(entries, maxlen=0)  # to count changed inputs
             return plan
-        pieces = pieces_of_entries(source, found.store, entries, kept)
+        pieces = _leave_out_empty(pieces_of_entries(source, found.store, entries, kept), found)
         pieces = skip_planned_units(pieces, partly, source, found.store)
         pieces = limit_units(pieces, remaining, source, found.store)
         groups = split_into_shards(pieces, lambda piece: (piece,), sizing)
@@ -210,16 +212,24 @@ def put_plan_files(output: Store, shards: Iterable[PlannedShard], plan: Plan) ->
         yield put_plan_file(output, len(plan.segments), first, pending)
 
 
+def _leave_out_empty(pieces: Iterable[Piece], found: Listing) -> Iterator[Piece]:
+    """Yield the pieces, and count files that hold no units as left out; a piece keeps them in the plan."""
+    for piece in pieces:
+        if piece.end == 0:
+            found.leave_out(piece.key, Reason.NO_UNITS)
+        yield piece
+
+
 def _unplanned_entries(
-    output: Store, plan: Plan, entries: Iterable[Entry], partly: Container[str], *, redo: bool
+    output: Store, plan: Plan, found: Listing, partly: Container[str], *, redo: bool
 ) -> Iterator[Entry]:
-    """Yield the entries that no segment plans, or only partly; count changed ones in the plan.
+    """Yield the entries that no segment plans, or only partly; count changed ones, and those without units as left out.
 
     Listing and plan are merged in byte order of keys, so neither is held in memory.
     """
     planned = _planned_versions(output, plan.segments)
     ahead = next(planned, None)
-    for entry in _check_order(entries):
+    for entry in _check_order(found.entries):
         key = _bytes(entry.key)
         while ahead is not None and ahead[0] < key:
             ahead = next(planned, None)
@@ -232,16 +242,21 @@ def _unplanned_entries(
                 plan.changed += 1
         elif entry.key in partly:
             yield entry
+        elif ahead[2]:
+            found.leave_out(entry.key, Reason.NO_UNITS)
 
 
-def _planned_versions(output: Store, segments: list[Segment]) -> Iterator[tuple[bytes, str]]:
-    """Yield (encoded key, version) of every planned input in byte order of keys, as the latest segment has it."""
+def _planned_versions(output: Store, segments: list[Segment]) -> Iterator[tuple[bytes, str, bool]]:
+    """Yield (encoded key, version, whether it has no units) of every planned input in byte order of keys, as the latest
+    segment has it."""
 
-    def stream(segment: Segment) -> Iterator[tuple[bytes, int, str]]:
-        return ((_bytes(key), -segment.number, version) for key, version in planned_versions(output, segment))
+    def stream(segment: Segment) -> Iterator[tuple[bytes, int, str, bool]]:
+        planned = planned_versions(output, segment)
+        return ((_bytes(key), -segment.number, version, is_empty) for key, version, is_empty in planned)
 
     for key, versions in groupby(heapq.merge(*map(stream, segments)), key=itemgetter(0)):
-        yield key, next(versions)[2]
+        _, _, version, is_empty = next(versions)
+        yield key, version, is_empty
 
 
 def _check_order(entries: Iterable[Entry]) -> Iterator[Entry]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from pipeline.faultpoints import reached
+from pipeline.runtime.records.listing import ListedInputs
 from pipeline.runtime.records.receipts import Receipt
 from pipeline.sinks.ownership import OutputLost, check_owner
 from pipeline.storage import Missing, Store
@@ -17,7 +18,8 @@ MANIFEST = "_run/manifest.json"
 @dataclass(frozen=True, kw_only=True)
 class Summary:
     """A finished run. `bytes`: of all parts; `changed`: inputs that changed since they were planned and were not
-    predicted again; `resumed`: shards done before this driver; `seconds`: duration of this driver."""
+    predicted again; `listed`: counts of the latest listing of INPUT; `resumed`: shards done before this driver;
+    `seconds`: duration of this driver."""
 
     run: str
     output: str
@@ -28,6 +30,7 @@ class Summary:
     quarantined: int
     bytes: int
     changed: int
+    listed: ListedInputs
     resumed: int
     seconds: float
 
@@ -43,7 +46,8 @@ def put_manifest(output: Store, summary: Summary, receipts: Collection[Receipt])
         for stage in ("load", "predict", "write")
     }
     finished = datetime.now(UTC).isoformat(timespec="seconds")
-    manifest = totals | {"parts": summary.shards, "seconds": seconds, "finished": finished}
+    manifest = totals | {"parts": summary.shards, "inputs": summary.listed.totals(), "seconds": seconds}
+    manifest["finished"] = finished
     check_owner(output, summary.run)
     reached("manifest.before")
     output.put(MANIFEST, json.dumps(manifest, indent=1).encode())

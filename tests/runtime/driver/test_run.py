@@ -117,6 +117,28 @@ def test_same_command_predicts_new_inputs(options, image_folder, tmp_path, write
     assert {shard for shard, receipt in recorded.items() if receipt.driver in drivers} == {0, 1}, "no shard ran again"
 
 
+def test_what_is_left_out_of_a_folder_is_said_and_counted_once_however_often_the_run_resumes(
+    options, image_folder, tmp_path
+):
+    (image_folder / "IMG_3.HEVC").write_bytes(b"unknown")
+    (image_folder / "notes.txt").write_text("text")
+    (image_folder / "gone.png").symlink_to(tmp_path / "not-fetched")
+    (image_folder / "_edited").mkdir()
+    (image_folder / "_edited/0000.jpg").write_bytes(b"hidden")
+    wanted = {"unknown kind": 1, "not the task's medium": 1, "dangling link": 1, "hidden": 1}
+    output = Store(str(tmp_path / "out"))
+    for _ in range(2):
+        summary, said = run(options())
+        assert "left out: 1, dangling link: gone.png\nleft out: 1, hidden: _edited/0000.jpg\n" in said
+        assert (summary.units, summary.listed.listed, summary.listed.left_out) == (60, 64, wanted)
+        inputs = json.loads(output.read("_run/manifest.json"))["inputs"]
+        assert (inputs["listed"], inputs["read"], inputs["left_out"]) == (64, 60, wanted)
+        assert status(output).listed == summary.listed
+        assert len(rows_of(output)) == 55
+        (files,) = output.keys("_run/left_out/")
+        assert pq.read_table(io.BytesIO(output.read(files))).num_rows == 4
+
+
 def test_changed_inputs_are_predicted_again_with_changed_redo(options, image_folder, tmp_path):
     run(options(limit=8))
     Image.new("RGB", (40, 40), "red").save(image_folder / "0000.jpg")

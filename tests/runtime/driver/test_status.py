@@ -49,6 +49,7 @@ def test_status_of_an_unfinished_run(output, image_folder):
     assert not known.finished
     assert 0 < known.units_per_second < 4 / 0.05
     assert known.seconds_left == pytest.approx(48 / known.units_per_second)
+    assert known.listed is None, "an earlier version planned it"
     assert sorted(output.keys()) == before, "reading the status changes nothing"
 
 

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.runtime.records.listing import ListedInputs
 from pipeline.runtime.records.manifest import MANIFEST, Summary, put_manifest
 from pipeline.sinks.ownership import RUN_FILE, OutputLost
 from pipeline.storage import Store
@@ -13,7 +14,8 @@ COUNTS = {"segments": 1, "shards": 2, "units": 7, "rows": 6, "quarantined": 1, "
 
 
 def summary(output: Store, run: str) -> Summary:
-    return Summary(run=run, output=output.uri, seconds=1.0, **COUNTS)
+    listed = ListedInputs(read=7, left_out={"hidden": 2}, first={"hidden": [".a", ".b"]})
+    return Summary(run=run, output=output.uri, seconds=1.0, listed=listed, **COUNTS)
 
 
 @pytest.fixture
@@ -28,6 +30,12 @@ def test_finished_run_has_a_manifest(output):
     put_manifest(output, summary(output, "aaaa0000"), [])
     manifest = json.loads(output.read(MANIFEST))
     assert {name: manifest[name] for name in ("run", "parts", "rows")} == {"run": "aaaa0000", "parts": 2, "rows": 6}
+    assert manifest["inputs"] == {
+        "listed": 9,
+        "read": 7,
+        "left_out": {"hidden": 2},
+        "first": {"hidden": [".a", ".b"]},
+    }
 
 
 def test_manifest_is_not_written_into_the_output_of_another_run(output):

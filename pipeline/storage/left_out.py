@@ -1,0 +1,91 @@
+"""Entries of INPUT that are not read as units: counted by reason, and kept in full in a temporary file."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from enum import StrEnum
+from tempfile import SpooledTemporaryFile
+from typing import TypeAlias
+
+FIRST_NAMES = 5  # per reason, for messages
+_SHOWN_CHARACTERS = 80  # of a name in a message
+_MEMORY_BYTES = 1 << 20  # of the names in memory; more are in a temporary file on disk
+
+
+class Reason(StrEnum):
+    """Why an entry is left out, as messages and `_run/left_out` say it."""
+
+    UNKNOWN_KIND = "unknown kind"
+    OTHER_MEDIUM = "not the task's medium"
+    OTHER_FORMAT = "not of the input format"
+    HIDDEN = "hidden"
+    DANGLING_LINK = "dangling link"
+    LINK_LOOP = "link loop"
+    LISTED_FOLDER = "link to a folder that is listed already"
+    NOT_REGULAR = "not a regular file"
+    FOLDER_MARKER = "folder marker of an object store"
+    DELETED = "deleted while INPUT was listed"
+    SAVED_DATASET_FILE = "not a data file of a saved dataset"
+    SINGLE_FRAME = "the only frame in its folder"
+    NO_UNITS = "no units in the file"
+
+
+LeaveOut: TypeAlias = Callable[[str, Reason], None]
+"""Called with the key of each entry that a listing leaves out, and the reason."""
+
+
+class LeftOut:
+    """Counts, first names and a stream of all entries that one listing leaves out.
+
+    Attributes:
+        counts: number of entries by reason.
+        first: the first FIRST_NAMES keys of each reason.
+    """
+
+    def __init__(self) -> None:
+        self.counts: Counter[str] = Counter()
+        self.first: dict[str, list[str]] = {}
+        self._digest = hashlib.blake2b(digest_size=16)
+        self._stored = SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115 - deleted with the object
+
+    def add(self, key: str, reason: Reason) -> None:
+        """Count an entry. Call it once for each: an entry has one reason."""
+        self.counts[reason] += 1
+        first = self.first.setdefault(reason, [])
+        if len(first) < FIRST_NAMES:
+            first.append(key)
+        line = json.dumps([key, reason]).encode() + b"\n"
+        self._digest.update(line)
+        self._stored.write(line)
+
+    def entries(self) -> Iterator[tuple[str, str]]:
+        """Yield (key, reason) of all entries so far, in the order of the listing."""
+        self._stored.seek(0)
+        for line in self._stored:
+            key, reason = json.loads(line)
+            yield key, reason
+
+    def digest(self) -> str:
+        """Return a digest of all entries so far."""
+        return self._digest.hexdigest()
+
+
+def ignore_left_out(key: str, reason: Reason) -> None:
+    """Do not count what a listing leaves out."""
+
+
+def describe(counts: Mapping[str, int], first: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
+    """Yield each reason and a line about it, for messages: `1,204, hidden: .a, .b and 1,202 more`."""
+    for reason, count in sorted(counts.items()):
+        names = ", ".join(map(shown, first.get(reason, ())))
+        more = count - len(first.get(reason, ()))
+        yield reason, f"{count:,}, {reason}: {names}" + (f" and {more:,} more" if more else "")
+
+
+def shown(key: str) -> str:
+    """Return a key in one line of printable characters, the middle of a long one cut out."""
+    text = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    half = _SHOWN_CHARACTERS // 2
+    return plain if len(plain) <= 2 * half else f"{plain[:half]}…{plain[-half:]}"
