@@ -13,7 +13,7 @@ from pyarrow import types
 
 from pipeline.media import MediumKind
 from pipeline.sources.record_reader import RecordRequest
-from pipeline.sources.source import missing_column
+from pipeline.sources.source import NoMediumColumn, missing_column
 from pipeline.storage import AccessError
 
 _PICKLED = frozenset({"ray.data.arrow_pickled_object", "arrow.py_extension_type"})
@@ -32,7 +32,7 @@ def check_columns(uri: str, schema: pa.Schema, request: RecordRequest) -> None:
     """Raise AccessError if a requested column is missing or has a type that cannot hold what is requested of it."""
     check_safe(uri, schema)
     for name in request.medium_columns:
-        _check_medium(uri, name, _check_column(uri, schema, name), request.options.medium)
+        _check_medium(uri, name, _check_column(uri, schema, name, NoMediumColumn), request.options.medium)
     for name in request.identity.values():
         if types.is_nested(kind := _check_column(uri, schema, name)):
             raise AccessError(f"{uri}: column {name!r} must hold ids, got {kind}")
@@ -51,11 +51,11 @@ def check_safe(uri: str, schema: pa.Schema) -> None:
             )
 
 
-def _check_column(uri: str, schema: pa.Schema, name: str) -> pa.DataType:
+def _check_column(uri: str, schema: pa.Schema, name: str, kind: type[AccessError] = AccessError) -> pa.DataType:
     """Return the storage type of a column. Raise AccessError if there is none, or two, or its type is unsupported."""
     found = schema.get_all_field_indices(name)
     if not found:
-        raise missing_column(uri, name, schema.names)
+        raise missing_column(uri, name, schema.names, kind)
     if len(found) > 1:
         raise AccessError(f"{uri}: {len(found)} columns are named {name!r}; names must be unique")
     extension = _extension(schema.field(found[0]))
@@ -63,10 +63,10 @@ def _check_column(uri: str, schema: pa.Schema, name: str) -> pa.DataType:
         raise AccessError(
             f"{uri}: column {name!r} has the type {extension}, which is not supported: store it as a plain type"
         )
-    kind = schema.field(found[0]).type
-    while isinstance(kind, pa.BaseExtensionType) or types.is_dictionary(kind):
-        kind = kind.storage_type if isinstance(kind, pa.BaseExtensionType) else kind.value_type
-    return kind
+    stored_as = schema.field(found[0]).type
+    while isinstance(stored_as, pa.BaseExtensionType) or types.is_dictionary(stored_as):
+        stored_as = stored_as.storage_type if isinstance(stored_as, pa.BaseExtensionType) else stored_as.value_type
+    return stored_as
 
 
 def _check_medium(uri: str, name: str, kind: pa.DataType, medium: MediumKind) -> None:

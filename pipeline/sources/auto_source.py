@@ -1,13 +1,16 @@
 """Any mixture of formats: each file is read by the source of its extension."""
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 
 import pyarrow as pa
 
 from pipeline.sources.frame_pairs import in_pairs
-from pipeline.sources.source import Piece, Source, SourceOptions, Unit
+from pipeline.sources.source import NoMediumColumn, Piece, Source, SourceOptions, Unit
 from pipeline.storage import AccessError, Entry, LeaveOut, Reason, Store
+
+_ABOUT = re.compile(r"(readme|licen[cs]e|copying)\b", re.IGNORECASE)  # names of files about the data next to them
 
 
 class AutoSource(Source):
@@ -42,6 +45,16 @@ class AutoSource(Source):
         # Made once: there may be millions of keys.
         self._extensions = [(source, tuple(source.extensions)) for source in self.sources]
         self._other_extensions = tuple(other_extensions)
+        self._named_column = options.column or options.id_column or next(iter(options.keep), None)
+        of_columns = {
+            extension: source.has_columns(f"x{extension}")
+            for source in self.sources
+            for extension in source.extensions
+            if source.name not in self.refused
+        }
+        self._table_extensions = frozenset(extension for extension, has_columns in of_columns.items() if has_columns)
+        if options.medium != "text":
+            self.media_extensions = frozenset(of_columns) - self._table_extensions
 
     def opens_file(self, entry: Entry) -> bool:
         """Return whether the file's source opens it when it plans."""
@@ -54,6 +67,20 @@ class AutoSource(Source):
     def reason_left_out(self, key: str) -> Reason:
         """Return whether a file that no source takes holds another medium or is of an unknown kind."""
         return Reason.OTHER_MEDIUM if key.lower().endswith(self._other_extensions) else Reason.UNKNOWN_KIND
+
+    def has_columns(self, key: str) -> bool:
+        """Return whether the file holds records with columns."""
+        return self._source_of(key).has_columns(key)
+
+    def reason_beside(self, key: str, holds: Callable[[frozenset[str]], bool]) -> Reason | None:
+        """Return why a file of a folder is left out: it has no columns and one is named, or is about the tables."""
+        if self.has_columns(key):
+            return None
+        if self._named_column is not None:
+            return Reason.NO_COLUMNS
+        if "text" in self.media and _ABOUT.match(key.rpartition("/")[2]) and holds(self._table_extensions):
+            return Reason.ABOUT
+        return None
 
     def inputs(self, entries: Iterator[Entry], leave_out: LeaveOut) -> Iterator[Entry]:
         """Yield frames in pairs if their source pairs them, and the other files that their source takes."""
@@ -92,5 +119,6 @@ class AutoSource(Source):
         """Return the source of a file. Raise AccessError if it does not support the options."""
         source = self._source_of(key)
         if source.name in self.refused:
-            raise AccessError(f"{store.uri_of(key)}: {self.refused[source.name]}")
+            kind = NoMediumColumn if source.has_columns(key) else AccessError
+            raise kind(f"{store.uri_of(key)}: {self.refused[source.name]}")
         return source

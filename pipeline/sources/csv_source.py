@@ -14,7 +14,7 @@ from pipeline.sources.csv_parser import CsvRow, StrayQuote, group_rows, read_row
 from pipeline.sources.line_reader import MAX_LINE_BYTES
 from pipeline.sources.record_reader import Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource
-from pipeline.sources.source import Piece, ignore_damage, missing_column
+from pipeline.sources.source import NoMediumColumn, Piece, ignore_damage, missing_column
 from pipeline.storage import AccessError, Entry, Store
 
 
@@ -32,6 +32,7 @@ class CsvReader(RecordReader):
                 header = _read_header(file, entry.key)
                 if header is None:
                     return
+                _check(store.uri_of(entry.key), header, request.medium_columns, NoMediumColumn)
                 _check(store.uri_of(entry.key), header, request.columns)
                 ends = find_ends(file, header.end, _delimiter(entry.key))
                 ranges = group_rows(ends, header.end, line_reader.LINE_PIECE_BYTES, request.options.piece_units)
@@ -66,14 +67,14 @@ def _read_header(file: BinaryIO, key: str) -> CsvRow | None:
     return next(read_rows(file, 0, None, _delimiter(key)), None)
 
 
-def _check(uri: str, header: CsvRow, names: Iterable[str]) -> None:
+def _check(uri: str, header: CsvRow, names: Iterable[str], kind: type[AccessError] = AccessError) -> None:
     """Raise AccessError if the header cannot be read, lacks one of the columns or has it twice."""
     if isinstance(header.fields, Exception):
         raise AccessError(f"{uri}: the header cannot be read: {header.fields}")
     available = Counter(header.fields)
     for name in names:
         if name not in available:
-            raise missing_column(uri, name, available)
+            raise missing_column(uri, name, available, kind)
         if available[name] > 1:
             raise AccessError(f"{uri}: {available[name]} columns are named {name!r}; names must be unique")
 

@@ -4,8 +4,9 @@ A folder gives its files with one of the source's extensions, at any depth; a fi
 whatever the extension. If something exists under the literal name, the name is not read as a glob.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import cache, partial
 from itertools import chain
 
 from pipeline.sources.glob_pattern import has_wildcard, in_hidden, literal_prefix, matches
@@ -33,6 +34,8 @@ class Listing:
         entries: a stream in byte order of keys, to be read once.
         left_out: what is left out so far, with its reason.
         read: number of files so far that are not left out; a pair of frames is two.
+        holds_media: whether this is a folder with images or videos that are read, next to which tables that cannot be
+            read are left out; at first use, it lists the folder.
         complete: whether the stream has ended, so that nothing is added to these.
     """
 
@@ -41,6 +44,7 @@ class Listing:
     left_out: LeftOut = field(default_factory=LeftOut)
     read: int = 0
     complete: bool = False
+    holds_media: Callable[[], bool] = lambda: False
 
     def leave_out(self, key: str, reason: Reason) -> None:
         """Count an entry as left out that is in `read` already."""
@@ -120,6 +124,7 @@ def _matching(store: Store, patterns: list[str]) -> Listing:
 
 def _folder(root: Store, source: Source) -> Listing:
     """Return the visible files in a folder that have an extension of the source."""
+    holds = cache(partial(_holds, root))
     extensions, left_out = tuple(source.extensions), LeftOut()
 
     def taken() -> Iterator[Entry]:
@@ -128,9 +133,19 @@ def _folder(root: Store, source: Source) -> Listing:
                 left_out.add(entry.key or "./", Reason.FOLDER_MARKER)
             elif in_hidden(entry.key):
                 left_out.add(entry.key, Reason.HIDDEN)
-            elif entry.key.rpartition("/")[2].lower().endswith(extensions):  # of a whole name: .txt.gz is an extension
-                yield entry
-            else:
+            elif not entry.key.rpartition("/")[2].lower().endswith(extensions):  # .txt.gz is an extension
                 left_out.add(entry.key, source.reason_left_out(entry.key))
+            elif reason := source.reason_beside(entry.key, holds):
+                left_out.add(entry.key, reason)
+            else:
+                yield entry
 
-    return Listing(store=root, entries=taken(), left_out=left_out)
+    return Listing(
+        store=root, entries=taken(), left_out=left_out, holds_media=partial(holds, frozenset(source.media_extensions))
+    )
+
+
+def _holds(root: Store, extensions: frozenset[str]) -> bool:
+    """Return whether a folder holds a visible file with one of the extensions."""
+    endings = tuple(extensions)
+    return bool(endings) and any(key.lower().endswith(endings) and not in_hidden(key) for key in root.keys(""))

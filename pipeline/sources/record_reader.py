@@ -78,6 +78,10 @@ class RecordReader(ABC):
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return the schema of the kept columns. Raise AccessError if the file lacks one, as far as its start shows."""
 
+    def has_columns(self, key: str) -> bool:  # noqa: ARG002
+        """Return whether the records of a file have columns."""
+        return True
+
     def kept_value(self, value: Any) -> Any:
         """Return a value of a kept column as the output stores it."""
         return as_text(value)

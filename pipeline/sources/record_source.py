@@ -61,6 +61,10 @@ class RecordSource(Source):
         """Return this source with the options. Raise ValueError for an option that it does not support."""
         return replace(self, request=self.request_for(self.name, options))
 
+    def has_columns(self, key: str) -> bool:
+        """Return whether the records of the file have columns."""
+        return self.reader.has_columns(key)
+
     def inputs(self, entries: Iterator[Entry], leave_out: LeaveOut) -> Iterator[Entry]:
         """Yield the entries whose file name matches `file_names`."""
         for entry in entries:

@@ -12,6 +12,14 @@ from pipeline.media import ClipSpec, MediumKind
 from pipeline.storage import AccessError, Changed, Denied, Entry, LeaveOut, Missing, Reason, StorageError, Store
 
 _MAX_LISTED_COLUMNS = 20  # in an error message
+NO_MEDIUM_REMEDY = (
+    "Name the column with --column, or leave the file out: --input-format reads one format only, and a glob such as "
+    "*.txt only what it matches"
+)
+
+
+class NoMediumColumn(AccessError):  # noqa: N818 - a state of the file
+    """A file of records has no column that holds the task's medium."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +138,7 @@ class Source(ABC):
         media: what its units can hold.
         opens: whether `pieces` opens any files.
         pairs: whether image files in a folder are frames, each two neighbours a pair.
+        media_extensions: extensions of image and video files, next to which tables without them are left out.
     """
 
     name: str
@@ -137,6 +146,7 @@ class Source(ABC):
     media: frozenset[MediumKind]
     opens: bool = False
     pairs: bool = False
+    media_extensions: frozenset[str] = frozenset()
 
     @abstractmethod
     def configured(self, options: SourceOptions) -> "Source":
@@ -149,6 +159,17 @@ class Source(ABC):
     def reason_left_out(self, key: str) -> Reason:  # noqa: ARG002
         """Return why a file of a folder is left out that has none of the extensions."""
         return Reason.OTHER_FORMAT
+
+    def has_columns(self, key: str) -> bool:  # noqa: ARG002
+        """Return whether the file holds records with columns, rather than being the medium itself."""
+        return False
+
+    def reason_beside(self, key: str, holds: Callable[[frozenset[str]], bool]) -> Reason | None:  # noqa: ARG002
+        """Return why a file of a folder is left out although it has one of the extensions, None if it is read.
+
+        `holds(extensions)`: whether the folder holds a visible file with one of the extensions.
+        """
+        return None
 
     def inputs(self, entries: Iterator[Entry], leave_out: LeaveOut) -> Iterator[Entry]:  # noqa: ARG002
         """Yield the entries to plan, in the order of the listing: filtered, or two frames merged into one entry.
@@ -189,12 +210,13 @@ def refuse_columns(name: str, options: SourceOptions) -> None:
             raise ValueError(f"{option} ({value!r}) is not supported for {name}: the files have no columns")
 
 
-def missing_column(uri: str, name: str, available: Iterable[str]) -> AccessError:
-    """Return the error for a file that lacks a column."""
+def missing_column(uri: str, name: str, available: Iterable[str], kind: type[AccessError] = AccessError) -> AccessError:
+    """Return the error for a file that lacks a column; `kind` NoMediumColumn if it should hold the medium."""
     names = list(available)
     listed = ", ".join(names[:_MAX_LISTED_COLUMNS]) or "none"
     more = f" and {len(names) - _MAX_LISTED_COLUMNS:,} more" if len(names) > _MAX_LISTED_COLUMNS else ""
-    return AccessError(f"{uri}: column {name!r} not found; available columns: {listed}{more}")
+    remedy = f". {NO_MEDIUM_REMEDY}" if kind is NoMediumColumn else ""
+    return kind(f"{uri}: column {name!r} not found; available columns: {listed}{more}{remedy}")
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from pipeline.sources.line_reader import Line, plan_line_pieces, read_all, read_
 from pipeline.sources.record_media import text_of, value_of
 from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource
-from pipeline.sources.source import Piece, ignore_damage, missing_column
+from pipeline.sources.source import NO_MEDIUM_REMEDY, NoMediumColumn, Piece, ignore_damage, missing_column
 from pipeline.storage import AccessError, Entry, Store
 
 _JSONL = (".jsonl", ".ndjson")
@@ -55,6 +55,10 @@ class LinesReader(RecordReader):
         self._require(store, entry, request.options.keep)
         return request.kept_strings
 
+    def has_columns(self, key: str) -> bool:
+        """Return whether the file holds records; lines of text have no columns."""
+        return self._is_json(key)
+
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:
         """Return the bytes of a .txt that is one text."""
         if not self._is_whole(piece.key, request):
@@ -93,7 +97,7 @@ class LinesReader(RecordReader):
             else:
                 return
         if reason is not None:
-            raise AccessError(f"{store.uri_of(entry.key)}: {reason}")
+            raise NoMediumColumn(f"{store.uri_of(entry.key)}: {reason}. {NO_MEDIUM_REMEDY}")
 
     def _is_json(self, key: str) -> bool:
         return self.all_json or without_compression(key).endswith(_JSONL)

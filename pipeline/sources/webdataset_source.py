@@ -16,7 +16,7 @@ from pipeline.sources.compressed import open_decompressed
 from pipeline.sources.image_source import MAX_FILE_BYTES
 from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource, record_request
-from pipeline.sources.source import Piece, SourceOptions, ignore_damage, missing_column
+from pipeline.sources.source import NoMediumColumn, Piece, SourceOptions, ignore_damage, missing_column
 from pipeline.sources.tar_samples import DuplicateMember, TarSample, read_samples, require_unique
 from pipeline.storage import AccessError, Entry, Store
 
@@ -81,6 +81,7 @@ class WebDatasetReader(RecordReader):
             raise AccessError(f"{uri}: {error}") from None
         if count:
             yield Piece.of(entry, begin=begin, end=end, about=count)
+        _check(uri, available, request.medium_columns, request, NoMediumColumn)
         _check(uri, available, request.columns, request)
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
@@ -108,11 +109,17 @@ class WebDatasetReader(RecordReader):
         raise BadMedium("the archive could not be read to its end when it was planned")
 
 
-def _check(uri: str, available: set[str], names: Iterable[str], request: RecordRequest) -> None:
+def _check(
+    uri: str,
+    available: set[str],
+    names: Iterable[str],
+    request: RecordRequest,
+    kind: type[AccessError] = AccessError,
+) -> None:
     """Raise AccessError if there are samples, and none has one of the columns."""
     for name in names:
         if available and not available.intersection(_members(name, request)):
-            raise missing_column(uri, " or ".join(_members(name, request)), sorted(available))
+            raise missing_column(uri, " or ".join(_members(name, request)), sorted(available), kind)
 
 
 def _members(name: str, request: RecordRequest) -> tuple[str, ...]:

@@ -29,6 +29,9 @@ class Reason(StrEnum):
     SAVED_DATASET_FILE = "not a data file of a saved dataset"
     SINGLE_FRAME = "the only frame in its folder"
     NO_UNITS = "no units in the file"
+    NO_COLUMNS = "without columns, while an option names one"
+    NO_MEDIUM_COLUMN = "table without a column for the task, next to images or videos"
+    ABOUT = "about the tables in the folder"
 
 
 LeaveOut: TypeAlias = Callable[[str, Reason], None]

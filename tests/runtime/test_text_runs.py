@@ -87,5 +87,5 @@ def test_options_not_supported_for_a_head_or_source_are_refused(tmp_path: Path, 
     with pytest.raises(UsageError, match=r"input_format 'text' does not support image; use one of: .*images"):
         check_run(RunOptions(input_format="text", **{**images, "column": None}, **values))
     (tmp_path / "a.png").write_bytes(b"")
-    with pytest.raises(AccessError, match=r"a\.png: column \('body'\) is not supported for images"):
+    with pytest.raises(AccessError, match=r"left out: .*without columns, while an option names one: a\.png"):
         check_run(RunOptions(**images, **values))

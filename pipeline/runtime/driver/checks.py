@@ -28,6 +28,7 @@ from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.schema import kept_names, with_plain_types
 from pipeline.sources import Listing, Source, SourceOptions, discover, source_for
 from pipeline.sources.access import find_witness
+from pipeline.sources.source import NoMediumColumn
 from pipeline.sources.stored_latents_source import STORED_LATENTS
 from pipeline.storage import Store
 from pipeline.storage.uris import check_uri
@@ -94,7 +95,11 @@ def check_run(options: RunOptions) -> CheckedRun:
         schemas = (with_plain_types(opened.kept(found.store, entry)) for entry in chain([first], entries))
         # From the first file that is not damaged.
         kept = next((schema for schema in schemas if len(schema) == len(options.keep_columns)), pa.schema([]))
-        next(iter(opened.pieces(found.store, first)), None)  # raises if the first file lacks the column
+        try:
+            next(iter(opened.pieces(found.store, first)), None)
+        except NoMediumColumn:
+            if not found.holds_media():
+                raise
     columns = output_columns(head, options.latent_dtype)
     with _as_usage_errors():  # a column is in the rows twice
         names = kept_names(columns, [*kept.names, *rules.columns.names])

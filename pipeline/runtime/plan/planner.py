@@ -25,7 +25,7 @@ from pipeline.runtime.plan.plan_files import (
 from pipeline.runtime.plan.unit_limit import limit_units, partly_planned, skip_planned_units
 from pipeline.sinks.schema import with_plain_types
 from pipeline.sources.discovery import Listing
-from pipeline.sources.source import Piece, Source
+from pipeline.sources.source import NoMediumColumn, Piece, Source
 from pipeline.storage import AccessError, Entry, Reason, Store
 
 T = TypeVar("T")
@@ -121,7 +121,7 @@ def freeze_plan(
         if remaining is not None and remaining <= 0:
             deque(entries, maxlen=0)  # to count changed inputs
             return plan
-        pieces = _leave_out_empty(pieces_of_entries(source, found.store, entries, kept), found)
+        pieces = _leave_out_empty(pieces_of_entries(source, found.store, entries, kept, found), found)
         pieces = skip_planned_units(pieces, partly, source, found.store)
         pieces = limit_units(pieces, remaining, source, found.store)
         groups = split_into_shards(pieces, lambda piece: (piece,), sizing)
@@ -163,9 +163,16 @@ def split_into_shards(
 
 
 def pieces_of_entries(
-    source: Source, store: Store, entries: Iterable[Entry], kept: pa.Schema | None = None
+    source: Source,
+    store: Store,
+    entries: Iterable[Entry],
+    kept: pa.Schema | None = None,
+    found: Listing | None = None,
 ) -> Iterator[Piece]:
-    """Yield the pieces of the entries in their order; files that must be opened are opened several at a time."""
+    """Yield the pieces of the entries in their order; files that must be opened are opened several at a time.
+
+    Tables that do not hold the task's medium are left out of `found` if it holds images or videos.
+    """
 
     def split(entry: Entry) -> list[Piece]:
         if kept is not None and len(kept):
@@ -173,17 +180,28 @@ def pieces_of_entries(
         return list(source.pieces(store, entry))
 
     with ThreadPoolExecutor(OPENED) as pool:
-        ahead: deque[Future[list[Piece]]] = deque()
+        ahead: deque[tuple[Entry, Future[list[Piece]]]] = deque()
+
+        def finished() -> list[Piece]:
+            entry, future = ahead.popleft()
+            try:
+                return future.result()
+            except NoMediumColumn:
+                if found is None or not found.holds_media():
+                    raise
+                found.leave_out(entry.key, Reason.NO_MEDIUM_COLUMN)
+                return []
+
         try:
             for entry in entries:
-                while ahead and (len(ahead) >= 2 * OPENED or ahead[0].done()):
-                    yield from ahead.popleft().result()
+                while ahead and (len(ahead) >= 2 * OPENED or ahead[0][1].done()):
+                    yield from finished()
                 if ahead or source.opens_file(entry):
-                    ahead.append(pool.submit(split, entry))
+                    ahead.append((entry, pool.submit(split, entry)))
                 else:  # without the overhead of a thread: there may be a million images
                     yield from split(entry)
             while ahead:
-                yield from ahead.popleft().result()
+                yield from finished()
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
