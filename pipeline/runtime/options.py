@@ -52,7 +52,7 @@ class RunOptions(BaseModel):
 
     input_format: Annotated[str, InHelp(INPUT, "FORMAT")] = "auto"
     """Read INPUT as text, jsonl, csv, parquet, dataset, webdataset, images or video. auto chooses by the extension of
-    each file."""
+    each file, or else by its content."""
     column: Annotated[str | None, InHelp(INPUT, "NAME")] = None
     """Table column with the text, image or array; for image pairs two columns: left,right. Default: text, image or
     inputs."""
@@ -63,6 +63,9 @@ class RunOptions(BaseModel):
     input_."""
     text_unit: Annotated[Literal["line", "file"], InHelp(INPUT)] = "line"
     """Treat each line, or the whole .txt file, as one unit."""
+    csv_quoting: Annotated[Literal["auto", "double", "none"], InHelp(INPUT)] = "auto"
+    """Double quotes around the fields of CSV files: double removes them, as in RFC 4180; none reads them as text. auto
+    is none for .tsv, else double."""
     fps: Annotated[Positive | None, InHelp(INPUT, "RATE")] = None
     """Frames per second for optical flow. Default: the video's own rate."""
     clip_stride: Annotated[Positive | None, InHelp(INPUT, "SECONDS")] = None
@@ -157,7 +160,8 @@ class RunOptions(BaseModel):
 
     def source_options(self) -> dict[str, Any]:
         """Return the options of the source that differ from their defaults: they decide what the units are."""
-        fields = {"column", "id_column", "keep_columns", "text_unit", "fps", "clip_stride", "short_clip"}
+        fields = {"column", "id_column", "keep_columns", "text_unit", "csv_quoting", "fps"}
+        fields |= {"clip_stride", "short_clip"}
         options = self.model_dump(include=fields, exclude_defaults=True)
         return {"keep" if name == "keep_columns" else name: value for name, value in options.items()}
 

@@ -20,9 +20,11 @@ _MAX_ROWS_PER_BYTE = 1 << 12  # more is not compression but a damaged number
 _MAX_METADATA_BYTES = 1 << 28
 
 
-def record_batches(file: BinaryIO, size: int) -> Iterator[RowGroup]:
-    """Yield the record batches of a stream of `size` bytes. Raise ValueError if it is damaged or truncated."""
-    position = 0
+def record_batches(file: BinaryIO, size: int, position: int = 0) -> Iterator[RowGroup]:
+    """Yield the record batches of a stream that begins at a position of a file of `size` bytes.
+
+    Raise ValueError if it is damaged or truncated.
+    """
     while position < size:
         file.seek(position)
         start = file.read(8)

@@ -1,10 +1,14 @@
-"""Compressed files (.gz, .tgz, .zst): their names, their decompressed content, and the number of their pieces."""
+"""Compressed files, recognised by their first bytes or else by their names: their content and their pieces."""
 
+import bz2
 import gzip
 import io
+import lzma
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import lru_cache
 from typing import BinaryIO, cast
 
 import pyarrow as pa
@@ -13,8 +17,14 @@ from pipeline.sources.source import Piece
 from pipeline.storage import Store
 
 MAX_PIECES = 64  # of a compressed file: reading each one starts at the beginning of the file
-_SUFFIXES = (".gz", ".zst")
-_GZIP_SUFFIXES = (".gz", ".tgz")
+_SUFFIXES = (".gz", ".zst", ".bz2", ".xz")
+_COMPRESSIONS = {".gz": "gzip", ".tgz": "gzip", ".zst": "zstd", ".bz2": "bzip2", ".xz": "xz"}
+_SIGNATURES = {
+    "gzip": rb"\x1f\x8b\x08",
+    "zstd": rb"\x28\xb5\x2f\xfd",
+    "bzip2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)",
+    "xz": rb"\xfd7zXZ\0",
+}
 _BLOCK = 1 << 20
 
 
@@ -25,32 +35,100 @@ def with_compression(*extensions: str) -> frozenset[str]:
 
 def without_compression(key: str) -> str:
     """Return the key in lower case without its compression suffix."""
-    return key.lower().removesuffix(".gz").removesuffix(".zst")
+    name = key.lower()
+    return next((name.removesuffix(suffix) for suffix in _SUFFIXES if name.endswith(suffix)), name)
 
 
-def is_compressed(key: str) -> bool:
-    """Return whether the name of a file says that it is compressed."""
-    return key.lower().endswith((*_GZIP_SUFFIXES, *_SUFFIXES))
+def compression_by_name(key: str) -> str | None:
+    """Return the compression that the name of a file says."""
+    return next((name for suffix, name in _COMPRESSIONS.items() if key.lower().endswith(suffix)), None)
+
+
+def compression_of(store: Store, key: str, version: str | None = None) -> str | None:
+    """Return the compression of a file by its first bytes, else by its name; None if it is not compressed.
+
+    The answer for a version is read once per process.
+    """
+    return _known_compression(store, key, version) if version is not None else _find_compression(store, key)
+
+
+@lru_cache(maxsize=4096)
+def _known_compression(store: Store, key: str, version: str) -> str | None:  # noqa: ARG001  the version is the cache's
+    return _find_compression(store, key)
+
+
+def _find_compression(store: Store, key: str) -> str | None:
+    with store.open(key) as file:
+        start = file.read(16)
+    found = next((name for name, signature in _SIGNATURES.items() if re.match(signature, start)), None)
+    return found or compression_by_name(key)
 
 
 @contextmanager
 def open_decompressed(store: Store, key: str, version: str | None = None) -> Iterator[BinaryIO]:
-    """Open a file, decompressing it if its name says that it is compressed.
+    """Open a file, decompressing it if it is compressed. zstd, like the others, can also seek.
 
     If `version` is given, raise Missing or Changed unless the file still has that version.
     """
+    compression = compression_of(store, key, version)
     with store.open(key, version=version) as file:
-        if key.lower().endswith(_GZIP_SUFFIXES):
-            # The buffer makes short steps back cheap: gzip would start again at the beginning.
-            yield cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), _BLOCK))
-        elif key.lower().endswith(".zst"):
-            yield cast(BinaryIO, io.BufferedReader(pa.CompressedInputStream(pa.PythonFile(file, "r"), "zstd"), _BLOCK))
-        else:
-            yield file
+        raw: object
+        match compression:
+            case "gzip":
+                raw = gzip.GzipFile(fileobj=file)
+            case "bzip2":
+                raw = bz2.BZ2File(file)
+            case "xz":
+                raw = lzma.LZMAFile(file)  # noqa: SIM115  it holds nothing of its own
+            case "zstd":
+                raw = _ZstdFile(file)
+            case _:
+                yield file
+                return
+        # The buffer makes short steps back cheap: a decompressor would start again at the beginning.
+        yield cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, raw), _BLOCK))
+
+
+class _ZstdFile(io.RawIOBase):
+    """The content of a zstd file. A step back starts again at the beginning."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._restart()
+
+    def _restart(self) -> None:
+        self._file.seek(0)
+        self._stream = pa.CompressedInputStream(pa.PythonFile(self._file, "r"), "zstd")
+        self._position = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        data = self._stream.read(len(buffer))
+        buffer[: len(data)] = data
+        self._position += len(data)
+        return len(data)
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        if whence == io.SEEK_END:
+            raise io.UnsupportedOperation("the size of the content is not known")
+        target = offset + (self._position if whence == io.SEEK_CUR else 0)
+        if target < self._position:
+            self._restart()
+        while self._position < target and (data := self._stream.read(min(target - self._position, _BLOCK))):
+            self._position += len(data)
+        return self._position
 
 
 def skip_to(file: BinaryIO, offset: int, position: int = 0) -> None:
-    """Move a file from `position` forward to `offset`, by reading if it is compressed and cannot seek."""
+    """Move a file from `position` forward to `offset`, by reading if it cannot seek."""
     if file.seekable():
         file.seek(offset)
         return

@@ -3,18 +3,27 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 
 from pipeline.media import BadMedium
 from pipeline.sources import line_reader
-from pipeline.sources.compressed import open_decompressed, skip_to, with_compression, without_compression
-from pipeline.sources.csv_parser import CsvRow, StrayQuote, group_rows, read_rows, row_ends, row_ends_by_parsing
+from pipeline.sources.compressed import skip_to, with_compression, without_compression
+from pipeline.sources.csv_parser import (
+    CsvForm,
+    CsvRow,
+    StrayQuote,
+    group_rows,
+    read_rows,
+    row_ends,
+    row_ends_by_parsing,
+)
 from pipeline.sources.line_reader import MAX_LINE_BYTES
 from pipeline.sources.record_reader import Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource
-from pipeline.sources.source import NoMediumColumn, Piece, ignore_damage, missing_column
+from pipeline.sources.source import NoMediumColumn, Piece, SourceOptions, ignore_damage, missing_column
+from pipeline.sources.text_file import open_text, require_plannable_text, require_text, text_form
 from pipeline.storage import AccessError, Entry, Store
 
 
@@ -22,27 +31,30 @@ class CsvReader(RecordReader):
     """Reads rows. The place of a row is its byte offset, `labels.csv#81734`.
 
     Values are strings; an image is a path. A file is read once when it is planned, because only then is it known which
-    line breaks are inside quotes. A compressed file has at most 64 pieces, because each is read from its beginning.
+    line breaks are inside quotes.
     """
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
-        """Yield ranges of whole rows."""
+        """Yield ranges of whole rows. Raise BadMedium if the file holds no text."""
+        require_text(text_form(store, entry.key, entry.version))
+        form = _form(entry.key, request.options)
         for find_ends in (row_ends, row_ends_by_parsing):
-            with suppress(StrayQuote), open_decompressed(store, entry.key) as file:
-                header = _read_header(file, entry.key)
+            with suppress(StrayQuote), open_text(store, entry.key, entry.version) as file:
+                header = _read_header(file, form)
                 if header is None:
                     return
                 _check(store.uri_of(entry.key), header, request.medium_columns, NoMediumColumn)
                 _check(store.uri_of(entry.key), header, request.columns)
-                ends = find_ends(file, header.end, _delimiter(entry.key))
+                ends = find_ends(file, header.end, form)
                 ranges = group_rows(ends, header.end, line_reader.LINE_PIECE_BYTES, request.options.piece_units)
                 yield from [Piece.of(entry, begin=begin, end=end, about=count) for begin, end, count in ranges]
                 return
 
-    def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:  # noqa: ARG002
+    def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the rows of the piece."""
-        with open_decompressed(store, piece.key, piece.version) as file:
-            header = _read_header(file, piece.key)
+        form = _form(piece.key, request.options)
+        with open_text(store, piece.key, piece.version, check=True) as file:
+            header = _read_header(file, form)
             if header is None:
                 return
             begin = max(piece.begin or 0, header.end)
@@ -51,20 +63,25 @@ class CsvReader(RecordReader):
                 yield Record(str(begin), str(piece.end), error)
                 return
             skip_to(file, begin, header.end)
-            for row in read_rows(file, begin, piece.end, _delimiter(piece.key)):
+            for row in read_rows(file, begin, piece.end, form):
                 yield Record(str(row.begin), str(row.end), _values(header, row))
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if the header lacks one of the columns or has it twice."""
-        with ignore_damage(), open_decompressed(store, entry.key) as file:
-            if header := _read_header(file, entry.key):
+        with ignore_damage(), open_text(store, entry.key, entry.version) as file:
+            if header := _read_header(file, _form(entry.key, request.options)):
                 _check(store.uri_of(entry.key), header, request.options.keep)
         return request.kept_strings
 
+    def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:
+        """Raise what is wrong with a file that could not be planned."""
+        require_plannable_text(store, piece)
+        return super().read_whole(store, piece, request)
 
-def _read_header(file: BinaryIO, key: str) -> CsvRow | None:
+
+def _read_header(file: BinaryIO, form: CsvForm) -> CsvRow | None:
     """Return the first row, after which the file then stands; None if there is none."""
-    return next(read_rows(file, 0, None, _delimiter(key)), None)
+    return next(read_rows(file, 0, None, form), None)
 
 
 def _check(uri: str, header: CsvRow, names: Iterable[str], kind: type[AccessError] = AccessError) -> None:
@@ -74,7 +91,8 @@ def _check(uri: str, header: CsvRow, names: Iterable[str], kind: type[AccessErro
     available = Counter(header.fields)
     for name in names:
         if name not in available:
-            raise missing_column(uri, name, available, kind)
+            hint = "; use --csv-quoting double to remove the quotes" if f'"{name}"' in available else ""
+            raise kind(f"{missing_column(uri, name, available, kind)}{hint}")
         if available[name] > 1:
             raise AccessError(f"{uri}: {available[name]} columns are named {name!r}; names must be unique")
 
@@ -89,8 +107,11 @@ def _values(header: CsvRow, row: CsvRow) -> dict[str, str] | Exception:
     return dict(zip(header.fields, row.fields, strict=True))
 
 
-def _delimiter(key: str) -> str:
-    return "\t" if without_compression(key).endswith(".tsv") else ","
+def _form(key: str, options: SourceOptions) -> CsvForm:
+    """Return how the fields of a file are separated, by its name and `csv_quoting`."""
+    is_tsv = without_compression(key).endswith(".tsv")
+    quotes = options.csv_quoting == "double" or (options.csv_quoting == "auto" and not is_tsv)
+    return CsvForm("\t" if is_tsv else ",", quotes)
 
 
 CSV = RecordSource(

@@ -25,12 +25,20 @@ _OTHERS = {
     "ZIP": rb"PK\x03\x04",
     "gzip": rb"\x1f\x8b",
     "Parquet": rb"PAR1",
+    "Arrow": rb"ARROW1\0\0|\xff\xff\xff\xff.{3}\0",
+    "Feather version 1": rb"FEA1",
+    "tar": rb".{257}ustar",
+    "zstd": rb"\x28\xb5\x2f\xfd",
+    "xz": rb"\xfd7zXZ\0",
+    "SQLite": rb"SQLite format 3\0",
+    "HDF5": rb"\x89HDF\r\n",
     "Git LFS pointer": rb"version https://git-lfs",
 }
 _VIDEOS = {"MP4": rb".{4}ftyp", "AVI": rb".{8}AVI ", "Matroska or WebM": rb"\x1a\x45\xdf\xa3"}
 _MARKUP = {"HTML": rb"<!doctype html|<html", "SVG": rb"<svg", "XML": rb"<\?xml"}
 _TRANSPORT_PACKETS = {188: rb"G.{187}G", 192: rb".{4}G.{191}G"}  # TS and M2TS: a packet has a G as its sync byte
-_WITH_AN = frozenset({"AVI", "AVIF", "MP4", "HTML", "SVG", "XML"})
+_WITH_AN = frozenset({"Arrow", "AVI", "AVIF", "HDF5", "HTML", "MP4", "SQLite", "SVG", "XML", "xz"})
+_RECORDS = {"Parquet": "parquet", "Arrow": "dataset", "tar": "webdataset"}
 _TEXT_BYTES = bytes({7, 8, 9, 10, 12, 13, 27, *range(0x20, 0x7F)})
 
 
@@ -46,6 +54,19 @@ def video_format(data: bytes) -> str | None:
     return None if _first_match(data, _IMAGES | _OTHERS) else _first_match(data, _VIDEOS)  # AVIF starts like MP4
 
 
+def record_source_name(data: bytes) -> str | None:
+    """Return the `--input-format` of the records that a file starts like; None if it is another file, or text."""
+    return _RECORDS.get(_first_match(data, _OTHERS) or "") if not_text(data) else None
+
+
+def not_text(data: bytes) -> str | None:
+    """Return what a file starts like that holds no text: "a Parquet file"; None if it may be text."""
+    name = _first_match(data, _IMAGES | _OTHERS | _VIDEOS)
+    # A text may start with BM or P4, but has no control characters.
+    is_binary = bool(data.translate(None, _TEXT_BYTES + bytes(range(0x7F, 0x100))))
+    return _with_article(name) if name is not None and (is_binary or name == "Git LFS pointer") else None
+
+
 def transport_packet_bytes(data: bytes) -> int | None:
     """Return the length of the packets of a transport stream by its first 197 bytes; None if it is another file."""
     return next((size for size, pattern in _TRANSPORT_PACKETS.items() if re.match(pattern, data, re.DOTALL)), None)
@@ -57,10 +78,14 @@ def describe(data: bytes) -> str:
         return "an empty file (0 bytes)"
     start = data[:512].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if name := _first_match(data, _IMAGES | _OTHERS | _VIDEOS) or _first_match(start, _MARKUP):
-        return f"{'an' if name in _WITH_AN else 'a'} {name} file"
+        return _with_article(name)
     if not start.translate(None, _TEXT_BYTES):
         return "a text file"
     return f"a file that starts with {data[:8].hex(' ')}"
+
+
+def _with_article(name: str) -> str:
+    return f"{'an' if name in _WITH_AN else 'a'} {name} file"
 
 
 def _first_match(data: bytes, patterns: dict[str, bytes]) -> str | None:

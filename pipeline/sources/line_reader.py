@@ -1,16 +1,17 @@
 """Files of lines: how they are cut into pieces, and the lines of one piece.
 
-A line belongs to the piece in which it starts, so a plain file is cut by bytes without reading it. A compressed file is
-read once when it is planned; its offsets are those of the decompressed content.
+A line belongs to the piece in which it starts, so a plain file is cut by bytes without reading it. A file that is
+compressed, or in UTF-16 or UTF-32, is read once when it is planned; its offsets are those of the content in UTF-8.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 from pipeline.media import BadMedium
-from pipeline.sources.compressed import is_compressed, open_decompressed, skip_to
+from pipeline.sources.compressed import skip_to
 from pipeline.sources.source import Piece
+from pipeline.sources.text_file import open_text, text_form
 from pipeline.storage import Entry, Store
 
 LINE_PIECE_BYTES = 1 << 18
@@ -38,14 +39,24 @@ class Line(NamedTuple):
 
 def plan_line_pieces(store: Store, entry: Entry) -> Iterator[Piece]:
     """Yield the pieces of a file of lines. Raise anything if a compressed file is damaged."""
-    begins, end = list(range(0, entry.size, LINE_PIECE_BYTES)), entry.size
-    if is_compressed(entry.key):
-        begins, end = [0], 0
-        with open_decompressed(store, entry.key) as file:
-            for line in read_lines(file, 0, None):
-                if line.offset - begins[-1] >= LINE_PIECE_BYTES:
-                    begins.append(line.offset)
-                end = line.offset + line.size
+    if text_form(store, entry.key, entry.version).is_sequential:
+        with open_text(store, entry.key, entry.version) as file:
+            yield from pieces_of_lines(entry, read_lines(file, 0, None))
+    else:
+        yield from _cut(entry, list(range(0, entry.size, LINE_PIECE_BYTES)), entry.size)
+
+
+def pieces_of_lines(entry: Entry, lines: Iterable[Line]) -> Iterator[Piece]:
+    """Yield the pieces of a file whose lines are known."""
+    begins, end = [0], 0
+    for line in lines:
+        if line.offset - begins[-1] >= LINE_PIECE_BYTES:
+            begins.append(line.offset)
+        end = line.offset + max(line.size, 1)
+    yield from _cut(entry, begins, end)
+
+
+def _cut(entry: Entry, begins: list[int], end: int) -> Iterator[Piece]:
     for begin, stop in pairwise([*begins, end]):
         if begin < stop:
             yield Piece.of(entry, begin=begin, end=stop, about=max(1, (stop - begin) // _TYPICAL_LINE_BYTES))

@@ -45,5 +45,5 @@ class ParquetTable:
         return rows_of_piece(batches, starts[groups[0]] if groups else end, piece)
 
 
-PARQUET_READER = TableReader("a Parquet file", b"PAR1", ParquetTable)
-PARQUET = RecordSource("parquet", frozenset({".parquet"}), PARQUET_READER)
+PARQUET_READER = TableReader("a Parquet file", (b"PAR1",), ParquetTable)
+PARQUET = RecordSource("parquet", frozenset({".parquet", ".parq", ".pq"}), PARQUET_READER)

@@ -9,10 +9,11 @@ from typing import Any, Self
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.compressed import is_compressed, merge_pieces
+from pipeline.sources.compressed import MAX_PIECES, merge_pieces
 from pipeline.sources.record_media import medium_of
 from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, as_text
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage
+from pipeline.sources.text_file import text_form
 from pipeline.storage import Denied, Entry, LeaveOut, Reason, Store, is_access_lost
 
 
@@ -83,7 +84,9 @@ class RecordSource(Source):
         pieces = [Piece.of(entry, units=1)]
         with ignore_damage():
             pieces = list(self.reader.pieces(store, entry, self.request)) or [Piece.of(entry, begin=0, end=0, units=0)]
-        yield from merge_pieces(pieces) if is_compressed(entry.key) else pieces
+            if len(pieces) > MAX_PIECES and text_form(store, entry.key, entry.version).is_sequential:
+                pieces = merge_pieces(pieces)
+        yield from pieces
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
         """Yield the ids of all records that have one, up to the first damage in the file."""

@@ -107,6 +107,7 @@ class SourceOptions:
         keep: columns copied to the output.
         columns: columns of stored latents that the head needs.
         text_unit: whether each line or each whole .txt file is a unit.
+        csv_quoting: whether double quotes around a field of a CSV or TSV file are not part of it; "auto": not in TSV.
         fps: frame rate at which frame pairs are sampled; None is the video's own.
         clip_stride: seconds between the starts of clips; None is the length of a clip.
         short_clip: whether a clip that extends past the end of its video is padded with the last frame or left out.
@@ -121,6 +122,7 @@ class SourceOptions:
     keep: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     text_unit: Literal["line", "file"] = "line"
+    csv_quoting: Literal["auto", "double", "none"] = "auto"
     fps: float | None = None
     clip_stride: float | None = None
     short_clip: Literal["pad", "drop"] = "pad"

@@ -10,7 +10,7 @@ from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import SourceOptions, missing_column
 from pipeline.storage import AccessError
 
-_INPUT_OPTIONS = ("column", "id_column", "fps", "clip_stride", "text_unit", "short_clip")
+_INPUT_OPTIONS = ("column", "id_column", "fps", "clip_stride", "text_unit", "csv_quoting", "short_clip")
 
 
 def latents_request(source: str, options: SourceOptions) -> RecordRequest:

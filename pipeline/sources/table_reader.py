@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.arrow_columns import check_columns, check_safe, kept_fields, stored, to_kept, to_value
-from pipeline.sources.compressed import open_decompressed
+from pipeline.sources.compressed import compression_of
 from pipeline.sources.file_signatures import describe
 from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, as_text
 from pipeline.sources.source import Piece, ignore_damage
@@ -69,20 +69,20 @@ class TableReader(RecordReader):
 
     Attributes:
         kind: of file, in messages: "a Parquet file".
-        signature: first bytes of such a file.
+        signatures: first bytes of such a file.
         open_table: opens a file of a given size.
         check: checks the schema of a file.
     """
 
     kind: str
-    signature: bytes
+    signatures: tuple[bytes, ...]
     open_table: Callable[[BinaryIO, int], Table]
     check: Callable[[str, pa.Schema, RecordRequest], None] = check_columns
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return the kept columns with their types; empty if the file is damaged."""
         fields: list[pa.Field] = []
-        with ignore_damage(), open_decompressed(store, entry.key) as file:
+        with ignore_damage(), store.open(entry.key) as file:
             schema = self.open_table(file, entry.size).schema
             self.check(store.uri_of(entry.key), schema, request)
             fields = kept_fields(store.uri_of(entry.key), schema, request.options.keep)
@@ -90,7 +90,7 @@ class TableReader(RecordReader):
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
         """Yield ranges of rows of each row group."""
-        with open_decompressed(store, entry.key) as file:
+        with store.open(entry.key) as file:
             table = self.open_table(file, entry.size)
             self.check(store.uri_of(entry.key), table.schema, request)
             first = 0
@@ -100,7 +100,7 @@ class TableReader(RecordReader):
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the rows of the piece."""
-        with open_decompressed(store, piece.key, piece.version) as file:
+        with store.open(piece.key, version=piece.version) as file:
             table = self.open_table(file, piece.size)
             check_safe(store.uri_of(piece.key), table.schema)
             for first, batch in table.batches(piece, request.columns):
@@ -116,9 +116,11 @@ class TableReader(RecordReader):
 
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
         """Raise what is wrong with a file that was damaged when it was planned."""
-        with open_decompressed(store, piece.key, piece.version) as file:
+        with store.open(piece.key, version=piece.version) as file:
             start = file.read(512)
-        if start.startswith(self.signature):
+        if compression := compression_of(store, piece.key, piece.version):
+            raise BadMedium(f"the file is compressed with {compression}: {self.kind} is read only if it is not")
+        if start.startswith(self.signatures):
             raise BadMedium(f"the file is {self.kind} that is truncated or damaged")
         raise BadMedium(f"the file is {describe(start)}, not {self.kind}")
 

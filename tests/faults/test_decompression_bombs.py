@@ -169,7 +169,7 @@ def test_text_bombs_are_quarantined_within_the_memory_limit(run: Run, checkpoint
         "line.txt.zst": "the line has more than 67,108,864 bytes",
         "field.csv.gz": "the row has more than 67,108,864 bytes",
         "deep.jsonl": "recursion",
-        "digits.jsonl": "the line is not valid JSON: Exceeds the limit",
+        "digits.jsonl": "the record is not valid JSON: Exceeds the limit",
         "row.parquet": "needs more memory than the limit of 0.5 GiB",
         "data-0.arrow": "needs more memory than the limit of 0.5 GiB",
         "header.tar": "the archive could not be read to its end",

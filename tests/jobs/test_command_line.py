@@ -55,7 +55,7 @@ def test_version_is_the_package_s() -> None:
 def test_options_of_a_run_keep_their_names() -> None:
     assert flags("run") == flags("plan") == {
         "--job", "--checkpoint", "--from-latents", "--input-format", "--column", "--id-column", "--keep-columns",
-        "--text-unit", "--fps", "--clip-stride", "--short-clip", "--transparency", "--replicas",
+        "--text-unit", "--csv-quoting", "--fps", "--clip-stride", "--short-clip", "--transparency", "--replicas",
         "--devices-per-replica", "--device",
         "--dtype", "--batch-size", "--shard-size", "--top-k", "--logits", "--latents", "--arrays", "--array-dtype",
         "--points", "--frames", "--outputs", "--limit", "--max-quarantine", "--changed", "--retry-quarantined",

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import json
 import pickle
+import tarfile
+from collections.abc import Callable
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
+import pyarrow.feather as feather
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -74,6 +81,70 @@ def test_a_file_without_a_known_extension_is_read_by_the_first_source(tmp_path: 
     (piece,) = source.pieces(found.store, next(found.entries))
     (unit,) = decode_all(source.units(found.store, piece))
     assert unit.medium.shape == (3, 4, 3)
+
+
+TEXTS = ["one text", "another"]
+
+
+def write_parquet(path: Path) -> None:
+    pq.write_table(pa.table({"text": TEXTS}), path)
+
+
+def write_arrow_file(path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, pa.schema([("text", pa.string())])) as writer:
+        for text in TEXTS:
+            writer.write_batch(pa.record_batch({"text": [text]}))
+
+
+def write_arrow_stream(path: Path) -> None:
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, pa.schema([("text", pa.string())])) as writer:
+        writer.write_table(pa.table({"text": TEXTS}))
+
+
+def write_feather(path: Path) -> None:
+    feather.write_feather(pa.table({"text": TEXTS}), str(path))
+
+
+def write_dictionary_feather(path: Path) -> None:
+    feather.write_feather(pa.table({"text": pa.array(TEXTS).dictionary_encode()}), str(path))
+
+
+def write_tar(path: Path) -> None:
+    with tarfile.open(path, "w") as archive:
+        for number, text in enumerate(TEXTS):
+            member = tarfile.TarInfo(f"{number}.txt")
+            member.size = len(text)
+            archive.addfile(member, io.BytesIO(text.encode()))
+
+
+def write_tar_gz(path: Path) -> None:
+    write_tar(path)
+    path.write_bytes(gzip.compress(path.read_bytes()))
+
+
+WRITERS = (write_parquet, write_arrow_file, write_arrow_stream, write_feather, write_dictionary_feather, write_tar)
+
+
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        *((write, name) for write in (*WRITERS, write_tar_gz) for name in ("part-00000", "weird.name")),
+        *((write_parquet, "train.pq"), (write_feather, "a.feather"), (write_tar_gz, "a.data.gz")),
+    ],
+)
+def test_a_named_file_is_read_by_its_content(tmp_path: Path, write: Callable[[Path], None], name: str) -> None:
+    write(tmp_path / name)
+    found = list(units(tmp_path / name, medium="text").values())
+    assert [unit.medium if isinstance(unit.medium, str) else unit.medium.decode() for unit in found] == TEXTS
+
+
+@pytest.mark.parametrize("medium", ["text", "image", "array"])
+def test_a_named_json_file_holds_records_for_each_task(tmp_path: Path, medium: str) -> None:
+    (tmp_path / "1.png").write_bytes(png())
+    (tmp_path / "a.json").write_text(json.dumps([{"text": "one", "image": "1.png", "inputs": [[1, 2]]}]))
+    (unit,) = units(tmp_path / "a.json", medium=medium).values()
+    assert unit.error is None
+    assert unit.medium is not None
 
 
 def test_an_option_that_no_source_supports_is_refused() -> None:

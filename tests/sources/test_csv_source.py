@@ -59,7 +59,7 @@ def test_rows_equal_those_of_the_csv_module_wherever_the_file_is_cut(
     rows = some_rows(100)
     data = table(rows, delimiter=delimiter, end=end)
     (tmp_path / (name + suffix)).write_bytes(COMPRESS[suffix](data))
-    units = units_of(Store(str(tmp_path)), "csv", keep=("note", "label"))
+    units = units_of(Store(str(tmp_path)), "csv", keep=("note", "label"), csv_quoting="double")
     assert [[unit.kept["label"], unit.medium, unit.kept["note"]] for unit in units] == rows[1:]
     for unit, row in zip(units, rows[1:], strict=True):
         at = int(unit.id.removeprefix(f"{name}{suffix}#"))
@@ -236,10 +236,79 @@ def test_a_changed_or_deleted_file_is_an_error_of_each_piece(folder: Store) -> N
     assert type(unit.error) is Missing
 
 
-def test_a_quote_that_is_not_closed_is_reported_instead_of_losing_rows(tmp_path: Path, units_of: UnitsOf) -> None:
-    (tmp_path / "a.csv").write_bytes(b'n,text\n1,one\n2,"not closed\n3,three\n4,four')
-    (tmp_path / "b.csv").write_bytes(b'n,text\n1,"closed\nover two lines"')
-    first, lost, whole = units_of(Store(str(tmp_path)), "csv")
-    assert (first.medium, whole.medium) == ("one", "closed\nover two lines")
-    assert lost.id == "a.csv#13"
-    assert "a quote is not closed: rows after byte 13" in str(lost.error)
+@pytest.mark.parametrize("suffix", COMPRESS)
+@pytest.mark.parametrize("cut", [1, 20, 1 << 18])
+@pytest.mark.parametrize(
+    ("data", "texts"),
+    [
+        (b'n,text\n1,one\n2,"not closed\n3,three\n4,four', ["one", None, "three", "four"]),
+        (b'n,text\n1,"not closed\n2,"two"\n3,"thr\nee"\n4,four\n', [None, "two", "thr\nee", "four"]),
+        (b'n,text\n1,"not closed\n2,"nor this\n3,three\n', [None, None, "three"]),
+        (b'n,text\n1,"not closed\n2,3" disk\n3,three\n', [None, '3" disk', "three"]),
+        (b'n,text\n1,"closed\nover two lines"', ["closed\nover two lines"]),
+        (b'n,text\n1,"closed\nbefore a space" \n2,two', ["closed\nbefore a space ", "two"]),
+    ],
+)
+def test_a_quote_that_is_not_closed_costs_its_row_only(
+    tmp_path: Path,
+    units_of: UnitsOf,
+    monkeypatch: pytest.MonkeyPatch,
+    suffix: str,
+    cut: int,
+    data: bytes,
+    texts: list[str | None],
+) -> None:
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", cut)
+    (tmp_path / f"a.csv{suffix}").write_bytes(COMPRESS[suffix](data))
+    units = units_of(Store(str(tmp_path)), "csv")
+    assert [unit.medium for unit in units] == texts
+    for unit in units:
+        at = int(unit.id.rpartition("#")[2])
+        assert data[at - 1 : at] == b"\n"
+        if unit.medium is None:
+            assert str(unit.error) == f"a quote in the row at byte {at:,} is not closed"
+
+
+def test_a_quote_that_is_not_closed_costs_its_row_only_before_more_than_a_row_may_have(
+    tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", 50)
+    for module in (csv_parser, csv_source):
+        monkeypatch.setattr(module, "MAX_LINE_BYTES", 100)
+    (tmp_path / "a.csv").write_text('text\n"not closed\n' + "line\n" * 100)
+    units = units_of(Store(str(tmp_path)), "csv")
+    assert [unit.medium for unit in units] == [None, *["line"] * 100]
+
+
+TSV_ROWS = ['"We won," he said', "nothing", 'a 5" screen', '"Starts with one', 'ends with one"', '""', '"all of it"']
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("cut", [1, 1 << 18])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_quotes_of_tsv_files_are_text(
+    tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch, suffix: str, cut: int, end: str
+) -> None:
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", cut)
+    lines = ["label\ttext", *(f"{number}\t{text}" for number, text in enumerate(TSV_ROWS))]
+    (tmp_path / f"a.tsv{suffix}").write_bytes(COMPRESS[suffix](end.join(lines).encode()))
+    units = units_of(Store(str(tmp_path)), "csv", keep=("label",))
+    assert [unit.medium for unit in units] == TSV_ROWS
+    assert [unit.kept["label"] for unit in units] == [str(number) for number in range(len(TSV_ROWS))]
+
+
+def test_csv_quoting_decides_for_both_kinds_of_files(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.csv").write_text('text,n\n"one",1\n')
+    (tmp_path / "b.tsv").write_text('text\tn\n"two"\t1\n')
+    expected = {"auto": ["one", '"two"'], "double": ["one", "two"], "none": ['"one"', '"two"']}
+    for quoting, texts in expected.items():
+        units = units_of(Store(str(tmp_path)), "csv", csv_quoting=quoting)
+        assert [unit.medium for unit in units] == texts
+
+
+def test_a_quoted_header_of_a_tsv_file_fails_the_plan_with_the_option(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.tsv").write_text('"text"\t"n"\n"two"\t"1"\n')
+    with pytest.raises(AccessError, match=r"a\.tsv: column 'text' not found; .*; use --csv-quoting double"):
+        units_of(Store(str(tmp_path)), "csv")
+    (unit,) = units_of(Store(str(tmp_path)), "csv", csv_quoting="double")
+    assert unit.medium == "two"

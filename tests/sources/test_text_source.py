@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import bz2
 import gzip
+import io
 import json
+import lzma
 import pickle
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.sources import IMAGES, SOURCES, Source, SourceOptions, Unit, discover, source_for
+from pipeline.sources import IMAGES, SOURCES, Source, SourceOptions, Unit, discover, json_values, source_for
 from pipeline.sources import line_reader as lines_module
 from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.text_source import JSONL, TEXT
@@ -25,6 +28,8 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": lambda data: data,
     ".gz": gzip.compress,
     ".zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
 }
 
 
@@ -60,9 +65,10 @@ def test_each_line_is_one_unit_wherever_the_file_is_cut(
     assert {unit.uri for unit in units} == {f"{tmp_path}/a.txt{suffix}"}
 
 
-def test_a_large_file_is_cut_without_reading_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_large_file_is_cut_by_its_first_64_kib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.txt").write_bytes(b"x\n" * (1 << 20))
-    monkeypatch.setattr(Store, "open", None)
+    start = io.BytesIO((tmp_path / "a.txt").read_bytes()[: 1 << 16])
+    monkeypatch.setattr(Store, "open", lambda *_, **__: io.BytesIO(start.getvalue()))
     found = discover(str(tmp_path), TEXT)
     pieces = [piece for entry in found.entries for piece in TEXT.pieces(found.store, entry)]
     assert [(piece.begin, piece.end) for piece in pieces] == [(at << 18, (at + 1) << 18) for at in range(8)]
@@ -161,7 +167,7 @@ def test_a_first_record_without_the_text_does_not_affect_other_records(tmp_path:
     assert one.medium == "one"
 
 
-@pytest.mark.parametrize("suffix", [".gz", ".zst"])
+@pytest.mark.parametrize("suffix", [".gz", ".zst", ".bz2", ".xz"])
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl"])
 def test_a_damaged_compressed_file_is_one_unit(tmp_path: Path, suffix: str, name: str) -> None:
     whole = COMPRESS[suffix](json.dumps({"text": "".join(map(str, range(5000)))}).encode())
@@ -189,7 +195,8 @@ def test_a_changed_or_deleted_file_is_an_error_of_each_piece(tmp_path: Path, suf
 def test_a_folder_gives_texts_by_their_extension(tmp_path: Path) -> None:
     for name in ("a.txt", "b.TXT.GZ", "c.ndjson.zst", "d.gz", "e.csv", "f.txt.bz2"):
         (tmp_path / name).write_bytes(b"")
-    assert [entry.key for entry in discover(str(tmp_path), TEXT).entries] == ["a.txt", "b.TXT.GZ", "c.ndjson.zst"]
+    names = ["a.txt", "b.TXT.GZ", "c.ndjson.zst", "f.txt.bz2"]
+    assert [entry.key for entry in discover(str(tmp_path), TEXT).entries] == names
     assert [entry.key for entry in discover(str(tmp_path), JSONL).entries] == ["c.ndjson.zst"]
     assert {"text", "jsonl"} <= SOURCES.keys()
 
@@ -202,7 +209,7 @@ def test_lines_are_read_from_s3(s3, monkeypatch: pytest.MonkeyPatch) -> None:  #
         key = f"logs/a.txt{suffix}"
         s3.client.put_object(Bucket=uri.removeprefix("s3://"), Key=key, Body=pack(b"\n".join(content)))
     units = read(f"{uri}/logs")
-    assert [unit.medium for unit in units] == content * 3
+    assert [unit.medium for unit in units] == content * len(COMPRESS)
     assert units[0].uri == f"{uri}/logs/a.txt"
 
 
@@ -307,3 +314,165 @@ def test_a_piece_estimates_its_lines_and_an_empty_file_has_none(tmp_path: Path) 
     found = discover(str(tmp_path), TEXT)
     pieces = [piece for entry in found.entries for piece in TEXT.pieces(found.store, entry)]
     assert [(piece.units, piece.about) for piece in pieces] == [(None, 256), (None, 36), (None, 1), (0, None)]
+
+
+ENCODINGS = {
+    "utf-16-le": b"\xff\xfe",
+    "utf-16-be": b"\xfe\xff",
+    "utf-32-le": b"\xff\xfe\0\0",
+    "utf-32-be": b"\0\0\xfe\xff",
+}
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("cut", [7, 1 << 18])
+def test_utf_16_and_utf_32_with_a_byte_order_mark_are_read(
+    folder: Store,
+    units_of: Callable[..., list[Unit]],
+    monkeypatch: pytest.MonkeyPatch,
+    encoding: str,
+    suffix: str,
+    cut: int,
+) -> None:
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", cut)
+    content = ["größer", "", "🙂 two", "a\u0a0ab"] * 30
+    mark, text = ENCODINGS[encoding], "\r\n".join(content)
+    records = "".join(json.dumps({"text": each}, ensure_ascii=False) + "\n" for each in content)
+    for name, data in (("a.txt", text), ("b.jsonl", records), ("c.csv", f"n,text\r\n1,{content[0]}\r\n")):
+        folder.put(name + suffix, COMPRESS[suffix](mark + data.encode(encoding)))
+    lines = units_of(folder, "text")
+    assert [unit.medium for unit in lines] == [*(each.encode() for each in content), *content]
+    assert lines[2].id == f"a.txt{suffix}#12", "offsets are those of the text in UTF-8"
+    assert [unit.medium for unit in units_of(folder, "csv")] == [content[0]]
+    whole, *_ = units_of(folder, "text", text_unit="file")
+    assert whole.medium == text.encode()
+
+
+def test_damaged_utf_16_is_not_valid_utf_8_so_that_it_is_flagged(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfeo\0k\0\n\0" + b"\x00\xd8b\0\n\0" + b"c\0d")
+    good, lone, cut = read(tmp_path)
+    assert good.medium == b"ok"
+    assert lone.medium.decode(errors="replace").strip("\ufffd") == "b"
+    assert cut.medium.decode(errors="replace").strip("\ufffd") == "c"
+    for unit in (lone, cut):
+        with pytest.raises(UnicodeDecodeError):
+            unit.medium.decode()
+
+
+@pytest.mark.parametrize("suffix", ["", ".gz", ".zst"])
+@pytest.mark.parametrize("cut", [1, 7, 1 << 18])
+def test_lines_that_end_with_carriage_returns_alone_are_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, suffix: str, cut: int
+) -> None:
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", cut)
+    content = texts(60)
+    (tmp_path / f"a.txt{suffix}").write_bytes(COMPRESS[suffix](b"".join(line + b"\r" for line in content)))
+    (tmp_path / f"b.jsonl{suffix}").write_bytes(COMPRESS[suffix](b'{"text": "one"}\r{"text": "two"}'))
+    (tmp_path / f"c.csv{suffix}").write_bytes(COMPRESS[suffix](b'text,n\r"a ""b""",1\rc,2\r'))
+    assert [unit.medium for unit in read(tmp_path)] == [*content, "one", "two"]
+    assert [unit.medium for unit in read(tmp_path, SOURCES["csv"])] == ['a "b"', "c"]
+
+
+def test_carriage_returns_inside_lines_that_end_with_line_feeds_are_text(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_bytes(b"10 %\r20 %\ndone\n")
+    assert [unit.medium for unit in read(tmp_path)] == [b"10 %\r20 %", b"done"]
+    (tmp_path / "a.txt").write_bytes(b"a\r" * 40_000 + b"b\r\nc\nd")
+    assert [unit.medium for unit in read(tmp_path)] == [b"a"] * 40_000 + [b"b", b"c", b"d"]
+
+
+@pytest.mark.parametrize("compress", COMPRESS.values(), ids=COMPRESS)
+def test_compression_is_recognised_by_content(tmp_path: Path, compress: Callable[[bytes], bytes]) -> None:
+    data = compress(b"one\ntwo\n" * 100)
+    for name in ("a.txt", "b.txt.gz", "c.txt.xz") if data[:3] != b"one" else ("a.txt",):
+        (tmp_path / name).write_bytes(data)
+    assert {unit.medium for unit in read(tmp_path)} == {b"one", b"two"}
+    assert len(read(tmp_path)) == 200 * len(list(tmp_path.iterdir()))
+
+
+@pytest.mark.parametrize(
+    "data", [b"PAR1\x15\x04" + bytes(100), b"\x89PNG\r\n\x1a\n" + bytes(100), b"version https://git-lfs.x\noid 1\n"]
+)
+@pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.csv"])
+def test_a_file_that_holds_no_text_is_one_unit_with_the_reason(tmp_path: Path, name: str, data: bytes) -> None:
+    (tmp_path / name).write_bytes(data)
+    (unit,) = read(tmp_path, source_for("csv" if name == "a.csv" else "text"))
+    assert unit.id == name
+    assert str(unit.error) in {
+        f"the file is {kind}, not text" for kind in ("a Parquet file", "a PNG file", "a Git LFS pointer file")
+    }
+
+
+RECORDS = [{"text": "größer"}, {"text": '[{\\"}]', "n": [1, {"a": 2}]}, {"text": "two\nlines"}, {"text": "\ud800"}] * 20
+
+
+@pytest.mark.parametrize("indent", [None, 2])
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize("cut", [1, 100, 1 << 18])
+def test_a_json_file_with_an_array_gives_its_records(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, indent: int | None, suffix: str, cut: int
+) -> None:
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", cut)
+    monkeypatch.setattr(json_values, "_BLOCK", 16)
+    data = "\ufeff" + json.dumps(RECORDS, indent=indent, ensure_ascii=indent is None).replace("\ud800", "x")
+    (tmp_path / f"a.json{suffix}").write_bytes(COMPRESS[suffix](data.encode()))
+    units = read(tmp_path / f"a.json{suffix}")
+    assert [unit.medium for unit in units] == [json.loads(data[1:])[at]["text"] for at in range(len(RECORDS))]
+    for unit in units:
+        assert data.encode()[int(unit.id.rpartition("#")[2]) :].startswith(b"{")
+
+
+def test_a_json_file_with_one_record_lines_or_values_gives_its_records(tmp_path: Path) -> None:
+    forms = {
+        "one line": '{"text": "one"}',
+        "one record": '{\n  "text": "one",\n  "other": {"a": []}\n}\n',
+        "lines": '{"text": "one"}\n\n{"text": "two"}\n',
+        "values": '{\n "text": "one"\n}\n{\n "text": "two"\n}\n',
+        "array": ' [\n{"text": "one"}\n,{"text": "two"}]\n',
+        "empty array": "[]",
+        "empty": "",
+    }
+    for name, data in forms.items():
+        (tmp_path / "a.json").write_text(data)
+        expected = [] if "empty" in name else ["one"] if name.startswith("one") else ["one", "two"]
+        assert [unit.medium for unit in read(tmp_path / "a.json")] == expected, name
+        assert [unit.medium for unit in read(tmp_path / "a.json", JSONL)] == expected, name
+
+
+def test_a_record_longer_than_the_first_64_kib_is_read(tmp_path: Path) -> None:
+    long = "x" * 200_000
+    lines, array = f'{{"text": "{long}"}}\n{{"text": "two"}}\n', json.dumps([{"text": long}, {"text": "two"}], indent=1)
+    for data in (lines, array):
+        (tmp_path / "a.json").write_text(data)
+        assert [unit.medium for unit in read(tmp_path / "a.json")] == [long, "two"]
+    (tmp_path / "a.json").write_text(json.dumps({"other": [1] * 100_000, "text": "end"}, indent=1))
+    assert [unit.medium for unit in read(tmp_path / "a.json")] == ["end"]
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ('[{"text": "one"}, {"text": tru}, {"text": "two"}]', "the file is not valid JSON from byte 18 on"),
+        ('[{"text": "one"}, {"text": "tw', "the file is not valid JSON from byte 18 on"),
+        ('[{"text": "one"},', "the array is not closed: the file is truncated"),
+        ('[{"text": "one"}]]', "the array ends at byte 16, but the file does not"),
+        ('[{"text": "one"}, 7]', "the record must be a JSON object, got int"),
+        ('{"text": "one"}\n{"text": "two"', "the record is not valid JSON"),
+    ],
+)
+@pytest.mark.parametrize("cut", [1, 1 << 18])
+def test_damaged_json_costs_one_unit_and_not_what_is_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, data: str, words: str, cut: int
+) -> None:
+    monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", cut)
+    (tmp_path / "a.json").write_text(data)
+    one, damaged = read(tmp_path / "a.json")
+    assert one.medium == "one"
+    assert words in str(damaged.error)
+
+
+def test_json_files_of_a_folder_are_read_only_if_they_are_named(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("a line")
+    (tmp_path / "b.json").write_text('{"text": "one"}')
+    assert [unit.medium for unit in read(tmp_path)] == [b"a line"]
+    assert [unit.medium for unit in read(tmp_path / "*.json")] == ["one"]

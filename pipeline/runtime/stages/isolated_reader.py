@@ -10,7 +10,7 @@ from pipeline.runtime.stages.result_batches import ResultBatch, batched
 from pipeline.runtime.stages.unit_reader import Loader, UnitResult, read_steps
 from pipeline.sandbox import Died, Failed, ResourceLimits, Sandbox, SharedSandbox
 from pipeline.sinks.parts import Quarantined
-from pipeline.sources.compressed import is_compressed
+from pipeline.sources.compressed import compression_by_name
 from pipeline.sources.source import Piece
 
 MAX_ATTEMPTS = 2  # per unit that crashes its process
@@ -109,7 +109,7 @@ def quarantine_rest(loader: Loader, piece: Piece, first: int, error: Exception) 
 
 def seconds_per_unit(limits: ResourceLimits, piece: Piece) -> float:
     """Return the time limit of reading a unit; a compressed file must be read from its beginning to get there."""
-    return limits.seconds + (piece.size / MIN_BYTES_PER_SECOND if is_compressed(piece.key) else 0.0)
+    return limits.seconds + (piece.size / MIN_BYTES_PER_SECOND if compression_by_name(piece.key) else 0.0)
 
 
 def _unit_id(piece: Piece, number: int) -> str:
