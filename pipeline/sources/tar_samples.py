@@ -2,6 +2,7 @@
 
 import tarfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
@@ -87,14 +88,36 @@ def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, column: str, max_by
 
 
 def _members(file: BinaryIO, begin: int, end: int | None) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """Yield each member with its archive, whose `offset` is the byte after the member."""
-    file.seek(begin)
-    with tarfile.open(fileobj=file, mode="r:") as archive:
-        while (member := archive.next()) is not None:
-            vars(archive)["members"].clear()  # it would keep them all
-            if end is not None and member.offset >= end:
-                return
-            yield archive, member
-        file.seek(archive.offset)
-        if any(file.read(_BLOCK)):  # zeros mark the end; tarfile takes a damaged header for the end as well
-            raise tarfile.ReadError(f"no member at byte {archive.offset}")
+    """Yield each member with its archive, whose `offset` is the byte after the member.
+
+    Archives that were joined, one after the end mark of the other, are read as one.
+    """
+    position: int | None = begin
+    while position is not None:
+        file.seek(position)
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                vars(archive)["members"].clear()  # it would keep them all
+                if end is not None and member.offset >= end:
+                    return
+                yield archive, member
+        position = _next_archive(file, archive.offset)
+
+
+def _next_archive(file: BinaryIO, position: int) -> int | None:
+    """Return where the next archive begins after the one that ends at a position; None if none follows.
+
+    Raise ReadError if there is no end mark: tarfile takes a damaged header for the end as well.
+    """
+    file.seek(position)
+    if any(file.read(_BLOCK)):  # zeros mark the end
+        raise tarfile.ReadError(f"no member at byte {position}")
+    position += _BLOCK
+    while block := file.read(_BLOCK):
+        if any(block):
+            with suppress(tarfile.HeaderError):
+                tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
+                return position
+            return None
+        position += _BLOCK
+    return None

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.compressed import open_decompressed
+from pipeline.sources.compressed import open_decompressed, with_compression
 from pipeline.sources.image_source import MAX_FILE_BYTES
 from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource, record_request
@@ -119,7 +119,16 @@ def _check(
     """Raise AccessError if there are samples, and none has one of the columns."""
     for name in names:
         if available and not available.intersection(_members(name, request)):
-            raise missing_column(uri, " or ".join(_members(name, request)), sorted(available), kind)
+            column = " or ".join(_members(name, request))
+            missing = missing_column(uri, column, sorted(available), kind)
+            raise kind(f"{missing}{_dots_rule(_members(name, request), available)}")
+
+
+def _dots_rule(members: Iterable[str], available: Iterable[str]) -> str:
+    """Return the rule for names with dots, for a message, if a column is only missing because of it."""
+    if not any(column.endswith(f".{member}") for column in available for member in members):
+        return ""
+    return "; the column of a member is what follows the first dot of its file name"
 
 
 def _members(name: str, request: RecordRequest) -> tuple[str, ...]:
@@ -138,7 +147,9 @@ def _values(sample: TarSample, request: RecordRequest) -> dict[str, Any] | Excep
         member = next((each for each in members if each in sample.columns), None)
         if member is None:
             if name in request.medium_columns:
-                return BadMedium(f"column {' or '.join(members)} not found; the sample has {', '.join(sample.columns)}")
+                found = ", ".join(sample.columns)
+                reason = f"column {' or '.join(members)} not found; the sample has {found}"
+                return BadMedium(f"{reason}{_dots_rule(members, sample.columns)}")
             continue
         content = sample.contents[member]
         if isinstance(content, Exception):
@@ -162,4 +173,4 @@ def _parse(content: bytes, name: str, member: str, request: RecordRequest) -> An
     return json.loads(content)
 
 
-WEBDATASET = RecordSource("webdataset", frozenset({".tar", ".tar.gz", ".tgz"}), WebDatasetReader(), webdataset_request)
+WEBDATASET = RecordSource("webdataset", with_compression(".tar") | {".tgz"}, WebDatasetReader(), webdataset_request)

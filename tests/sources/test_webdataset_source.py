@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
+import lzma
 import os
 import pickle
 import tarfile
@@ -12,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from pipeline.sources import SOURCES, Unit, discover, source_for
@@ -21,6 +24,14 @@ from pipeline.sources.source import SourceOptions
 from pipeline.storage import AccessError, Changed, Missing, Store
 from tests.decoded_units import decode_all
 
+COMPRESS: dict[str, Callable[[bytes], bytes]] = {
+    "tar": lambda data: data,
+    "gz": gzip.compress,
+    "tgz": gzip.compress,
+    "zst": lambda data: pa.compress(data, codec="zstd", asbytes=True),
+    "bz2": bz2.compress,
+    "xz": lzma.compress,
+}
 UnitsOf = Callable[..., list[Unit]]
 Png = Callable[..., bytes]
 
@@ -45,7 +56,7 @@ def some_samples(count: int) -> list[tuple[str, bytes]]:
     return members
 
 
-@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz"])
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz", "a.tgz", "a.tar.zst", "a.tar.bz2", "a.tar.xz"])
 @pytest.mark.parametrize("cut", [1, 10_000, 1 << 22])
 @pytest.mark.parametrize("form", [tarfile.PAX_FORMAT, tarfile.GNU_FORMAT])
 def test_each_sample_is_one_unit_wherever_the_archive_is_cut(
@@ -54,7 +65,7 @@ def test_each_sample_is_one_unit_wherever_the_archive_is_cut(
     monkeypatch.setattr(webdataset_module, "ARCHIVE_PIECE_BYTES", cut)
     members = some_samples(70)
     data = tar(members, format=form)
-    (tmp_path / name).write_bytes(data if name == "a.tar" else gzip.compress(data))
+    (tmp_path / name).write_bytes(COMPRESS[name.rpartition(".")[2]](data))
     units = units_of(Store(str(tmp_path)), "webdataset", keep=("cls", "meta.json"))
     assert [unit.medium for unit in units] == [content for member, content in members if member.endswith("TXT")]
     assert [unit.id for unit in units] == [f"{name}#{member[:-4]}" for member, _ in members if member.endswith("cls")]
@@ -248,3 +259,35 @@ def test_a_sample_with_an_empty_id_is_an_error(tmp_path: Path, units_of: UnitsOf
     named, without = units_of(Store(str(tmp_path)), "webdataset", id_column="key")
     assert (named.id, without.id) == ("k", "a.tar#1")
     assert "column 'key' holds no id" in str(without.error)
+
+
+@pytest.mark.parametrize("name", ["a.tar", "a.tar.gz"])
+@pytest.mark.parametrize("cut", [1, 1 << 22])
+def test_archives_that_were_joined_are_read_to_their_end(
+    tmp_path: Path, units_of: UnitsOf, monkeypatch: pytest.MonkeyPatch, name: str, cut: int
+) -> None:
+    monkeypatch.setattr(webdataset_module, "ARCHIVE_PIECE_BYTES", cut)
+    members = [(f"{number}.txt", f"text {number}".encode()) for number in range(9)]
+    parts = [tar(members[:3]), tar([]), tar(members[3:5], format=tarfile.GNU_FORMAT), bytes(5120), tar(members[5:])]
+    (tmp_path / name).write_bytes(COMPRESS[name.rpartition(".")[2]](b"".join(parts) + b"not a header" * 100))
+    units = units_of(Store(str(tmp_path)), "webdataset")
+    assert [unit.medium for unit in units] == [content for _, content in members]
+    assert [unit.id for unit in units] == [f"{name}#{number}" for number in range(9)]
+
+
+def test_a_damaged_second_archive_is_one_unit(tmp_path: Path, units_of: UnitsOf) -> None:
+    (tmp_path / "a.tar").write_bytes(tar([("0.txt", b"zero")]) + tar([("1.txt", b"one" * 1000)])[:2000])
+    (unit,) = units_of(Store(str(tmp_path)), "webdataset")
+    assert "the archive could not be read to its end" in str(unit.error)
+
+
+def test_a_name_with_dots_is_explained(tmp_path: Path, units_of: UnitsOf, png: Png) -> None:
+    rule = "the column of a member is what follows the first dot of its file name"
+    (tmp_path / "a.tar").write_bytes(tar([("21.05.png", png(1)), ("plain.png", png(2)), ("other.cls", b"1")]))
+    dotted, plain, other = units_of(Store(str(tmp_path)), "webdataset", medium="image")
+    assert str(dotted.error).endswith(f"the sample has 05.png; {rule}")
+    assert plain.error is None
+    assert rule not in str(other.error)
+    (tmp_path / "a.tar").write_bytes(tar([("21.05.png", png(1))]))
+    with pytest.raises(AccessError, match=rule):
+        units_of(Store(str(tmp_path)), "webdataset", medium="image")
