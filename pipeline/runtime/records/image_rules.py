@@ -11,6 +11,9 @@ from pipeline.runtime.records.run_file import EARLIER_FINGERPRINT, Run
 from pipeline.sinks.ownership import RUN_FILE
 from pipeline.storage import Missing, Store
 
+FRAMES = "frames"
+"""Column with the number of frames in an image's file."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageRules:
@@ -41,7 +44,7 @@ class ImageRules:
     @property
     def columns(self) -> pa.Schema:
         """Schema of the columns that reading an image adds to its row."""
-        return pa.schema([("frames", pa.int32())] if self.counts_frames else [])
+        return pa.schema([(FRAMES, pa.int32())] if self.counts_frames else [])
 
 
 def image_rules(options: RunOptions, medium: MediumKind, output: Store) -> ImageRules:
@@ -54,7 +57,8 @@ def image_rules(options: RunOptions, medium: MediumKind, output: Store) -> Image
     named = None if options.transparency == "auto" else options.transparency
     earlier = _fingerprint(output)
     if earlier is None or earlier["head"] != options.task:
-        return ImageRules(transparency=named or "drop", counts_frames=medium == "image")
+        counts = medium == "image" and FRAMES not in options.keep_columns  # a user's own column of that name stays
+        return ImageRules(transparency=named or "drop", counts_frames=counts)
     kept: Literal["drop", "white"] = (EARLIER_FINGERPRINT | earlier)["transparency"]
     return ImageRules(
         transparency=named or kept,

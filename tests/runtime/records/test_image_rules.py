@@ -43,6 +43,11 @@ def test_a_new_output_drops_transparency_and_counts_frames(tmp_path: Path) -> No
     assert pairs == ImageRules(transparency="white")
 
 
+def test_a_kept_column_named_frames_is_the_user_s(tmp_path: Path) -> None:
+    rules = image_rules(options(tmp_path, keep_columns="label,frames"), "image", Store(str(tmp_path)))
+    assert rules == ImageRules(transparency="drop")
+
+
 @pytest.mark.parametrize("medium", ["text", "clip", "array"])
 def test_runs_without_images_have_no_rules(tmp_path: Path, medium: str) -> None:
     assert image_rules(options(tmp_path), medium, Store(str(tmp_path))).fingerprint == {}
