@@ -58,10 +58,12 @@ def discover(uri: str, source: Source) -> Listing:
     scheme, path = split_scheme(root.uri)
     if scheme is not None and has_wildcard(path.split("/", 1)[0]):
         raise AccessError(f"{redact(uri)}: the name after {scheme}:// must not contain a wildcard")
-    listing = _file(uri, root) or _glob(root) or _folder(root, source)
+    named = _file(uri, root)
+    listing = named or _glob(root) or _folder(root, source)
     entries = _counted(listing, listing.entries)
     entries = mark_sequences(listing.store, entries) if source.pairs else entries
-    listing.entries = source.inputs(entries, listing.leave_out)
+    # A file that is named is read whatever its name; a frame still needs a second one.
+    listing.entries = entries if named and not source.pairs else source.inputs(entries, listing.leave_out)
     first = next(listing.entries, None)
     if first is None:
         found = [_with_hint(*described) for described in describe(listing.left_out.counts, listing.left_out.first)]

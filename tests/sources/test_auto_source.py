@@ -130,6 +130,7 @@ WRITERS = (write_parquet, write_arrow_file, write_arrow_stream, write_feather, w
     [
         *((write, name) for write in (*WRITERS, write_tar_gz) for name in ("part-00000", "weird.name")),
         *((write_parquet, "train.pq"), (write_feather, "a.feather"), (write_tar_gz, "a.data.gz")),
+        *((write_arrow_file, "train.arrow"), (write_arrow_stream, "cache-0123456789abcdef.arrow")),
     ],
 )
 def test_a_named_file_is_read_by_its_content(tmp_path: Path, write: Callable[[Path], None], name: str) -> None:
