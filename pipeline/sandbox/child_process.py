@@ -159,9 +159,9 @@ def _starter(process: int) -> ThreadPoolExecutor:  # noqa: ARG001 - threads do n
 
 
 def _start(limits: ResourceLimits, sockets: list[int], timers: int) -> Popen[bytes]:
-    """Start the interpreter. It imports from the same folders as this process, not from its working folder."""
+    """Start the interpreter. It imports from the same folders as this process, but not from its working directory."""
     given = {
-        "path": [str(Path(folder).absolute()) for folder in sys.path],
+        "path": _import_path(),
         "parent": os.getpid(),
         "sockets": sockets,
         "timers": timers,
@@ -169,10 +169,19 @@ def _start(limits: ResourceLimits, sockets: list[int], timers: int) -> Popen[byt
     }
     command = [sys.executable, "-P", "-c", _BOOT, json.dumps(given)]
     environment = os.environ | (_SMALL_ALLOCATORS if limits.memory_bytes is not None else {})
+    environment.pop("PYTHONPATH", None)  # contained in `path`
     start = partial[Popen[bytes]](
         Popen, command, env=environment, stdin=DEVNULL, stdout=DEVNULL, stderr=PIPE, pass_fds=(*sockets, timers)
     )
     return _starter(os.getpid()).submit(start).result()
+
+
+def _import_path() -> list[str]:
+    """Return `sys.path` without the working directory; if this project is imported from there, it comes last."""
+    folders, project = [Path(folder).absolute() for folder in sys.path], Path(__file__).parents[2]
+    working = Path.cwd() if Path().exists() else None  # it may have been deleted
+    others = [folder for folder in folders if folder != working]
+    return [*map(str, others), *([str(project)] if project == working and project in folders else [])]
 
 
 def _release(process: Popen[bytes], sockets: Iterable[socket.socket]) -> None:

@@ -1,15 +1,20 @@
 """Connection to a Ray cluster: the named one, the one of this machine, or a new local one."""
 
+import importlib.metadata
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import ray
 import ray.data
 from ray._private import ray_constants, services
+from ray.job_config import JobConfig
 
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.ray_backend.auth import require_token
@@ -59,12 +64,14 @@ def preserve_signal_handlers() -> Iterator[Collection[int]]:
 
 def _connect(address: str | None) -> None:
     """Connect to the named cluster; without a name to that of this machine, else start one on loopback."""
-    logs = {"log_to_driver": False, "logging_level": logging.ERROR}
+    settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if "://" not in (address or ""):  # Ray's client sends no working directory
+        settings["job_config"] = _JobWithoutDriverFolders(_py_driver_sys_path=_uninstalled_project())
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
     # Without a name, use only a cluster that `ray start` made: "auto" would also join one that another program started.
     if address != "local" and (address or services.find_bootstrap_address(None)):
-        ray.init(address=address, **logs)
+        ray.init(address=address, **settings)
         return
     # Ray listens on all interfaces unless it takes the machine for one that cannot be part of a cluster: then all of
     # its servers, and those of its workers, listen on loopback.
@@ -72,6 +79,25 @@ def _connect(address: str | None) -> None:
     ray_constants.ENABLE_RAY_CLUSTER = False
     try:
         # The cluster ends with the run. Its dashboard would cost a second at the start, CPU time and more ports.
-        ray.init(address="local", include_dashboard=False, **logs)
+        ray.init(address="local", include_dashboard=False, **settings)
     finally:
         ray_constants.ENABLE_RAY_CLUSTER = enabled
+
+
+class _JobWithoutDriverFolders(JobConfig):
+    """A job whose workers import nothing from the folders of the driver.
+
+    Ray would put the driver's working directory and script directory before the installed packages of the workers, so
+    that a `numpy.py` in them would run. It leaves them out of a job with a working directory of its own.
+    """
+
+    def _runtime_env_has_working_dir(self) -> bool:
+        return True
+
+
+def _uninstalled_project() -> list[str]:
+    """Return the folder of this project if it is not installed: workers could not import it otherwise."""
+    root = str(Path(__file__).parents[3])
+    others = [folder for folder in sys.path if folder != root]
+    installed = importlib.metadata.distributions(name="perceiver-pipeline", path=others)
+    return [] if any(installed) else [root]
