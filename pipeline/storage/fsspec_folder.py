@@ -71,6 +71,9 @@ class FsspecFolder:
         with suppress(FileNotFoundError):
             with_retry(lambda: self.fs.rm_file(self._path(key), **self._time_limit()))
 
+    def remove_empty_folders(self) -> None:
+        """Do nothing: object stores have no folders."""
+
     def _fetch(self, path: str, begin: int | None = None, end: int | None = None) -> bytes:
         """Return the content of a file, or a range of it. Only a range has a time limit."""
         limit = {} if begin is None or end is None else self._time_limit(end - begin)

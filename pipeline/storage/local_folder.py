@@ -116,6 +116,11 @@ class LocalFolder:
     def delete(self, key: str) -> None:
         with_retry(lambda: self._path(key).unlink(missing_ok=True))
 
+    def remove_empty_folders(self) -> None:
+        for folder, _, _ in os.walk(Path(self.root, "_run"), topdown=False):
+            with suppress(OSError):  # not empty
+                Path(folder).rmdir()
+
     def _path(self, key: str) -> Path:
         """Return the path of the key, which is below the root unless a symbolic link leads out of it."""
         if "\0" in key or any(name in ("", ".", "..") for name in key.split("/")):
@@ -136,11 +141,19 @@ class LocalFolder:
 
 
 def _write(temporary: Path, data: bytes) -> None:
-    _make_folder(temporary.parent)
-    with temporary.open("wb") as file:
+    try:
+        file = _create(temporary)
+    except FileNotFoundError:  # another program removed the empty folder
+        file = _create(temporary)
+    with file:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def _create(path: Path) -> BinaryIO:
+    _make_folder(path.parent)
+    return path.open("wb")
 
 
 def _link(temporary: Path, target: Path) -> bool:

@@ -134,6 +134,11 @@ class Store:
         with translated_errors(self.uri_of(key), "deleting"):
             self._folder.delete(key)
 
+    def remove_empty_folders(self) -> None:
+        """Remove the folders in `_run/` that hold no file. Only local disks have such folders."""
+        with translated_errors(self.uri_of("_run/"), "cleaning"):
+            self._folder.remove_empty_folders()
+
     def check_writable(self) -> None:
         """Raise AccessError unless this can be an OUTPUT: it is writable, and a second put_if_absent is refused."""
         scheme = split_scheme(self.uri)[0]
@@ -146,6 +151,7 @@ class Store:
                 found = self.read(key)
             finally:
                 self.delete(key)
+                self.remove_empty_folders()
         except StorageError as error:
             if error.transient:
                 raise

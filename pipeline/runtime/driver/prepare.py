@@ -1,4 +1,4 @@
-"""Preparation of a run: connect to the cluster, claim OUTPUT, freeze the plan, configure the stages."""
+"""Preparation of a run: connect to the cluster, freeze the plan, claim OUTPUT, configure the stages."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,13 +8,15 @@ from pipeline.runtime.driver.checks import CheckedRun, check_run
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.duplicate_ids import check_unique_ids
 from pipeline.runtime.plan.isolated_source import isolated
+from pipeline.runtime.plan.plan_files import delete_segments
 from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
 from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment
 from pipeline.runtime.ray_backend.connect import ray_connection
 from pipeline.runtime.ray_backend.dataset import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources, cluster_nodes, resolve_resources
+from pipeline.runtime.records.claim import Claim, claiming
 from pipeline.runtime.records.listing import ListedInputs, put_listing
-from pipeline.runtime.records.run_file import Run, claim_output, new_run
+from pipeline.runtime.records.run_file import Run, new_run
 from pipeline.runtime.stages.model_runner import ModelRef
 from pipeline.runtime.stages.unit_reader import Loader
 from pipeline.runtime.stages.write import Writer
@@ -32,7 +34,7 @@ class PreparedRun:
     plan: Plan
     listed: ListedInputs
     stages: StageConfig
-    notes: tuple[str, ...]  # what is assumed about the checkpoint and kept columns, for the user
+    notes: tuple[str, ...]  # for the user: what is assumed about the checkpoint and kept columns, and what is replaced
 
 
 @contextmanager
@@ -44,24 +46,28 @@ def prepare_run(options: RunOptions) -> Iterator[PreparedRun]:
     checked = check_run(options)
     with ray_connection(options.address):
         resources = resolve_resources(options, cluster_nodes())
-        run = claim_output(checked.output, _new_run(options, checked, resources.dtype))
-        plan = _freeze(options, checked, run)
-        assert plan.listing is not None
-        listed = put_listing(checked.output, run.run, plan.listing)
-        stages = _stage_config(options, checked, run, resources)
-        yield PreparedRun(
-            options=options,
-            output=checked.output,
-            run=run,
-            plan=plan,
-            listed=listed,
-            stages=stages,
-            notes=checked.notes,
-        )
+        wanted = _new_run(options, checked, resources.dtype)
+        with claiming(checked.output, wanted, delete_segments) as claim:
+            plan, run = _freeze(options, checked, claim), claim.take()
+            assert plan.listing is not None
+            listed = put_listing(checked.output, run.run, plan.listing)
+            stages = _stage_config(options, checked, run, resources)
+            yield PreparedRun(
+                options=options,
+                output=checked.output,
+                run=run,
+                plan=plan,
+                listed=listed,
+                stages=stages,
+                notes=(*checked.notes, *claim.notes),
+            )
 
 
-def _freeze(options: RunOptions, checked: CheckedRun, run: Run) -> Plan:
-    """Plan new inputs, and with `retry_quarantined` the units in quarantine; return the whole plan."""
+def _freeze(options: RunOptions, checked: CheckedRun, claim: Claim) -> Plan:
+    """Plan new inputs, and with `retry_quarantined` the units in quarantine; return the whole plan.
+
+    OUTPUT is claimed when all plan files are written: a command that planning refuses leaves nothing in it.
+    """
     sizing = ShardSizing(
         unit_bytes=checked.head.unit_bytes + checked.latent_bytes,
         growth=checked.head.bytes_per_medium_byte,
@@ -76,9 +82,11 @@ def _freeze(options: RunOptions, checked: CheckedRun, run: Run) -> Plan:
                 check_unique_ids(source, checked.listing())
             return checked.listing()
 
-        plan = freeze_plan(output, source, discover, sizing, redo=redo, kept=kept, run=run.run)
+        run = claim.take().run if claim.check() else None
+        take = None if run else lambda: claim.take().run
+        plan = freeze_plan(output, source, discover, sizing, redo=redo, kept=kept, run=run, claim=take)
         if options.retry_quarantined:
-            freeze_retry_segment(output, run.run, plan, source, checked.listing, sizing)
+            freeze_retry_segment(output, claim.take().run, plan, source, checked.listing, sizing)
         return plan
 
 

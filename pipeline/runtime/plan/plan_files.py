@@ -158,6 +158,14 @@ def put_segment(store: Store, segment: Segment, run: str | None = None) -> bool:
     return False
 
 
+def delete_segments(store: Store) -> None:
+    """Delete the whole plan in OUTPUT: its segments, the last one first, and the plan files that they name."""
+    for segment in reversed(read_segments(store)):
+        store.delete(segment_key(segment.number))
+        for file in segment.files:
+            store.delete(file.name)
+
+
 def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence[PlannedShard]) -> PlanFile:
     """Write the shards as a plan file with a random name."""
     table = pa.table(

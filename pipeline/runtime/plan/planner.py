@@ -104,15 +104,17 @@ def freeze_plan(
     redo: bool = False,
     kept: pa.Schema | None = None,
     run: str | None = None,
+    claim: Callable[[], str] | None = None,
 ) -> Plan:
     """Plan the inputs that no segment in OUTPUT contains, and return the whole plan.
 
     discover: lists INPUT; called again after another driver planned at the same time. redo: plan changed inputs again.
     kept: columns of INPUT in the rows; AccessError names a file with other types. run: OutputLost is raised if OUTPUT
-    does not belong to it.
+    does not belong to it. claim: claims an OUTPUT that has no plan, or one that gives way, when all plan files are
+    written, and returns the run. If it or the planning fails, the plan files are deleted.
     """
     reached("plan.begin")
-    plan = Plan(segments=read_segments(output))
+    plan = Plan(segments=[] if claim else read_segments(output))
     while True:
         plan.changed, plan.listing = 0, (found := discover())
         partly = partly_planned(output, plan.segments)
@@ -125,21 +127,34 @@ def freeze_plan(
         pieces = skip_planned_units(pieces, partly, source, found.store)
         pieces = limit_units(pieces, remaining, source, found.store)
         groups = split_into_shards(pieces, lambda piece: (piece,), sizing)
-        if add_segment(output, plan, (PlannedShard(pieces=group) for group in groups), run):
+        if add_segment(output, plan, (PlannedShard(pieces=group) for group in groups), run, claim=claim):
             return plan
 
 
 def add_segment(
-    output: Store, plan: Plan, shards: Iterable[PlannedShard], run: str | None, *, is_retry: bool = False
+    output: Store,
+    plan: Plan,
+    shards: Iterable[PlannedShard],
+    run: str | None,
+    *,
+    claim: Callable[[], str] | None = None,
+    is_retry: bool = False,
 ) -> bool:
     """Write the shards, if there are any, as the next segment of the plan.
 
     Return False if another driver planned at the same time and won; the plan then has that driver's segments instead.
     """
-    files = tuple(put_plan_files(output, shards, plan))
+    files: list[PlanFile] = []
+    try:
+        files.extend(put_plan_files(output, shards, plan))
+        run = claim() if claim else run
+    except Exception:
+        for file in files:
+            output.delete(file.name)
+        raise
     if not files:
         return True
-    segment = Segment(number=len(plan.segments), files=files, is_retry=is_retry)
+    segment = Segment(number=len(plan.segments), files=tuple(files), is_retry=is_retry)
     created = put_segment(output, segment, run)
     plan.segments = [*plan.segments, segment] if created else read_segments(output)
     return created

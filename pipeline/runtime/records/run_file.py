@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Self
 
-from pipeline.faultpoints import reached
 from pipeline.heads.head import Head
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
@@ -73,34 +72,29 @@ def new_run(
     )
 
 
-def claim_output(output: Store, wanted: Run) -> Run:
-    """Write run.json, or return the one that exists; UsageError if that one does not match `wanted`."""
-    reached("run.before")
-    created = output.put_if_absent(RUN_FILE, wanted.to_json())
-    reached("run.claimed")
-    if created:
-        return wanted
-    found = Run.from_json(output.read(RUN_FILE))
-    if found.input != wanted.input:
-        raise UsageError(
-            f"{output.uri} contains predictions of INPUT {found.input}, this run's INPUT is {wanted.input}: "
-            "an OUTPUT belongs to one INPUT; give this run another OUTPUT"
-        )
-    earlier = {name: value for name, value in EARLIER_FINGERPRINT.items() if name in wanted.fingerprint}
-    if differing := list(_differences("", earlier | found.fingerprint, wanted.fingerprint)):
-        raise UsageError(
-            f"{output.uri} contains predictions of a run with other settings: {'; '.join(differing)}. "
-            "Use the same settings, or give this run another OUTPUT"
-        )
-    return found
+def find_run(output: Store) -> Run | None:
+    """Read the run of an OUTPUT, None if there is none."""
+    try:
+        return Run.from_json(output.read(RUN_FILE))
+    except Missing:
+        return None
 
 
 def read_run(output: Store) -> Run:
     """Read the run of an OUTPUT; UsageError if there is none."""
-    try:
-        return Run.from_json(output.read(RUN_FILE))
-    except Missing as error:
-        raise UsageError(f"{output.uri} is not the OUTPUT of a run: it has no {RUN_FILE}") from error
+    found = find_run(output)
+    if found is None:
+        raise UsageError(f"{output.uri} is not the OUTPUT of a run: it has no {RUN_FILE}")
+    return found
+
+
+def differences(found: Run, wanted: Run) -> str | None:
+    """Describe the run that OUTPUT belongs to if it is not the wanted one, with both values; None if it is."""
+    if found.input != wanted.input:
+        return f"INPUT {found.input}, this run's INPUT is {wanted.input}"
+    earlier = {name: value for name, value in EARLIER_FINGERPRINT.items() if name in wanted.fingerprint}
+    differing = list(_differences("", earlier | found.fingerprint, wanted.fingerprint))
+    return f"a run with other settings: {'; '.join(differing)}" if differing else None
 
 
 def _differences(path: str, found: Any, wanted: Any) -> Iterator[str]:

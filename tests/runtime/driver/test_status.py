@@ -10,7 +10,8 @@ from pipeline.runtime.driver.status import status
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
 from pipeline.runtime.records.receipts import Ledger, receipt_of
-from pipeline.runtime.records.run_file import claim_output, new_run
+from pipeline.runtime.records.run_file import new_run
+from pipeline.sinks.ownership import RUN_FILE
 from pipeline.sinks.parts import Footer, Quarantined, commit
 from pipeline.sinks.schema import output_schema
 from pipeline.sources import IMAGES, discover
@@ -25,7 +26,8 @@ def output(tmp_path, image_folder, checkpoint) -> Store:
         task="image-classification", input=str(image_folder), output=store.uri, checkpoint=str(checkpoint)
     )
     head = head_for(options.task, checkpoint, HeadOptions())
-    run = claim_output(store, new_run(options, input_uri=str(image_folder), head=head, digest="d", dtype="float32"))
+    run = new_run(options, input_uri=str(image_folder), head=head, digest="d", dtype="float32")
+    store.put(RUN_FILE, run.to_json())
     freeze_plan(store, IMAGES, lambda: discover(str(image_folder), IMAGES), ShardSizing(unit_bytes=1, shard_size=4))
     ledger = Ledger(output=store)
     for shard in range(3):
