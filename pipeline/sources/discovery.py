@@ -11,9 +11,10 @@ from itertools import chain
 
 from pipeline.sources.glob_pattern import has_wildcard, in_hidden, literal_prefix, matches
 from pipeline.sources.image_sequence import mark_sequences
+from pipeline.sources.outputs_in_input import OWN_FOLDERS, without_outputs
 from pipeline.sources.source import Source
 from pipeline.storage import AccessError, Denied, Entry, LeftOut, Missing, Reason, Store, redact
-from pipeline.storage.left_out import describe
+from pipeline.storage.left_out import LeaveOut, describe
 from pipeline.storage.uris import split_scheme
 
 _HINTS: dict[str, str] = {
@@ -52,14 +53,17 @@ class Listing:
         self.left_out.add(key, reason)
 
 
-def discover(uri: str, source: Source) -> Listing:
-    """List what INPUT holds for a source. Raise AccessError, naming it, if that is nothing or it cannot be read."""
+def discover(uri: str, source: Source, output: Store | None = None) -> Listing:
+    """List what INPUT holds for a source, but for `output` and other OUTPUTs in it.
+
+    Raise AccessError, naming INPUT, if that is nothing or it cannot be read.
+    """
     root = Store(uri)
     scheme, path = split_scheme(root.uri)
     if scheme is not None and has_wildcard(path.split("/", 1)[0]):
         raise AccessError(f"{redact(uri)}: the name after {scheme}:// must not contain a wildcard")
     named = _file(uri, root)
-    listing = named or _glob(root) or _folder(root, source)
+    listing = named or _glob(root, output) or _folder(root, source, output)
     entries = _counted(listing, listing.entries)
     entries = mark_sequences(listing.store, entries) if source.pairs else entries
     # A file that is named is read whatever its name; a frame still needs a second one.
@@ -101,36 +105,46 @@ def _file(uri: str, root: Store) -> Listing | None:
     return Listing(store=store, entries=(entry for entry in store.entries(name) if entry.key == name))
 
 
-def _glob(root: Store) -> Listing | None:
-    """Return what a pattern matches; None if no name in the URI is a pattern."""
+def _glob(root: Store, output: Store | None) -> Listing | None:
+    """Return what a pattern matches; None if no name in the URI is a pattern.
+
+    OUTPUTs of other runs are read if the pattern names one of the folders in them.
+    """
     names = root.uri.split("/")
     for at, name in enumerate(names):
         if has_wildcard(name) and next(Store("/".join(names[: at + 1])).keys(), None) is None:
             store, patterns = Store("/".join(names[:at]) or "/"), names[at:]
-            return _matching(store, patterns)
+            return _matching(store, patterns, output)
     return None
 
 
-def _matching(store: Store, patterns: list[str]) -> Listing:
+def _matching(store: Store, patterns: list[str], output: Store | None) -> Listing:
     """Return the files whose keys match the patterns of their names."""
-    left_out = LeftOut()
+    left_out, prefix = LeftOut(), literal_prefix("/".join(patterns))
 
     def leave_out(key: str, reason: Reason) -> None:
         if matches(key.split("/"), patterns):
             left_out.add(key, reason)
 
-    entries = store.entries(literal_prefix("/".join(patterns)), leave_out)
-    taken = (entry for entry in entries if matches(entry.key.split("/"), patterns))
+    named = not set(OWN_FOLDERS).isdisjoint(patterns)
+    listed = store.entries(prefix, leave_out)
+    inputs = without_outputs(store, listed, output, partial(_in_output, leave_out), named=named, prefix=prefix)
+    taken = (entry for entry in inputs if matches(entry.key.split("/"), patterns))
     return Listing(store=store, entries=taken, left_out=left_out)
 
 
-def _folder(root: Store, source: Source) -> Listing:
+def _in_output(leave_out: LeaveOut, key: str) -> None:
+    leave_out(key, Reason.OUTPUT)
+
+
+def _folder(root: Store, source: Source, output: Store | None) -> Listing:
     """Return the visible files in a folder that have an extension of the source."""
     holds = cache(partial(_holds, root))
     extensions, left_out = tuple(source.extensions), LeftOut()
 
     def taken() -> Iterator[Entry]:
-        for entry in root.entries(leave_out=left_out.add):
+        listed = root.entries(leave_out=left_out.add)
+        for entry in without_outputs(root, listed, output, partial(_in_output, left_out.add)):
             if not entry.key or entry.key.endswith("/"):  # some stores list it as an object like others
                 left_out.add(entry.key or "./", Reason.FOLDER_MARKER)
             elif in_hidden(entry.key):

@@ -20,6 +20,7 @@ class Reason(StrEnum):
     OTHER_MEDIUM = "not the task's medium"
     OTHER_FORMAT = "not of the input format"
     HIDDEN = "hidden"
+    OUTPUT = "in the OUTPUT of a run"
     DANGLING_LINK = "dangling link"
     LINK_LOOP = "link loop"
     LISTED_FOLDER = "link to a folder that is listed already"

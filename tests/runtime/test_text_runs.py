@@ -89,17 +89,3 @@ def test_options_not_supported_for_a_head_or_source_are_refused(tmp_path: Path, 
     (tmp_path / "a.png").write_bytes(b"")
     with pytest.raises(AccessError, match=r"left out: .*without columns, while an option names one: a\.png"):
         check_run(RunOptions(**images, **values))
-
-
-def test_command_refused_by_its_plan_leaves_nothing_in_output_and_the_corrected_one_runs(
-    tmp_path: Path, cluster: None
-) -> None:
-    folder = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "model")
-    (tmp_path / "in").mkdir()
-    (tmp_path / "in/a.csv").write_text("text,stars\na good evening,5\n")
-    (tmp_path / "in/b.csv").write_text("text\nthe soup was cold\n")
-    places = (str(tmp_path / "in"), str(tmp_path / "out"), folder)
-    with pytest.raises(AccessError, match=r"b\.csv: .*stars"):
-        rows("text-classification", *places, keep_columns=("stars",))
-    assert list((tmp_path / "out").rglob("*")) == []
-    assert len(rows("text-classification", *places)) == 2

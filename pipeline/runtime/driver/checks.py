@@ -16,6 +16,7 @@ from pipeline.heads.head import ColumnType
 from pipeline.heads.image_config import describe_settings
 from pipeline.heads.latent_columns import LATENT_COLUMNS
 from pipeline.perceiver import PerceiverIO
+from pipeline.runtime.driver.apart import check_apart
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions, require_task
 from pipeline.runtime.plan.isolated_source import isolated
@@ -62,7 +63,7 @@ class CheckedRun:
 
     def listing(self) -> Listing:
         """List INPUT afresh."""
-        return discover(self.input, self.source)
+        return discover(self.input, self.source, self.output)
 
 
 def check_run(options: RunOptions) -> CheckedRun:
@@ -85,8 +86,9 @@ def check_run(options: RunOptions) -> CheckedRun:
     if options.from_latents is not None:
         uri, stored = f"{options.from_latents.rstrip('/')}/{PREDICTIONS}", _stored_run(options.from_latents, checkpoint)
         named = len(read_segments(Store(options.from_latents))) > 1  # a changed input has rows in several segments
+    check_apart(uri, output)
     limits = ResourceLimits(seconds=options.unit_seconds, memory_bytes=int(options.unit_memory * 2**30))
-    found = discover(uri, source)
+    found = discover(uri, source, output)
     entries, tried = tee(found.entries)
     witness = find_witness(found.store, tried)
     del tried  # which would keep all entries in memory

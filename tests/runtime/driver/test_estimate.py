@@ -1,15 +1,10 @@
 """What a run would take, from a few units that were tried."""
 
-import io
-
 import pytest
-from rich.console import Console
 
 from pipeline.reference.published_configs import FLOW, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime import UsageError
 from pipeline.runtime.driver.estimate import _sample_size, estimate
-from pipeline.runtime.driver.run import execute
 from pipeline.runtime.options import RunOptions
 from pipeline.storage import Store
 from tests.sample_videos import make_video
@@ -38,21 +33,6 @@ def test_estimate_freezes_the_plan_and_commits_no_prediction(image_folder, check
     assert 60 * 20 < known.bytes < 60 * 5000
     assert list(output.keys("predictions/")) == []
     assert len(list(output.keys("_run/plan/"))) == 2
-
-
-def test_run_with_other_options_replaces_a_plan_without_predictions(image_folder, checkpoint, tmp_path, cluster):
-    places = {"input": str(image_folder), "output": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
-    planned = RunOptions(task="image-classification", max_quarantine=1, **places)
-    estimate(planned.model_copy(update={"limit": 8}))
-    printed = io.StringIO()
-    summary = execute(planned.model_copy(update={"top_k": 3}), console=Console(file=printed, width=300))
-    assert (summary.units, summary.segments) == (60, 1)
-    assert (
-        "replaced a plan without predictions, of a run with other settings: options.top_k was 5" in printed.getvalue()
-    )
-    with pytest.raises(UsageError, match=r"contains predictions of .* options.top_k was 3, this run has 5"):
-        estimate(planned)
-    assert list(Store(planned.output).keys("_run/drivers/")) == []
 
 
 def test_estimate_measures_slow_units_one_by_one_and_fast_ones_in_micro_batches():

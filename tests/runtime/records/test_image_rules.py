@@ -8,8 +8,11 @@ import pytest
 from pipeline.heads import HeadOptions, head_for
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
+from pipeline.runtime.plan.plan_files import delete_segments
+from pipeline.runtime.records.claim import claiming
 from pipeline.runtime.records.image_rules import ImageRules, image_rules
-from pipeline.runtime.records.run_file import Run, claim_output, new_run
+from pipeline.runtime.records.run_file import Run, new_run
+from pipeline.sinks.parts import part_key
 from pipeline.storage import Store
 
 TASK = "image-classification"
@@ -24,6 +27,13 @@ def run_of(checkpoint: Path, folder: Path, **changes: object) -> Run:
     wanted, head = options(folder, **changes), head_for(TASK, checkpoint, HeadOptions())
     rules = image_rules(wanted, "image", Store(str(folder)))
     return new_run(wanted, input_uri="in", head=head, digest="d", dtype="float32", source_options=rules.fingerprint)
+
+
+def claim_output(output: Store, wanted: Run) -> None:
+    """Claim OUTPUT as a command that ends after its first part."""
+    with claiming(output, wanted, delete_segments) as claim:
+        claim.check()
+        output.put(part_key(claim.take().run, 0), b"a part")
 
 
 @pytest.fixture

@@ -1,0 +1,116 @@
+"""What stays in OUTPUT before anything is predicted, with a cluster that is only described."""
+
+from __future__ import annotations
+
+import io
+from contextlib import nullcontext
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.reference.published_configs import MASKED_LM, SEQUENCE, small
+from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.runtime import RunOptions, UsageError
+from pipeline.runtime.driver import prepare
+from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
+from pipeline.runtime.plan.plan_files import read_segments
+from pipeline.runtime.ray_backend.resources import Node
+from pipeline.runtime.records.run_file import read_run
+from pipeline.sinks.parts import part_key
+from pipeline.storage import AccessError, Store
+
+
+@pytest.fixture(autouse=True)
+def described_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Start no Ray: preparation needs only the nodes of the cluster."""
+    monkeypatch.setattr(prepare, "ray_connection", lambda _: nullcontext())
+    monkeypatch.setattr(prepare, "cluster_nodes", lambda: [Node(cpus=2, gpus=0)])
+
+
+@pytest.fixture(scope="module")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    folder = tmp_path_factory.mktemp("checkpoints")
+    masked = make_checkpoint(MASKED_LM, small(MASKED_LM), folder / "masked")
+    return {
+        "fill-mask": str(masked),
+        "text-classification": str(make_checkpoint(SEQUENCE, small(SEQUENCE), folder / "text")),
+    }
+
+
+@pytest.fixture(params=["local", "s3"])
+def uri(request: pytest.FixtureRequest, tmp_path: Path, s3) -> str:
+    """URI of an empty folder."""
+    return str(tmp_path / "work") if request.param == "local" else f"{s3.bucket('prepare')}/work"
+
+
+def planned(options: RunOptions) -> PreparedRun:
+    """Plan as a command that then ends."""
+    with prepare_run(options) as ready:
+        return ready
+
+
+def write_tables(uri: str, **tables: str) -> None:
+    for name, text in tables.items():
+        Store(uri).put(f"{name}.csv", text.encode())
+
+
+def test_command_that_planning_refuses_leaves_nothing_and_the_corrected_one_runs(uri: str, checkpoints) -> None:
+    write_tables(f"{uri}/in", a="text,stars\na good evening,5\n", b="text\nthe soup was cold\n")
+    places = {"input": f"{uri}/in", "output": f"{uri}/out", "checkpoint": checkpoints["text-classification"]}
+    options = RunOptions(task="text-classification", **places)
+    with pytest.raises(AccessError, match=r"b\.csv: .*stars"):
+        planned(options.model_copy(update={"keep_columns": ("stars",)}))
+    with pytest.raises(UsageError, match="room for 0"):
+        planned(options.model_copy(update={"device": "cuda"}))
+    assert list(Store(f"{uri}/out").keys()) == []
+    if uri.startswith("/"):
+        assert list(Path(uri, "out").rglob("*")) == []
+    assert planned(options).plan.shards == 1
+
+
+def test_plan_gives_way_to_other_options_until_there_are_predictions(uri: str, checkpoints) -> None:
+    write_tables(f"{uri}/in", a="text,title\na good evening,b\n")
+    places = {"input": f"{uri}/in", "output": f"{uri}/out", "checkpoint": checkpoints["text-classification"]}
+    options, output = RunOptions(task="text-classification", **places), Store(f"{uri}/out")
+    first = planned(options)
+    assert planned(options).run == first.run
+    other = options.model_copy(update={"column": "title", "logits": True})
+    second = planned(other)
+    assert second.run == read_run(output) != first.run
+    assert second.plan.segments == read_segments(output) != first.plan.segments
+    assert any("replaced a plan without predictions" in note and "column was null" in note for note in second.notes)
+    assert sorted(output.keys("_run/plan/")) == sorted(["_run/plan/segment-00000.json", second.plan.files[0].name])
+    assert list(output.keys("_run/drivers/")) == []
+    output.put(part_key(second.run.run, 0), b"a part")
+    with pytest.raises(UsageError, match=r"contains predictions of a run with other settings: column was \"title\""):
+        planned(options)
+    assert planned(other).run == second.run
+
+
+def test_plan_of_a_driver_at_work_is_kept(uri: str, checkpoints) -> None:
+    write_tables(f"{uri}/in", a="text\na good evening\n")
+    places = {"input": f"{uri}/in", "output": f"{uri}/out", "checkpoint": checkpoints["text-classification"]}
+    options = RunOptions(task="text-classification", **places)
+    with prepare_run(options) as ready:
+        with pytest.raises(UsageError, match=r"in use for a run with other settings: options.logits was false"):
+            planned(options.model_copy(update={"logits": True}))
+        assert planned(options).run == ready.run, "the same command may run twice at once"
+        assert read_segments(ready.output) == ready.plan.segments
+
+
+def test_predictions_of_the_first_night_are_not_planned_in_the_second(uri: str, checkpoints) -> None:
+    options = RunOptions(task="fill-mask", input=uri, output=f"{uri}/out", checkpoint=checkpoints["fill-mask"])
+    part = io.BytesIO()
+    pq.write_table(pa.table({"text": ["1 [MASK]", "2 [MASK]"]}), part)
+    Store(uri).put("a.parquet", part.getvalue())
+    first = planned(options)
+    first.output.put(part_key(first.run.run, 0), part.getvalue())
+    second = planned(options)
+    assert (second.plan.units, second.plan.shards) == (2, 1)
+    assert second.listed.left_out["in the OUTPUT of a run"] > 5
+    assert planned(options.model_copy(update={"input": f"{uri}/out/predictions", "output": f"{uri}/b"})).plan.units == 2
+    for other in (f"{uri}/", f"{uri}/out"):
+        with pytest.raises(UsageError, match="are the same folder"):
+            planned(options.model_copy(update={"input": other, "output": other}))
