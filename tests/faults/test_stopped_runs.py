@@ -45,21 +45,21 @@ def stop_with(driver: subprocess.Popen[str], number: signal.Signals) -> str:
 
 
 def test_sigterm_saves_receipts_and_names_the_resume_command(options, write_images, tmp_path, cluster):
-    write_images(Path(options.input), range(24), damaged=(3,))
+    write_images(Path(options.input), range(60), damaged=(3,))
     driver = started(options, tmp_path / "points")
-    wait_for(lambda: len(parts(options)) >= 3, driver)
+    wait_for(lambda: len(parts(options)) >= 5, driver)
     printed = stop_with(driver, signal.SIGTERM)
-    remaining = re.search(r"stopped by SIGTERM; the same command resumes the run; (\d+) of 12 shards are left", printed)
+    remaining = re.search(r"stopped by SIGTERM; the same command resumes the run; (\d+) of 30 shards are left", printed)
     assert remaining is not None, printed
     assert "Traceback" not in printed
     output = Store(options.output)
     receipts = read_receipts(output, read_run(output).run)
     assert len(receipts) >= 1, "receipts are written"
-    assert int(remaining[1]) == 12 - len(receipts) > 0
+    assert int(remaining[1]) == 30 - len(receipts) > 0
     known = parts(options)
     time.sleep(2)
     assert parts(options) == known, "no worker continues"
-    assert execute(options).rows == 23
+    assert execute(options).rows == 59
     assert {name: found for name, found in parts(options).items() if name in known} == known
 
 
