@@ -70,10 +70,9 @@ def open_decompressed(store: Store, key: str, version: str | None = None) -> Ite
 
     If `version` is given, raise Missing or Changed unless the file still has that version.
     """
-    compression = compression_of(store, key, version)
     with store.open(key, version=version) as file:
         raw: object
-        match compression:
+        match compression_of(store, key, version):
             case "gzip":
                 raw = gzip.GzipFile(fileobj=file)
             case "bzip2":

@@ -12,7 +12,7 @@ from pipeline.media import BadMedium
 from pipeline.sources.compressed import compression_of, open_decompressed
 from pipeline.sources.file_signatures import not_text
 from pipeline.sources.source import Piece, ignore_damage
-from pipeline.storage import Missing, Store
+from pipeline.storage import Store
 
 _START_BYTES = 1 << 16
 _BLOCK = 1 << 20
@@ -95,13 +95,8 @@ def open_text(store: Store, key: str, version: str, *, check: bool = False, brea
         check: raise Missing or Changed unless the file still has that version.
         breaks: if lines end with carriage returns alone, give line feeds instead.
     """
-    try:
-        form = text_form(store, key, version)
-    except Missing:
-        if check:
-            store.open(key, version=version).close()  # says that the file was planned
-        raise
     with open_decompressed(store, key, version if check else None) as file:
+        form = text_form(store, key, version)
         if form.encoding is not None:
             file = cast(BinaryIO, io.BufferedReader(_Transcoded(file, form.encoding), _BLOCK))
         if breaks and form.carriage_returns:
