@@ -55,7 +55,7 @@ def check_token_files(folder: Path) -> None:
 
 
 def check_named_tokens(config: Mapping[str, Any]) -> None:
-    """Raise ValueError if a special token differs from `SPECIAL`, or is none of them."""
+    """Raise ValueError if a config renames one of the `SPECIAL` tokens or adds another."""
     for token, name in zip(SPECIAL, _NAMES, strict=True):
         _check_token(name, token, config.get(name))
     lists = [config.get(name) or () for name in _LISTS]
