@@ -85,6 +85,8 @@ def add_left_out(table: Table, listed: "ListedInputs") -> None:
         lines.append("so far: INPUT was listed up to the last unit that --limit allows")
     for line in lines:
         table.add_row("left out", Text(line, overflow="fold"))
+    for line in listed.unnamed_lines():
+        table.add_row("kept columns null", Text(line, overflow="fold"))
 
 
 def _code_and_message(error: Exception) -> tuple[int, str]:

@@ -59,8 +59,8 @@ class RunOptions(BaseModel):
     id_column: Annotated[str | None, InHelp(INPUT, "NAME")] = None
     """Table column with a unique id for each unit. Default: the file and the position in it."""
     keep_columns: Annotated[Names, InHelp(INPUT, "NAMES"), Field(examples=["source,stars"])] = ()
-    """Table columns to copy to the output rows. A name that the output has itself, such as label, gets the prefix
-    input_."""
+    """Columns to copy to the output rows: of tables, of a metadata.csv next to images or videos, or of folders such as
+    lang=de. A name that the output has itself, such as label, gets the prefix input_."""
     text_unit: Annotated[Literal["line", "file"], InHelp(INPUT)] = "line"
     """Treat each line, or the whole .txt file, as one unit."""
     csv_quoting: Annotated[Literal["auto", "double", "none"], InHelp(INPUT)] = "auto"

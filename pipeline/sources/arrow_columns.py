@@ -3,7 +3,7 @@
 No value is ever unpickled: columns whose type would do so are refused before a row is read.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -37,7 +37,8 @@ def check_columns(uri: str, schema: pa.Schema, request: RecordRequest) -> None:
         if types.is_nested(kind := _check_column(uri, schema, name)):
             raise AccessError(f"{uri}: column {name!r} must hold ids, got {kind}")
     for name in request.options.keep:
-        _check_column(uri, schema, name)
+        if name in request.required_keep or name in schema.names:
+            _check_column(uri, schema, name)
 
 
 def check_safe(uri: str, schema: pa.Schema) -> None:
@@ -77,9 +78,16 @@ def _check_medium(uri: str, name: str, kind: pa.DataType, medium: MediumKind) ->
         raise AccessError(f"{uri}: column {name!r} must hold {expected}, got {kind}")
 
 
-def kept_fields(uri: str, schema: pa.Schema, names: Iterable[str]) -> list[pa.Field]:
-    """Return the fields of kept columns. Raise AccessError if one is missing or cannot be written as Parquet."""
-    fields = [pa.field(name, _check_column(uri, schema, name)) for name in names]
+def kept_fields(uri: str, schema: pa.Schema, request: RecordRequest) -> list[pa.Field]:
+    """Return the fields of kept columns, strings for those of the file's folders.
+
+    Raise AccessError if one is missing or cannot be written as Parquet.
+    """
+    in_file = request.columns_in(schema)
+    fields = [
+        pa.field(name, _check_column(uri, schema, name) if name in in_file else pa.string())
+        for name in request.options.keep
+    ]
     for field in fields:
         try:
             pq.write_table(pa.schema([field]).empty_table(), pa.BufferOutputStream())

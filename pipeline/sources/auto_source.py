@@ -52,7 +52,8 @@ class AutoSource(Source):
         self._extensions = [(source, tuple(source.extensions)) for source in self.sources]
         self._all_extensions = tuple(self.extensions)
         self._other_extensions = tuple(other_extensions)
-        self._named_column = options.column or options.id_column or next(iter(options.keep), None)
+        self._named_column = options.column or options.id_column
+        self.keep = options.keep if self._named_column is None else ()
         of_columns = {
             extension: source.has_columns(f"x{extension}")
             for source in self.sources

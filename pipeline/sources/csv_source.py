@@ -1,7 +1,7 @@
 """Tables as .csv and .tsv files, plain or compressed: each row after the header is one unit."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, BinaryIO
 
@@ -44,7 +44,7 @@ class CsvReader(RecordReader):
                 if header is None:
                     return
                 _check(store.uri_of(entry.key), header, request.medium_columns, NoMediumColumn)
-                _check(store.uri_of(entry.key), header, request.columns)
+                _check(store.uri_of(entry.key), header, request.columns, optional=request.outside)
                 ends = find_ends(file, header.end, form)
                 ranges = group_rows(ends, header.end, line_reader.LINE_PIECE_BYTES, request.options.piece_units)
                 yield from [Piece.of(entry, begin=begin, end=end, about=count) for begin, end, count in ranges]
@@ -70,7 +70,7 @@ class CsvReader(RecordReader):
         """Return strings. Raise AccessError if the header lacks one of the columns or has it twice."""
         with ignore_damage(), open_text(store, entry.key, entry.version) as file:
             if header := _read_header(file, _form(entry.key, request.options)):
-                _check(store.uri_of(entry.key), header, request.options.keep)
+                _check(store.uri_of(entry.key), header, request.options.keep, optional=request.outside)
         return request.kept_strings
 
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:
@@ -84,12 +84,20 @@ def _read_header(file: BinaryIO, form: CsvForm) -> CsvRow | None:
     return next(read_rows(file, 0, None, form), None)
 
 
-def _check(uri: str, header: CsvRow, names: Iterable[str], kind: type[AccessError] = AccessError) -> None:
+def _check(
+    uri: str,
+    header: CsvRow,
+    names: Iterable[str],
+    kind: type[AccessError] = AccessError,
+    optional: Container[str] = (),
+) -> None:
     """Raise AccessError if the header cannot be read, lacks one of the columns or has it twice."""
     if isinstance(header.fields, Exception):
         raise AccessError(f"{uri}: the header cannot be read: {header.fields}")
     available = Counter(header.fields)
     for name in names:
+        if name not in available and name in optional:
+            continue
         if name not in available:
             hint = "; use --csv-quoting double to remove the quotes" if f'"{name}"' in available else ""
             raise kind(f"{missing_column(uri, name, available, kind)}{hint}")

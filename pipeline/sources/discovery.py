@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain
 
+from pipeline.sources.folder_columns import FolderColumns
 from pipeline.sources.glob_pattern import has_wildcard, in_hidden, literal_prefix, matches
 from pipeline.sources.image_sequence import mark_sequences
 from pipeline.sources.outputs_in_input import OWN_FOLDERS, without_outputs
@@ -23,6 +24,7 @@ _HINTS: dict[str, str] = {
     Reason.HIDDEN: "a leading . or a folder's leading _",
     Reason.SINGLE_FRAME: "a frame pair needs two frames in one folder",
     Reason.SAVED_DATASET_FILE: "its data files are called data-*.arrow",
+    Reason.NO_COLUMNS: "a metadata.csv next to images or videos, or folders such as lang=de, give them columns",
 }
 
 
@@ -37,11 +39,13 @@ class Listing:
         read: number of files so far that are not left out; a pair of frames is two.
         holds_media: whether this is a folder with images or videos that are read, next to which tables that cannot be
             read are left out; at first use, it lists the folder.
+        columns: kept columns that files have from their folders, and which files have none of them.
         complete: whether the stream has ended, so that nothing is added to these.
     """
 
     store: Store
     entries: Iterator[Entry]
+    columns: FolderColumns
     left_out: LeftOut = field(default_factory=LeftOut)
     read: int = 0
     complete: bool = False
@@ -62,12 +66,13 @@ def discover(uri: str, source: Source, output: Store | None = None) -> Listing:
     scheme, path = split_scheme(root.uri)
     if scheme is not None and has_wildcard(path.split("/", 1)[0]):
         raise AccessError(f"{redact(uri)}: the name after {scheme}:// must not contain a wildcard")
-    named = _file(uri, root)
-    listing = named or _glob(root, output) or _folder(root, source, output)
+    named = _file(uri, root, source)
+    listing = named or _glob(root, source, output) or _folder(root, source, output)
     entries = _counted(listing, listing.entries)
     entries = mark_sequences(listing.store, entries) if source.pairs else entries
     # A file that is named is read whatever its name; a frame still needs a second one.
-    listing.entries = entries if named and not source.pairs else source.inputs(entries, listing.leave_out)
+    entries = entries if named and not source.pairs else source.inputs(entries, listing.leave_out)
+    listing.entries = listing.columns.with_values(entries, listing.left_out.add)
     first = next(listing.entries, None)
     if first is None:
         found = [_with_hint(*described) for described in describe(listing.left_out.counts, listing.left_out.first)]
@@ -88,7 +93,7 @@ def _counted(listing: Listing, entries: Iterator[Entry]) -> Iterator[Entry]:
     listing.complete = True
 
 
-def _file(uri: str, root: Store) -> Listing | None:
+def _file(uri: str, root: Store, source: Source) -> Listing | None:
     """Return the one file of that name, its key relative to its folder; None if there is none."""
     folder, _, name = root.uri.rpartition("/")
     if uri.endswith("/") or not name or folder.endswith("/"):  # a folder, by its slash; the root; a bucket
@@ -102,10 +107,11 @@ def _file(uri: str, root: Store) -> Listing | None:
         if next(root.keys(), None) is None:
             raise
         return None
-    return Listing(store=store, entries=(entry for entry in store.entries(name) if entry.key == name))
+    columns = FolderColumns(store, source, is_folder=False, is_file=True)
+    return Listing(store=store, entries=(one for one in store.entries(name) if one.key == name), columns=columns)
 
 
-def _glob(root: Store, output: Store | None) -> Listing | None:
+def _glob(root: Store, source: Source, output: Store | None) -> Listing | None:
     """Return what a pattern matches; None if no name in the URI is a pattern.
 
     OUTPUTs of other runs are read if the pattern names one of the folders in them.
@@ -114,13 +120,14 @@ def _glob(root: Store, output: Store | None) -> Listing | None:
     for at, name in enumerate(names):
         if has_wildcard(name) and next(Store("/".join(names[: at + 1])).keys(), None) is None:
             store, patterns = Store("/".join(names[:at]) or "/"), names[at:]
-            return _matching(store, patterns, output)
+            return _matching(store, patterns, source, output)
     return None
 
 
-def _matching(store: Store, patterns: list[str], output: Store | None) -> Listing:
+def _matching(store: Store, patterns: list[str], source: Source, output: Store | None) -> Listing:
     """Return the files whose keys match the patterns of their names."""
     left_out, prefix = LeftOut(), literal_prefix("/".join(patterns))
+    columns = FolderColumns(store, source, is_folder=False)
 
     def leave_out(key: str, reason: Reason) -> None:
         if matches(key.split("/"), patterns):
@@ -130,7 +137,8 @@ def _matching(store: Store, patterns: list[str], output: Store | None) -> Listin
     listed = store.entries(prefix, leave_out)
     inputs = without_outputs(store, listed, output, partial(_in_output, leave_out), named=named, prefix=prefix)
     taken = (entry for entry in inputs if matches(entry.key.split("/"), patterns))
-    return Listing(store=store, entries=taken, left_out=left_out)
+    entries = columns.without_metadata(taken, left_out.add)
+    return Listing(store=store, entries=entries, left_out=left_out, columns=columns)
 
 
 def _in_output(leave_out: LeaveOut, key: str) -> None:
@@ -140,10 +148,14 @@ def _in_output(leave_out: LeaveOut, key: str) -> None:
 def _folder(root: Store, source: Source, output: Store | None) -> Listing:
     """Return the visible files in a folder that have an extension of the source."""
     holds = cache(partial(_holds, root))
-    extensions, left_out = tuple(source.extensions), LeftOut()
+    extensions, left_out, columns = tuple(source.extensions), LeftOut(), FolderColumns(root, source)
+
+    def leave_out(key: str, reason: Reason) -> None:
+        columns.mark_listed(key)
+        left_out.add(key, reason)
 
     def taken() -> Iterator[Entry]:
-        listed = root.entries(leave_out=left_out.add)
+        listed = columns.without_metadata(root.entries(leave_out=leave_out), leave_out)
         for entry in without_outputs(root, listed, output, partial(_in_output, left_out.add)):
             if not entry.key or entry.key.endswith("/"):  # some stores list it as an object like others
                 left_out.add(entry.key or "./", Reason.FOLDER_MARKER)
@@ -151,14 +163,15 @@ def _folder(root: Store, source: Source, output: Store | None) -> Listing:
                 left_out.add(entry.key, Reason.HIDDEN)
             elif not entry.key.rpartition("/")[2].lower().endswith(extensions):  # .txt.gz is an extension
                 left_out.add(entry.key, source.reason_left_out(entry.key))
+            elif columns.lacks(entry.key):
+                left_out.add(entry.key, Reason.NO_COLUMNS)
             elif reason := source.reason_beside(entry.key, holds):
                 left_out.add(entry.key, reason)
             else:
                 yield entry
 
-    return Listing(
-        store=root, entries=taken(), left_out=left_out, holds_media=partial(holds, frozenset(source.media_extensions))
-    )
+    holds_media = partial(holds, frozenset(source.media_extensions))
+    return Listing(store=root, entries=taken(), left_out=left_out, holds_media=holds_media, columns=columns)
 
 
 def _holds(root: Store, extensions: frozenset[str]) -> bool:

@@ -35,7 +35,7 @@ def mark_sequences(store: Store, entries: Iterable[Entry]) -> Iterator[Entry]:
     def marked(entry: Entry) -> Entry:
         if not entry.key.lower().endswith(_EXTENSIONS) or not _has_several_frames(store, entry):
             return entry
-        return SequenceEntry(key=entry.key, size=entry.size, version=entry.version)
+        return SequenceEntry(key=entry.key, size=entry.size, version=entry.version, kept=entry.kept)
 
     entries = iter(entries)
     with ThreadPoolExecutor(_THREADS) as pool:

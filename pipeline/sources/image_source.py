@@ -9,6 +9,7 @@ from typing import Any, Self
 import numpy as np
 
 from pipeline.media import BadMedium, FramePair, MediumKind
+from pipeline.sources.folder_values import folder_values
 from pipeline.sources.frame_pairs import FramePairEntry, in_pairs, pair_of
 from pipeline.sources.image_decoding import decode_first_frame
 from pipeline.sources.image_pixels import Transparency
@@ -37,6 +38,7 @@ class ImageSource(Source):
             The id is that of the first: the key, or the key and the number of the frame.
         transparency: whether images lose their transparency, or are composited on white.
         piece_units: maximum number of pairs of a file per piece.
+        keep: kept columns, of a metadata file or of folders' names.
     """
 
     name: str = "images"
@@ -46,6 +48,7 @@ class ImageSource(Source):
     transparency: Transparency = "drop"
     piece_units: int | None = None
     opens: bool = False
+    keep: tuple[str, ...] = ()
 
     def configured(self, options: SourceOptions) -> Self:
         """Return this source for images or pairs. Raise ValueError for options about columns or times."""
@@ -53,7 +56,9 @@ class ImageSource(Source):
         if options.fps is not None:
             raise ValueError(f"fps ({options.fps:g}) is not supported for {self.name}: a folder of frames has no times")
         pairs, rule = options.medium == "frame_pair", options.transparency
-        return replace(self, pairs=pairs, opens=pairs, transparency=rule, piece_units=options.piece_units)
+        return replace(
+            self, pairs=pairs, opens=pairs, transparency=rule, piece_units=options.piece_units, keep=options.keep
+        )
 
     def opens_file(self, entry: Entry) -> bool:
         """Return whether the frames of the file must be counted."""
@@ -92,7 +97,8 @@ class ImageSource(Source):
         if piece.begin is not None:
             yield from self._sequence_units(store, piece, piece.begin, piece.end or 0)
             return
-        unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version)
+        kept = folder_values(piece, self.keep)
+        unit = Unit(id=piece.key, uri=store.uri_of(piece.key), version=piece.version, kept=kept)
         try:
             files = _read(store, piece)
         except Exception as error:  # stores raise anything: it costs this unit only
@@ -112,7 +118,8 @@ class ImageSource(Source):
             frames = read_frames(_read_file(store, piece), begin, self.transparency)
             for number, (first, second) in zip(range(begin, end), pairwise(frames), strict=False):
                 pair = partial(pair_of, first, second, number=number)
-                yield Unit(id=f"{piece.key}#{number}", uri=uri, version=piece.version, decoder=pair)
+                kept = folder_values(piece, self.keep)
+                yield Unit(id=f"{piece.key}#{number}", uri=uri, version=piece.version, kept=kept, decoder=pair)
                 number += 1
         except Exception as fault:  # stores and decoders raise anything: the rest of the piece is lost
             if is_access_lost(fault):

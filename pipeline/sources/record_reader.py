@@ -43,16 +43,32 @@ class RecordRequest:
         options: the source options.
         medium_columns: columns that hold the medium.
         identity: columns that replace attributes of the unit (id, uri, version), by attribute.
+        outside: values of kept columns that the file's folders name, for records that lack such a column.
     """
 
     options: SourceOptions = field(default_factory=SourceOptions)
     medium_columns: tuple[str, ...] = DEFAULT_COLUMN["text"]
     identity: Mapping[str, str] = field(default_factory=dict, hash=False)
+    outside: Mapping[str, str | None] = field(default_factory=dict, hash=False)
 
     @property
     def columns(self) -> tuple[str, ...]:
         """All columns that are read, each once."""
         return tuple(dict.fromkeys((*self.medium_columns, *self.identity.values(), *self.options.keep)))
+
+    @property
+    def required_keep(self) -> tuple[str, ...]:
+        """Kept columns that each file must have."""
+        return tuple(name for name in self.options.keep if name not in self.outside)
+
+    @property
+    def required_columns(self) -> tuple[str, ...]:
+        """All columns that each file must have, each once."""
+        return tuple(dict.fromkeys((*self.medium_columns, *self.identity.values(), *self.required_keep)))
+
+    def columns_in(self, schema: pa.Schema) -> tuple[str, ...]:
+        """Return the columns to read of a file with this schema."""
+        return tuple(name for name in self.columns if name in self.required_columns or name in schema.names)
 
     @property
     def kept_strings(self) -> pa.Schema:

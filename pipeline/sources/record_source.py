@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.compressed import MAX_PIECES, merge_pieces
+from pipeline.sources.folder_values import partition_values
 from pipeline.sources.record_media import medium_of
 from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, as_text
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage
@@ -77,13 +78,16 @@ class RecordSource(Source):
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:
         """Return the schema of the kept columns of one file; empty if none is kept or a typed table is damaged."""
-        return self.reader.kept(store, entry, self.request) if self.request.options.keep else pa.schema([])
+        return (
+            self.reader.kept(store, entry, self._request_of(entry.key)) if self.request.options.keep else pa.schema([])
+        )
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
         """Yield the pieces of one file: an empty one if it has no records, one without `begin` if it is damaged."""
         pieces = [Piece.of(entry, units=1)]
         with ignore_damage():
-            pieces = list(self.reader.pieces(store, entry, self.request)) or [Piece.of(entry, begin=0, end=0, units=0)]
+            found = self.reader.pieces(store, entry, self._request_of(entry.key))
+            pieces = list(found) or [Piece.of(entry, begin=0, end=0, units=0)]
             if len(pieces) > MAX_PIECES and text_form(store, entry.key, entry.version).is_sequential:
                 pieces = merge_pieces(pieces)
         yield from pieces
@@ -105,17 +109,19 @@ class RecordSource(Source):
         If the rest of the piece cannot be read, each of its planned units is an error; if their number is not known,
         one unit is the error for all.
         """
+        request = self._request_of(piece.key)
         if piece.begin is None:
             unit = self._unit(store, piece, piece.key)
-            unit.decoder = partial(self.reader.read_whole, store, piece, self.request)
+            unit.kept = {name: request.outside.get(name) for name in request.options.keep}
+            unit.decoder = partial(self.reader.read_whole, store, piece, request)
             yield unit
             return
         if piece.begin == piece.end:
             return
         given, place, error = 0, str(piece.begin), None
         try:
-            for record in self.reader.records(store, piece, self.request):
-                yield self._unit_of(store, piece, record)
+            for record in self.reader.records(store, piece, request):
+                yield self._unit_of(store, piece, record, request)
                 given, place = given + 1, record.next_place
         except Exception as fault:  # stores and decoders raise anything: it costs the piece's rest
             if is_access_lost(fault):
@@ -128,22 +134,28 @@ class RecordSource(Source):
         elif error is not None:
             yield self._unit(store, piece, f"{piece.key}#{place}", error)
 
+    def _request_of(self, key: str) -> RecordRequest:
+        """Return the request of one file, with the values that its folders have for kept columns."""
+        outside = {name: value for name, value in partition_values(key).items() if name in self.request.options.keep}
+        return replace(self.request, outside=outside) if outside else self.request
+
     def _unit(self, store: Store, piece: Piece, name: str, error: Exception | None = None) -> Unit:
         return Unit(id=name, uri=store.uri_of(piece.key), version=piece.version, error=error)
 
-    def _unit_of(self, store: Store, piece: Piece, record: Record) -> Unit:
+    def _unit_of(self, store: Store, piece: Piece, record: Record, request: RecordRequest) -> Unit:
         """Return the unit of one record, to be decoded later, or with its error."""
         unit, values = self._unit(store, piece, f"{piece.key}#{record.place}"), record.values
         if isinstance(values, Exception):
             unit.error = values
             return unit
         try:
-            for attribute, column in self.request.identity.items():
+            for attribute, column in request.identity.items():
                 setattr(unit, attribute, _id_in(values, column))
-            unit.kept = {name: self.reader.kept_value(values.get(name)) for name in self.request.options.keep}
+            kept = {name: values.get(name, request.outside.get(name)) for name in request.options.keep}
+            unit.kept = {name: self.reader.kept_value(value) for name, value in kept.items()}
         except Exception as error:  # noqa: BLE001  no id, or a value that cannot be text: it costs this unit only
             unit.error = error
-        unit.decoder = partial(medium_of, values, record.number, self.request, store, piece.key, unit.kept)
+        unit.decoder = partial(medium_of, values, record.number, request, store, piece.key, unit.kept)
         return unit
 
 

@@ -41,6 +41,7 @@ class Piece:
         skip: number of units at the beginning that belong to an earlier plan. The source still gives them; `units` and
             `about` do not count them.
         most: maximum number of units to take.
+        kept: JSON of the columns that a metadata file gives to all units of the file, by name.
     """
 
     key: str
@@ -56,11 +57,12 @@ class Piece:
     weight: int | None = None
     skip: int | None = None
     most: int | None = None
+    kept: str | None = None
 
     @classmethod
     def of(cls, entry: Entry, **fields: Any) -> Self:
         """Return a piece of a listed file; without `begin` it is the whole file."""
-        return cls(key=entry.key, version=entry.version, size=entry.size, **fields)
+        return cls(key=entry.key, version=entry.version, size=entry.size, kept=entry.kept, **fields)
 
 
 @dataclass(kw_only=True, eq=False)
@@ -141,6 +143,7 @@ class Source(ABC):
         opens: whether `pieces` opens any files.
         pairs: whether image files in a folder are frames, each two neighbours a pair.
         media_extensions: extensions of image and video files, next to which tables without them are left out.
+        keep: columns that a file without columns must have from its folders, or from a metadata file next to it.
     """
 
     name: str
@@ -149,6 +152,7 @@ class Source(ABC):
     opens: bool = False
     pairs: bool = False
     media_extensions: frozenset[str] = frozenset()
+    keep: tuple[str, ...] = ()
 
     @abstractmethod
     def configured(self, options: SourceOptions) -> "Source":
@@ -182,7 +186,7 @@ class Source(ABC):
 
     def kept(self, store: Store, entry: Entry) -> pa.Schema:  # noqa: ARG002
         """Return the schema of the kept columns of one file. Raise AccessError, naming the file, if one is missing."""
-        return pa.schema([])
+        return pa.schema([(name, pa.string()) for name in self.keep])
 
     @abstractmethod
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
@@ -206,8 +210,8 @@ class Source(ABC):
 
 
 def refuse_columns(name: str, options: SourceOptions) -> None:
-    """Raise ValueError if the options name columns of a source whose files have none."""
-    for option in ("column", "id_column", "keep"):
+    """Raise ValueError if the options name columns for the media or ids of a source whose files have none."""
+    for option in ("column", "id_column"):
         if value := getattr(options, option):
             raise ValueError(f"{option} ({value!r}) is not supported for {name}: the files have no columns")
 

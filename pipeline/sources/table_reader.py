@@ -85,7 +85,7 @@ class TableReader(RecordReader):
         with ignore_damage(), store.open(entry.key) as file:
             schema = self.open_table(file, entry.size).schema
             self.check(store.uri_of(entry.key), schema, request)
-            fields = kept_fields(store.uri_of(entry.key), schema, request.options.keep)
+            fields = kept_fields(store.uri_of(entry.key), schema, request)
         return pa.schema(fields)
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
@@ -94,7 +94,7 @@ class TableReader(RecordReader):
             table = self.open_table(file, entry.size)
             self.check(store.uri_of(entry.key), table.schema, request)
             first = 0
-            for group in table.row_groups(request.columns):
+            for group in table.row_groups(request.columns_in(table.schema)):
                 yield from _cut(entry, group, first, request)
                 first += group.rows
 
@@ -103,8 +103,9 @@ class TableReader(RecordReader):
         with store.open(piece.key, version=piece.version) as file:
             table = self.open_table(file, piece.size)
             check_safe(store.uri_of(piece.key), table.schema)
-            for first, batch in table.batches(piece, request.columns):
-                columns = {name: stored(batch.column(batch.schema.get_field_index(name))) for name in request.columns}
+            names = request.columns_in(table.schema)
+            for first, batch in table.batches(piece, names):
+                columns = {name: stored(batch.column(batch.schema.get_field_index(name))) for name in names}
                 for row in range(batch.num_rows):
                     yield Record(str(first + row), str(first + row + 1), _values(columns, row, request), first + row)
 

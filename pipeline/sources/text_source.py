@@ -60,7 +60,7 @@ class LinesReader(RecordReader):
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if none of the first records has one of the columns."""
-        self._require(store, entry, request.options.keep)
+        self._require(store, entry, request.required_keep)
         return request.kept_strings
 
     def has_columns(self, key: str) -> bool:

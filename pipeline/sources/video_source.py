@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Self
 
 from pipeline.media import BadMedium, MediumKind
+from pipeline.sources.folder_values import folder_values
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage, refuse_columns
 from pipeline.sources.video.piece_planning import PieceRange, VideoUnit, plausible_seconds, unit_id
 from pipeline.storage import Entry, Store, is_access_lost
@@ -30,6 +31,7 @@ class VideoSource(Source):
     media: frozenset[MediumKind] = frozenset({"frame_pair", "clip"})
     opens: bool = True
     options: SourceOptions = field(default_factory=lambda: SourceOptions(medium="frame_pair"))
+    keep: tuple[str, ...] = ()
 
     def configured(self, options: SourceOptions) -> Self:
         """Return a source for pairs or clips. Raise ValueError for options that are wrong or not supported for them."""
@@ -51,7 +53,7 @@ class VideoSource(Source):
             raise ValueError(f"fps ({fps:g}) must be at most {_MAX_FPS}")
         if stride is not None and stride < 1 / _MAX_FPS:
             raise ValueError(f"clip_stride ({stride:g}) must be at least {1 / _MAX_FPS} seconds")
-        return replace(self, options=options)
+        return replace(self, options=options, keep=options.keep)
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:
         """Cut a video by time, from its headers alone; the last piece has no end.
@@ -103,7 +105,8 @@ class VideoSource(Source):
                     error = content if isinstance(content, Exception) else None
                     medium = None if isinstance(content, Exception) else content
                     name = unit_id(piece.key, seconds, unit_spacing)
-                    yield Unit(id=name, uri=uri, version=piece.version, medium=medium, error=error)
+                    kept = folder_values(piece, self.keep)
+                    yield Unit(id=name, uri=uri, version=piece.version, kept=kept, medium=medium, error=error)
         except Exception as error:  # stores and demuxers raise anything: the rest of the piece is lost
             if is_access_lost(error):
                 raise

@@ -82,7 +82,7 @@ class WebDatasetReader(RecordReader):
         if count:
             yield Piece.of(entry, begin=begin, end=end, about=count)
         _check(uri, available, request.medium_columns, request, NoMediumColumn)
-        _check(uri, available, request.columns, request)
+        _check(uri, available, request.required_columns, request)
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the samples of the piece, reading the requested members only."""
@@ -93,7 +93,7 @@ class WebDatasetReader(RecordReader):
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if no sample of the archive has one of the columns."""
-        names, available = request.options.keep, set[str]()
+        names, available = request.required_keep, set[str]()
         with ignore_damage(), open_decompressed(store, entry.key) as file:
             for sample in read_samples(file, 0, None):
                 available.update(sample.columns)

@@ -33,6 +33,8 @@ class Reason(StrEnum):
     NO_COLUMNS = "without columns, while an option names one"
     NO_MEDIUM_COLUMN = "table without a column for the task, next to images or videos"
     ABOUT = "about the tables in the folder"
+    METADATA = "metadata of images or videos, whose columns are kept"
+    NAMED_ONLY = "named in a metadata file, but not in INPUT"
 
 
 LeaveOut: TypeAlias = Callable[[str, Reason], None]

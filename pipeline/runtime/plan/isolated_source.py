@@ -67,7 +67,7 @@ class IsolatedSource(Source):
             yield from self.source.pieces(store, entry)
             return
         results, complete = self._run(self.source.pieces, store, entry)
-        yield from results if complete else [Piece(key=entry.key, version=entry.version, size=entry.size, units=1)]
+        yield from results if complete else [Piece.of(entry, units=1)]
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
         """Yield the ids of the units of a file, none for a damaged file."""

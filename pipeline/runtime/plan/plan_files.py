@@ -31,6 +31,7 @@ PIECE = pa.struct(
         *((name, pa.int64()) for name in ("begin", "end", "first", "offset")),
         ("other", pa.string()),
         *((name, pa.int64()) for name in ("units", "about", "weight", "skip", "most")),
+        ("kept", pa.string()),  # not in plans of earlier versions
     ]
 )
 SCHEMA = pa.schema(

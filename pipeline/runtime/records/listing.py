@@ -20,6 +20,7 @@ LISTING = "_run/listing.json"
 LEFT_OUT = "_run/left_out/"
 FILE_ENTRIES = 1 << 16  # per file of left_out/: a few MB in the driver's memory
 SCHEMA = pa.schema([("key", pa.string()), ("reason", pa.string())])
+_UNNAMED = "not named in a metadata file"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,8 @@ class ListedInputs:
         read: files that are read as units; a pair of frames is two.
         left_out: number of entries left out, by reason.
         first: the first keys of each reason.
+        unnamed: images and videos that no metadata file names, so that their kept columns are null.
+        first_unnamed: the first keys of them.
         complete: whether INPUT was listed to its end; with --limit a listing ends at the last unit that it allows.
         digest: of all entries left out.
         files: keys of the files that name all entries left out.
@@ -38,6 +41,8 @@ class ListedInputs:
     read: int = 0
     left_out: Mapping[str, int] = field(default_factory=dict)
     first: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unnamed: int = 0
+    first_unnamed: Sequence[str] = ()
     complete: bool = True
     digest: str = ""
     files: Sequence[str] = ()
@@ -50,6 +55,8 @@ class ListedInputs:
             read=listing.read,
             left_out=dict(left_out.counts),
             first=dict(left_out.first),
+            unnamed=listing.columns.unnamed,
+            first_unnamed=list(listing.columns.first_unnamed),
             complete=listing.complete,
             digest=left_out.digest(),
         )
@@ -68,9 +75,15 @@ class ListedInputs:
         """Return one line per reason, for messages."""
         return [line for _, line in describe(self.left_out, self.first)]
 
+    def unnamed_lines(self) -> list[str]:
+        """Return a line about images and videos that no metadata file names, for messages; none if all are named."""
+        counts = {_UNNAMED: self.unnamed} if self.unnamed else {}
+        return [line for _, line in describe(counts, {_UNNAMED: self.first_unnamed})]
+
     def totals(self) -> dict[str, Any]:
         """Return the counts for manifest.json."""
-        return {"listed": self.listed, "read": self.read, "left_out": dict(self.left_out), "first": dict(self.first)}
+        counts = {"listed": self.listed, "read": self.read, "left_out": dict(self.left_out), "first": dict(self.first)}
+        return counts | ({"unnamed": self.unnamed} if self.unnamed else {})
 
 
 def put_listing(output: Store, run: str, listing: Listing) -> ListedInputs:
@@ -108,7 +121,8 @@ def left_out_lines(output: Store, listed: ListedInputs) -> list[str]:
     lines = [f"left out: {line}" for line in listed.lines()]
     if lines and not listed.complete:
         lines.append("left out so far: INPUT was listed up to the last unit that --limit allows")
-    return [*lines, f"all that is left out: {output.uri_of(LEFT_OUT)}"] if lines else []
+    lines += [f"all that is left out: {output.uri_of(LEFT_OUT)}"] if lines else []
+    return [*lines, *(f"kept columns are null: {line}" for line in listed.unnamed_lines())]
 
 
 def _tables(listing: Listing) -> Iterator[pa.Table]:
