@@ -14,6 +14,7 @@ from pipeline.sources.glob_pattern import has_wildcard, in_hidden, literal_prefi
 from pipeline.sources.image_sequence import mark_sequences
 from pipeline.sources.outputs_in_input import OWN_FOLDERS, without_outputs
 from pipeline.sources.source import Source
+from pipeline.sources.table_formats import DATA_EXTENSIONS, without_tables
 from pipeline.storage import AccessError, Denied, Entry, LeftOut, Missing, Reason, Store, redact
 from pipeline.storage.left_out import LeaveOut, describe
 from pipeline.storage.uris import split_scheme
@@ -133,9 +134,13 @@ def _matching(store: Store, patterns: list[str], source: Source, output: Store |
         if matches(key.split("/"), patterns):
             left_out.add(key, reason)
 
+    def is_data(key: str) -> bool:
+        return key.lower().endswith(DATA_EXTENSIONS) and matches(key.split("/"), patterns)
+
     named = not set(OWN_FOLDERS).isdisjoint(patterns)
     listed = store.entries(prefix, leave_out)
     inputs = without_outputs(store, listed, output, partial(_in_output, leave_out), named=named, prefix=prefix)
+    inputs = without_tables(store, inputs, leave_out, is_data, prefix=prefix)
     taken = (entry for entry in inputs if matches(entry.key.split("/"), patterns))
     entries = columns.without_metadata(taken, left_out.add)
     return Listing(store=store, entries=entries, left_out=left_out, columns=columns)
@@ -154,9 +159,15 @@ def _folder(root: Store, source: Source, output: Store | None) -> Listing:
         columns.mark_listed(key)
         left_out.add(key, reason)
 
+    data = tuple(set(extensions).intersection(DATA_EXTENSIONS))
+
+    def is_data(key: str) -> bool:
+        return key.lower().endswith(data) and not in_hidden(key)
+
     def taken() -> Iterator[Entry]:
         listed = columns.without_metadata(root.entries(leave_out=leave_out), leave_out)
-        for entry in without_outputs(root, listed, output, partial(_in_output, left_out.add)):
+        listed = without_outputs(root, listed, output, partial(_in_output, left_out.add))
+        for entry in without_tables(root, listed, left_out.add, is_data):
             if not entry.key or entry.key.endswith("/"):  # some stores list it as an object like others
                 left_out.add(entry.key or "./", Reason.FOLDER_MARKER)
             elif in_hidden(entry.key):

@@ -55,7 +55,7 @@ def without_outputs(
     """
     own = set() if output is None else {location(output.uri), *map(location, own_folders(output))}
     folders: list[tuple[str, bool]] = []  # the folders above the last key, each with whether it is an OUTPUT
-    for entry, ahead in _with_following(entries, _lookahead(store)):
+    for entry, ahead in with_following(entries, lookahead(store)):
         while folders and not entry.key.startswith(folders[-1][0]):
             folders.pop()
         while (end := entry.key.find("/", len(folders[-1][0]) if folders else 0)) >= 0:
@@ -83,12 +83,12 @@ def own_folders(output: Store) -> list[str]:
     return [output.uri_of(name) for name in OWN_FOLDERS]
 
 
-def _lookahead(store: Store) -> int:
+def lookahead(store: Store) -> int:
     """Return how many entries to list ahead, where that costs no request per entry."""
     return 0 if split_scheme(store.uri)[0] in (None, "http", "https") else _AHEAD
 
 
-def _with_following(entries: Iterator[Entry], count: int) -> Iterator[tuple[Entry, deque[Entry]]]:
+def with_following(entries: Iterator[Entry], count: int) -> Iterator[tuple[Entry, deque[Entry]]]:
     """Yield each entry with up to `count` of those that follow."""
     ahead: deque[Entry] = deque(islice(entries, count))
     for entry in entries:

@@ -33,6 +33,7 @@ class Reason(StrEnum):
     NO_COLUMNS = "without columns, while an option names one"
     NO_MEDIUM_COLUMN = "table without a column for the task, next to images or videos"
     ABOUT = "about the tables in the folder"
+    TABLE_METADATA = "metadata of a table format"
     METADATA = "metadata of images or videos, whose columns are kept"
     NAMED_ONLY = "named in a metadata file, but not in INPUT"
 

@@ -1,0 +1,151 @@
+"""Tables of Delta Lake, Iceberg and Hudi in INPUT: their folders also hold deleted rows and earlier versions.
+
+Only the metadata of such a table tells which files are its current version, so they are never read as loose files.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from itertools import chain
+from typing import NamedTuple
+
+from pipeline.sources.outputs_in_input import lookahead, with_following
+from pipeline.storage import AccessError, Entry, LeaveOut, Reason, StorageError, Store
+from pipeline.storage.store import CONDITIONAL_PUT_SCHEMES
+from pipeline.storage.uris import split_scheme
+
+DATA_EXTENSIONS = (".parquet", ".parq", ".pq", ".arrow", ".feather")
+
+
+class TableFormat(NamedTuple):
+    """A table format.
+
+    Attributes:
+        name: in messages.
+        folder: of the metadata, in the table's folder.
+        ending: of the names of some files in it.
+    """
+
+    name: str
+    folder: str
+    ending: str
+
+
+class Table(NamedTuple):
+    """A table in INPUT, or around it. `key`: of its folder, with a slash if it is not INPUT itself."""
+
+    format: TableFormat
+    key: str
+
+
+_FORMATS = (
+    TableFormat("a Delta Lake table", "_delta_log/", ""),
+    TableFormat("an Iceberg table", "metadata/", ".metadata.json"),
+    TableFormat("a Hudi table", ".hoodie/", ""),
+)
+
+
+def without_tables(
+    store: Store,
+    entries: Iterator[Entry],
+    leave_out: LeaveOut,
+    is_read: Callable[[str], bool],
+    *,
+    prefix: str = "",
+) -> Iterator[Entry]:
+    """Yield the entries but for the metadata of tables. Raise AccessError if a data file of a table would be read.
+
+    Args:
+        store: of the entries.
+        entries: those that start with the prefix, in byte order of keys.
+        leave_out: called for files of the metadata.
+        is_read: whether a key is one of a file that is read, and that tables of these formats have.
+        prefix: of all entries.
+    """
+    if split_scheme(store.uri)[0] in ("http", "https"):  # which have no folders to look for
+        yield from entries
+        return
+    folders: list[tuple[str, Table | None]] = []  # the folders above the last key, each with the table it belongs to
+    is_checked = False
+    for entry, ahead in with_following(entries, lookahead(store)):
+        while folders and not entry.key.startswith(folders[-1][0]):
+            folders.pop()
+        for folder in _new_folders(entry.key, folders):
+            table = folders[-1][1] if folders else None
+            folders.append((folder, table or _table(store, folder, chain([entry], ahead), prefix)))
+        table = folders[-1][1]
+        if table is not None and entry.key.startswith(table.key + table.format.folder):
+            leave_out(entry.key, Reason.TABLE_METADATA)
+            continue
+        if is_read(entry.key):
+            if table is not None:
+                raise _refused(store.uri_of(table.key).rstrip("/"), table.format)
+            if not is_checked:
+                _check_above(store)
+                is_checked = True
+        yield entry
+
+
+def _new_folders(key: str, folders: list[tuple[str, Table | None]]) -> Iterator[str]:
+    """Yield the folders of a key that are not among `folders`, from the outermost on; "" is INPUT itself."""
+    if not folders:
+        yield ""
+    end = len(folders[-1][0])
+    while (end := key.find("/", end) + 1) > 0:
+        yield key[:end]
+
+
+def _table(store: Store, folder: str, following: Iterable[Entry], prefix: str) -> Table | None:
+    """Return the table that a folder is, by the entries that follow or a listing of it; None if it is none."""
+    following = list(following)
+    for each in _FORMATS:
+        wanted = folder + each.folder
+        found = _is_among(following, wanted, each.ending) if wanted.startswith(prefix) else None
+        if found is None:
+            found = any(name.endswith(each.ending) for name in _names(store, wanted))
+        if found:
+            return Table(each, folder)
+    return None
+
+
+def _is_among(entries: Iterable[Entry], folder: str, ending: str) -> bool | None:
+    """Return whether a folder has a file with this ending, by entries in byte order; None if they do not reach it."""
+    end = folder.encode("utf-8", "surrogateescape")
+    for entry in entries:
+        if entry.key.startswith(folder):
+            if entry.key.endswith(ending):
+                return True
+        elif entry.key.encode("utf-8", "surrogateescape") > end:
+            return False
+    return None
+
+
+def _names(store: Store, folder: str) -> Iterator[str]:
+    """Yield the names of the files in a folder."""
+    if split_scheme(store.uri)[0] is not None:
+        yield from store.keys(folder)
+        return
+    with suppress(OSError):
+        yield from os.listdir(store.uri_of(folder))  # noqa: PTH208 - a listing of the store reads its whole folder
+
+
+def _check_above(store: Store) -> None:
+    """Raise AccessError if INPUT lies in the folder of a table, as one of its partitions or its `data` does."""
+    scheme, path = split_scheme(store.uri)
+    if scheme is not None and scheme not in CONDITIONAL_PUT_SCHEMES:
+        return
+    root, *names = path.split("/")
+    above = Store(f"{scheme}://{root}" if scheme is not None else "/")
+    for count in range(len(names)):
+        folder, table = "".join(f"{name}/" for name in names[:count]), None
+        with suppress(AccessError, StorageError):  # of a folder that may not be listed
+            table = _table(above, folder, (), "")
+        if table is not None:
+            raise _refused(above.uri_of(folder).rstrip("/"), table.format)
+
+
+def _refused(uri: str, table: TableFormat) -> AccessError:
+    return AccessError(
+        f"{uri} is {table.name}: its folder also holds deleted rows and earlier versions, so its files are not read. "
+        "Write its current version as Parquet files and name these as INPUT, or name the other files by a glob"
+    )
