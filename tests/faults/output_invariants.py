@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from pipeline.runtime import RunOptions
 from pipeline.runtime.plan.plan_files import Segment, read_segments
+from pipeline.runtime.records.dataset_card import CARD
 from pipeline.runtime.records.run_file import read_run
 from pipeline.sinks.parts import part_key, quarantine_key, read_footer
 from pipeline.storage import Store
@@ -75,8 +76,8 @@ def _shards(segment: Segment) -> range:
 
 
 def _listed(output: Store) -> set[str]:
-    """Return all keys of OUTPUT outside `_run/`; on disk by listing the folder directly."""
+    """Return all keys of OUTPUT but for `_run/` and the dataset card; on disk by listing the folder directly."""
     if not output.uri.startswith("s3://"):
         paths = (path.relative_to(output.uri) for path in Path(output.uri).rglob("*") if path.is_file())
-        return {str(path) for path in paths if path.parts[0] != "_run"}
-    return {key for key in output.keys("") if not key.startswith("_run/")}
+        return {str(path) for path in paths if path.parts[0] not in ("_run", CARD)}
+    return {key for key in output.keys("") if not key.startswith("_run/") and key != CARD}

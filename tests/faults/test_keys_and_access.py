@@ -59,7 +59,7 @@ def test_unusual_keys_are_read_and_do_not_name_output_files(
     assert {row["uri"] for row in found.rows.values()} == {f"{uri}/in put/{key}" for key in files}
     assert list(found.quarantined) == ["b//c%.parquet#1"]
     assert len({row["score"] for row in found.rows.values()}) == 1, "the same image each time"
-    name = re.compile(r"(predictions|quarantine)/part-[0-9a-f]+-\d{8}\.parquet|_run/[\w./-]+")
+    name = re.compile(r"(predictions|quarantine)/part-[0-9a-f]+-\d{8}\.parquet|_run/[\w./-]+|README\.md")
     assert all(name.fullmatch(key) for key in output.keys(""))
 
 

@@ -15,6 +15,7 @@ from pipeline.runtime.ray_backend.connect import ray_connection
 from pipeline.runtime.ray_backend.dataset import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources, cluster_nodes, resolve_resources
 from pipeline.runtime.records.claim import Claim, claiming
+from pipeline.runtime.records.dataset_card import put_card
 from pipeline.runtime.records.listing import ListedInputs, put_listing
 from pipeline.runtime.records.run_file import Run, new_run
 from pipeline.runtime.stages.model_runner import ModelRef
@@ -50,6 +51,7 @@ def prepare_run(options: RunOptions) -> Iterator[PreparedRun]:
         with claiming(checked.output, wanted, delete_segments) as claim:
             plan, run = _freeze(options, checked, claim), claim.take()
             assert plan.listing is not None
+            put_card(checked.output)
             listed = put_listing(checked.output, run.run, plan.listing)
             stages = _stage_config(options, checked, run, resources)
             yield PreparedRun(
