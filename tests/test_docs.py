@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import importlib.util
 import io
 import re
 import shlex
 import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -32,7 +34,8 @@ from pipeline.reference.sample_inputs import sample_inputs
 from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.run import execute
 from pipeline.runtime.options import InHelp
-from pipeline.sources import SOURCES
+from pipeline.sources import SOURCES, image_formats
+from pipeline.sources.video.container import CODECS
 from tests import reference_outputs
 
 ROOT = Path(__file__).parents[1]
@@ -71,6 +74,38 @@ def options_table() -> list[str]:
 def test_options_are_documented_as_they_are() -> None:
     page = COMMAND_LINE.read_text()
     assert "\n".join(options_table()) in page, "copy the output of `python -m tests.test_docs` into the page"
+
+
+def formats_table() -> list[dict[str, str]]:
+    """Return the rows of the table of libraries in docs/inputs.md."""
+    text = (ROOT / "docs/inputs.md").read_text()
+    lines = text[text.index("| kind | extensions |") :].partition("\n\n")[0].splitlines()
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    return [dict(zip(header, row, strict=True)) for row in rows]
+
+
+def test_formats_are_documented_as_they_are() -> None:
+    rows = formats_table()
+    documented = [extension for row in rows for extension in row["extensions"].split()]
+    extensions = {".json"}.union(*(source.extensions for source in SOURCES.values()))
+    assert sorted(documented) == sorted({f".{part}" for extension in extensions for part in extension.split(".")[1:]})
+    images = [name for row in rows if row["library"].startswith("pillow") for name in row["name"].split()]
+    assert sorted(images) == sorted(image_formats.FORMATS)
+    videos = {row["name"]: row["read"] for row in rows if row["library"] == "av"}
+    assert videos == {
+        name: "all codecs of FFmpeg" if codecs is None else ", ".join(sorted(codecs)) for name, codecs in CODECS.items()
+    }
+
+
+def test_libraries_of_formats_are_declared_and_installed() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {"": project["dependencies"], **project["optional-dependencies"]}
+    for row in formats_table():
+        if row["library"] != "Python":
+            assert row["library"] in {re.split(r"[\[>=]", line)[0] for line in declared[row["extra"]]}, row["kind"]
+            assert importlib.metadata.version(row["library"])
+    extras = {row["extra"] for row in formats_table()} - {""}
+    assert extras == {extra for _, extra in image_formats.PLUGINS.values()}
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

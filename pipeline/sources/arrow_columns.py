@@ -13,7 +13,7 @@ from pyarrow import types
 
 from pipeline.media import MediumKind
 from pipeline.sources.record_reader import RecordRequest
-from pipeline.sources.source import NoMediumColumn, missing_column
+from pipeline.sources.source import ColumnMismatch, NoMediumColumn, missing_column
 from pipeline.storage import AccessError
 
 _PICKLED = frozenset({"ray.data.arrow_pickled_object", "arrow.py_extension_type"})
@@ -35,7 +35,7 @@ def check_columns(uri: str, schema: pa.Schema, request: RecordRequest) -> None:
         _check_medium(uri, name, _check_column(uri, schema, name, NoMediumColumn), request.options.medium)
     for name in request.identity.values():
         if types.is_nested(kind := _check_column(uri, schema, name)):
-            raise AccessError(f"{uri}: column {name!r} must hold ids, got {kind}")
+            raise ColumnMismatch(f"{uri}: column {name!r} must hold ids, got {kind}")
     for name in request.options.keep:
         if name in request.required_keep or name in schema.names:
             _check_column(uri, schema, name)
@@ -52,7 +52,7 @@ def check_safe(uri: str, schema: pa.Schema) -> None:
             )
 
 
-def _check_column(uri: str, schema: pa.Schema, name: str, kind: type[AccessError] = AccessError) -> pa.DataType:
+def _check_column(uri: str, schema: pa.Schema, name: str, kind: type[ColumnMismatch] = ColumnMismatch) -> pa.DataType:
     """Return the storage type of a column. Raise AccessError if there is none, or two, or its type is unsupported."""
     found = schema.get_all_field_indices(name)
     if not found:
@@ -75,7 +75,7 @@ def _check_medium(uri: str, name: str, kind: pa.DataType, medium: MediumKind) ->
     special = {"text": (_is_text, "text"), "array": (_is_matrix, "an array of two dimensions")}
     fits, expected = special.get(medium, (_is_image, "images"))
     if not types.is_null(kind) and not fits(kind):
-        raise AccessError(f"{uri}: column {name!r} must hold {expected}, got {kind}")
+        raise ColumnMismatch(f"{uri}: column {name!r} must hold {expected}, got {kind}")
 
 
 def kept_fields(uri: str, schema: pa.Schema, request: RecordRequest) -> list[pa.Field]:

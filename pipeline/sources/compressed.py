@@ -8,7 +8,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from functools import lru_cache
 from typing import BinaryIO, cast
 
 import pyarrow as pa
@@ -25,6 +24,7 @@ _SIGNATURES = {
     "bzip2": rb"BZh[1-9](1AY&SY|\x17rE8P\x90)",
     "xz": rb"\xfd7zXZ\0",
 }
+_SIGNATURE_BYTES = 16
 _BLOCK = 1 << 20
 
 
@@ -44,48 +44,47 @@ def compression_by_name(key: str) -> str | None:
     return next((name for suffix, name in _COMPRESSIONS.items() if key.lower().endswith(suffix)), None)
 
 
-def compression_of(store: Store, key: str, version: str | None = None) -> str | None:
-    """Return the compression of a file by its first bytes, else by its name; None if it is not compressed.
+def compression_of(file: BinaryIO, key: str) -> str | None:
+    """Return the compression of an open file by its first bytes, else by its name; None if it is not compressed.
 
-    The answer for a version is read once per process.
+    The file stands at its beginning, before and after.
     """
-    return _known_compression(store, key, version) if version is not None else _find_compression(store, key)
+    start = file.read(_SIGNATURE_BYTES)
+    file.seek(0)
+    return compression_by_content(start) or compression_by_name(key)
 
 
-@lru_cache(maxsize=4096)
-def _known_compression(store: Store, key: str, version: str) -> str | None:  # noqa: ARG001  the version is the cache's
-    return _find_compression(store, key)
-
-
-def _find_compression(store: Store, key: str) -> str | None:
-    with store.open(key) as file:
-        start = file.read(16)
-    found = next((name for name, signature in _SIGNATURES.items() if re.match(signature, start)), None)
-    return found or compression_by_name(key)
+def compression_by_content(start: bytes) -> str | None:
+    """Return the compression that the first bytes of a file say."""
+    return next((name for name, signature in _SIGNATURES.items() if re.match(signature, start)), None)
 
 
 @contextmanager
 def open_decompressed(store: Store, key: str, version: str | None = None) -> Iterator[BinaryIO]:
-    """Open a file, decompressing it if it is compressed. zstd, like the others, can also seek.
+    """Open a file, decompressing it if it is compressed.
 
     If `version` is given, raise Missing or Changed unless the file still has that version.
     """
     with store.open(key, version=version) as file:
-        raw: object
-        match compression_of(store, key, version):
-            case "gzip":
-                raw = gzip.GzipFile(fileobj=file)
-            case "bzip2":
-                raw = bz2.BZ2File(file)
-            case "xz":
-                raw = lzma.LZMAFile(file)  # noqa: SIM115  it holds nothing of its own
-            case "zstd":
-                raw = _ZstdFile(file)
-            case _:
-                yield file
-                return
-        # The buffer makes short steps back cheap: a decompressor would start again at the beginning.
-        yield cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, raw), _BLOCK))
+        yield decompressed(file, compression_of(file, key))
+
+
+def decompressed(file: BinaryIO, compression: str | None) -> BinaryIO:
+    """Return the content of an open file that is compressed so; the file itself if it is not. All of them can seek."""
+    raw: object
+    match compression:
+        case "gzip":
+            raw = gzip.GzipFile(fileobj=file)
+        case "bzip2":
+            raw = bz2.BZ2File(file)
+        case "xz":
+            raw = lzma.LZMAFile(file)  # noqa: SIM115  it holds nothing of its own
+        case "zstd":
+            raw = _ZstdFile(file)
+        case _:
+            return file
+    # The buffer makes short steps back cheap: a decompressor would start again at the beginning.
+    return cast(BinaryIO, io.BufferedReader(cast(io.RawIOBase, raw), _BLOCK))
 
 
 class _ZstdFile(io.RawIOBase):

@@ -22,7 +22,14 @@ from pipeline.sources.csv_parser import (
 from pipeline.sources.line_reader import MAX_LINE_BYTES
 from pipeline.sources.record_reader import Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource
-from pipeline.sources.source import NoMediumColumn, Piece, SourceOptions, ignore_damage, missing_column
+from pipeline.sources.source import (
+    ColumnMismatch,
+    NoMediumColumn,
+    Piece,
+    SourceOptions,
+    ignore_damage,
+    missing_column,
+)
 from pipeline.sources.text_file import open_text, require_plannable_text, require_text, text_form
 from pipeline.storage import AccessError, Entry, Store
 
@@ -69,6 +76,7 @@ class CsvReader(RecordReader):
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if the header lacks one of the columns or has it twice."""
         with ignore_damage(), open_text(store, entry.key, entry.version) as file:
+            require_text(text_form(store, entry.key, entry.version))
             if header := _read_header(file, _form(entry.key, request.options)):
                 _check(store.uri_of(entry.key), header, request.options.keep, optional=request.outside)
         return request.kept_strings
@@ -88,7 +96,7 @@ def _check(
     uri: str,
     header: CsvRow,
     names: Iterable[str],
-    kind: type[AccessError] = AccessError,
+    kind: type[ColumnMismatch] = ColumnMismatch,
     optional: Container[str] = (),
 ) -> None:
     """Raise AccessError if the header cannot be read, lacks one of the columns or has it twice."""

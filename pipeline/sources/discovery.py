@@ -4,16 +4,18 @@ A folder gives its files with one of the source's extensions, at any depth; a fi
 whatever the extension. If something exists under the literal name, the name is not read as a glob.
 """
 
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain
 
+from pipeline.sources.content_format import ContentEntry, with_content_formats
 from pipeline.sources.folder_columns import FolderColumns
 from pipeline.sources.glob_pattern import has_wildcard, in_hidden, literal_prefix, matches
 from pipeline.sources.image_sequence import mark_sequences
 from pipeline.sources.outputs_in_input import OWN_FOLDERS, without_outputs
-from pipeline.sources.source import Source
+from pipeline.sources.source import ColumnMismatch, Holds, NoMediumColumn, Source
 from pipeline.sources.table_formats import DATA_EXTENSIONS, without_tables
 from pipeline.storage import AccessError, Denied, Entry, LeftOut, Missing, Reason, Store, redact
 from pipeline.storage.left_out import LeaveOut, describe
@@ -41,6 +43,7 @@ class Listing:
         holds_media: whether this is a folder with images or videos that are read, next to which tables that cannot be
             read are left out; at first use, it lists the folder.
         columns: kept columns that files have from their folders, and which files have none of them.
+        is_folder: whether INPUT names neither files nor a glob.
         complete: whether the stream has ended, so that nothing is added to these.
     """
 
@@ -50,12 +53,19 @@ class Listing:
     left_out: LeftOut = field(default_factory=LeftOut)
     read: int = 0
     complete: bool = False
+    is_folder: bool = False
     holds_media: Callable[[], bool] = lambda: False
 
     def leave_out(self, key: str, reason: Reason) -> None:
         """Count an entry as left out that is in `read` already."""
         self.read -= 1
         self.left_out.add(key, reason)
+
+    def reason_without_column(self, entry: Entry, error: ColumnMismatch) -> Reason | None:
+        """Return why a table is left out that lacks a column; None if it fails the run."""
+        if self.is_folder and isinstance(entry, ContentEntry):
+            return Reason.CONTENT_TABLE
+        return Reason.NO_MEDIUM_COLUMN if isinstance(error, NoMediumColumn) and self.holds_media() else None
 
 
 def discover(uri: str, source: Source, output: Store | None = None) -> Listing:
@@ -68,7 +78,11 @@ def discover(uri: str, source: Source, output: Store | None = None) -> Listing:
     if scheme is not None and has_wildcard(path.split("/", 1)[0]):
         raise AccessError(f"{redact(uri)}: the name after {scheme}:// must not contain a wildcard")
     named = _file(uri, root, source)
-    listing = named or _glob(root, source, output) or _folder(root, source, output)
+    listing = named or _glob(root, source, output)
+    if listing is None:
+        listing = _folder(root, source, output)
+    else:
+        listing.entries = with_content_formats(listing.store, listing.entries, source.is_unknown)
     entries = _counted(listing, listing.entries)
     entries = mark_sequences(listing.store, entries) if source.pairs else entries
     # A file that is named is read whatever its name; a frame still needs a second one.
@@ -151,8 +165,8 @@ def _in_output(leave_out: LeaveOut, key: str) -> None:
 
 
 def _folder(root: Store, source: Source, output: Store | None) -> Listing:
-    """Return the visible files in a folder that have an extension of the source."""
-    holds = cache(partial(_holds, root))
+    """Return the visible files in a folder that have an extension of the source, or its format by their content."""
+    holds: Holds = cache(partial(_holds, root, output))
     extensions, left_out, columns = tuple(source.extensions), LeftOut(), FolderColumns(root, source)
 
     def leave_out(key: str, reason: Reason) -> None:
@@ -164,7 +178,7 @@ def _folder(root: Store, source: Source, output: Store | None) -> Listing:
     def is_data(key: str) -> bool:
         return key.lower().endswith(data) and not in_hidden(key)
 
-    def taken() -> Iterator[Entry]:
+    def visible() -> Iterator[Entry]:
         listed = columns.without_metadata(root.entries(leave_out=leave_out), leave_out)
         listed = without_outputs(root, listed, output, partial(_in_output, left_out.add))
         for entry in without_tables(root, listed, left_out.add, is_data):
@@ -172,20 +186,42 @@ def _folder(root: Store, source: Source, output: Store | None) -> Listing:
                 left_out.add(entry.key or "./", Reason.FOLDER_MARKER)
             elif in_hidden(entry.key):
                 left_out.add(entry.key, Reason.HIDDEN)
-            elif not entry.key.rpartition("/")[2].lower().endswith(extensions):  # .txt.gz is an extension
-                left_out.add(entry.key, source.reason_left_out(entry.key))
-            elif columns.lacks(entry.key):
-                left_out.add(entry.key, Reason.NO_COLUMNS)
-            elif reason := source.reason_beside(entry.key, holds):
+            else:
+                yield entry
+
+    def taken() -> Iterator[Entry]:
+        for entry in with_content_formats(root, visible(), source.is_unknown, left_out.add):
+            has_extension = entry.key.rpartition("/")[2].lower().endswith(extensions)  # .txt.gz is an extension
+            reason = None if has_extension else source.reason_left_out(entry)
+            if reason is None and columns.lacks(entry):
+                reason = Reason.NO_COLUMNS
+            if reason := reason or source.reason_beside(entry, holds):
                 left_out.add(entry.key, reason)
             else:
                 yield entry
 
-    holds_media = partial(holds, frozenset(source.media_extensions))
-    return Listing(store=root, entries=taken(), left_out=left_out, holds_media=holds_media, columns=columns)
+    def holds_media() -> bool:
+        if holds(frozenset(source.media_extensions)):
+            return True
+        return any(source.is_media_file(entry) for entry in _folder(root, source, output).entries)
+
+    return Listing(
+        store=root,
+        entries=taken(),
+        left_out=left_out,
+        is_folder=True,
+        holds_media=cache(holds_media),
+        columns=columns,
+    )
 
 
-def _holds(root: Store, extensions: frozenset[str]) -> bool:
-    """Return whether a folder holds a visible file with one of the extensions."""
+def _holds(root: Store, output: Store | None, extensions: frozenset[str], but: re.Pattern[str] | None = None) -> bool:
+    """Return whether a folder holds a visible file with one of the extensions, see `Holds`."""
     endings = tuple(extensions)
-    return bool(endings) and any(key.lower().endswith(endings) and not in_hidden(key) for key in root.keys(""))
+    listed = (Entry(key=key, size=0, version="") for key in root.keys(""))
+    return bool(endings) and any(
+        entry.key.lower().endswith(endings)
+        and not in_hidden(entry.key)
+        and not (but and but.match(entry.key.rpartition("/")[2]))
+        for entry in without_outputs(root, listed, output, lambda _: None)
+    )

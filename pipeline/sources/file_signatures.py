@@ -32,13 +32,41 @@ _OTHERS = {
     "xz": rb"\xfd7zXZ\0",
     "SQLite": rb"SQLite format 3\0",
     "HDF5": rb"\x89HDF\r\n",
+    "Ogg": rb"OggS",
+    "MPEG elementary stream": rb"\0\0\x01\xb3",
     "Git LFS pointer": rb"version https://git-lfs",
 }
-_VIDEOS = {"MP4": rb".{4}ftyp", "AVI": rb".{8}AVI ", "Matroska or WebM": rb"\x1a\x45\xdf\xa3"}
+_VIDEOS = {
+    "MP4": rb".{4}ftyp",
+    "AVI": rb".{8}AVI ",
+    "Matroska or WebM": rb"\x1a\x45\xdf\xa3",
+    "MPEG program stream": rb"\0\0\x01\xba",
+    "FLV": rb"FLV\x01",
+    "WMV or ASF": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
+    "MXF": rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01\x02",
+}
 _MARKUP = {"HTML": rb"<!doctype html|<html", "SVG": rb"<svg", "XML": rb"<\?xml"}
 _TRANSPORT_PACKETS = {188: rb"G.{187}G", 192: rb".{4}G.{191}G"}  # TS and M2TS: a packet has a G as its sync byte
-_WITH_AN = frozenset({"Arrow", "AVI", "AVIF", "HDF5", "HTML", "MP4", "SQLite", "SVG", "XML", "xz"})
+_WITH_AN = frozenset(
+    {
+        "Arrow",
+        "AVI",
+        "AVIF",
+        "HDF5",
+        "HTML",
+        "MP4",
+        "MPEG elementary stream",
+        "MPEG program stream",
+        "MXF",
+        "Ogg",
+        "SQLite",
+        "SVG",
+        "XML",
+        "xz",
+    }
+)
 _RECORDS = {"Parquet": "parquet", "Arrow": "dataset", "tar": "webdataset"}
+_FORMATS = _RECORDS | dict.fromkeys(_IMAGES, "images") | dict.fromkeys(_VIDEOS, "video")
 _TEXT_BYTES = bytes({7, 8, 9, 10, 12, 13, 27, *range(0x20, 0x7F)})
 
 
@@ -54,17 +82,24 @@ def video_format(data: bytes) -> str | None:
     return None if _first_match(data, _IMAGES | _OTHERS) else _first_match(data, _VIDEOS)  # AVIF starts like MP4
 
 
-def record_source_name(data: bytes) -> str | None:
-    """Return the `--input-format` of the records that a file starts like; None if it is another file, or text."""
-    return _RECORDS.get(_first_match(data, _OTHERS) or "") if not_text(data) else None
+def input_format(data: bytes) -> str | None:
+    """Return the `--input-format` of what a file starts like; None if it is another file, or text."""
+    if not _is_binary(data):
+        return None
+    if transport_packet_bytes(data):
+        return "video"
+    return _FORMATS.get(_first_match(data, _IMAGES | _OTHERS | _VIDEOS) or "")
 
 
 def not_text(data: bytes) -> str | None:
     """Return what a file starts like that holds no text: "a Parquet file"; None if it may be text."""
     name = _first_match(data, _IMAGES | _OTHERS | _VIDEOS)
-    # A text may start with BM or P4, but has no control characters.
-    is_binary = bool(data.translate(None, _TEXT_BYTES + bytes(range(0x7F, 0x100))))
-    return _with_article(name) if name is not None and (is_binary or name == "Git LFS pointer") else None
+    return _with_article(name) if name is not None and (_is_binary(data) or name == "Git LFS pointer") else None
+
+
+def _is_binary(data: bytes) -> bool:
+    """Return whether there are control characters. A text may start with BM or P4, but has none."""
+    return bool(data.translate(None, _TEXT_BYTES + bytes(range(0x7F, 0x100))))
 
 
 def transport_packet_bytes(data: bytes) -> int | None:

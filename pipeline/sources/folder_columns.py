@@ -45,11 +45,11 @@ class FolderColumns:
                 found += [entry for entry in self.store.entries(key) if entry.key == key]
         return MetadataRows(self.store, found, self.source.keep, partitions)
 
-    def lacks(self, key: str) -> bool:
+    def lacks(self, entry: Entry) -> bool:
         """Return whether a file without columns cannot have the kept ones: no name of a folder, no metadata file."""
-        if not self.source.keep or self.source.has_columns(key):
+        if not self.source.keep or self.source.holds_columns(entry):
             return False
-        return not self._in_names(key) and not (self._uses_metadata and len(self._rows))
+        return not self._in_names(entry.key) and not (self._uses_metadata and len(self._rows))
 
     def _in_names(self, key: str) -> bool:
         """Return whether the names of a file's folders give it all kept columns."""
@@ -75,10 +75,10 @@ class FolderColumns:
         Raise AccessError if a file cannot have the columns.
         """
         for entry in entries:
-            if not self._uses_metadata or self.source.has_columns(entry.key):
+            if not self._uses_metadata or self.source.holds_columns(entry):
                 yield entry
                 continue
-            if self.lacks(entry.key):
+            if self.lacks(entry):
                 raise self._missing(entry.key)
             kept = self._rows.kept(entry.key)
             if kept is None and not self._in_names(entry.key):

@@ -27,7 +27,7 @@ class FramePairEntry(Entry):
     number: int
 
 
-def in_pairs(entries: Iterator[Entry], is_frame: Callable[[str], bool], leave_out: LeaveOut) -> Iterator[Entry]:
+def in_pairs(entries: Iterator[Entry], is_frame: Callable[[Entry], bool], leave_out: LeaveOut) -> Iterator[Entry]:
     """Merge the frames of a listing into pairs of neighbours in one folder; yield other files unchanged, sequences too.
 
     A folder's only frame is left out. Both streams are in byte order of keys. Raise AccessError if the names of a
@@ -45,7 +45,7 @@ def in_pairs(entries: Iterator[Entry], is_frame: Callable[[str], bool], leave_ou
         folder = entry.key.rpartition("/")[0]
         for other in [other for other in last if other and not entry.key.startswith(f"{other}/")]:
             end_folder(other)
-        if isinstance(entry, SequenceEntry) or not is_frame(entry.key):
+        if isinstance(entry, SequenceEntry) or not is_frame(entry):
             heapq.heappush(ready, (entry.key.encode(), entry))
         else:
             number = 0

@@ -12,6 +12,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
+from pipeline.sources.content_format import ContentEntry
 from pipeline.sources.image_decoding import check_size, open_image, tiff_pages
 from pipeline.sources.image_pixels import Transparency, upright_rgb
 from pipeline.storage import Entry, Store
@@ -33,7 +34,8 @@ def mark_sequences(store: Store, entries: Iterable[Entry]) -> Iterator[Entry]:
     """
 
     def marked(entry: Entry) -> Entry:
-        if not entry.key.lower().endswith(_EXTENSIONS) or not _has_several_frames(store, entry):
+        is_image = isinstance(entry, ContentEntry) and entry.input_format == "images"
+        if not (is_image or entry.key.lower().endswith(_EXTENSIONS)) or not _has_several_frames(store, entry):
             return entry
         return SequenceEntry(key=entry.key, size=entry.size, version=entry.version, kept=entry.kept)
 

@@ -1,10 +1,11 @@
 """The contract of a source: files in a store are cut into pieces when planned and read as units when loaded."""
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 import pyarrow as pa
 
@@ -18,7 +19,11 @@ NO_MEDIUM_REMEDY = (
 )
 
 
-class NoMediumColumn(AccessError):  # noqa: N818 - a state of the file
+class ColumnMismatch(AccessError):  # noqa: N818 - like the next, a state of the file
+    """A file of records lacks a column that the run needs, or has it with another type."""
+
+
+class NoMediumColumn(ColumnMismatch):
     """A file of records has no column that holds the task's medium."""
 
 
@@ -131,6 +136,13 @@ class SourceOptions:
     transparency: Literal["drop", "white"] = "drop"
 
 
+class Holds(Protocol):
+    """Tells whether a folder holds a visible file with one of the extensions, at any depth."""
+
+    def __call__(self, extensions: frozenset[str], but: re.Pattern[str] | None = None) -> bool:
+        """Return whether it does, not counting files whose names begin with a match of `but`."""
+
+
 class Source(ABC):
     """One input format. Stateless and picklable: load tasks use it from several threads.
 
@@ -162,20 +174,29 @@ class Source(ABC):
         """Return whether `pieces` opens this file. The planner then plans several at a time."""
         return self.opens
 
-    def reason_left_out(self, key: str) -> Reason:  # noqa: ARG002
-        """Return why a file of a folder is left out that has none of the extensions."""
+    def is_unknown(self, key: str) -> bool:  # noqa: ARG002
+        """Return whether the first bytes of a file, not its name, tell its format. A listing then reads them."""
+        return False
+
+    def reason_left_out(self, entry: Entry) -> Reason | None:  # noqa: ARG002
+        """Return why a file of a folder is left out that has none of the extensions, None if it is read."""
         return Reason.OTHER_FORMAT
 
     def has_columns(self, key: str) -> bool:  # noqa: ARG002
         """Return whether the file holds records with columns, rather than being the medium itself."""
         return False
 
-    def reason_beside(self, key: str, holds: Callable[[frozenset[str]], bool]) -> Reason | None:  # noqa: ARG002
-        """Return why a file of a folder is left out although it has one of the extensions, None if it is read.
+    def holds_columns(self, entry: Entry) -> bool:
+        """Return whether a listed file holds records with columns, by its name or its content."""
+        return self.has_columns(entry.key)
 
-        `holds(extensions)`: whether the folder holds a visible file with one of the extensions.
-        """
+    def reason_beside(self, entry: Entry, holds: Holds) -> Reason | None:  # noqa: ARG002
+        """Return why a file of a folder that this source can read is left out, None if it is read."""
         return None
+
+    def is_media_file(self, entry: Entry) -> bool:  # noqa: ARG002
+        """Return whether the content of a file, not its name, says that it is an image or a video that is read."""
+        return False
 
     def inputs(self, entries: Iterator[Entry], leave_out: LeaveOut) -> Iterator[Entry]:  # noqa: ARG002
         """Yield the entries to plan, in the order of the listing: filtered, or two frames merged into one entry.
@@ -216,7 +237,9 @@ def refuse_columns(name: str, options: SourceOptions) -> None:
             raise ValueError(f"{option} ({value!r}) is not supported for {name}: the files have no columns")
 
 
-def missing_column(uri: str, name: str, available: Iterable[str], kind: type[AccessError] = AccessError) -> AccessError:
+def missing_column(
+    uri: str, name: str, available: Iterable[str], kind: type[ColumnMismatch] = ColumnMismatch
+) -> ColumnMismatch:
     """Return the error for a file that lacks a column; `kind` NoMediumColumn if it should hold the medium."""
     names = list(available)
     listed = ", ".join(names[:_MAX_LISTED_COLUMNS]) or "none"

@@ -118,8 +118,8 @@ class TableReader(RecordReader):
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
         """Raise what is wrong with a file that was damaged when it was planned."""
         with store.open(piece.key, version=piece.version) as file:
-            start = file.read(512)
-        if compression := compression_of(store, piece.key, piece.version):
+            compression, start = compression_of(file, piece.key), file.read(512)
+        if compression is not None:
             raise BadMedium(f"the file is compressed with {compression}: {self.kind} is read only if it is not")
         if start.startswith(self.signatures):
             raise BadMedium(f"the file is {self.kind} that is truncated or damaged")

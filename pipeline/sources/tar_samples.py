@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from pipeline.media import BadMedium
+from pipeline.storage import valid_unicode
 
 _BLOCK = 512
 
@@ -16,7 +17,7 @@ class TarSample:
     """One sample.
 
     Attributes:
-        name: common part of the members' names.
+        name: common part of the members' names, bytes that are not UTF-8 as escapes.
         begin: byte at which its first member starts.
         end: byte after its last member.
         columns: what follows the first dot of each member's name, in lower case and in order.
@@ -47,7 +48,7 @@ def read_samples(
     """
     sample: TarSample | None = None
     for archive, member in _members(file, begin, end):
-        folder, slash, name = member.name.rpartition("/")
+        folder, slash, name = valid_unicode(member.name).rpartition("/")
         stem, dot, column = name.partition(".")
         if not ((member.isreg() or member.islnk()) and stem and dot and column):
             continue

@@ -9,9 +9,10 @@ from functools import lru_cache
 from typing import BinaryIO, NamedTuple, cast
 
 from pipeline.media import BadMedium
-from pipeline.sources.compressed import compression_of, open_decompressed
+from pipeline.sources.compressed import compression_of, decompressed
 from pipeline.sources.file_signatures import not_text
 from pipeline.sources.source import Piece, ignore_damage
+from pipeline.sources.unmarked_encoding import unmarked_encoding
 from pipeline.storage import Store
 
 _START_BYTES = 1 << 16
@@ -31,15 +32,15 @@ class TextForm(NamedTuple):
     """How a file holds its text.
 
     Attributes:
-        compressed: whether it is compressed.
+        compression: "gzip", "zstd", "bzip2" or "xz"; None if it is not compressed.
         encoding: UTF-16 or UTF-32, by its byte order mark; None for all others.
         carriage_returns: whether lines end with carriage returns alone.
         start: its first 64 KiB, in UTF-8.
         is_complete: whether `start` is the whole text.
-        other: what the file is if it holds no text: "a Parquet file".
+        other: what the file is if it cannot be read as text: "a Parquet file, not text".
     """
 
-    compressed: bool
+    compression: str | None
     encoding: str | None
     carriage_returns: bool
     start: bytes
@@ -49,29 +50,37 @@ class TextForm(NamedTuple):
     @property
     def is_sequential(self) -> bool:
         """Whether the text can only be read from its beginning."""
-        return self.compressed or self.encoding is not None
+        return self.compression is not None or self.encoding is not None
 
 
 @lru_cache(maxsize=256)
-def text_form(store: Store, key: str, version: str) -> TextForm:
+def text_form(store: Store, key: str, version: str) -> TextForm:  # noqa: ARG001  a version is read once
     """Return how a version of a file holds its text, by its first 64 KiB. Raise anything if it cannot be read."""
-    with open_decompressed(store, key) as file:
-        start = _read(file, _START_BYTES)
-    other = not_text(start)
+    with store.open(key) as file:
+        compression = compression_of(file, key)
+        start = _read(decompressed(file, compression), _START_BYTES)
     encoding = next((name for mark, name in _ENCODINGS.items() if start.startswith(mark)), None)
+    other = _other_than_text(start) if encoding is None else None
     is_complete = len(start) < _START_BYTES
     if encoding is not None:
         start = io.BufferedReader(_Transcoded(io.BytesIO(start), encoding)).read()
     # A carriage return at the end of the start may precede a line feed.
     carriage_returns = b"\n" not in start and b"\r" in (start if is_complete else start[:-1])
-    compressed = compression_of(store, key, version) is not None
-    return TextForm(compressed, encoding, carriage_returns, start, is_complete, other)
+    return TextForm(compression, encoding, carriage_returns, start, is_complete, other)
+
+
+def _other_than_text(start: bytes) -> str | None:
+    if (name := not_text(start)) is not None:
+        return f"{name}, not text"
+    if (encoding := unmarked_encoding(start)) is not None:
+        return f"text in {encoding} without a byte order mark: add one, or convert it to UTF-8"
+    return None
 
 
 def require_text(form: TextForm) -> None:
-    """Raise BadMedium if a file is known to hold something else."""
+    """Raise BadMedium if a file is known to hold something else, or text that is not read."""
     if form.other is not None:
-        raise BadMedium(f"the file is {form.other}, not text")
+        raise BadMedium(f"the file is {form.other}")
 
 
 def require_plannable_text(store: Store, piece: Piece) -> None:
@@ -95,8 +104,9 @@ def open_text(store: Store, key: str, version: str, *, check: bool = False, brea
         check: raise Missing or Changed unless the file still has that version.
         breaks: if lines end with carriage returns alone, give line feeds instead.
     """
-    with open_decompressed(store, key, version if check else None) as file:
+    with store.open(key, version=version if check else None) as opened:
         form = text_form(store, key, version)
+        file = decompressed(opened, form.compression)
         if form.encoding is not None:
             file = cast(BinaryIO, io.BufferedReader(_Transcoded(file, form.encoding), _BLOCK))
         if breaks and form.carriage_returns:

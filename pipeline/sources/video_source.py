@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from pipeline.sources.video.video_file import VideoFile
 
 _MAX_FPS = 1000  # units per second; a typing error would otherwise make a plan of a billion units
-_EXTENSIONS = ".mp4 .m4v .mov .mkv .webm .avi .ts .mts .m2ts"
+_EXTENSIONS = ".mp4 .m4v .mov .3gp .3g2 .mkv .webm .avi .ts .mts .m2ts .mpg .mpeg .vob .flv .wmv .asf .mxf"
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,14 @@ from pipeline.sources.compressed import open_decompressed, with_compression
 from pipeline.sources.image_source import MAX_FILE_BYTES
 from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource, record_request
-from pipeline.sources.source import NoMediumColumn, Piece, SourceOptions, ignore_damage, missing_column
+from pipeline.sources.source import (
+    ColumnMismatch,
+    NoMediumColumn,
+    Piece,
+    SourceOptions,
+    ignore_damage,
+    missing_column,
+)
 from pipeline.sources.tar_samples import DuplicateMember, TarSample, read_samples, require_unique
 from pipeline.storage import AccessError, Entry, Store
 
@@ -114,7 +121,7 @@ def _check(
     available: set[str],
     names: Iterable[str],
     request: RecordRequest,
-    kind: type[AccessError] = AccessError,
+    kind: type[ColumnMismatch] = ColumnMismatch,
 ) -> None:
     """Raise AccessError if there are samples, and none has one of the columns."""
     for name in names:

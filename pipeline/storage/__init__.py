@@ -11,7 +11,7 @@ from pipeline.storage.errors import (
     StorageFull,
     is_access_lost,
 )
-from pipeline.storage.left_out import LeaveOut, LeftOut, Reason
+from pipeline.storage.left_out import LeaveOut, LeftOut, Reason, valid_unicode
 from pipeline.storage.redaction import redact
 from pipeline.storage.store import Store
 from pipeline.storage.uris import check_uri
@@ -32,4 +32,5 @@ __all__ = [
     "check_uri",
     "is_access_lost",
     "redact",
+    "valid_unicode",
 ]

@@ -48,6 +48,9 @@ class FsspecFolder:
             raise Changed(f"{self.uri}/{key} changed: its version is {found}, expected {version}")
         return data
 
+    def read_start(self, key: str, size: int) -> bytes:
+        return self._fetch(self._path(key), 0, size)
+
     def open(self, key: str) -> BinaryIO:
         return self._ranged(key, self.size(key), functools.partial(self._fetch, self._path(key)))
 

@@ -17,6 +17,7 @@ class Reason(StrEnum):
     """Why an entry is left out, as messages and `_run/left_out` say it."""
 
     UNKNOWN_KIND = "unknown kind"
+    UNREADABLE = "of a kind that only its content tells, which cannot be read"
     OTHER_MEDIUM = "not the task's medium"
     OTHER_FORMAT = "not of the input format"
     HIDDEN = "hidden"
@@ -26,16 +27,19 @@ class Reason(StrEnum):
     LISTED_FOLDER = "link to a folder that is listed already"
     NOT_REGULAR = "not a regular file"
     FOLDER_MARKER = "folder marker of an object store"
+    NAME = "name that is not valid UTF-8"
     DELETED = "deleted while INPUT was listed"
     SAVED_DATASET_FILE = "not a data file of a saved dataset"
     SINGLE_FRAME = "the only frame in its folder"
     NO_UNITS = "no units in the file"
     NO_COLUMNS = "without columns, while an option names one"
     NO_MEDIUM_COLUMN = "table without a column for the task, next to images or videos"
+    CONTENT_TABLE = "table known by its content, without a column for the run"
     ABOUT = "about the tables in the folder"
     TABLE_METADATA = "metadata of a table format"
     METADATA = "metadata of images or videos, whose columns are kept"
     NAMED_ONLY = "named in a metadata file, but not in INPUT"
+    JSON = "JSON next to other files that are read"
 
 
 LeaveOut: TypeAlias = Callable[[str, Reason], None]
@@ -61,7 +65,7 @@ class LeftOut:
         self.counts[reason] += 1
         first = self.first.setdefault(reason, [])
         if len(first) < FIRST_NAMES:
-            first.append(key)
+            first.append(valid_unicode(key))
         line = json.dumps([key, reason]).encode() + b"\n"
         self._digest.update(line)
         self._stored.write(line)
@@ -90,9 +94,13 @@ def describe(counts: Mapping[str, int], first: Mapping[str, Sequence[str]]) -> I
         yield reason, f"{count:,}, {reason}: {names}" + (f" and {more:,} more" if more else "")
 
 
+def valid_unicode(key: str) -> str:
+    """Return a key with the bytes that are not UTF-8 as escapes: `caf\\xe9.jpg`."""
+    return key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def shown(key: str) -> str:
     """Return a key in one line of printable characters, the middle of a long one cut out."""
-    text = key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in valid_unicode(key))
     half = _SHOWN_CHARACTERS // 2
     return plain if len(plain) <= 2 * half else f"{plain[:half]}…{plain[-half:]}"

@@ -92,6 +92,10 @@ class LocalFolder:
             raise Changed(f"{self._path(key)} changed: its version is {found}, expected {version}")
         return data
 
+    def read_start(self, key: str, size: int) -> bytes:
+        with self.open(key) as file:
+            return file.read(size)
+
     def open(self, key: str) -> BinaryIO:
         return cast(BinaryIO, io.BufferedReader(with_retry(lambda: _File(self._path(key))), READ_BUFFER_BYTES))
 

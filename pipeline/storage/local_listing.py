@@ -6,7 +6,6 @@ import os
 import stat
 from collections.abc import Iterator
 
-from pipeline.storage.errors import AccessError
 from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.retry import with_retry
 
@@ -21,9 +20,10 @@ def list_files(
 ) -> Iterator[tuple[str, str]]:
     """Yield (key, path) of the files whose keys start with the prefix, in byte order of keys.
 
-    `folder` is the root, or the folder below it whose key, with a trailing slash, is `folder_key`. Links to files and
-    folders are followed. `ancestors` are the real paths of the root and of the linked folders above this one: a link to
-    a folder inside or above one of them is left out, since its files have keys already. This also ends loops.
+    `folder` is the root, or the folder below it whose key, with a trailing slash, is `folder_key`. Files whose keys are
+    not UTF-8 are left out. Links to files and folders are followed. `ancestors` are the real paths of the root and of
+    the linked folders above this one: a link to a folder inside or above one of them is left out, since its files have
+    keys already. This also ends loops.
     """
     ancestors = ancestors or (os.path.realpath(folder),)
     children, left_out = with_retry(functools.partial(_children, folder))
@@ -31,11 +31,14 @@ def list_files(
         if (folder_key + child).startswith(prefix):
             leave_out(folder_key + child, reason)
     for name in children:
-        child = name.decode()
+        child = os.fsdecode(name)
         key, path = folder_key + child, os.path.join(folder, child.rstrip("/"))  # noqa: PTH118 - once per file
         if not child.endswith("/"):
             if key.startswith(prefix):
-                yield key, path
+                if _is_utf8(key):
+                    yield key, path
+                else:
+                    leave_out(key, Reason.NAME)
         elif key.startswith(prefix) or prefix.startswith(key):
             inner = ancestors
             if os.path.islink(path):  # noqa: PTH114
@@ -63,7 +66,7 @@ def _children(folder: str) -> tuple[list[bytes], list[tuple[str, Reason]]]:
                 if isinstance(kind, Reason):
                     left_out.append((entry.name, kind))
                 else:
-                    children.append(_encoded(entry) + kind)
+                    children.append(os.fsencode(entry.name) + kind)
     except (FileNotFoundError, NotADirectoryError):
         return [], []  # never created, or deleted meanwhile: an empty folder
     children.sort()
@@ -71,11 +74,13 @@ def _children(folder: str) -> tuple[list[bytes], list[tuple[str, Reason]]]:
     return children, left_out
 
 
-def _encoded(entry: os.DirEntry[str]) -> bytes:
+def _is_utf8(key: str) -> bool:
+    """Return whether a key has no bytes that are not UTF-8, which ids and rows cannot hold."""
     try:
-        return entry.name.encode()
+        key.encode()
     except UnicodeEncodeError:
-        raise AccessError(f"the name of {os.fsencode(entry.path)!r} is not valid UTF-8; rename it") from None
+        return False
+    return True
 
 
 def _kind(entry: os.DirEntry[str]) -> bytes | Reason:

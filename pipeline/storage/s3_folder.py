@@ -51,6 +51,9 @@ class S3Folder(FsspecFolder):
             raise Changed(f"{self.uri}/{key} changed: its version is {found}, expected {version}")
         return data
 
+    def read_start(self, key: str, size: int) -> bytes:
+        return self._get(key, "changed", Range=f"bytes=0-{size - 1}")[0]
+
     def open(self, key: str) -> BinaryIO:
         head = self._call("head_object", key)
 

@@ -90,6 +90,11 @@ class Store:
         with translated_errors(self.uri_of(key), "reading"):
             return self._folder.read(key, version)
 
+    def read_start(self, key: str, size: int) -> bytes:
+        """Return the first `size` bytes of a file that is not empty, fewer if it has fewer, by one ranged request."""
+        with translated_errors(self.uri_of(key), "reading"):
+            return self._folder.read_start(key, size)
+
     def open(self, key: str, *, version: str | None = None) -> BinaryIO:
         """Return a seekable file, read by ranged requests. Its reads raise Changed if S3's content was replaced.
 

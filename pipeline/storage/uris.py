@@ -4,6 +4,7 @@ import os
 import re
 
 from pipeline.storage.errors import AccessError
+from pipeline.storage.left_out import valid_unicode
 from pipeline.storage.redaction import redact
 
 LOCAL = frozenset({"file", "local"})
@@ -55,7 +56,10 @@ def normalise_uri(uri: str) -> str:
     if not rest.strip("/") and not (rest and (scheme is None or scheme in LOCAL)):
         raise AccessError(f"{uri!r} does not name a folder or bucket")
     if scheme is None or scheme in LOCAL:
-        return os.path.abspath(os.path.expanduser(rest))  # noqa: PTH100, PTH111 - Path drops a leading "//" otherwise
+        path = os.path.abspath(os.path.expanduser(rest))  # noqa: PTH100, PTH111 - Path drops a leading "//" otherwise
+        if (plain := valid_unicode(path)) != path:
+            raise AccessError(f"{plain}: the path is not valid UTF-8; rename it")
+        return path
     return f"{scheme}://{rest.strip('/')}"
 
 

@@ -22,7 +22,17 @@ from tests.sources.test_webdataset_source import tar
 Run = Callable[..., Outcome]
 
 NAMES = (
-    *("with space.png", " .png", "a#b.png", "what?.png", "100%.png", "%20%2F.png", "größe 🙂.png", "a//b.png"),
+    *(
+        "with space.png",
+        "With Space.png",
+        " .png",
+        "a#b.png",
+        "what?.png",
+        "100%.png",
+        "%20%2F.png",
+        "größe 🙂.png",
+        "a//b.png",
+    ),
     *("up/../x.png", "./y.png", "a+b&c=d.png", "quote'\".png", "back\\slash.png", "[a]*.png"),
 )
 

@@ -57,7 +57,7 @@ def test_a_folder_between_two_frames_does_not_separate_them_and_keys_stay_in_ord
 
 def test_other_files_pass_between_the_frames_in_order() -> None:
     listed = entries("1.png", "2.mp4", "3.png", "4.mp4")
-    found = list(in_pairs(iter(listed), lambda key: key.endswith(".png"), LeftOut().add))
+    found = list(in_pairs(iter(listed), lambda entry: entry.key.endswith(".png"), LeftOut().add))
     assert [entry.key for entry in found] == ["1.png", "2.mp4", "4.mp4"]
 
 

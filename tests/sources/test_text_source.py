@@ -19,6 +19,7 @@ import pytest
 
 from pipeline.sources import IMAGES, SOURCES, Source, SourceOptions, Unit, discover, json_values, source_for
 from pipeline.sources import line_reader as lines_module
+from pipeline.sources.csv_source import CSV
 from pipeline.sources.image_decoding import decode_image
 from pipeline.sources.text_source import JSONL, TEXT
 from pipeline.storage import AccessError, Changed, Missing, Store
@@ -347,6 +348,32 @@ def test_utf_16_and_utf_32_with_a_byte_order_mark_are_read(
     assert [unit.medium for unit in units_of(folder, "csv")] == [content[0]]
     whole, *_ = units_of(folder, "text", text_unit="file")
     assert whole.medium == text.encode()
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.parametrize(
+    "text", ["hi", "plain ascii\n" * 900, "Grüße, 🙂\r\n", "привет, мир\n" * 9, "你好。\n世界。\n"]
+)
+def test_utf_16_and_utf_32_without_a_byte_order_mark_are_quarantined(tmp_path: Path, encoding: str, text: str) -> None:
+    record = json.dumps({"text": text}, ensure_ascii=False)
+    (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+    (tmp_path / "b.jsonl").write_bytes(record.encode(encoding))
+    (tmp_path / "c.csv").write_bytes("n,text\r\n1,a\r\n".encode(encoding))
+    sources = [(TEXT, ["a.txt", "b.jsonl"]), (CSV.configured(SourceOptions(keep=("n",))), ["c.csv"])]
+    sources.append((TEXT.configured(SourceOptions(text_unit="file")), ["a.txt", "b.jsonl"]))
+    for source, names in sources:
+        units = read(tmp_path, source)
+        assert [unit.id for unit in units] == names
+        for unit in units:
+            assert f"text in {encoding[:6].upper()} without a byte order mark: add one" in str(unit.error)
+
+
+@pytest.mark.parametrize(
+    "content", [b"one\0two and more\n", b"a\0", bytes(40), b"names\0of\0files\0ends\0with\0nul\0", b"\0" * 7 + b"ab"]
+)
+def test_text_with_nul_bytes_is_read(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.txt").write_bytes(content)
+    assert b"\n".join(unit.medium for unit in read(tmp_path)).strip() == content.strip()
 
 
 def test_damaged_utf_16_is_not_valid_utf_8_so_that_it_is_flagged(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import pytest
 
 from pipeline.media import BadMedium
 from pipeline.sources.source import Unit
+from pipeline.sources.video_source import VIDEO
 from tests.sample_videos import make_video, noise
 from tests.sources.test_clip_reader import SPEC
 from tests.sources.test_video_source import numbers, planned, units
@@ -42,6 +43,8 @@ def listener() -> Iterator[tuple[str, list[str]]]:
     server.server_close()
 
 
+ASF_START = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c") + bytes(14)
+MXF_START = bytes.fromhex("060e2b34020501010d0102010102040083000000")
 # Contents of files that make FFmpeg open other files or URLs.
 SCRIPTS = {
     "playlist": "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\nhttp://{address}/a.ts\n#EXT-X-ENDLIST\n",
@@ -63,16 +66,32 @@ def one_error(path: Path, **options: object) -> Unit:
     return unit
 
 
-@pytest.mark.parametrize("name", ["video.mp4", "video.m3u8", "video.sdp"])
-@pytest.mark.parametrize("script", SCRIPTS)
+# Playlists of other players.
+PLAYLISTS = {
+    "asx": "<asx version='3.0'><entry><ref href='http://{address}/a.wmv'/></entry></asx>",
+    "reference": "[Reference]\nRef1=http://{address}/a.wmv\nRef2=file://{folder}/secret.ts\n",
+    "smil": "<smil><body><video src='http://{address}/a.mpg'/></body></smil>",
+    "addresses": "http://{address}/a.ts\nfile://{folder}/secret.ts\nconcat:{folder}/secret.ts\n",
+}
+# How files of each container begin.
+STARTS = (b"\0\0\x01\xba" + bytes(10), b"FLV\x01\x05\0\0\0\x09\0\0\0\0", ASF_START, MXF_START, b"G" + bytes(187))
+
+
+@pytest.mark.parametrize("script", [*SCRIPTS, *PLAYLISTS])
 def test_file_named_in_a_video_file_is_not_opened(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, name: str, listener: tuple[str, list[str]]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str, listener: tuple[str, list[str]]
 ) -> None:
     address, requests = listener
     make_video(tmp_path / "secret.ts")
     monkeypatch.chdir(tmp_path)
-    (tmp_path / name).write_text(SCRIPTS[script].format(address=address, folder=tmp_path))
-    assert "is not a supported video file" in str(one_error(tmp_path / name).error)
+    content = (SCRIPTS | PLAYLISTS)[script].format(address=address, folder=tmp_path).encode()
+    for extension in (*VIDEO.extensions, ".m3u8", ".sdp"):
+        path = tmp_path / f"video{extension}"
+        path.write_bytes(content)
+        assert "is not a supported video file" in str(one_error(path).error)
+        for start in STARTS:
+            path.write_bytes(start + content)
+            assert isinstance(one_error(path).error, BadMedium)
     assert requests == []
 
 

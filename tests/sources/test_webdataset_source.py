@@ -291,3 +291,10 @@ def test_a_name_with_dots_is_explained(tmp_path: Path, units_of: UnitsOf, png: P
     (tmp_path / "a.tar").write_bytes(tar([("21.05.png", png(1))]))
     with pytest.raises(AccessError, match=rule):
         units_of(Store(str(tmp_path)), "webdataset", medium="image")
+
+
+def test_member_name_that_is_not_utf8_is_escaped_in_the_id(tmp_path: Path, units_of: UnitsOf) -> None:
+    members = [("caf\xe9.txt", b"one"), ("b.txt", b"two")]
+    (tmp_path / "a.tar").write_bytes(tar(members, format=tarfile.GNU_FORMAT, encoding="latin-1"))
+    units = units_of(Store(str(tmp_path)), "webdataset")
+    assert [(unit.id, unit.medium) for unit in units] == [(r"a.tar#caf\xe9", b"one"), ("a.tar#b", b"two")]

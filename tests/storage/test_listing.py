@@ -12,7 +12,19 @@ from pipeline.storage.s3_folder import parse_time
 
 TIMES = ["2025-05-17T10:20:30.000Z", "2025-05-17T10:20:30+02:00", "Sat, 17 May 2025 10:20:30 GMT", 1747477230.0]
 ODD = [
-    *("with space", "hash#1", "what?", "what?versionId=1", "100%", "%41", "a..b", "..hidden", "trailing ", " leading"),
+    *(
+        "with space",
+        "With Space",
+        "hash#1",
+        "what?",
+        "what?versionId=1",
+        "100%",
+        "%41",
+        "a..b",
+        "..hidden",
+        "trailing ",
+        " leading",
+    ),
     *("ü/ñ", "日本語.jpg", "🙂", "quote'\"", "back\\slash", "a+b&c=d", "tab\there", "s3://bucket/key", "*", "[x]"),
 ]
 S3_ONLY = ["a//b", "/leading slash", "trailing slash/", "a/../b", "./c", "C:/d"]
@@ -39,6 +51,7 @@ def test_odd_keys_are_written_listed_and_read_unchanged(uri: str, odd_keys: list
     assert [entry.key for entry in listed] == sorted(odd_keys, key=str.encode) == list(store.keys(""))
     for entry in listed:
         assert store.read(entry.key, version=entry.version) == entry.key.encode()
+        assert store.read_start(entry.key, 3) == entry.key.encode()[:3]
         assert store.size(entry.key) == entry.size == len(entry.key.encode())
         with store.open(entry.key) as file:
             assert file.read() == entry.key.encode()
@@ -146,10 +159,20 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert list(Store(str(tmp_path / "linked")).keys("")) == ["file", "out/below/file", "real/file"]
 
 
-def test_name_that_is_not_utf8_is_named(tmp_path: Path) -> None:
-    os.close(os.open(os.fsencode(tmp_path) + b"/caf\xe9.jpg", os.O_CREAT))
-    with pytest.raises(AccessError, match=r"caf\\xe9.jpg.*not valid UTF-8; rename it"):
-        list(Store(str(tmp_path)).keys(""))
+def test_names_that_are_not_utf8_are_left_out_and_cost_no_others(tmp_path: Path) -> None:
+    root = os.fsencode(tmp_path)
+    Path(os.fsdecode(root + b"/d\xff")).mkdir()
+    for name in (b"/a.jpg", b"/caf\xe9.jpg", b"/d\xff/inner.jpg", b"/z.jpg"):
+        os.close(os.open(root + name, os.O_CREAT))
+    left_out = LeftOut()
+    store = Store(str(tmp_path))
+    assert [entry.key for entry in store.entries("", left_out.add)] == ["a.jpg", "z.jpg"] == list(store.keys())
+    assert left_out.first == {"name that is not valid UTF-8": [r"caf\xe9.jpg", r"d\xff/inner.jpg"]}
+
+
+def test_path_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AccessError, match=r"d\\xff: the path is not valid UTF-8; rename it"):
+        Store(str(tmp_path) + "/d\udcff")
 
 
 @pytest.mark.parametrize("key", ["../outside", "a/../../outside", "/etc/passwd", "a/./b", "", "nul\0"])

@@ -29,9 +29,9 @@ from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.schema import kept_names, with_plain_types
 from pipeline.sources import Listing, Source, SourceOptions, discover, source_for
 from pipeline.sources.access import find_witness
-from pipeline.sources.source import NoMediumColumn
+from pipeline.sources.source import ColumnMismatch, NoMediumColumn
 from pipeline.sources.stored_latents_source import STORED_LATENTS
-from pipeline.storage import Store
+from pipeline.storage import Entry, Store
 from pipeline.storage.uris import check_uri
 
 
@@ -94,13 +94,13 @@ def check_run(options: RunOptions) -> CheckedRun:
     del tried  # which would keep all entries in memory
     first = next(entries)
     with isolated(source, None if options.trusted_inputs else limits) as opened:
-        schemas = (with_plain_types(opened.kept(found.store, entry)) for entry in chain([first], entries))
+        schemas = (_kept(opened, found, entry) for entry in chain([first], entries))
         # From the first file that is not damaged.
         kept = next((schema for schema in schemas if len(schema) == len(options.keep_columns)), pa.schema([]))
         try:
             next(iter(opened.pieces(found.store, first)), None)
-        except NoMediumColumn:
-            if not found.holds_media():
+        except NoMediumColumn as error:
+            if found.reason_without_column(first, error) is None:
                 raise
     columns = output_columns(head, options.latent_dtype)
     with _as_usage_errors():  # a column is in the rows twice
@@ -130,6 +130,16 @@ def check_run(options: RunOptions) -> CheckedRun:
         latent_bytes=_latent_bytes(folder, options.latent_dtype),
         notes=tuple(notes),
     )
+
+
+def _kept(source: Source, found: Listing, entry: Entry) -> pa.Schema:
+    """Return the schema of the kept columns of one file, empty for a file that is left out because it lacks one."""
+    try:
+        return with_plain_types(source.kept(found.store, entry))
+    except ColumnMismatch as error:
+        if found.reason_without_column(entry, error) is None:
+            raise
+        return pa.schema([])
 
 
 @contextmanager

@@ -46,9 +46,9 @@ class IsolatedSource(Source):
         """Return the configured source, in the same sandbox."""
         return IsolatedSource(self.source.configured(options), self.sandbox)
 
-    def reason_left_out(self, key: str) -> Reason:
+    def reason_left_out(self, entry: Entry) -> Reason | None:
         """Return what the source returns."""
-        return self.source.reason_left_out(key)
+        return self.source.reason_left_out(entry)
 
     def inputs(self, entries: Iterator[Entry], leave_out: LeaveOut) -> Iterator[Entry]:
         """Yield the entries that the source reads, in this process: a listing opens no files."""

@@ -25,8 +25,8 @@ from pipeline.runtime.plan.plan_files import (
 from pipeline.runtime.plan.unit_limit import limit_units, partly_planned, skip_planned_units
 from pipeline.sinks.schema import with_plain_types
 from pipeline.sources.discovery import Listing
-from pipeline.sources.source import NoMediumColumn, Piece, Source
-from pipeline.storage import AccessError, Entry, Reason, Store
+from pipeline.sources.source import ColumnMismatch, Piece, Source
+from pipeline.storage import Entry, Reason, Store
 
 T = TypeVar("T")
 SHARD_BYTES = 32 << 20
@@ -186,7 +186,7 @@ def pieces_of_entries(
 ) -> Iterator[Piece]:
     """Yield the pieces of the entries in their order; files that must be opened are opened several at a time.
 
-    Tables that do not hold the task's medium are left out of `found` if it holds images or videos.
+    Tables without the columns that the run needs are left out of `found` as it says, unless no file remains.
     """
 
     def split(entry: Entry) -> list[Piece]:
@@ -201,10 +201,13 @@ def pieces_of_entries(
             entry, future = ahead.popleft()
             try:
                 return future.result()
-            except NoMediumColumn:
-                if found is None or not found.holds_media():
+            except ColumnMismatch as error:
+                reason = None if found is None else found.reason_without_column(entry, error)
+                if found is None or reason is None:
                     raise
-                found.leave_out(entry.key, Reason.NO_MEDIUM_COLUMN)
+                found.leave_out(entry.key, reason)
+                if found.read == 0 and found.complete and not ahead:  # no file is left to read
+                    raise
                 return []
 
         try:
@@ -225,7 +228,7 @@ def _check_kept(store: Store, entry: Entry, wanted: pa.Schema, found: pa.Schema)
     for field_ in wanted if len(found) else ():  # a damaged file has no columns, and gives no rows
         kind = found.field(field_.name).type
         if kind != field_.type and not pa.types.is_null(kind):  # as pandas writes a column of nulls
-            raise AccessError(
+            raise ColumnMismatch(
                 f"{store.uri_of(entry.key)}: column {field_.name!r} has the type {kind}, in the first file "
                 f"{field_.type}: a kept column must have one type in all files"
             )

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from pipeline.sinks.ownership import checking_ownership
 from pipeline.sources import Listing
 from pipeline.storage import Missing, Store
-from pipeline.storage.left_out import describe
+from pipeline.storage.left_out import describe, valid_unicode
 
 LISTING = "_run/listing.json"
 LEFT_OUT = "_run/left_out/"
@@ -129,5 +129,5 @@ def _tables(listing: Listing) -> Iterator[pa.Table]:
     """Yield all entries left out, FILE_ENTRIES per table."""
     entries = listing.left_out.entries()
     while rows := list(islice(entries, FILE_ENTRIES)):
-        keys = [key.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace") for key, _ in rows]
+        keys = [valid_unicode(key) for key, _ in rows]
         yield pa.table({"key": keys, "reason": [reason for _, reason in rows]}, schema=SCHEMA)

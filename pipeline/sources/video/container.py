@@ -1,7 +1,7 @@
 """Opening of untrusted video files with FFmpeg, and readable reasons for its errors.
 
 FFmpeg opens other files and URLs that a file names (playlists, scripts). It is therefore given a file object and never
-a name, only the container formats of `_CONTAINERS`, and no protocol.
+a name, only the container formats of `CODECS`, and no protocol.
 """
 
 import errno
@@ -17,12 +17,31 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from pipeline.media import BadMedium
-from pipeline.sources.file_signatures import describe, transport_packet_bytes, video_format
+from pipeline.sources.file_signatures import describe, video_format
+from pipeline.sources.video.cut_short import START_BYTES, cut_short
 
 MAX_PIXELS = 2**26
 """Maximum pixels per frame: 67 megapixels, twice 8K. A header of 100 bytes can declare 268 million."""
 
-_CONTAINERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts"
+CODECS: dict[str, frozenset[str] | None] = {
+    "mov,mp4,m4a,3gp,3g2,mj2": None,
+    "matroska,webm": None,
+    "avi": None,
+    "mpegts": None,
+    "mpeg": frozenset({"mpeg1video", "mpeg2video"}),
+    "flv": frozenset({"flv1", "h264", "hevc"}),
+    "asf": frozenset({"wmv1", "wmv2", "msmpeg4v2", "msmpeg4v3"}),
+    "mxf": frozenset({"mpeg2video", "dnxhd", "prores", "dvvideo"}),
+}
+"""The containers that are read, by FFmpeg's names, and the codecs in them; None is any codec.
+
+All are self-contained: none refers to other files or addresses. With other codecs the time stamps of the last four do
+not tell the order in which frames are shown.
+"""
+
+MAX_OFFSET = 1 << 43
+"""Offset in a file to which nothing seeks: 8 TiB. File systems raise an error for the offsets of damaged files."""
+
 _VAGUE_ERRNOS = (errno.EINVAL, errno.EPERM, errno.EAGAIN)  # FFmpeg's messages for these say nothing about the file
 
 
@@ -42,6 +61,8 @@ class MonitoredFile:
         return b""
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        if whence == io.SEEK_SET and not 0 <= offset < MAX_OFFSET:  # in damaged files; it is no error of the store
+            return -1
         try:
             return self._file.seek(offset, whence)
         except Exception as error:  # noqa: BLE001
@@ -51,18 +72,25 @@ class MonitoredFile:
     def tell(self) -> int:
         return self._file.tell()
 
-    def ends_inside_packet(self) -> bool:
-        """Whether a transport stream ends inside one of its fixed-length packets. False for any other file."""
+    def peek(self, position: int, size: int) -> bytes:
+        """Return bytes at a position of the file, which then stands where it stood."""
+        stands = self.tell()
+        self.seek(position)
+        data = self.read(size)
+        self.seek(stands)
+        return data
+
+    def cut_short(self) -> str | None:
+        """Return how the file shows that its end is missing, see `cut_short`."""
         size = self.seek(0, io.SEEK_END)
         self.seek(0)
-        packet_bytes = transport_packet_bytes(self.read(512))
-        return packet_bytes is not None and size % packet_bytes != 0
+        return cut_short(self.read(START_BYTES), size)
 
 
 def open_container(file: MonitoredFile) -> InputContainer:
     """Open a container. Raise BadMedium if it is damaged or not a supported video file."""
     try:
-        options = {"format_whitelist": _CONTAINERS, "protocol_whitelist": "none"}
+        options = {"format_whitelist": ",".join(CODECS), "protocol_whitelist": "none"}
         return av.open(file, "r", options=options, metadata_errors="replace")
     except Exception as error:
         if file.error is not None:
@@ -103,6 +131,12 @@ def main_video_stream(container: InputContainer) -> VideoStream:
     context = stream.codec_context
     if context is None:
         raise BadMedium("the codec of the video stream is not supported")
+    codecs, codec = CODECS[container.format.name], context.codec.canonical_name
+    if codecs is not None and codec not in codecs:
+        raise BadMedium(
+            f"{codec} video in {container.format.long_name} is not read, only {', '.join(sorted(codecs))}: convert "
+            "it to MP4"
+        )
     pixels = context.width * context.height
     if pixels == 0:
         raise BadMedium("the video stream does not declare the size of its frames")

@@ -133,13 +133,13 @@ class DecodePass:
         return 1 / self._video.frame_rate
 
     def _find_early_end(self, demux_error: Exception | None) -> Exception | None:
-        """Return why the video ends before its declared end, if it does. Declared lengths may be slightly wrong."""
+        """Return why the video ends before its declared end, if it does."""
         video = self._video
         end = max(self.end or 0.0, self.reader.packets_end if video.declares_longest_stream else 0.0)
-        if video.declared_end is not None and video.declared_end - end > max(2 / video.frame_rate, 0.1):
+        if video.declared_end is not None and video.declared_end - end > video.end_tolerance:
             return BadMedium(f"the video ends at {end:.1f} s, but declares {video.declared_end:.1f} s")
-        if video.ends_inside_packet:
-            return BadMedium(f"the video ends at {end:.1f} s inside a packet: the file was cut short")
+        if video.cut_short is not None:
+            return BadMedium(f"the video ends at {end:.1f} s {video.cut_short}: the file was cut short")
         return demux_error or (self._damage if self.end is None else None)
 
 

@@ -12,6 +12,7 @@ from av.stream import Discard, Stream
 
 from pipeline.sources.video.container import MonitoredFile, decode_packet, main_video_stream, open_container
 from pipeline.sources.video.container_index import ContainerIndex
+from pipeline.sources.video.program_stream import HEADER_BYTES, WRAP, presentation_ticks
 from pipeline.storage import Store
 
 _DEFAULT_RATE = 25.0  # frames per second of a file that does not declare a rate
@@ -49,24 +50,28 @@ class VideoFile:
         index: the container's index of the video stream, in ticks.
         declared_end: end of the video stream according to the container; None if it does not say.
         estimated_end: the same or an estimate, for plans; None if nothing is known.
-        declares_longest_stream: whether these are the end of the longest stream instead (Matroska).
+        declares_longest_stream: whether these are the end of the longest stream instead (Matroska, ASF,
+            FLV).
         timestamps_are_frame_numbers: whether time stamps only number the packets in decoding order (AVI).
-        ends_inside_packet: whether the file is a transport stream that was cut short.
+        end_tolerance: seconds by which the declared end may be wrong.
+        cut_short: how the file shows that its end is missing; None if it does not.
     """
 
     def __init__(self, file: MonitoredFile, open_again: Callable[[], AbstractContextManager["VideoFile"]]) -> None:
         self._file, self.open_again = file, open_again
-        cut = file.ends_inside_packet()
+        cut = file.cut_short()
         self._open()
         self._decoder_delay: int | None = None
         rate = self.video_stream.average_rate or self.video_stream.guessed_rate or self.video_stream.base_rate
         self.frame_rate = float(rate) if rate and 0 < rate < 10_000 else _DEFAULT_RATE
-        self.declares_longest_stream = self._is("matroska")
+        self.declares_longest_stream = any(map(self._is, ("matroska", "asf", "flv")))
         self.timestamps_are_frame_numbers = self._is("avi")
-        self.ends_inside_packet = cut and self._is("mpegts")
+        self.cut_short = cut if self._is("mpegts") or self._is("asf") else None
+        # MXF counts its frames; other declared lengths may be slightly wrong.
+        self.end_tolerance = 0.5 / self.frame_rate if self._is("mxf") else max(2 / self.frame_rate, 0.1)
         self.start = self._first_timestamp() * self._tick
         self.estimated_end = self._estimate_end()
-        self.declared_end = None if self._is("mpegts") else self.estimated_end
+        self.declared_end = None if self._is("mpeg") else self.estimated_end  # an estimate for MPEG streams
         if self.timestamps_are_frame_numbers:
             # FFmpeg limits the duration to the data it finds; the header still has the frame count.
             self.declared_end = max(self.estimated_end or 0.0, float(self.video_stream.frames * self._tick))
@@ -125,6 +130,17 @@ class VideoFile:
         self.raise_store_error()
         return False
 
+    def has_own_time(self, packet: "Packet[Stream]") -> bool:
+        """Return whether a packet's time stamp can be trusted after a seek.
+
+        In an MPEG program stream it is otherwise counted from the packets before, which were not read.
+        """
+        if self.container.format.name != "mpeg":
+            return True
+        if packet.pos is None or packet.pts is None:
+            return False
+        return presentation_ticks(self._file.peek(packet.pos, HEADER_BYTES)) == packet.pts % WRAP
+
     def seconds(self, ticks: int, stream: Stream | None = None) -> float:
         """Convert a time stamp of a stream, by default of the video stream, to seconds after the first frame."""
         tick = self._tick if stream is None else stream.time_base
@@ -172,7 +188,12 @@ class VideoFile:
     def _estimate_end(self) -> float | None:
         if self.video_stream.duration and not self.declares_longest_stream:
             return float(self.video_stream.duration * self._tick)
-        if self.container.duration:  # Matroska's is the end on its own clock, not a length
-            offset = self.start if self.declares_longest_stream else 0
-            return max(0.0, float(Fraction(self.container.duration, av.time_base) - offset))
+        if self.container.duration:
+            return max(0.0, float(Fraction(self.container.duration, av.time_base) - self._clock_offset()))
         return None
+
+    def _clock_offset(self) -> float | Fraction:
+        """Return the seconds before the first frame that the declared length of the container counts."""
+        if self._is("flv"):  # it counts from the time at which the first frame is decoded
+            return self.video_stream.codec_context.has_b_frames / self.frame_rate
+        return self.start if self.declares_longest_stream else 0  # an end on its own clock, not a length
