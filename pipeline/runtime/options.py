@@ -54,8 +54,8 @@ class RunOptions(BaseModel):
     """Read INPUT as text, jsonl, csv, parquet, dataset, webdataset, images or video. auto chooses by the extension of
     each file, or else by its content."""
     column: Annotated[str | None, InHelp(INPUT, "NAME")] = None
-    """Table column with the text, image or array; for image pairs two columns: left,right. Default: text, image or
-    inputs."""
+    """Table column with the text, image, video or array; for image pairs two columns: left,right. Default: text,
+    image, video or inputs."""
     id_column: Annotated[str | None, InHelp(INPUT, "NAME")] = None
     """Table column with a unique id for each unit. Default: the file and the position in it."""
     keep_columns: Annotated[Names, InHelp(INPUT, "NAMES"), Field(examples=["source,stars"])] = ()

@@ -3,7 +3,7 @@
 No value is ever unpickled: columns whose type would do so are refused before a row is read.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -32,7 +32,7 @@ def check_columns(uri: str, schema: pa.Schema, request: RecordRequest) -> None:
     """Raise AccessError if a requested column is missing or has a type that cannot hold what is requested of it."""
     check_safe(uri, schema)
     for name in request.medium_columns:
-        _check_medium(uri, name, _check_column(uri, schema, name, NoMediumColumn), request.options.medium)
+        _check_medium(uri, name, _check_column(uri, schema, name, NoMediumColumn), request)
     for name in request.identity.values():
         if types.is_nested(kind := _check_column(uri, schema, name)):
             raise ColumnMismatch(f"{uri}: column {name!r} must hold ids, got {kind}")
@@ -70,10 +70,14 @@ def _check_column(uri: str, schema: pa.Schema, name: str, kind: type[ColumnMisma
     return stored_as
 
 
-def _check_medium(uri: str, name: str, kind: pa.DataType, medium: MediumKind) -> None:
+def _check_medium(uri: str, name: str, kind: pa.DataType, request: RecordRequest) -> None:
     """Raise AccessError if a column of this type cannot hold the medium."""
-    special = {"text": (_is_text, "text"), "array": (_is_matrix, "an array of two dimensions")}
-    fits, expected = special.get(medium, (_is_image, "images"))
+    special: dict[MediumKind, tuple[Callable[[pa.DataType], bool], str]] = {
+        "text": (_is_text, "text"),
+        "array": (_is_matrix, "an array of two dimensions"),
+    }
+    files = (_is_file, "videos" if request.holds_videos else "images")
+    fits, expected = special.get(request.options.medium, files)
     if not types.is_null(kind) and not fits(kind):
         raise ColumnMismatch(f"{uri}: column {name!r} must hold {expected}, got {kind}")
 
@@ -190,8 +194,8 @@ def _is_matrix(kind: pa.DataType) -> bool:
     return _is_list(kind) and _is_vector(kind.value_type)
 
 
-def _is_image(kind: pa.DataType) -> bool:
-    """Return whether a type can hold images: bytes, a path, or a struct of both as `datasets` writes it."""
+def _is_file(kind: pa.DataType) -> bool:
+    """Return whether a type can hold images or videos: bytes, a path, or a struct of both as `datasets` writes it."""
     if not types.is_struct(kind):
         return _is_text(kind)
     inner = {kind.field(index).name: kind.field(index).type for index in range(kind.num_fields)}

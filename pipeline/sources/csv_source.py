@@ -67,11 +67,11 @@ class CsvReader(RecordReader):
             begin = max(piece.begin or 0, header.end)
             if piece.end is not None and piece.end - begin > MAX_LINE_BYTES:
                 error = BadMedium(f"the row has more than {MAX_LINE_BYTES:,} bytes (is a quote not closed?)")
-                yield Record(str(begin), str(piece.end), error)
+                yield Record(str(begin), str(piece.end), error, begin, piece.end)
                 return
             skip_to(file, begin, header.end)
             for row in read_rows(file, begin, piece.end, form):
-                yield Record(str(row.begin), str(row.end), _values(header, row))
+                yield Record(str(row.begin), str(row.end), _values(header, row), row.begin, row.end)
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if the header lacks one of the columns or has it twice."""
@@ -131,5 +131,5 @@ def _form(key: str, options: SourceOptions) -> CsvForm:
 
 
 CSV = RecordSource(
-    "csv", with_compression(".csv", ".tsv"), CsvReader(), media=frozenset({"text", "image", "frame_pair"})
+    "csv", with_compression(".csv", ".tsv"), CsvReader(), media=frozenset({"text", "image", "frame_pair", "clip"})
 )

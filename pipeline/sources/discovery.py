@@ -5,7 +5,7 @@ whatever the extension. If something exists under the literal name, the name is 
 """
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain
@@ -60,6 +60,11 @@ class Listing:
         """Count an entry as left out that is in `read` already."""
         self.read -= 1
         self.left_out.add(key, reason)
+
+    def leave_out_members(self, archive: str, members: Iterable[tuple[str, str]]) -> None:
+        """Count members of an archive, (name, reason), as listed and left out."""
+        for name, reason in members:
+            self.left_out.add(f"{archive}#{name}", Reason(reason))
 
     def reason_without_column(self, entry: Entry, error: ColumnMismatch) -> Reason | None:
         """Return why a table is left out that lacks a column; None if it fails the run."""

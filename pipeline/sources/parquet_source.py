@@ -11,7 +11,7 @@ from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import Piece
 from pipeline.sources.table_reader import RowGroup, TableReader, rows_of_piece
 
-_BATCH_ROWS = 256  # decoded at a time; rows of the row group before the piece are decoded too, and dropped
+_BATCH_ROWS, _BATCH_BYTES = 256, 64 << 20  # decoded at a time, at most, and at least a row
 _BUFFER_BYTES = 8 << 20  # read at a time of a column chunk, instead of the whole chunk
 
 
@@ -41,7 +41,10 @@ class ParquetTable:
         begin, end = piece.begin or 0, sum(self._rows) if piece.end is None else piece.end
         starts = list(accumulate(self._rows, initial=0))
         groups = [number for number, (start, stop) in enumerate(pairwise(starts)) if start < end and stop > begin]
-        batches = self._file.iter_batches(_BATCH_ROWS, row_groups=groups, columns=list(columns), use_threads=False)
+        size = sum(group.size for group in self.row_groups(columns)) // max(1, sum(self._rows))  # of a row, on average
+        rows = max(1, min(_BATCH_ROWS, _BATCH_BYTES // max(1, size)))
+        # Rows of the row group before the piece are decoded too, and dropped.
+        batches = self._file.iter_batches(rows, row_groups=groups, columns=list(columns), use_threads=False)
         return rows_of_piece(batches, starts[groups[0]] if groups else end, piece)
 
 

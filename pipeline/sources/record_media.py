@@ -59,17 +59,27 @@ def image_of(value: Any, column: str, store: Store, key: str, transparency: Tran
 
     `store`, `key`: of the file that the record is in.
     """
+    content = content_of(value, column, "an image", store, key)
+    if isinstance(content, bytes):
+        return decode_first_frame(content, transparency)
+    if (size := store.size(content)) > MAX_FILE_BYTES:
+        raise BadMedium(f"{content.rpartition('/')[2]!r} has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+    return decode_first_frame(store.read(content), transparency)
+
+
+def content_of(value: Any, column: str, kind: str, store: Store, key: str) -> bytes | str:
+    """Return the bytes of a file, or its key, from its bytes, its path, or a {"bytes", "path"} with one of them.
+
+    `kind`: of the file, in messages. `store`, `key`: of the file that the record is in.
+    """
     if isinstance(value, dict) and not {"bytes", "path"}.isdisjoint(value):
         content, path = value.get("bytes"), value.get("path")
         value = path if content is None else content
     if isinstance(value, bytes):
-        return decode_first_frame(value, transparency)
+        return value
     if not isinstance(value, str):
-        raise BadMedium(f"column {column!r} must hold an image, got {_kind(value)}")
-    image_key = key_of(value, store, key)
-    if (size := store.size(image_key)) > MAX_FILE_BYTES:
-        raise BadMedium(f"{value!r} has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
-    return decode_first_frame(store.read(image_key), transparency)
+        raise BadMedium(f"column {column!r} must hold {kind}, got {_kind(value)}")
+    return key_of(value, store, key)
 
 
 def array_of(value: Any, column: str) -> np.ndarray:

@@ -13,7 +13,13 @@ from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.source import Piece, SourceOptions
 from pipeline.storage import Entry, Store
 
-DEFAULT_COLUMN: Mapping[MediumKind, tuple[str, ...]] = {"text": ("text",), "image": ("image",), "array": ("inputs",)}
+DEFAULT_COLUMN: Mapping[MediumKind, tuple[str, ...]] = {
+    "text": ("text",),
+    "image": ("image",),
+    "array": ("inputs",),
+    "frame_pair": ("video",),
+    "clip": ("video",),
+}
 """Columns that hold the medium if the user names none."""
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
@@ -26,12 +32,15 @@ class Record(NamedTuple):
         place: place in the file, as the unit's id shows it: a byte offset, a row number or a sample name.
         next_place: place of the record after this one.
         values: values by column; an exception if they cannot be read.
+        begin, end: range of a piece that holds this record alone.
         number: index of the record in its file, 0 if it is not known.
     """
 
     place: str
     next_place: str
     values: Mapping[str, Any] | Exception
+    begin: int
+    end: int
     number: int = 0
 
 
@@ -69,6 +78,11 @@ class RecordRequest:
     def columns_in(self, schema: pa.Schema) -> tuple[str, ...]:
         """Return the columns to read of a file with this schema."""
         return tuple(name for name in self.columns if name in self.required_columns or name in schema.names)
+
+    @property
+    def holds_videos(self) -> bool:
+        """Whether a record holds a video, rather than one medium or the two images of a pair."""
+        return self.options.medium in ("frame_pair", "clip") and len(self.medium_columns) == 1
 
     @property
     def kept_strings(self) -> pa.Schema:

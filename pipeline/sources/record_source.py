@@ -12,33 +12,20 @@ from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.compressed import MAX_PIECES, merge_pieces
 from pipeline.sources.folder_values import partition_values
 from pipeline.sources.record_media import medium_of
-from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest, as_text
+from pipeline.sources.record_options import record_request
+from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, as_text
+from pipeline.sources.record_videos import MARK, cut_videos, video_of
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage
 from pipeline.sources.text_file import text_form
+from pipeline.sources.video_units import VideoUnits, part_id
 from pipeline.storage import Denied, Entry, LeaveOut, Reason, Store, is_access_lost
-
-
-def record_request(source: str, options: SourceOptions) -> RecordRequest:
-    """Return what the options request of a record. Raise ValueError for options that records do not support."""
-    columns: tuple[str, ...]
-    if options.column is None:
-        columns = DEFAULT_COLUMN.get(options.medium, ())
-    elif options.medium == "frame_pair":
-        columns = tuple(name.strip() for name in options.column.split(","))
-    else:
-        columns = (options.column,)
-    if options.medium == "frame_pair" and (len(columns) != 2 or not all(columns)):
-        raise ValueError(f"column ({options.column!r}) must name the two columns of a pair, with a comma between: a,b")
-    for option in ("fps", "clip_stride"):
-        if value := getattr(options, option):
-            raise ValueError(f"{option} ({value}) is not supported for {source}: a record has no time")
-    identity = {} if options.id_column is None else {"id": options.id_column}
-    return RecordRequest(options=options, medium_columns=columns, identity=identity)
 
 
 @dataclass(frozen=True)
 class RecordSource(Source):
     """One record format: its reader, and the request that the options make of each record.
+
+    A record is one unit, or holds a video, whose pairs or clips are the units.
 
     The id of a unit is the key and the record's place in the file, or the value of the id column.
 
@@ -54,7 +41,7 @@ class RecordSource(Source):
     extensions: frozenset[str]
     reader: RecordReader
     request_for: Callable[[str, SourceOptions], RecordRequest] = record_request
-    media: frozenset[MediumKind] = frozenset({"text", "image", "frame_pair", "array"})
+    media: frozenset[MediumKind] = frozenset({"text", "image", "frame_pair", "clip", "array"})
     file_names: tuple[str, ...] = ("*",)
     request: RecordRequest = field(default_factory=RecordRequest)
     opens: bool = True
@@ -90,7 +77,25 @@ class RecordSource(Source):
             pieces = list(found) or [Piece.of(entry, begin=0, end=0, units=0)]
             if len(pieces) > MAX_PIECES and text_form(store, entry.key, entry.version).is_sequential:
                 pieces = merge_pieces(pieces)
+            if self.request.holds_videos and pieces[0].units != 0:
+                pieces = self._cut_videos(store, entry, pieces)
         yield from pieces
+
+    def _cut_videos(self, store: Store, entry: Entry, pieces: list[Piece]) -> list[Piece]:
+        """Return the pieces of the videos in the records of the pieces.
+
+        The file is read once, from its beginning; after damage its pieces are read one by one.
+        """
+        whole, request = Piece.of(entry, begin=0), self._request_of(entry.key)
+
+        def video_in(record: Record) -> VideoUnits:
+            return self._video(store, whole, record, self._unit_of(store, whole, record, request))
+
+        cut, rest = cut_videos(pieces, self.reader.records(store, whole, request), video_in)
+        for piece in rest:
+            more, unread = cut_videos([piece], self.reader.records(store, piece, request), video_in)
+            cut += more + unread
+        return cut or [Piece.of(entry, begin=0, end=0, units=0)]
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
         """Yield the ids of all records that have one, up to the first damage in the file."""
@@ -121,7 +126,7 @@ class RecordSource(Source):
         given, place, error = 0, str(piece.begin), None
         try:
             for record in self.reader.records(store, piece, request):
-                yield self._unit_of(store, piece, record, request)
+                yield from self._units_of(store, piece, record, request)
                 given, place = given + 1, record.next_place
         except Exception as fault:  # stores and decoders raise anything: it costs the piece's rest
             if is_access_lost(fault):
@@ -132,7 +137,7 @@ class RecordSource(Source):
             for row in range(piece.begin + given, piece.end or 0):
                 yield self._unit(store, piece, f"{piece.key}#{row}", error)
         elif error is not None:
-            yield self._unit(store, piece, f"{piece.key}#{place}", error)
+            yield self._unit(store, piece, self._part_id(piece, f"{piece.key}#{place}"), error)
 
     def _request_of(self, key: str) -> RecordRequest:
         """Return the request of one file, with the values that its folders have for kept columns."""
@@ -141,6 +146,36 @@ class RecordSource(Source):
 
     def _unit(self, store: Store, piece: Piece, name: str, error: Exception | None = None) -> Unit:
         return Unit(id=name, uri=store.uri_of(piece.key), version=piece.version, error=error)
+
+    def _units_of(self, store: Store, piece: Piece, record: Record, request: RecordRequest) -> Iterator[Unit]:
+        """Yield the unit of one record, or the units of the part of its video that the piece holds."""
+        unit = self._unit_of(store, piece, record, request)
+        if not self.request.holds_videos:
+            yield unit
+            return
+        unit.decoder = None
+        try:
+            video = self._video(store, piece, record, unit)
+        except Exception as error:  # stores raise anything: it costs this record only
+            if is_access_lost(error):
+                raise
+            unit.id, unit.error = self._part_id(piece, unit.id), error
+            yield unit
+            return
+        for name, medium, fault in video.read(piece.video_begin, piece.video_end):
+            yield replace(unit, id=name, kept=dict(unit.kept), medium=medium, error=fault)
+
+    def _part_id(self, piece: Piece, name: str) -> str:
+        """Return the id of what stands for all units of a piece: `name`, or that and a second for a part of a video."""
+        begin = piece.video_begin
+        return part_id(name, MARK, begin, self.request.options) if begin else name
+
+    def _video(self, store: Store, piece: Piece, record: Record, unit: Unit) -> VideoUnits:
+        """Return the video of a record, whose unit has the record's id. Raise why there is none."""
+        if unit.error is not None:
+            raise unit.error
+        assert not isinstance(record.values, Exception)
+        return video_of(record.values, unit.id, self.request, store, piece)
 
     def _unit_of(self, store: Store, piece: Piece, record: Record, request: RecordRequest) -> Unit:
         """Return the unit of one record, to be decoded later, or with its error."""

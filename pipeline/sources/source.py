@@ -2,7 +2,7 @@
 
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
@@ -47,6 +47,11 @@ class Piece:
             `about` do not count them.
         most: maximum number of units to take.
         kept: JSON of the columns that a metadata file gives to all units of the file, by name.
+        video_begin, video_end: range of the piece in the video of its one record; None for other pieces. The last piece
+            of a video has no end.
+        left_out: of an archive, names of members in or near the part that are left out, with the reason.
+        links: of an archive, for each link in the part the byte at which it starts, and that of the regular member that
+            it leads to; without those that are left out. None if there are none, or an earlier version planned it.
     """
 
     key: str
@@ -63,6 +68,10 @@ class Piece:
     skip: int | None = None
     most: int | None = None
     kept: str | None = None
+    video_begin: int | None = None
+    video_end: int | None = None
+    left_out: Sequence[tuple[str, str]] | None = None
+    links: Sequence[tuple[int, int]] | None = None
 
     @classmethod
     def of(cls, entry: Entry, **fields: Any) -> Self:

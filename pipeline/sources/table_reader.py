@@ -107,7 +107,8 @@ class TableReader(RecordReader):
             for first, batch in table.batches(piece, names):
                 columns = {name: stored(batch.column(batch.schema.get_field_index(name))) for name in names}
                 for row in range(batch.num_rows):
-                    yield Record(str(first + row), str(first + row + 1), _values(columns, row, request), first + row)
+                    at, values = first + row, _values(columns, row, request)
+                    yield Record(str(at), str(at + 1), values, begin=at, end=at + 1, number=at)
 
     def kept_value(self, value: Any) -> Any:
         """Return the value itself, a string as valid Unicode. Times that Python cannot hold are Arrow scalars."""

@@ -2,14 +2,15 @@
 
 import tarfile
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from pipeline.media import BadMedium
-from pipeline.storage import valid_unicode
-
-_BLOCK = 512
+from pipeline.sources.file_range import FileRange
+from pipeline.sources.glob_pattern import is_hidden
+from pipeline.sources.tar_links import TarLinks
+from pipeline.sources.tar_members import read_content, read_members
+from pipeline.storage import Reason, valid_unicode
 
 
 @dataclass(kw_only=True)
@@ -21,14 +22,14 @@ class TarSample:
         begin: byte at which its first member starts.
         end: byte after its last member.
         columns: what follows the first dot of each member's name, in lower case and in order.
-        contents: bytes of the columns that were requested, or why they were not read.
+        contents: bytes of the columns that were requested, or their range in the archive, or why they were not read.
     """
 
     name: str
     begin: int
     end: int
     columns: list[str] = field(default_factory=list)
-    contents: dict[str, bytes | BadMedium] = field(default_factory=dict)
+    contents: dict[str, bytes | FileRange | BadMedium] = field(default_factory=dict)
 
 
 class DuplicateMember(Exception):  # noqa: N818  its text is shown, not its name
@@ -38,33 +39,73 @@ class DuplicateMember(Exception):  # noqa: N818  its text is shown, not its name
         super().__init__(f"{name!r} exists twice, at byte {first} and at byte {second}; names must be unique")
 
 
-def read_samples(
-    file: BinaryIO, begin: int, end: int | None, wanted: frozenset[str] = frozenset(), max_bytes: int = 0
-) -> Iterator[TarSample]:
-    """Yield the samples that begin at `begin` or later and before `end`; None is the end of the archive.
+@dataclass(kw_only=True)
+class SampleReader:
+    """Reads the samples of an open archive.
 
-    Read the content of the `wanted` columns, of at most `max_bytes` each. Raise DuplicateMember for a column that a
-    sample has twice, and anything that tarfile raises for a damaged archive.
+    Attributes:
+        file: the archive.
+        links: resolves its links.
+        wanted: columns whose content is read.
+        ranges: columns of which the range in the archive is given instead of the content.
+        max_bytes: most bytes of a content.
+        left_out: names of the members so far that are not part of a sample, with their reason; folders do not count.
     """
-    sample: TarSample | None = None
-    for archive, member in _members(file, begin, end):
-        folder, slash, name = valid_unicode(member.name).rpartition("/")
-        stem, dot, column = name.partition(".")
-        if not ((member.isreg() or member.islnk()) and stem and dot and column):
-            continue
-        if sample is None or sample.name != folder + slash + stem:
-            if sample is not None:
-                yield sample
-            sample = TarSample(name=folder + slash + stem, begin=member.offset, end=member.offset)
-        column = column.lower()
-        if column in sample.columns:
-            raise DuplicateMember(f"{sample.name}.{column}", sample.begin, member.offset)
-        sample.columns.append(column)
-        sample.end = archive.offset
-        if column in wanted:  # read now: a compressed archive only goes forward
-            sample.contents[column] = _read(archive, member, column, max_bytes)
-    if sample is not None:
-        yield sample
+
+    file: BinaryIO
+    links: TarLinks
+    wanted: frozenset[str] = frozenset()
+    ranges: frozenset[str] = frozenset()
+    max_bytes: int = 0
+    left_out: list[tuple[str, Reason]] = field(default_factory=list)
+
+    def read(self, begin: int, end: int | None) -> Iterator[TarSample]:
+        """Yield the samples that begin at `begin` or later and before `end`; None is the end of the archive.
+
+        Raise DuplicateMember for a column that a sample has twice, and anything that tarfile raises for a damaged
+        archive.
+        """
+        sample: TarSample | None = None
+        for archive, member in read_members(self.file, begin, end):
+            if member.isdir():
+                continue
+            if reason := self._reason_left_out(member):
+                self.left_out.append((valid_unicode(member.name), reason))
+                continue
+            name, column = _split(valid_unicode(member.name))
+            if sample is None or sample.name != name:
+                if sample is not None:
+                    yield sample
+                sample = TarSample(name=name, begin=member.offset, end=member.offset)
+            if column in sample.columns:
+                raise DuplicateMember(f"{sample.name}.{column}", sample.begin, member.offset)
+            sample.columns.append(column)
+            sample.end = archive.offset
+            if column in self.wanted:  # read now: a compressed archive only goes forward
+                sample.contents[column] = self._content(archive, member, column)
+        if sample is not None:
+            yield sample
+
+    def _reason_left_out(self, member: tarfile.TarInfo) -> Reason | None:
+        """Return why a member is not part of a sample, None if it is."""
+        name = member.name.rpartition("/")[2]
+        if is_hidden(name, folder=False):
+            return Reason.HIDDEN
+        if member.issym() or member.islnk():
+            resolved = self.links.resolve(member)
+            if isinstance(resolved, Reason):
+                return resolved
+        elif not member.isreg():
+            return Reason.NOT_REGULAR
+        stem, _, column = name.partition(".")
+        return None if stem and column else Reason.UNKNOWN_KIND
+
+    def _content(self, archive: tarfile.TarFile, member: tarfile.TarInfo, column: str) -> bytes | FileRange | BadMedium:
+        """Return the content of a member, of a link that of the member that it leads to, or why it is not read."""
+        as_range = column in self.ranges
+        if member.isreg():
+            return read_content(archive, member, column, self.max_bytes, as_range=as_range)
+        return self.links.read(member, column, self.max_bytes, as_range=as_range)
 
 
 def require_unique(samples: Iterator[TarSample]) -> Iterator[TarSample]:
@@ -77,48 +118,8 @@ def require_unique(samples: Iterator[TarSample]) -> Iterator[TarSample]:
         yield sample
 
 
-def _read(archive: tarfile.TarFile, member: tarfile.TarInfo, column: str, max_bytes: int) -> bytes | BadMedium:
-    """Return the content of a member, or why it is not read."""
-    if member.size > max_bytes:
-        return BadMedium(f"{column} has {member.size:,} bytes, at most {max_bytes:,} are read")
-    if member.islnk():  # GNU tar stores the second of two names of one file as a link
-        return BadMedium(f"{column} is a link to {member.linkname!r}, which is not followed")
-    content = archive.extractfile(member)
-    assert content is not None
-    return content.read()
-
-
-def _members(file: BinaryIO, begin: int, end: int | None) -> Iterator[tuple[tarfile.TarFile, tarfile.TarInfo]]:
-    """Yield each member with its archive, whose `offset` is the byte after the member.
-
-    Archives that were joined, one after the end mark of the other, are read as one.
-    """
-    position: int | None = begin
-    while position is not None:
-        file.seek(position)
-        with tarfile.open(fileobj=file, mode="r:") as archive:
-            while (member := archive.next()) is not None:
-                vars(archive)["members"].clear()  # it would keep them all
-                if end is not None and member.offset >= end:
-                    return
-                yield archive, member
-        position = _next_archive(file, archive.offset)
-
-
-def _next_archive(file: BinaryIO, position: int) -> int | None:
-    """Return where the next archive begins after the one that ends at a position; None if none follows.
-
-    Raise ReadError if there is no end mark: tarfile takes a damaged header for the end as well.
-    """
-    file.seek(position)
-    if any(file.read(_BLOCK)):  # zeros mark the end
-        raise tarfile.ReadError(f"no member at byte {position}")
-    position += _BLOCK
-    while block := file.read(_BLOCK):
-        if any(block):
-            with suppress(tarfile.HeaderError):
-                tarfile.TarInfo.frombuf(block, "utf-8", "surrogateescape")
-                return position
-            return None
-        position += _BLOCK
-    return None
+def _split(name: str) -> tuple[str, str]:
+    """Return the name of the sample and the column of a member."""
+    folder, slash, name = name.rpartition("/")
+    stem, _, column = name.partition(".")
+    return folder + slash + stem, column.lower()

@@ -56,7 +56,8 @@ class LinesReader(RecordReader):
         with open_text(store, piece.key, piece.version, check=True) as file:
             for line in self._lines(file, piece, text_form(store, piece.key, piece.version)):
                 if (values := _parse(line, is_json=is_json)) is not None:
-                    yield Record(str(line.offset), str(line.offset + line.size), values)
+                    begin, end = line.offset, line.offset + line.size
+                    yield Record(str(begin), str(end), values, begin, end)
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if none of the first records has one of the columns."""

@@ -1,21 +1,26 @@
 """WebDataset tar archives: consecutive members with one name are a sample, and each sample is one unit.
 
-Members are read as streams: nothing is extracted to disk, no link is followed and no pickle is loaded.
+Members are read as streams: nothing is extracted to disk, a link is followed to another member only, and no pickle is
+loaded.
 """
 
 import io
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.compressed import open_decompressed, with_compression
+from pipeline.sources.compressed import compression_of, decompressed, open_decompressed, with_compression
+from pipeline.sources.file_range import FileRange
 from pipeline.sources.image_source import MAX_FILE_BYTES
+from pipeline.sources.record_options import record_request
 from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
-from pipeline.sources.record_source import RecordSource, record_request
+from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import (
     ColumnMismatch,
     NoMediumColumn,
@@ -24,11 +29,15 @@ from pipeline.sources.source import (
     ignore_damage,
     missing_column,
 )
-from pipeline.sources.tar_samples import DuplicateMember, TarSample, read_samples, require_unique
+from pipeline.sources.tar_links import TarLinks
+from pipeline.sources.tar_samples import DuplicateMember, SampleReader, TarSample, require_unique
+from pipeline.sources.video_source import VIDEO_EXTENSIONS
 from pipeline.storage import AccessError, Entry, Store
 
 ARCHIVE_PIECE_BYTES = 4 << 20
+ARCHIVE_PIECE_LINKS = 64  # a link takes few bytes of the archive, whatever it leads to
 
+_VIDEOS = tuple(extension.removeprefix(".") for extension in VIDEO_EXTENSIONS)
 _DEFAULT_EXTENSIONS: Mapping[MediumKind, tuple[str, ...]] = {
     "image": (
         "jpg",
@@ -50,6 +59,8 @@ _DEFAULT_EXTENSIONS: Mapping[MediumKind, tuple[str, ...]] = {
     ),
     "text": ("txt", "text"),
     "array": ("npy",),
+    "frame_pair": _VIDEOS,
+    "clip": _VIDEOS,
 }
 """Columns that hold the medium if the user names none; the first one that a sample has is read."""
 
@@ -73,36 +84,48 @@ class WebDatasetReader(RecordReader):
     """
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
-        """Yield ranges of samples. Raise AccessError if no sample has a column or two samples have one name."""
+        """Yield ranges of samples, with their links and with the members that are left out.
+
+        Raise AccessError if no sample has a column or two samples have one name.
+        """
         uri, available = store.uri_of(entry.key), set[str]()
         begin = end = count = 0
+        open_archive = partial(open_decompressed, store, entry.key)
         try:
-            with open_decompressed(store, entry.key) as file:
-                for sample in require_unique(read_samples(file, 0, None)):
+            with open_archive() as file, TarLinks(open_archive) as links:
+                reader = SampleReader(file=file, links=links)
+                for sample in require_unique(reader.read(0, None)):
+                    is_full = end - begin >= ARCHIVE_PIECE_BYTES or len(links.resolved) >= ARCHIVE_PIECE_LINKS
+                    if count and (is_full or count == request.options.piece_units):
+                        yield _piece(entry, begin, end, count, reader)
+                        begin, count = end, 0
                     available.update(sample.columns)
                     count, end = count + 1, sample.end
-                    if end - begin >= ARCHIVE_PIECE_BYTES or count == request.options.piece_units:
-                        yield Piece.of(entry, begin=begin, end=end, about=count)
-                        begin, count = end, 0
         except DuplicateMember as error:
             raise AccessError(f"{uri}: {error}") from None
-        if count:
-            yield Piece.of(entry, begin=begin, end=end, about=count)
+        yield _piece(entry, begin, end, count, reader)
         _check(uri, available, request.medium_columns, request, NoMediumColumn)
         _check(uri, available, request.required_columns, request)
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the samples of the piece, reading the requested members only."""
         wanted = frozenset(member for name in request.columns for member in _members(name, request))
-        with open_decompressed(store, piece.key, piece.version) as file:
-            for sample in read_samples(file, piece.begin or 0, piece.end, wanted, MAX_FILE_BYTES):
-                yield Record(sample.name, f"byte-{sample.end}", _values(sample, request))
+        open_archive = partial(open_decompressed, store, piece.key, piece.version)
+        known = None if piece.links is None else dict(piece.links)
+        with store.open(piece.key, version=piece.version) as stored, TarLinks(open_archive, known) as links:
+            compression = compression_of(stored, piece.key)
+            file, ranges = decompressed(stored, compression), _videos(request) if compression is None else frozenset()
+            reader = SampleReader(file=file, links=links, wanted=wanted, ranges=ranges, max_bytes=MAX_FILE_BYTES)
+            for sample in reader.read(piece.begin or 0, piece.end):
+                values = _values(sample, request)
+                yield Record(sample.name, f"byte-{sample.end}", values, sample.begin, sample.end)
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if no sample of the archive has one of the columns."""
         names, available = request.required_keep, set[str]()
-        with ignore_damage(), open_decompressed(store, entry.key) as file:
-            for sample in read_samples(file, 0, None):
+        open_archive = partial(open_decompressed, store, entry.key)
+        with ignore_damage(), open_archive() as file, TarLinks(open_archive) as links:
+            for sample in SampleReader(file=file, links=links).read(0, None):
                 available.update(sample.columns)
                 if all(available.intersection(_members(name, request)) for name in names):
                     break
@@ -114,6 +137,17 @@ class WebDatasetReader(RecordReader):
         with store.open(piece.key, version=piece.version) as file:
             file.read(1)  # raises if it is denied or gone
         raise BadMedium("the archive could not be read to its end when it was planned")
+
+
+def _piece(entry: Entry, begin: int, end: int, samples: int, reader: SampleReader) -> Piece:
+    """Return a piece of what was read: its links, and the members that were left out since the piece before."""
+    all_resolved = reader.links.resolved
+    resolved = {link: all_resolved.pop(link) for link in sorted(all_resolved) if link < end}
+    links = [(link, member) for link, member in resolved.items() if member is not None]
+    left_out = [(name, str(reason)) for name, reason in reader.left_out]
+    reader.left_out.clear()
+    piece = Piece.of(entry, begin=begin, end=end, left_out=left_out or None, links=links if resolved else None)
+    return replace(piece, about=samples) if samples else replace(piece, units=0)
 
 
 def _check(
@@ -146,6 +180,11 @@ def _members(name: str, request: RecordRequest) -> tuple[str, ...]:
     return (name.lower(),)
 
 
+def _videos(request: RecordRequest) -> frozenset[str]:
+    """Return the columns of a sample that hold videos, which are read where they are in the archive."""
+    return frozenset(_members(request.medium_columns[0], request)) if request.holds_videos else frozenset()
+
+
 def _values(sample: TarSample, request: RecordRequest) -> dict[str, Any] | Exception:
     """Return the values of a sample by requested column, without those it lacks; an exception if one is unreadable."""
     values: dict[str, Any] = {}
@@ -170,7 +209,9 @@ def _values(sample: TarSample, request: RecordRequest) -> dict[str, Any] | Excep
     return values
 
 
-def _parse(content: bytes, name: str, member: str, request: RecordRequest) -> Any:
+def _parse(content: bytes | FileRange, name: str, member: str, request: RecordRequest) -> Any:
+    if isinstance(content, FileRange):
+        return content
     if name in request.identity.values():
         return content.strip()
     if request.options.medium != "array" or name not in request.medium_columns:

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.media import ClipSpec
 from pipeline.runtime.plan.planner import pieces_of_entries
 from pipeline.sources import SourceOptions, discover, source_for
 from pipeline.storage import AccessError
@@ -108,3 +109,28 @@ def test_table_that_is_named_is_never_left_out(tmp_path: Path, png: Callable[...
     for uri in (tmp_path / "train.csv", tmp_path / "*"):
         with pytest.raises(AccessError, match=r"train\.csv: column 'image' not found.*--input-format.*glob"):
             planned(uri, medium="image")
+
+
+CLIP = ClipSpec(frames=4, fps=10, samples=3200, sample_rate=8000, reduce=lambda frame: frame)
+
+
+@pytest.mark.parametrize("medium", ["frame_pair", "clip"])
+def test_archives_and_tables_with_videos_are_read_next_to_videos_and_other_tables_are_left_out(
+    tmp_path: Path, medium: str
+) -> None:
+    video = b"a damaged video"
+    write(tmp_path, {"0.tar": tar([("0.mp4", video)]), "drive.mp4": video, "labels.csv": b"id,video\n0,drive.mp4\n"})
+    pq.write_table(pa.table({"video": [{"bytes": video, "path": None}]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"label": [1]}), tmp_path / "labels.parquet")
+    keys, left_out = planned(tmp_path, medium=medium, clip_spec=CLIP)
+    assert keys == ["0.tar", "a.parquet", "drive.mp4"]
+    assert left_out == dict.fromkeys(
+        ("labels.csv", "labels.parquet"), "table without a column for the task, next to images or videos"
+    )
+
+
+@pytest.mark.parametrize("medium", ["frame_pair", "clip"])
+def test_table_of_paths_is_refused_with_what_to_name(tmp_path: Path, medium: str) -> None:
+    write(tmp_path, {"labels.csv": b"id,video\n0,drive.mp4\n"})
+    with pytest.raises(AccessError, match=r"labels\.csv: column \(None\) must name the column of csv with the paths"):
+        planned(tmp_path, medium=medium, clip_spec=CLIP)

@@ -1,4 +1,4 @@
-"""Tar archives, compared with tarfile: every sample is read once, nothing is unpickled, no link is followed."""
+"""Tar archives, compared with tarfile: every sample is read once, and nothing is unpickled."""
 
 from __future__ import annotations
 
@@ -140,32 +140,6 @@ def test_pickles_inside_members_are_not_loaded(tmp_path: Path, units_of: UnitsOf
     units = units_of(Store(str(tmp_path)), "webdataset", medium="array")
     assert ["pickle" in str(unit.error) for unit in units] == [True, True]
     assert not proof.exists()
-
-
-def test_links_are_not_followed_and_other_members_are_not_samples(tmp_path: Path, units_of: UnitsOf) -> None:
-    (tmp_path / "secret.txt").write_text("secret")
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as archive:
-        for kind, name, target in (
-            (tarfile.SYMTYPE, "a.txt", str(tmp_path / "secret.txt")),
-            (tarfile.LNKTYPE, "b.txt", "secret.txt"),
-            (tarfile.DIRTYPE, "c.txt", ""),
-            (tarfile.FIFOTYPE, "d.txt", ""),
-        ):
-            member = tarfile.TarInfo(name)
-            member.type, member.linkname = kind, target
-            archive.addfile(member)
-        for name in ("noextension", ".hidden.txt", "../e.txt", "/f.txt"):
-            member = tarfile.TarInfo(name)
-            member.size = 4
-            archive.addfile(member, io.BytesIO(b"text"))
-    (tmp_path / "a.tar").write_bytes(file.getvalue())
-    units = units_of(Store(str(tmp_path)), "webdataset")
-    link, *others = units
-    assert [(unit.id, unit.medium) for unit in others] == [("a.tar#../e", b"text"), ("a.tar#/f", b"text")]
-    assert (link.id, link.medium) == ("a.tar#b", None), "tar writes a file so whose first name is in the archive too"
-    assert str(link.error) == "txt is a link to 'secret.txt', which is not followed"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.tar", "secret.txt"]
 
 
 def test_a_sample_without_the_column_or_too_large_does_not_affect_other_samples(

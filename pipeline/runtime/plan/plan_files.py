@@ -11,7 +11,7 @@ import json
 import uuid
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -31,7 +31,11 @@ PIECE = pa.struct(
         *((name, pa.int64()) for name in ("begin", "end", "first", "offset")),
         ("other", pa.string()),
         *((name, pa.int64()) for name in ("units", "about", "weight", "skip", "most")),
-        ("kept", pa.string()),  # not in plans of earlier versions
+        # Not in plans of earlier versions:
+        ("kept", pa.string()),
+        *((name, pa.int64()) for name in ("video_begin", "video_end")),
+        ("left_out", pa.map_(pa.string(), pa.string())),
+        ("links", pa.map_(pa.int64(), pa.int64())),
     ]
 )
 SCHEMA = pa.schema(
@@ -69,6 +73,21 @@ class PlannedShard:
     def estimated_units(self) -> int:
         """Known or estimated number of units beyond those of earlier segments."""
         return 0 if self.origins else sum(piece.units or piece.about or 0 for piece in self.pieces)
+
+
+class PlannedInput(NamedTuple):
+    """One input of a segment.
+
+    Attributes:
+        key, version: of its file, as planned.
+        is_empty: whether it has no units.
+        left_out: members of an archive that are left out, as in `Piece`, by the `begin` of their pieces.
+    """
+
+    key: str
+    version: str
+    is_empty: bool
+    left_out: dict[int | None, list[tuple[str, str]]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -219,16 +238,21 @@ def pieces_in_row(row: dict[str, object]) -> list[Piece]:
     return [Piece(**piece) for piece in row["pieces"]]  # type: ignore[attr-defined]
 
 
-def planned_versions(store: Store, segment: Segment) -> Iterator[tuple[str, str, bool]]:
-    """Yield (key, version, whether it has no units) of each input of the segment once, in the order of the listing."""
-    last = None
+def planned_inputs(store: Store, segment: Segment) -> Iterator[PlannedInput]:
+    """Yield each input of the segment once, in the order of the listing."""
+    found: PlannedInput | None = None
     for file in segment.files:
         pieces = _pieces(store, file)
-        columns = [pieces.field(name).to_pylist() for name in ("key", "version", "end")]
-        for key, version, end in zip(*columns, strict=True):
-            if key != last:
-                yield key, version, end == 0
-            last = key
+        columns = [_field(pieces, name) for name in ("key", "version", "begin", "end", "left_out")]
+        for key, version, begin, end, left_out in zip(*columns, strict=True):
+            if found is None or key != found.key:
+                if found is not None:
+                    yield found
+                found = PlannedInput(key, version, end == 0, {})
+            if left_out:
+                found.left_out[begin] = left_out
+    if found is not None:
+        yield found
 
 
 def planned_pieces(store: Store, segment: Segment, keys: Collection[str]) -> Iterator[Piece]:
@@ -248,3 +272,8 @@ def last_piece(store: Store, segment: Segment) -> Piece:
 def _pieces(store: Store, file: PlanFile) -> pa.StructArray:
     """Read the pieces of a plan file, without their shards."""
     return read_plan_file(store, file.name, file.sha256, ["pieces"]).column("pieces").combine_chunks().flatten()
+
+
+def _field(pieces: pa.StructArray, name: str) -> list[Any]:
+    """Return a field of the pieces; nulls if an earlier version, which does not know it, wrote the plan file."""
+    return pieces.field(name).to_pylist() if pieces.type.get_field_index(name) >= 0 else [None] * len(pieces)

@@ -14,9 +14,10 @@ import pyarrow as pa
 from pipeline.faultpoints import reached
 from pipeline.runtime.plan.plan_files import (
     PlanFile,
+    PlannedInput,
     PlannedShard,
     Segment,
-    planned_versions,
+    planned_inputs,
     put_plan_file,
     put_segment,
     read_segments,
@@ -118,12 +119,13 @@ def freeze_plan(
     while True:
         plan.changed, plan.listing = 0, (found := discover())
         partly = partly_planned(output, plan.segments)
-        entries = _unplanned_entries(output, plan, found, partly, redo=redo)
         remaining = None if sizing.limit is None else sizing.limit - plan.estimated_units
+        partly = partly if remaining is None or remaining > 0 else {}
+        entries = _unplanned_entries(output, plan, found, partly, redo=redo)
         if remaining is not None and remaining <= 0:
             deque(entries, maxlen=0)  # to count changed inputs
             return plan
-        pieces = _leave_out_empty(pieces_of_entries(source, found.store, entries, kept, found), found)
+        pieces = _count_left_out(pieces_of_entries(source, found.store, entries, kept, found), found)
         pieces = skip_planned_units(pieces, partly, source, found.store)
         pieces = limit_units(pieces, remaining, source, found.store)
         groups = split_into_shards(pieces, lambda piece: (piece,), sizing)
@@ -240,7 +242,7 @@ def put_plan_files(output: Store, shards: Iterable[PlannedShard], plan: Plan) ->
     pending: list[PlannedShard] = []
     for shard in shards:
         pending.append(shard)
-        count += len(shard.pieces)
+        count += sum(1 + len(piece.left_out or ()) for piece in shard.pieces)
         if count >= FILE_PIECES:
             yield put_plan_file(output, len(plan.segments), first, pending)
             first, count, pending = first + len(pending), 0, []
@@ -248,22 +250,23 @@ def put_plan_files(output: Store, shards: Iterable[PlannedShard], plan: Plan) ->
         yield put_plan_file(output, len(plan.segments), first, pending)
 
 
-def _leave_out_empty(pieces: Iterable[Piece], found: Listing) -> Iterator[Piece]:
-    """Yield the pieces, and count files that hold no units as left out; a piece keeps them in the plan."""
+def _count_left_out(pieces: Iterable[Piece], found: Listing) -> Iterator[Piece]:
+    """Yield the pieces, and count files without units and members of archives as left out; the plan keeps both."""
     for piece in pieces:
         if piece.end == 0:
             found.leave_out(piece.key, Reason.NO_UNITS)
+        found.leave_out_members(piece.key, piece.left_out or ())
         yield piece
 
 
 def _unplanned_entries(
     output: Store, plan: Plan, found: Listing, partly: Container[str], *, redo: bool
 ) -> Iterator[Entry]:
-    """Yield the entries that no segment plans, or only partly; count changed ones, and those without units as left out.
+    """Yield the entries that no segment plans, or only partly. Count changed ones, and what is left out of the others.
 
     Listing and plan are merged in byte order of keys, so neither is held in memory.
     """
-    planned = _planned_versions(output, plan.segments)
+    planned = _planned_inputs(output, plan.segments)
     ahead = next(planned, None)
     for entry in _check_order(found.entries):
         key = _bytes(entry.key)
@@ -271,28 +274,35 @@ def _unplanned_entries(
             ahead = next(planned, None)
         if ahead is None or ahead[0] != key:
             yield entry
-        elif ahead[1] != entry.version:
+        elif ahead[1].version != entry.version:
             if redo:
                 yield entry
             else:
                 plan.changed += 1
         elif entry.key in partly:
             yield entry
-        elif ahead[2]:
-            found.leave_out(entry.key, Reason.NO_UNITS)
+        else:
+            if ahead[1].is_empty:
+                found.leave_out(entry.key, Reason.NO_UNITS)
+            for members in ahead[1].left_out.values():
+                found.leave_out_members(entry.key, members)
 
 
-def _planned_versions(output: Store, segments: list[Segment]) -> Iterator[tuple[bytes, str, bool]]:
-    """Yield (encoded key, version, whether it has no units) of every planned input in byte order of keys, as the latest
-    segment has it."""
+def _planned_inputs(output: Store, segments: list[Segment]) -> Iterator[tuple[bytes, PlannedInput]]:
+    """Yield (encoded key, input) of every planned input in byte order of keys, as the latest segment has it.
 
-    def stream(segment: Segment) -> Iterator[tuple[bytes, int, str, bool]]:
-        planned = planned_versions(output, segment)
-        return ((_bytes(key), -segment.number, version, is_empty) for key, version, is_empty in planned)
+    Members that are left out are those of all segments that planned this version.
+    """
 
-    for key, versions in groupby(heapq.merge(*map(stream, segments)), key=itemgetter(0)):
-        _, _, version, is_empty = next(versions)
-        yield key, version, is_empty
+    def stream(segment: Segment) -> Iterator[tuple[bytes, int, PlannedInput]]:
+        return ((_bytes(each.key), -segment.number, each) for each in planned_inputs(output, segment))
+
+    for key, planned in groupby(heapq.merge(*map(stream, segments)), key=itemgetter(0)):
+        latest, *earlier = (each for _, _, each in planned)
+        for each in earlier:
+            if each.version == latest.version:
+                latest.left_out.update(each.left_out)
+        yield key, latest
 
 
 def _check_order(entries: Iterable[Entry]) -> Iterator[Entry]:

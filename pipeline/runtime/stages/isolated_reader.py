@@ -117,6 +117,8 @@ def _unit_id(piece: Piece, number: int) -> str:
     if piece.begin is None:
         return piece.key if number == 0 else f"{piece.key}#+{number}"
     at = (piece.skip or 0) + number
+    if piece.video_begin is not None:
+        return f"{piece.key}#{piece.begin}@{piece.video_begin}+{at}"
     return f"{piece.key}#{piece.begin + at}" if piece.units is not None else f"{piece.key}#{piece.begin}+{at}"
 
 

@@ -53,9 +53,9 @@ def plausible_seconds(declared: float, rate: float, size: int) -> float:
     return min(declared, size / _MIN_FRAME_BYTES * min(1 / rate, _MAX_SMALL_FRAME_SECONDS))
 
 
-def unit_id(key: str, seconds: float, spacing: float) -> str:
-    """Return `key#seconds`, with milliseconds, or microseconds if the nearest unit is less than 2 ms away."""
-    return f"{key}#{seconds:.{6 if spacing < _MILLISECONDS_SPACING else 3}f}"
+def unit_id(name: str, seconds: float, spacing: float, mark: str = "#") -> str:
+    """Return `name#seconds`, with milliseconds, or microseconds if the nearest unit is less than 2 ms away."""
+    return f"{name}{mark}{seconds:.{6 if spacing < _MILLISECONDS_SPACING else 3}f}"
 
 
 def numbered_ranges(count: int, units_per_piece: int) -> Iterator[PieceRange]:

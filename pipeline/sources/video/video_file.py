@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from fractions import Fraction
 from functools import partial
+from typing import BinaryIO
 
 import av
 from av.audio.stream import AudioStream
@@ -13,21 +14,20 @@ from av.stream import Discard, Stream
 from pipeline.sources.video.container import MonitoredFile, decode_packet, main_video_stream, open_container
 from pipeline.sources.video.container_index import ContainerIndex
 from pipeline.sources.video.program_stream import HEADER_BYTES, WRAP, presentation_ticks
-from pipeline.storage import Store
 
 _DEFAULT_RATE = 25.0  # frames per second of a file that does not declare a rate
 
 
 @contextmanager
-def open_video(store: Store, key: str, version: str) -> Iterator["VideoFile"]:
-    """Open a video file of the planned version.
+def open_video(open_file: Callable[[], AbstractContextManager[BinaryIO]]) -> Iterator["VideoFile"]:
+    """Open the video in the file that a function opens.
 
     Raise BadMedium if it is not a supported video file, and the store's own error if reading failed.
     """
-    with store.open(key, version=version) as file:
+    with open_file() as file:
         monitored = MonitoredFile(file)
         try:
-            video = VideoFile(monitored, partial(open_video, store, key, version))
+            video = VideoFile(monitored, partial(open_video, open_file))
             try:
                 yield video
             finally:

@@ -172,7 +172,8 @@ def test_files_that_need_no_opening_keep_their_place_in_order(tmp_path):
 
 def test_plan_file_stores_every_field_of_a_piece(tmp_path):
     every = {field.name: number for number, field in enumerate(fields(Piece))}
-    full = Piece(**every | {"key": "a/é", "version": "v", "other": "b", "kept": "{}"})
+    members = {"left_out": [(".a", "hidden"), (".a", "hidden")], "links": [(512, 0)]}
+    full = Piece(**every | {"key": "a/é", "version": "v", "other": "b", "kept": "{}"} | members)
     shards = [
         PlannedShard(pieces=[full]),
         PlannedShard(pieces=[Piece(key="c", version="w", size=2**40), replace(full, key="d")]),

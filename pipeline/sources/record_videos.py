@@ -1,0 +1,85 @@
+"""Videos in records: each is cut and read like a video file, and each of its pairs or clips is one unit."""
+
+import io
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+from pipeline.sources.file_range import FileRange, open_range
+from pipeline.sources.record_media import content_of, value_of
+from pipeline.sources.record_reader import Record, RecordRequest
+from pipeline.sources.source import Piece, ignore_damage
+from pipeline.sources.video_units import VideoUnits
+from pipeline.storage import Store
+
+MARK = "@"
+"""Between the id of a record and the second of a unit of its video."""
+
+
+def video_of(values: Mapping[str, Any], name: str, request: RecordRequest, store: Store, piece: Piece) -> VideoUnits:
+    """Return the video that a record of the piece's file holds. Raise BadMedium if it holds none.
+
+    The id of a unit is `name`, of the record, and the second at which it starts: `shard-0001.tar#cats/a@12.480`.
+    """
+    (column,) = request.medium_columns
+    video = partial(VideoUnits, options=request.options, name=name, mark=MARK)
+    stored = value_of(values, column)
+    if isinstance(stored, FileRange):
+        return video(open_file=partial(open_range, store, piece.key, piece.version, stored), size=stored.size)
+    content = content_of(stored, column, "a video", store, piece.key)
+    if isinstance(content, bytes):
+        return video(open_file=partial(io.BytesIO, content), size=len(content))
+    return video(open_file=partial(store.open, content), size=store.size(content))
+
+
+def cut_videos(
+    pieces: Iterable[Piece], records: Iterable[Record], video_in: Callable[[Record], VideoUnits]
+) -> tuple[list[Piece], list[Piece]]:
+    """Return a piece for each part of each video, and the pieces from the first unreadable record on.
+
+    A record without a video that can be opened is a piece of one unit.
+
+    Args:
+        pieces: pieces of a file, one after the other.
+        records: all records of the pieces.
+        video_in: returns the video of a record; it may raise anything that `ignore_damage` knows.
+    """
+    cut: list[Piece] = []
+    rest = deque(pieces)
+    with ignore_damage():
+        for record in records:
+            while len(rest) > 1 and (rest[0].end or 0) <= record.begin:
+                rest.popleft()
+            cut += _parts(rest[0], record, video_in)
+            rest[0] = _after(rest[0], record)
+        rest.clear()
+    return cut, [piece for piece in rest if piece.begin != piece.end]
+
+
+def _parts(piece: Piece, record: Record, video_in: Callable[[Record], VideoUnits]) -> Iterator[Piece]:
+    """Yield the parts of the video in a record of a piece; what the piece leaves out is in the first."""
+    is_row = piece.units is not None  # of a table, whose pieces count rows
+    whole = replace(piece, begin=record.begin, end=record.end, units=1 if is_row else None, about=1, weight=None)
+    parts = [whole]
+    with ignore_damage():
+        parts = [
+            replace(
+                whole,
+                units=None,
+                about=part.range.about,
+                weight=part.weight,
+                video_begin=part.range.begin,
+                video_end=part.range.end,
+            )
+            for part in video_in(record).plan()
+        ]
+    for number, part in enumerate(parts):
+        yield replace(part, left_out=None) if number else part
+
+
+def _after(piece: Piece, record: Record) -> Piece:
+    """Return what follows a record in a piece."""
+    units = None if piece.units is None or piece.end is None else piece.end - record.end
+    return replace(piece, begin=record.end, units=units, left_out=None)
