@@ -1,14 +1,17 @@
 """Tables of Delta Lake, Iceberg and Hudi in INPUT: their folders also hold deleted rows and earlier versions.
 
-Only the metadata of such a table tells which files are its current version, so they are never read as loose files.
+Only the metadata of such a table tells which files are its current version, so they are never read as loose files. The
+current version of Delta Lake tables is read; other tables are refused.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
+from pipeline.sources.delta_tables import LOG, current_files
 from pipeline.sources.outputs_in_input import lookahead, with_following
 from pipeline.storage import AccessError, Entry, LeaveOut, Reason, StorageError, Store
 from pipeline.storage.store import CONDITIONAL_PUT_SCHEMES
@@ -31,15 +34,24 @@ class TableFormat(NamedTuple):
     ending: str
 
 
-class Table(NamedTuple):
-    """A table in INPUT, or around it. `key`: of its folder, with a slash if it is not INPUT itself."""
+@dataclass
+class Table:
+    """A table in INPUT, or around it.
+
+    Attributes:
+        format: of the table.
+        key: of its folder, with a slash if it is not INPUT itself.
+        expected: of a Delta Lake table, the keys of its current version that the listing has not reached.
+    """
 
     format: TableFormat
     key: str
+    expected: set[str] | None = None
 
 
+_DELTA = TableFormat("a Delta Lake table", LOG, "")
 _FORMATS = (
-    TableFormat("a Delta Lake table", "_delta_log/", ""),
+    _DELTA,
     TableFormat("an Iceberg table", "metadata/", ".metadata.json"),
     TableFormat("a Hudi table", ".hoodie/", ""),
 )
@@ -53,12 +65,14 @@ def without_tables(
     *,
     prefix: str = "",
 ) -> Iterator[Entry]:
-    """Yield the entries but for the metadata of tables. Raise AccessError if a data file of a table would be read.
+    """Yield the entries but for the metadata of tables, and of Delta Lake tables the files of their current version.
+
+    Raise AccessError if a file of another table would be read, or a file of a Delta Lake table is missing.
 
     Args:
         store: of the entries.
         entries: those that start with the prefix, in byte order of keys.
-        leave_out: called for files of the metadata.
+        leave_out: called for the other files of tables.
         is_read: whether a key is one of a file that is read, and that tables of these formats have.
         prefix: of all entries.
     """
@@ -69,7 +83,7 @@ def without_tables(
     is_checked = False
     for entry, ahead in with_following(entries, lookahead(store)):
         while folders and not entry.key.startswith(folders[-1][0]):
-            folders.pop()
+            _check_complete(store, *folders.pop())
         for folder in _new_folders(entry.key, folders):
             table = folders[-1][1] if folders else None
             folders.append((folder, table or _table(store, folder, chain([entry], ahead), prefix)))
@@ -78,12 +92,36 @@ def without_tables(
             leave_out(entry.key, Reason.TABLE_METADATA)
             continue
         if is_read(entry.key):
-            if table is not None:
-                raise _refused(store.uri_of(table.key).rstrip("/"), table.format)
-            if not is_checked:
+            if table is None and not is_checked:
                 _check_above(store)
                 is_checked = True
+            if table is not None and not _is_current(store, entry.key, table, is_read):
+                leave_out(entry.key, Reason.NOT_CURRENT)
+                continue
         yield entry
+    for each in folders:
+        _check_complete(store, *each)
+
+
+def _is_current(store: Store, key: str, table: Table, is_read: Callable[[str], bool]) -> bool:
+    """Return whether a file is part of the current version of a table. Raise AccessError unless it is of Delta Lake."""
+    if table.format is not _DELTA:
+        raise _refused(store.uri_of(table.key).rstrip("/"), table.format)
+    if table.expected is None:
+        table.expected = {each for each in current_files(store, table.key) if is_read(each)}
+    is_current = key in table.expected
+    table.expected.discard(key)
+    return is_current
+
+
+def _check_complete(store: Store, folder: str, table: Table | None) -> None:
+    """Raise AccessError if the listing of a table's folder ends and files of its current version were not in it."""
+    if table is not None and table.key == folder and table.expected:
+        first, count = min(table.expected), len(table.expected)
+        raise AccessError(
+            f"{store.uri_of(folder)}: {count:,} files of the current version of this Delta Lake table are missing, as "
+            f"{first!r} is. Restore them, or repair the table with deltalake's DeltaTable(…).repair()"
+        )
 
 
 def _new_folders(key: str, folders: list[tuple[str, Table | None]]) -> Iterator[str]:
@@ -140,6 +178,9 @@ def _check_above(store: Store) -> None:
         folder, table = "".join(f"{name}/" for name in names[:count]), None
         with suppress(AccessError, StorageError):  # of a folder that may not be listed
             table = _table(above, folder, (), "")
+        if table is not None and table.format is _DELTA:
+            uri = above.uri_of(folder).rstrip("/")
+            raise AccessError(f"{store.uri} is a part of the Delta Lake table {uri}: name the table as INPUT")
         if table is not None:
             raise _refused(above.uri_of(folder).rstrip("/"), table.format)
 

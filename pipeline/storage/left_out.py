@@ -37,6 +37,7 @@ class Reason(StrEnum):
     CONTENT_TABLE = "table known by its content, without a column for the run"
     ABOUT = "about the tables in the folder"
     TABLE_METADATA = "metadata of a table format"
+    NOT_CURRENT = "not in the current version of its table"
     METADATA = "metadata of images or videos, whose columns are kept"
     NAMED_ONLY = "named in a metadata file, but not in INPUT"
     JSON = "JSON next to other files that are read"

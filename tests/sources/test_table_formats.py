@@ -15,7 +15,6 @@ from pipeline.sources import outputs_in_input as lookahead_module
 from pipeline.storage import AccessError, Reason, Store
 
 FORMATS = {
-    "_delta_log/00000000000000000000.json": "a Delta Lake table",
     "metadata/00000-0a1b.metadata.json": "an Iceberg table",
     "metadata/v1.metadata.json": "an Iceberg table",
     ".hoodie/hoodie.properties": "a Hudi table",
