@@ -161,6 +161,16 @@ def cluster(s3: S3) -> Iterator[None]:
         ray.shutdown()
 
 
+@pytest.fixture
+def described_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Prepare runs without Ray: preparation needs only the nodes of the cluster."""
+    from pipeline.runtime.driver import prepare
+    from pipeline.runtime.ray_backend.resources import Node
+
+    monkeypatch.setattr(prepare, "ray_connection", lambda _: contextlib.nullcontext())
+    monkeypatch.setattr(prepare, "cluster_nodes", lambda: [Node(cpus=2, gpus=0)])
+
+
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small image model with random weights, saved by transformers, for images of 32 × 32 pixels."""

@@ -2,8 +2,10 @@
 
 import re
 
+from pipeline.checkpoints import CheckpointChanged
 from pipeline.storage import redact
 
+_CHANGED = re.compile(r"\bCheckpointChanged: (.+)")
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _NEXT_TRACEBACK = "\nThe above exception was the direct cause"
 _RAY_ADVICE = "To change retry attempts"  # last line of some Ray errors, about settings that a user does not have
@@ -37,3 +39,9 @@ def reason(error: BaseException | None) -> str:
     first = _COLORS.sub("", redact(str(error))).partition(_NEXT_TRACEBACK)[0]
     lines = [line for line in first.splitlines() if line.strip() and not line.startswith(_RAY_ADVICE)]
     return lines[-1] if lines else type(error).__name__
+
+
+def reported_change(text: str) -> CheckpointChanged | None:
+    """Return the CheckpointChanged that a worker reports, as the last line of a traceback or the `fatal` of a shard."""
+    found = _CHANGED.search(text)
+    return CheckpointChanged(found[1]) if found else None

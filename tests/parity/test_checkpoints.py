@@ -13,7 +13,7 @@ from transformers import PerceiverModel
 
 from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference import transformers_model
-from pipeline.reference.published_configs import BARE, CONV, FOURIER, MASKED_LM, MODEL_CLASSES, MULTIMODAL, small
+from pipeline.reference.published_configs import BARE, CONV, MASKED_LM, MODEL_CLASSES, MULTIMODAL, small
 from pipeline.reference.random_checkpoints import build_model, draw_weights, make_checkpoint
 from pipeline.reference.sample_inputs import sample_inputs
 
@@ -96,13 +96,6 @@ def test_sharded_safetensors(sharded, close):
     assert_loads(str(sharded), sharded, close)
 
 
-def test_missing_shard_is_named(sharded):
-    lost = sorted(sharded.glob("*.safetensors"))[1]
-    lost.unlink()
-    with pytest.raises(CheckpointError, match=lost.name):
-        PerceiverIO.from_pretrained(str(sharded))
-
-
 class Payload:
     """A pickle that would create a file when it is loaded."""
 
@@ -132,37 +125,11 @@ def test_bare_pickle_is_refused(folder, tmp_path):
     assert not mark.exists()
 
 
-def test_missing_tensor_is_named(folder):
-    change(folder, lambda tensors: tensors.pop(A_TENSOR))
-    with pytest.raises(CheckpointError, match=A_TENSOR):
-        PerceiverIO.from_pretrained(str(folder))
-
-
-def test_unexpected_tensor_is_named(folder):
-    change(folder, lambda tensors: tensors.update({"perceiver.extra.weight": torch.zeros(3)}))
-    with pytest.raises(CheckpointError, match=r"perceiver\.extra\.weight"):
-        PerceiverIO.from_pretrained(str(folder))
-
-
-def test_misshapen_tensor_is_named_with_both_shapes(folder):
-    change(folder, lambda tensors: tensors.update({A_TENSOR: torch.zeros(31)}))
-    with pytest.raises(CheckpointError, match=A_TENSOR) as caught:
-        PerceiverIO.from_pretrained(str(folder))
-    assert "31" in str(caught.value)
-    assert "32" in str(caught.value)
-
-
 @pytest.mark.parametrize("part", ["key", "value"])
 def test_misshapen_part_of_a_fused_tensor_is_named(folder, part):
     name = f"perceiver.encoder.self_attends.0.attention.self.{part}.weight"
     change(folder, lambda tensors: tensors.update({name: torch.zeros(16, 32)}))
     with pytest.raises(CheckpointError, match=name):
-        PerceiverIO.from_pretrained(str(folder))
-
-
-def test_more_layers_than_in_the_config_are_unexpected(folder):
-    change_config(folder, num_self_attends_per_block=1)
-    with pytest.raises(CheckpointError, match=r"self_attends\.1\."):
         PerceiverIO.from_pretrained(str(folder))
 
 
@@ -194,51 +161,6 @@ def test_label_mask_is_read(tmp_path):
         PerceiverIO.from_pretrained(str(folder))
 
 
-@pytest.mark.parametrize("named", [["BertForMaskedLM"], [], None])
-def test_class_that_is_not_a_perceiver_is_refused(folder, named):
-    change_config(folder, architectures=named)
-    with pytest.raises(CheckpointError, match="BertForMaskedLM" if named else "architectures"):
-        PerceiverIO.from_pretrained(str(folder))
-
-
-def test_weights_of_another_class_are_refused(folder):
-    change_config(folder, architectures=[FOURIER])
-    with pytest.raises(CheckpointError, match=r"perceiver\."):
-        PerceiverIO.from_pretrained(str(folder))
-
-
-def test_another_kind_of_config_is_refused(folder):
-    change_config(folder, model_type="bert")
-    with pytest.raises(CheckpointError, match="bert"):
-        PerceiverIO.from_pretrained(str(folder))
-
-
-@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
-def test_missing_file_is_named(folder, name):
-    (folder / name).unlink()
-    with pytest.raises(CheckpointError, match=name):
-        PerceiverIO.from_pretrained(str(folder))
-
-
-@pytest.mark.parametrize("name", ["config.json", WEIGHTS])
-def test_damaged_file_is_named(folder, name):
-    path = folder / name
-    path.write_bytes(path.read_bytes()[:100])
-    with pytest.raises(CheckpointError, match=name):
-        PerceiverIO.from_pretrained(str(folder))
-
-
-def test_missing_folder_is_named(tmp_path):
-    with pytest.raises(CheckpointError, match="nowhere"):
-        PerceiverIO.from_pretrained(str(tmp_path / "nowhere"))
-
-
-def test_impossible_numbers_of_heads_are_errors(folder):
-    change_config(folder, num_self_attention_heads=5)
-    with pytest.raises(ValueError, match=r"\(5\)"):
-        PerceiverIO.from_pretrained(str(folder))
-
-
 def test_file_uri(folder, close):
     assert_loads(folder.as_uri(), folder, close)
 
@@ -251,11 +173,6 @@ def test_uri_of_memory(folder, close, tmp_path, monkeypatch):
         assert_loads("memory://models/small", folder, close)
     finally:
         memory.rm("/models", recursive=True)
-
-
-def test_uri_with_nothing_there_is_named():
-    with pytest.raises(CheckpointError, match="memory://models/absent"):
-        PerceiverIO.from_pretrained("memory://models/absent")
 
 
 def test_bare_model(tmp_path, close):

@@ -10,7 +10,15 @@ from pipeline.checkpoints import CheckpointChanged
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.progress import Counts, progress_shown
 from pipeline.runtime.driver.signals import Stopped, stop_on_signals
-from pipeline.runtime.errors import RunFailed, Stalled, TooManyCrashes, TooMuchQuarantined, UsageError, reason
+from pipeline.runtime.errors import (
+    RunFailed,
+    Stalled,
+    TooManyCrashes,
+    TooMuchQuarantined,
+    UsageError,
+    reason,
+    reported_change,
+)
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.ray_backend.dataset import MAX_LOST_SHARDS, PassMode, run_shards
 from pipeline.runtime.records.committed import (
@@ -182,7 +190,7 @@ class Driver:
     def _add(self, receipt: Receipt) -> None:
         """Count a shard that this driver scheduled."""
         if receipt.fatal:
-            raise self.failure(receipt.fatal)
+            raise reported_change(receipt.fatal) or self.failure(receipt.fatal)
         if receipt.shard not in self.ledger.by_shard:
             self.counts.add(receipt)
         self.ledger.add(receipt, scheduled=True)

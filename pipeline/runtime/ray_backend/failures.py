@@ -7,11 +7,9 @@ from contextlib import contextmanager
 import ray
 from ray.data.exceptions import ExecutionTimeoutError
 
-from pipeline.checkpoints import CheckpointChanged
-from pipeline.runtime.errors import Stalled, TooManyCrashes, reason
+from pipeline.runtime.errors import Stalled, TooManyCrashes, reason, reported_change
 
 _OPERATOR = re.compile(r"- (?P<name>.+): (?P<running>\d+) active task\(s\), (?P<finished>\d+) finished")
-_CHANGED = re.compile(r"\bCheckpointChanged: (.+)")
 _SECONDS = re.compile(r"at least (\d+)s")
 _STAGES = {"load": "load", "write": "write"}
 _STAGES |= dict.fromkeys(("ReplicaActor", "IsolatedReplicaActor", "skip_predict"), "predict")
@@ -30,8 +28,8 @@ def translate_ray_errors() -> Iterator[None]:
     except Exception as error:
         if is_crash(error):
             raise TooManyCrashes(reason(error)) from error
-        if found := _CHANGED.search(reason(error)):
-            raise CheckpointChanged(found[1]) from None
+        if changed := reported_change(reason(error)):
+            raise changed from None
         raise
 
 

@@ -9,13 +9,14 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.checkpoints import CheckpointChanged
 from pipeline.heads.head import Head
 from pipeline.runtime.errors import reason
 from pipeline.runtime.records.quarantine import quarantine_record, quarantine_table, records_in_table
 from pipeline.runtime.stages.model_runner import output_columns
 from pipeline.runtime.stages.output_table import assemble_rows
 from pipeline.runtime.stages.predict import Replica
-from pipeline.runtime.stages.shard_format import pack, unpack
+from pipeline.runtime.stages.shard_format import fatal_shard, pack, unpack
 from pipeline.sandbox import Failed, ResourceLimits, Sandbox, Started, run_items
 from pipeline.sinks.parts import Quarantined
 
@@ -49,10 +50,10 @@ class IsolatedReplica:
             try:
                 result = self._run(row, attempts=1)
                 return self._predict_units(row) if isinstance(result, Failed) else result
+            except CheckpointChanged as error:
+                return fatal_shard(row, f"CheckpointChanged: {error}")
             except Exception as error:  # noqa: BLE001 - no error of a unit leaves a replica: the run cannot continue
-                units, failed, scalars = unpack(row)
-                fatal = f"the replica failed: {reason(error)}"
-                return pack(units, failed, scalars | {"fatal": fatal, "seconds_predict": 0.0})
+                return fatal_shard(row, f"the replica failed: {reason(error)}")
 
     def _predict_units(self, row: pa.Table) -> pa.Table:
         """Return the packed shard of rows, each unit predicted by a call of its own."""

@@ -7,6 +7,7 @@ from collections.abc import Hashable, Iterator
 import pyarrow as pa
 import torch
 
+from pipeline.checkpoints import CheckpointChanged
 from pipeline.runtime.records.quarantine import quarantine_record
 from pipeline.runtime.stages.batch_sizes import BatchSizes
 from pipeline.runtime.stages.device import DoesNotFit, exit_if_gpu_is_lost, is_out_of_memory
@@ -83,7 +84,7 @@ class MicroBatches:
             columns, waited = self._runner.predict(arrays, mode)
             self.waited += waited
             self._done.append((indices, output_table(columns, self._runner.columns, len(indices))))
-        except NotLoaded:
+        except (NotLoaded, CheckpointChanged):
             raise
         except Exception as error:  # noqa: BLE001 - whatever it raises: a single unit is quarantined, more are halved
             exit_if_gpu_is_lost(self._runner.device, error)

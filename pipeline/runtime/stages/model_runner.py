@@ -79,8 +79,8 @@ class ModelRunner:
     def predict(self, arrays: dict[str, list[np.ndarray]], mode: DeviceMode) -> tuple[dict[str, Any], float]:
         """Return the columns of one micro-batch, from the arrays of its units, and seconds waited for other calls.
 
-        Raises NotFinite for NaN or infinity in it, OutOfMemoryError if it does not fit on the device, NotLoaded, and
-        whatever the head raises.
+        Raises NotFinite for NaN or infinity in it, OutOfMemoryError if it does not fit on the device, NotLoaded,
+        CheckpointChanged, and whatever the head raises.
         """
         called = time.perf_counter()
         with self._device_lock.hold(exclusive=mode is not DeviceMode.SHARED):
@@ -129,7 +129,7 @@ class ModelRunner:
         if self._float32 is None:
             try:
                 self._float32 = replace(self._ref, dtype="float32").load()
-            except torch.OutOfMemoryError:
+            except (torch.OutOfMemoryError, CheckpointChanged):
                 raise
             except Exception as error:
                 raise NotLoaded(f"the model could not be loaded in float32: {error}") from error

@@ -11,12 +11,13 @@ import pyarrow as pa
 import torch
 
 from pipeline import faultpoints
+from pipeline.checkpoints import CheckpointChanged
 from pipeline.heads.head import Head
 from pipeline.runtime.records.quarantine import quarantine_table, records_in_table
 from pipeline.runtime.stages.batch_sizes import BatchSizes
 from pipeline.runtime.stages.micro_batches import MicroBatches
 from pipeline.runtime.stages.model_runner import ModelRef, ModelRunner
-from pipeline.runtime.stages.shard_format import pack, unpack
+from pipeline.runtime.stages.shard_format import fatal_shard, pack, unpack
 
 MAX_BATCH_UNITS = {"cpu": 8, "cuda": 256}  # per micro-batch, if the batch size is automatic
 MAX_BATCH_BYTES = 64 << 20  # of arrays per micro-batch, if automatic: large frames have gigabytes of latents
@@ -42,12 +43,19 @@ class Replica:
         return done
 
     def steps(self, row: pa.Table) -> Iterator[pa.Table | None]:
-        """Predict a packed shard: yield None after each micro-batch, and then the packed shard of rows."""
+        """Predict a packed shard: yield None after each micro-batch, and then the packed shard of rows.
+
+        If the checkpoint turns out to have changed, that shard has the scalar `fatal` instead, which ends the run.
+        """
         faultpoints.reached("predict.begin")
         started = time.perf_counter()
         units, before, scalars = unpack(row)
         batches = MicroBatches(self.runner, self.batch_sizes, units)
-        yield from batches.predict()
+        try:
+            yield from batches.predict()
+        except CheckpointChanged as error:  # not raised: Ray Data would repeat the shard, and count it as crashed
+            yield fatal_shard(row, f"CheckpointChanged: {error}")
+            return
         rows, lost = batches.result(scalars["segment"])
         scalars["seconds_predict"] = time.perf_counter() - started - batches.waited
         done = pack(rows, quarantine_table([*records_in_table(before), *lost]), scalars)

@@ -39,6 +39,12 @@ def unpack(row: pa.Table) -> tuple[pa.Table, pa.Table, dict[str, Any]]:
     return units, quarantined, {name: cell.as_py() for name, cell in cells(SCALARS).items()}
 
 
+def fatal_shard(row: pa.Table, fatal: str) -> pa.Table:
+    """Return a packed shard of which nothing more is predicted, because its scalar `fatal` ends the run."""
+    units, failed, scalars = unpack(row)
+    return pack(units, failed, scalars | {"fatal": fatal, "seconds_predict": 0.0})
+
+
 def _wrap(column: pa.ChunkedArray) -> pa.LargeListArray:
     values = column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()  # which would copy a single chunk
     return pa.LargeListArray.from_arrays(pa.array([0, len(values)], pa.int64()), values)

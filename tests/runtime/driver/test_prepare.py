@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import io
-from contextlib import nullcontext
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
+from pipeline.checkpoints import CheckpointChanged, digest
 from pipeline.reference.published_configs import MASKED_LM, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime import RunOptions, UsageError
-from pipeline.runtime.driver import prepare
+from pipeline.runtime.driver import run
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
+from pipeline.runtime.driver.run import Driver
 from pipeline.runtime.plan.plan_files import read_segments
-from pipeline.runtime.ray_backend.resources import Node
+from pipeline.runtime.records.receipts import Receipt
 from pipeline.runtime.records.run_file import read_run
 from pipeline.sinks.parts import part_key
 from pipeline.storage import AccessError, Store
 
-
-@pytest.fixture(autouse=True)
-def described_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Start no Ray: preparation needs only the nodes of the cluster."""
-    monkeypatch.setattr(prepare, "ray_connection", lambda _: nullcontext())
-    monkeypatch.setattr(prepare, "cluster_nodes", lambda: [Node(cpus=2, gpus=0)])
+pytestmark = pytest.mark.usefixtures("described_cluster")
 
 
 @pytest.fixture(scope="module")
@@ -114,3 +113,34 @@ def test_predictions_of_the_first_night_are_not_planned_in_the_second(uri: str, 
     for other in (f"{uri}/", f"{uri}/out"):
         with pytest.raises(UsageError, match="are the same folder"):
             planned(options.model_copy(update={"input": other, "output": other}))
+
+
+def test_plan_of_a_checkpoint_that_changed_gives_way_and_both_digests_are_said(tmp_path: Path, checkpoints) -> None:
+    write_tables(f"{tmp_path}/in", a="text\na good evening\n")
+    folder = Path(shutil.copytree(checkpoints["text-classification"], tmp_path / "model"))
+    places = {"input": f"{tmp_path}/in", "output": f"{tmp_path}/out", "checkpoint": str(folder)}
+    options, before = RunOptions(task="text-classification", **places), digest(folder)
+    planned(options)
+    (folder / "tokenizer_config.json").write_text('{"model_max_length": 64}')
+    (note,) = planned(options).notes
+    assert f'checkpoint was "{before}", this run has "{digest(folder)}"' in note
+
+
+def test_changed_checkpoint_that_a_worker_finds_ends_the_run_with_exit_code_2(
+    tmp_path: Path, checkpoints, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def finished(*_: object) -> Iterator[Receipt]:
+        counts = dict.fromkeys(("shard", "segment", "rows", "quarantined", "bytes"), 0)
+        seconds = {f"seconds_{stage}": 0.0 for stage in ("load", "predict", "write")}
+        yield Receipt(**counts, **seconds, fatal="CheckpointChanged: checkpoint a changed: its digest is 1f")
+
+    monkeypatch.setattr(run, "run_shards", finished)
+    write_tables(f"{tmp_path}/in", a="text\na good evening\n")
+    places = {"input": f"{tmp_path}/in", "output": f"{tmp_path}/out", "checkpoint": checkpoints["fill-mask"]}
+    with prepare_run(RunOptions(task="fill-mask", **places)) as ready:
+        driver = Driver(ready, Console(file=io.StringIO()))
+        driver.resume()
+        with pytest.raises(CheckpointChanged) as caught:
+            driver.work()
+    left = "1 of 1 shards are left; with the planned checkpoint, the same command resumes the run"
+    assert str(caught.value) == f"checkpoint a changed: its digest is 1f; {left}"

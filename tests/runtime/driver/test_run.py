@@ -14,11 +14,9 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from pipeline import checkpoints
+from pipeline.checkpoints import digests
 from pipeline.perceiver import CheckpointError
-from pipeline.reference.published_configs import small
-from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime import RunFailed, RunOptions, TooMuchQuarantined, UsageError
+from pipeline.runtime import RunFailed, RunOptions, TooMuchQuarantined
 from pipeline.runtime.driver.run import execute
 from pipeline.runtime.driver.status import status
 from pipeline.runtime.records.receipts import read_receipts
@@ -117,6 +115,15 @@ def test_same_command_predicts_new_inputs(options, image_folder, tmp_path, write
     assert {shard for shard, receipt in recorded.items() if receipt.driver in drivers} == {0, 1}, "no shard ran again"
 
 
+def test_output_below_input_by_a_link_is_not_read_in_the_second_night(options, image_folder, tmp_path):
+    (tmp_path / "link").symlink_to(image_folder)
+    for _ in range(2):
+        summary, said = run(options(input=f"{image_folder}/", output=f"{tmp_path}/link/../link/sub/out"))
+        assert (summary.units, summary.rows, summary.quarantined) == (60, 55, 5)
+        assert len(rows_of(Store(f"{image_folder}/sub/out"))) == 55
+    assert "in the OUTPUT of a run: sub/out/_run/" in said
+
+
 def test_what_is_left_out_of_a_folder_is_said_and_counted_once_however_often_the_run_resumes(
     options, image_folder, tmp_path
 ):
@@ -193,40 +200,8 @@ def test_too_many_quarantined_units_stop_the_run_and_a_higher_limit_resumes_it(o
         run(options(max_quarantine=0.02))
 
 
-def test_output_of_another_run_is_refused_before_any_work(options, image_folder, tmp_path, write_images):
-    output = Store(str(tmp_path / "out"))
-    run(options(limit=8))
-    before = sorted(output.keys())
-    write_images(tmp_path / "others", [1])
-    with pytest.raises(UsageError, match=rf"INPUT {image_folder}, this run's INPUT is {tmp_path}/others"):
-        run(options(input=str(tmp_path / "others")))
-    with pytest.raises(UsageError, match=r'dtype was "float32", this run has "bfloat16"'):
-        run(options(dtype="bfloat16"))
-    with pytest.raises(UsageError, match=r"options\.top_k was 5, this run has 2"):
-        run(options(top_k=2))
-    assert sorted(output.keys()) == before
-
-
-def test_invalid_options_are_refused_before_any_work(options, checkpoint, tmp_path):
-    name = "PerceiverForMaskedLM"
-    language = make_checkpoint(name, small(name), tmp_path / "language")
-    with pytest.raises(CheckpointError, match=rf"is a {name}; image-classification needs a PerceiverForImageClass"):
-        run(options(checkpoint=str(language)))
-    with pytest.raises(CheckpointError, match="nowhere"):
-        run(options(checkpoint=str(tmp_path / "nowhere")))
-    with pytest.raises(AccessError, match=r"no images or .* found"):
-        run(options(input=str(checkpoint)))
-    with pytest.raises(UsageError, match=r"task 'image-clasification' must be one of .*image-classification"):
-        run(options(task="image-clasification"))
-    with pytest.raises(UsageError, match=r"input_format .pictures. must be one of auto, .*images"):
-        run(options(input_format="pictures"))
-    with pytest.raises(UsageError, match="room for 0"):
-        run(options(device="cuda"))
-    assert not (tmp_path / "out/_run/run.json").exists()
-
-
 def test_checkpoint_changed_since_the_plan_is_refused_with_both_digests(options, monkeypatch):
-    monkeypatch.setattr(checkpoints, "digest", lambda _folder: "0ff")
+    monkeypatch.setattr(digests, "digest", lambda _folder: "0ff")
     message = (
         r"its digest is \w{64}, .* planned with 0ff; 8 of 8 shards are left; with the planned checkpoint, the same"
     )

@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipeline.checkpoints import digest
 from pipeline.heads import HeadOptions, head_for
 from pipeline.media import Clip, FramePair
 from pipeline.perceiver import PerceiverIO
@@ -120,6 +121,17 @@ def test_float32_model_that_cannot_be_loaded_is_not_blamed_on_a_unit(checkpoint,
     (folder / "model.safetensors").unlink()
     with pytest.raises(RuntimeError, match=r"could not be loaded in float32: no weights in"):
         replica(packed(image_units(2)))
+
+
+def test_weights_that_changed_before_they_are_loaded_in_float32_end_the_run_with_both_digests(checkpoint, tmp_path):
+    folder = damaged(checkpoint, tmp_path / "great", LOGITS, GREAT)
+    head = head_for("image-classification", folder, HeadOptions())
+    replica, before = Replica(ref=model_ref(folder, dtype="bfloat16"), head=head), digest(folder)
+    shutil.rmtree(folder)
+    damaged(checkpoint, folder, LOGITS, 1.0)
+    _, _, scalars = unpack(replica(packed(image_units(2))))
+    digests = f"its digest is {digest(folder)}, the run was planned with {before}"
+    assert scalars["fatal"] == f"CheckpointChanged: checkpoint {folder} changed: {digests}"
 
 
 def test_infinity_is_found_before_a_head_rounds_it_to_bytes(tmp_path):

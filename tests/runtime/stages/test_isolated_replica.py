@@ -155,4 +155,5 @@ def test_another_checkpoint_than_the_planned_one_ends_the_run(checkpoint, head, 
     replica = IsolatedReplica(ref=model_ref(checkpoint, digest="0ff"), head=head, attempts=2)
     close.append(replica)
     fatal = unpack(replica(packed([{"image": image} for image in images([32])])))[2]["fatal"]
-    assert "the run was planned with 0ff" in fatal
+    assert fatal.startswith("CheckpointChanged: checkpoint ")
+    assert fatal.endswith("the run was planned with 0ff")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.server
-import json
 import os
 import threading
 import time
@@ -14,8 +13,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
-from pipeline import checkpoints
-from pipeline.checkpoints import CheckpointError, digest, fetch
+from pipeline.checkpoints import CheckpointError, download, fetch
 from pipeline.storage import retry
 from tests.faults.faulty_proxy import KINDS, Connection, Proxy, Request
 
@@ -33,7 +31,7 @@ OTHERS = {"pytorch_model.bin": b"pickle", "README.md": b"text", "runs/config.jso
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PERCEIVER_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
-    monkeypatch.setattr(checkpoints, "DOWNLOAD_BYTES", 1 << 20)
+    monkeypatch.setattr(download, "DOWNLOAD_BYTES", 1 << 20)
     return tmp_path / "cache"
 
 
@@ -130,13 +128,13 @@ def test_uri_with_a_secret_is_refused_without_it(uri: str) -> None:
 
 def test_checkpoint_replaced_during_its_download_is_refused(uri: str, s3, cache: Path, monkeypatch) -> None:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    download = checkpoints._download_file
+    download_file = download._download_file
 
     def replace_config(store, name: str, target: Path) -> None:
-        download(store, name, target)
+        download_file(store, name, target)
         s3.client.put_object(Bucket=bucket, Key=f"{key}/config.json", Body=f'{{"written_after": "{name}"}}'.encode())
 
-    monkeypatch.setattr(checkpoints, "_download_file", replace_config)
+    monkeypatch.setattr(download, "_download_file", replace_config)
     with pytest.raises(CheckpointError, match=f"checkpoint {uri} changed during its download"):
         fetch(uri)
     assert list(cache.iterdir()) == []
@@ -183,12 +181,3 @@ def test_web_server_without_ranges_is_downloaded_from(tmp_path: Path, web_server
     for name, content in (FILES | OTHERS).items():
         (folder / name).write_bytes(content)
     assert contents(fetch(f"{web_server(tmp_path / 'public')}/model")) == FILES
-
-
-def test_digest_ignores_the_folder_and_the_software_version(tmp_path: Path) -> None:
-    config = {"num_latents": 2}
-    for name, extra in (("a", {}), ("b", {"transformers_version": "5.0"}), ("c", {"num_latents": 3})):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(json.dumps(config | extra))
-        (tmp_path / name / "model.safetensors").write_bytes(b"weights")
-    assert digest(tmp_path / "a") == digest(tmp_path / "b") != digest(tmp_path / "c")

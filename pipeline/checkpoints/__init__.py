@@ -1,0 +1,20 @@
+"""Checkpoint files: found in a local folder or downloaded, read, and identified by a digest."""
+
+from pipeline.checkpoints.digests import digest, unchanged
+from pipeline.checkpoints.download import fetch
+from pipeline.checkpoints.errors import CheckpointChanged, CheckpointError
+from pipeline.checkpoints.files import check_content, parse_json, read_config, read_json, read_model_class, weight_files
+
+__all__ = [
+    "CheckpointChanged",
+    "CheckpointError",
+    "check_content",
+    "digest",
+    "fetch",
+    "parse_json",
+    "read_config",
+    "read_json",
+    "read_model_class",
+    "unchanged",
+    "weight_files",
+]

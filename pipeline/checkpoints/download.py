@@ -1,0 +1,115 @@
+"""A local folder for any checkpoint, downloaded once from the Hugging Face Hub or a URI."""
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.checkpoints.errors import CheckpointError
+from pipeline.checkpoints.files import CONFIG_FILES, PICKLED, SAFETENSORS
+from pipeline.checkpoints.mistakes import ADAPTER, explain_adapter, explain_missing_config, explain_missing_weights
+
+if TYPE_CHECKING:
+    from pipeline.storage import Store
+
+DOWNLOAD_BYTES = 64 << 20  # per request: what is repeated after a lost connection
+MAX_NAMES = 10_000  # that are searched for the cause if a checkpoint in a store is not complete
+
+
+def fetch(ref: str | Path) -> Path:
+    """Return a local folder with the files of the checkpoint `ref`: a folder, a hub id (`user/name`) or a URI.
+
+    Files of a URI are cached under $PERCEIVER_CACHE (~/.cache/perceiver) by their versions, those of a hub id in the
+    Hub's own cache. Raises CheckpointError, naming `ref`, if there is no checkpoint.
+    """
+    text = str(ref)
+    folder = Path(text.removeprefix("file://")).expanduser()
+    if folder.is_dir():
+        if not os.access(folder, os.R_OK | os.X_OK):
+            raise CheckpointError(f"checkpoint {text}: no permission to read this folder")
+        return folder
+    if folder.is_file():
+        raise CheckpointError(f"checkpoint {text} is a file: give the folder that holds config.json")
+    if "://" in text and not text.startswith("file://"):
+        return _from_uri(text)
+    if text.startswith(("/", ".", "~", "file://")) or text.count("/") != 1:
+        raise CheckpointError(f"checkpoint {text}: no such folder")
+    return _from_hub(text)
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(name, allow_patterns=[*CONFIG_FILES, "model*.safetensors", SAFETENSORS[1]]))
+        if not any((folder / file).is_file() for file in SAFETENSORS):
+            folder = Path(snapshot_download(name, allow_patterns=[*CONFIG_FILES, "pytorch_model*.bin", PICKLED[1]]))
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        problem = f"not a local folder, and the download from the Hub failed: {reason}"
+        raise CheckpointError(f"checkpoint {name}: {problem}") from error
+    return folder
+
+
+def _from_uri(uri: str) -> Path:
+    from pipeline.storage import AccessError, Store, redact
+
+    try:
+        store = Store(uri)
+    except AccessError as error:  # its message names the URI without the secrets in it
+        raise CheckpointError(f"checkpoint: {error}") from None
+    try:
+        return _download(store)
+    except CheckpointError:
+        raise
+    except Exception as error:  # noqa: BLE001 - storage clients raise any class, for example for missing credentials
+        reason = error if isinstance(error, AccessError | OSError) else f"{type(error).__name__}: {error}"
+        raise CheckpointError(f"checkpoint {store.uri} cannot be read: {redact(str(reason))}") from None
+
+
+def _download(store: "Store") -> Path:
+    """Return the cached copy of the checkpoint in `store`, downloaded if these versions of its files are not cached."""
+    versions = _versions(store)
+    if ADAPTER in versions:
+        raise CheckpointError(explain_adapter(store.uri))
+    if "config.json" not in versions or versions.keys() <= set(CONFIG_FILES):
+        names = [entry.key for entry in islice(store.entries(), MAX_NAMES)]
+        explain = explain_missing_weights if "config.json" in versions else explain_missing_config
+        raise CheckpointError(explain(store.uri, names))
+    key = hashlib.sha256(json.dumps([store.uri, versions]).encode()).hexdigest()[:32]
+    cache = Path(os.environ.get("PERCEIVER_CACHE", "~/.cache/perceiver")).expanduser()
+    if (cache / key).is_dir():
+        return cache / key
+    cache.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-", ignore_cleanup_errors=True) as partial:
+        for name in versions:
+            _download_file(store, name, Path(partial, name))
+        if _versions(store) != versions:
+            raise CheckpointError(f"checkpoint {store.uri} changed during its download: start again")
+        try:
+            Path(partial).rename(cache / key)
+        except OSError:
+            if not (cache / key).is_dir():  # another process may have finished the same download first
+                raise
+    return cache / key
+
+
+def _versions(store: "Store") -> dict[str, str]:
+    """Return the version of each file of the checkpoint; pickled weights only if there are no safetensors."""
+    versions = {entry.key: entry.version for entry in store.entries() if "/" not in entry.key}
+    weights = [name for name in versions if name.endswith(".safetensors") or name == SAFETENSORS[1]]
+    weights = weights or [name for name in versions if name.startswith("pytorch_model")]
+    return {name: versions[name] for name in (*CONFIG_FILES, *sorted(weights)) if name in versions}
+
+
+def _download_file(store: "Store", key: str, target: Path) -> None:
+    if store.uri.startswith("http"):  # a web server may not support ranged requests
+        target.write_bytes(store.read(key))
+        return
+    with store.open(key) as source, target.open("wb") as file:
+        shutil.copyfileobj(source, file, DOWNLOAD_BYTES)
