@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 FIRST_NAMES = 5  # per reason, for messages
 _SHOWN_CHARACTERS = 80  # of a name in a message
+_DIGEST_BYTES = 16
 _MEMORY_BYTES = 1 << 20  # of the names in memory; more are in a temporary file on disk
 
 
@@ -58,7 +59,7 @@ class LeftOut:
     def __init__(self) -> None:
         self.counts: Counter[str] = Counter()
         self.first: dict[str, list[str]] = {}
-        self._digest = hashlib.blake2b(digest_size=16)
+        self._digest = 0
         self._stored = SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115 - deleted with the object
 
     def add(self, key: str, reason: Reason) -> None:
@@ -68,7 +69,7 @@ class LeftOut:
         if len(first) < FIRST_NAMES:
             first.append(valid_unicode(key))
         line = json.dumps([key, reason]).encode() + b"\n"
-        self._digest.update(line)
+        self._digest += int.from_bytes(hashlib.blake2b(line, digest_size=_DIGEST_BYTES).digest())
         self._stored.write(line)
 
     def entries(self) -> Iterator[tuple[str, str]]:
@@ -79,8 +80,8 @@ class LeftOut:
             yield key, reason
 
     def digest(self) -> str:
-        """Return a digest of all entries so far."""
-        return self._digest.hexdigest()
+        """Return a digest of all entries so far, whatever their order."""
+        return f"{self._digest % (1 << 8 * _DIGEST_BYTES):0{2 * _DIGEST_BYTES}x}"
 
 
 def ignore_left_out(key: str, reason: Reason) -> None:

@@ -46,7 +46,8 @@ def list_files(
                 common = {os.path.commonpath((one, target)) for one in ancestors}
                 if target in common or not common.isdisjoint(ancestors):
                     if key.startswith(prefix):
-                        leave_out(key[:-1], Reason.LINK_LOOP if target in common else Reason.LISTED_FOLDER)
+                        is_loop = os.path.commonpath((os.path.realpath(folder), target)) == target
+                        leave_out(key[:-1], Reason.LINK_LOOP if is_loop else Reason.LISTED_FOLDER)
                     continue
                 inner = (*ancestors, target)
             yield from list_files(path, prefix, leave_out, folder_key=key, ancestors=inner)
