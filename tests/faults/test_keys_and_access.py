@@ -14,7 +14,7 @@ from rich.console import Console
 from pipeline.runtime import RunFailed, RunOptions
 from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.driver.run import Driver, execute
-from pipeline.storage import AccessError, Store
+from pipeline.storage import Store
 from tests.faults.conftest import Outcome
 from tests.runtime.test_every_task import parquet, photograph, png
 from tests.sources.test_webdataset_source import tar
@@ -89,13 +89,6 @@ def test_archived_images_are_quarantined_and_predicted_once_restored(
     options = RunOptions(task="image-classification", shard_size=2, max_quarantine=1, retry_quarantined=True, **places)
     summary = execute(options, console=Console(file=io.StringIO()))
     assert (summary.units, summary.rows, summary.quarantined) == (4, 4, 0)
-
-
-def test_input_of_archived_objects_is_refused_before_any_work(run: Run, s3: Any, checkpoint: Path) -> None:
-    bucket = s3.bucket("frozen").removeprefix("s3://")
-    s3.client.put_object(Bucket=bucket, Key="in/0.png", Body=png(photograph(0)), StorageClass="GLACIER")
-    with pytest.raises(AccessError, match=r"none of 1 files that were tried can be read: .*InvalidObjectState"):
-        run("image-classification", checkpoint, f"s3://{bucket}/in")
 
 
 def test_deleted_bucket_fails_the_run_which_resumes_once_it_is_back(

@@ -143,32 +143,6 @@ def test_unknown_task_exits_2(tmp_path: Path) -> None:
     assert "did you mean image-classification?" in output
 
 
-def test_an_input_without_images_exits_2_before_any_work(tmp_path: Path, checkpoint: Path) -> None:
-    (tmp_path / "empty").mkdir()
-    out = tmp_path / "out"
-    arguments = ["run", "image-classification", str(tmp_path / "empty"), str(out), "--checkpoint", str(checkpoint)]
-    code, output = perceiver(*arguments)
-    assert code == 2
-    assert "empty" in output
-    assert not list(out.glob("predictions/*"))
-
-
-def test_missing_checkpoint_exits_2(image_folder: Path, tmp_path: Path) -> None:
-    missing = str(tmp_path / "no-model")
-    code, output = perceiver(
-        "run", "image-classification", str(image_folder), str(tmp_path / "out"), "--checkpoint", missing
-    )
-    assert code == 2
-    assert "no-model" in output
-
-
-def test_secret_in_a_uri_is_refused_and_not_repeated(tmp_path: Path) -> None:
-    arguments = ["run", "image-classification", "s3://key:canary-secret@bucket/x", str(tmp_path), "--checkpoint", "x"]
-    code, output = perceiver(*arguments)
-    assert code == 2
-    assert "canary-secret" not in output
-
-
 @pytest.mark.parametrize(
     ("output", "message"),
     [
