@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any, BinaryIO
 
 from aiobotocore.session import AioSession
+from botocore.loaders import Loader, create_loader
 from botocore.utils import parse_timestamp
 from fsspec.asyn import sync
 
@@ -31,6 +32,7 @@ class S3Folder(FsspecFolder):
         once = {"connect_timeout": CONNECT_SECONDS, "read_timeout": READ_SECONDS, "retries": {"total_max_attempts": 1}}
         fs.config_kwargs = once | fs.config_kwargs  # the user's fsspec configuration takes precedence
         fs.session = fs.session or AioSession(**fs.kwargs)  # as s3fs creates it when it connects
+        fs.session.register_component("data_loader", _loader(fs.session.get_config_variable("data_path")))
         fs.session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
 
     def entries(self, prefix: str, leave_out: LeaveOut = ignore_left_out) -> Iterator[Entry]:
@@ -105,7 +107,8 @@ class S3Folder(FsspecFolder):
     def _call_once(self, method: str, **arguments: Any) -> dict[str, Any]:
         """Return the response to one request; its body is not read yet."""
         seconds = timeout_seconds(len(arguments.get("Body", b"")))
-        return self.fs.call_s3(method, Bucket=self.bucket, timeout=seconds, **arguments)
+        # `req_kw` tells that the requester pays; methods that do not take it are called without it.
+        return self.fs.call_s3(method, self.fs.req_kw, Bucket=self.bucket, timeout=seconds, **arguments)
 
     def _items(self, prefix: str) -> Iterator[dict[str, Any]]:
         """Yield what the bucket lists; one page of up to 1,000 items is in memory at a time."""
@@ -116,6 +119,12 @@ class S3Folder(FsspecFolder):
             if not page.get("IsTruncated"):
                 return
             arguments["ContinuationToken"] = page["NextContinuationToken"]
+
+
+@functools.cache
+def _loader(data_path: str | None) -> Loader:
+    """Return what reads botocore's descriptions of services, once for all sessions: most of the time to connect."""
+    return create_loader(data_path)
 
 
 def parse_time(text: Any) -> datetime:
