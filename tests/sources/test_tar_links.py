@@ -10,8 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
+from pipeline.runtime.plan import plan_files
 from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
 from pipeline.sources import Source, Unit, discover, source_for
 from pipeline.sources import webdataset_source as webdataset_module
@@ -25,6 +27,7 @@ Members = list[tuple[str, bytes | tuple[bytes, str]]]
 FORMATS = {"ustar": tarfile.USTAR_FORMAT, "gnu": tarfile.GNU_FORMAT, "pax": tarfile.PAX_FORMAT}
 SYM, HARD = tarfile.SYMTYPE, tarfile.LNKTYPE
 LONG = "long" * 24
+NEW_FIELDS = ("video_begin", "video_end", "left_out", "links")
 
 
 def archive_of(members: Members, form: int = tarfile.PAX_FORMAT) -> bytes:
@@ -225,3 +228,17 @@ def test_archives_without_links_are_opened_once(folder: Path, monkeypatch: pytes
     (piece,) = source.pieces(found.store, next(found.entries))
     assert len(list(source.units(found.store, piece))) == 2
     assert len(opened) == 2, "to be planned and to be read"
+
+
+def test_plan_of_an_earlier_version_is_continued(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "s.tar").write_bytes(archive_of([("0.txt", b"zero"), ("._0.txt", b"")]))
+    with monkeypatch.context() as earlier:
+        fields = [field for field in plan_files.PIECE if field.name not in ("kept", *NEW_FIELDS)]
+        earlier.setattr(plan_files, "PIECE", pa.struct(fields))
+        at = plan_files.SCHEMA.get_field_index("pieces")
+        pieces = pa.field("pieces", pa.large_list(pa.struct(fields)))
+        earlier.setattr(plan_files, "SCHEMA", plan_files.SCHEMA.set(at, pieces))
+        planned(folder)
+    (folder / "t.tar").write_bytes(archive_of([("1.txt", b"one"), ("._1.txt", b"")]))
+    for _ in range(2):
+        assert planned(folder) == {"t.tar#._1.txt": "hidden"}, "what was left out of s.tar is not known"
