@@ -154,7 +154,8 @@ def _matching(store: Store, patterns: list[str], source: Source, output: Store |
             left_out.add(key, reason)
 
     def is_data(key: str) -> bool:
-        return key.lower().endswith(DATA_EXTENSIONS) and matches(key.split("/"), patterns)
+        is_data = key.lower().endswith(DATA_EXTENSIONS) or source.is_unknown(key)
+        return is_data and matches(key.split("/"), patterns)
 
     named = not set(OWN_FOLDERS).isdisjoint(patterns)
     listed = store.entries(prefix, leave_out)
@@ -181,7 +182,7 @@ def _folder(root: Store, source: Source, output: Store | None) -> Listing:
     data = tuple(set(extensions).intersection(DATA_EXTENSIONS))
 
     def is_data(key: str) -> bool:
-        return key.lower().endswith(data) and not in_hidden(key)
+        return (key.lower().endswith(data) or source.is_unknown(key)) and not in_hidden(key)
 
     def visible() -> Iterator[Entry]:
         listed = columns.without_metadata(root.entries(leave_out=leave_out), leave_out)

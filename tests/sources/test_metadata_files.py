@@ -128,6 +128,13 @@ def test_values_are_text_and_other_values_json(folder: Path) -> None:
         (folder / name).unlink()
 
 
+def test_image_without_extension_has_its_row(folder: Path) -> None:
+    (folder / "0.png").rename(folder / "photo")
+    (folder / "metadata.csv").write_text("file_name,label\nphoto,cat\n1.png,dog\nb/2.png,x\nb/c/3.png,y\n")
+    kept, found = read(folder, "label")
+    assert (kept["photo"], kept["1.png"], found.columns.unnamed) == ({"label": "cat"}, {"label": "dog"}, 0)
+
+
 def test_row_with_several_files_gives_its_columns_to_each(folder: Path) -> None:
     (folder / "metadata.jsonl").write_text(
         '{"left_file_name": "0.png", "right_file_name": "1.png", "pair": "a"}\n'
