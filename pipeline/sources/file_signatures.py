@@ -33,6 +33,7 @@ _OTHERS = {
     "SQLite": rb"SQLite format 3\0",
     "HDF5": rb"\x89HDF\r\n",
     "Ogg": rb"OggS",
+    "MPEG program stream": rb"\0\0\x01\xba",
     "MPEG elementary stream": rb"\0\0\x01\xb3",
     "Git LFS pointer": rb"version https://git-lfs",
 }
@@ -40,11 +41,11 @@ _VIDEOS = {
     "MP4": rb".{4}ftyp",
     "AVI": rb".{8}AVI ",
     "Matroska or WebM": rb"\x1a\x45\xdf\xa3",
-    "MPEG program stream": rb"\0\0\x01\xba",
     "FLV": rb"FLV\x01",
     "WMV or ASF": rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11",
     "MXF": rb"\x06\x0e\x2b\x34\x02\x05\x01\x01\x0d\x01\x02\x01\x01\x02",
 }
+_UNSUPPORTED_VIDEOS = frozenset({"Ogg", "MPEG program stream", "MPEG elementary stream"})
 _MARKUP = {"HTML": rb"<!doctype html|<html", "SVG": rb"<svg", "XML": rb"<\?xml"}
 _TRANSPORT_PACKETS = {188: rb"G.{187}G", 192: rb".{4}G.{191}G"}  # TS and M2TS: a packet has a G as its sync byte
 _WITH_AN = frozenset(
@@ -80,6 +81,11 @@ def video_format(data: bytes) -> str | None:
     if transport_packet_bytes(data):
         return "MPEG transport stream"
     return None if _first_match(data, _IMAGES | _OTHERS) else _first_match(data, _VIDEOS)  # AVIF starts like MP4
+
+
+def is_unsupported_video(data: bytes) -> bool:
+    """Return whether a file starts like one of a video format that is not read."""
+    return _first_match(data, _OTHERS) in _UNSUPPORTED_VIDEOS
 
 
 def input_format(data: bytes) -> str | None:

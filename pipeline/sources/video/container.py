@@ -17,7 +17,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from pipeline.media import BadMedium
-from pipeline.sources.file_signatures import describe, video_format
+from pipeline.sources.file_signatures import describe, is_unsupported_video, video_format
 from pipeline.sources.video.cut_short import START_BYTES, cut_short
 
 MAX_PIXELS = 2**26
@@ -28,14 +28,13 @@ CODECS: dict[str, frozenset[str] | None] = {
     "matroska,webm": None,
     "avi": None,
     "mpegts": None,
-    "mpeg": frozenset({"mpeg1video", "mpeg2video"}),
     "flv": frozenset({"flv1", "h264", "hevc"}),
     "asf": frozenset({"wmv1", "wmv2", "msmpeg4v2", "msmpeg4v3"}),
     "mxf": frozenset({"mpeg2video", "dnxhd", "prores", "dvvideo"}),
 }
 """The containers that are read, by FFmpeg's names, and the codecs in them; None is any codec.
 
-All are self-contained: none refers to other files or addresses. With other codecs the time stamps of the last four do
+All are self-contained: none refers to other files or addresses. With other codecs the time stamps of the last three do
 not tell the order in which frames are shown.
 """
 
@@ -72,14 +71,6 @@ class MonitoredFile:
     def tell(self) -> int:
         return self._file.tell()
 
-    def peek(self, position: int, size: int) -> bytes:
-        """Return bytes at a position of the file, which then stands where it stood."""
-        stands = self.tell()
-        self.seek(position)
-        data = self.read(size)
-        self.seek(stands)
-        return data
-
     def cut_short(self) -> str | None:
         """Return how the file shows that its end is missing, see `cut_short`."""
         size = self.seek(0, io.SEEK_END)
@@ -99,7 +90,10 @@ def open_container(file: MonitoredFile) -> InputContainer:
         start = file.read(512)
         if (name := video_format(start)) is not None or file.error is not None:
             raise BadMedium(f"truncated or damaged {name or 'video'}: {reason(error, opening=True)}") from error
-        raise BadMedium(f"{describe(start)} is not a supported video file: {reason(error, opening=True)}") from error
+        remedy = "; convert it to MP4" if is_unsupported_video(start) else ""
+        raise BadMedium(
+            f"{describe(start)} is not a supported video file: {reason(error, opening=True)}{remedy}"
+        ) from error
 
 
 def reason(error: Exception, *, opening: bool = False) -> str:

@@ -8,14 +8,14 @@ from av.video.stream import VideoStream
 class ContainerIndex:
     """The index of a video stream: entries in decoding order, by decoding time in ticks of the stream.
 
-    MP4 and AVI list every frame, Matroska some key frames. For an MPEG stream, which has no index, FFmpeg keeps entries
-    that are not reliably key frames; they are not used.
+    MP4 and AVI list every frame, Matroska some key frames. For a transport stream, which has no index, FFmpeg keeps
+    entries that are not reliably key frames; they are not used.
     """
 
     def __init__(self, container: str, stream: VideoStream) -> None:
         self._entries, self._frames = stream.index_entries, stream.frames
         self._lists_all_frames = "mov" in container or "avi" in container
-        self._lists_key_frames = "mpeg" not in container
+        self._lists_key_frames = "mpegts" not in container
 
     def has_keyframe(self, after: int, until: int) -> bool:
         """Whether there is a key frame in (after, until]; False without an index."""

@@ -50,8 +50,7 @@ class PacketReader:
         held_bytes, begun = 0, at_start
         for packet in packets:
             shown, decoded = self.presentation_time(packet), self._decoding_time(packet)
-            is_before = packet.is_keyframe and shown is not None and shown + self._reorder_delay <= time
-            if is_before and (at_start or self._video.has_own_time(packet)):
+            if packet.is_keyframe and shown is not None and shown + self._reorder_delay <= time:
                 held, held_bytes, begun, self.keyframe_time = [], 0, True, shown
             if begun:
                 held.append(packet)

@@ -13,7 +13,6 @@ from av.stream import Discard, Stream
 
 from pipeline.sources.video.container import MonitoredFile, decode_packet, main_video_stream, open_container
 from pipeline.sources.video.container_index import ContainerIndex
-from pipeline.sources.video.program_stream import HEADER_BYTES, WRAP, presentation_ticks
 
 _DEFAULT_RATE = 25.0  # frames per second of a file that does not declare a rate
 
@@ -71,7 +70,7 @@ class VideoFile:
         self.end_tolerance = 0.5 / self.frame_rate if self._is("mxf") else max(2 / self.frame_rate, 0.1)
         self.start = self._first_timestamp() * self._tick
         self.estimated_end = self._estimate_end()
-        self.declared_end = None if self._is("mpeg") else self.estimated_end  # an estimate for MPEG streams
+        self.declared_end = None if self._is("mpegts") else self.estimated_end
         if self.timestamps_are_frame_numbers:
             # FFmpeg limits the duration to the data it finds; the header still has the frame count.
             self.declared_end = max(self.estimated_end or 0.0, float(self.video_stream.frames * self._tick))
@@ -129,17 +128,6 @@ class VideoFile:
             return True
         self.raise_store_error()
         return False
-
-    def has_own_time(self, packet: "Packet[Stream]") -> bool:
-        """Return whether a packet's time stamp can be trusted after a seek.
-
-        In an MPEG program stream it is otherwise counted from the packets before, which were not read.
-        """
-        if self.container.format.name != "mpeg":
-            return True
-        if packet.pos is None or packet.pts is None:
-            return False
-        return presentation_ticks(self._file.peek(packet.pos, HEADER_BYTES)) == packet.pts % WRAP
 
     def seconds(self, ticks: int, stream: Stream | None = None) -> float:
         """Convert a time stamp of a stream, by default of the video stream, to seconds after the first frame."""
