@@ -22,6 +22,7 @@ from PIL import Image
 from tests.faults.faulty_proxy import Answer, Connection, FaultyProxy, Proxy, Request
 from tests.forked_workers import client
 from tests.forked_workers.server import worker_server
+from tests.runs_in_process import use_this_process
 
 # A shell that runs the tests in the background makes them ignore Ctrl-C, and so would every process that they start.
 if threading.current_thread() is threading.main_thread():
@@ -161,14 +162,25 @@ def cluster(s3: S3) -> Iterator[None]:
         ray.shutdown()
 
 
+@pytest.fixture(params=["in this process", pytest.param("on ray", marks=pytest.mark.slow)])
+def backend(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Runs of the test execute their stages in this process and, if slow tests are selected, on the cluster as well."""
+    import ray
+
+    if request.param == "on ray":
+        request.getfixturevalue("cluster")
+    is_connected = ray.is_initialized()
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "in this process":
+            use_this_process(patch)
+        yield
+    assert ray.is_initialized() == is_connected, "a run of this test started Ray"
+
+
 @pytest.fixture
 def described_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare runs without Ray: preparation needs only the nodes of the cluster."""
-    from pipeline.runtime.driver import prepare
-    from pipeline.runtime.ray_backend.resources import Node
-
-    monkeypatch.setattr(prepare, "ray_connection", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(prepare, "cluster_nodes", lambda: [Node(cpus=2, gpus=0)])
+    use_this_process(monkeypatch)
 
 
 @pytest.fixture(scope="session")

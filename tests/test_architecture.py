@@ -1,8 +1,10 @@
-"""Which file imports which: no circles, and ray in two packages only."""
+"""Which file imports which: no circles, ray in two packages only, and little in the processes that read inputs."""
 
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -52,3 +54,12 @@ def test_ray_is_imported_in_two_packages_only() -> None:
     }
     assert imports_ray, "the search finds nothing"
     assert {module for module in imports_ray if not module.startswith(MAY_IMPORT_RAY)} == set()
+
+
+def test_processes_that_read_inputs_import_neither_engine_nor_options() -> None:
+    """Every run starts several of them. Their imports take half a second, and these would double it."""
+    modules = "pipeline.runtime.plan.isolated_source, pipeline.runtime.stages.isolated_reader"
+    code = f"import sys, {modules}\nprint(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert "pipeline.runtime.stages.isolated_reader" in loaded
+    assert not {"torch", "transformers", "ray", "pydantic"} & set(loaded)

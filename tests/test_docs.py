@@ -31,9 +31,8 @@ from pipeline.reference import transformers_model
 from pipeline.reference.published_configs import CONV, FLOW, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.reference.sample_inputs import sample_inputs
-from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.run import execute
-from pipeline.runtime.options import InHelp
+from pipeline.runtime.options import InHelp, RunOptions
 from pipeline.sources import SOURCES, image_formats
 from pipeline.sources.video.container import CODECS
 from tests import reference_outputs
@@ -159,7 +158,7 @@ def rows(output: Path) -> list[dict]:
     return [row for part in sorted((output / "predictions").iterdir()) for row in pq.read_table(part).to_pylist()]
 
 
-def test_the_example_of_a_head_runs(written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
+def test_the_example_of_a_head_runs(written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: None) -> None:
     head = written("pipeline/heads/image_uncertainty.py")
     written("tests/heads/test_image_uncertainty.py").test_a_certain_label_has_0_bits_and_four_equal_ones_have_2()
     assert FILES["pipeline/heads/__init__.py,"].strip() == f'"{head.ImageUncertainty.task}": ImageUncertainty,'
@@ -176,7 +175,7 @@ def test_the_example_of_a_head_runs(written, tmp_path: Path, monkeypatch: pytest
     np.testing.assert_allclose([row["entropy"] for row in rows(tmp_path / "out")], expected, atol=1e-4)
 
 
-def test_the_example_of_a_source_runs(written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: None) -> None:
+def test_the_example_of_a_source_runs(written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, backend: None) -> None:
     source = written("pipeline/sources/subtitles.py").SUBTITLES
     written("tests/sources/test_subtitles.py").test_each_subtitle_is_a_text(tmp_path)
     assert FILES["pipeline/sources/__init__.py,"].strip() == "SUBTITLES,"
@@ -211,7 +210,7 @@ def test_the_examples_of_the_engine_run(tmp_path: Path) -> None:
 
 
 def test_outputs_are_read_as_documented(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, image_folder: Path, cluster: None
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, image_folder: Path, backend: None
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))

@@ -20,8 +20,3 @@
 
 The driver calls plan, records and ray_backend; ray_backend calls stages; stages use records.
 """
-
-from pipeline.runtime.errors import RunFailed, TooMuchQuarantined, UsageError
-from pipeline.runtime.options import RunOptions
-
-__all__ = ["RunFailed", "RunOptions", "TooMuchQuarantined", "UsageError"]

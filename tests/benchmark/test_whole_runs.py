@@ -26,8 +26,8 @@ from pipeline.benchmark.whole_runs import bench_pipeline
 from pipeline.benchmark.workloads import MEASURED
 from pipeline.reference.published_configs import FLOW, FOURIER, MULTIMODAL, SHAPES, Shape, small
 from pipeline.reference.sample_media import write_photos
-from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.run import execute
+from pipeline.runtime.options import RunOptions
 
 KEYS = {"bench", "head", "shape", "dtype", "units", "engine_units_per_second", "pipeline_units_per_second"}
 KEYS |= {"of_the_engine", "plain_ray_units_per_second", "over_plain_ray", "seconds_load", "seconds_predict"}
@@ -119,6 +119,7 @@ def assert_same_labels(ours: dict[str, dict[str, Any]], theirs: dict[str, dict[s
         assert row["score"] == pytest.approx(theirs[name]["score"], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_daft_script_predicts_the_same_labels_as_the_ray_script(cluster, checkpoint, images, tmp_path):
     pytest.importorskip("daft", reason="the extra `daft`, which wants an older pyarrow than the other tests")
     exact = tmp_path / "png"  # JPEG decoders differ in their pixels

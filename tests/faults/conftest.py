@@ -15,9 +15,9 @@ from rich.console import Console
 
 from pipeline.reference.published_configs import small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime import RunOptions
 from pipeline.runtime.driver import checks
 from pipeline.runtime.driver.run import Summary, execute
+from pipeline.runtime.options import RunOptions
 from pipeline.storage import Store
 from tests.faults.killed_runs import Job, Points
 from tests.faults.slow_heads import Slow
@@ -77,7 +77,7 @@ def outcome(summary: Summary) -> Outcome:
 
 
 @pytest.fixture
-def run(tmp_path: Path, cluster: None) -> Callable[..., Outcome]:
+def run(tmp_path: Path, backend: None) -> Callable[..., Outcome]:
     """`run(task, checkpoint, source, **options)`: run to the end, however many units are quarantined."""
 
     def run_to_end(task: str, checkpoint: Path, source: str | Path, **options: Any) -> Outcome:

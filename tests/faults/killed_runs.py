@@ -17,8 +17,8 @@ import psutil
 from rich.console import Console
 
 from pipeline.faultpoints import VARIABLE
-from pipeline.runtime import RunOptions
 from pipeline.runtime.driver import run
+from pipeline.runtime.options import RunOptions
 from pipeline.storage import Store
 from tests.faults.output_invariants import assert_complete, assert_only_committed_parts
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from pipeline.runtime import RunOptions
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.plan_files import Segment, read_segments
 from pipeline.runtime.records.dataset_card import CARD
 from pipeline.runtime.records.run_file import read_run

@@ -21,8 +21,8 @@ from skimage import data
 
 from pipeline.reference.published_configs import small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.run import execute
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.receipts import read_receipts
 from pipeline.runtime.records.run_file import read_run
 from pipeline.storage import Store

@@ -26,8 +26,8 @@ from PIL import Image
 
 from pipeline.reference.published_configs import FOURIER, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.receipts import Ledger, receipt_of
 from pipeline.sinks.parts import Footer, encode_part, part_key
 from pipeline.sinks.schema import output_schema

@@ -38,7 +38,7 @@ def dataset(columns: Mapping[str, list], types: Mapping[str, str], folder: Path)
     return saved_dataset(columns, features, folder)
 
 
-def test_mismatching_second_dataset_is_refused_before_any_work(tmp_path: Path, checkpoints, cluster: None) -> None:
+def test_mismatching_second_dataset_is_refused_before_any_work(tmp_path: Path, checkpoints, backend: None) -> None:
     for name, columns, types, expected in (
         ("lacks", {"words": ["a"]}, {"words": "string"}, "column 'text' not found; available columns: words"),
         ("other", {"text": [1]}, {"text": "int64"}, "column 'text' must hold text, got int64"),

@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.reference.published_configs import FLOW, SEQUENCE
-from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.prepare import prepare_run
+from pipeline.runtime.options import RunOptions
 from tests.faults.conftest import Outcome
 from tests.runtime.test_every_task import parquet, photograph, png
 from tests.sample_videos import make_video

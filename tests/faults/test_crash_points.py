@@ -42,6 +42,7 @@ def test_driver_killed_between_a_part_and_its_quarantine_loses_nothing(job):
     run.finishes()
 
 
+@pytest.mark.slow
 def test_workers_killed_in_load_predict_and_commit_lose_no_unit(job):
     worker_kills(job(12, damaged=(3, 4)), ("load.unit", "predict.end", "commit.part-put"))
 

@@ -19,9 +19,10 @@ from PIL import Image
 
 from pipeline.checkpoints import CheckpointError
 from pipeline.reference.published_configs import BARE, FLOW, SEQUENCE
-from pipeline.runtime import RunOptions, UsageError
 from pipeline.runtime.driver.estimate import estimate
+from pipeline.runtime.errors import UsageError
 from pipeline.runtime.job_file import read_job
+from pipeline.runtime.options import RunOptions
 from pipeline.storage import AccessError
 from tests.faults.conftest import Outcome
 from tests.faults.test_changed_inputs import hostile_parquet
@@ -145,7 +146,7 @@ def test_scripts_inside_tables_and_archives_are_not_run(
 
 @pytest.mark.parametrize("named", ["in/*", *(pytest.param(one, marks=pytest.mark.slow) for one in ("in/0.m3u8", "in"))])
 def test_planning_opens_nothing_that_a_file_names(
-    checkpoints, cluster: None, tmp_path: Path, listener: tuple[str, list[str]], named: str
+    checkpoints, backend: None, tmp_path: Path, listener: tuple[str, list[str]], named: str
 ) -> None:
     """`perceiver plan` reads a sample, after the files were opened for the plan."""
     address, requests = listener

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipeline.runtime import RunFailed, RunOptions
 from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.driver.run import Driver, execute
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.options import RunOptions
 from pipeline.storage import Store
 from tests.faults.conftest import Outcome
 from tests.runtime.test_every_task import parquet, photograph, png

@@ -15,8 +15,8 @@ import pytest
 from PIL import Image
 from ray import cloudpickle
 
-from pipeline.runtime import RunOptions
 from pipeline.runtime.driver import run
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.receipts import Receipt, read_receipts
 from pipeline.runtime.records.run_file import read_run
 from pipeline.storage import Store

@@ -14,8 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from pipeline.runtime import RunFailed, RunOptions
 from pipeline.runtime.driver.run import execute
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.committed import list_parts
 from pipeline.runtime.records.run_file import read_run
 from pipeline.sinks.ownership import RUN_FILE, OutputLost
@@ -35,7 +36,7 @@ def reuse_output(output: Store) -> None:
 
 
 def test_reused_output_holds_only_the_new_run(
-    tmp_path: Path, checkpoint: Path, write_images: Callable[..., None], cluster: None
+    tmp_path: Path, checkpoint: Path, write_images: Callable[..., None], backend: None
 ) -> None:
     write_images(tmp_path / "in", range(40), damaged=(3, 21))
     output = Store(str(tmp_path / "out"))

@@ -16,10 +16,11 @@ from ray import cloudpickle
 from rich.console import Console
 
 from pipeline.reference.published_configs import SEQUENCE
-from pipeline.runtime import RunFailed, RunOptions
 from pipeline.runtime.driver import checks, run
 from pipeline.runtime.driver.run import Summary, execute
 from pipeline.runtime.driver.status import status
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.options import RunOptions
 from pipeline.storage import Store
 from tests.faults.slow_heads import Slow
 from tests.sources.test_webdataset_source import tar
@@ -54,7 +55,7 @@ def failing_head(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def run_once(tmp_path: Path, cluster: None) -> Callable[..., Summary]:
+def run_once(tmp_path: Path, backend: None) -> Callable[..., Summary]:
     def once(task: str, checkpoint: Path, **options: Any) -> Summary:
         places = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "max_quarantine": 1.0} | options
         run_options = RunOptions(task=task, checkpoint=str(checkpoint), **places)

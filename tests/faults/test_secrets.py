@@ -13,7 +13,7 @@ import pytest
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipeline.runtime import UsageError
+from pipeline.runtime.errors import UsageError
 from pipeline.runtime.ray_backend.auth import require_token
 from pipeline.storage import retry
 from tests.faults.canary_secrets import CREDENTIALS, canary, found_in, profile

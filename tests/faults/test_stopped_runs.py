@@ -14,7 +14,8 @@ import pytest
 from ray import cloudpickle
 
 from pipeline.faultpoints import VARIABLE
-from pipeline.runtime import RunFailed, RunOptions
+from pipeline.runtime.errors import RunFailed
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.receipts import read_receipts
 from pipeline.runtime.records.run_file import read_run
 from pipeline.storage import Store
@@ -44,7 +45,7 @@ def stop_with(driver: subprocess.Popen[str], number: signal.Signals) -> str:
     return " ".join(printed.split())
 
 
-def test_sigterm_saves_receipts_and_names_the_resume_command(options, write_images, tmp_path, cluster):
+def test_sigterm_saves_receipts_and_names_the_resume_command(options, write_images, tmp_path, backend):
     write_images(Path(options.input), range(60), damaged=(3,))
     driver = started(options, tmp_path / "points")
     wait_for(lambda: len(parts(options)) >= 5, driver)
@@ -63,7 +64,8 @@ def test_sigterm_saves_receipts_and_names_the_resume_command(options, write_imag
     assert {name: found for name, found in parts(options).items() if name in known} == known
 
 
-def test_ctrl_c_while_planning_exits_at_once(options, write_images, tmp_path, cluster):
+@pytest.mark.slow
+def test_ctrl_c_while_planning_exits_at_once(options, write_images, tmp_path, backend):
     write_images(Path(options.input), range(8))
     points = tmp_path / "points"
     points.mkdir()

@@ -36,7 +36,9 @@ def assert_none_ran(traps: Path) -> None:
     assert sorted(path.name for path in (traps.parent / "ran").iterdir()) == []
 
 
-@pytest.mark.parametrize("command", [[PERCEIVER, "run"], [sys.executable, "-m", "jobs.run"]])
+@pytest.mark.parametrize(
+    "command", [[PERCEIVER, "run"], pytest.param([sys.executable, "-m", "jobs.run"], marks=pytest.mark.slow)]
+)
 def test_run_in_a_folder_of_modules_imports_none_of_them(command: list[str], traps: Path, checkpoint: Path) -> None:
     output = traps.parent / "out"
     arguments = ["image-classification", ".", str(output), "--checkpoint", str(checkpoint), "--address", "local"]

@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 from jobs.cli import app
 from jobs.run_command import from_options
-from pipeline.runtime import RunOptions, UsageError
+from pipeline.runtime.errors import UsageError
 from pipeline.runtime.job_file import parse_job, read_bytes, read_job
+from pipeline.runtime.options import RunOptions
 from pipeline.storage import AccessError
 
 JOBS = Path(__file__).parents[2] / "jobs"

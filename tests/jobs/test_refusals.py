@@ -16,8 +16,8 @@ from pipeline.checkpoints import digest
 from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference.published_configs import FLOW, FOURIER, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.prepare import prepare_run
+from pipeline.runtime.options import RunOptions
 from pipeline.sinks.parts import part_key
 from tests.jobs.refused_checkpoints import (
     A_TENSOR,

@@ -1,6 +1,6 @@
 """Run every task end to end from every input format, on disk and on S3, and compare with transformers.
 
-INPUT holds one file of each format with the same units, so that one run reads all of them. On S3 each replica splits
+INPUT holds one file of each format with the same units, so that one run reads all of them. On disk each replica splits
 its units between two devices.
 """
 
@@ -34,8 +34,8 @@ from transformers.models.perceiver import modeling_perceiver
 from pipeline.heads.clip_inputs import reduce_frame
 from pipeline.reference.published_configs import BARE, CONV, FLOW, MASKED_LM, MULTIMODAL, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.run import execute
+from pipeline.runtime.options import RunOptions
 from pipeline.storage import Store
 from tests import reference_outputs
 from tests.sample_videos import make_video
@@ -74,18 +74,11 @@ class Place:
         return rows
 
 
-# Long runs use only one of both places, unless slow tests are selected.
-long_on_disk, long_on_s3 = (
-    pytest.mark.parametrize("place", [pytest.param(slow, marks=pytest.mark.slow), other], indirect=True)
-    for slow, other in (("disk", "s3"), ("s3", "disk"))
-)
-
-
-@pytest.fixture(params=["disk", "s3"])
-def place(request: pytest.FixtureRequest, tmp_path: Path, cluster: None) -> Place:
+@pytest.fixture(params=["disk", pytest.param("s3", marks=pytest.mark.slow)])
+def place(request: pytest.FixtureRequest, tmp_path: Path, backend: None) -> Place:
     if request.param == "disk":
-        return Place(str(tmp_path), devices=1)
-    return Place(request.getfixturevalue("s3").bucket("heads"), devices=2)
+        return Place(str(tmp_path), devices=2)
+    return Place(request.getfixturevalue("s3").bucket("heads"), devices=1)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +187,6 @@ def assert_near(ours: Any, theirs: np.ndarray, share: float = 1e-4) -> None:
     assert np.abs(ours - theirs).max() <= share * np.ptp(theirs)
 
 
-@long_on_disk
 def test_fill_mask(place: Place, checkpoints, tmp_path: Path) -> None:
     folder = checkpoints(MASKED_LM, max_position_embeddings=512)
     expected = reference_outputs.masks_filled(folder, TEXTS)
@@ -209,7 +201,6 @@ def test_fill_mask(place: Place, checkpoints, tmp_path: Path) -> None:
             np.testing.assert_allclose(values, scores, rtol=1e-3)
 
 
-@long_on_disk
 def test_text_classification(place: Place, checkpoints, tmp_path: Path) -> None:
     folder = checkpoints(SEQUENCE, max_position_embeddings=512)
     expected = reference_outputs.text_logits(folder, TEXTS)
@@ -245,11 +236,10 @@ def assert_flows(rows: list[dict], expected: list[np.ndarray]) -> None:
         assert_near(np.reshape(row["flow"], (row["height"], row["width"], 2)), flow)
 
 
-@long_on_s3
 def test_optical_flow_of_videos_and_folders_of_frames(place: Place, checkpoints, tmp_path: Path) -> None:
     folder = checkpoints(FLOW)
-    video = make_video(tmp_path / "m.mp4", seconds=(UNITS + 1) / 25, size=(36, 28)).read_bytes()
-    frames = [photograph(number, (28, 36)) for number in range(UNITS + 1)]
+    video = make_video(tmp_path / "m.mp4", seconds=(UNITS + 1) / 25, size=(20, 14)).read_bytes()
+    frames = [photograph(number, (14, 20)) for number in range(UNITS + 1)]
     files = {"m.mp4": video} | {f"frames/{at:03d}.png": png(frame) for at, frame in enumerate(frames)}
     rows = place.run("optical-flow", folder, place.put(files), array_dtype="float32")
     found = by_source(rows, "mp4", "png")
@@ -260,9 +250,8 @@ def test_optical_flow_of_videos_and_folders_of_frames(place: Place, checkpoints,
     assert {row["start_seconds"] for row in found["png"]} == {None}
 
 
-@long_on_s3
 def test_optical_flow_of_tables_with_two_columns(place: Place, checkpoints, tmp_path: Path) -> None:
-    folder, frames = checkpoints(FLOW), [photograph(number, (28, 36)) for number in range(UNITS + 1)]
+    folder, frames = checkpoints(FLOW), [photograph(number, (14, 20)) for number in range(UNITS + 1)]
     data = [png(frame) for frame in frames]
     keys = [f"frames/{at:03d}.png" for at in range(UNITS + 1)]
     structs = [{"bytes": each, "path": None} for each in data]
@@ -299,7 +288,6 @@ def clips(checkpoints, tmp_path_factory: pytest.TempPathFactory) -> tuple[bytes,
     return video, reference_outputs.clips_in_passes(checkpoints(MULTIMODAL, **CLIP), frames, samples)
 
 
-@long_on_disk
 def test_multimodal_autoencoding(place: Place, checkpoints, clips: tuple[bytes, dict[str, np.ndarray]]) -> None:
     video, expected = clips
     folder, source = checkpoints(MULTIMODAL, **CLIP), place.put({"m.mkv": video})
@@ -314,7 +302,6 @@ def test_multimodal_autoencoding(place: Place, checkpoints, clips: tuple[bytes, 
     assert {(row["has_audio"], row["padded_frames"]) for row in rows} == {(True, 0)}
 
 
-@long_on_disk
 def test_feature_extraction_of_texts_and_images(place: Place, checkpoints, tmp_path: Path) -> None:
     language, vision = checkpoints(MASKED_LM, max_position_embeddings=512), checkpoints(CONV)
     options = {"latents": True, "array_dtype": "float32"}
@@ -351,7 +338,6 @@ def test_feature_extraction_of_videos(place: Place, checkpoints, tmp_path: Path)
     assert_near([row["embedding"] for row in rows], np.array(means, np.float64), 1e-3)
 
 
-@long_on_disk
 def test_feature_extraction_of_arrays_by_the_bare_model(place: Place, checkpoints, tmp_path: Path) -> None:
     folder = checkpoints(BARE)
     arrays = [np.random.default_rng(at).normal(size=(5 + at % 3, 24)).astype(np.float32) for at in range(UNITS)]

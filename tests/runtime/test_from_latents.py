@@ -16,8 +16,9 @@ from rich.console import Console
 
 from pipeline.reference.published_configs import CONV, FLOW, MASKED_LM, MULTIMODAL, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime import RunOptions, UsageError
 from pipeline.runtime.driver.run import execute
+from pipeline.runtime.errors import UsageError
+from pipeline.runtime.options import RunOptions
 from pipeline.storage import AccessError, Store
 from tests.sample_videos import make_video
 
@@ -49,7 +50,7 @@ class Workspace:
 
 
 @pytest.fixture
-def workspace(tmp_path: Path, cluster: None) -> Workspace:
+def workspace(tmp_path: Path, backend: None) -> Workspace:
     return Workspace(tmp_path)
 
 

@@ -15,8 +15,8 @@ import pytest
 
 from pipeline.reference.published_configs import SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime import RunOptions
 from pipeline.runtime.driver.checks import CheckedRun, check_run
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
 from pipeline.runtime.stages.load import to_tables
 from pipeline.runtime.stages.unit_reader import Loaded

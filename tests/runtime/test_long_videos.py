@@ -35,7 +35,7 @@ MOST_BYTES = 2e9  # of one process
 _DRIVER = """
 import json, sys
 import ray
-from pipeline.runtime import RunOptions
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.driver.run import execute
 ray.init(address="local", num_cpus=2, include_dashboard=False, object_store_memory=400 << 20, log_to_driver=False)
 print(execute(RunOptions(**json.loads(sys.argv[1]))).rows, flush=True)

@@ -3,7 +3,7 @@
 import pytest
 from pydantic import ValidationError
 
-from pipeline.runtime import RunOptions
+from pipeline.runtime.options import RunOptions
 from pipeline.sources import SOURCES
 
 NEEDED = {"task": "image-classification", "input": "in", "output": "out", "checkpoint": "c"}

@@ -16,9 +16,10 @@ from transformers import PerceiverForMaskedLM, PerceiverForSequenceClassificatio
 
 from pipeline.reference.published_configs import MASKED_LM, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime import RunOptions, UsageError
 from pipeline.runtime.driver.checks import check_run
 from pipeline.runtime.driver.run import execute
+from pipeline.runtime.errors import UsageError
+from pipeline.runtime.options import RunOptions
 from pipeline.storage import AccessError, Store
 
 LINES = ["", "[MASK]", *(f"{number} of [MASK], größer 🙂 [MASK]" + "." * 7 * number for number in range(24))]
@@ -45,7 +46,7 @@ def rows(task: str, source: str, output: str, checkpoint: Path, **changes: objec
     return [row for key in store.keys("predictions/") for row in pq.read_table(io.BytesIO(store.read(key))).to_pylist()]
 
 
-def test_masks_in_lines_are_filled_as_by_transformers(texts: str, tmp_path: Path, cluster: None) -> None:
+def test_masks_in_lines_are_filled_as_by_transformers(texts: str, tmp_path: Path, backend: None) -> None:
     folder = make_checkpoint(MASKED_LM, small(MASKED_LM, max_position_embeddings=256), tmp_path / "model")
     found = rows("fill-mask", f"{texts}/in/*.txt", f"{texts}/filled", folder)
     assert [row["text"] for row in found] == LINES
@@ -62,7 +63,7 @@ def test_masks_in_lines_are_filled_as_by_transformers(texts: str, tmp_path: Path
         np.testing.assert_allclose(np.reshape(scores, (-1, 5)), best.values.numpy(), rtol=1e-3)
 
 
-def test_records_are_labelled_as_by_transformers(texts: str, tmp_path: Path, cluster: None) -> None:
+def test_records_are_labelled_as_by_transformers(texts: str, tmp_path: Path, backend: None) -> None:
     folder = make_checkpoint(SEQUENCE, small(SEQUENCE), tmp_path / "model")
     source = f"{texts}/in/b.jsonl.gz"
     found = rows("text-classification", source, str(tmp_path / "out"), folder, column="body", logits=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.runtime import UsageError
 from pipeline.runtime.driver.apart import check_apart
+from pipeline.runtime.errors import UsageError
 from pipeline.runtime.plan.plan_files import read_plan_file
 from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
 from pipeline.sinks.ownership import RUN_FILE

@@ -10,7 +10,7 @@ from pipeline.storage import Store
 from tests.sample_videos import make_video
 
 
-def test_estimate_freezes_the_plan_and_commits_no_prediction(image_folder, checkpoint, tmp_path, cluster):
+def test_estimate_freezes_the_plan_and_commits_no_prediction(image_folder, checkpoint, tmp_path, backend):
     options = RunOptions(
         task="image-classification",
         input=str(image_folder),
@@ -39,9 +39,9 @@ def test_estimate_measures_slow_units_one_by_one_and_fast_ones_in_micro_batches(
     assert [_sample_size(each, 32) for each in (0.001, 1.0, 29.0, 200.0)] == [32, 30, 1, 1]
 
 
-def test_estimate_of_containers_uses_their_guessed_unit_counts(tmp_path, cluster):
+def test_estimate_of_containers_uses_their_guessed_unit_counts(tmp_path, backend):
     (tmp_path / "in").mkdir()
-    make_video(tmp_path / "in/video.mp4", seconds=4, size=(36, 28))
+    make_video(tmp_path / "in/video.mp4", seconds=4, size=(20, 14))
     folder = make_checkpoint(FLOW, small(FLOW), tmp_path / "model")
     values = {"input": str(tmp_path / "in"), "output": str(tmp_path / "out"), "checkpoint": str(folder)}
     known = estimate(RunOptions(task="optical-flow", batch_size=2, **values))
@@ -49,4 +49,4 @@ def test_estimate_of_containers_uses_their_guessed_unit_counts(tmp_path, cluster
     assert 95 <= known.plan.estimated_units <= 100
     assert (known.sample.units, known.sample.quarantined) == (8, 0)
     assert known.seconds is not None
-    assert known.bytes > 95 * 36 * 28
+    assert known.bytes > 95 * 20 * 14

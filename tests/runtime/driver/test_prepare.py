@@ -15,10 +15,11 @@ from rich.console import Console
 from pipeline.checkpoints import CheckpointChanged, digest
 from pipeline.reference.published_configs import MASKED_LM, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime import RunOptions, UsageError
 from pipeline.runtime.driver import run
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.run import Driver
+from pipeline.runtime.errors import UsageError
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.plan_files import read_segments
 from pipeline.runtime.records.receipts import Receipt
 from pipeline.runtime.records.run_file import read_run
@@ -38,7 +39,7 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     }
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture(params=["local", pytest.param("s3", marks=pytest.mark.slow)])
 def uri(request: pytest.FixtureRequest, tmp_path: Path, s3) -> str:
     """URI of an empty folder."""
     return str(tmp_path / "work") if request.param == "local" else f"{s3.bucket('prepare')}/work"

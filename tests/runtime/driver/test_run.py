@@ -16,9 +16,10 @@ from rich.console import Console
 
 from pipeline.checkpoints import digests
 from pipeline.perceiver import CheckpointError
-from pipeline.runtime import RunFailed, RunOptions, TooMuchQuarantined
 from pipeline.runtime.driver.run import execute
 from pipeline.runtime.driver.status import status
+from pipeline.runtime.errors import RunFailed, TooMuchQuarantined
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.receipts import read_receipts
 from pipeline.runtime.records.run_file import read_run
 from pipeline.sinks.parts import encode_part, part_key, read_footer
@@ -28,7 +29,7 @@ DAMAGED = [5, 17, 18, 42, 59]
 
 
 @pytest.fixture
-def options(image_folder: Path, checkpoint: Path, tmp_path: Path, cluster: None) -> Callable[..., RunOptions]:
+def options(image_folder: Path, checkpoint: Path, tmp_path: Path, backend: None) -> Callable[..., RunOptions]:
     def make(**changes: object) -> RunOptions:
         values = {"input": str(image_folder), "output": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
         defaults = {"task": "image-classification", "shard_size": 8, "max_quarantine": 0.2}

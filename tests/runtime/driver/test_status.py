@@ -5,8 +5,8 @@ import time
 import pytest
 
 from pipeline.heads import HeadOptions, head_for
-from pipeline.runtime import UsageError
 from pipeline.runtime.driver.status import status
+from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
 from pipeline.runtime.records.receipts import Ledger, receipt_of
