@@ -72,7 +72,7 @@ LOCAL = (
 BUCKET = ("s3://{}/in", "s3://{}/in/", "S3://{}/in", "s3a://{}/in//", "s3a://{}/in")
 
 
-@pytest.fixture(params=[LOCAL, BUCKET], ids=["local", "s3"])
+@pytest.fixture(params=[LOCAL, pytest.param(BUCKET, marks=pytest.mark.slow)], ids=["local", "s3"])
 def spellings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """All spellings of one folder, which holds two texts."""
     monkeypatch.chdir(tmp_path)
