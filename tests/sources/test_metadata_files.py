@@ -128,6 +128,23 @@ def test_values_are_text_and_other_values_json(folder: Path) -> None:
         (folder / name).unlink()
 
 
+def test_metadata_in_a_bucket_is_read(s3, png: Callable[..., bytes]) -> None:
+    store = Store(f"{s3.bucket('metadata')}/lang=de/in put")
+    for number, key in enumerate(("0 #.png", "lang=en/1.png", "lang=en/2.png")):
+        store.put(key, png(number))
+    store.put(
+        "lang=en/metadata.jsonl", b'{"file_name": "1.png", "label": "cat"}\n{"file_name": "gone.png", "label": 1}'
+    )
+    kept, found = read(store.uri, "label", "lang")
+    assert kept == {
+        "0 #.png": {"label": None, "lang": None},
+        "lang=en/1.png": {"label": "cat", "lang": "en"},
+        "lang=en/2.png": {"label": None, "lang": "en"},
+    }
+    assert reasons(found) == {"lang=en/metadata.jsonl": Reason.METADATA, "lang=en/gone.png": Reason.NAMED_ONLY}
+    assert found.columns.unnamed == 2
+
+
 def test_image_without_extension_has_its_row(folder: Path) -> None:
     (folder / "0.png").rename(folder / "photo")
     (folder / "metadata.csv").write_text("file_name,label\nphoto,cat\n1.png,dog\nb/2.png,x\nb/c/3.png,y\n")
