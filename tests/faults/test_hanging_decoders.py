@@ -18,9 +18,9 @@ from tests.faults.conftest import Outcome
 from tests.sample_videos import make_video
 
 Run = Callable[..., Outcome]
-LIMITS = {"unit_seconds": 4.0, "unit_memory": 1.0, "shard_size": 8}
+LIMITS = {"unit_seconds": 2.0, "unit_memory": 1.0, "shard_size": 8}
 REASONS = {
-    "hang": ("TimedOut", "no result within 4 s"),
+    "hang": ("TimedOut", "no result within 2 s"),
     "crash": ("Crashed", "the child process died of signal 11 (SIGSEGV)"),
     "hog": ("MemoryError", "reading needs more memory than the limit of 1 GiB (unit_memory)"),
 }

@@ -172,6 +172,7 @@ def test_job_with_too_much_quarantined_exits_3(head: Head, job: Callable[..., An
     assert rows(output) <= 7
 
 
+@pytest.mark.slow
 def test_mistake_that_only_the_cluster_can_find_exits_2(head: Head, job: Callable[..., Any], tmp_path: Path) -> None:
     path, output = job(checkpoint=tmp_path / "no-model")
     ended = head.run("perceiver", "submit", path, "--address", head.address)
@@ -304,6 +305,7 @@ def test_ray_job_submit_runs_a_job_file_too(head: Head, job: Callable[..., Any])
     assert rows(output) == 10
 
 
+@pytest.mark.slow
 def test_ray_keeps_no_secret_of_a_job(head: Head, job: Callable[..., Any]) -> None:
     """Runs after all tests above, with jobs that succeeded, failed, were refused and stopped."""
     path, _ = job(checkpoint="/no-model")

@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 ROUNDING = 5e-6  # of an output's range
 
 
-@pytest.fixture(params=[2, 3, 4])
+@pytest.fixture(params=[3, *(pytest.param(threads, marks=pytest.mark.slow) for threads in (2, 4))])
 def several(request: pytest.FixtureRequest) -> Iterator[int]:
     with torch_threads(request.param):
         yield request.param

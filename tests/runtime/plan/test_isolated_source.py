@@ -60,7 +60,7 @@ def test_plan_is_the_same_as_without_a_sandbox(tables: Store) -> None:
         assert (opened.name, opened.extensions, opened.media) == (source.name, source.extensions, source.media)
 
 
-@pytest.mark.parametrize("harm", ["crash", "hang", "hog"])
+@pytest.mark.parametrize("harm", ["crash", *(pytest.param(harm, marks=pytest.mark.slow) for harm in ("hang", "hog"))])
 def test_file_that_is_harmful_to_open_is_planned_as_one_unit(tables: Store, harm: str) -> None:
     key = f"open-{harm}.parquet"
     damaging(tables, key)
