@@ -15,6 +15,7 @@ from pipeline.storage import AccessError, Entry, LeaveOut, Reason, Store, is_acc
 
 _JSON = with_compression(".json")
 _MEDIA_FORMATS = frozenset({"images", "video"})
+_TABLE_FORMATS = frozenset({"parquet", "dataset", "webdataset"})  # which are recognised whatever table or text is named
 _UNFINISHED = ("tmp", "cache-")  # with which `datasets` begins the names of its unfinished files and caches
 # Extensions of files that hold an image, a video or a table and are no input: copies, partial downloads, files that
 # cameras write next to others, and raw images, which are TIFF files that begin with a thumbnail.
@@ -180,7 +181,11 @@ class AutoSource(Source):
 
     def _usable_source(self, store: Store, file: Entry | Piece) -> Source:
         """Return the source of a file. Raise AccessError if it does not support the options."""
-        source = self._listed_source(file) or self._content_source(store, file) or self.sources[0]
+        source = self._listed_source(file)
+        if source is None or source.name not in _MEDIA_FORMATS:  # images are not opened when they are planned
+            content = self._content_source(store, file)
+            if source is None or (content is not None and content.name in _TABLE_FORMATS):
+                source = content or self.sources[0]
         if source.name in self.refused:
             kind = NoMediumColumn if source.has_columns(file.key) else AccessError
             raise kind(f"{store.uri_of(file.key)}: {self.refused[source.name]}")

@@ -42,6 +42,11 @@ class Content(NamedTuple):
     extensions: tuple[str, ...]
     by_signature: bool = True
 
+    @property
+    def is_table(self) -> bool:
+        """Whether it is a table or an archive, which is recognised under the name of any other or of a text."""
+        return not {".parquet", ".feather", ".tar"}.isdisjoint(self.extensions)
+
 
 def _image(kind: str, frames: int = 1) -> bytes:
     file = io.BytesIO()

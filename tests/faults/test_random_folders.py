@@ -168,6 +168,7 @@ def is_hidden(key: str) -> bool:
     return name.startswith(".") or any(folder.startswith((".", "_")) for folder in folders)
 
 
+MEDIA_EXTENSIONS = (*SOURCES["images"].extensions, *SOURCES["video"].extensions, ".gz", ".zst", ".bz2", ".xz", ".tgz")
 KNOWN = (*frozenset().union(*(source.extensions for source in SOURCES.values())), ".json", ".gz", ".zst", ".bz2", ".xz")
 
 
@@ -183,7 +184,7 @@ def test_readable_file_is_read_whatever_its_name_if_input_names_it(examples: int
         for medium, units in content.units.items():
             extensions = tuple(IMAGES.extensions) if is_image and medium == "image" else content.extensions
             usual = name.lower().endswith(extensions)
-            misleading = not usual and name.lower().endswith(KNOWN)
+            misleading = not usual and name.lower().endswith(MEDIA_EXTENSIONS if content.is_table else KNOWN)
             with places() as (folder, output):
                 (folder / name).write_bytes(content.data)
                 try:

@@ -128,7 +128,8 @@ WRITERS = (write_parquet, write_arrow_file, write_arrow_stream, write_feather, w
 @pytest.mark.parametrize(
     ("write", "name"),
     [
-        *((write, name) for write in (*WRITERS, write_tar_gz) for name in ("part-00000", "weird.name")),
+        *((write, name) for write in (*WRITERS, write_tar_gz) for name in ("part-00000", "weird.name", "a.txt")),
+        *((write, name) for write in WRITERS for name in ("a.csv", "a.json", "a.PARQUET", "a.tar", "a.arrow")),
         *((write_parquet, "train.pq"), (write_feather, "a.feather"), (write_tar_gz, "a.data.gz")),
         *((write_arrow_file, "train.arrow"), (write_arrow_stream, "cache-0123456789abcdef.arrow")),
     ],
