@@ -7,7 +7,7 @@ import io
 import os
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
@@ -111,7 +111,7 @@ def unreadable() -> dict[str, bytes]:
     """Return files that hold no unit, or whose units cannot be read."""
     return {
         "empty": b"",
-        "noise": bytes(range(128, 256)) * 8,
+        "no text": bytes(range(128, 256)) * 8,
         "web page": b"<!DOCTYPE html><p>Not found",
         "ZIP": b"PK\x03\x04" + bytes(60),
         "Git LFS pointer": b"version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 1\n",
@@ -155,17 +155,26 @@ LINKED_FILES = ("0.txt", "1.png", "below/2.jsonl", "below/3")
 
 @dataclass(frozen=True)
 class File:
-    """A file, with words that tell what it holds."""
+    """A file: one of `contents` or `unreadable`, the share of one that is left after its end is cut off, or noise."""
 
-    data: bytes = field(repr=False)
     what: str
+    share: float = 1.0
+    noise: bytes = b""
 
-    @classmethod
-    def cut(cls, name: str, share: float) -> File:
-        """Return the beginning of a readable file."""
-        data = contents()[name].data
-        return cls(data[: int(len(data) * share)], f"{share:g} of {name}")
+    @property
+    def data(self) -> bytes:
+        """Its bytes."""
+        readable = contents().get(self.what)
+        whole = readable.data if readable else unreadable().get(self.what, self.noise)
+        return whole[: int(len(whole) * self.share)]
 
+    def members(self, key: str) -> set[str]:
+        """Return the keys that members of an archive under this key may have."""
+        return {f"{key}#{name}" for name in _MEMBERS if self.what in _ARCHIVES}
+
+
+_ARCHIVES = ("tar of texts", "tar of images", "cut tar", "tar of links and a device")
+_MEMBERS = ("a/0.txt", "1.txt", "0.png", "1.jpg", "0.txt", "1.png", "2.txt")
 
 Planted: TypeAlias = Special | File
 Tree: TypeAlias = dict[str, Planted]
@@ -212,19 +221,19 @@ def names(draw: st.DrawFn, extensions: Sequence[str] | None = None) -> str:
 def _usual_files(draw: st.DrawFn) -> tuple[str, Planted]:
     """Draw a readable file under a usual name."""
     what = draw(st.sampled_from(list(contents())))
-    return draw(names(contents()[what].extensions)), File(contents()[what].data, what)
+    return draw(names(contents()[what].extensions)), File(what)
 
 
 def _odd_files() -> st.SearchStrategy[File]:
     """Draw a file that holds no units."""
-    return st.sampled_from([File(data, what) for what, data in unreadable().items()])
+    return st.builds(File, st.sampled_from(list(unreadable())))
 
 
 def _entries() -> st.SearchStrategy[tuple[str, Planted]]:
     """Draw the name of an entry, and what it is."""
-    readable = st.sampled_from([File(content.data, what) for what, content in contents().items()])
-    cut = st.builds(File.cut, st.sampled_from(list(contents())), st.floats(0, 1))
-    noise = st.builds(File, st.binary(max_size=300), st.just("noise"))
+    readable = st.builds(File, st.sampled_from(list(contents())))
+    cut = st.builds(File, st.sampled_from(list(contents())), st.floats(0, 1))
+    noise = st.builds(File, st.just("noise"), noise=st.binary(max_size=300))
     files = readable | _odd_files() | cut | noise
     return _usual_files() | _usual_files() | st.tuples(names(), files) | st.tuples(names(), st.sampled_from(Special))
 
@@ -280,5 +289,5 @@ def buckets(draw: st.DrawFn) -> dict[str, File]:
     for above, (name, file) in draw(st.lists(st.tuples(folders, files), min_size=1, max_size=6)):
         objects["/".join([*above, "".join(char for char in name if char.isprintable())])] = file
     for marker in draw(st.sets(st.sampled_from(_FOLDERS))):
-        objects[f"{marker}/"] = File(b"", "folder marker")
+        objects[f"{marker}/"] = File("empty")
     return objects

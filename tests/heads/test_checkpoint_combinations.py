@@ -153,7 +153,12 @@ def test_tokens_and_labels_equal_those_of_the_auto_classes(examples: int, write)
         head = head_or_refusal("text-classification", folder, files)
         if head is None:
             return
-        tokenizer, config = AutoTokenizer.from_pretrained(folder), AutoConfig.from_pretrained(folder)
+        config = AutoConfig.from_pretrained(folder)
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(folder)
+        except AttributeError:  # for example of `null` in special_tokens_map.json
+            event("transformers does not read the files")
+            return
         longest = min(tokenizer.model_max_length, config.max_position_embeddings)
         for text in TEXTS:
             expected = tokenizer(text, truncation=True, max_length=longest)["input_ids"]
