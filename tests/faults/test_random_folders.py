@@ -14,8 +14,10 @@ import pytest
 from hypothesis import event, given
 from hypothesis import strategies as st
 
+from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
-from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.records.listing import ListedInputs
 from pipeline.runtime.stages.load import read
 from pipeline.runtime.stages.unit_reader import Loaded, Loader

@@ -17,7 +17,9 @@ from pipeline.reference.published_configs import SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime.driver.checks import CheckedRun, check_run
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
+from pipeline.runtime.plan.frozen_plan import Plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.stages.load import to_tables
 from pipeline.runtime.stages.unit_reader import Loaded
 from pipeline.runtime.stages.write import Writer

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
-from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.sources import SourceOptions, Unit, discover, source_for
 from pipeline.sources.auto_source import AutoSource
 from pipeline.storage import AccessError, Store

@@ -13,8 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.runtime.plan.input_pieces import pieces_of_entries
 from pipeline.runtime.plan.plan_files import planned_pieces
-from pipeline.runtime.plan.planner import ShardSizing, freeze_plan, pieces_of_entries
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.records.listing import ListedInputs, left_out_lines
 from pipeline.sources import Listing, SourceOptions, discover, source_for
 from pipeline.storage import AccessError, Reason, Store

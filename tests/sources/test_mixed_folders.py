@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.media import ClipSpec
-from pipeline.runtime.plan.planner import pieces_of_entries
+from pipeline.runtime.plan.input_pieces import pieces_of_entries
 from pipeline.sources import SourceOptions, discover, source_for
 from pipeline.storage import AccessError
 from tests.sources.test_webdataset_source import tar

@@ -17,7 +17,8 @@ import pytest
 
 from pipeline.media import BadMedium, ClipSpec
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
-from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.stages.isolated_reader import quarantine_rest
 from pipeline.runtime.stages.unit_reader import Loader
 from pipeline.sources import Unit, discover, source_for

@@ -14,7 +14,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.runtime.plan import plan_files
-from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.sources import Source, Unit, discover, source_for
 from pipeline.sources import webdataset_source as webdataset_module
 from pipeline.storage import Store

@@ -9,8 +9,8 @@ import pyarrow as pa
 
 from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.options import RunOptions
+from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
-from pipeline.runtime.plan.planner import Plan
 from pipeline.runtime.ray_backend.dataset import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources, call_with_replica_resources
 from pipeline.runtime.records.committed import list_parts

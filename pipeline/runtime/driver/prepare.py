@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from pipeline.runtime.driver.checks import CheckedRun, check_run
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.duplicate_ids import check_unique_ids
+from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.plan_files import delete_segments
-from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
 from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.ray_backend.connect import ray_connection
 from pipeline.runtime.ray_backend.dataset import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources, cluster_nodes, resolve_resources

@@ -3,8 +3,8 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.plan_files import read_segments
-from pipeline.runtime.plan.planner import Plan
 from pipeline.runtime.records.committed import committed_receipts
 from pipeline.runtime.records.listing import ListedInputs, read_listing
 from pipeline.runtime.records.manifest import MANIFEST

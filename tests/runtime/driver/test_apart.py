@@ -10,7 +10,8 @@ import pytest
 from pipeline.runtime.driver.apart import check_apart
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.plan.plan_files import read_plan_file
-from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.sinks.ownership import RUN_FILE
 from pipeline.sources import discover, source_for
 from pipeline.storage import Store

@@ -8,7 +8,8 @@ from pipeline.heads import HeadOptions, head_for
 from pipeline.runtime.driver.status import status
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.records.receipts import Ledger, receipt_of
 from pipeline.runtime.records.run_file import new_run
 from pipeline.sinks.ownership import RUN_FILE

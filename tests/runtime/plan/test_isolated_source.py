@@ -13,8 +13,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.runtime.plan.duplicate_ids import check_unique_ids
+from pipeline.runtime.plan.input_pieces import pieces_of_entries
 from pipeline.runtime.plan.isolated_source import isolated
-from pipeline.runtime.plan.planner import pieces_of_entries
 from pipeline.runtime.plan.unit_limit import count_units
 from pipeline.sandbox import ResourceLimits, Sandbox
 from pipeline.sources import IMAGES, PARQUET, TEXT, Piece, SourceOptions, discover, source_for

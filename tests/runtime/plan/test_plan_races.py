@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from pipeline.runtime.plan import plan_files
+from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.plan_files import read_plan_file, read_segments, segment_key
-from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.sinks.ownership import RUN_FILE, OutputLost
 from pipeline.sources import IMAGES, discover
 from pipeline.storage import StorageError, Store, retry

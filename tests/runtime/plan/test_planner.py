@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.runtime.plan.frozen_plan import Plan
+from pipeline.runtime.plan.input_pieces import OPENED, pieces_of_entries
 from pipeline.runtime.plan.plan_files import (
     PlannedShard,
     Segment,
@@ -15,7 +17,8 @@ from pipeline.runtime.plan.plan_files import (
     read_plan_file,
     read_segments,
 )
-from pipeline.runtime.plan.planner import OPENED, Plan, ShardSizing, freeze_plan, pieces_of_entries, split_into_shards
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing, split_into_shards
 from pipeline.sources import IMAGES, Piece, Unit, discover
 from pipeline.sources.source import Source
 from pipeline.storage import Store

@@ -17,8 +17,10 @@ import pytest
 from pipeline.heads import HeadOptions, head_for
 from pipeline.reference.published_configs import SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
-from pipeline.runtime.plan.planner import Plan, ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.stages.load import read
 from pipeline.runtime.stages.unit_reader import Loaded, Loader
 from pipeline.sources import SourceOptions, discover, source_for

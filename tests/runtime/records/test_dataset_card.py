@@ -9,7 +9,8 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.records.dataset_card import CARD, put_card
 from pipeline.runtime.records.listing import put_listing
 from pipeline.runtime.records.quarantine import quarantine_record

@@ -9,7 +9,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.records import listing as listing_module
 from pipeline.runtime.records.listing import (
     LISTING,

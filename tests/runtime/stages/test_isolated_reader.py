@@ -19,7 +19,8 @@ import pytest
 from PIL import Image
 
 from pipeline.heads import Head, HeadOptions, head_for
-from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.stages import isolated_reader, unit_reader
 from pipeline.runtime.stages.load import load
 from pipeline.runtime.stages.shard_format import KEPT_PREFIX, unpack, unpack_arrays

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pytest
 
 from pipeline.heads import HeadOptions, head_for
-from pipeline.runtime.plan.planner import ShardSizing, freeze_plan
+from pipeline.runtime.plan.planner import freeze_plan
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.stages.load import load
 from pipeline.runtime.stages.shard_format import unpack, unpack_arrays
 from pipeline.runtime.stages.unit_reader import READ_THREADS, Loader
