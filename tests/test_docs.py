@@ -33,7 +33,8 @@ from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.reference.sample_inputs import sample_inputs
 from pipeline.runtime.driver.run import execute
 from pipeline.runtime.options import InHelp, RunOptions
-from pipeline.sources import SOURCES, image_formats
+from pipeline.sources import SOURCES
+from pipeline.sources.images import image_formats
 from pipeline.sources.video.container import CODECS
 from tests import reference_outputs
 

@@ -1,9 +1,20 @@
-"""Input formats, which turn files in a store into units. A new one is a file here and a line in SOURCES."""
+"""Input formats, which turn files in a store into units. A new one is a file here and a line in SOURCES.
+
+*_source.py   one per format; source.py is what they have in common, auto_source.py reads a mixture of them
+access.py     how a denied unit is told from lost access to all of INPUT
+listing/      from INPUT to the files that are read: patterns, reasons to leave out, formats by content
+records/      what is read of a record: its columns, and the medium in it
+text/         compression, encodings, lines, CSV and JSON
+tables/       Parquet and Arrow
+archives/     tar: members, links, samples
+images/       decoding to pixels
+video/        containers, frames, clips and sound
+"""
 
 from pipeline.sources.auto_source import AutoSource
 from pipeline.sources.csv_source import CSV
-from pipeline.sources.discovery import Listing, discover
 from pipeline.sources.image_source import IMAGES
+from pipeline.sources.listing.discovery import Listing, discover
 from pipeline.sources.parquet_source import PARQUET
 from pipeline.sources.saved_dataset_source import DATASET
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit

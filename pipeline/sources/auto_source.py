@@ -6,11 +6,11 @@ from itertools import chain
 
 import pyarrow as pa
 
-from pipeline.sources.compressed import with_compression
-from pipeline.sources.content_format import ContentEntry, content_format
-from pipeline.sources.frame_pairs import FramePairEntry, in_pairs
-from pipeline.sources.image_sequence import SequenceEntry
+from pipeline.sources.images.frame_pairs import FramePairEntry, in_pairs
+from pipeline.sources.images.image_sequence import SequenceEntry
+from pipeline.sources.listing.content_format import ContentEntry, content_format
 from pipeline.sources.source import Holds, NoMediumColumn, Piece, Source, SourceOptions, Unit
+from pipeline.sources.text.compressed import with_compression
 from pipeline.storage import AccessError, Entry, LeaveOut, Reason, Store, is_access_lost
 
 _JSON = with_compression(".json")

@@ -8,20 +8,8 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from pipeline.media import BadMedium
-from pipeline.sources import line_reader
-from pipeline.sources.compressed import skip_to, with_compression, without_compression
-from pipeline.sources.csv_parser import (
-    CsvForm,
-    CsvRow,
-    StrayQuote,
-    group_rows,
-    read_rows,
-    row_ends,
-    row_ends_by_parsing,
-)
-from pipeline.sources.line_reader import MAX_LINE_BYTES
-from pipeline.sources.record_reader import Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource
+from pipeline.sources.records.record_reader import Record, RecordReader, RecordRequest
 from pipeline.sources.source import (
     ColumnMismatch,
     NoMediumColumn,
@@ -30,7 +18,19 @@ from pipeline.sources.source import (
     ignore_damage,
     missing_column,
 )
-from pipeline.sources.text_file import open_text, require_plannable_text, require_text, text_form
+from pipeline.sources.text import line_reader
+from pipeline.sources.text.compressed import skip_to, with_compression, without_compression
+from pipeline.sources.text.csv_parser import (
+    CsvForm,
+    CsvRow,
+    StrayQuote,
+    group_rows,
+    read_rows,
+    row_ends,
+    row_ends_by_parsing,
+)
+from pipeline.sources.text.line_reader import MAX_LINE_BYTES
+from pipeline.sources.text.text_file import open_text, require_plannable_text, require_text, text_form
 from pipeline.storage import AccessError, Entry, Store
 
 

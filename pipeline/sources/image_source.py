@@ -9,11 +9,11 @@ from typing import Any, Self
 import numpy as np
 
 from pipeline.media import BadMedium, FramePair, MediumKind
-from pipeline.sources.folder_values import folder_values
-from pipeline.sources.frame_pairs import FramePairEntry, in_pairs, pair_of
-from pipeline.sources.image_decoding import decode_first_frame
-from pipeline.sources.image_pixels import Transparency
-from pipeline.sources.image_sequence import SequenceEntry, read_frames, sequence_size
+from pipeline.sources.images.frame_pairs import FramePairEntry, in_pairs, pair_of
+from pipeline.sources.images.image_decoding import decode_first_frame
+from pipeline.sources.images.image_pixels import Transparency
+from pipeline.sources.images.image_sequence import SequenceEntry, read_frames, sequence_size
+from pipeline.sources.listing.folder_values import folder_values
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage, refuse_columns
 from pipeline.storage import Entry, LeaveOut, Store, is_access_lost
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import Piece
-from pipeline.sources.table_reader import RowGroup, TableReader, rows_of_piece
+from pipeline.sources.tables.table_reader import RowGroup, TableReader, rows_of_piece
 
 _BATCH_ROWS, _BATCH_BYTES = 256, 64 << 20  # decoded at a time, at most, and at least a row
 _BUFFER_BYTES = 8 << 20  # read at a time of a column chunk, instead of the whole chunk

@@ -9,15 +9,15 @@ from typing import Any, Self
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.compressed import MAX_PIECES, merge_pieces
-from pipeline.sources.folder_values import partition_values
-from pipeline.sources.record_media import medium_of
-from pipeline.sources.record_options import record_request
-from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, as_text
-from pipeline.sources.record_videos import MARK, cut_videos, video_of
+from pipeline.sources.listing.folder_values import partition_values
+from pipeline.sources.records.record_media import medium_of
+from pipeline.sources.records.record_options import record_request
+from pipeline.sources.records.record_reader import Record, RecordReader, RecordRequest, as_text
+from pipeline.sources.records.record_videos import MARK, cut_videos, video_of
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage
-from pipeline.sources.text_file import text_form
-from pipeline.sources.video_units import VideoUnits, part_id
+from pipeline.sources.text.compressed import MAX_PIECES, merge_pieces
+from pipeline.sources.text.text_file import text_form
+from pipeline.sources.video.video_units import VideoUnits, part_id
 from pipeline.storage import Denied, Entry, LeaveOut, Reason, Store, is_access_lost
 
 

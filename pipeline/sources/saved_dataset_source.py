@@ -5,11 +5,11 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from pipeline.sources.arrow_columns import has_dictionary
-from pipeline.sources.arrow_stream_index import record_batches
 from pipeline.sources.record_source import RecordSource
 from pipeline.sources.source import Piece
-from pipeline.sources.table_reader import RowGroup, TableReader, rows_of_piece
+from pipeline.sources.tables.arrow_columns import has_dictionary
+from pipeline.sources.tables.arrow_stream_index import record_batches
+from pipeline.sources.tables.table_reader import RowGroup, TableReader, rows_of_piece
 
 _FILE_MARK = b"ARROW1\0\0"
 

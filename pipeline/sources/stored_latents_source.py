@@ -5,8 +5,8 @@ from dataclasses import replace
 import pyarrow as pa
 
 from pipeline.sources.parquet_source import PARQUET_READER
-from pipeline.sources.record_reader import RecordRequest
 from pipeline.sources.record_source import RecordSource
+from pipeline.sources.records.record_reader import RecordRequest
 from pipeline.sources.source import SourceOptions, missing_column
 from pipeline.storage import AccessError
 

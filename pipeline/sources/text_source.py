@@ -9,14 +9,14 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from pipeline.media import BadMedium
-from pipeline.sources.compressed import skip_to, with_compression, without_compression
-from pipeline.sources.json_values import has_record_lines, is_array, read_values
-from pipeline.sources.line_reader import Line, pieces_of_lines, plan_line_pieces, read_all, read_lines
-from pipeline.sources.record_media import text_of, value_of
-from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource
+from pipeline.sources.records.record_media import text_of, value_of
+from pipeline.sources.records.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
 from pipeline.sources.source import NO_MEDIUM_REMEDY, NoMediumColumn, Piece, ignore_damage, missing_column
-from pipeline.sources.text_file import TextForm, open_text, require_plannable_text, require_text, text_form
+from pipeline.sources.text.compressed import skip_to, with_compression, without_compression
+from pipeline.sources.text.json_values import has_record_lines, is_array, read_values
+from pipeline.sources.text.line_reader import Line, pieces_of_lines, plan_line_pieces, read_all, read_lines
+from pipeline.sources.text.text_file import TextForm, open_text, require_plannable_text, require_text, text_form
 from pipeline.storage import AccessError, Entry, Store
 
 _JSONL = (".jsonl", ".ndjson")

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Self
 
 from pipeline.media import MediumKind
-from pipeline.sources.folder_values import folder_values
+from pipeline.sources.listing.folder_values import folder_values
 from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage, refuse_columns
-from pipeline.sources.video_units import VideoUnits, check_video_options
+from pipeline.sources.video.video_units import VideoUnits, check_video_options
 from pipeline.storage import Entry, Store
 
 VIDEO_EXTENSIONS = (

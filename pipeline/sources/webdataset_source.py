@@ -15,12 +15,13 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.compressed import compression_of, decompressed, open_decompressed, with_compression
-from pipeline.sources.file_range import FileRange
+from pipeline.sources.archives.file_range import FileRange
+from pipeline.sources.archives.tar_links import TarLinks
+from pipeline.sources.archives.tar_samples import DuplicateMember, SampleReader, TarSample, require_unique
 from pipeline.sources.image_source import MAX_FILE_BYTES
-from pipeline.sources.record_options import record_request
-from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
 from pipeline.sources.record_source import RecordSource
+from pipeline.sources.records.record_options import record_request
+from pipeline.sources.records.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
 from pipeline.sources.source import (
     ColumnMismatch,
     NoMediumColumn,
@@ -29,8 +30,7 @@ from pipeline.sources.source import (
     ignore_damage,
     missing_column,
 )
-from pipeline.sources.tar_links import TarLinks
-from pipeline.sources.tar_samples import DuplicateMember, SampleReader, TarSample, require_unique
+from pipeline.sources.text.compressed import compression_of, decompressed, open_decompressed, with_compression
 from pipeline.sources.video_source import VIDEO_EXTENSIONS
 from pipeline.storage import AccessError, Entry, Store
 

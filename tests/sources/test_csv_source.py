@@ -12,10 +12,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.sources import SOURCES, Unit, csv_parser, csv_source, discover, source_for
-from pipeline.sources import line_reader as lines_module
-from pipeline.sources.image_decoding import decode_image
+from pipeline.sources import SOURCES, Unit, csv_source, discover, source_for
+from pipeline.sources.images.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
+from pipeline.sources.text import csv_parser
+from pipeline.sources.text import line_reader as lines_module
 from pipeline.storage import AccessError, Changed, Missing, Store
 from tests.decoded_units import decode_all
 

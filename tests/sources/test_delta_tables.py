@@ -13,7 +13,7 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 
 from pipeline.sources import SourceOptions, Unit, discover, source_for
-from pipeline.sources.delta_tables import LOG
+from pipeline.sources.listing.delta_tables import LOG
 from pipeline.storage import AccessError, Reason, Store
 from tests.decoded_units import decode_all
 

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from pipeline.sources import Listing, SourceOptions, discover, source_for
-from pipeline.sources.glob_pattern import matches
 from pipeline.sources.image_source import IMAGES
+from pipeline.sources.listing.glob_pattern import matches
 from pipeline.storage import AccessError, Entry, LeftOut, Reason, Store
 from pipeline.storage.left_out import describe
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 from pipeline.media import BadMedium
 from pipeline.sources import SourceOptions, Unit, discover, source_for
-from pipeline.sources.frame_pairs import FramePairEntry, in_pairs
+from pipeline.sources.images.frame_pairs import FramePairEntry, in_pairs
 from pipeline.storage import AccessError, Entry, LeftOut, Store
 from tests.decoded_units import decode_all
 

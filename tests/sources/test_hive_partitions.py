@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.sources import SourceOptions, discover, source_for
-from pipeline.sources.folder_values import partition_values
+from pipeline.sources.listing.folder_values import partition_values
 from pipeline.storage import AccessError, Reason
 from tests.decoded_units import decode_all
 from tests.sources.test_webdataset_source import tar

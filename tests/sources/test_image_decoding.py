@@ -22,8 +22,8 @@ from sklearn.datasets import load_sample_images
 from transformers.image_utils import load_image
 
 from pipeline.media import BadMedium
-from pipeline.sources.image_decoding import decode_first_frame, decode_image
-from pipeline.sources.image_formats import readable_formats
+from pipeline.sources.images.image_decoding import decode_first_frame, decode_image
+from pipeline.sources.images.image_formats import readable_formats
 
 # Imported while pytest collects, the module's own filter ends with the collection.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
@@ -368,7 +368,7 @@ def test_mutated_files_give_an_image_or_a_reason(photo: Image.Image) -> None:
 _NOISY = """
 import io, sys, warnings
 from pathlib import Path
-from pipeline.sources.image_decoding import decode_image
+from pipeline.sources.images.image_decoding import decode_image
 before = list(warnings.filters)
 for path in sorted(Path(sys.argv[1]).iterdir()):
     try:
@@ -408,7 +408,7 @@ def test_threads_decode_the_same_pixels(photo: Image.Image) -> None:
 _PEAK = """
 import resource, sys
 from pathlib import Path
-from pipeline.sources.image_decoding import decode_image
+from pipeline.sources.images.image_decoding import decode_image
 decode_image(b"P5 1 1 255 \\0")
 data, before = Path(sys.argv[1]).read_bytes(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 decode_image(data)

@@ -13,11 +13,11 @@ import skimage.data
 from PIL import Image
 
 from pipeline.media import BadMedium
-from pipeline.sources import image_formats
-from pipeline.sources.image_decoding import decode_first_frame, decode_image
-from pipeline.sources.image_formats import readable_formats
 from pipeline.sources.image_source import IMAGES
-from pipeline.sources.jxl_header import jxl_size
+from pipeline.sources.images import image_formats
+from pipeline.sources.images.image_decoding import decode_first_frame, decode_image
+from pipeline.sources.images.image_formats import readable_formats
+from pipeline.sources.images.jxl_header import jxl_size
 
 PLUGINS = {"HEIF": ("pillow_heif", "heic", "HEIC"), "JXL": ("pillow_jxl", "jxl", "JPEG XL")}
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.media import BadMedium
 from pipeline.sources import Unit, discover, source_for
-from pipeline.sources.image_sequence import SequenceEntry, declares_several_frames, mark_sequences
+from pipeline.sources.images.image_sequence import SequenceEntry, declares_several_frames, mark_sequences
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import Entry, Store
 from tests.decoded_units import decode_all

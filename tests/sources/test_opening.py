@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.sources.text_file import open_text, text_form
+from pipeline.sources.text.text_file import open_text, text_form
 from pipeline.storage import Store
 
 

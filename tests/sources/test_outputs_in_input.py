@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.sources import IMAGES, discover
-from pipeline.sources.outputs_in_input import location
+from pipeline.sources.listing.outputs_in_input import location
 from pipeline.storage import AccessError, Reason, Store
 
 INPUTS = ("0.png", "Z/0.png", "a/b/c.png", "z.png")
@@ -66,7 +66,7 @@ def test_input_of_nothing_but_an_output_says_so(uri: str) -> None:
 
 
 def test_folders_of_a_bucket_are_looked_up_only_if_the_listing_does_not_tell(s3, s3_proxy, monkeypatch) -> None:
-    monkeypatch.setattr("pipeline.sources.outputs_in_input._AHEAD", 10)
+    monkeypatch.setattr("pipeline.sources.listing.outputs_in_input._AHEAD", 10)
     uri = f"{s3.bucket('many')}/in"
     write(uri, *(f"{folder:02d}/0.png" for folder in range(30)), *(f"Z/{number:02d}.png" for number in range(20)))
     before = len(s3_proxy.seen)

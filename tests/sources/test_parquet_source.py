@@ -20,9 +20,9 @@ from fsspec.registry import _registry
 
 from pipeline.media import BadMedium
 from pipeline.sources import Piece, Source, Unit, discover, source_for
-from pipeline.sources import table_reader as tables_module
-from pipeline.sources.image_decoding import decode_image
+from pipeline.sources.images.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
+from pipeline.sources.tables import table_reader as tables_module
 from pipeline.storage import AccessError, Changed, Missing, StorageError, Store
 from tests.decoded_units import decode_all
 

@@ -11,10 +11,10 @@ import pytest
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources import SOURCES, SourceOptions
-from pipeline.sources import record_media as values_module
-from pipeline.sources.image_decoding import decode_image
-from pipeline.sources.record_media import key_of, medium_of
-from pipeline.sources.record_reader import RecordRequest
+from pipeline.sources.images.image_decoding import decode_image
+from pipeline.sources.records import record_media as values_module
+from pipeline.sources.records.record_media import key_of, medium_of
+from pipeline.sources.records.record_reader import RecordRequest
 from pipeline.storage import Missing, Store
 
 Png = Callable[..., bytes]

@@ -23,7 +23,7 @@ from pipeline.runtime.stages.isolated_reader import quarantine_rest
 from pipeline.runtime.stages.unit_reader import Loader
 from pipeline.sources import Unit, discover, source_for
 from pipeline.sources import webdataset_source as webdataset_module
-from pipeline.sources.record_videos import MARK
+from pipeline.sources.records.record_videos import MARK
 from pipeline.sources.source import Piece, SourceOptions
 from pipeline.storage import AccessError, Missing, Store
 from tests.decoded_units import decode_all

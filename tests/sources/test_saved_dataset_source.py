@@ -14,10 +14,10 @@ import pyarrow as pa
 import pytest
 
 from pipeline.sources import Piece, Source, Unit, discover, source_for
-from pipeline.sources import table_reader as tables_module
-from pipeline.sources.arrow_stream_index import record_batches
-from pipeline.sources.image_decoding import decode_image
+from pipeline.sources.images.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
+from pipeline.sources.tables import table_reader as tables_module
+from pipeline.sources.tables.arrow_stream_index import record_batches
 from pipeline.storage import AccessError, Changed, Store
 from tests.decoded_units import decode_all
 

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from pipeline.sources import SourceOptions, discover, source_for
-from pipeline.sources import outputs_in_input as lookahead_module
+from pipeline.sources.listing import outputs_in_input as lookahead_module
 from pipeline.storage import AccessError, Reason, Store
 
 FORMATS = {

@@ -17,10 +17,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from pipeline.sources import IMAGES, SOURCES, Source, SourceOptions, Unit, discover, json_values, source_for
-from pipeline.sources import line_reader as lines_module
+from pipeline.sources import IMAGES, SOURCES, Source, SourceOptions, Unit, discover, source_for
 from pipeline.sources.csv_source import CSV
-from pipeline.sources.image_decoding import decode_image
+from pipeline.sources.images.image_decoding import decode_image
+from pipeline.sources.text import json_values
+from pipeline.sources.text import line_reader as lines_module
 from pipeline.sources.text_source import JSONL, TEXT
 from pipeline.storage import AccessError, Changed, Missing, Store
 from tests.decoded_units import decode_all

@@ -14,8 +14,9 @@ import pytest
 from PIL import Image
 
 from pipeline.media import BadMedium
-from pipeline.sources import IMAGES, PARQUET, WEBDATASET, SourceOptions, Unit, record_media
+from pipeline.sources import IMAGES, PARQUET, WEBDATASET, SourceOptions, Unit
 from pipeline.sources import image_source as images_module
+from pipeline.sources.records import record_media
 from pipeline.storage import AccessError, Store
 
 

@@ -19,7 +19,7 @@ import pytest
 
 from pipeline.sources import SOURCES, Unit, discover, source_for
 from pipeline.sources import webdataset_source as webdataset_module
-from pipeline.sources.image_decoding import decode_image
+from pipeline.sources.images.image_decoding import decode_image
 from pipeline.sources.source import SourceOptions
 from pipeline.storage import AccessError, Changed, Missing, Store
 from tests.decoded_units import decode_all

@@ -5,7 +5,7 @@ from contextlib import suppress
 
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.records.run_file import find_run
-from pipeline.sources.outputs_in_input import location, own_folders
+from pipeline.sources.listing.outputs_in_input import location, own_folders
 from pipeline.storage import AccessError, StorageError, Store
 from pipeline.storage.uris import split_scheme
 

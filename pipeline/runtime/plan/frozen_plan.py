@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from pipeline.runtime.plan.plan_files import PlanFile, Segment, sum_if_known
-from pipeline.sources.discovery import Listing
+from pipeline.sources.listing.discovery import Listing
 
 
 @dataclass(kw_only=True)

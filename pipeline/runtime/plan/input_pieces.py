@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pyarrow as pa
 
 from pipeline.sinks.schema import with_plain_types
-from pipeline.sources.discovery import Listing
+from pipeline.sources.listing.discovery import Listing
 from pipeline.sources.source import ColumnMismatch, Piece, Source
 from pipeline.storage import Entry, Reason, Store
 

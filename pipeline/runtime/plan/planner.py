@@ -19,7 +19,7 @@ from pipeline.runtime.plan.plan_files import (
 from pipeline.runtime.plan.shard_sizes import ShardSizing, split_into_shards
 from pipeline.runtime.plan.unit_limit import limit_units, partly_planned, skip_planned_units
 from pipeline.runtime.plan.unplanned_inputs import unplanned_entries
-from pipeline.sources.discovery import Listing
+from pipeline.sources.listing.discovery import Listing
 from pipeline.sources.source import Source
 from pipeline.storage import Store
 

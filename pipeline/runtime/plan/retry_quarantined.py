@@ -15,7 +15,7 @@ from pipeline.runtime.plan.planner import add_segment
 from pipeline.runtime.plan.shard_sizes import ShardSizing, split_into_shards
 from pipeline.runtime.records.committed import committed_receipts
 from pipeline.sinks.parts import Quarantined, part_key, read_footer
-from pipeline.sources.discovery import Listing
+from pipeline.sources.listing.discovery import Listing
 from pipeline.sources.source import Piece, Source
 from pipeline.storage import Store
 

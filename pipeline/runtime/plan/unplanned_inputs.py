@@ -7,7 +7,7 @@ from operator import itemgetter
 
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.plan_files import PlannedInput, Segment, planned_inputs
-from pipeline.sources.discovery import Listing
+from pipeline.sources.listing.discovery import Listing
 from pipeline.storage import Entry, Reason, Store
 
 

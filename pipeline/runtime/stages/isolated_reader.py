@@ -10,8 +10,8 @@ from pipeline.runtime.stages.result_batches import ResultBatch, batched
 from pipeline.runtime.stages.unit_reader import Loader, UnitResult, read_steps
 from pipeline.sandbox import Died, Failed, ResourceLimits, Sandbox, SharedSandbox
 from pipeline.sinks.parts import Quarantined
-from pipeline.sources.compressed import compression_by_name
 from pipeline.sources.source import Piece
+from pipeline.sources.text.compressed import compression_by_name
 
 MAX_ATTEMPTS = 2  # per unit that crashes its process
 MAX_FATAL_UNITS = 8  # units per piece that crash their process; the units after the last one are not read

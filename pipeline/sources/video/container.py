@@ -17,7 +17,7 @@ from av.stream import Disposition, Stream
 from av.video.stream import VideoStream
 
 from pipeline.media import BadMedium
-from pipeline.sources.file_signatures import describe, is_unsupported_video, video_format
+from pipeline.sources.listing.file_signatures import describe, is_unsupported_video, video_format
 from pipeline.sources.video.cut_short import START_BYTES, cut_short
 
 MAX_PIXELS = 2**26

@@ -1,6 +1,6 @@
 """Video files that end too early, as far as their own structure tells without an index."""
 
-from pipeline.sources.file_signatures import transport_packet_bytes
+from pipeline.sources.listing.file_signatures import transport_packet_bytes
 
 START_BYTES = 1 << 16
 """First bytes of a file that `cut_short` needs: an ASF header lies in them."""

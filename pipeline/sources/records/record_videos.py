@@ -7,11 +7,11 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from pipeline.sources.file_range import FileRange, open_range
-from pipeline.sources.record_media import content_of, value_of
-from pipeline.sources.record_reader import Record, RecordRequest
+from pipeline.sources.archives.file_range import FileRange, open_range
+from pipeline.sources.records.record_media import content_of, value_of
+from pipeline.sources.records.record_reader import Record, RecordRequest
 from pipeline.sources.source import Piece, ignore_damage
-from pipeline.sources.video_units import VideoUnits
+from pipeline.sources.video.video_units import VideoUnits
 from pipeline.storage import Store
 
 MARK = "@"

@@ -12,9 +12,9 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image
 
-from pipeline.sources.content_format import ContentEntry
-from pipeline.sources.image_decoding import check_size, open_image, tiff_pages
-from pipeline.sources.image_pixels import Transparency, upright_rgb
+from pipeline.sources.images.image_decoding import check_size, open_image, tiff_pages
+from pipeline.sources.images.image_pixels import Transparency, upright_rgb
+from pipeline.sources.listing.content_format import ContentEntry
 from pipeline.storage import Entry, Store
 
 _EXTENSIONS = (".gif", ".webp", ".png", ".apng", ".tif", ".tiff")

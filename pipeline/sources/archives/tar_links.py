@@ -8,8 +8,8 @@ from posixpath import dirname, join, normpath
 from typing import BinaryIO, NamedTuple, Self
 
 from pipeline.media import BadMedium
-from pipeline.sources.file_range import FileRange
-from pipeline.sources.tar_members import read_content, read_members
+from pipeline.sources.archives.file_range import FileRange
+from pipeline.sources.archives.tar_members import read_content, read_members
 from pipeline.storage import Reason
 
 _MOST_LINKS = 40  # that are followed from one to the next, as by Linux

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.media import BadMedium, FramePair
-from pipeline.sources.image_sequence import SequenceEntry
+from pipeline.sources.images.image_sequence import SequenceEntry
 from pipeline.storage import AccessError, Entry, LeaveOut, Reason
 
 _NUMBERS = re.compile(r"(\d+)")

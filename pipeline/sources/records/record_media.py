@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from pipeline.media import BadMedium
-from pipeline.sources.frame_pairs import pair_of
-from pipeline.sources.image_decoding import DecodedImage, decode_first_frame
-from pipeline.sources.image_pixels import Transparency
 from pipeline.sources.image_source import MAX_FILE_BYTES
-from pipeline.sources.record_reader import RecordRequest
+from pipeline.sources.images.frame_pairs import pair_of
+from pipeline.sources.images.image_decoding import DecodedImage, decode_first_frame
+from pipeline.sources.images.image_pixels import Transparency
+from pipeline.sources.records.record_reader import RecordRequest
 from pipeline.storage import Store
 from pipeline.storage.uris import split_scheme
 

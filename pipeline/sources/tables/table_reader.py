@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources.arrow_columns import check_columns, check_safe, kept_fields, stored, to_kept, to_value
-from pipeline.sources.compressed import compression_of
-from pipeline.sources.file_signatures import describe
-from pipeline.sources.record_reader import Record, RecordReader, RecordRequest, as_text
+from pipeline.sources.listing.file_signatures import describe
+from pipeline.sources.records.record_reader import Record, RecordReader, RecordRequest, as_text
 from pipeline.sources.source import Piece, ignore_damage
+from pipeline.sources.tables.arrow_columns import check_columns, check_safe, kept_fields, stored, to_kept, to_value
+from pipeline.sources.text.compressed import compression_of
 from pipeline.storage import Entry, StorageError, Store
 
 TABLE_PIECE_BYTES = 16 << 20

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 from functools import cached_property
 
-from pipeline.sources.folder_values import partition_values
-from pipeline.sources.glob_pattern import in_hidden
-from pipeline.sources.metadata_files import METADATA_NAMES, MetadataRows
+from pipeline.sources.listing.folder_values import partition_values
+from pipeline.sources.listing.glob_pattern import in_hidden
+from pipeline.sources.listing.metadata_files import METADATA_NAMES, MetadataRows
 from pipeline.sources.source import Source
 from pipeline.storage import AccessError, Entry, Reason, Store
 from pipeline.storage.left_out import FIRST_NAMES, LeaveOut

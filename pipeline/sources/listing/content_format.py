@@ -7,8 +7,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 
-from pipeline.sources.compressed import compression_by_content, decompressed
-from pipeline.sources.file_signatures import input_format
+from pipeline.sources.listing.file_signatures import input_format
+from pipeline.sources.text.compressed import compression_by_content, decompressed
 from pipeline.storage import AccessError, Denied, Entry, LeaveOut, Missing, Reason, StorageError, Store
 
 _START_BYTES = 1 << 14

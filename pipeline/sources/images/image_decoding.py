@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.media import BadMedium
-from pipeline.sources.file_signatures import describe, image_format
-from pipeline.sources.image_formats import missing_plugin, readable_formats, readable_names, usual_name
-from pipeline.sources.image_pixels import Transparency, upright_rgb
-from pipeline.sources.jxl_header import jxl_size
-from pipeline.sources.tiff_layout import describe_tiff
+from pipeline.sources.images.image_formats import missing_plugin, readable_formats, readable_names, usual_name
+from pipeline.sources.images.image_pixels import Transparency, upright_rgb
+from pipeline.sources.images.jxl_header import jxl_size
+from pipeline.sources.images.tiff_layout import describe_tiff
+from pipeline.sources.listing.file_signatures import describe, image_format
 
 MAX_DECODED_BYTES = 2**29
 """Memory that decoding one image may take: 0.5 GiB. In megapixels: 76 for JPEG, PNG, GIF, BMP, PPM; 67 for TIFF;

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from pipeline.media import BadMedium
-from pipeline.sources import line_reader
-from pipeline.sources.line_reader import UTF8_MARK, Line
-from pipeline.sources.text_file import TextForm
+from pipeline.sources.text import line_reader
+from pipeline.sources.text.line_reader import UTF8_MARK, Line
+from pipeline.sources.text.text_file import TextForm
 
 _BLOCK = 1 << 16
 _ARRAY_START = re.compile(r"(\xef\xbb\xbf)?[ \t\r\n]*\[?")

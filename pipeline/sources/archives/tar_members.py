@@ -6,7 +6,7 @@ from contextlib import suppress
 from typing import BinaryIO
 
 from pipeline.media import BadMedium
-from pipeline.sources.file_range import FileRange
+from pipeline.sources.archives.file_range import FileRange
 
 _BLOCK = 512
 

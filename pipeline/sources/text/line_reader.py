@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 from pipeline.media import BadMedium
-from pipeline.sources.compressed import skip_to
 from pipeline.sources.source import Piece
-from pipeline.sources.text_file import open_text, text_form
+from pipeline.sources.text.compressed import skip_to
+from pipeline.sources.text.text_file import open_text, text_form
 from pipeline.storage import Entry, Store
 
 LINE_PIECE_BYTES = 1 << 18

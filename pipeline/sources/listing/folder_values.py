@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable
 from urllib.parse import unquote
 
-from pipeline.sources.record_reader import as_text
+from pipeline.sources.records.record_reader import as_text
 from pipeline.sources.source import Piece
 
 _NULL = "__HIVE_DEFAULT_PARTITION__"

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from pipeline.media import BadMedium
-from pipeline.sources.file_range import FileRange
-from pipeline.sources.glob_pattern import is_hidden
-from pipeline.sources.tar_links import TarLinks
-from pipeline.sources.tar_members import read_content, read_members
+from pipeline.sources.archives.file_range import FileRange
+from pipeline.sources.archives.tar_links import TarLinks
+from pipeline.sources.archives.tar_members import read_content, read_members
+from pipeline.sources.listing.glob_pattern import is_hidden
 from pipeline.storage import Reason, valid_unicode
 
 

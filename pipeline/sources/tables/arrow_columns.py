@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 from pyarrow import types
 
 from pipeline.media import MediumKind
-from pipeline.sources.record_reader import RecordRequest
+from pipeline.sources.records.record_reader import RecordRequest
 from pipeline.sources.source import ColumnMismatch, NoMediumColumn, missing_column
 from pipeline.storage import AccessError
 

@@ -15,7 +15,7 @@ from typing import BinaryIO, NamedTuple
 import numpy as np
 
 from pipeline.media import BadMedium
-from pipeline.sources.line_reader import MAX_LINE_BYTES, UTF8_MARK
+from pipeline.sources.text.line_reader import MAX_LINE_BYTES, UTF8_MARK
 
 _BLOCK = 1 << 20
 _QUOTE, _LINE_FEED = b'"\n'

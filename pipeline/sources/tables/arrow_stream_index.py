@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from pipeline.sources.table_reader import RowGroup
+from pipeline.sources.tables.table_reader import RowGroup
 
 _CONTINUATION = b"\xff\xff\xff\xff"
 _RECORD_BATCH = 3  # MessageHeader in Arrow's Message.fbs

@@ -12,9 +12,9 @@ from typing import Any
 from pipeline.media import BadMedium
 from pipeline.sources.csv_source import CSV
 from pipeline.sources.parquet_source import PARQUET, ParquetTable
-from pipeline.sources.record_media import key_of
-from pipeline.sources.record_reader import DEFAULT_COLUMN, Record, RecordRequest, as_text
 from pipeline.sources.record_source import RecordSource
+from pipeline.sources.records.record_media import key_of
+from pipeline.sources.records.record_reader import DEFAULT_COLUMN, Record, RecordRequest, as_text
 from pipeline.sources.source import Piece, SourceOptions, missing_column
 from pipeline.sources.text_source import JSONL
 from pipeline.storage import AccessError, Entry, StorageError, Store

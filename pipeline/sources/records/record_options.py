@@ -1,8 +1,8 @@
 """From the options of a run to what is read of each record."""
 
-from pipeline.sources.record_reader import DEFAULT_COLUMN, RecordRequest
+from pipeline.sources.records.record_reader import DEFAULT_COLUMN, RecordRequest
 from pipeline.sources.source import SourceOptions
-from pipeline.sources.video_units import check_video_options
+from pipeline.sources.video.video_units import check_video_options
 
 _WITHOUT_VIDEOS = ("jsonl", "csv")  # they hold paths: next to videos, a column called video would give each one twice
 

@@ -10,13 +10,13 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain
 
-from pipeline.sources.content_format import ContentEntry, with_content_formats
-from pipeline.sources.folder_columns import FolderColumns
-from pipeline.sources.glob_pattern import has_wildcard, in_hidden, literal_prefix, matches
-from pipeline.sources.image_sequence import mark_sequences
-from pipeline.sources.outputs_in_input import OWN_FOLDERS, without_outputs
+from pipeline.sources.images.image_sequence import mark_sequences
+from pipeline.sources.listing.content_format import ContentEntry, with_content_formats
+from pipeline.sources.listing.folder_columns import FolderColumns
+from pipeline.sources.listing.glob_pattern import has_wildcard, in_hidden, literal_prefix, matches
+from pipeline.sources.listing.outputs_in_input import OWN_FOLDERS, without_outputs
+from pipeline.sources.listing.table_formats import DATA_EXTENSIONS, without_tables
 from pipeline.sources.source import ColumnMismatch, Holds, NoMediumColumn, Source
-from pipeline.sources.table_formats import DATA_EXTENSIONS, without_tables
 from pipeline.storage import AccessError, Denied, Entry, LeftOut, Missing, Reason, Store, redact
 from pipeline.storage.left_out import LeaveOut, describe
 from pipeline.storage.uris import split_scheme

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from pipeline.sources.delta_tables import LOG, current_files
-from pipeline.sources.outputs_in_input import lookahead, with_following
+from pipeline.sources.listing.delta_tables import LOG, current_files
+from pipeline.sources.listing.outputs_in_input import lookahead, with_following
 from pipeline.storage import AccessError, Entry, LeaveOut, Reason, StorageError, Store
 from pipeline.storage.store import CONDITIONAL_PUT_SCHEMES
 from pipeline.storage.uris import split_scheme

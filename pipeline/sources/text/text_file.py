@@ -9,10 +9,10 @@ from functools import lru_cache
 from typing import BinaryIO, NamedTuple, cast
 
 from pipeline.media import BadMedium
-from pipeline.sources.compressed import compression_of, decompressed
-from pipeline.sources.file_signatures import not_text
+from pipeline.sources.listing.file_signatures import not_text
 from pipeline.sources.source import Piece, ignore_damage
-from pipeline.sources.unmarked_encoding import unmarked_encoding
+from pipeline.sources.text.compressed import compression_of, decompressed
+from pipeline.sources.text.unmarked_encoding import unmarked_encoding
 from pipeline.storage import Store
 
 _START_BYTES = 1 << 16

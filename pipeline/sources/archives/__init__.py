@@ -1,0 +1,1 @@
+"""Tar archives: members, links and samples."""

@@ -1,0 +1,1 @@
+"""Decoding of images to pixels: formats, layouts, sequences and frame pairs."""

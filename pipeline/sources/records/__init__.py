@@ -1,0 +1,1 @@
+"""What is read of a record: its columns, and the medium in it."""

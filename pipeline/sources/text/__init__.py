@@ -1,0 +1,1 @@
+"""Text in files: compression, encodings, lines, CSV and JSON."""
