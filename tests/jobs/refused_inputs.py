@@ -169,12 +169,17 @@ TABLES = {
         {"a.tar": tar([("0.pkl", b"x")])},
         ["--input-format", "webdataset", "--column", "text.pkl"],
     ),
-    "one column for a pair": Refusal(
-        "column ('left') must name the two columns of a pair, with a comma between: a,b",
-        {"a.csv": b"left,right\na.png,b.png\n"},
-        ["--input-format", "csv", "--column", "left"],
+    "three columns for a pair": Refusal(
+        "column ('a,b,c') must name one column of videos, or the two columns of a pair of images",
+        {"a.csv": b"a,b,c\na.png,b.png,c.png\n"},
+        ["--input-format", "csv", "--column", "a,b,c"],
         task="optical-flow",
     ),
+    "an Iceberg table": Refusal(
+        "WORK/in is an Iceberg table … so its files are not read. Write its current version as Parquet files",
+        {**TABLE, "metadata/v1.metadata.json": b"{}"},
+    ),
+    "a Hudi table": Refusal("WORK/in is a Hudi table … so its files are not read", {**TABLE, ".hoodie/a": b"x"}),
     "another format": Refusal(
         "input_format 'images' does not support text; use one of:", TEXT, ["--input-format", "images"]
     ),
