@@ -338,7 +338,7 @@ def test_utf_16_and_utf_32_with_a_byte_order_mark_are_read(
     cut: int,
 ) -> None:
     monkeypatch.setattr(lines_module, "LINE_PIECE_BYTES", cut)
-    content = ["größer", "", "🙂 two", "a\u0a0ab"] * 4
+    content = ["größer", "", "🙂 two", "a\u0a0ab"]
     mark, text = ENCODINGS[encoding], "\r\n".join(content)
     records = "".join(json.dumps({"text": each}, ensure_ascii=False) + "\n" for each in content)
     for name, data in (("a.txt", text), ("b.jsonl", records), ("c.csv", f"n,text\r\n1,{content[0]}\r\n")):
