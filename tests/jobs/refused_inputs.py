@@ -175,8 +175,8 @@ TABLES = {
         ["--input-format", "csv", "--column", "a,b,c"],
         task="optical-flow",
     ),
-    "an Iceberg table": Refusal(
-        "WORK/in is an Iceberg table … so its files are not read. Write its current version as Parquet files",
+    "a damaged Iceberg table": Refusal(
+        "WORK/in: the metadata of the Iceberg table cannot be read: … Write its current version as Parquet files",
         {**TABLE, "metadata/v1.metadata.json": b"{}"},
     ),
     "a Hudi table": Refusal("WORK/in is a Hudi table … so its files are not read", {**TABLE, ".hoodie/a": b"x"}),

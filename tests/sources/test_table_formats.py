@@ -14,10 +14,11 @@ from pipeline.sources import SourceOptions, discover, source_for
 from pipeline.sources.listing import outputs_in_input as lookahead_module
 from pipeline.storage import AccessError, Reason, Store
 
+# Of Iceberg tables whose metadata cannot be read, which are refused as Hudi tables are.
 FORMATS = {
-    "metadata/00000-0a1b.metadata.json": "an Iceberg table",
-    "metadata/v1.metadata.json": "an Iceberg table",
-    ".hoodie/hoodie.properties": "a Hudi table",
+    "metadata/00000-0a1b.metadata.json": ("the metadata of the Iceberg table cannot be read", "an Iceberg table"),
+    "metadata/v1.metadata.json": ("the metadata of the Iceberg table cannot be read", "an Iceberg table"),
+    ".hoodie/hoodie.properties": ("is a Hudi table: .*", "is a Hudi table"),
 }
 DATA = ("0.parquet", "data/0.parquet", "year=2024/lang=de/x.parquet", "data/part-00000")
 
@@ -41,7 +42,7 @@ def test_table_is_refused_with_its_kind_before_any_of_its_files_is_read(
     folder.put(f"tables/one/{metadata}", b"{}")
     folder.put(f"tables/one/{data}", parquet)
     table = folder.uri_of("tables/one")
-    message = f"{re.escape(table)} is {FORMATS[metadata]}: .*Write its current version as Parquet files"
+    message = f"{re.escape(table)}:? {FORMATS[metadata][0]}.*Write its current version as Parquet files"
     for uri in (table, folder.uri, f"{folder.uri}/**"):
         with pytest.raises(AccessError, match=message):
             next(discover(uri, source_for("auto", SourceOptions())).entries)
@@ -56,7 +57,7 @@ def test_table_in_a_bucket_is_refused_however_far_its_metadata_lies_behind_its_f
     folder.put(f"one/{metadata}", b"{}")
     folder.put("one/data/0.parquet", parquet)
     for uri in (folder.uri, folder.uri_of("one/data"), folder.uri_of("*/*/0.parquet")):
-        with pytest.raises(AccessError, match=f"{re.escape(folder.uri_of('one'))} is {FORMATS[metadata]}"):
+        with pytest.raises(AccessError, match=f"{re.escape(folder.uri_of('one'))}(, an|:.* the) Iceberg table"):
             keys(uri)
 
 
@@ -66,7 +67,7 @@ def test_partition_of_a_table_is_refused_too(tmp_path: Path, parquet: bytes, met
     folder.put(f"t/{metadata}", b"{}")
     folder.put("t/data/lang=de/0.parquet", parquet)
     for below in ("t/data", "t/data/lang=de", "t/data/*/*.parquet"):
-        with pytest.raises(AccessError, match=f"{re.escape(folder.uri_of('t'))} is {FORMATS[metadata]}"):
+        with pytest.raises(AccessError, match=f"{re.escape(folder.uri_of('t'))}.* {FORMATS[metadata][1]}"):
             keys(folder.uri_of(below))
 
 

@@ -1,7 +1,7 @@
 """Tables of Delta Lake, Iceberg and Hudi in INPUT: their folders also hold deleted rows and earlier versions.
 
 Only the metadata of such a table tells which files are its current version, so they are never read as loose files. The
-current version of Delta Lake tables is read; other tables are refused.
+current version of Delta Lake and Iceberg tables is read; Hudi tables are refused.
 """
 
 import os
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
-from pipeline.sources.listing.delta_tables import LOG, current_files
+from pipeline.sources.listing import delta_tables, iceberg_tables
 from pipeline.sources.listing.outputs_in_input import lookahead, with_following
 from pipeline.storage import AccessError, Entry, LeaveOut, Reason, StorageError, Store
 from pipeline.storage.store import CONDITIONAL_PUT_SCHEMES
@@ -27,11 +27,13 @@ class TableFormat(NamedTuple):
         name: in messages.
         folder: of the metadata, in the table's folder.
         ending: of the names of some files in it.
+        current_files: returns the keys of a table's current version; None if such tables are refused.
     """
 
     name: str
     folder: str
     ending: str
+    current_files: Callable[[Store, str], frozenset[str]] | None
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Table:
     Attributes:
         format: of the table.
         key: of its folder, with a slash if it is not INPUT itself.
-        expected: of a Delta Lake table, the keys of its current version that the listing has not reached.
+        expected: the keys of its current version that the listing has not reached, once they are known.
     """
 
     format: TableFormat
@@ -49,11 +51,10 @@ class Table:
     expected: set[str] | None = None
 
 
-_DELTA = TableFormat("a Delta Lake table", LOG, "")
 _FORMATS = (
-    _DELTA,
-    TableFormat("an Iceberg table", "metadata/", ".metadata.json"),
-    TableFormat("a Hudi table", ".hoodie/", ""),
+    TableFormat("a Delta Lake table", delta_tables.LOG, "", delta_tables.current_files),
+    TableFormat("an Iceberg table", iceberg_tables.METADATA, iceberg_tables.ENDING, iceberg_tables.current_files),
+    TableFormat("a Hudi table", ".hoodie/", "", None),
 )
 
 
@@ -65,9 +66,9 @@ def without_tables(
     *,
     prefix: str = "",
 ) -> Iterator[Entry]:
-    """Yield the entries but for the metadata of tables, and of Delta Lake tables the files of their current version.
+    """Yield the entries but for the metadata of tables and the files that are not of their current version.
 
-    Raise AccessError if a file of another table would be read, or a file of a Delta Lake table is missing.
+    Raise AccessError if a file of a table would be read whose current version is not known, or one of it is missing.
 
     Args:
         store: of the entries.
@@ -104,11 +105,11 @@ def without_tables(
 
 
 def _is_current(store: Store, key: str, table: Table, is_read: Callable[[str], bool]) -> bool:
-    """Return whether a file is part of the current version of a table. Raise AccessError unless it is of Delta Lake."""
-    if table.format is not _DELTA:
+    """Return whether a file is part of the current version of a table. Raise AccessError if that is not known."""
+    if table.format.current_files is None:
         raise _refused(store.uri_of(table.key).rstrip("/"), table.format)
     if table.expected is None:
-        table.expected = {each for each in current_files(store, table.key) if is_read(each)}
+        table.expected = {each for each in table.format.current_files(store, table.key) if is_read(each)}
     is_current = key in table.expected
     table.expected.discard(key)
     return is_current
@@ -119,8 +120,8 @@ def _check_complete(store: Store, folder: str, table: Table | None) -> None:
     if table is not None and table.key == folder and table.expected:
         first, count = min(table.expected), len(table.expected)
         raise AccessError(
-            f"{store.uri_of(folder)}: {count:,} files of the current version of this Delta Lake table are missing, as "
-            f"{first!r} is. Restore them, or repair the table with deltalake's DeltaTable(…).repair()"
+            f"{store.uri_of(folder)}: {count:,} files of the current version of this table are missing, as {first!r} "
+            f"is: it is {table.format.name}. Restore them, or repair the table"
         )
 
 
@@ -178,11 +179,11 @@ def _check_above(store: Store) -> None:
         folder, table = "".join(f"{name}/" for name in names[:count]), None
         with suppress(AccessError, StorageError):  # of a folder that may not be listed
             table = _table(above, folder, (), "")
-        if table is not None and table.format is _DELTA:
-            uri = above.uri_of(folder).rstrip("/")
-            raise AccessError(f"{store.uri} is a part of the Delta Lake table {uri}: name the table as INPUT")
         if table is not None:
-            raise _refused(above.uri_of(folder).rstrip("/"), table.format)
+            uri = above.uri_of(folder).rstrip("/")
+            if table.format.current_files is None:
+                raise _refused(uri, table.format)
+            raise AccessError(f"{store.uri} is a part of {uri}, {table.format.name}: name the table as INPUT")
 
 
 def _refused(uri: str, table: TableFormat) -> AccessError:
