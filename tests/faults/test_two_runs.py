@@ -85,9 +85,9 @@ def test_two_runs_at_once_and_eight_kills_over_a_faulty_store_lose_nothing(job, 
 def test_slower_of_two_planning_runs_uses_the_plan_of_the_other(job, begin, s3_or_none, point):
     run = job(24, damaged=(3,), s3=s3_or_none)
     run.points.arm(point, action="stop")
-    slower, other = begin(run), begin(run)
+    slower = begin(run)
     wait_for(lambda: bool(run.points.taken(point)), slower.driver)
-    ended(other.driver)
+    ended(begin(run).driver)
     (segment,) = read_segments(run.output)
     run.points.release(point)
     ended(slower.driver)
