@@ -6,6 +6,7 @@ The files are then read like other Parquet files.
 
 import json
 import re
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,7 +15,8 @@ from urllib.parse import unquote
 
 import pyarrow as pa
 
-from pipeline.storage import AccessError, Missing, StorageError, Store
+from pipeline.sources.listing.current_version import Unsupported
+from pipeline.storage import Missing, Store
 
 if TYPE_CHECKING:
     from deltalake import DeltaTable
@@ -22,41 +24,27 @@ if TYPE_CHECKING:
 LOG = "_delta_log/"
 _FILE = re.compile(r"(\d{20})[\w.-]+|_last_checkpoint|_sidecars/\w[\w.-]+")  # in the log; no path that leads out of it
 _COLUMN_MAPPING = "delta.columnMapping.mode"
-_REMEDY = "Write its current version as Parquet files and name these as INPUT, or name the other files by a glob"
 
 
-def current_files(store: Store, table: str) -> frozenset[str]:
-    """Return the keys of the files that make up the latest version of a table.
+def current_files(store: Store, table: str) -> Iterator[str]:
+    """Yield the keys of the files that make up the latest version of a table.
 
-    Raise AccessError, naming the table, if `deltalake` is not installed or cannot read the log, or if the rows of the
-    files are not those of the table: it has deletion vectors, or columns with other names.
+    Raise Unsupported if the rows of the files are not those of the table: it has deletion vectors, or columns with
+    other names. Raise ImportError without `deltalake`, and what that raises for a log that it cannot read.
 
     Args:
         store: that the keys are relative to.
         table: key of the table's folder with a slash, "" for the store itself.
     """
-    uri = store.uri_of(table).rstrip("/")
-    try:
-        from deltalake import DeltaTable
-    except ImportError:
-        raise AccessError(
-            f"{uri} is a Delta Lake table, which is read with the package deltalake: pip install "
-            f"'perceiver-pipeline[delta]'. {_REMEDY}"
-        ) from None
-    try:
-        with TemporaryDirectory() as folder:
-            _copy_log(store, table + LOG, Path(folder, LOG))
-            found = DeltaTable(folder)
-            reason = _obstacle(found)
-            paths = pa.table(found.get_add_actions(flatten=True)).column("path").to_pylist()
-    except (AccessError, StorageError):
-        raise
-    except Exception as error:  # noqa: BLE001  the library has errors of several kinds, and the log is untrusted
-        cause = next(iter(str(error).splitlines()), type(error).__name__)  # the addresses of a backtrace may follow
-        raise AccessError(f"{uri}: the log of the Delta Lake table cannot be read: {cause}. {_REMEDY}") from None
-    if reason is not None:
-        raise AccessError(f"{uri} is a Delta Lake table with {reason}, which are not supported. {_REMEDY}")
-    return frozenset(table + unquote(path) for path in paths)
+    from deltalake import DeltaTable
+
+    with TemporaryDirectory() as folder:
+        _copy_log(store, table + LOG, Path(folder, LOG))
+        found = DeltaTable(folder)
+        if reason := _obstacle(found):
+            raise Unsupported(reason)
+        for path in pa.table(found.get_add_actions(flatten=True)).column("path").to_pylist():
+            yield table + unquote(path)
 
 
 def _copy_log(store: Store, log: str, folder: Path) -> None:

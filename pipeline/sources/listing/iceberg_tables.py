@@ -10,7 +10,8 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from pipeline.storage import AccessError, StorageError, Store
+from pipeline.sources.listing.current_version import Unsupported
+from pipeline.storage import Store
 
 if TYPE_CHECKING:
     from pyiceberg.manifest import DataFile
@@ -20,41 +21,28 @@ if TYPE_CHECKING:
 METADATA, ENDING = "metadata/", ".metadata.json"
 _NUMBER = re.compile(r"v?(\d+)\b[^/]*")  # of a metadata file: v7.metadata.json, 00007-<uuid>.metadata.json
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*:/*")
-_REMEDY = "Write its current version as Parquet files and name these as INPUT, or name the other files by a glob"
 
 
-def current_files(store: Store, table: str) -> frozenset[str]:
-    """Return the keys of the files that make up the current version of a table: that of its newest metadata file.
+def current_files(store: Store, table: str) -> Iterator[str]:
+    """Yield the keys of the files that make up the current version of a table: that of its newest metadata file.
 
-    Raise AccessError, naming the table, if `pyiceberg` is not installed or cannot read the metadata, or if the rows of
-    the files are not those of the table: it has row-level deletes, columns with other names, or other formats.
+    Raise Unsupported if the rows of the files are not those of the table: it has row-level deletes, columns with other
+    names, or other formats. Raise ImportError without `pyiceberg`, and ValueError or what that raises for metadata that
+    cannot be read.
 
     Args:
         store: that the keys are relative to.
         table: key of the table's folder with a slash, "" for the store itself.
     """
-    uri = store.uri_of(table).rstrip("/")
-    try:
-        from pyiceberg.serializers import FromInputFile
-    except ImportError:
-        raise AccessError(
-            f"{uri} is an Iceberg table, which is read with the package pyiceberg: pip install "
-            f"'perceiver-pipeline[iceberg]'. {_REMEDY}"
-        ) from None
-    try:
-        metadata = FromInputFile.table_metadata(_File(store, _newest_metadata(store, table)))
-        files = _Files(store, table, metadata.location)
-        found = list(_data_files(metadata, files))
-        reason = _obstacle(metadata.schemas, found)
-        keys = frozenset(files.key_of(file.file_path) for file in found)
-    except (AccessError, StorageError):
-        raise
-    except Exception as error:  # noqa: BLE001  the library has errors of several kinds, and the metadata is untrusted
-        cause = next(iter(str(error).splitlines()), type(error).__name__)
-        raise AccessError(f"{uri}: the metadata of the Iceberg table cannot be read: {cause}. {_REMEDY}") from None
-    if reason is not None:
-        raise AccessError(f"{uri} is an Iceberg table with {reason}, which are not supported. {_REMEDY}")
-    return keys
+    from pyiceberg.serializers import FromInputFile
+
+    metadata = FromInputFile.table_metadata(_File(store, _newest_metadata(store, table)))
+    files = _Files(store, table, metadata.location)
+    found = list(_data_files(metadata, files))
+    if reason := _obstacle(metadata.schemas, found):
+        raise Unsupported(reason)
+    for file in found:
+        yield files.key_of(file.file_path)
 
 
 def _newest_metadata(store: Store, table: str) -> str:

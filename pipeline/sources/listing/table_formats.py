@@ -12,6 +12,7 @@ from itertools import chain
 from typing import NamedTuple
 
 from pipeline.sources.listing import delta_tables, iceberg_tables
+from pipeline.sources.listing.current_version import REMEDY, VersionReader
 from pipeline.sources.listing.outputs_in_input import lookahead, with_following
 from pipeline.storage import AccessError, Entry, LeaveOut, Reason, StorageError, Store
 from pipeline.storage.store import CONDITIONAL_PUT_SCHEMES
@@ -27,13 +28,13 @@ class TableFormat(NamedTuple):
         name: in messages.
         folder: of the metadata, in the table's folder.
         ending: of the names of some files in it.
-        current_files: returns the keys of a table's current version; None if such tables are refused.
+        version: finds the current version of a table; None if such tables are refused.
     """
 
     name: str
     folder: str
     ending: str
-    current_files: Callable[[Store, str], frozenset[str]] | None
+    version: VersionReader | None
 
 
 @dataclass
@@ -52,8 +53,18 @@ class Table:
 
 
 _FORMATS = (
-    TableFormat("a Delta Lake table", delta_tables.LOG, "", delta_tables.current_files),
-    TableFormat("an Iceberg table", iceberg_tables.METADATA, iceberg_tables.ENDING, iceberg_tables.current_files),
+    TableFormat(
+        "a Delta Lake table",
+        delta_tables.LOG,
+        "",
+        VersionReader(delta_tables.current_files, "deltalake", "delta", "log"),
+    ),
+    TableFormat(
+        "an Iceberg table",
+        iceberg_tables.METADATA,
+        iceberg_tables.ENDING,
+        VersionReader(iceberg_tables.current_files, "pyiceberg", "iceberg", "metadata"),
+    ),
     TableFormat("a Hudi table", ".hoodie/", "", None),
 )
 
@@ -106,10 +117,11 @@ def without_tables(
 
 def _is_current(store: Store, key: str, table: Table, is_read: Callable[[str], bool]) -> bool:
     """Return whether a file is part of the current version of a table. Raise AccessError if that is not known."""
-    if table.format.current_files is None:
+    if table.format.version is None:
         raise _refused(store.uri_of(table.key).rstrip("/"), table.format)
     if table.expected is None:
-        table.expected = {each for each in table.format.current_files(store, table.key) if is_read(each)}
+        current = table.format.version.keys(store, table.key, table.format.name)
+        table.expected = set(filter(is_read, current))
     is_current = key in table.expected
     table.expected.discard(key)
     return is_current
@@ -181,7 +193,7 @@ def _check_above(store: Store) -> None:
             table = _table(above, folder, (), "")
         if table is not None:
             uri = above.uri_of(folder).rstrip("/")
-            if table.format.current_files is None:
+            if table.format.version is None:
                 raise _refused(uri, table.format)
             raise AccessError(f"{store.uri} is a part of {uri}, {table.format.name}: name the table as INPUT")
 
@@ -189,5 +201,5 @@ def _check_above(store: Store) -> None:
 def _refused(uri: str, table: TableFormat) -> AccessError:
     return AccessError(
         f"{uri} is {table.name}: its folder also holds deleted rows and earlier versions, so its files are not read. "
-        "Write its current version as Parquet files and name these as INPUT, or name the other files by a glob"
+        f"{REMEDY}"
     )
