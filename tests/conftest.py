@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from tests import example_runs
 from tests.faults.faulty_proxy import Answer, Connection, FaultyProxy, Proxy, Request
 from tests.forked_workers import client
 from tests.forked_workers.server import worker_server
@@ -220,3 +221,21 @@ def image_folder(tmp_path: Path, write_images: Callable[..., None]) -> Path:
     """A folder of 60 image files, of which numbers 5, 17, 18, 42 and 59 are damaged."""
     write_images(tmp_path / "images", range(60), damaged=(5, 17, 18, 42, 59))
     return tmp_path / "images"
+
+
+@pytest.fixture(scope="session")
+def image_run(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
+    """OUTPUT of `example_runs.image_run`, which tests must not change."""
+    return example_runs.image_run(tmp_path_factory.mktemp("image-run"), checkpoint)
+
+
+@pytest.fixture(scope="session")
+def flow_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """OUTPUT of `example_runs.flow_run`, which tests must not change."""
+    return example_runs.flow_run(tmp_path_factory.mktemp("flow-run"))
+
+
+@pytest.fixture(scope="session")
+def clip_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """OUTPUT of `example_runs.clip_run`, which tests must not change."""
+    return example_runs.clip_run(tmp_path_factory.mktemp("clip-run"))

@@ -210,29 +210,5 @@ def test_the_examples_of_the_engine_run(tmp_path: Path) -> None:
     torch.testing.assert_close(values["at_points"], expected.flatten(1, 2)[:, points], rtol=0, atol=1e-5)
 
 
-def test_outputs_are_read_as_documented(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, checkpoint: Path, image_folder: Path, backend: None
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(tmp_path / "cache"))
-    options = {
-        "task": "image-classification",
-        "input": str(image_folder),
-        "checkpoint": str(checkpoint),
-        "max_quarantine": 0.1,
-    }
-    summary = execute(RunOptions(output="labels", **options), console=Console(file=io.StringIO()))
-    page = ROOT / "docs/outputs.md"
-    for block in code_blocks(page, "python"):
-        *lines, last = block.strip().splitlines()
-        found: dict[str, object] = {}
-        exec("\n".join([*lines, f"result = {last}"]), found)
-        result = found["result"]
-        total = sum(row[1] for row in result.fetchall()) if hasattr(result, "fetchall") else result["train"].num_rows
-        assert total == summary.rows
-    columns = pq.read_schema(next((tmp_path / "labels/predictions").iterdir())).names
-    assert all(f"`{column}`" in page.read_text() for column in columns)
-
-
 if __name__ == "__main__":
     print("\n".join(options_table()))
