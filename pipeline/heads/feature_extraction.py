@@ -38,6 +38,7 @@ class FeatureExtraction(Head):
 
     task: ClassVar[str] = "feature-extraction"
     model_classes: ClassVar[tuple[str, ...]] = tuple(_FROM_FOLDER)
+    decodes: ClassVar[bool] = False
     columns: ClassVar[dict[str, ColumnType]] = {"embedding": ["float32"]}  # the mean of the latents, [D]
     inputs: InputTransform
 
@@ -56,6 +57,10 @@ class FeatureExtraction(Head):
         """
         options.reject_unsupported(cls.task, "logits", "arrays", "points", "frames", "outputs")
         return cls(inputs=_FROM_FOLDER[read_model_class(folder)](folder))
+
+    def passes(self, medium_bytes: int | None) -> float:
+        """Return the passes of the checkpoint's own task."""
+        return self.inputs.passes(medium_bytes)
 
     def transform(self, medium: Any) -> dict[str, np.ndarray]:
         """Return the arrays of the checkpoint's own task."""

@@ -1,5 +1,6 @@
 """Frame pairs as inputs: cut into tiles of the model's size, and tiles into 3×3 patches. Paper, "Optical flow"."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +42,11 @@ class FlowInputs(InputTransform):
     def unit_bytes(self) -> int:
         """Bytes of a pair of 1024 × 1024 pixels: an estimate before a file is opened."""
         return round(PIXEL_BYTES * 1024**2 * self.bytes_per_medium_byte)
+
+    def passes(self, medium_bytes: int | None) -> float:
+        """Return about how many tiles cover a pair of so many bytes; None: as for a pair of 1024 × 1024 pixels."""
+        pixels = 1024**2 if medium_bytes is None else medium_bytes / PIXEL_BYTES
+        return max(1.0, pixels / math.prod(side - tile_overlap(side) for side in self.tile))
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:

@@ -97,6 +97,10 @@ class InputTransform(Protocol):
         """
         return 1.0
 
+    def passes(self, medium_bytes: int | None) -> float:  # noqa: ARG002
+        """Return how often a unit goes through the model whose decoded medium has so many bytes, None if unknown."""
+        return 1.0
+
     @property
     def clip_spec(self) -> ClipSpec | None:
         """The shape of the clips that `transform` takes; None for other media."""
@@ -141,6 +145,8 @@ class Head(InputTransform, Protocol):
     task: ClassVar[str]
     model_classes: ClassVar[tuple[str, ...]]
     """transformers' names of the model classes that a checkpoint may have."""
+    decodes: ClassVar[bool] = True
+    """Whether latents are decoded, which for dense outputs costs more than encoding."""
     stored_columns: ClassVar[tuple[str, ...]] = ()
     """Output columns that `arrays_from_row` needs, in addition to the latents."""
 

@@ -58,7 +58,7 @@ class PerceiverIO(nn.Module):
         Raises CheckpointError, naming the file or tensor, if this is not a valid Perceiver checkpoint.
         """
         folder = fetch(ref)
-        model = cls._without_weights(folder)
+        model = cls.without_weights(folder)
         if prefix := load_weights(model, folder, model.model_class):
             _LOGGER.warning(removed_prefix(prefix))
         if fold:
@@ -74,12 +74,12 @@ class PerceiverIO(nn.Module):
 
         Returns lines about what loading it will assume. Raises CheckpointError as `from_pretrained` does.
         """
-        model = cls._without_weights(folder)
+        model = cls.without_weights(folder)
         prefix = match_weights(model, folder, model.model_class).prefix
         return [removed_prefix(prefix)] if prefix else []
 
     @classmethod
-    def _without_weights(cls, folder: Path) -> Self:
+    def without_weights(cls, folder: Path) -> Self:
         """Build the model of the config.json in a local folder on the meta device."""
         config, model_class = read_config(folder), read_model_class(folder)
         try:

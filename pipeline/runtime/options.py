@@ -118,8 +118,9 @@ class RunOptions(BaseModel):
     """Number of units that a replica predicts at once. A larger batch uses a GPU better and takes more memory; auto
     finds the smallest batch within 5 % of the best rate."""
     shard_size: Annotated[Count | None, InHelp(RESOURCES)] = None
-    """Units per shard and output file. Smaller shards repeat less work after a crash, larger ones make fewer files.
-    Default: as many as make about 32 MB (a line counts as 1 kB), at most 256."""
+    """Most units per shard and output file. Smaller shards repeat less work after a crash, larger ones make fewer
+    files. Default: about half a minute of expected work, at most 32 MB or 4096 units, and at least four shards per
+    replica if there is enough work."""
     address: Annotated[str | None, InHelp(RESOURCES, "ADDRESS")] = None
     """Address of the Ray cluster. Default: RAY_ADDRESS, else the cluster that was started on this machine, else a new
     local one."""

@@ -46,9 +46,10 @@ class LinesReader(RecordReader):
             yield Piece.of(entry, units=1, weight=None if form.is_sequential else entry.size)
         elif self._holds_values(entry.key, form):
             with open_text(store, entry.key, entry.version) as file:
-                yield from pieces_of_lines(entry, read_values(file, 0, None, in_array=is_array(form)))
+                values = read_values(file, 0, None, in_array=is_array(form))
+                yield from pieces_of_lines(entry, values, request.options.piece_units)
         else:
-            yield from plan_line_pieces(store, entry)
+            yield from plan_line_pieces(store, entry, request.options.piece_units)
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:  # noqa: ARG002
         """Yield the lines that start in the piece; a line of text is a record of one column."""

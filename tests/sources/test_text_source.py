@@ -310,12 +310,40 @@ def test_records_hold_images_pairs_and_arrays(
 
 
 def test_a_piece_estimates_its_lines_and_an_empty_file_has_none(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_bytes(b"." * 300_000)
+    (tmp_path / "a.txt").write_bytes(b"0123456789\n" * 30_000)
     (tmp_path / "b.txt").write_bytes(b"short")
     (tmp_path / "c.txt").write_bytes(b"")
     found = discover(str(tmp_path), TEXT)
     pieces = [piece for entry in found.entries for piece in TEXT.pieces(found.store, entry)]
-    assert [(piece.units, piece.about) for piece in pieces] == [(None, 256), (None, 36), (None, 1), (0, None)]
+    assert [(piece.units, piece.about) for piece in pieces] == [(None, 23_828), (None, 6_168), (None, 1), (0, None)]
+
+
+@pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".json"])
+def test_short_lines_are_cut_by_their_number(tmp_path: Path, suffix: str) -> None:
+    lines = [json.dumps({"text": str(number)}) for number in range(200)]
+    content = ("[" + ",\n".join(lines) + "]" if suffix == ".json" else "\n".join(lines)).encode()
+    path = tmp_path / f"a{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix.endswith("gz") else content)
+    name = "jsonl" if suffix == ".json" else "text"
+    source = source_for(name, SourceOptions(piece_units=10))
+    found = discover(str(path), source)
+    store, (entry,) = found.store, list(found.entries)
+    pieces = list(source.pieces(store, entry))
+    assert 18 <= len(pieces) <= 22
+    assert sum(piece.about or 0 for piece in pieces) == pytest.approx(200, abs=5)
+    assert [unit.id for piece in pieces for unit in source.units(store, piece)] == [
+        f"{path.name}#{offset}" for offset in _offsets(content, lines)
+    ]
+
+
+def _offsets(content: bytes, lines: list[str]) -> list[int]:
+    """Return where each line begins."""
+    begins, at = [], 0
+    for line in lines:
+        at = content.index(line.encode(), at)
+        begins.append(at)
+        at += len(line)
+    return begins
 
 
 ENCODINGS = {

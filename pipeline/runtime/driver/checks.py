@@ -1,8 +1,9 @@
 """Checks before any work: INPUT, OUTPUT and the checkpoint exist and fit together."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain, tee
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from pipeline.heads.head import ColumnType
 from pipeline.heads.image_config import describe_settings
 from pipeline.heads.latent_columns import LATENT_COLUMNS
 from pipeline.perceiver import PerceiverIO
+from pipeline.perceiver.cost import estimate_unit_flops
 from pipeline.runtime.driver.apart import check_apart
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions, require_task
@@ -41,6 +43,7 @@ class CheckedRun:
 
     input: str  # for `discover`
     source: Source
+    source_cut_by: Callable[[int], Source]  # the same, which cuts files into pieces of so many units
     inputs: Store
     witness: str  # key of a file of INPUT that can be read
     limits: ResourceLimits | None  # for reading a unit or opening a file; None if inputs are trusted
@@ -54,6 +57,7 @@ class CheckedRun:
     stored: str | None  # name of the run whose latents are decoded, if any
     named: bool  # units have ids of their own, which must be unique
     latent_bytes: int  # per unit, if rows keep latents
+    unit_flops: float  # of one pass through the model
     notes: tuple[str, ...]  # what is assumed about the checkpoint and kept columns, for the user
 
     @property
@@ -79,7 +83,11 @@ def check_run(options: RunOptions) -> CheckedRun:
             head = head_for(options.task, folder, options.head_options())
             output = Store(options.output, single_writer=options.single_writer)
             rules = image_rules(options, head.medium, output)
-            source = _source(options, head, rules)
+            source_cut_by = partial(_source, options, head, rules)
+            source = source_cut_by(options.shard_size)
+        flops = estimate_unit_flops(
+            PerceiverIO.without_weights(folder), encode=options.from_latents is None, decode=head.decodes
+        )
         notes += describe_settings(folder) if head.medium == "image" else []
         notes += rules.notes
     uri, stored, named = options.input, None, options.id_column is not None
@@ -115,6 +123,7 @@ def check_run(options: RunOptions) -> CheckedRun:
     return CheckedRun(
         input=uri,
         source=source,
+        source_cut_by=source_cut_by,
         inputs=found.store,
         witness=witness,
         limits=None if options.trusted_inputs else limits,
@@ -128,6 +137,7 @@ def check_run(options: RunOptions) -> CheckedRun:
         stored=stored,
         named=named,
         latent_bytes=_latent_bytes(folder, options.latent_dtype),
+        unit_flops=flops,
         notes=tuple(notes),
     )
 
@@ -153,9 +163,9 @@ def _as_usage_errors() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
-def _source(options: RunOptions, head: Head, rules: ImageRules) -> Source:
+def _source(options: RunOptions, head: Head, rules: ImageRules, piece_units: int | None) -> Source:
     """Return the source of INPUT, or of stored latents, configured for the head; ValueError for a wrong option."""
-    asked: dict[str, Any] = {"medium": head.medium, "clip_spec": head.clip_spec, "piece_units": options.shard_size}
+    asked: dict[str, Any] = {"medium": head.medium, "clip_spec": head.clip_spec, "piece_units": piece_units}
     asked |= options.source_options() | ({"transparency": rules.transparency} if rules.transparency else {})
     if options.from_latents is None:
         return source_for(options.input_format, SourceOptions(**asked))

@@ -12,7 +12,7 @@ from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.plan_files import delete_segments
 from pipeline.runtime.plan.planner import freeze_plan
 from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment
-from pipeline.runtime.plan.shard_sizes import ShardSizing
+from pipeline.runtime.plan.shard_sizes import ShardSizing, expected_seconds
 from pipeline.runtime.ray_backend.connect import ray_connection
 from pipeline.runtime.ray_backend.dataset import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources, cluster_nodes, resolve_resources
@@ -51,7 +51,7 @@ def prepare_run(options: RunOptions) -> Iterator[PreparedRun]:
         resources = resolve_resources(options, cluster_nodes())
         wanted = _new_run(options, checked, resources.dtype)
         with claiming(checked.output, wanted, delete_segments) as claim:
-            plan, run = _freeze(options, checked, claim), claim.take()
+            plan, run = _freeze(options, checked, claim, resources), claim.take()
             assert plan.listing is not None
             put_card(checked.output)
             listed = put_listing(checked.output, run.run, plan.listing)
@@ -67,19 +67,22 @@ def prepare_run(options: RunOptions) -> Iterator[PreparedRun]:
             )
 
 
-def _freeze(options: RunOptions, checked: CheckedRun, claim: Claim) -> Plan:
+def _freeze(options: RunOptions, checked: CheckedRun, claim: Claim, resources: Resources) -> Plan:
     """Plan new inputs, and with `retry_quarantined` the units in quarantine; return the whole plan.
 
     OUTPUT is claimed when all plan files are written: a command that planning refuses leaves nothing in it.
     """
     sizing = ShardSizing(
         unit_bytes=checked.head.unit_bytes + checked.latent_bytes,
+        unit_seconds=expected_seconds(checked.unit_flops / options.devices_per_replica, resources.device),
+        passes=checked.head.passes,
         growth=checked.head.bytes_per_medium_byte,
+        replicas=resources.replicas,
         shard_size=options.shard_size,
         limit=options.limit,
     )
     output, redo, kept = checked.output, options.changed == "redo", checked.kept
-    with isolated(checked.source, checked.limits) as source:
+    with isolated(checked.source_cut_by(sizing.piece_units), checked.limits) as source:
 
         def discover() -> Listing:
             if checked.named:

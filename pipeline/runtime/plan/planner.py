@@ -16,7 +16,8 @@ from pipeline.runtime.plan.plan_files import (
     put_segment,
     read_segments,
 )
-from pipeline.runtime.plan.shard_sizes import ShardSizing, split_into_shards
+from pipeline.runtime.plan.shard_sizes import ShardSizing
+from pipeline.runtime.plan.sharding import merge_neighbours, split_into_shards
 from pipeline.runtime.plan.unit_limit import limit_units, partly_planned, skip_planned_units
 from pipeline.runtime.plan.unplanned_inputs import unplanned_entries
 from pipeline.sources.listing.discovery import Listing
@@ -59,7 +60,9 @@ def freeze_plan(
         pieces = skip_planned_units(pieces, partly, source, found.store)
         pieces = limit_units(pieces, remaining, source, found.store)
         groups = split_into_shards(pieces, lambda piece: (piece,), sizing)
-        if add_segment(output, plan, (PlannedShard(pieces=group) for group in groups), run, claim=claim):
+        if add_segment(
+            output, plan, (PlannedShard(pieces=merge_neighbours(group)) for group in groups), run, claim=claim
+        ):
             return plan
 
 

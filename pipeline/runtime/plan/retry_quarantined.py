@@ -12,7 +12,8 @@ from typing import Any
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.plan_files import PlannedShard, Segment, pieces_in_row, read_plan_file, sum_if_known
 from pipeline.runtime.plan.planner import add_segment
-from pipeline.runtime.plan.shard_sizes import ShardSizing, split_into_shards
+from pipeline.runtime.plan.shard_sizes import ShardSizing
+from pipeline.runtime.plan.sharding import split_into_shards
 from pipeline.runtime.records.committed import committed_receipts
 from pipeline.sinks.parts import Quarantined, part_key, read_footer
 from pipeline.sources.listing.discovery import Listing

@@ -5,7 +5,6 @@ compressed, or in UTF-16 or UTF-32, is read once when it is planned; its offsets
 """
 
 from collections.abc import Iterable, Iterator
-from itertools import pairwise
 from typing import BinaryIO, NamedTuple
 
 from pipeline.media import BadMedium
@@ -19,7 +18,6 @@ MAX_LINE_BYTES = 1 << 26
 """Longest line that is read: a file without line breaks would fill the memory."""
 
 UTF8_MARK = b"\xef\xbb\xbf"
-_TYPICAL_LINE_BYTES = 1 << 10  # to estimate the number of lines
 _BLOCK = 1 << 20
 
 
@@ -37,29 +35,33 @@ class Line(NamedTuple):
     content: bytes | BadMedium
 
 
-def plan_line_pieces(store: Store, entry: Entry) -> Iterator[Piece]:
-    """Yield the pieces of a file of lines. Raise anything if a compressed file is damaged."""
-    if text_form(store, entry.key, entry.version).is_sequential:
+def plan_line_pieces(store: Store, entry: Entry, piece_units: int | None) -> Iterator[Piece]:
+    """Yield the pieces of a file of lines, each of about `piece_units` lines at most.
+
+    A plain file has as many lines as the first ones suggest. Raise anything if a compressed file is damaged.
+    """
+    form = text_form(store, entry.key, entry.version)
+    if form.is_sequential:
         with open_text(store, entry.key, entry.version) as file:
-            yield from pieces_of_lines(entry, read_lines(file, 0, None))
-    else:
-        yield from _cut(entry, list(range(0, entry.size, LINE_PIECE_BYTES)), entry.size)
+            yield from pieces_of_lines(entry, read_lines(file, 0, None), piece_units)
+        return
+    line_bytes = len(form.start) / max(1, form.start.count(b"\r" if form.carriage_returns else b"\n"))
+    step = LINE_PIECE_BYTES if piece_units is None else max(1, min(LINE_PIECE_BYTES, int(piece_units * line_bytes)))
+    for begin in range(0, entry.size, step):
+        end = min(begin + step, entry.size)
+        yield Piece.of(entry, begin=begin, end=end, about=max(1, round((end - begin) / line_bytes)))
 
 
-def pieces_of_lines(entry: Entry, lines: Iterable[Line]) -> Iterator[Piece]:
+def pieces_of_lines(entry: Entry, lines: Iterable[Line], piece_units: int | None) -> Iterator[Piece]:
     """Yield the pieces of a file whose lines are known."""
-    begins, end = [0], 0
+    begin = end = count = 0
     for line in lines:
-        if line.offset - begins[-1] >= LINE_PIECE_BYTES:
-            begins.append(line.offset)
-        end = line.offset + max(line.size, 1)
-    yield from _cut(entry, begins, end)
-
-
-def _cut(entry: Entry, begins: list[int], end: int) -> Iterator[Piece]:
-    for begin, stop in pairwise([*begins, end]):
-        if begin < stop:
-            yield Piece.of(entry, begin=begin, end=stop, about=max(1, (stop - begin) // _TYPICAL_LINE_BYTES))
+        if count and (line.offset - begin >= LINE_PIECE_BYTES or count == piece_units):
+            yield Piece.of(entry, begin=begin, end=line.offset, about=count)
+            begin, count = line.offset, 0
+        count, end = count + 1, line.offset + max(line.size, 1)
+    if count:
+        yield Piece.of(entry, begin=begin, end=end, about=count)
 
 
 def read_lines(file: BinaryIO, begin: int, end: int | None) -> Iterator[Line]:

@@ -18,7 +18,7 @@ from pipeline.runtime.plan.plan_files import (
     read_segments,
 )
 from pipeline.runtime.plan.planner import freeze_plan
-from pipeline.runtime.plan.shard_sizes import ShardSizing, split_into_shards
+from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.sources import IMAGES, Piece, Unit, discover
 from pipeline.sources.source import Source
 from pipeline.storage import Store
@@ -210,21 +210,6 @@ def test_losing_driver_adopts_the_winners_plan_and_plans_the_rest(tmp_path, monk
     assert files == {file.name for file in plan.files}, "the loser's plan files are gone"
 
 
-def test_shards_are_sized_by_input_bytes_or_array_bytes():
-    def piece(size: int, begin: int | None = None, end: int | None = None) -> Piece:
-        return Piece(key="k", version="v", size=size, begin=begin, end=end, units=1)
-
-    def lengths(pieces, unit_bytes):
-        return [
-            len(shard) for shard in split_into_shards(pieces, lambda piece: [piece], ShardSizing(unit_bytes=unit_bytes))
-        ]
-
-    assert lengths([piece(1)] * 600, 1) == [256, 256, 88]
-    assert lengths([piece(16 << 20)] * 5, 1) == [2, 2, 1]
-    assert lengths([piece(1)] * 10, 8 << 20) == [4, 4, 2]
-    assert lengths([piece(1 << 30, 0, 8 << 20)] * 5, 1) == [4, 1], "a range counts as its bytes"
-
-
 def test_plan_file_with_another_digest_is_refused(tmp_path):
     put(tmp_path / "in", "a.jpg")
     output, plan = run_plan(tmp_path)
@@ -250,12 +235,3 @@ def test_segment_round_trip(tmp_path):
     put(tmp_path / "in", "a.jpg")
     _, plan = run_plan(tmp_path)
     assert Segment.from_json(plan.segments[0].to_json()) == plan.segments[0]
-
-
-def test_pieces_with_unknown_unit_counts_are_cut_by_a_guess():
-    def piece(key: str, about: int | None) -> Piece:
-        return Piece(key=key, version="v", size=9, begin=0, end=9, about=about)
-
-    pieces = [piece("a.txt", 256) for _ in range(3)] + [piece(f"{n}.txt", None) for n in range(300)]
-    shards = split_into_shards(pieces, lambda piece: [piece], ShardSizing(unit_bytes=4096))
-    assert [len(shard) for shard in shards] == [1, 1, 1, 256, 44]
