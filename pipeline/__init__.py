@@ -4,12 +4,32 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from pipeline.checkpoints import CheckpointError as CheckpointError
+    from pipeline.media import Clip as Clip
+    from pipeline.media import FramePair as FramePair
+    from pipeline.predictor.predictor import Predictor as Predictor
     from pipeline.results import Results as Results
     from pipeline.results import open_run as open_run
+    from pipeline.runtime.errors import RunFailed as RunFailed
+    from pipeline.runtime.errors import TooMuchQuarantined as TooMuchQuarantined
+    from pipeline.runtime.errors import UsageError as UsageError
+    from pipeline.sinks.parts import Quarantined as Quarantined
+    from pipeline.storage import AccessError as AccessError
+    from pipeline.storage import StorageError as StorageError
 
 # Names of the Python API and their modules, imported at first use: `import pipeline.perceiver` loads none of them.
 _MODULES = {
+    "AccessError": "pipeline.storage",
+    "CheckpointError": "pipeline.checkpoints",
+    "Clip": "pipeline.media",
+    "FramePair": "pipeline.media",
+    "Predictor": "pipeline.predictor.predictor",
+    "Quarantined": "pipeline.sinks.parts",
     "Results": "pipeline.results",
+    "RunFailed": "pipeline.runtime.errors",
+    "StorageError": "pipeline.storage",
+    "TooMuchQuarantined": "pipeline.runtime.errors",
+    "UsageError": "pipeline.runtime.errors",
     "open_run": "pipeline.results",
 }
 

@@ -12,6 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.predictor.item_source import ItemSource
+from pipeline.predictor.media_values import FileUri
 from pipeline.sources import IMAGES, PARQUET, VIDEO, WEBDATASET, Piece, SourceOptions, Unit
 from pipeline.sources.image_source import ImageSource
 from pipeline.sources.record_source import RecordSource
@@ -48,6 +50,15 @@ def harmful(units: Iterator[Unit]) -> Iterator[Unit]:
 class HarmfulImages(ImageSource):
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
         return harmful(super().units(store, piece))
+
+
+@dataclass(frozen=True)
+class HarmfulItems(ItemSource):
+    def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
+        for unit in super().units(store, piece):
+            if isinstance(file := getattr(piece, "content", None), FileUri) and any(word in file.name for word in HARM):
+                unit.decoder = partial(do_harm, file.name)
+            yield unit
 
 
 @dataclass(frozen=True)

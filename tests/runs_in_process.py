@@ -54,7 +54,7 @@ def _end_readers_of_other_stores() -> None:
     """End the child processes of earlier tests whose S3 server or proxy was another one."""
     stores = {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
     if stores != _stores:
-        isolated_reader._shared_sandbox.cache_clear()
+        isolated_reader.shared_sandbox.cache_clear()
         _stores.clear()
         _stores.update(stores)
 

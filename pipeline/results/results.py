@@ -19,6 +19,7 @@ from pipeline.runtime.errors import UsageError
 from pipeline.runtime.records.committed import list_parts
 from pipeline.runtime.records.run_file import Run, read_run
 from pipeline.sinks.parts import part_key
+from pipeline.sinks.python_rows import python_rows
 from pipeline.storage import Store
 
 if TYPE_CHECKING:
@@ -92,7 +93,7 @@ class Results:
         """
         for table in self._tables(columns, ids, where, parts):
             for start in range(0, table.num_rows, ROWS_AT_ONCE):
-                yield from _python_rows(table.slice(start, ROWS_AT_ONCE))
+                yield from python_rows(table.slice(start, ROWS_AT_ONCE))
 
     def batches(
         self, columns: Sequence[str] | None = None, parts: Sequence[str] | None = None
@@ -231,17 +232,3 @@ class Results:
         """Return the latest row of a unit."""
         *_, latest = self.rows(columns, ids=[unit])
         return latest
-
-
-def _python_rows(table: pa.Table) -> list[dict[str, Any]]:
-    """Return rows with lists of numbers as numpy arrays: as Python objects they would take 20 times the memory."""
-    columns = {name: _values(table[name].combine_chunks()) for name in table.column_names}
-    return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
-
-
-def _values(column: pa.Array) -> list[Any]:
-    kind = column.type
-    numeric = pa.types.is_list(kind) and (pa.types.is_floating(kind.value_type) or pa.types.is_integer(kind.value_type))
-    if not numeric:
-        return list(column.to_pylist())
-    return [cell.values.to_numpy(zero_copy_only=False) if cell.is_valid else None for cell in column]

@@ -40,17 +40,19 @@ def arrow_type(column: ColumnType, medium: pa.DataType = MEDIA_STRUCT) -> pa.Dat
     return medium if medium_name(column) in MEDIA_ENCODERS else pa.type_for_alias(column)
 
 
-def kept_names(columns: Mapping[str, ColumnType], kept: Iterable[str]) -> dict[str, str]:
+def kept_names(
+    columns: Mapping[str, ColumnType], kept: Iterable[str], identity: Iterable[str] = IDENTITY_COLUMNS
+) -> dict[str, str]:
     """Return the names in the output of kept input columns: `input_label` if the head writes a column `label`.
 
-    ValueError if a column is kept twice.
+    identity: Other columns of the output. ValueError if a column is kept twice.
     """
     kept = list(kept)
     if twice := sorted({name for name in kept if kept.count(name) > 1}):
         raise ValueError(
             f"column {twice[0]!r} would be in the output twice: remove it from keep_columns, or rename it in INPUT"
         )
-    written = {*IDENTITY_COLUMNS, *columns}
+    written = {*identity, *columns}
     names = {}
     for name in kept:
         new = name

@@ -18,7 +18,7 @@ MAX_FATAL_UNITS = 8  # units per piece that crash their process; the units after
 MIN_BYTES_PER_SECOND = 4 << 20  # slowest expected rate of reading a file that must be read from its beginning
 SMALL_FILE_BYTES, MAX_FILES_PER_CALL = 1 << 18, 8  # files of at most the first are read by one call, up to the second
 # Returns the sandbox of this process, for all its tasks: starting one takes half a second.
-_shared_sandbox = lru_cache(maxsize=1)(Sandbox)
+shared_sandbox = lru_cache(maxsize=1)(Sandbox)
 
 
 class IsolatedReader:
@@ -31,7 +31,7 @@ class IsolatedReader:
     def __init__(self, loader: Loader) -> None:
         assert loader.limits is not None
         self._loader, self._limits = loader, loader.limits
-        self._sandbox = SharedSandbox(_shared_sandbox(loader.limits, loader.threads))
+        self._sandbox = SharedSandbox(shared_sandbox(loader.limits, loader.threads))
         self._read_batches = partial(_read_batches, loader)
         self._read_steps = partial(read_steps, loader)
 

@@ -1,0 +1,31 @@
+"""Options of a `Predictor`: those of a run that concern the model, its output and the reading of single items."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from pipeline.runtime.errors import UsageError
+from pipeline.runtime.option_errors import describe_errors
+from pipeline.runtime.options import RunOptions, did_you_mean, require_task
+
+OPTIONS = (
+    *("dtype", "device", "batch_size"),
+    *("top_k", "logits", "latents", "arrays", "array_dtype", "points", "frames", "outputs"),
+    *("fps", "clip_stride", "short_clip", "transparency"),
+    *("unit_seconds", "unit_memory", "trusted_inputs"),
+)
+"""Names of the options, with the meaning and default that `RunOptions` gives them."""
+
+
+def predictor_options(task: str, checkpoint: str, options: Mapping[str, Any]) -> RunOptions:
+    """Return the options of a run with these values. Raise UsageError for unknown names and wrong values."""
+    require_task(task)
+    for name in options:
+        if name not in OPTIONS:
+            meant = did_you_mean(name, OPTIONS)
+            raise UsageError(f"{name} is not an option of Predictor{meant}; the options are {', '.join(OPTIONS)}")
+    try:
+        return RunOptions(task=task, checkpoint=checkpoint, input="items", output="items", **options)
+    except ValidationError as error:
+        raise UsageError("; ".join(describe_errors(error, str).values())) from None
