@@ -25,8 +25,13 @@ def command(options: RunOptions) -> None:
     perceiver run --job jobs/optical-flow.yaml --limit 100
     """
     from pipeline.runtime.driver.run import execute
+    from pipeline.runtime.errors import TooMuchQuarantined
 
-    summary = execute(options, leave=True)
+    try:
+        summary = execute(options, leave=True)
+    except TooMuchQuarantined:
+        _print_report(options)  # which shows why
+        raise
     resumed = f", {count(summary.resumed)} of them earlier" if summary.resumed else ""
     Console().print(
         f"done: {count(summary.rows)} rows and {count(summary.quarantined)} quarantined, "
@@ -37,6 +42,15 @@ def command(options: RunOptions) -> None:
         markup=False,
         soft_wrap=True,
     )
+    _print_report(options)
+
+
+def _print_report(options: RunOptions) -> None:
+    """Write the report, unless the options leave it out, and print where it is, or why there is none."""
+    if options.report:
+        from pipeline.report.report import report_line
+
+        Console().print(report_line(options.output), highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

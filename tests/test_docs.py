@@ -64,6 +64,7 @@ def options_table() -> list[str]:
             panel = shown.panel
             lines += ["", f"### {panel}", "", "| option | default | effect |", "| --- | --- | --- |"]
         default = "required" if field.is_required() else "" if field.default in (None, (), False) else field.default
+        default = "yes" if default is True else default
         effect = " ".join(str(field.description).split())
         effect += f" Example: `{field.examples[0]}`." if field.examples else ""
         default = f"{default:g}" if isinstance(default, float) else default

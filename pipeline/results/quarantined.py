@@ -1,7 +1,7 @@
 """Units without a row: quarantined by committed parts, and not predicted or quarantined again by a committed retry."""
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 
@@ -14,10 +14,14 @@ from pipeline.sinks.parts import QUARANTINE_SCHEMA, Footer, Quarantined, part_ke
 from pipeline.storage import Store
 
 
-def quarantined_units(output: Store, run: Run) -> pa.Table:
-    """Return the units without a row, with the columns of QUARANTINE_SCHEMA, in the order of shards."""
+def quarantined_units(output: Store, run: Run, among: Collection[int] | None = None) -> pa.Table:
+    """Return the units without a row, with the columns of QUARANTINE_SCHEMA, in the order of shards.
+
+    among: Shards whose units are wanted; None for all.
+    """
     receipts = committed_receipts(output, run.run)
     shards = sorted(receipt.shard for receipt in receipts if receipt.quarantined)
+    shards = shards if among is None else [shard for shard in shards if shard in among]
     retried = _retried_keys(output, {receipt.shard for receipt in receipts}) if shards else {}
 
     def footer(shard: int) -> Footer:

@@ -106,6 +106,8 @@ class RunOptions(BaseModel):
     """Decode these outputs of a clip only: video, audio, label. Default: all."""
     single_writer: Annotated[bool, InHelp(OUTPUT)] = False
     """Allow a store without conditional writes. Safe only if no other process writes to OUTPUT."""
+    report: Annotated[bool, InHelp(OUTPUT)] = True
+    """Write report.html to OUTPUT at the end of a run. --no-report leaves it out, which saves some seconds."""
 
     replicas: Annotated[Literal["auto"] | Count, InHelp(RESOURCES, "N|auto")] = "auto"
     """Number of models that predict in parallel, each with its own copy of the weights. auto uses every GPU, or one

@@ -11,6 +11,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from pipeline.report.target import REPORT
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.plan_files import Segment, read_segments
 from pipeline.runtime.records.dataset_card import CARD
@@ -76,8 +77,8 @@ def _shards(segment: Segment) -> range:
 
 
 def _listed(output: Store) -> set[str]:
-    """Return all keys of OUTPUT but for `_run/` and the dataset card; on disk by listing the folder directly."""
+    """Return all keys of OUTPUT but for `_run/`, card and report; on disk by listing the folder directly."""
     if not output.uri.startswith("s3://"):
         paths = (path.relative_to(output.uri) for path in Path(output.uri).rglob("*") if path.is_file())
-        return {str(path) for path in paths if path.parts[0] not in ("_run", CARD)}
-    return {key for key in output.keys("") if not key.startswith("_run/") and key != CARD}
+        return {str(path) for path in paths if path.parts[0] not in ("_run", CARD, REPORT)}
+    return {key for key in output.keys("") if not key.startswith("_run/") and key not in (CARD, REPORT)}

@@ -94,7 +94,7 @@ def resume(folder: Path, shards: int) -> dict[str, Any]:
     points = Points(folder / "points")
     points.arm("predict.begin", action="stop")
     command = [sys.executable, "-m", "jobs.run", options.task, options.input, options.output, "--shard-size", "1"]
-    command += ["--checkpoint", options.checkpoint, "--address", "local"]
+    command += ["--checkpoint", options.checkpoint, "--address", "local", "--no-report"]
     began = time.monotonic()
     with (folder / "stderr").open("wb") as stderr:
         driver = subprocess.Popen(command, env=os.environ | points.environment, stderr=stderr)

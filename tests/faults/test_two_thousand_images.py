@@ -105,7 +105,17 @@ def run(
             return {path.removeprefix(prefix) for path in paths if path.startswith(prefix) and path != prefix}
 
     command = [sys.executable, "-m", "jobs.run", "image-classification", source, output]
-    command += ["--checkpoint", str(model_folder), "--replicas", "2", "--shard-size", str(SHARD), "--top-k", "12"]
+    command += [
+        "--checkpoint",
+        str(model_folder),
+        "--replicas",
+        "2",
+        "--shard-size",
+        str(SHARD),
+        "--top-k",
+        "12",
+        "--no-report",
+    ]
     return command, Store(output), keys_read
 
 

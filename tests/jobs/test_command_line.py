@@ -60,12 +60,13 @@ def test_options_of_a_run_keep_their_names() -> None:
         "--dtype", "--batch-size", "--shard-size", "--top-k", "--logits", "--latents", "--arrays", "--array-dtype",
         "--points", "--frames", "--outputs", "--limit", "--max-quarantine", "--changed", "--retry-quarantined",
         "--stall-timeout", "--unit-seconds", "--unit-memory", "--trusted-inputs", "--address", "--single-writer",
+        "--report",
     }  # fmt: skip
     assert flags("submit") == {"--address", "--wait", "--submission-id"}
     switches = [parameter for parameter in options_of("run") if parameter.secondary_opts]
     assert {name for parameter in switches for name in parameter.secondary_opts} == {
         "--no-logits", "--no-latents", "--no-arrays", "--no-single-writer", "--no-retry-quarantined",
-        "--no-trusted-inputs",
+        "--no-trusted-inputs", "--no-report",
     }  # fmt: skip
 
 

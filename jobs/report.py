@@ -1,0 +1,38 @@
+"""`perceiver report`: write report.html about a run, from OUTPUT."""
+
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from jobs.cli_support import app
+
+
+def command(
+    output: Annotated[str, typer.Argument(metavar="OUTPUT", help="OUTPUT of the run: a folder or URI.")],
+    to: Annotated[
+        str | None,
+        typer.Option("--to", metavar="FILE", help="Path or URI of the report. Default: report.html in OUTPUT."),
+    ] = None,
+) -> None:
+    """Write report.html: what the run in OUTPUT predicted, how fast, and what is quarantined.
+
+    One file without scripts that opens offline. It shows a sample of the predictions with their originals, which are
+    read again from INPUT. A run that is not finished has a report too.
+
+    Examples:
+
+    perceiver report labels/
+
+    perceiver report s3://bucket/labels --to labels.html
+    """
+    from pipeline.report.report import write_report
+    from pipeline.report.target import Target
+    from pipeline.results import open_run
+
+    uri = write_report(open_run(output), None if to is None else Target.at(to))
+    Console().print(uri, highlight=False, markup=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    app(command)()

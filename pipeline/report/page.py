@@ -1,0 +1,77 @@
+"""The page: templates with escaped values, one style sheet, and a policy that allows nothing from outside."""
+
+import base64
+import hashlib
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import resources
+from typing import Any
+
+from pipeline.formatting import count, duration, size
+from pipeline.report.originals import Absent, Original
+from pipeline.report.pictures import jpeg_uri, shrink
+from pipeline.report.preview import IMAGE_SIDE
+from pipeline.report.sections.clips import original_video
+from pipeline.report.sections.flow import frames_of
+from pipeline.report.shown_text import ShownText, shown_name, shown_text
+
+MARKER = "perceiver-pipeline report"
+"""Begins the generator in the head of the page, by which a report is told from another file."""
+
+
+def render(*, originals: Mapping[str, Original], **values: Any) -> str:
+    """Return the page as HTML. Whatever is given is text, and escaped, but for plots."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+    from markupsafe import Markup
+
+    environment = Environment(
+        loader=PackageLoader("pipeline.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"count": count, "duration": duration, "size": size, "code": _with_code}
+    style = resources.files("pipeline.report").joinpath("templates/style.css").read_text(encoding="utf-8")
+    shown: dict[str, Callable[[str], Any]] = {
+        "thumbnail": cache(lambda unit_id: thumbnail(originals[unit_id])),
+        "frames": cache(lambda unit_id: frames_of(originals[unit_id])),
+        "clip": cache(lambda unit_id: original_video(originals[unit_id])),
+    }
+    return environment.get_template("report.html").render(
+        marker=MARKER,
+        style=Markup(style),  # noqa: S704 - a file of this package
+        policy=content_policy(style),
+        **shown,
+        **values,
+    )
+
+
+def content_policy(style: str) -> str:
+    """Return the Content-Security-Policy of a page with this style sheet: no script, no request, no other style."""
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return (
+        f"default-src 'none'; img-src data:; media-src data:; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'"
+    )
+
+
+def thumbnail(original: Original) -> Mapping[str, Any]:
+    """Return the `image` of an original as data URI, its `text`, or the `reason` why it is not shown."""
+    if isinstance(original, Absent):
+        return {"image": "", "text": None, "reason": shown_name(original.reason, 300)}
+    if original.frames is None:
+        cut = shown_text(original.text)
+        text = cut if len(original.text) == original.letters else ShownText(cut.text, original.letters)
+        return {"image": "", "text": text, "reason": ""}
+    return {"image": jpeg_uri(shrink(original.frames[0], IMAGE_SIDE)), "text": None, "reason": ""}
+
+
+def _with_code(text: str) -> Any:
+    """Return a text whose words between backticks are set as code."""
+    from markupsafe import Markup, escape
+
+    parts = text.split("`")
+    return Markup("").join(
+        Markup("<code>{}</code>").format(part) if number % 2 else escape(part) for number, part in enumerate(parts)
+    )

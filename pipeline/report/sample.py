@@ -1,0 +1,90 @@
+"""A sample of the parts of a run, spread evenly over it, so that a report of any run reads about as much."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Self, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from pipeline.results import Results
+from pipeline.sinks.parts import parse_part_key
+
+MAX_PARTS = 64
+T = TypeVar("T")
+
+
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """Return at most `most` of the items, spread evenly, among them the first and the last."""
+    if len(items) <= most:
+        return list(items)
+    return [items[round(at)] for at in np.linspace(0, len(items) - 1, most)]
+
+
+@dataclass(kw_only=True)
+class Sample:
+    """Sampled parts of a run.
+
+    Attributes:
+        total: number of all parts.
+        columns: names of their columns.
+        rows: number of rows read so far.
+        cut: whether a part has more rows than were read.
+    """
+
+    results: Results
+    parts: Sequence[str]
+    total: int
+    columns: frozenset[str] = frozenset()
+    rows: int = 0
+    cut: bool = False
+
+    @classmethod
+    def of(cls, results: Results) -> Self:
+        """Return a sample of the parts that are committed now."""
+        parts = results.parts()
+        columns = frozenset(results.schema().names)
+        return cls(results=results, parts=spread(parts, MAX_PARTS), total=len(parts), columns=columns)
+
+    def again(self) -> Self:
+        """Return the same sample, of which no row is read yet."""
+        return replace(self, rows=0, cut=False)
+
+    def has(self, column: str) -> bool:
+        """Return whether the parts have a column of that name."""
+        return column in self.columns
+
+    def batches(self, columns: Sequence[str], max_rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
+        """Yield (shard, batch) of these columns, the same number of rows from each part, at most `max_rows` in all."""
+        per_part = max(1, max_rows // max(1, len(self.parts)))
+        for key in self.parts:
+            left = per_part
+            for batch in self.results.batches(columns=list(columns), parts=[key]):
+                if left == 0:
+                    self.cut = True
+                    break
+                taken = batch.slice(0, left)
+                self.cut |= taken.num_rows < batch.num_rows
+                left -= taken.num_rows
+                self.rows += taken.num_rows
+                yield shard_of(key), taken
+
+    def rows_of(self, columns: Sequence[str], max_rows: int) -> Iterator[dict[str, Any]]:
+        """Yield rows, with the number of their shard as `shard`."""
+        for shard, batch in self.batches(columns, max_rows):
+            for row in batch.to_pylist():
+                yield row | {"shard": shard}
+
+    @property
+    def note(self) -> str:
+        """Return the sentence of the page about what was read."""
+        parts = f"{len(self.parts):,} of {self.total:,} parts" if len(self.parts) < self.total else "all parts"
+        first = ", the first rows of each" if self.cut else ""
+        return f"From {parts} ({self.rows:,} rows{first})."
+
+
+def shard_of(key: str) -> int:
+    """Return the number of the shard of a part."""
+    parsed = parse_part_key(key)
+    assert parsed is not None
+    return parsed[1]

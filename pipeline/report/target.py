@@ -1,0 +1,49 @@
+"""Where a report is written: OUTPUT/report.html, or a file that the user names. Only an earlier report is replaced."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from pipeline.report.page import MARKER
+from pipeline.runtime.errors import UsageError
+from pipeline.storage import Missing, Store
+from pipeline.storage.uris import normalise_uri
+
+REPORT = "report.html"
+_HEAD_BYTES = 512  # in which the marker of a report stands
+
+
+@dataclass(frozen=True)
+class Target:
+    """A file in a folder, local or in an object store."""
+
+    store: Store
+    key: str = REPORT
+
+    @classmethod
+    def at(cls, uri: str) -> Self:
+        """Return the target of a path or URI. UsageError if it names no file."""
+        folder, _, name = normalise_uri(uri).rpartition("/")
+        if not name or folder.endswith("/") or uri.endswith("/"):
+            raise UsageError(f"{uri} is not the path of a file: name one, such as {REPORT}")
+        return cls(Store(folder or "/"), name)
+
+    @property
+    def uri(self) -> str:
+        """The URI of the file."""
+        return self.store.uri_of(self.key)
+
+    def check(self) -> None:
+        """Raise UsageError if there is a file that is not a report."""
+        try:
+            head = self.store.read_start(self.key, _HEAD_BYTES) if self.store.size(self.key) else b""
+        except Missing:
+            return
+        if MARKER.encode() not in head:
+            raise UsageError(
+                f"{self.uri} exists and is not a report: move it away, or write the report --to another file"
+            )
+
+    def write(self, page: str) -> None:
+        """Write a page in place of an earlier one; a reader sees either of them. UsageError as in `check`."""
+        self.check()
+        self.store.put(self.key, page.encode())
