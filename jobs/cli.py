@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 from jobs.cli_support import app as program_of
 from jobs.cli_support import redacted_usage_errors
 
-VERBS = ("run", "plan", "status", "report", "submit", "verify", "bench", "demo")
+VERBS = ("run", "plan", "status", "report", "export", "submit", "verify", "bench", "demo")
 
 
 class _Verbs(TyperGroup):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import skimage.data
 from PIL import Image
@@ -16,6 +19,7 @@ from pipeline.reference.published_configs import FLOW, MULTIMODAL, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime.driver.run import Summary, execute
 from pipeline.runtime.options import RunOptions
+from pipeline.sinks.parts import FOOTER
 from tests.runs_in_process import use_this_process
 from tests.sample_videos import make_video
 
@@ -73,19 +77,13 @@ def clip_run(folder: Path, **options: Any) -> Path:
     return folder / "out"
 
 
-def copied_with_rows(output: Path, target: Path, changes: Mapping[str, Any]) -> Path:
-    """Copy an OUTPUT and replace columns of its parts, by name, with a value or a list with one value per row."""
-    import shutil
-
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
+def copied_with_rows(output: Path, target: Path, change: Callable[[dict], dict]) -> Path:
+    """Copy an OUTPUT, and replace each of its rows with what `change` returns for it."""
     shutil.copytree(output, target)
     for part in sorted((target / "predictions").iterdir()):
-        table = pq.read_table(part)
-        for name, value in changes.items():
-            values = value if isinstance(value, list) else [value] * table.num_rows
-            column = pa.array(values[: table.num_rows], table.schema.field(name).type)
-            table = table.set_column(table.column_names.index(name), table.schema.field(name), column)
-        pq.write_table(table, part)
+        table, footer = pq.read_table(part), pq.read_metadata(part).metadata[FOOTER]
+        changed = pa.Table.from_pylist([change(row) for row in table.to_pylist()], schema=table.schema)
+        with pq.ParquetWriter(part, table.schema) as file:
+            file.write_table(changed)
+            file.add_key_value_metadata({FOOTER: footer})
     return target

@@ -1,4 +1,4 @@
-"""Examples in docs/reading-results.md: each runs as written, on runs of small checkpoints."""
+"""Examples in docs/reading-results.md and docs/export.md: each runs as written, on runs of small checkpoints."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
+from pipeline.export.export import export
 from pipeline.reference.published_configs import MASKED_LM, small
 from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.results import open_run
 from tests import example_runs
 from tests.test_docs import ROOT, code_blocks
 
@@ -71,6 +73,16 @@ def test_examples_give_what_the_page_says(results_of: Callable[[str], dict[str, 
     loaded = results_of("load_dataset")
     assert [loaded[name].num_rows for name in ("predictions", "quarantined", "same")] == [count, 1, count]
     assert results_of("any_value")["result"][0][:2] == ("BadMedium", 1)
+
+
+def test_export_examples_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+    export(open_run("labels"), "dataset", "dataset")
+    for block in code_blocks(ROOT / "docs/export.md", "python"):
+        found: dict[str, Any] = {}
+        exec(block, found)
+    assert found["exported"].written == 2
 
 
 def test_outputs_page_has_every_column(folder: Path) -> None:

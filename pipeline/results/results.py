@@ -96,10 +96,14 @@ class Results:
                 yield from python_rows(table.slice(start, ROWS_AT_ONCE))
 
     def batches(
-        self, columns: Sequence[str] | None = None, parts: Sequence[str] | None = None
+        self,
+        columns: Sequence[str] | None = None,
+        parts: Sequence[str] | None = None,
+        ids: Collection[str] | None = None,
+        where: str | None = None,
     ) -> Iterator[pa.RecordBatch]:
-        """Yield the rows as record batches, one or more per row group. Memory is bounded as in `rows`."""
-        for table in self._tables(columns, None, None, parts):
+        """Yield the rows as record batches, one or more per row group. Arguments and memory are as in `rows`."""
+        for table in self._tables(columns, ids, where, parts):
             yield from table.to_batches()
 
     def to_arrow(self, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table:

@@ -3,6 +3,7 @@
 import io
 import wave
 from collections.abc import Callable, Mapping
+from fractions import Fraction
 from functools import partial
 
 import numpy as np
@@ -15,39 +16,59 @@ _PEAK = 2**15  # of 16-bit samples
 
 
 def encode_mp4(frames: np.ndarray, fps: int = FPS) -> bytes:
-    """Encode frames uint8 [F, H, W, 3] as H.264 in MP4; at least one frame, of any size from 1 × 1.
+    """Encode frames uint8 [F, H, W, 3] as `VideoWriter` does; at least one frame, of any size from 1 × 1."""
+    _check("video", frames, 4)
+    writer = VideoWriter(frames.shape[1:3], Fraction(fps))
+    for frame in frames:
+        writer.add(frame)
+    return writer.close()
+
+
+class VideoWriter:
+    """Encodes frames of one size as H.264 in MP4, one at a time.
 
     Color is subsampled (4:2:0, which every player supports) if both sides are even, else full (4:4:4). Lossy (CRF 18).
     The index is at the beginning of the file, for streaming.
     """
-    import av
-    from av.video.reformatter import ColorRange, Colorspace
 
-    _check("video", frames, 4)
-    height, width = frames.shape[1:3]
-    pixel_format = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
-    # Readers assume these values for a small video; the file states them, so that none has to.
-    matrix, color_range = Colorspace.ITU601, ColorRange.MPEG
-    file = io.BytesIO()
-    with av.open(
-        file,
-        "w",
-        format="mp4",
-        options={"movflags": "faststart", "fflags": "bitexact"},
-        # Moving the index to the front reads the file while it is written: from a copy, since BytesIO has one position.
-        io_open=lambda url, flags, options: io.BytesIO(file.getvalue()),  # noqa: ARG005
-    ) as container:
+    def __init__(self, size: tuple[int, int], fps: Fraction) -> None:
+        import av
+        from av.video.reformatter import ColorRange, Colorspace
+
+        height, width = size
+        self._pixel_format = "yuv420p" if height % 2 == width % 2 == 0 else "yuv444p"
+        # Readers assume these values for a small video; the file states them, so that none has to.
+        self._matrix, self._color_range = Colorspace.ITU601, ColorRange.MPEG
+        self._file = file = io.BytesIO()
+        self._container = av.open(
+            file,
+            "w",
+            format="mp4",
+            options={"movflags": "faststart", "fflags": "bitexact"},
+            # Moving the index to the front reads the file that is written: from a copy, as BytesIO has one position.
+            io_open=lambda url, flags, options: io.BytesIO(file.getvalue()),  # noqa: ARG005
+        )
         # One thread, since the stream records the number of threads.
         codec = {"crf": str(_CRF), "threads": "1", "flags": "+bitexact"}
-        stream = container.add_stream("libx264", rate=fps, options=codec)
-        stream.width, stream.height, stream.pix_fmt = width, height, pixel_format
-        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, color_range
-        for frame in frames:
-            image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
-            image = image.reformat(format=pixel_format, dst_colorspace=matrix, dst_color_range=color_range)
-            container.mux(stream.encode(image))
-        container.mux(stream.encode(None))
-    return file.getvalue()
+        self._stream = stream = self._container.add_stream("libx264", rate=fps, options=codec)
+        stream.width, stream.height, stream.pix_fmt = width, height, self._pixel_format
+        stream.codec_context.colorspace, stream.codec_context.color_range = self._matrix, self._color_range
+
+    def add(self, frame: np.ndarray) -> None:
+        """Encode the next frame uint8 [H, W, 3]."""
+        import av
+
+        image = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame), format="rgb24")
+        image = image.reformat(
+            format=self._pixel_format, dst_colorspace=self._matrix, dst_color_range=self._color_range
+        )
+        self._container.mux(self._stream.encode(image))
+
+    def close(self) -> bytes:
+        """Return the file."""
+        self._container.mux(self._stream.encode(None))
+        self._container.close()
+        return self._file.getvalue()
 
 
 def encode_wav(samples: np.ndarray, rate: int = SAMPLE_RATE) -> bytes:

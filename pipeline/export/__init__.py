@@ -1,0 +1,38 @@
+"""Export of a run's rows to the formats of other tools.
+
+    export.py          checks, and the export itself
+    selection.py       which rows: by ids and by a condition
+    destination.py     DEST: what it belongs to, files that appear whole and are never overwritten
+    file_names.py      safe file names for ids
+    unit_files.py      formats with a file per unit; flo.py, kitti.py and media_files.py encode it
+    flow_video.py      flow as colors, a video per source video
+    table_files.py     csv and jsonl: one file of rows
+    dataset_folder.py  a folder for `datasets`, with features and a card; source_images.py reads the images
+
+A format is a function in one file, and one line here.
+"""
+
+from collections.abc import Mapping
+
+from pipeline.export.dataset_folder import DATASET
+from pipeline.export.exported import Format
+from pipeline.export.flo import FLO
+from pipeline.export.flow_video import FLOW_VIDEO
+from pipeline.export.kitti import KITTI
+from pipeline.export.media_files import MP4, WAV
+from pipeline.export.table_files import CSV, JSONL
+
+FORMATS: Mapping[str, Format] = {
+    each.name: each
+    for each in (
+        FLO,
+        KITTI,
+        FLOW_VIDEO,
+        MP4,
+        WAV,
+        CSV,
+        JSONL,
+        DATASET,
+    )
+}
+"""The formats of `perceiver export --to`."""

@@ -1,0 +1,174 @@
+"""Export to a folder that `datasets.load_dataset` opens: Parquet with features, and a card.
+
+Labels become ClassLabel, stored media Video, Audio and Image, and the image that each row is about is copied.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.export.destination import Destination
+from pipeline.export.exported import Exported, Format, Selection
+from pipeline.export.source_images import NEEDED, SourceImages
+from pipeline.formatting import count
+from pipeline.results import Results
+from pipeline.runtime.errors import UsageError
+from pipeline.runtime.records.dataset_card import CARD
+from pipeline.sinks.schema import MEDIA_STRUCT
+from pipeline.storage.errors import translated_errors
+
+if TYPE_CHECKING:
+    from datasets import Features
+
+GROUP_BYTES = 64 << 20  # per row group, of which one is in memory
+ROWS_AT_ONCE = 16
+_TEMPORARY = "_export/shard.parquet"
+_UNSEEN = "unseen_"
+_COPY = "_export/README.md"  # of the card, to find out whether somebody edited it
+_TEXT = """\
+# {title}
+
+{rows} rows of run {run} on `{input}` with the checkpoint `{checkpoint}`.
+
+```python
+import datasets
+
+dataset = datasets.load_dataset("{folder}", split="train")
+```
+"""
+
+
+def _check(selection: Selection) -> None:
+    if not selection.schema.names:
+        raise UsageError(f"{selection.results.store.uri} has no rows yet")
+    try:
+        import datasets  # noqa: F401
+    except ImportError:
+        raise UsageError("--to dataset requires datasets: pip install 'perceiver-pipeline[export]'") from None
+
+
+def _write(selection: Selection, destination: Destination) -> Exported:
+    exported = Exported(path=destination.store.uri)
+    destination.open_folder()
+    images = SourceImages.of(selection, exported.notes)
+    features = _features(selection, images is not None, exported.notes)
+    for part in selection.each_part():
+        key = f"data/{part.rpartition('/')[2]}"
+        if destination.has(key):
+            exported.present += 1
+        elif _write_shard(_tables(selection, part, features, images), features, destination.path, key):
+            exported.written += 1
+    for shard in sorted((destination.path / "data").glob("*.parquet")):
+        exported.rows += pq.read_metadata(shard).num_rows
+    _put_card(selection.results, features, destination, exported)
+    return exported
+
+
+def _features(selection: Selection, with_images: bool, notes: Counter[str]) -> "Features":
+    """Return the features in the order of the columns, the image after the id."""
+    from datasets import Audio, ClassLabel, Features, Image, List, Video
+
+    schema = selection.schema
+    features = dict(Features.from_arrow_schema(schema))
+    names = _label_names(selection.results) if "label_id" in schema.names else []
+    if names and len(set(names)) == len(names):
+        features["label"] = ClassLabel(names=names)
+        if unseen := sum(name.startswith(_UNSEEN) for name in names):
+            notes[f"labels that no row has are called {_UNSEEN} and their number"] = unseen
+    elif names:
+        notes["two labels have the same name, so labels are texts"] = 0
+    media = {"video": Video(), "audio": Audio()}
+    features |= {name: kind for name, kind in media.items() if name in schema.names and _is_medium(schema, name)}
+    if "frames" in schema.names and pa.types.is_list(schema.field("frames").type) and _is_medium(schema, "frames"):
+        features["frames"] = List(Image())
+    if with_images:
+        first = features.pop("id")
+        features = {"id": first, _image_column(schema): Image(), **features}
+    return Features(features)
+
+
+def _is_medium(schema: pa.Schema, name: str) -> bool:
+    kind = schema.field(name).type
+    return bool((kind.value_type if pa.types.is_list(kind) else kind) == MEDIA_STRUCT)
+
+
+def _image_column(schema: pa.Schema) -> str:
+    return "image" if "image" not in schema.names else "input_image"
+
+
+def _label_names(results: Results) -> list[str]:
+    """Return the name of each label by its number, from all rows; `_UNSEEN` and the number for one that no row has."""
+    names: dict[int, str] = {}
+    for batch in results.batches(["label_id", "label", "topk"]):
+        for row in batch.to_pylist():
+            names |= {label["label_id"]: label["label"] for label in [row, *row["topk"]]}
+    return [names.get(number, f"{_UNSEEN}{number}") for number in range(max(names, default=-1) + 1)]
+
+
+def _tables(selection: Selection, part: str, features: "Features", images: SourceImages | None) -> Iterator[pa.Table]:
+    """Yield the rows of a part with the types of the features, a few at a time."""
+    schema = features.arrow_schema
+    for batch in selection.batches(part, selection.schema.names):
+        for start in range(0, batch.num_rows, ROWS_AT_ONCE):
+            table = pa.table(batch.slice(start, ROWS_AT_ONCE))
+            columns = {name: table[name] for name in table.column_names}
+            if "label_id" in columns and pa.types.is_integer(schema.field("label").type):
+                columns["label"] = table["label_id"].cast(pa.int64())
+            if images is not None:
+                copied = images.read(table.select(NEEDED).to_pylist())
+                columns[_image_column(selection.schema)] = pa.array(copied, MEDIA_STRUCT)
+            yield pa.table({name: columns[name] for name in schema.names}).cast(schema)
+
+
+def _write_shard(tables: Iterator[pa.Table], features: "Features", folder: Path, key: str) -> bool:
+    """Write rows as one Parquet file, a row group at a time. Return whether there are any."""
+    temporary, target = folder / _TEMPORARY, folder / key
+    waiting: list[pa.Table] = []
+    rows = 0
+    with translated_errors(str(target), "writing"):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(temporary, features.arrow_schema, compression="zstd") as file:
+            for table in tables:
+                waiting.append(table)
+                rows += table.num_rows
+                if sum(each.nbytes for each in waiting) > GROUP_BYTES:
+                    file.write_table(pa.concat_tables(waiting))
+                    waiting.clear()
+            if waiting:
+                file.write_table(pa.concat_tables(waiting))
+        if rows:
+            temporary.rename(target)
+        else:
+            temporary.unlink()
+    return rows > 0
+
+
+def _put_card(results: Results, features: "Features", destination: Destination, exported: Exported) -> None:
+    """Write README.md, unless somebody edited the one of an earlier attempt."""
+    from datasets.info import DatasetInfo, DatasetInfosDict
+    from huggingface_hub import DatasetCardData
+
+    data = DatasetCardData(configs=[{"config_name": "default", "data_files": "data/*.parquet"}])
+    DatasetInfosDict({"default": DatasetInfo(features=features)}).to_dataset_card_data(data)
+    text = _TEXT.format(
+        title=f"{results.task} by Perceiver IO",
+        rows=count(exported.rows),
+        input=results.run.input,
+        checkpoint=results.run.record.get("checkpoint", "unknown"),
+        run=results.run.run,
+        folder=destination.path.name,
+    )
+    card = f"---\n{data}\n---\n\n{text}".encode()
+    store = destination.store
+    if destination.has(CARD) and not (destination.has(_COPY) and store.read(CARD) == store.read(_COPY)):
+        exported.notes[f"{CARD} was edited and stays as it is"] = 0
+        return
+    store.put(_COPY, card)
+    store.put(CARD, card)
+
+
+DATASET = Format(name="dataset", target="local folder", check=_check, write=_write)

@@ -1,0 +1,149 @@
+"""The exported folder opens with `datasets`, with labels as classes and images, video and audio as media."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import datasets
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from pipeline.export.export import export
+from pipeline.results import open_run
+from tests import example_runs
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """`load(folder)`: load it as the card says."""
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    datasets.disable_progress_bars()
+    return lambda folder: datasets.load_dataset(str(folder), split="train")
+
+
+def stored(output: Path) -> list[dict]:
+    return [row for part in sorted((output / "predictions").iterdir()) for row in pq.read_table(part).to_pylist()]
+
+
+def test_images_and_labels_have_their_features(image_run: Path, tmp_path: Path, load) -> None:
+    exported = export(open_run(image_run), str(tmp_path / "set"), "dataset")
+    loaded, rows = load(tmp_path / "set"), stored(image_run)
+    assert (exported.written, exported.rows, len(loaded)) == (3, len(rows), len(rows))
+    label, image = loaded.features["label"], loaded.features["image"]
+    assert isinstance(label, datasets.ClassLabel)
+    assert isinstance(image, datasets.Image)
+    assert list(loaded.features)[:2] == ["id", "image"]
+    for found, row in zip(loaded, rows, strict=True):
+        assert label.int2str(found["label"]) == row["label"]
+        assert found["label"] == row["label_id"]
+        original = Image.open(image_run.parent / "in" / row["id"])
+        assert found["image"].tobytes() == original.tobytes()
+        assert found["latents"] == row["latents"]
+    raw = loaded.cast_column("image", datasets.Image(decode=False))[2]["image"]
+    assert raw["bytes"] == (image_run.parent / "in" / raw_id(loaded, 2)).read_bytes()
+
+
+def raw_id(loaded: datasets.Dataset, row: int) -> str:
+    return loaded.select_columns("id")[row]["id"]
+
+
+def test_video_and_audio_have_their_features(clip_run: Path, tmp_path: Path, load) -> None:
+    export(open_run(clip_run), str(tmp_path / "set"), "dataset")
+    loaded = load(tmp_path / "set")
+    assert isinstance(loaded.features["video"], datasets.Video)
+    assert isinstance(loaded.features["audio"], datasets.Audio)
+    raw = loaded.cast_column("video", datasets.Video(decode=False)).cast_column("audio", datasets.Audio(decode=False))
+    assert [(row["video"]["bytes"], row["audio"]["bytes"]) for row in raw] == [
+        (row["video"]["bytes"], row["audio"]["bytes"]) for row in stored(clip_run)
+    ]
+
+
+def test_frames_stored_with_flow_are_images(tmp_path: Path, load) -> None:
+    output = example_runs.flow_run(tmp_path, latents=True)
+    export(open_run(output), str(tmp_path / "set"), "dataset", ids=["two.mp4#0.000"])
+    loaded = load(tmp_path / "set")
+    assert isinstance(loaded.features["frames"].feature, datasets.Image)
+    assert [frame.size for frame in loaded[0]["frames"]] == [(20, 14), (20, 14)]
+
+
+def test_images_that_are_gone_changed_or_not_whole_files_are_counted(image_run: Path, tmp_path: Path, load) -> None:
+    copied = tmp_path / "in"
+    for path in (image_run.parent / "in").rglob("*.*"):
+        (copied / path.relative_to(image_run.parent / "in")).parent.mkdir(parents=True, exist_ok=True)
+        (copied / path.relative_to(image_run.parent / "in")).write_bytes(path.read_bytes())
+    (copied / "e.png").unlink()
+    Image.new("RGB", (4, 4)).save(copied / "cats/b.png")
+
+    def moved(row: dict) -> dict:
+        row["uri"] = str(copied / row["id"])
+        return row | ({"id": "set.tar#3", "uri": str(copied / "set.tar")} if row["id"] == "dogs/d.png" else {})
+
+    output = example_runs.copied_with_rows(image_run, tmp_path / "out", moved)
+    notes = export(open_run(output), str(tmp_path / "set"), "dataset").notes
+    assert notes["images that cannot be read again (Missing): not copied"] == 1
+    assert notes["images that cannot be read again (Changed): not copied"] == 1
+    assert notes["images in archives or tables, or with an id of their own: not copied"] == 1
+    without = {row["id"] for row in load(tmp_path / "set") if row["image"] is None}
+    assert without == {"e.png", "cats/b.png", "set.tar#3"}
+
+
+def test_an_export_that_was_killed_continues_and_adds_parts(image_run: Path, tmp_path: Path, load) -> None:
+    results = open_run(image_run)
+
+    def die(done: int, total: int) -> None:
+        if done == 1:
+            (tmp_path / "set/_export/shard.parquet").write_bytes(b"half a file")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        export(results, str(tmp_path / "set"), "dataset", on_part=die)
+    first = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "set/data").iterdir()}
+    exported = export(results, str(tmp_path / "set"), "dataset")
+    assert (exported.present, exported.written, exported.rows) == (1, 2, 8)
+    assert all((tmp_path / "set/data" / name).stat().st_mtime_ns == time for name, time in first.items())
+    assert len(load(tmp_path / "set")) == 8
+
+
+def test_a_card_that_was_edited_stays(image_run: Path, tmp_path: Path) -> None:
+    results = open_run(image_run)
+    export(results, str(tmp_path / "set"), "dataset")
+    card = tmp_path / "set/README.md"
+    card.write_text(card.read_text() + "\nMy own words.\n")
+    exported = export(results, str(tmp_path / "set"), "dataset")
+    assert "README.md was edited and stays as it is" in exported.notes
+    assert card.read_text().endswith("My own words.\n")
+
+
+def test_two_labels_of_one_name_stay_texts(image_run: Path, tmp_path: Path, load) -> None:
+    def same(row: dict) -> dict:
+        return row | {"label": "x", "topk": [label | {"label": "x"} for label in row["topk"]]}
+
+    output = example_runs.copied_with_rows(image_run, tmp_path / "out", same)
+    exported = export(open_run(output), str(tmp_path / "set"), "dataset")
+    assert "two labels have the same name, so labels are texts" in exported.notes
+    assert set(load(tmp_path / "set")["label"]) == {"x"}
+
+
+def test_hostile_labels_and_names_are_inert_in_the_card(image_run: Path, tmp_path: Path, load) -> None:
+    texts = {number: f"x: [{number}] '\"\n---\n<script>" for number in range(1000)}
+
+    def hostile(row: dict) -> dict:
+        topk = [label | {"label": texts[label["label_id"]]} for label in row["topk"]]
+        return row | {"label": texts[row["label_id"]], "topk": topk}
+
+    output = example_runs.copied_with_rows(image_run, tmp_path / "out", hostile)
+    export(open_run(output), str(tmp_path / "set"), "dataset")
+    loaded = load(tmp_path / "set")
+    label = loaded.features["label"]
+    assert {label.int2str(row["label"]) for row in loaded} <= set(texts.values())
+
+
+def test_memory_of_images_is_bounded_by_row_groups(
+    image_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.export.dataset_folder.GROUP_BYTES", 1000)
+    monkeypatch.setattr("pipeline.export.dataset_folder.ROWS_AT_ONCE", 1)
+    export(open_run(image_run), str(tmp_path / "set"), "dataset")
+    groups = [pq.read_metadata(path).num_row_groups for path in (tmp_path / "set/data").iterdir()]
+    assert sum(groups) == 8
