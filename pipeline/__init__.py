@@ -8,6 +8,9 @@ if TYPE_CHECKING:
     from pipeline.media import Clip as Clip
     from pipeline.media import FramePair as FramePair
     from pipeline.predictor.predictor import Predictor as Predictor
+    from pipeline.python_api import RunResult as RunResult
+    from pipeline.python_api import plan as plan
+    from pipeline.python_api import run as run
     from pipeline.results import Results as Results
     from pipeline.results import open_run as open_run
     from pipeline.runtime.errors import RunFailed as RunFailed
@@ -27,10 +30,13 @@ _MODULES = {
     "Quarantined": "pipeline.sinks.parts",
     "Results": "pipeline.results",
     "RunFailed": "pipeline.runtime.errors",
+    "RunResult": "pipeline.python_api",
     "StorageError": "pipeline.storage",
     "TooMuchQuarantined": "pipeline.runtime.errors",
     "UsageError": "pipeline.runtime.errors",
     "open_run": "pipeline.results",
+    "plan": "pipeline.python_api",
+    "run": "pipeline.python_api",
 }
 
 

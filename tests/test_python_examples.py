@@ -94,3 +94,10 @@ def test_ray_data(run_section, cluster: None) -> None:
         "page.png": None,
         "damaged.jpg": "BadMedium",
     }
+
+
+def test_a_whole_run(run_section, folder: Path, described_cluster: None) -> None:
+    found = run_section("A whole run")
+    assert found["estimate"].plan.units == 3
+    assert list(found["frame"]["id"]) == ["cat.jpg", "page.png"]
+    assert [unit["id"] for unit in found["reasons"]] == ["damaged.jpg"]

@@ -1,4 +1,4 @@
-"""Progress of a run on the console: a bar on a terminal, else a line every few seconds."""
+"""Progress of a run: a bar on a terminal, one line in a notebook that changes, else a line every few seconds."""
 
 import threading
 import time
@@ -76,6 +76,9 @@ def progress_shown(console: Console, counts: Counts) -> Iterator[None]:
 
 def _show(console: Console, counts: Counts, ended: threading.Event) -> None:
     started = time.monotonic()
+    if console.is_jupyter:
+        _show_in_notebook(counts, ended, started)
+        return
     if not console.is_terminal:
         while not ended.wait(LINE_SECONDS):
             console.print(counts.line(time.monotonic() - started), highlight=False)
@@ -85,3 +88,13 @@ def _show(console: Console, counts: Counts, ended: threading.Event) -> None:
         while not last:
             last = ended.wait(0.5)
             bar.update(task, completed=counts.shards_done, description=counts.line(time.monotonic() - started))
+
+
+def _show_in_notebook(counts: Counts, ended: threading.Event, started: float) -> None:
+    """Show one line below the cell and change it every second. rich's bar needs ipywidgets for that."""
+    from IPython.display import display
+
+    line, last = display({"text/plain": "starting"}, raw=True, display_id=True), False
+    while not last:
+        last = ended.wait(1)
+        line.update({"text/plain": counts.line(time.monotonic() - started)}, raw=True)

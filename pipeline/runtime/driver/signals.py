@@ -19,23 +19,23 @@ class Stopped(KeyboardInterrupt):
 
 @contextmanager
 def stop_on_signals(*, leave: bool = False) -> Iterator[None]:
-    """Raise Stopped in the block on SIGTERM or SIGINT; a second signal kills the process.
+    """Raise Stopped in the block on SIGTERM or SIGINT; a second signal does what it does outside of the block.
 
-    leave: exit the process if it still runs GRACE_SECONDS after the signal. Does nothing outside the main thread,
-    where Python does not deliver signals.
+    leave: The process ends after the block: a second signal kills it, and so do GRACE_SECONDS after the first. A
+    notebook goes on instead. Does nothing outside the main thread, where Python does not deliver signals.
     """
 
     def stop(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - the signature that signal calls
-        for other in numbers:
-            signal.signal(other, signal.SIG_DFL)
+        for other, handler in before.items():
+            signal.signal(other, signal.SIG_DFL if leave else handler)
         if leave:
             timer = threading.Timer(GRACE_SECONDS, _exit_now)
             timer.daemon = True
             timer.start()
         raise Stopped(f"stopped by {signal.Signals(number).name}; the same command resumes the run")
 
-    with preserve_signal_handlers() as numbers:
-        for each in numbers:
+    with preserve_signal_handlers() as before:
+        for each in before:
             signal.signal(each, stop)
         yield
 

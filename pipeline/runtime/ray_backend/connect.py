@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from ray.job_config import JobConfig
 
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.ray_backend.auth import require_token
-from pipeline.runtime.ray_backend.ray_logging import limit_ray_data_logs, suppress_startup_logs
+from pipeline.runtime.ray_backend.ray_logging import limited_ray_data_logs, suppress_startup_logs
 from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
 
 _SETTINGS = {
@@ -39,24 +39,24 @@ def ray_connection(address: str | None) -> Iterator[None]:
                 _connect(named)
         except (ConnectionError, ValueError) as error:
             raise UsageError(f"no Ray cluster answers at address ({named}): {reason(error)}") from error
-    limit_ray_data_logs()
     try:
-        yield
+        with limited_ray_data_logs():
+            yield
     finally:
         if is_new:
             ray.shutdown()
 
 
 @contextmanager
-def preserve_signal_handlers() -> Iterator[Collection[int]]:
+def preserve_signal_handlers() -> Iterator[Mapping[int, Any]]:
     """Restore the handlers of SIGTERM and SIGINT after the block, as `ray.init` replaces them.
 
-    Yields the signals whose handlers can be set: none outside the main thread.
+    Yields these handlers, by signal: none outside the main thread, where they cannot be set.
     """
     numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
-    before = {number: signal.getsignal(number) for number in numbers}
+    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
     try:
-        yield before.keys()
+        yield before
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -35,13 +35,22 @@ def suppress_startup_logs() -> Iterator[None]:
                     os.write(2, line)
 
 
-def limit_ray_data_logs() -> None:
-    """Print one line for each shard that crashed its worker, and nothing else of Ray Data's log."""
-    for handler in logging.getLogger("ray.data").handlers:
-        if isinstance(handler, logging.StreamHandler):
-            handler.setLevel(logging.ERROR)
-            handler.setFormatter(_CrashedShardFormatter())
-            handler.addFilter(_is_crashed_shard)
+@contextmanager
+def limited_ray_data_logs() -> Iterator[None]:
+    """In the block, print one line for each shard that crashed its worker, and nothing else of Ray Data's log."""
+    handlers = logging.getLogger("ray.data").handlers
+    before = [(each, each.level, each.formatter) for each in handlers if isinstance(each, logging.StreamHandler)]
+    for handler, _, _ in before:
+        handler.setLevel(logging.ERROR)
+        handler.setFormatter(_CrashedShardFormatter())
+        handler.addFilter(_is_crashed_shard)
+    try:
+        yield
+    finally:
+        for handler, level, formatter in before:
+            handler.setLevel(level)
+            handler.setFormatter(formatter)
+            handler.removeFilter(_is_crashed_shard)
 
 
 def _is_crashed_shard(record: logging.LogRecord) -> bool:

@@ -1,7 +1,9 @@
 """The progress of a run on the console."""
 
 import io
+import sys
 import time
+from types import ModuleType, SimpleNamespace
 
 from rich.console import Console
 
@@ -38,3 +40,16 @@ def test_bar_is_shown_on_a_terminal():
     ):
         pass
     assert "3 of 3 shards, 30 rows" in sink.getvalue()
+
+
+def test_notebooks_show_one_line_that_changes(monkeypatch):
+    shown = []
+    line = SimpleNamespace(update=lambda data, **_: shown.append(data["text/plain"]))
+    notebook = ModuleType("IPython.display")
+    notebook.display = lambda *_, **__: line
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    counts = Counts(shards=3, units=30, shards_done=1, rows=10)
+    with progress_shown(Console(file=io.StringIO(), force_jupyter=True), counts):
+        counts.shards_done, counts.rows = 3, 30
+    assert shown[-1].startswith("3 of 3 shards, 30 rows, 0 quarantined")
