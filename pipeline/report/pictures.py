@@ -19,6 +19,11 @@ def png_uri(pixels: np.ndarray) -> str:
     return _uri(pixels, "png", optimize=True)
 
 
+def smallest_uri(pixels: np.ndarray) -> str:
+    """Return a drawing uint8 [H, W, 3] as PNG, exact and small if it is smooth, or as JPEG if that is smaller."""
+    return min(png_uri(pixels), jpeg_uri(pixels), key=len)
+
+
 def data_uri(kind: str, data: bytes) -> str:
     """Return a file of that MIME type as a data URI."""
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,7 +1,9 @@
 """A sample of the parts of a run, spread evenly over it, so that a report of any run reads about as much."""
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -11,6 +13,7 @@ from pipeline.results import Results
 from pipeline.sinks.parts import parse_part_key
 
 MAX_PARTS = 64
+THREADS = 8  # parts that are read at a time
 T = TypeVar("T")
 
 
@@ -55,19 +58,30 @@ class Sample:
         return column in self.columns
 
     def batches(self, columns: Sequence[str], max_rows: int) -> Iterator[tuple[int, pa.RecordBatch]]:
-        """Yield (shard, batch) of these columns, the same number of rows from each part, at most `max_rows` in all."""
+        """Yield (shard, batch) of these columns, the same number of rows from each part, at most `max_rows` in all.
+
+        Some parts are read in parallel, because reading waits for the store.
+        """
         per_part = max(1, max_rows // max(1, len(self.parts)))
-        for key in self.parts:
-            left = per_part
-            for batch in self.results.batches(columns=list(columns), parts=[key]):
-                if left == 0:
-                    self.cut = True
-                    break
-                taken = batch.slice(0, left)
-                self.cut |= taken.num_rows < batch.num_rows
-                left -= taken.num_rows
-                self.rows += taken.num_rows
-                yield shard_of(key), taken
+        with ThreadPoolExecutor(THREADS) as pool:
+            for at in range(0, len(self.parts), THREADS):
+                keys = self.parts[at : at + THREADS]
+                for key, batches in zip(keys, pool.map(partial(self._first, columns, per_part), keys), strict=True):
+                    for batch in batches:
+                        self.rows += batch.num_rows
+                        yield shard_of(key), batch
+
+    def _first(self, columns: Sequence[str], most: int, key: str) -> list[pa.RecordBatch]:
+        """Return the first rows of a part, at most so many."""
+        found: list[pa.RecordBatch] = []
+        for batch in self.results.batches(columns=list(columns), parts=[key]):
+            if most == 0:
+                self.cut = True
+                break
+            found.append(batch.slice(0, most))
+            self.cut |= batch.num_rows > most
+            most -= found[-1].num_rows
+        return found
 
     def rows_of(self, columns: Sequence[str], max_rows: int) -> Iterator[dict[str, Any]]:
         """Yield rows, with the number of their shard as `shard`."""

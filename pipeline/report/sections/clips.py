@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.formatting import size
 from pipeline.report.clip_video import clip_mp4
 from pipeline.report.originals import Absent, Original, UnitRef
 from pipeline.report.pictures import data_uri
@@ -16,6 +17,7 @@ from pipeline.sinks.media import FPS
 from pipeline.sinks.parts import part_key
 
 MAX_ROWS = 50_000
+CLIP_BYTES = 250_000  # so that twelve of them fit into the page
 CLIPS = 3  # of the worst, and of the best reconstructions
 QUALITIES = {"video_psnr_db": "video", "audio_psnr_db": "audio"}
 
@@ -32,11 +34,11 @@ class Quality:
 
 @dataclass(frozen=True, kw_only=True)
 class ShownClip:
-    """A clip. `video`: data URI of the reconstruction, "" if the run has none. `quality`: (name, dB)."""
+    """A clip. `video`: data URI of the reconstruction, and why there is none. `quality`: (name, dB)."""
 
     unit: UnitRef
     name: str
-    video: str
+    video: tuple[str, str]
     has_audio: bool
     quality: Sequence[tuple[str, float]]
     label: tuple[str, float] | None = None
@@ -82,6 +84,13 @@ def original_video(original: Original) -> tuple[str, str]:
         return "", original.reason
     assert original.frames is not None
     video = clip_mp4(original.frames, original.fps, original.samples, original.sample_rate)
+    return _uri(video)
+
+
+def _uri(video: bytes) -> tuple[str, str]:
+    """Return (data URI, "") of a video, or ("", why it is too large for the page)."""
+    if len(video) > CLIP_BYTES:
+        return "", f"The video takes {size(len(video))}; the limit of a clip in a report is {size(CLIP_BYTES)}."
     return data_uri("video/mp4", video), ""
 
 
@@ -116,12 +125,12 @@ def _clip(row: Mapping[str, Any], shard: int) -> ShownClip:
     )
 
 
-def _reconstruction(row: Mapping[str, Any]) -> str:
-    """Return frames and sound of a row as one video, "" if it has no frames."""
+def _reconstruction(row: Mapping[str, Any]) -> tuple[str, str]:
+    """Return frames and sound of a row as one video, or why there is none."""
     if not row.get("video"):
-        return ""
+        return "", "The run has no reconstructed frames."
     samples, rate = None, 1
     if row.get("audio"):
         channels, rate = audio_array(row["audio"]["bytes"])
         samples = channels[:, 0]
-    return data_uri("video/mp4", clip_mp4(video_array(row["video"]["bytes"]), FPS, samples, rate))
+    return _uri(clip_mp4(video_array(row["video"]["bytes"]), FPS, samples, rate))

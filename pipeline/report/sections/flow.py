@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.report.originals import Absent, Original, UnitRef
-from pipeline.report.pictures import jpeg_uri, png_uri, shrink
+from pipeline.report.pictures import jpeg_uri, png_uri, shrink, smallest_uri
 from pipeline.report.preview import FRAME_SIDE
 from pipeline.report.sample import Sample, shard_of, spread
 from pipeline.report.shown_text import shown_name
@@ -107,7 +107,7 @@ def _pair(row: Mapping[str, Any], shard: int) -> FlowPair:
     else:
         flow = vectors.reshape(height, width, 2)
         scale = max(typical_length(flow), 1e-6)
-        colors = png_uri(shrink(flow_colors(flow, scale), FRAME_SIDE))
+        colors = smallest_uri(shrink(flow_colors(flow, scale), FRAME_SIDE))
         starts, ends = _grid(flow)
     spacing = max(height, width) / ARROWS_ACROSS
     longest = float(np.percentile(np.hypot(*ends.T), 95)) if len(ends) else 0.0

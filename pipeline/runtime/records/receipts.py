@@ -4,6 +4,7 @@ import io
 import time
 import uuid
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from pipeline.storage import Store
 
 RECEIPTS = "_run/receipts/"
 FLUSH_SECONDS = 30.0
+READ_THREADS = 16  # a run of hours has hundreds of small files
 SCHEMA = pa.schema(
     [
         ("run", pa.string()),
@@ -92,8 +94,10 @@ def read_receipts(output: Store, run: str) -> dict[int, Receipt]:
     Receipts of other runs, which a driver may write after its OUTPUT was deleted and used again, are skipped.
     """
     latest: dict[int, Receipt] = {}
-    for key in output.keys(RECEIPTS):
-        for row in pq.ParquetFile(io.BytesIO(output.read(key))).read(columns=SCHEMA.names).to_pylist():
+    with ThreadPoolExecutor(READ_THREADS) as pool:
+        files = list(pool.map(output.read, output.keys(RECEIPTS)))
+    for data in files:
+        for row in pq.ParquetFile(io.BytesIO(data)).read(columns=SCHEMA.names).to_pylist():
             receipt = receipt_in_row(row)
             known = latest.get(receipt.shard)
             if receipt.run == run and (known is None or known.received_at < receipt.received_at):
