@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.heads.special_tokens import SPECIAL
+from pipeline.heads.tokenizer import VOCABULARY
 from pipeline.report.plots import Plot
 from pipeline.report.sample import Sample
 from pipeline.report.sections.labels import score_plot
@@ -101,10 +103,12 @@ def _interleave(texts: Sequence[str], masks: Sequence[Filled]) -> Iterator[str |
 
 
 def _filled(mask: Mapping[str, Any]) -> Filled:
-    candidates = [(_token(each["token"]), each["score"]) for each in mask["candidates"]]
+    candidates = [(_token(each["token_id"], each["token"]), each["score"]) for each in mask["candidates"]]
     return Filled(token=candidates[0][0], score=candidates[0][1], candidates=candidates)
 
 
-def _token(token: str) -> str:
-    """Return a token as it is shown: a blank one by a mark."""
+def _token(token_id: int, token: str) -> str:
+    """Return a token as it is shown: a blank one by a mark, a part of a character as its byte, \\xc3."""
+    if token == "\ufffd" and len(SPECIAL) <= token_id < VOCABULARY:  # noqa: S105 - no password
+        return f"\\x{token_id - len(SPECIAL):02x}"
     return {" ": "␣", "\n": "↵", "\t": "⇥", "": "(nothing)"}.get(token, shown_name(token, 20))
