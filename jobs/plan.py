@@ -25,9 +25,10 @@ def command(options: RunOptions) -> None:
     perceiver plan image-classification photos/ labels/ \\
       --checkpoint deepmind/vision-perceiver-fourier
     """
+    from pipeline.runtime.driver.display import Display
     from pipeline.runtime.driver.estimate import estimate
 
-    known = estimate(options)
+    known = estimate(options, Display(log_format=options.log_format, quiet=options.quiet))
     for note in known.notes:
         Console().print(note, highlight=False, markup=False, soft_wrap=True)
     Console().print(_table(options, known))
@@ -48,8 +49,9 @@ def _table(options: RunOptions, known: "Estimate") -> Table:
     table.add_row("sample", f"{sample.units} units{quarantined}")
     table.add_row("to load a unit", unit_duration(sample.load_seconds))
     table.add_row("to predict a unit", unit_duration(sample.predict_seconds))
+    table.add_row("to write a unit", unit_duration(sample.write_seconds))
     if known.seconds is not None and known.bytes is not None:
-        table.add_row("time left", duration(known.seconds))
+        table.add_row("time left", f"{duration(known.seconds)}, and {duration(known.start_seconds)} to start")
         table.add_row("size of all parts", size(known.bytes))
     return table
 

@@ -1,11 +1,19 @@
 """`perceiver run`: predict every unit of INPUT once and write typed Parquet to OUTPUT."""
 
+import json
+from dataclasses import asdict
+from shlex import quote
+from typing import TYPE_CHECKING
+
 from rich.console import Console
 
 from jobs.cli_support import app
 from jobs.run_command import from_options
 from pipeline.formatting import count, duration, size
 from pipeline.runtime.options import RunOptions
+
+if TYPE_CHECKING:
+    from pipeline.runtime.records.manifest import Summary
 
 
 @from_options
@@ -30,27 +38,49 @@ def command(options: RunOptions) -> None:
     try:
         summary = execute(options, leave=True)
     except TooMuchQuarantined:
-        _print_report(options)  # which shows why
+        _print(_report(options))  # which shows why
         raise
+    report = _report(options)
+    if options.log_format == "json":
+        result = asdict(summary) | {"listed": summary.listed.totals(), "report": report}
+        _print(json.dumps({"event": "done", **result}))
+        return
+    _print(_result(summary))
+    _print(report)
+    _print(_next_steps(summary))
+
+
+def _result(summary: "Summary") -> str:
+    """Say what was made and where it is."""
     resumed = f", {count(summary.resumed)} of them earlier" if summary.resumed else ""
-    Console().print(
+    return (
         f"done: {count(summary.rows)} rows and {count(summary.quarantined)} quarantined, "
         f"of {count(summary.units)} units, {count(summary.listed.left_out_total)} left out, "
         f"in {count(summary.shards)} parts{resumed} ({size(summary.bytes)}), {duration(summary.seconds)}\n"
-        f"{summary.output}/predictions",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        f"{summary.output}/predictions"
     )
-    _print_report(options)
 
 
-def _print_report(options: RunOptions) -> None:
-    """Write the report, unless the options leave it out, and print where it is, or why there is none."""
-    if options.report:
-        from pipeline.report.report import report_line
+def _next_steps(summary: "Summary") -> str:
+    """Say what can be typed next."""
+    lines = [f"next: perceiver export {quote(summary.output)} DEST --to csv, or in Python: open_run({summary.output!r})"]
+    if summary.quarantined:
+        lines.append("      the same command with --retry-quarantined tries the quarantined units again")
+    return "\n".join(lines)
 
-        Console().print(report_line(options.output), highlight=False, markup=False, soft_wrap=True)
+
+def _report(options: RunOptions) -> str | None:
+    """Write the report, unless the options leave it out; return where it is, or why there is none."""
+    if not options.report:
+        return None
+    from pipeline.report.report import report_line
+
+    return report_line(options.output)
+
+
+def _print(text: str | None) -> None:
+    if text is not None:
+        Console().print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

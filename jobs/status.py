@@ -1,9 +1,12 @@
 """`perceiver status`: progress of a run, from OUTPUT alone."""
 
+import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
+from rich.live import Live
 from rich.table import Table
 
 from jobs.cli_support import add_left_out, app
@@ -15,6 +18,12 @@ if TYPE_CHECKING:
 
 def command(
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="OUTPUT of the run: a folder or URI.")],
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Keep showing the progress until the run is finished; Ctrl-C leaves it.")
+    ] = False,
+    interval: Annotated[
+        float, typer.Option("--interval", metavar="SECONDS", min=1, help="With --watch: seconds from look to look.")
+    ] = 10.0,
 ) -> None:
     """Show the progress of the run in OUTPUT: shards, rows, quarantined units, rate.
 
@@ -22,12 +31,21 @@ def command(
 
     Example:
 
-    perceiver status s3://bucket/labels
+    perceiver status s3://bucket/labels --watch
     """
     from pipeline.runtime.driver.status import status
     from pipeline.storage import Store
 
-    Console().print(_table(status(Store(output))))
+    console, store = Console(), Store(output)
+    known = status(store)
+    if not watch:
+        console.print(_table(known))
+        return
+    with suppress(KeyboardInterrupt), Live(_table(known), console=console, auto_refresh=False) as live:
+        while not known.finished:
+            time.sleep(interval)
+            known = status(store)
+            live.update(_table(known), refresh=True)
 
 
 def _table(known: "Status") -> Table:

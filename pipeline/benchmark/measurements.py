@@ -1,6 +1,5 @@
 """One measurement each of: a whole run into an OUTPUT, a plain script."""
 
-import io
 import json
 import time
 from collections.abc import Callable
@@ -9,9 +8,9 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import ray
-from rich.console import Console
 
 from pipeline.benchmark.monitor import LoggedModelRef, ModelProcess, monitored
+from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.driver.run import Driver
 from pipeline.runtime.options import RunOptions
@@ -45,7 +44,7 @@ def measure_run(options: RunOptions, log: Path) -> RunMeasurement:
         replica = ready.stages.replica
         replica = replica | {"ref": LoggedModelRef(**vars(replica["ref"]), log=str(log))}
         ready = replace(ready, stages=replace(ready.stages, replica=replica))
-        driver = Driver(ready, Console(file=io.StringIO()))
+        driver = Driver(ready, Display(quiet=True))
         driver.resume()
         driver.work()
         summary = driver.finish(time.time() - called)

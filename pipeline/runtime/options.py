@@ -37,6 +37,7 @@ Indices = Annotated[tuple[Index, ...], BeforeValidator(_split_commas)]
 Points = Annotated[tuple[tuple[Index, Index], ...], BeforeValidator(_split_points)]
 
 INPUT, MODEL, OUTPUT, RESOURCES, FAULTS = "Input", "Model", "Output", "Resources", "Fault tolerance"
+DISPLAY = "Display"
 
 
 class RunOptions(BaseModel):
@@ -140,6 +141,11 @@ class RunOptions(BaseModel):
     trusted_inputs: Annotated[bool, InHelp(FAULTS)] = False
     """Read inputs without the child process that limits their time and memory. Only for files that you made
     yourself."""
+
+    log_format: Annotated[Literal["text", "json"], InHelp(DISPLAY)] = "text"
+    """Show progress as text, or as one JSON object per line, for programs that read logs."""
+    quiet: Annotated[bool, InHelp(DISPLAY)] = False
+    """Show no progress: only notes, errors and the result."""
 
     @model_validator(mode="after")
     def _one_input(self) -> Self:

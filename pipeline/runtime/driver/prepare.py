@@ -1,10 +1,11 @@
 """Preparation of a run: connect to the cluster, freeze the plan, claim OUTPUT, configure the stages."""
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 
 from pipeline.runtime.driver.checks import CheckedRun, check_run
+from pipeline.runtime.driver.display import Display
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.duplicate_ids import check_unique_ids
 from pipeline.runtime.plan.frozen_plan import Plan
@@ -41,17 +42,23 @@ class PreparedRun:
 
 
 @contextmanager
-def prepare_run(options: RunOptions) -> Iterator[PreparedRun]:
+def prepare_run(options: RunOptions, display: Display | None = None) -> Iterator[PreparedRun]:
     """Check and freeze a run, and stay connected to its Ray cluster in the block.
 
-    Raises UsageError, AccessError or CheckpointError before anything is predicted.
+    display: shows the phases of the preparation; None shows nothing. Raises UsageError, AccessError or CheckpointError
+    before anything is predicted.
     """
-    checked = check_run(options)
-    with ray_connection(options.address):
+    display = display or Display(quiet=True)
+    with display.phase("checking the checkpoint and INPUT"):
+        checked = check_run(options)
+    with ExitStack() as stack:
+        with display.phase("connecting to Ray"):
+            stack.enter_context(ray_connection(options.address))
         resources = resolve_resources(options, cluster_nodes())
         wanted = _new_run(options, checked, resources.dtype)
         with claiming(checked.output, wanted, delete_segments) as claim:
-            plan, run = _freeze(options, checked, claim, resources), claim.take()
+            with display.phase("listing INPUT and planning"):
+                plan, run = _freeze(options, checked, claim, resources), claim.take()
             assert plan.listing is not None
             put_card(checked.output)
             listed = put_listing(checked.output, run.run, plan.listing)

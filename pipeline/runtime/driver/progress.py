@@ -1,32 +1,39 @@
-"""Progress of a run: a bar on a terminal, one line in a notebook that changes, else a line every few seconds."""
+"""Counts of a run while it works, and what they say in words."""
 
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn
+from dataclasses import dataclass, field
+from typing import Any
 
 from pipeline.formatting import duration
 from pipeline.runtime.records.receipts import Receipt
 
-LINE_SECONDS = 10.0
+STAGES = ("load", "predict", "write")
 
 
 @dataclass(kw_only=True)
 class Counts:
-    """Counts of a run. `units`: planned units, None if only reading the inputs tells; `start_shards` and `start_units`:
-    done before this driver started."""
+    """Counts of a run.
+
+    Attributes:
+        shards, units: planned; units is None if only reading the inputs tells.
+        replicas: number of replicas that predict.
+        rows, quarantined, shards_done: committed so far, by any driver.
+        start_shards, start_units: committed before this driver started.
+        stage_seconds: of the shards that this driver received, by stage.
+        started_at: when this driver began to work, on the monotonic clock.
+    """
 
     shards: int
     units: int | None
+    replicas: int = 1
     shards_done: int = 0
     rows: int = 0
     quarantined: int = 0
     start_shards: int = 0
     start_units: int = 0
+    stage_seconds: dict[str, float] = field(default_factory=lambda: dict.fromkeys(STAGES, 0.0))
+    started_at: float = field(default_factory=time.monotonic)
+    _predicting_since: float | None = None
 
     @property
     def units_done(self) -> int:
@@ -41,60 +48,67 @@ class Counts:
     def start(self) -> None:
         """Take what is counted so far as done before this driver, so that rates do not include it."""
         self.start_shards, self.start_units = self.shards_done, self.units_done
+        self.started_at = time.monotonic()
 
-    def line(self, seconds: float) -> str:
-        """Return the progress line after this many seconds of work."""
-        rate = (self.units_done - self.start_units) / seconds if seconds > 0 else 0.0
-        line = f"{self.shards_done:,} of {self.shards:,} shards, {self.rows:,} rows, {self.quarantined:,} quarantined"
-        if rate:
-            line += f", {rate:,.1f} units/s"
-        if (left := self.seconds_left(seconds)) is not None:
-            line += f", {duration(left)} left"
-        return line
+    def add_seconds(self, receipt: Receipt) -> None:
+        """Count the seconds of a shard that this driver scheduled."""
+        if self._predicting_since is None:
+            self._predicting_since = time.monotonic() - receipt.seconds_predict - receipt.seconds_write
+        for stage in STAGES:
+            self.stage_seconds[stage] += getattr(receipt, f"seconds_{stage}")
 
-    def seconds_left(self, seconds: float) -> float | None:
-        """Estimate the remaining time from the rate so far, by units or else by shards; None before the first."""
+    @property
+    def replicas_busy(self) -> float | None:
+        """Mean number of replicas that computed since the first shard began; None before it ends."""
+        if self._predicting_since is None:
+            return None
+        elapsed = time.monotonic() - self._predicting_since
+        return min(float(self.replicas), self.stage_seconds["predict"] / elapsed) if elapsed > 0 else None
+
+    @property
+    def stage_shares(self) -> dict[str, float]:
+        """Share of each stage in the work so far; empty before the first shard ends."""
+        total = sum(self.stage_seconds.values())
+        return {stage: seconds / total for stage, seconds in self.stage_seconds.items()} if total else {}
+
+    @property
+    def units_per_second(self) -> float:
+        """Rate of this driver."""
+        seconds = time.monotonic() - self.started_at
+        return (self.units_done - self.start_units) / seconds if seconds > 0 else 0.0
+
+    @property
+    def seconds_left(self) -> float | None:
+        """Remaining time at the rate so far, by units or else by shards; None before the first."""
+        seconds = time.monotonic() - self.started_at
         if self.units is not None:
             done, left = self.units_done - self.start_units, self.units - self.units_done
         else:
             done, left = self.shards_done - self.start_shards, self.shards - self.shards_done
         return seconds * left / done if done > 0 else None
 
+    def line(self) -> str:
+        """Return the progress in words."""
+        parts = [f"{self.shards_done:,} of {self.shards:,} shards", f"{self.rows:,} rows"]
+        parts.append(f"{self.quarantined:,} quarantined")
+        if rate := self.units_per_second:
+            parts.append(f"{rate:,.1f} units/s")
+        if (left := self.seconds_left) is not None:
+            parts.append(f"{duration(left)} left")
+        busy = self.replicas_busy
+        if busy is None:
+            return ", ".join(parts) + ("; loading the model" if self.shards_done < self.shards else "")
+        shares = ", ".join(f"{stage} {share:.0%}" for stage, share in self.stage_shares.items())
+        return f"{', '.join(parts)}; {busy:.1f} of {self.replicas} replicas busy; {shares}"
 
-@contextmanager
-def progress_shown(console: Console, counts: Counts) -> Iterator[None]:
-    """Show `counts`, which its owner updates, during the block."""
-    ended = threading.Event()
-    thread = threading.Thread(target=_show, args=(console, counts, ended), name="progress", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _show(console: Console, counts: Counts, ended: threading.Event) -> None:
-    started = time.monotonic()
-    if console.is_jupyter:
-        _show_in_notebook(counts, ended, started)
-        return
-    if not console.is_terminal:
-        while not ended.wait(LINE_SECONDS):
-            console.print(counts.line(time.monotonic() - started), highlight=False)
-        return
-    with Progress(BarColumn(), TextColumn("{task.description}"), console=console) as bar:
-        task, last = bar.add_task("", total=counts.shards), False
-        while not last:
-            last = ended.wait(0.5)
-            bar.update(task, completed=counts.shards_done, description=counts.line(time.monotonic() - started))
-
-
-def _show_in_notebook(counts: Counts, ended: threading.Event, started: float) -> None:
-    """Show one line below the cell and change it every second. rich's bar needs ipywidgets for that."""
-    from IPython.display import display
-
-    line, last = display({"text/plain": "starting"}, raw=True, display_id=True), False
-    while not last:
-        last = ended.wait(1)
-        line.update({"text/plain": counts.line(time.monotonic() - started)}, raw=True)
+    def as_json(self) -> dict[str, Any]:
+        """Return the counts for a log that programs read."""
+        names = ("shards", "units", "shards_done", "rows", "quarantined", "replicas")
+        values = {name: getattr(self, name) for name in names}
+        rate, left, busy = self.units_per_second, self.seconds_left, self.replicas_busy
+        return values | {
+            "units_per_second": round(rate, 3),
+            "seconds_left": None if left is None else round(left, 1),
+            "replicas_busy": None if busy is None else round(busy, 2),
+            "stage_shares": {stage: round(share, 3) for stage, share in self.stage_shares.items()},
+        }

@@ -7,8 +7,9 @@ from contextlib import closing
 from rich.console import Console
 
 from pipeline.checkpoints import CheckpointChanged
+from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
-from pipeline.runtime.driver.progress import Counts, progress_shown
+from pipeline.runtime.driver.progress import Counts
 from pipeline.runtime.driver.signals import Stopped, stop_on_signals
 from pipeline.runtime.errors import (
     RunFailed,
@@ -53,8 +54,9 @@ def execute(options: RunOptions, *, console: Console | None = None, leave: bool 
     the run. leave: exit the process soon after a signal, even if Ray's processes have not ended.
     """
     started = time.monotonic()
-    with stop_on_signals(leave=leave), prepare_run(options) as ready:
-        driver = Driver(ready, console or Console(stderr=True))
+    display = Display(console, log_format=options.log_format, quiet=options.quiet)
+    with stop_on_signals(leave=leave), prepare_run(options, display) as ready:
+        driver = Driver(ready, display)
         driver.resume()
         try:
             driver.work()
@@ -66,11 +68,11 @@ def execute(options: RunOptions, *, console: Console | None = None, leave: bool 
 class Driver:
     """One driver of a run; other drivers may work on the same plan at the same time."""
 
-    def __init__(self, ready: PreparedRun, console: Console) -> None:
-        self.ready, self.plan, self.console = ready, ready.plan, console
+    def __init__(self, ready: PreparedRun, display: Display) -> None:
+        self.ready, self.plan, self.display = ready, ready.plan, display
         self.output, self.run = ready.output, ready.run.run
         self.ledger = Ledger(output=ready.output)
-        self.counts = Counts(shards=ready.plan.shards, units=ready.plan.units)
+        self.counts = Counts(shards=ready.plan.shards, units=ready.plan.units, replicas=ready.stages.resources.replicas)
         self.crashes: Counter[int] = Counter()  # passes of any driver in which a shard crashed its worker, by shard
 
     @property
@@ -94,23 +96,23 @@ class Driver:
         self.crashes = read_crash_counts(self.output, self.run)
         self.counts.start()
         for note in self.ready.notes:
-            self._print(note)
+            self.display.note(note)
         if self.counts.start_shards:
-            self._print(f"resuming: {self.counts.start_shards:,} of {self.plan.shards:,} shards done")
+            self.display.note(f"resuming: {self.counts.start_shards:,} of {self.plan.shards:,} shards done")
         if self.plan.changed:
             problem = "inputs changed since they were planned; their predictions are kept"
-            self._print(f"{self.plan.changed:,} {problem} (--changed redo predicts them again)")
+            self.display.note(f"{self.plan.changed:,} {problem} (--changed redo predicts them again)")
         for line in left_out_lines(self.output, self.ready.listed):
-            self._print(line)
+            self.display.note(line)
 
     def work(self) -> None:
         """Run passes over the remaining shards until none is left or no pass is left."""
         self._check_quarantine(self.plan.units)
-        with progress_shown(self.console, self.counts):
+        with self.display.progress(self.counts):
             for number, mode in enumerate(PASSES):
                 if shards := self._shards_of_pass(number):
                     if mode in PROBLEMS:
-                        self._print(f"{len(shards):,} shards {PROBLEMS[mode]}")
+                        self.display.note(f"{len(shards):,} shards {PROBLEMS[mode]}")
                     self._run_pass(mode, shards)
 
     def _shards_of_pass(self, number: int) -> set[int]:
@@ -140,7 +142,7 @@ class Driver:
             except Stalled as error:
                 raise self.failure(error) from error
             except TooManyCrashes as error:  # it is unknown which shards caused them, so none is recorded
-                self._print(f"too many workers crashed: {error}")
+                self.display.note(f"too many workers crashed: {error}")
                 return
             except Exception as error:
                 raise self.failure(reason(error)) from error
@@ -193,6 +195,7 @@ class Driver:
             raise reported_change(receipt.fatal) or self.failure(receipt.fatal)
         if receipt.shard not in self.ledger.by_shard:
             self.counts.add(receipt)
+            self.counts.add_seconds(receipt)
         self.ledger.add(receipt, scheduled=True)
         self._check_quarantine(self.plan.units)
 
@@ -211,6 +214,3 @@ class Driver:
                 f"{self.counts.quarantined:,} of {units:,} units are quarantined, more than max_quarantine ({share:g}) "
                 f"allows: see {self.output.uri_of('quarantine')}. The same command with a higher value resumes the run"
             )
-
-    def _print(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)

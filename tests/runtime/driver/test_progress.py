@@ -1,55 +1,61 @@
-"""The progress of a run on the console."""
+"""The counts of a run while it works, in words and as JSON."""
 
-import io
-import sys
 import time
-from types import ModuleType, SimpleNamespace
 
-from rich.console import Console
+import pytest
 
-from pipeline.runtime.driver import progress
-from pipeline.runtime.driver.progress import Counts, progress_shown
+from pipeline.runtime.driver.progress import Counts
+from pipeline.runtime.records.receipts import Receipt
 
 
-def test_rate_and_time_left_count_this_driver_only():
-    counts = Counts(shards=10, units=1000, shards_done=4, rows=390, quarantined=10)
+def receipt(**fields: object) -> Receipt:
+    values = {"shard": 0, "segment": 0, "rows": 10, "quarantined": 0, "bytes": 1}
+    return Receipt(**values | {"seconds_load": 1.0, "seconds_predict": 8.0, "seconds_write": 1.0} | fields)
+
+
+def working(seconds: float, **fields: object) -> Counts:
+    """Return counts of a driver that began to work some seconds ago."""
+    counts = Counts(**fields)
     counts.start()
-    assert counts.seconds_left(10) is None
+    counts.started_at = time.monotonic() - seconds
+    return counts
+
+
+def test_rate_and_time_left_count_this_driver_only() -> None:
+    counts = working(10, shards=10, units=1000, shards_done=4, rows=390, quarantined=10)
+    assert counts.seconds_left is None
     counts.shards_done, counts.rows = 6, 590
-    assert counts.line(10) == "6 of 10 shards, 590 rows, 10 quarantined, 20.0 units/s, 20 s left"
+    assert counts.line() == "6 of 10 shards, 590 rows, 10 quarantined, 20.0 units/s, 20 s left; loading the model"
 
 
-def test_time_left_is_estimated_by_shards_if_units_are_unknown():
-    assert Counts(shards=10, units=None, shards_done=2, rows=5).seconds_left(10) == 40
+def test_time_left_is_estimated_by_shards_if_units_are_unknown() -> None:
+    counts = working(10, shards=10, units=None)
+    counts.shards_done, counts.rows = 2, 5
+    assert counts.seconds_left == pytest.approx(40, rel=0.01)
 
 
-def test_plain_lines_are_printed_without_a_terminal(monkeypatch):
-    monkeypatch.setattr(progress, "LINE_SECONDS", 0.02)
-    sink = io.StringIO()
-    with progress_shown(Console(file=sink, width=200), Counts(shards=3, units=30, shards_done=1, rows=10)):
-        deadline = time.monotonic() + 5
-        while "\n" not in sink.getvalue() and time.monotonic() < deadline:
-            time.sleep(0.01)
-    assert sink.getvalue().startswith("1 of 3 shards, 10 rows, 0 quarantined")
+def test_busy_replicas_and_shares_of_the_stages_come_from_receipts() -> None:
+    counts = working(10, shards=4, units=40, replicas=2)
+    assert counts.replicas_busy is None
+    counts.add(receipt())
+    counts.add_seconds(receipt())
+    assert counts.replicas_busy == pytest.approx(8 / 9, rel=0.01)
+    assert counts.line().endswith("; 0.9 of 2 replicas busy; load 10%, predict 80%, write 10%")
 
 
-def test_bar_is_shown_on_a_terminal():
-    sink = io.StringIO()
-    with progress_shown(
-        Console(file=sink, width=200, force_terminal=True), Counts(shards=3, units=30, shards_done=3, rows=30)
-    ):
-        pass
-    assert "3 of 3 shards, 30 rows" in sink.getvalue()
+def test_more_seconds_than_passed_are_not_more_than_all_replicas() -> None:
+    counts = working(10, shards=4, units=40, replicas=2)
+    for _ in range(9):
+        counts.add_seconds(receipt(seconds_write=0.0))
+    assert counts.replicas_busy == 2
 
 
-def test_notebooks_show_one_line_that_changes(monkeypatch):
-    shown = []
-    line = SimpleNamespace(update=lambda data, **_: shown.append(data["text/plain"]))
-    notebook = ModuleType("IPython.display")
-    notebook.display = lambda *_, **__: line
-    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
-    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
-    counts = Counts(shards=3, units=30, shards_done=1, rows=10)
-    with progress_shown(Console(file=io.StringIO(), force_jupyter=True), counts):
-        counts.shards_done, counts.rows = 3, 30
-    assert shown[-1].startswith("3 of 3 shards, 30 rows, 0 quarantined")
+def test_programs_read_the_same_counts() -> None:
+    counts = working(10, shards=4, units=40, replicas=2)
+    assert counts.as_json()["seconds_left"] is None
+    counts.add(receipt(quarantined=2, rows=8))
+    counts.add_seconds(receipt())
+    found = counts.as_json()
+    assert (found["shards"], found["shards_done"], found["rows"], found["quarantined"]) == (4, 1, 8, 2)
+    assert found["stage_shares"] == {"load": 0.1, "predict": 0.8, "write": 0.1}
+    assert found["units_per_second"] == pytest.approx(1.0, abs=0.01)

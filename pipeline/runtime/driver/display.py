@@ -1,0 +1,115 @@
+"""What a run shows while it works: phases, notes and progress, on a terminal, as plain lines, or as JSON lines."""
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any, Literal
+
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.spinner import Spinner
+from rich.text import Text
+
+from pipeline.runtime.driver.progress import Counts
+
+LINE_SECONDS = 10.0
+REFRESHES_PER_SECOND = 4
+
+LogFormat = Literal["text", "json"]
+
+
+class Display:
+    """Shows a run on a console. Texts are printed as they are: names of files are not markup.
+
+    On a terminal or in a notebook the current phase or the progress is one place that changes; elsewhere each is a
+    line, progress every ten seconds.
+    """
+
+    def __init__(self, console: Console | None = None, *, log_format: LogFormat = "text", quiet: bool = False) -> None:
+        """Show on a console, by default standard error.
+
+        log_format: "json" for an object per line. quiet: neither phases nor progress, only notes.
+        """
+        self._console = console or Console(stderr=True)
+        self._json, self._quiet = log_format == "json", quiet
+        self._live = not self._json and not quiet and (self._console.is_terminal or self._console.is_jupyter)
+
+    def note(self, text: str) -> None:
+        """Show a fact that the user should know."""
+        self._event("note", message=text) if self._json else self._line(text)
+
+    @contextmanager
+    def phase(self, text: str) -> Iterator[None]:
+        """Show what goes on during the block, with the seconds that it has taken."""
+        if self._live:
+            started, spinner = time.monotonic(), Spinner("dots")
+
+            def render() -> RenderableType:
+                spinner.update(text=Text(f"{text}, {time.monotonic() - started:.0f} s"))
+                return spinner
+
+            with self._refreshed(render, transient=True):
+                yield
+            return
+        if not self._quiet:
+            self._event("phase", message=text) if self._json else self._line(f"{text} …")
+        yield
+
+    @contextmanager
+    def progress(self, counts: Counts) -> Iterator[None]:
+        """Show `counts`, which its owner updates, during the block."""
+        with ExitStack() as stack:
+            if self._live:
+                stack.enter_context(self._refreshed(lambda: _live_progress(counts)))
+            elif not self._quiet:
+                stack.enter_context(_every(LINE_SECONDS, lambda: self._progress_line(counts)))
+            yield
+
+    def _progress_line(self, counts: Counts) -> None:
+        self._event("progress", **counts.as_json()) if self._json else self._line(counts.line())
+
+    @contextmanager
+    def _refreshed(self, render: Callable[[], RenderableType], *, transient: bool = False) -> Iterator[None]:
+        """Show what `render` returns, again and again during the block; the last one stays unless it is transient."""
+        with Live(
+            get_renderable=render, console=self._console, refresh_per_second=REFRESHES_PER_SECOND, transient=transient
+        ) as live:
+            try:
+                yield
+            finally:
+                live.refresh()
+
+    def _line(self, text: str) -> None:
+        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def _event(self, event: str, **fields: Any) -> None:
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, ensure_ascii=False)
+        self._console.file.write(line + "\n")
+        self._console.file.flush()
+
+
+def _live_progress(counts: Counts) -> RenderableType:
+    """Return a bar and the progress in words, on as many lines as the terminal needs."""
+    bar = ProgressBar(total=max(1, counts.shards), completed=counts.shards_done, width=40)
+    return Group(bar, Text(counts.line()))
+
+
+@contextmanager
+def _every(seconds: float, call: Callable[[], None]) -> Iterator[None]:
+    """Call a function every so often during the block, in a thread."""
+    ended = threading.Event()
+
+    def repeat() -> None:
+        while not ended.wait(seconds):
+            call()
+
+    thread = threading.Thread(target=repeat, name="progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
