@@ -63,7 +63,9 @@ def _result(summary: "Summary") -> str:
 
 def _next_steps(summary: "Summary") -> str:
     """Say what can be typed next."""
-    lines = [f"next: perceiver export {quote(summary.output)} DEST --to csv, or in Python: open_run({summary.output!r})"]
+    lines = [
+        f"next: perceiver export {quote(summary.output)} DEST --to csv, or in Python: open_run({summary.output!r})"
+    ]
     if summary.quarantined:
         lines.append("      the same command with --retry-quarantined tries the quarantined units again")
     return "\n".join(lines)

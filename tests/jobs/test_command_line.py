@@ -60,13 +60,13 @@ def test_options_of_a_run_keep_their_names() -> None:
         "--dtype", "--batch-size", "--shard-size", "--top-k", "--logits", "--latents", "--arrays", "--array-dtype",
         "--points", "--frames", "--outputs", "--limit", "--max-quarantine", "--changed", "--retry-quarantined",
         "--stall-timeout", "--unit-seconds", "--unit-memory", "--trusted-inputs", "--address", "--single-writer",
-        "--report",
+        "--report", "--log-format", "--quiet",
     }  # fmt: skip
     assert flags("submit") == {"--address", "--wait", "--submission-id"}
     switches = [parameter for parameter in options_of("run") if parameter.secondary_opts]
     assert {name for parameter in switches for name in parameter.secondary_opts} == {
         "--no-logits", "--no-latents", "--no-arrays", "--no-single-writer", "--no-retry-quarantined",
-        "--no-trusted-inputs", "--no-report",
+        "--no-trusted-inputs", "--no-report", "--no-quiet",
     }  # fmt: skip
 
 
@@ -76,7 +76,7 @@ def test_every_option_has_a_description() -> None:
 
 def test_options_of_a_run_are_grouped_in_the_help() -> None:
     panels = {parameter.rich_help_panel for parameter in options_of("run") if "--job" not in parameter.opts}
-    assert panels == {"Input", "Model", "Output", "Resources", "Fault tolerance"}
+    assert panels == {"Input", "Model", "Output", "Resources", "Fault tolerance", "Display"}
 
 
 @pytest.mark.parametrize("verb", VERBS)

@@ -7,10 +7,11 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
+from rich.table import Table
 from rich.text import Text
 
 from pipeline.runtime.driver.progress import Counts
@@ -93,8 +94,10 @@ class Display:
 
 def _live_progress(counts: Counts) -> RenderableType:
     """Return a bar and the progress in words, on as many lines as the terminal needs."""
-    bar = ProgressBar(total=max(1, counts.shards), completed=counts.shards_done, width=40)
-    return Group(bar, Text(counts.line()))
+    grid = Table.grid()
+    grid.add_row(ProgressBar(total=max(1, counts.shards), completed=counts.shards_done, width=40))
+    grid.add_row(Text(counts.line()))
+    return grid
 
 
 @contextmanager

@@ -93,11 +93,12 @@ class Counts:
         parts.append(f"{self.quarantined:,} quarantined")
         if rate := self.units_per_second:
             parts.append(f"{rate:,.1f} units/s")
-        if (left := self.seconds_left) is not None:
+        if left := self.seconds_left:
             parts.append(f"{duration(left)} left")
         busy = self.replicas_busy
         if busy is None:
-            return ", ".join(parts) + ("; loading the model" if self.shards_done < self.shards else "")
+            waiting = "; loading the model, then the first shard" if self.shards_done < self.shards else ""
+            return ", ".join(parts) + waiting
         shares = ", ".join(f"{stage} {share:.0%}" for stage, share in self.stage_shares.items())
         return f"{', '.join(parts)}; {busy:.1f} of {self.replicas} replicas busy; {shares}"
 

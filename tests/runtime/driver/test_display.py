@@ -33,7 +33,7 @@ def test_plain_lines_are_printed_without_a_terminal(monkeypatch) -> None:
     first, note, progress, *_ = sink.getvalue().split("\n")
     assert first == "listing INPUT and planning …"
     assert note == "a note about [red]file[/red].png that is longer than the line"
-    assert progress == "1 of 3 shards, 10 rows, 0 quarantined; loading the model"
+    assert progress == "1 of 3 shards, 10 rows, 0 quarantined; loading the model, then the first shard"
 
 
 def test_a_terminal_shows_the_phase_while_it_lasts_and_then_a_bar() -> None:

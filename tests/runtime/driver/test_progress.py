@@ -25,7 +25,10 @@ def test_rate_and_time_left_count_this_driver_only() -> None:
     counts = working(10, shards=10, units=1000, shards_done=4, rows=390, quarantined=10)
     assert counts.seconds_left is None
     counts.shards_done, counts.rows = 6, 590
-    assert counts.line() == "6 of 10 shards, 590 rows, 10 quarantined, 20.0 units/s, 20 s left; loading the model"
+    assert (
+        counts.line()
+        == "6 of 10 shards, 590 rows, 10 quarantined, 20.0 units/s, 20 s left; loading the model, then the first shard"
+    )
 
 
 def test_time_left_is_estimated_by_shards_if_units_are_unknown() -> None:
