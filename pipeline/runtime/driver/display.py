@@ -36,7 +36,9 @@ class Display:
         """
         self._console = console or Console(stderr=True)
         self._json, self._quiet = log_format == "json", quiet
-        self._live = not self._json and not quiet and (self._console.is_terminal or self._console.is_jupyter)
+        changing = not self._json and not quiet
+        self._notebook = changing and self._console.is_jupyter
+        self._live = changing and self._console.is_terminal and not self._notebook
 
     def note(self, text: str) -> None:
         """Show a fact that the user should know."""
@@ -55,6 +57,10 @@ class Display:
             with self._refreshed(render, transient=True):
                 yield
             return
+        if self._notebook:
+            with _notebook_line(lambda: f"{text} …"):
+                yield
+            return
         if not self._quiet:
             self._event("phase", message=text) if self._json else self._line(f"{text} …")
         yield
@@ -65,6 +71,8 @@ class Display:
         with ExitStack() as stack:
             if self._live:
                 stack.enter_context(self._refreshed(lambda: _live_progress(counts)))
+            elif self._notebook:
+                stack.enter_context(_notebook_line(counts.line))
             elif not self._quiet:
                 stack.enter_context(_every(LINE_SECONDS, lambda: self._progress_line(counts)))
             yield
@@ -90,6 +98,23 @@ class Display:
         line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, ensure_ascii=False)
         self._console.file.write(line + "\n")
         self._console.file.flush()
+
+
+@contextmanager
+def _notebook_line(text: Callable[[], str]) -> Iterator[None]:
+    """Show one line below the cell and change it every second. rich's bar needs ipywidgets for that."""
+    from IPython.display import display
+
+    line = display({"text/plain": text()}, raw=True, display_id=True)
+
+    def update() -> None:
+        line.update({"text/plain": text()}, raw=True)
+
+    try:
+        with _every(1.0, update):
+            yield
+    finally:
+        update()
 
 
 def _live_progress(counts: Counts) -> RenderableType:

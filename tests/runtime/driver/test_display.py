@@ -2,8 +2,10 @@
 
 import io
 import json
+import sys
 import time
 from collections.abc import Callable
+from types import ModuleType, SimpleNamespace
 
 from rich.console import Console
 
@@ -70,3 +72,20 @@ def test_quiet_shows_notes_only(monkeypatch) -> None:
         time.sleep(0.1)
         shown.note("3 files left out")
     assert sink.getvalue() == "3 files left out\n"
+
+
+def test_a_notebook_shows_one_line_that_changes(monkeypatch) -> None:
+    shown: list[str] = []
+    line = SimpleNamespace(update=lambda data, **_: shown.append(data["text/plain"]))
+    notebook = ModuleType("IPython.display")
+    notebook.display = lambda *_, **__: line
+    monkeypatch.setitem(sys.modules, "IPython", ModuleType("IPython"))
+    monkeypatch.setitem(sys.modules, "IPython.display", notebook)
+    counts = Counts(shards=3, units=30, shards_done=1, rows=10)
+    shown_on = Display(Console(file=io.StringIO(), force_jupyter=True))
+    with shown_on.phase("connecting to Ray"):
+        pass
+    with shown_on.progress(counts):
+        counts.shards_done, counts.rows = 3, 30
+    assert shown[0] == "connecting to Ray …"
+    assert shown[-1].startswith("3 of 3 shards, 30 rows, 0 quarantined")
