@@ -62,6 +62,15 @@ def run_section(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str]
     return run
 
 
+def test_readme(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(folder)
+    (block,) = code_blocks(ROOT / "README.md", "python")
+    exec(block.replace("deepmind/vision-perceiver-fourier", "models/photos"), {})
+    cat, damaged = capsys.readouterr().out.splitlines()
+    assert "'label': " in cat
+    assert "truncated JPEG" in damaged
+
+
 def test_images(run_section) -> None:
     found = run_section("Images")
     cat, damaged = found["results"]
