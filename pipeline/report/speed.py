@@ -12,7 +12,8 @@ from pipeline.runtime.records.receipts import Receipt
 
 STAGES = ("load", "predict", "write")
 MIN_TIMED = 4  # parts with a time, below which neither a graph nor a share of busy time says anything
-MAX_BINS = 40  # of the graph
+MIN_BINS, MAX_BINS = 3, 40  # of the graph
+PARTS_PER_BIN = 4  # at least: parts are committed in bursts
 BUSY = 0.7  # share of the time that replicas work, from which on they limit the run
 ADVICE = {
     "load": "Reading and decoding inputs limits the run: more CPUs, or INPUT closer to the cluster, make it faster. "
@@ -59,7 +60,7 @@ def measure_speed(receipts: Iterable[Receipt], options: Mapping[str, Any], dtype
         units_per_second=sum(receipt.units for _, receipt in timed) / wall if is_timed else None,
         bottleneck=bottleneck,
         sentence=sentence,
-        graph=_graph(timed, wall) if is_timed else None,
+        graph=_graph(timed, wall) if is_timed and len(timed) >= MIN_BINS * PARTS_PER_BIN else None,
         drivers=len({receipt.driver for receipt in receipts if receipt.driver}),
     )
 
@@ -82,7 +83,7 @@ def _timed(receipts: Sequence[Receipt]) -> Iterable[tuple[float, Receipt]]:
 
 
 def _graph(timed: Sequence[tuple[float, Receipt]], wall: float) -> tuple[np.ndarray, np.ndarray]:
-    bins = min(MAX_BINS, max(2, len(timed) // 2))
+    bins = min(MAX_BINS, len(timed) // PARTS_PER_BIN)
     edges = np.linspace(0.0, wall, bins + 1)
     units, _ = np.histogram([at for at, _ in timed], edges, weights=[receipt.units for _, receipt in timed])
     return edges, units / (wall / bins)

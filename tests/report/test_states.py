@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline.reference.published_configs import SEQUENCE
 from pipeline.report import report as report_module
 from pipeline.report.report import report_line, write_report
 from pipeline.report.target import Target
@@ -48,6 +49,19 @@ def test_report_before_the_first_part_says_so(copied: Path) -> None:
     assert "There is no row yet." in page.text
     assert "No part is committed yet." in page.text
     assert "No unit is quarantined." in page.text
+
+
+def test_report_of_a_run_of_empty_files_says_that_there_are_no_units(
+    text_models: dict[str, Path], tmp_path: Path
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/empty.txt").touch()
+    example_runs.run("text-classification", tmp_path / "in", tmp_path / "out", text_models[SEQUENCE])
+    page = page_of(tmp_path / "out")
+    assert "Finished" in page.text
+    assert "rows 0 quarantined 0" in page.text
+    assert "There is no row: INPUT has no units." in page.text
+    assert "no units in the file" in page.text
 
 
 def test_report_of_a_run_with_everything_quarantined_gives_reasons_and_advice(checkpoint: Path, tmp_path: Path) -> None:
