@@ -65,6 +65,7 @@ def _write(selection: Selection, destination: Destination) -> Exported:
     for shard in sorted((destination.path / "data").glob("*.parquet")):
         exported.rows += pq.read_metadata(shard).num_rows
     _put_card(selection.results, features, destination, exported)
+    destination.remove_temporary_files()
     return exported
 
 

@@ -5,6 +5,7 @@ is written. So the same command knows its own files, also after it was killed.
 """
 
 import json
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,6 +17,8 @@ from pipeline.export.csv_rows import csv_text
 from pipeline.export.file_names import FileNames, owner
 from pipeline.runtime.errors import UsageError
 from pipeline.storage import Missing, Store
+from pipeline.storage.entry import TEMPORARY_PREFIX
+from pipeline.storage.uris import split_scheme
 
 STATE = "_export/export.json"
 NAMES = "_export/names"
@@ -101,6 +104,13 @@ class Destination:
         for key in list(self.store.keys(f"{NAMES}-")):
             self.store.delete(key)
         self.store.put(INDEX, "".join(lines).encode())
+        self.remove_temporary_files()
+
+    def remove_temporary_files(self) -> None:
+        """Remove the temporary files of this export, which attempts that were killed left in a local folder."""
+        if split_scheme(self.store.uri)[0] is None:
+            shutil.rmtree(self.path / TEMPORARY_PREFIX, ignore_errors=True)
+            self.store.remove_empty_folders()
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         """Yield the record of each file once."""

@@ -82,15 +82,25 @@ def _unknown_unit(store: Store, parts: Sequence[str], wanted: str) -> str:
 
 
 def _similar_ids(store: Store, parts: Sequence[str], wanted: str) -> list[str]:
-    """Return up to three ids: those that contain the file's name in any case, else those with similar letters."""
+    """Return up to three ids: those that contain the file's name in any case, else those with similar letters.
+
+    Of a large run only the neighbors in the order of ids, and the first ids, are compared letter by letter.
+    """
     name = wanted.rpartition("/")[2].partition("#")[0] or wanted
     containing: list[str] = []
-    compared: list[str] = []
+    first: list[str] = []
+    before, after = "", ""
     for part in parts:
         with store.open(part) as source:
             column = pq.read_table(source, columns=[ID])[ID]
         containing += column.filter(pc.match_substring(column, name, ignore_case=True)).to_pylist()
-        compared += islice(column.to_pylist(), max(0, COMPARED - len(compared)))
+        first += islice(column.to_pylist(), max(0, COMPARED - len(first)))
+        before = max(before, pc.max(column.filter(pc.less(column, wanted))).as_py() or "")
+        above = pc.min(column.filter(pc.greater(column, wanted))).as_py() or ""
+        after = min(filter(None, (after, above)), default="")
         if len(containing) >= COMPARED:
             break
-    return get_close_matches(wanted, containing, n=3, cutoff=0.3) or get_close_matches(wanted, compared, n=3)
+    neighbors = [one for one in (after, before) if one]
+    return get_close_matches(wanted, containing, n=3, cutoff=0.3) or get_close_matches(
+        wanted, [*neighbors, *first], n=3
+    )

@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow as pa
 
 from pipeline.formatting import count
-from pipeline.results.condition import Condition
+from pipeline.results.condition import condition_on
 from pipeline.results.find_units import find_units
 from pipeline.results.quarantined import quarantined_units
 from pipeline.results.stored_rows import check_columns, read_schema, read_tables
@@ -229,7 +229,7 @@ class Results:
             return iter(())
         if columns is not None:
             check_columns(columns, schema)
-        condition = None if where is None else Condition(where, schema)
+        condition = None if where is None else condition_on(where, schema)
         return read_tables(self.store, keys, columns, places=places, condition=condition)
 
     def _row(self, unit: str, columns: Sequence[str]) -> dict[str, Any]:

@@ -49,6 +49,8 @@ def test_an_export_that_was_killed_continues(flow_run: Path, tmp_path: Path, mon
     first = files(tmp_path / "flo")
     assert len(first) == 2
     times = {name: (tmp_path / "flo" / name).stat().st_mtime_ns for name in first}
+    (tmp_path / "flo/_run/tmp").mkdir(parents=True, exist_ok=True)
+    (tmp_path / "flo/_run/tmp/half-a-file").touch()
     exported = export(results, dest, "flo")
     assert (exported.written, exported.present, exported.rows) == (3, 2, 5)
     assert all((tmp_path / "flo" / name).stat().st_mtime_ns == time for name, time in times.items())
@@ -56,6 +58,7 @@ def test_an_export_that_was_killed_continues(flow_run: Path, tmp_path: Path, mon
     assert (exported.written, exported.present, exported.rows) == (0, 5, 5)
     assert sorted(index(tmp_path / "flo").values()) == files(tmp_path / "flo")
     assert {path.name for path in (tmp_path / "flo/_export").iterdir()} == {"export.json", "names.jsonl"}
+    assert not (tmp_path / "flo/_run").exists()
 
 
 def test_hostile_ids_get_safe_files_that_the_index_names(flow_run: Path, tmp_path: Path) -> None:
