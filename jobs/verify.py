@@ -17,7 +17,10 @@ def command(
         str, typer.Argument(metavar="TASK", help="A task, or feature-extraction for the latents of any checkpoint.")
     ],
     checkpoint: Annotated[
-        str, typer.Option(metavar="REF", help="Hugging Face Hub id, folder or URI with config.json and the weights.")
+        str,
+        typer.Option(
+            metavar="REF", help="Hugging Face Hub id, folder or URI with config.json and the weights, or demo."
+        ),
     ],
     dtype: Annotated[
         list[Dtype] | None,

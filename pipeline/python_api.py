@@ -45,7 +45,7 @@ def run(*, task: str, output: StrPath, checkpoint: StrPath, input: StrPath = "",
         task: image-classification, text-classification, fill-mask, optical-flow, multimodal-autoencoding or
             feature-extraction.
         output: Folder or URI for the predictions.
-        checkpoint: Hugging Face Hub id, folder or URI with config.json and the weights.
+        checkpoint: Hugging Face Hub id, folder or URI with config.json and the weights, or `demo`.
         input: File, folder, glob or URI to read. Omit it with `from_latents`.
         options: Those of `perceiver run`, with underscores: `batch_size=8`, `keep_columns=["stars"]`.
 

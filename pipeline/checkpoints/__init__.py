@@ -4,6 +4,7 @@ from pipeline.checkpoints.digests import digest, unchanged
 from pipeline.checkpoints.download import fetch
 from pipeline.checkpoints.errors import CheckpointChanged, CheckpointError
 from pipeline.checkpoints.files import check_content, parse_json, read_config, read_json, read_model_class, weight_files
+from pipeline.checkpoints.shipped import shipped_ref
 
 __all__ = [
     "CheckpointChanged",
@@ -15,6 +16,7 @@ __all__ = [
     "read_config",
     "read_json",
     "read_model_class",
+    "shipped_ref",
     "unchanged",
     "weight_files",
 ]

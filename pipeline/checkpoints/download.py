@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.checkpoints.errors import CheckpointError
 from pipeline.checkpoints.files import CONFIG_FILES, PICKLED, SAFETENSORS
 from pipeline.checkpoints.mistakes import ADAPTER, explain_adapter, explain_missing_config, explain_missing_weights
+from pipeline.checkpoints.shipped import is_shipped, shipped_folder
 
 if TYPE_CHECKING:
     from pipeline.storage import Store
@@ -23,6 +24,7 @@ MAX_NAMES = 10_000  # that are searched for the cause if a checkpoint in a store
 def fetch(ref: str | Path) -> Path:
     """Return a local folder with the files of the checkpoint `ref`: a folder, a hub id (`user/name`) or a URI.
 
+    `demo:NAME` is a checkpoint that the package contains, unless there is a folder of this name.
     Files of a URI are cached under $PERCEIVER_CACHE (~/.cache/perceiver) by their versions, those of a hub id in the
     Hub's own cache. Raises CheckpointError, naming `ref`, if there is no checkpoint.
     """
@@ -34,6 +36,8 @@ def fetch(ref: str | Path) -> Path:
         return folder
     if folder.is_file():
         raise CheckpointError(f"checkpoint {text} is a file: give the folder that holds config.json")
+    if is_shipped(text):
+        return shipped_folder(text)
     if "://" in text and not text.startswith("file://"):
         return _from_uri(text)
     if text.startswith(("/", ".", "~", "file://")) or text.count("/") != 1:

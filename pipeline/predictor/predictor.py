@@ -55,7 +55,7 @@ class Predictor:
         Args:
             task: image-classification, text-classification, fill-mask, optical-flow, multimodal-autoencoding or
                 feature-extraction.
-            checkpoint: Hugging Face Hub id, folder or URI with config.json and the weights.
+            checkpoint: Hugging Face Hub id, folder or URI with config.json and the weights, or `demo`.
             column: Column of a batch that holds the items; for image pairs two, "left,right"; for clips also
                 "frames,samples". By default the one column with a usual name: image, video, bytes, text or inputs, or
                 path if none of them is there.

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoints import CheckpointChanged, CheckpointError, fetch, unchanged
+from pipeline.checkpoints import CheckpointChanged, CheckpointError, fetch, shipped_ref, unchanged
 from pipeline.heads import Head, head_for
 from pipeline.heads.image_config import describe_settings
 from pipeline.perceiver import PerceiverIO
@@ -40,7 +40,7 @@ class UnitPredictor:
         Raise UsageError for an option that the task does not support, CheckpointError or AccessError for the
         checkpoint, CheckpointChanged if it does not have the given digest.
         """
-        folder = fetch(check_uri(options.checkpoint))
+        folder = fetch(shipped_ref(check_uri(options.checkpoint), options.task))
         with unchanged(folder) as found:
             notes = PerceiverIO.check_pretrained(folder)
             try:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from transformers import PerceiverConfig
 
-from pipeline.checkpoints import fetch
+from pipeline.checkpoints import fetch, shipped_ref
 from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference import published_configs, transformers_model
 from pipeline.reference.sample_inputs import SampleInputs, sample_inputs, sample_mask, sample_unit, to_device
@@ -116,13 +116,13 @@ def verify(
 ) -> list[Difference]:
     """Compare every output of a checkpoint in every dtype with transformers in float32, on `batch` sample units.
 
-    `ref` is a hub id, folder or URI. Of a clip's 128 chunks only `chunks` are compared (None: all): each costs
+    `ref` is a hub id, folder, URI or `demo`. Of a clip's 128 chunks only `chunks` are compared (None: all): each costs
     transformers an encoding, about 3 s at the published size. In a batch of texts all but the first are padded. float32
     outputs are also compared with the unfolded engine, which shows the error of folding weights at load.
     CheckpointError if the checkpoint's class does not support the task, or transformers would not read the names of its
     tensors; AccessError if a URI holds secrets.
     """
-    folder = fetch(check_uri(str(ref)))
+    folder = fetch(shipped_ref(check_uri(str(ref)), task))
     model_class = _check_task(task, folder)
     if notes := PerceiverIO.check_pretrained(folder):  # transformers would draw random weights for names it lacks
         raise CheckpointError(f"{notes[0]}; transformers does not do that: save the model with save_pretrained() first")

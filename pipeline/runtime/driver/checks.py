@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.checkpoints import CheckpointError, fetch, read_config, unchanged
+from pipeline.checkpoints import CheckpointError, fetch, read_config, shipped_ref, unchanged
+from pipeline.checkpoints.shipped import DEMO
 from pipeline.heads import Head, head_for
 from pipeline.heads.head import ColumnType
 from pipeline.heads.image_config import describe_settings
@@ -76,9 +77,11 @@ def check_run(options: RunOptions) -> CheckedRun:
     Raises UsageError, AccessError or CheckpointError. Writes nothing but the probe that OUTPUT is writable.
     """
     require_task(options.task)
-    folder = fetch(check_uri(options.checkpoint))
+    ref = shipped_ref(check_uri(options.checkpoint), options.task)
+    folder = fetch(ref)
     with unchanged(folder) as checkpoint:
-        notes = PerceiverIO.check_pretrained(folder)  # a CheckpointError now rather than in every worker
+        notes = [f"checkpoint: the local folder {ref} is used, not the shipped one"] if ref == DEMO else []
+        notes += PerceiverIO.check_pretrained(folder)  # a CheckpointError now rather than in every worker
         with _as_usage_errors():  # an option that this head or source does not support
             head = head_for(options.task, folder, options.head_options())
             output = Store(options.output, single_writer=options.single_writer)
@@ -119,7 +122,7 @@ def check_run(options: RunOptions) -> CheckedRun:
         if new != name
     ]
     output.check_writable()
-    is_local = Path(options.checkpoint.removeprefix("file://")).expanduser().is_dir()
+    is_local = Path(ref.removeprefix("file://")).expanduser().is_dir()
     return CheckedRun(
         input=uri,
         source=source,
@@ -131,7 +134,7 @@ def check_run(options: RunOptions) -> CheckedRun:
         rules=rules,
         columns=columns,
         output=output,
-        checkpoint=str(folder.resolve()) if is_local else options.checkpoint,
+        checkpoint=str(folder.resolve()) if is_local else ref,
         digest=checkpoint,
         head=head,
         stored=stored,
