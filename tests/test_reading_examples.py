@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import datasets
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -40,7 +41,7 @@ def folder(
 def results_of(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], dict[str, Any]]:
     """`results_of(text)`: run the example that contains the text; return its variables, its last value as `result`."""
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
 
     def run(text: str) -> dict[str, Any]:
         (block,) = (block for block in BLOCKS if text in block)
@@ -77,7 +78,7 @@ def test_examples_give_what_the_page_says(results_of: Callable[[str], dict[str, 
 
 def test_export_examples_run(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("HF_DATASETS_CACHE", str(folder / "cache"))
+    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", folder / "cache")
     export(open_run("labels"), "dataset", "dataset")
     for block in code_blocks(ROOT / "docs/export.md", "python"):
         found: dict[str, Any] = {}

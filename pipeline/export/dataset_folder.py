@@ -3,10 +3,12 @@
 Labels become ClassLabel, stored media Video, Audio and Image, and the image that each row is about is copied.
 """
 
+import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
 GROUP_BYTES = 64 << 20  # per row group, of which one is in memory
 ROWS_AT_ONCE = 16
 _TEMPORARY = "_export/shard.parquet"
+_LABELS = ("label_id", "label", "topk")
 _UNSEEN = "unseen_"
 _COPY = "_export/README.md"  # of the card, to find out whether somebody edited it
 _TEXT = """\
@@ -74,8 +77,13 @@ def _features(selection: Selection, with_images: bool, notes: Counter[str]) -> "
     from datasets import Audio, ClassLabel, Features, Image, List, Video
 
     schema = selection.schema
-    features = dict(Features.from_arrow_schema(schema))
-    names = _label_names(selection.results) if "label_id" in schema.names else []
+    features: dict[str, Any] = {}
+    for field in schema:
+        try:
+            features |= Features.from_arrow_schema(pa.schema([field]))
+        except ValueError:
+            notes[f"column {field.name} left out: datasets has no feature for {field.type}"] = 0
+    names = _label_names(selection.results) if set(_LABELS) <= set(schema.names) else []
     if names and len(set(names)) == len(names):
         features["label"] = ClassLabel(names=names)
         if unseen := sum(name.startswith(_UNSEEN) for name in names):
@@ -104,7 +112,7 @@ def _image_column(schema: pa.Schema) -> str:
 def _label_names(results: Results) -> list[str]:
     """Return the name of each label by its number, from all rows; `_UNSEEN` and the number for one that no row has."""
     names: dict[int, str] = {}
-    for batch in results.batches(["label_id", "label", "topk"]):
+    for batch in results.batches(_LABELS):
         for row in batch.to_pylist():
             names |= {label["label_id"]: label["label"] for label in [row, *row["topk"]]}
     return [names.get(number, f"{_UNSEEN}{number}") for number in range(max(names, default=-1) + 1)]
@@ -112,12 +120,14 @@ def _label_names(results: Results) -> list[str]:
 
 def _tables(selection: Selection, part: str, features: "Features", images: SourceImages | None) -> Iterator[pa.Table]:
     """Yield the rows of a part with the types of the features, a few at a time."""
+    from datasets import ClassLabel
+
     schema = features.arrow_schema
     for batch in selection.batches(part, selection.schema.names):
         for start in range(0, batch.num_rows, ROWS_AT_ONCE):
             table = pa.table(batch.slice(start, ROWS_AT_ONCE))
             columns = {name: table[name] for name in table.column_names}
-            if "label_id" in columns and pa.types.is_integer(schema.field("label").type):
+            if isinstance(features.get("label"), ClassLabel):
                 columns["label"] = table["label_id"].cast(pa.int64())
             if images is not None:
                 copied = images.read(table.select(NEEDED).to_pylist())
@@ -153,8 +163,11 @@ def _put_card(results: Results, features: "Features", destination: Destination, 
     from datasets.info import DatasetInfo, DatasetInfosDict
     from huggingface_hub import DatasetCardData
 
-    data = DatasetCardData(configs=[{"config_name": "default", "data_files": "data/*.parquet"}])
-    DatasetInfosDict({"default": DatasetInfo(features=features)}).to_dataset_card_data(data)
+    # `datasets` keeps a copy of what it loads, by the names of folder and configuration: other rows need another name.
+    rows = json.dumps([destination.identity, exported.rows]).encode()
+    name = f"run-{results.run.run}-{hashlib.sha256(rows).hexdigest()[:8]}"
+    data = DatasetCardData(configs=[{"config_name": name, "data_files": "data/*.parquet", "default": True}])
+    DatasetInfosDict({name: DatasetInfo(config_name=name, features=features)}).to_dataset_card_data(data)
     text = _TEXT.format(
         title=f"{results.task} by Perceiver IO",
         rows=count(exported.rows),

@@ -113,4 +113,6 @@ def _for_duckdb(table: pa.Table) -> pa.Table:
 def _without_float16(kind: pa.DataType) -> pa.DataType:
     if pa.types.is_float16(kind):
         return pa.float32()
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_float16(field.type)) for field in kind])
     return pa.list_(_without_float16(kind.value_type)) if pa.types.is_list(kind) else kind

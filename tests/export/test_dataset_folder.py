@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import datasets
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from pipeline.export.export import export
 from pipeline.results import open_run
+from pipeline.sinks.parts import FOOTER
 from tests import example_runs
 
 
@@ -88,6 +90,20 @@ def test_images_that_are_gone_changed_or_not_whole_files_are_counted(image_run: 
     assert without == {"e.png", "cats/b.png", "set.tar#3"}
 
 
+def test_rows_that_a_run_added_are_loaded_although_datasets_keeps_copies(image_run: Path, tmp_path: Path, load) -> None:
+    output = example_runs.copied_with_rows(image_run, tmp_path / "out", dict)
+    *_, last = sorted((output / "predictions").iterdir())
+    last.rename(tmp_path / last.name)
+    export(open_run(output), str(tmp_path / "set"), "dataset")
+    first = len(load(tmp_path / "set"))
+    (tmp_path / last.name).rename(last)
+    export(open_run(output), str(tmp_path / "set"), "dataset")
+    assert first < len(load(tmp_path / "set")) == 8
+    (tmp_path / "other").mkdir()
+    export(open_run(output), str(tmp_path / "other/set"), "dataset", ids=["e.png"])
+    assert load(tmp_path / "other/set")["id"][:] == ["e.png"]
+
+
 def test_an_export_that_was_killed_continues_and_adds_parts(image_run: Path, tmp_path: Path, load) -> None:
     results = open_run(image_run)
 
@@ -147,3 +163,20 @@ def test_memory_of_images_is_bounded_by_row_groups(
     export(open_run(image_run), str(tmp_path / "set"), "dataset")
     groups = [pq.read_metadata(path).num_row_groups for path in (tmp_path / "set/data").iterdir()]
     assert sum(groups) == 8
+
+
+def test_kept_columns_without_a_feature_are_left_out_and_said(tmp_path: Path, checkpoint: Path, load) -> None:
+    example_runs.image_run(tmp_path, checkpoint)
+    part = next((tmp_path / "out/predictions").iterdir())
+    table, footer = pq.read_table(part), pq.read_metadata(part).metadata[FOOTER]
+    kept = {"pairs": pa.map_(pa.string(), pa.int32()), "day": pa.date32(), "price": pa.decimal128(5, 2)}
+    for name, kind in kept.items():
+        table = table.append_column(name, pa.nulls(table.num_rows, kind))
+    with pq.ParquetWriter(part, table.schema.remove_metadata()) as file:
+        file.write_table(table.replace_schema_metadata(None))
+        file.add_key_value_metadata({FOOTER: footer})
+    for other in set((tmp_path / "out/predictions").iterdir()) - {part}:
+        other.unlink()
+    notes = export(open_run(tmp_path / "out"), str(tmp_path / "set"), "dataset").notes
+    assert any(note.startswith("column pairs left out: datasets has no feature for map") for note in notes)
+    assert {"day", "price"} < set(load(tmp_path / "set").features)
