@@ -10,12 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from rich.console import Console
 
 from pipeline.checkpoints import CheckpointChanged, digest
 from pipeline.reference.published_configs import MASKED_LM, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime.driver import run
+from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.run import Driver
 from pipeline.runtime.errors import UsageError
@@ -139,7 +139,7 @@ def test_changed_checkpoint_that_a_worker_finds_ends_the_run_with_exit_code_2(
     write_tables(f"{tmp_path}/in", a="text\na good evening\n")
     places = {"input": f"{tmp_path}/in", "output": f"{tmp_path}/out", "checkpoint": checkpoints["fill-mask"]}
     with prepare_run(RunOptions(task="fill-mask", **places)) as ready:
-        driver = Driver(ready, Console(file=io.StringIO()))
+        driver = Driver(ready, Display(quiet=True))
         driver.resume()
         with pytest.raises(CheckpointChanged) as caught:
             driver.work()
