@@ -12,7 +12,7 @@ from pipeline.checkpoints import read_model_class
 from pipeline.heads.array_inputs import ArrayInputs
 from pipeline.heads.clip_inputs import ClipInputs
 from pipeline.heads.flow_inputs import FlowInputs
-from pipeline.heads.head import ColumnType, Head, HeadOptions, InputTransform, Model, Tensor
+from pipeline.heads.head import FLOW_OPTIONS, ColumnType, Head, HeadOptions, InputTransform, Model, Tensor
 from pipeline.heads.image_inputs import ImageInputs
 from pipeline.heads.latent_columns import latents_from_row
 from pipeline.heads.text_inputs import TextInputs
@@ -55,7 +55,7 @@ class FeatureExtraction(Head):
 
         Raise CheckpointError if the checkpoint has an invalid file, and ValueError for options that are not supported.
         """
-        options.reject_unsupported(cls.task, "logits", "arrays", "points", "frames", "outputs")
+        options.reject_unsupported(cls.task, "logits", "arrays", "points", "frames", "outputs", *FLOW_OPTIONS)
         return cls(inputs=_FROM_FOLDER[read_model_class(folder)](folder))
 
     def passes(self, medium_bytes: int | None) -> float:

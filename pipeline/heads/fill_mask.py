@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
-from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions, Model, Tensor, as_tensor
+from pipeline.heads.head import FLOW_OPTIONS, JSON, ColumnType, Head, HeadOptions, Model, Tensor, as_tensor
 from pipeline.heads.latent_columns import check_latent_count
 from pipeline.heads.text_inputs import TextInputs, length_bucket, pad
 from pipeline.heads.tokenizer import CLS, MASK, SEP, VOCABULARY, decode
@@ -38,7 +38,7 @@ class FillMask(TextInputs, Head):
         """
         if options.logits:
             raise ValueError(f"logits are not supported for {cls.task}: top_k {VOCABULARY} keeps every token's score")
-        options.reject_unsupported(cls.task, "arrays", "points", "frames", "outputs")
+        options.reject_unsupported(cls.task, "arrays", "points", "frames", "outputs", *FLOW_OPTIONS)
         return cls.from_folder(folder, top_k=min(options.top_k, VOCABULARY))
 
     @property

@@ -22,13 +22,18 @@ PIXEL_BYTES = 6  # of a pair: three channels of two frames
 
 @dataclass(frozen=True, kw_only=True)
 class FlowInputs(InputTransform):
-    """Frame pairs for the optical flow model. `tile`: height and width of the frames that it takes.
+    """Frame pairs for the optical flow model.
 
-    A larger frame is covered by several tiles; a smaller one is padded with the pixels of its edge.
+    A frame larger than a tile is covered by several; a smaller one is padded with the pixels of its edge.
+
+    Attributes:
+        tile: height and width of the frames that the model takes.
+        max_side: pixels of the longer side to which larger frames are reduced; None for no limit.
     """
 
     medium: ClassVar[MediumKind] = "frame_pair"
     tile: tuple[int, int]
+    max_side: int | None = None
 
     @classmethod
     def from_folder(cls, folder: Path, **fields: Any) -> Self:
@@ -50,14 +55,15 @@ class FlowInputs(InputTransform):
 
     @property
     def fingerprint_options(self) -> dict[str, JSON]:
-        """The size and overlap of tiles."""
-        return {"transform": {"tile": list(self.tile), "overlap": [tile_overlap(side) for side in self.tile]}}
+        """The size and overlap of tiles, and the limit of the frames' size if there is one."""
+        transform: dict[str, JSON] = {"tile": list(self.tile), "overlap": [tile_overlap(side) for side in self.tile]}
+        return {"transform": transform if self.max_side is None else {**transform, "max_side": self.max_side}}
 
     def transform(self, medium: FramePair) -> dict[str, np.ndarray]:
         """Return {"frames": uint8 [2, H, W, 3], "index": int64 [1], "start": float64 [1]}; start is nan if unknown."""
         start = medium.start_seconds
         return {
-            "frames": medium.frames,
+            "frames": reduce_frames(medium.frames, self.max_side),
             "index": np.array([medium.frame_index], np.int64),
             "start": np.array([np.nan if start is None else start], np.float64),
         }
@@ -111,6 +117,21 @@ class FlowInputs(InputTransform):
         both = np.arange(2)[:, None, None]
         indices = units[:, None, None, None], both, rows[:, None, :, None], columns[:, None, None]
         return frames[tuple(as_tensor(index, frames.device) for index in indices)]
+
+
+def reduce_frames(frames: np.ndarray, max_side: int | None) -> np.ndarray:
+    """Return frames uint8 [2, H, W, 3] whose longer side has at most `max_side` pixels, with the same proportions.
+
+    Each pixel is the mean of the area that it covers, so that fine patterns do not become false motion.
+    """
+    height, width = frames.shape[1:3]
+    if max_side is None or max(height, width) <= max_side:
+        return frames
+    from PIL import Image
+
+    factor = max_side / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    return np.stack([np.asarray(Image.fromarray(frame).resize(size, Image.Resampling.BOX)) for frame in frames])
 
 
 def tile_batches(tiles: np.ndarray, frames: Tensor) -> list[np.ndarray]:

@@ -33,6 +33,8 @@ ColumnType: TypeAlias = str | list["ColumnType"] | dict[str, "ColumnType"]
 
 WAV_RATE = 48_000  # samples per second of a "wav" column: of the published model
 
+FLOW_OPTIONS = ("max_side", "flow_scale")
+
 OUTPUTS = ("video", "audio", "label")
 """What can be decoded from the latents of a clip."""
 
@@ -50,6 +52,8 @@ class HeadOptions:
         points: pixels (x, y) to decode; () for all.
         frames: indices of a clip's frames to decode; () for all.
         outputs: which of `OUTPUTS` to decode from a clip; () for all.
+        max_side: pixels of the longer side to which larger frames of a pair are reduced; None for no limit.
+        flow_scale: pixels of flow per unit of the model's output; None for that of the published checkpoint.
     """
 
     top_k: int = 5
@@ -60,6 +64,8 @@ class HeadOptions:
     points: tuple[tuple[int, int], ...] = ()
     frames: tuple[int, ...] = ()
     outputs: tuple[str, ...] = ()
+    max_side: int | None = None
+    flow_scale: float | None = None
 
     def __post_init__(self) -> None:
         if self.top_k < 1:

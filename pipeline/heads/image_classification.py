@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Self
 import numpy as np
 
 from pipeline.checkpoints import parse_json
-from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions, Model, Tensor
+from pipeline.heads.head import FLOW_OPTIONS, JSON, ColumnType, Head, HeadOptions, Model, Tensor
 from pipeline.heads.image_inputs import ImageInputs
 from pipeline.heads.labels import Labels
 
@@ -30,7 +30,7 @@ class ImageClassification(ImageInputs, Head):
 
         Raise CheckpointError if the checkpoint has an invalid file, and ValueError for options that are not supported.
         """
-        options.reject_unsupported(cls.task, "arrays", "points", "frames", "outputs")
+        options.reject_unsupported(cls.task, "arrays", "points", "frames", "outputs", *FLOW_OPTIONS)
         return cls.from_folder(folder, labels=parse_json(folder, "config.json", Labels.from_config, options))
 
     @property

@@ -11,7 +11,18 @@ import numpy as np
 
 from pipeline.checkpoints import parse_json
 from pipeline.heads.clip_inputs import ClipInputs, ClipShape, position_arrays, split_clips
-from pipeline.heads.head import JSON, OUTPUTS, ColumnType, Head, HeadOptions, Model, Tensor, as_tensor, wav_column
+from pipeline.heads.head import (
+    FLOW_OPTIONS,
+    JSON,
+    OUTPUTS,
+    ColumnType,
+    Head,
+    HeadOptions,
+    Model,
+    Tensor,
+    as_tensor,
+    wav_column,
+)
 from pipeline.heads.labels import Labels
 
 _MODALITIES = {"video": "image", "audio": "audio", "label": "label"}  # the model's names of the outputs
@@ -191,6 +202,7 @@ def _psnr(found: Tensor, original: Tensor, *, peak: float) -> Tensor:
 def _check_options(options: HeadOptions, outputs: tuple[str, ...], shape: ClipShape) -> None:
     """Raise ValueError for an option of an output that is not requested, and for a frame or point outside a clip."""
     task = MultimodalAutoencoding.task
+    options.reject_unsupported(task, *FLOW_OPTIONS)
     if "label" not in outputs:
         options.reject_unsupported(f"{task} without its label", "logits")
     if "video" not in outputs:

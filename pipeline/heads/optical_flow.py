@@ -22,7 +22,7 @@ from pipeline.heads.head import JSON, ColumnType, Head, HeadOptions, Model, Tens
 from pipeline.heads.latent_columns import check_latent_count
 from pipeline.media import FramePair
 
-_PIXELS_PER_UNIT = 20.0  # pixels of displacement per unit of the published model's output
+PIXELS_PER_UNIT = 20.0  # pixels of displacement per unit of the published model's output
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +31,7 @@ class OpticalFlow(FlowInputs, Head):
 
     Attributes:
         points: pixels (x, y) to decode; () for all.
+        flow_scale: pixels of displacement per unit of the model's output.
         array_dtype: type of the flow.
         latent_shape: (N, D) of a tile's latents if they are output, together with the frames, of which the model makes
             its output queries; else None.
@@ -41,6 +42,7 @@ class OpticalFlow(FlowInputs, Head):
     stored_columns: ClassVar[tuple[str, ...]] = ("frames", "frame_index", "start_seconds")
     points: tuple[tuple[int, int], ...]
     array_dtype: Literal["float16", "float32"]
+    flow_scale: float = PIXELS_PER_UNIT
     latent_shape: tuple[int, int] | None
 
     @classmethod
@@ -52,7 +54,14 @@ class OpticalFlow(FlowInputs, Head):
         options.reject_unsupported(cls.task, "logits", "arrays", "frames", "outputs")
         config = read_config(folder)
         latents = (config.num_latents, config.d_latents) if options.latents else None
-        return cls.from_folder(folder, points=options.points, array_dtype=options.array_dtype, latent_shape=latents)
+        return cls.from_folder(
+            folder,
+            points=options.points,
+            array_dtype=options.array_dtype,
+            flow_scale=PIXELS_PER_UNIT if options.flow_scale is None else options.flow_scale,
+            latent_shape=latents,
+            max_side=options.max_side,
+        )
 
     @property
     def bytes_per_medium_byte(self) -> float:
@@ -81,12 +90,14 @@ class OpticalFlow(FlowInputs, Head):
     def fingerprint_options(self) -> dict[str, JSON]:
         """The options of the transform and of the output."""
         points = [list(point) for point in self.points]
-        return {**super().fingerprint_options, "points": points, "array_dtype": self.array_dtype}
+        scale: dict[str, JSON] = {} if self.flow_scale == PIXELS_PER_UNIT else {"flow_scale": self.flow_scale}
+        return {**super().fingerprint_options, "points": points, "array_dtype": self.array_dtype, **scale}
 
     def transform(self, medium: FramePair) -> dict[str, np.ndarray]:
-        """Return the arrays of `FlowInputs`. Raise ValueError if a point lies outside the frames."""
-        check_points(self.points, medium.frames.shape[1:3])
-        return super().transform(medium)
+        """Return the arrays of `FlowInputs`. Raise ValueError if a point lies outside the frames, which are reduced."""
+        arrays = super().transform(medium)
+        check_points(self.points, arrays["frames"].shape[1:3])
+        return arrays
 
     def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:
         """Return the arrays of `transform` for the frames in a row; the model makes its output queries of them."""
@@ -101,7 +112,7 @@ class OpticalFlow(FlowInputs, Head):
         """Return the inputs and "flow" in pixels, of type `array_dtype`: [B, H, W, 2], or [B, P, 2] of points."""
         check_latent_count(latents, self.latents_per_unit(inputs))
         flow = (self._flow_at_points if self.points else self._flow)(model, latents, inputs["frames"])
-        pixels = flow.mul_(_PIXELS_PER_UNIT)
+        pixels = flow.mul_(self.flow_scale)
         return {"flow": pixels.half() if self.array_dtype == "float16" else pixels, **inputs}
 
     def rows(self, outputs: dict[str, Any]) -> dict[str, Sequence[Any] | np.ndarray]:

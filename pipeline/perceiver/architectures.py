@@ -105,7 +105,10 @@ def image_classification_conv(config: Config) -> Modules:
 
 
 def optical_flow(config: Config) -> Modules:
-    """PerceiverForOpticalFlow: the inputs are the queries; outputs are flow in pixels / 20 / 100."""
+    """PerceiverForOpticalFlow: the inputs are the queries; outputs are flow.
+
+    The published checkpoint was trained with 1 for 20 pixels; another one may use another unit.
+    """
     positions = FourierPositions(num_bands=64, max_resolution=config.train_size)
     # 3×3 patches of 3 colours of 2 frames: 54 channels.
     features = Patches(spatial=1, temporal=2, in_channels=54, out_channels=64)

@@ -170,7 +170,8 @@ class PerceiverIO(nn.Module):
         points: flat indices of output queries, [P] for all units alike or [B, P] per unit. With several outputs, a dict
         of such by name, or None for all queries of an output; outputs that it does not name are not decoded.
         inputs: the inputs that were encoded, for models whose queries are made of them (optical flow).
-        Returns a tensor, or with several outputs a dict of tensors.
+        Returns a tensor, or with several outputs a dict of tensors. Optical flow [B, H, W, 2] is in the unit in which
+        the model was trained: 20 pixels for the published checkpoint.
         """
         indices = self.check_points(points)
         return self.assemble(self.decode_queries(latents, indices, inputs), indices)

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.predictor.media_values import Content, FileUri, Video, decode, medium_of
-from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage
+from pipeline.sources.source import VIDEO_TIMES, Piece, Source, SourceOptions, Unit, ignore_damage
 from pipeline.sources.video.video_units import VideoUnits, check_video_options
 from pipeline.storage import Entry, Store
 
@@ -40,8 +40,10 @@ class ItemSource(Source):
         """Return this source for the medium of the options. Raise ValueError for an option it does not support."""
         if options.medium in ("frame_pair", "clip"):
             check_video_options(options)
-        elif (option := next((name for name in ("fps", "clip_stride") if getattr(options, name)), None)) is not None:
-            raise ValueError(f"{option} ({getattr(options, option):g}) is for videos; the task reads {options.medium}s")
+        else:
+            for option in (*VIDEO_TIMES, "clip_stride"):
+                if (value := getattr(options, option)) is not None:
+                    raise ValueError(f"{option} ({value:g}) is for videos; the task reads {options.medium}s")
         return replace(self, options=options)
 
     def pieces(self, store: Store, entry: Entry) -> Iterator[Piece]:  # noqa: ARG002

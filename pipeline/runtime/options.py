@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from pipeline.heads import HEADS, HeadOptions
+from pipeline.heads.head import FLOW_OPTIONS
 from pipeline.runtime.errors import UsageError
 
 
@@ -32,6 +33,7 @@ def _split_points(value: Any) -> Any:
 Count = Annotated[int, Field(ge=1)]
 Index = Annotated[int, Field(ge=0)]
 Positive = Annotated[float, Field(gt=0)]
+NotNegative = Annotated[float, Field(ge=0)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Indices = Annotated[tuple[Index, ...], BeforeValidator(_split_commas)]
 Points = Annotated[tuple[tuple[Index, Index], ...], BeforeValidator(_split_points)]
@@ -69,6 +71,12 @@ class RunOptions(BaseModel):
     is none for .tsv, else double."""
     fps: Annotated[Positive | None, InHelp(INPUT, "RATE")] = None
     """Frames per second for optical flow. Default: the video's own rate."""
+    start: Annotated[NotNegative | None, InHelp(INPUT, "SECONDS")] = None
+    """Read only what begins at this second of each video or later."""
+    end: Annotated[Positive | None, InHelp(INPUT, "SECONDS")] = None
+    """Read only what begins before this second of each video."""
+    max_side: Annotated[Count | None, InHelp(INPUT, "PIXELS")] = None
+    """Reduce frames for optical flow whose longer side has more pixels. The flow is that of the reduced frames."""
     clip_stride: Annotated[Positive | None, InHelp(INPUT, "SECONDS")] = None
     """Seconds from the start of one clip to the start of the next. Default: the length of a clip, so that clips neither
     overlap nor leave gaps."""
@@ -98,6 +106,8 @@ class RunOptions(BaseModel):
     """Also store the latents of each unit, which --from-latents can decode later."""
     arrays: Annotated[bool, InHelp(OUTPUT)] = False
     """Also store reconstructed frames and audio samples as arrays."""
+    flow_scale: Annotated[Positive | None, InHelp(OUTPUT, "PIXELS")] = None
+    """Pixels of flow per unit of the model's output. Default: 20, for which the published checkpoint was trained."""
     array_dtype: Annotated[Literal["float16", "float32"], InHelp(OUTPUT, "DTYPE")] = "float16"
     """Precision of stored flow and latents: float16, or float32 in twice the space."""
     points: Annotated[Points, InHelp(OUTPUT, "POINTS"), Field(examples=["10,20 30,40"])] = ()
@@ -165,12 +175,12 @@ class RunOptions(BaseModel):
 
     def head_options(self) -> HeadOptions:
         """Return the options of the head."""
-        names = ("top_k", "logits", "latents", "arrays", "array_dtype", "points", "frames", "outputs")
+        names = ("top_k", "logits", "latents", "arrays", "array_dtype", "points", "frames", "outputs", *FLOW_OPTIONS)
         return HeadOptions(**{name: getattr(self, name) for name in names})
 
     def source_options(self) -> dict[str, Any]:
         """Return the options of the source that differ from their defaults: they decide what the units are."""
-        fields = {"column", "id_column", "keep_columns", "text_unit", "csv_quoting", "fps"}
+        fields = {"column", "id_column", "keep_columns", "text_unit", "csv_quoting", "fps", "start", "end"}
         fields |= {"clip_stride", "short_clip"}
         options = self.model_dump(include=fields, exclude_defaults=True)
         return {"keep" if name == "keep_columns" else name: value for name, value in options.items()}

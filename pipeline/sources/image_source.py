@@ -14,7 +14,7 @@ from pipeline.sources.images.image_decoding import decode_first_frame
 from pipeline.sources.images.image_pixels import Transparency
 from pipeline.sources.images.image_sequence import SequenceEntry, read_frames, sequence_size
 from pipeline.sources.listing.folder_values import folder_values
-from pipeline.sources.source import Piece, Source, SourceOptions, Unit, ignore_damage, refuse_columns
+from pipeline.sources.source import VIDEO_TIMES, Piece, Source, SourceOptions, Unit, ignore_damage, refuse_columns
 from pipeline.storage import Entry, LeaveOut, Store, is_access_lost
 
 MAX_FILE_BYTES = 2**29
@@ -53,8 +53,11 @@ class ImageSource(Source):
     def configured(self, options: SourceOptions) -> Self:
         """Return this source for images or pairs. Raise ValueError for options about columns or times."""
         refuse_columns(self.name, options)
-        if options.fps is not None:
-            raise ValueError(f"fps ({options.fps:g}) is not supported for {self.name}: a folder of frames has no times")
+        for option in VIDEO_TIMES:
+            if (value := getattr(options, option)) is not None:
+                raise ValueError(
+                    f"{option} ({value:g}) is not supported for {self.name}: a folder of frames has no times"
+                )
         pairs, rule = options.medium == "frame_pair", options.transparency
         return replace(
             self, pairs=pairs, opens=pairs, transparency=rule, piece_units=options.piece_units, keep=options.keep

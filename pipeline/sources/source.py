@@ -13,6 +13,9 @@ from pipeline.media import ClipSpec, MediumKind
 from pipeline.storage import AccessError, Changed, Denied, Entry, LeaveOut, Missing, Reason, StorageError, Store
 
 _MAX_LISTED_COLUMNS = 20  # in an error message
+VIDEO_TIMES = ("fps", "start", "end")
+"""Options that need frames with times."""
+
 NO_MEDIUM_REMEDY = (
     "Name the column with --column, or leave the file out: --input-format reads one format only, and a glob such as "
     "*.txt only what it matches"
@@ -125,6 +128,7 @@ class SourceOptions:
         text_unit: whether each line or each whole .txt file is a unit.
         csv_quoting: whether double quotes around a field of a CSV or TSV file are not part of it; "auto": not in TSV.
         fps: frame rate at which frame pairs are sampled; None is the video's own.
+        start, end: seconds of videos: units that begin at `start` or later and before `end`; None for no limit.
         clip_stride: seconds between the starts of clips; None is the length of a clip.
         short_clip: whether a clip that extends past the end of its video is padded with the last frame or left out.
         transparency: whether images lose their transparency, or are composited on white.
@@ -140,6 +144,8 @@ class SourceOptions:
     text_unit: Literal["line", "file"] = "line"
     csv_quoting: Literal["auto", "double", "none"] = "auto"
     fps: float | None = None
+    start: float | None = None
+    end: float | None = None
     clip_stride: float | None = None
     short_clip: Literal["pad", "drop"] = "pad"
     transparency: Literal["drop", "white"] = "drop"

@@ -7,10 +7,10 @@ import pyarrow as pa
 from pipeline.sources.parquet_source import PARQUET_READER
 from pipeline.sources.record_source import RecordSource
 from pipeline.sources.records.record_reader import RecordRequest
-from pipeline.sources.source import SourceOptions, missing_column
+from pipeline.sources.source import VIDEO_TIMES, SourceOptions, missing_column
 from pipeline.storage import AccessError
 
-_INPUT_OPTIONS = ("column", "id_column", "fps", "clip_stride", "text_unit", "csv_quoting", "short_clip")
+_INPUT_OPTIONS = ("column", "id_column", *VIDEO_TIMES, "clip_stride", "text_unit", "csv_quoting", "short_clip")
 
 
 def latents_request(source: str, options: SourceOptions) -> RecordRequest:

@@ -60,10 +60,13 @@ class VideoSource(Source):
         with ignore_damage():
             parts = self._video(store, whole).plan()
             pieces = [Piece.of(entry, **part.range._asdict(), weight=part.weight) for part in parts]
+            pieces = pieces or [Piece.of(entry, begin=0, end=0, units=0)]  # nothing between `start` and `end`
         yield from pieces
 
     def units(self, store: Store, piece: Piece) -> Iterator[Unit]:
         """Read the pairs or clips of a piece. A video that ends before the piece gives one unit more, with an error."""
+        if piece.begin is not None and piece.begin == piece.end:
+            return
         uri = store.uri_of(piece.key)
         for name, medium, error in self._video(store, piece).read(piece.begin, piece.end):
             kept = folder_values(piece, self.keep)

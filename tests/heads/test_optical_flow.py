@@ -19,7 +19,7 @@ from PIL import Image
 from transformers import PerceiverForOpticalFlow
 
 from pipeline.heads import HEADS, HeadOptions, head_for
-from pipeline.heads.flow_inputs import FlowInputs
+from pipeline.heads.flow_inputs import FlowInputs, reduce_frames
 from pipeline.heads.optical_flow import OpticalFlow
 from pipeline.media import FramePair
 from pipeline.perceiver import CheckpointError, PerceiverIO
@@ -149,6 +149,26 @@ def test_float16_flow_is_the_rounded_float32_flow(folder: Path) -> None:
     assert head.columns["flow"] == ["float16"]
 
 
+def test_large_frames_are_reduced_to_the_greatest_side(folder: Path) -> None:
+    medium = pair((90, 120))
+    frames = reduce_frames(medium.frames, 40)
+    means = medium.frames.reshape(2, 30, 3, 40, 3, 3).mean((2, 4))
+    assert np.abs(frames - means).max() <= 1
+    reduced = FramePair(frames=frames, frame_index=medium.frame_index, start_seconds=None)
+    (found, _), (expected, _) = predicted(folder, [medium], max_side=40), predicted(folder, [reduced])
+    assert (found["height"], found["width"]) == ([30], [40])
+    np.testing.assert_array_equal(found["flow"][0], expected["flow"][0])
+    smaller = predicted(folder, [reduced], max_side=41)[0]
+    np.testing.assert_array_equal(smaller["flow"][0], expected["flow"][0])
+    with pytest.raises(ValueError, match="point 40,0 lies outside"):
+        predicted(folder, [medium], max_side=40, points=((40, 0),))
+
+
+def test_flow_has_the_scale_of_the_checkpoint_or_the_option(folder: Path) -> None:
+    published, own = predicted(folder, [pair(TILE)])[0], predicted(folder, [pair(TILE)], flow_scale=1.0)[0]
+    np.testing.assert_allclose(published["flow"][0], 20.0 * own["flow"][0], rtol=1e-6)
+
+
 def test_bfloat16_model_gives_nearly_the_same_flow(folder: Path) -> None:
     exact, _ = predicted(folder, [pair((50, 70))])
     rough, latents = predicted(folder, [pair((50, 70))], dtype=torch.bfloat16)
@@ -253,6 +273,9 @@ def test_fingerprint_changes_with_every_option_that_changes_a_row(folder: Path, 
     assert fingerprint_options() != fingerprint_options(array_dtype="float32")
     assert fingerprint_options() != fingerprint_options(points=((1, 2),))
     assert fingerprint_options(points=((1, 2),)) != fingerprint_options(points=((2, 1),))
+    assert fingerprint_options() == fingerprint_options(flow_scale=20.0), "as runs of earlier versions have it"
+    assert fingerprint_options() != fingerprint_options(flow_scale=1.0)
+    assert fingerprint_options() != fingerprint_options(max_side=640)
     assert fingerprint_options() != fingerprint_options(
         make_checkpoint(FLOW, small(FLOW, train_size=[24, 16]), tmp_path)
     )

@@ -147,6 +147,19 @@ def test_a_video_in_a_record_gives_the_units_of_the_file(
         assert_equal_units(units_of(Store(str(tmp_path)), source, column=column, **options), expected, names)
 
 
+@pytest.mark.parametrize("form", WRITERS)
+def test_units_of_records_lie_between_start_and_end(
+    tmp_path: Path, units_of: UnitsOf, loose: Path, videos: list[bytes], form: str
+) -> None:
+    write, source, column, names = WRITERS[form]
+    write(tmp_path, videos)
+    options = {"medium": "frame_pair", "fps": 10.0, "start": 0.1, "end": 0.3}
+    expected = units_of(Store(str(loose)), "video", **options)
+    assert expected
+    assert_equal_units(units_of(Store(str(tmp_path)), source, column=column, **options), expected, names)
+    assert units_of(Store(str(tmp_path)), source, column=column, **options | {"start": 50.0, "end": None}) == []
+
+
 def test_units_have_the_id_and_the_kept_columns_of_their_record(
     tmp_path: Path, units_of: UnitsOf, videos: list[bytes]
 ) -> None:

@@ -1,7 +1,7 @@
 """From the options of a run to what is read of each record."""
 
 from pipeline.sources.records.record_reader import DEFAULT_COLUMN, RecordRequest
-from pipeline.sources.source import SourceOptions
+from pipeline.sources.source import VIDEO_TIMES, SourceOptions
 from pipeline.sources.video.video_units import check_video_options
 
 _WITHOUT_VIDEOS = ("jsonl", "csv")  # they hold paths: next to videos, a column called video would give each one twice
@@ -13,9 +13,9 @@ def record_request(source: str, options: SourceOptions) -> RecordRequest:
     if options.medium == "clip" or (options.medium == "frame_pair" and len(columns) == 1):
         check_video_options(options)
     else:
-        for option in ("fps", "clip_stride"):
-            if value := getattr(options, option):
-                raise ValueError(f"{option} ({value}) is not supported for {source}: a record has no time")
+        for option in (*VIDEO_TIMES, "clip_stride"):
+            if (value := getattr(options, option)) is not None:
+                raise ValueError(f"{option} ({value:g}) is not supported for {source}: a record has no time")
     identity = {} if options.id_column is None else {"id": options.id_column}
     return RecordRequest(options=options, medium_columns=columns, identity=identity)
 

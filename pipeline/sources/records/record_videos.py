@@ -75,6 +75,8 @@ def _parts(piece: Piece, record: Record, video_in: Callable[[Record], VideoUnits
             )
             for part in video_in(record).plan()
         ]
+    if not parts:  # the video has no unit between `start` and `end`
+        yield replace(whole, end=whole.begin, units=0, about=None)
     for number, part in enumerate(parts):
         yield replace(part, left_out=None) if number else part
 

@@ -40,6 +40,10 @@ class Clips:
         """Return when the piece that begins with `begin` starts, in seconds."""
         return begin * self.stride
 
+    def first_at(self, seconds: float) -> int:
+        """Return the number of the first clip at or after a time."""
+        return math.ceil(seconds / self.stride - ROUNDING)
+
     def piece_ranges(self, seconds: float, rate: float, unit_bytes: int, most: int | None) -> Iterator[PieceRange]:  # noqa: ARG002
         """Cut a video of some length into pieces of at most `most` clips."""
         clips = 1 + max(0, math.ceil((seconds - self.spec.seconds) / self.stride - ROUNDING))

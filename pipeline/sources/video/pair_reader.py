@@ -30,6 +30,10 @@ class ConsecutivePairs:
         """Return when the piece that begins with `begin` starts, in seconds."""
         return begin / _MICRO
 
+    def first_at(self, seconds: float) -> int:
+        """Return what the first piece at or after a time begins with."""
+        return round(seconds * _MICRO)
+
     def piece_ranges(self, seconds: float, rate: float, unit_bytes: int, most: int | None) -> Iterator[PieceRange]:
         """Cut a video of some length and frame rate into pieces of at most `most` pairs."""
         in_min_seconds = min(math.ceil(_MIN_PIECE_SECONDS * rate), _MAX_PIECE_BYTES // unit_bytes)
@@ -78,6 +82,10 @@ class PairsAtRate:
     def start_seconds(self, begin: int) -> float:
         """Return when the piece that begins with `begin` starts, in seconds."""
         return begin / self.fps
+
+    def first_at(self, seconds: float) -> int:
+        """Return the number of the first pair at or after a time."""
+        return math.ceil(seconds * self.fps - ROUNDING)
 
     def piece_ranges(self, seconds: float, rate: float, unit_bytes: int, most: int | None) -> Iterator[PieceRange]:  # noqa: ARG002
         """Cut a video of some length into pieces of at most `most` pairs."""

@@ -48,9 +48,12 @@ def check_video_options(options: SourceOptions) -> None:
         raise ValueError(f"clip_stride ({stride:g}) is not supported for pairs of frames")
     elif options.short_clip != "pad":
         raise ValueError(f"short_clip ({options.short_clip}) is not supported for pairs of frames")
-    for name, value in (("fps", fps), ("clip_stride", stride)):
+    for name, value in (("fps", fps), ("clip_stride", stride), ("end", options.end)):
         if value is not None and not 0 < value < float("inf"):
             raise ValueError(f"{name} ({value:g}) must be greater than 0")
+    if options.start is not None and not 0 <= options.start < (float("inf") if options.end is None else options.end):
+        limit = "" if options.end is None else f" and less than end ({options.end:g})"
+        raise ValueError(f"start ({options.start:g}) must be at least 0{limit}")
     if fps is not None and fps > _MAX_FPS:
         raise ValueError(f"fps ({fps:g}) must be at most {_MAX_FPS}")
     if stride is not None and stride < 1 / _MAX_FPS:
@@ -115,7 +118,27 @@ class VideoUnits:
         unit_bytes = units.unit_bytes(video.video_stream.height, video.video_stream.width)
         seconds = plausible_seconds(seconds, rate, self.size)
         ranges = units.piece_ranges(seconds, rate, unit_bytes, self.options.piece_units)
-        return [PlannedPart(part, part.about * unit_bytes) for part in ranges]
+        window = self._window(ranges, seconds, units)
+        return [PlannedPart(part, part.about * unit_bytes) for part in window]
+
+    def _window(
+        self, ranges: Iterator[PieceRange], seconds: float, units: "Clips | ConsecutivePairs | PairsAtRate"
+    ) -> Iterator[PieceRange]:
+        """Yield the parts of the ranges with units that begin between `start` and `end` of the options."""
+        first = 0 if self.options.start is None else units.first_at(self.options.start)
+        end = None if self.options.end is None else units.first_at(self.options.end)
+
+        def length(begin: int, stop: int | None) -> float:
+            until = seconds if stop is None else min(seconds, units.start_seconds(stop))
+            return until - units.start_seconds(begin)
+
+        for whole in ranges:
+            begin, stop = max(whole.begin, first), whole.end if end is None else min(whole.end or end, end)
+            if (begin, stop) == (whole.begin, whole.end):
+                yield whole
+            elif length(begin, stop) > 0:
+                about = round(whole.about * length(begin, stop) / length(whole.begin, whole.end))
+                yield PieceRange(begin, stop, whole.first if begin == whole.begin else None, max(1, about))
 
     def _read(self, video: "VideoFile", begin: int | None, end: int | None) -> Iterator[VideoUnit]:
         """Read the units of a part. Raise BadMedium if the whole video has none."""
