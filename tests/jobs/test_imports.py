@@ -16,6 +16,7 @@ from pipeline.sandbox import ResourceLimits, Sandbox
 MODULES = (
     *("numpy", "torch", "PIL", "pyarrow", "pandas", "transformers", "safetensors", "av", "fsspec", "s3fs", "ray"),
     *("yaml", "rich", "typer", "pydantic", "cloudpickle", "json", "random", "socket", "html", "huggingface_hub"),
+    *("jinja2", "markupsafe", "matplotlib"),
 )
 PERCEIVER = str(Path(sys.executable).with_name("perceiver"))
 
