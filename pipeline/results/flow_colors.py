@@ -17,6 +17,7 @@ _PRIMARIES = {
     "blue": (0, 0, 255),
     "magenta": (255, 0, 255),
 }
+_STEPS = 2**16  # of a turn
 _BEYOND = 0.75  # brightness of motion that is longer than the scale
 TYPICAL_PERCENTILE = 99.0
 
@@ -44,13 +45,22 @@ def flow_colors(flow: np.ndarray, scale: float) -> np.ndarray:
 
     scale: Length in pixels of the most saturated color; longer motion is darker. Motion that is not finite is black.
     """
-    wheel, finite = color_wheel(), np.isfinite(flow).all(axis=-1)
-    x, y = np.moveaxis(np.where(finite[..., None], flow, 0).astype(np.float64), -1, 0) / max(scale, 1e-9)
-    length, turn = np.hypot(x, y), np.arctan2(-y, -x) / np.pi
-    place = (turn + 1) / 2 * (len(wheel) - 1)
+    x, y = (np.asarray(flow[..., axis], np.float32) / np.float32(max(scale, 1e-9)) for axis in (0, 1))
+    finite = np.isfinite(x) & np.isfinite(y)
+    x, y = np.where(finite, x, 0), np.where(finite, y, 0)
+    length, turn = np.hypot(x, y), np.arctan2(-y, -x) / np.float32(np.pi)
+    colors = _hues()[np.rint((turn + 1) / 2 * _STEPS).astype(np.int32)]
+    colors = 1 - np.minimum(length, 1)[..., None] * (1 - colors)
+    colors[length > 1] *= np.float32(_BEYOND)
+    colors[~finite] = 0
+    return (255 * colors).astype(np.uint8)
+
+
+@lru_cache(maxsize=1)
+def _hues() -> np.ndarray:
+    """Return the wheel float32 [_STEPS + 1, 3] in [0, 1], interpolated, from a half turn to the next."""
+    wheel = color_wheel()
+    place = np.linspace(0, len(wheel) - 1, _STEPS + 1)
     lower = np.floor(place).astype(int)
-    part = (place - lower)[..., None]
-    hue = ((1 - part) * wheel[lower] + part * wheel[(lower + 1) % len(wheel)]) / 255
-    pale, inside = 1 - np.minimum(length, 1)[..., None] * (1 - hue), (length <= 1)[..., None]
-    colors = np.where(inside, pale, hue * _BEYOND)
-    return np.where(finite[..., None], np.floor(255 * colors), 0).astype(np.uint8)
+    part = (place - lower)[:, None]
+    return (((1 - part) * wheel[lower] + part * wheel[(lower + 1) % len(wheel)]) / 255).astype(np.float32)

@@ -228,6 +228,14 @@ def test_results_describe_themselves(images: Results, image_run: Path) -> None:
     assert f"<td>{image_run}</td>" in images._repr_html_()
 
 
+def test_hostile_names_are_inert_in_a_notebook(image_run: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "<script>alert('x')"
+    folder.symlink_to(image_run)
+    shown = open_run(folder)._repr_html_()
+    assert "<script>" not in shown
+    assert "&lt;script&gt;alert" in shown
+
+
 def test_results_in_object_storage_are_read_the_same(image_run: Path, s3) -> None:
     bucket = Store(s3.bucket("results"))
     for path in image_run.rglob("*.*"):
