@@ -23,6 +23,7 @@ class Slow:
         )
         self.task, self.transform, self.collate, self.rows = head.task, head.transform, head.collate, head.rows
         self.bucket, self.latents_per_unit, self.decode = head.bucket, head.latents_per_unit, head.decode
+        self.decodes = head.decodes
         self.medium, self.bytes_per_medium_byte, self.clip_spec, self.stored_columns = (
             head.medium,
             head.bytes_per_medium_byte,

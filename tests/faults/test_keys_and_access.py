@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.driver.run import Driver, execute
 from pipeline.runtime.errors import RunFailed
@@ -101,7 +102,7 @@ def test_deleted_bucket_fails_the_run_which_resumes_once_it_is_back(
     places = {"input": f"s3://{bucket}/in put", "output": str(tmp_path / "out"), "checkpoint": str(checkpoint)}
     with prepare_run(RunOptions(task="image-classification", shard_size=2, **places)) as ready:
         delete_bucket(s3.client, bucket)
-        driver = Driver(ready, Console(file=io.StringIO()))
+        driver = Driver(ready, Display(quiet=True))
         driver.resume()
         pattern = rf"no access when reading s3://{bucket}/in put/\d\.png: .*; 3 of 3 shards are left; the same command"
         with pytest.raises(RunFailed, match=pattern):
