@@ -43,12 +43,13 @@ class FileNames:
 def file_name(unit: str, extension: str) -> str:
     """Return a relative path for the file of a unit, for example `drives/a.mp4/12.480.flo` for `drives/a.mp4#12.480`.
 
-    Letters and digits of any script, spaces and `-_.,+=@()` stay, anything else becomes `_`. Different ids may give the
-    same name.
+    Letters and digits of any script, spaces and `-_.,+=@()` stay, anything else becomes `_`. An extension that the id
+    has is not repeated. Different ids may give the same name.
     """
     place = _PLACE.fullmatch(unit)
     names = [*(place[1] if place else unit).split("/"), *([place[2]] if place else [])]
     *folders, last = [_safe(name) for name in names if name] or ["_"]
+    last = last.removesuffix(extension)
     path = "/".join([*folders, last + extension])
     if len(path.encode()) > PATH_BYTES:
         return f"{_OTHERS}/{_shortened(last, unit)}{extension}"

@@ -14,6 +14,7 @@ from pipeline.export.file_names import NAME_BYTES, PATH_BYTES, FileNames, file_n
     [
         ("cats/a.jpg", "cats/a.jpg.flo"),
         ("drives/a.mp4#12.480", "drives/a.mp4/12.480.flo"),
+        ("walk/0001.flo", "walk/0001.flo"),
         ("logs.txt#81734", "logs.txt/81734.flo"),
         ("t.parquet#3#0.000", "t.parquet_3/0.000.flo"),
         ("a#b.png", "a_b.png.flo"),
@@ -54,7 +55,7 @@ def test_names_of_the_longest_ids_differ() -> None:
 
 
 @pytest.mark.parametrize(
-    "units", [("A.png", "a.png"), ("a?b", "a*b"), ("\u00e9", "e\u0301"), ("a/b", "/a//b"), ("ß", "SS")]
+    "units", [("A.png", "a.png"), ("x", "x.flo"), ("a?b", "a*b"), ("\u00e9", "e\u0301"), ("a/b", "/a//b"), ("ß", "SS")]
 )
 def test_ids_that_collide_get_different_names_that_stay_the_same(units: tuple[str, str]) -> None:
     known, names = FileNames(), []
