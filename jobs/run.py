@@ -15,6 +15,9 @@ from pipeline.runtime.options import RunOptions
 if TYPE_CHECKING:
     from pipeline.runtime.records.manifest import Summary
 
+_EXPORTS = {"optical-flow": ("colors/", "flow-video"), "multimodal-autoencoding": ("videos/", "mp4")}
+"""DEST and format of the export that a task's user is most likely to want, if it is not csv."""
+
 
 @from_options
 def command(options: RunOptions) -> None:
@@ -47,7 +50,7 @@ def command(options: RunOptions) -> None:
         return
     _print(_result(summary))
     _print(report)
-    _print(_next_steps(summary))
+    _print(_next_steps(options, summary))
 
 
 def _result(summary: "Summary") -> str:
@@ -61,10 +64,12 @@ def _result(summary: "Summary") -> str:
     )
 
 
-def _next_steps(summary: "Summary") -> str:
+def _next_steps(options: RunOptions, summary: "Summary") -> str:
     """Say what can be typed next."""
+    rows = "rows.csv", "csv"
+    dest, to = rows if options.points or options.outputs else _EXPORTS.get(options.task, rows)
     lines = [
-        f"next: perceiver export {quote(summary.output)} DEST --to csv, or in Python: open_run({summary.output!r})"
+        f"next: perceiver export {quote(summary.output)} {dest} --to {to}, or in Python: open_run({summary.output!r})"
     ]
     if summary.quarantined:
         lines.append("      the same command with --retry-quarantined tries the quarantined units again")

@@ -6,12 +6,15 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner
 
+from jobs import run
 from jobs.cli import app
 from pipeline.export import FORMATS
+from pipeline.runtime.options import RunOptions
 
 
 def perceiver(*arguments: str | Path) -> tuple[int, str]:
@@ -82,3 +85,19 @@ def test_help_names_every_format() -> None:
     code, printed = perceiver("--help")
     assert code == 0
     assert all(name in printed.replace("\n", " ") for name in FORMATS)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "words"),
+    [
+        ("optical-flow", {}, "colors/ --to flow-video"),
+        ("optical-flow", {"points": ((1, 2),)}, "rows.csv --to csv"),
+        ("multimodal-autoencoding", {}, "videos/ --to mp4"),
+        ("multimodal-autoencoding", {"outputs": ("label",)}, "rows.csv --to csv"),
+        ("fill-mask", {}, "rows.csv --to csv"),
+    ],
+)
+def test_a_run_ends_with_an_export_that_it_can_have(task: str, options: dict, words: str) -> None:
+    chosen = RunOptions(task=task, input="in", output="out", checkpoint="c", **options)
+    summary = SimpleNamespace(output="/a b", quarantined=0)
+    assert f"next: perceiver export '/a b' {words}" in run._next_steps(chosen, summary)
