@@ -16,20 +16,11 @@ class Slow:
 
     def __init__(self, head):
         self.head = head
-        self.columns, self.fingerprint_options, self.unit_bytes = (
-            head.columns,
-            head.fingerprint_options,
-            head.unit_bytes,
-        )
-        self.task, self.transform, self.collate, self.rows = head.task, head.transform, head.collate, head.rows
-        self.bucket, self.latents_per_unit, self.decode = head.bucket, head.latents_per_unit, head.decode
-        self.decodes = head.decodes
-        self.medium, self.bytes_per_medium_byte, self.clip_spec, self.stored_columns = (
-            head.medium,
-            head.bytes_per_medium_byte,
-            head.clip_spec,
-            head.stored_columns,
-        )
+
+    def __getattr__(self, name):
+        if name == "head":  # while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.head, name)
 
     def encode(self, model, inputs):
         time.sleep(0.1)
