@@ -1,15 +1,15 @@
 """Export of a run's rows to the formats of other tools.
 
     export.py          checks, and the export itself
-    selection.py       which rows: by ids and by a condition
-    destination.py     DEST: what it belongs to, files that appear whole and are never overwritten
+    exported.py        the rows that an export takes, its format, and what it made
+    destination.py     DEST: which export it belongs to, its files and their names
     file_names.py      safe file names for ids
     unit_files.py      formats with a file per unit; flo.py, kitti.py and media_files.py encode it
     flow_video.py      flow as colors, a video per source video
-    table_files.py     csv and jsonl: one file of rows
-    dataset_folder.py  a folder for `datasets`, with features and a card; source_images.py reads the images
+    table_files.py     csv and jsonl, one file of rows; growing_file.py and csv_rows.py write it
+    dataset_folder.py  a folder for `datasets`, with features and a card; source_images.py copies the images
 
-A format is a function in one file, and one line here.
+A format is one file, and one line here.
 """
 
 from collections.abc import Mapping
