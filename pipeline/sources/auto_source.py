@@ -89,13 +89,14 @@ class AutoSource(Source):
         """Return the same sources with other options."""
         return AutoSource(self.sources, options)
 
-    def is_unknown(self, key: str) -> bool:
+    def is_unknown(self, key: str, *, named: bool = False) -> bool:
         """Return whether the extension of a file tells neither a format nor that it is no input.
 
-        Files whose names begin with `_` are markers, as Spark writes them.
+        Files in a folder whose names begin with `_` are markers, as Spark writes them.
         """
         name = key.rpartition("/")[2].lower()
-        return not name.startswith("_") and not name.endswith(self._known_extensions)
+        is_marker = name.startswith("_") and not named
+        return not is_marker and not name.endswith(self._known_extensions)
 
     def reason_left_out(self, entry: Entry) -> Reason | None:
         """Return why a file is left out whose extension is of no source, None if its content is of one."""

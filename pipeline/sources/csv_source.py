@@ -52,6 +52,8 @@ class CsvReader(RecordReader):
                     return
                 _check(store.uri_of(entry.key), header, request.medium_columns, NoMediumColumn)
                 _check(store.uri_of(entry.key), header, request.columns, optional=request.outside)
+                if line_reader.is_blank(store, entry, header.end, b"\r\n"):
+                    return
                 ends = find_ends(file, header.end, form)
                 ranges = group_rows(ends, header.end, line_reader.LINE_PIECE_BYTES, request.options.piece_units)
                 yield from [Piece.of(entry, begin=begin, end=end, about=count) for begin, end, count in ranges]

@@ -189,8 +189,11 @@ class Source(ABC):
         """Return whether `pieces` opens this file. The planner then plans several at a time."""
         return self.opens
 
-    def is_unknown(self, key: str) -> bool:  # noqa: ARG002
-        """Return whether the first bytes of a file, not its name, tell its format. A listing then reads them."""
+    def is_unknown(self, key: str, *, named: bool = False) -> bool:  # noqa: ARG002
+        """Return whether the first bytes of a file, not its name, tell its format. A listing then reads them.
+
+        named: the user named the file, or gave a glob that matches it.
+        """
         return False
 
     def reason_left_out(self, entry: Entry) -> Reason | None:  # noqa: ARG002

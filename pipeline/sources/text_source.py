@@ -15,12 +15,13 @@ from pipeline.sources.records.record_reader import DEFAULT_COLUMN, Record, Recor
 from pipeline.sources.source import NO_MEDIUM_REMEDY, NoMediumColumn, Piece, ignore_damage, missing_column
 from pipeline.sources.text.compressed import skip_to, with_compression, without_compression
 from pipeline.sources.text.json_values import has_record_lines, is_array, read_values
-from pipeline.sources.text.line_reader import Line, pieces_of_lines, plan_line_pieces, read_all, read_lines
+from pipeline.sources.text.line_reader import Line, is_blank, pieces_of_lines, plan_line_pieces, read_all, read_lines
 from pipeline.sources.text.text_file import TextForm, open_text, require_plannable_text, require_text, text_form
 from pipeline.storage import AccessError, Entry, Store
 
 _JSONL = (".jsonl", ".ndjson")
 _JSON = (*_JSONL, ".json")  # a folder's .json files usually describe its other files: they must be named
+_WHITE_SPACE = b" \t\n\r\x0b\f"
 _CHECKED_RECORDS = 1000  # records in which a column that few have is searched before it counts as missing
 
 
@@ -48,7 +49,7 @@ class LinesReader(RecordReader):
             with open_text(store, entry.key, entry.version) as file:
                 values = read_values(file, 0, None, in_array=is_array(form))
                 yield from pieces_of_lines(entry, values, request.options.piece_units)
-        else:
+        elif not (self._is_json(entry.key) and is_blank(store, entry, 0, _WHITE_SPACE)):
             yield from plan_line_pieces(store, entry, request.options.piece_units)
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:  # noqa: ARG002

@@ -87,6 +87,17 @@ def test_plain_text_and_other_kinds_stay_left_out(tmp_path: Path, png: Png) -> N
     assert planned(tmp_path) == (["a.txt"], dict.fromkeys(other, "unknown kind"))
 
 
+@pytest.mark.parametrize("name", ["_x.", "_x"])
+def test_a_named_file_is_recognised_though_its_name_is_that_of_a_marker(tmp_path: Path, name: str) -> None:
+    frames = [Image.new("L", (8, 6), shade) for shade in (0, 99, 255)]
+    frames[0].save(tmp_path / name, "GIF", save_all=True, append_images=frames[1:])
+    source = source_for("auto", SourceOptions(medium="frame_pair"))
+    for uri in (tmp_path / name, tmp_path / "_*"):
+        found = discover(str(uri), source)
+        pieces = [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
+        assert [unit.id for piece in pieces for unit in source.units(found.store, piece)] == [f"{name}#0", f"{name}#1"]
+
+
 def test_copies_partial_downloads_raw_images_and_markers_are_not_looked_into(tmp_path: Path, png: Png) -> None:
     names = ["a.png.part", "a.png~", "a.jpg_original", "a.NEF", "a.THM", "_metadata", "_SUCCESS"]
     write(tmp_path, dict.fromkeys(names, png(0)) | {"a.png": png(0)})
@@ -180,7 +191,7 @@ def test_plan_of_an_earlier_version_is_kept_and_the_files_are_new(
         return [[piece.key for row in table.to_pylist() for piece in pieces_in_row(row)] for table in tables]
 
     with monkeypatch.context() as patch:
-        patch.setattr(AutoSource, "is_unknown", lambda *_: False)
+        patch.setattr(AutoSource, "is_unknown", lambda *_, **__: False)
         assert plan() == [["a.png"]]
     assert plan() == [["a.png"], ["photo"]]
     assert plan() == [["a.png"], ["photo"]]

@@ -318,6 +318,32 @@ def test_a_piece_estimates_its_lines_and_an_empty_file_has_none(tmp_path: Path) 
     assert [(piece.units, piece.about) for piece in pieces] == [(None, 23_828), (None, 6_168), (None, 1), (0, None)]
 
 
+@pytest.mark.parametrize("suffix", ["", ".gz"])
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.jsonl", b" \n\n\t"),
+        ("a.jsonl", b"\xef\xbb\xbf\r\n"),
+        ("a.json", b" "),
+        ("a.csv", b"text\n\n\r\n"),
+        ("a.tsv", b"text\r\n\r\n"),
+        ("a.jsonl", b"\n" * 200_000),
+    ],
+)
+def test_a_file_of_blank_lines_has_no_units(tmp_path: Path, name: str, content: bytes, suffix: str) -> None:
+    path = tmp_path / f"{name}{suffix}"
+    path.write_bytes(gzip.compress(content) if suffix else content)
+    source = source_for("auto", SourceOptions())
+    found = discover(str(path), source)
+    (entry,) = found.entries
+    assert [(piece.begin, piece.end, piece.units) for piece in source.pieces(found.store, entry)] == [(0, 0, 0)]
+
+
+def test_records_after_many_blank_lines_are_read(tmp_path: Path, units_of: Callable[..., list[Unit]]) -> None:
+    (tmp_path / "a.jsonl").write_bytes(b"\n" * 200_000 + b'{"text": "x"}')
+    assert [unit.medium for unit in units_of(Store(str(tmp_path)), "jsonl")] == ["x"]
+
+
 @pytest.mark.parametrize("suffix", [".txt", ".txt.gz", ".json"])
 def test_short_lines_are_cut_by_their_number(tmp_path: Path, suffix: str) -> None:
     lines = [json.dumps({"text": str(number)}) for number in range(200)]

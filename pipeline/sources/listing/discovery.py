@@ -87,7 +87,7 @@ def discover(uri: str, source: Source, output: Store | None = None) -> Listing:
     if listing is None:
         listing = _folder(root, source, output)
     else:
-        listing.entries = with_content_formats(listing.store, listing.entries, source.is_unknown)
+        listing.entries = with_content_formats(listing.store, listing.entries, partial(source.is_unknown, named=True))
     entries = _counted(listing, listing.entries)
     entries = mark_sequences(listing.store, entries) if source.pairs else entries
     # A file that is named is read whatever its name; a frame still needs a second one.

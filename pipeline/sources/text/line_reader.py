@@ -98,6 +98,22 @@ def _skip_line(file: BinaryIO, end: int | None, offset: int) -> int:
     return size
 
 
+def is_blank(store: Store, entry: Entry, begin: int, blank: bytes) -> bool:
+    """Return whether a text holds nothing but the characters in `blank`, from byte `begin` on.
+
+    Such a file gives no record. Only one that begins with 64 KiB of them is read. Raise anything if it is damaged.
+    """
+    form = text_form(store, entry.key, entry.version)
+    start = form.start if begin else form.start.removeprefix(UTF8_MARK)
+    if start[begin:].strip(blank):
+        return False
+    if form.is_complete:
+        return True
+    with open_text(store, entry.key, entry.version) as file:
+        skip_to(file, max(begin, len(form.start)))
+        return not any(block.strip(blank) for block in iter(lambda: file.read(_BLOCK), b""))
+
+
 def read_all(file: BinaryIO) -> bytes:
     """Return the content of a file without a byte order mark. Raise BadMedium above MAX_LINE_BYTES."""
     data = file.read(MAX_LINE_BYTES + 1)
