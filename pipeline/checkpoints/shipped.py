@@ -9,6 +9,7 @@ DEMO = "demo"
 SHIPPED: Mapping[str, str] = {
     "fourier": "image-classification",
     "conv": "image-classification",
+    "text-classification": "text-classification",
 }
 """The task of each shipped checkpoint, by its name after `demo:`. The first of a task is its `demo`."""
 

@@ -39,7 +39,7 @@ _PLAIN = {  # of all three models
     "id2label": {number: str(number) for number in range(10)},
     "label2id": {str(number): number for number in range(10)},
 }
-SIZES = {LEARNED: 12, FOURIER: 12, CONV: 32}
+SIZES = {LEARNED: 8, FOURIER: 12, CONV: 32}
 
 
 def config(model_class: str) -> PerceiverConfig:
@@ -146,13 +146,13 @@ _TRIAL = Trial(
 )
 
 
-def _recipe(model_class: str) -> Recipe:
+def _recipe(model_class: str, steps: int = 1800, rate: float = 1.5e-3) -> Recipe:
     return Recipe(
         model_class=model_class,
         config=partial(config, model_class),
         start=start_at_places,
         loss=lambda seed: DigitLoss(load_digits()[0], SIZES[model_class], seed),
-        schedule=Schedule(steps=1800, rate=1.5e-3),
+        schedule=Schedule(steps=steps, rate=rate),
         trial=_TRIAL,
         data=(
             "scikit-learn's digits (Optical Recognition of Handwritten Digits, UCI): 1,797 images of 8 by 8 pixels. "
@@ -162,4 +162,8 @@ def _recipe(model_class: str) -> Recipe:
     )
 
 
-RECIPES: Mapping[str, Recipe] = {"fourier": _recipe(FOURIER), "learned": _recipe(LEARNED), "conv": _recipe(CONV)}
+RECIPES: Mapping[str, Recipe] = {
+    "fourier": _recipe(FOURIER),
+    "learned": _recipe(LEARNED, steps=2400, rate=2e-3),
+    "conv": _recipe(CONV),
+}

@@ -11,10 +11,20 @@ from torch import Tensor, nn
 
 
 def sinusoids(places: int, channels: int) -> Tensor:
-    """Return sines and cosines [places, channels] of each place's number, at frequencies up to half a turn per step."""
-    frequencies = math.pi * torch.linspace(0, 1, channels // 2 + 1)[1:] ** 1.5  # unequal steps: no two places alike
-    angles = torch.arange(places)[:, None] * frequencies
+    """Return sines, then cosines, [places, channels] of each place's number, at frequencies up to half a turn."""
+    angles = torch.arange(places)[:, None] * _frequencies(channels)
     return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def shift(channels: int, by: int) -> Tensor:
+    """Return the matrix [channels, channels] that turns the sinusoids of place i into those of place i + `by`."""
+    angles = by * _frequencies(channels)
+    sine, cosine = angles.sin().diag(), angles.cos().diag()
+    return torch.cat([torch.cat([cosine, sine], dim=1), torch.cat([-sine, cosine], dim=1)])
+
+
+def _frequencies(channels: int) -> Tensor:
+    return math.pi * torch.linspace(0, 1, channels // 2 + 1)[1:] ** 1.5  # unequal steps: no two places are alike
 
 
 def low_frequencies(dimensions: int, bands: int, kept: int, highest: int) -> Tensor:

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
-from pipeline.demo import digits
+from pipeline.demo import digits, text_kinds
 from pipeline.demo.recipe import Recipe
 
-RECIPES: Mapping[str, Recipe] = {**digits.RECIPES}
+RECIPES: Mapping[str, Recipe] = {
+    **digits.RECIPES,
+    "text-classification": text_kinds.RECIPE,
+}
