@@ -5,10 +5,13 @@ from __future__ import annotations
 import base64
 import io
 import re
+import shutil
 from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 from pipeline.reference.published_configs import MASKED_LM, SEQUENCE
@@ -74,8 +77,13 @@ def test_report_of_flow_shows_frames_arrows_and_colors(flow_run: Path) -> None:
     assert all(str(each["d"]).startswith("M") for each in page.all("path", "class", "arrow"))
 
 
-def test_report_of_points_draws_arrows_and_no_colors(tmp_path: Path) -> None:
-    output = example_runs.flow_run(tmp_path, points=((3, 4), (10, 9)))
+def test_report_of_points_draws_arrows_and_no_colors(flow_run: Path, tmp_path: Path) -> None:
+    output = shutil.copytree(flow_run, tmp_path / "out")
+    for part in (output / "predictions").iterdir():
+        table = pq.read_table(part)
+        columns = {"points": pa.array([[3, 4, 10, 9]] * table.num_rows, pa.list_(pa.int32()))}
+        columns["flow"] = pa.array([np.float16([1, 0, 0, 2])] * table.num_rows, table.schema.field("flow").type)
+        pq.write_table(pa.table({**{name: table[name] for name in table.column_names}, **columns}), part)
     page = page_of(output)
     assert len(page.all("path", "class", "arrow")) == 5
     assert not [each for each in page.all("img") if str(each["alt"]).startswith("Flow of")]
