@@ -6,6 +6,7 @@ is written. So the same command knows its own files, also after it was killed.
 
 import json
 import shutil
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -82,9 +83,22 @@ class Destination:
                 self._names.add(name, new[-1]["owner"])
             names.append(name)
         if new:
-            lines = "".join(json.dumps(entry) + "\n" for entry in new)
-            self.store.put_if_absent(f"{NAMES}-{uuid4().hex}.jsonl", lines.encode())
+            self._record(new)
         return names
+
+    def recorded(self) -> dict[str, dict[str, Any]]:
+        """Return what is recorded of each file, by its name."""
+        return {entry["file"]: entry for entry in self._entries()}
+
+    def replace(self, entry: Mapping[str, Any], data: bytes) -> None:
+        """Write a file of this export with a new content, and then what is recorded of it."""
+        self.store.put(entry["file"], data)
+        self._record([entry])
+
+    def _record(self, entries: Iterable[Mapping[str, Any]]) -> None:
+        lines = "".join(json.dumps(entry) + "\n" for entry in entries)
+        # Read in the order of names: later records replace earlier ones.
+        self.store.put_if_absent(f"{NAMES}-{time.time_ns():020d}-{uuid4().hex}.jsonl", lines.encode())
 
     def has(self, name: str) -> bool:
         """Return whether the file exists."""
@@ -113,14 +127,10 @@ class Destination:
             self.store.remove_empty_folders()
 
     def _entries(self) -> Iterator[dict[str, Any]]:
-        """Yield the record of each file once."""
-        seen = set()
-        for key in sorted(self.store.keys(NAMES)):
-            for line in self.store.read(key).decode().splitlines():
-                entry = json.loads(line)
-                if entry["file"] not in seen:
-                    seen.add(entry["file"])
-                    yield entry
+        """Yield the latest record of each file."""
+        keys = sorted(self.store.keys(NAMES), key=lambda key: (key != f"{NAMES}.jsonl", key))
+        lines = (line for key in keys for line in self.store.read(key).decode().splitlines())
+        yield from {entry["file"]: entry for entry in map(json.loads, lines)}.values()
 
     def _read_state(self) -> dict[str, Any] | None:
         try:

@@ -65,6 +65,7 @@ class _Video:
 def _write(selection: Selection, destination: Destination) -> Exported:
     exported = Exported(path=destination.store.uri)
     destination.open_folder()
+    known = destination.recorded()
     videos = _measure(selection, exported)
     for name, video in videos.items():
         about = {
@@ -76,10 +77,13 @@ def _write(selection: Selection, destination: Destination) -> Exported:
         }
         (file,) = destination.name_files([about], ".mp4")
         exported.rows += len(video.frames)
-        if destination.has(file):
+        if file not in known:
+            put_file(destination, file, _encode(selection, video))
+        elif not destination.has(file) or known[file]["frames"] != len(video.frames):  # the run has more rows by now
+            destination.replace(known[file] | about, _encode(selection, video))
+        else:
             exported.present += 1
             continue
-        put_file(destination, file, _encode(selection, video))
         exported.written += 1
     if lacking := sum(video.lacks_frames for video in videos.values()):
         exported.notes[_LACKING] = lacking

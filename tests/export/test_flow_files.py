@@ -8,6 +8,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -17,6 +18,7 @@ from pipeline.export.kitti import encode_kitti
 from pipeline.results import open_run
 from pipeline.results.flow_colors import flow_colors
 from pipeline.runtime.errors import UsageError
+from pipeline.sinks.parts import FOOTER
 from tests import example_runs
 
 
@@ -151,15 +153,35 @@ def test_flow_video_has_the_colors_of_each_frame_at_one_scale(moving_run: Path, 
 def test_flow_video_is_in_the_order_of_time_whatever_the_order_of_rows(moving_run: Path, tmp_path: Path) -> None:
     output = example_runs.copied_with_rows(moving_run, tmp_path / "out", dict)
     for part in (output / "predictions").iterdir():
-        table = pq.read_table(part)
-        footer = pq.read_metadata(part).metadata[b"perceiver"]
+        table, footer = pq.read_table(part), pq.read_metadata(part).metadata[FOOTER]
         with pq.ParquetWriter(part, table.schema) as file:
             file.write_table(table.take(list(range(table.num_rows))[::-1]))
-            file.add_key_value_metadata({b"perceiver": footer})
+            file.add_key_value_metadata({FOOTER: footer})
     for name, run in {"a": moving_run, "b": output}.items():
         export(open_run(run), str(tmp_path / name), "flow-video")
     for name in ("drives/one.mp4", "two.mp4"):
         assert (tmp_path / "a" / name).read_bytes() == (tmp_path / "b" / name).read_bytes()
+
+
+def test_flow_video_is_made_again_if_the_run_has_more_frames(moving_run: Path, tmp_path: Path) -> None:
+    output = example_runs.copied_with_rows(moving_run, tmp_path / "out", dict)
+    part = next((output / "predictions").iterdir())
+    table, footer = pq.read_table(part), pq.read_metadata(part).metadata[FOOTER]
+
+    def put(rows: pa.Table) -> None:
+        with pq.ParquetWriter(part, table.schema) as file:
+            file.write_table(rows)
+            file.add_key_value_metadata({FOOTER: footer})
+
+    made = []
+    for rows in (table.slice(0, 2), table, table):
+        put(rows)
+        exported = export(open_run(output), str(tmp_path / "video"), "flow-video")
+        with av.open(str(tmp_path / "video/drives/one.mp4")) as container:
+            made.append((exported.written, exported.present, container.streams.video[0].frames))
+    assert made == [(1, 0, 2), (2, 0, 3), (0, 2, 3)]
+    index = (tmp_path / "video/index.csv").read_text().splitlines()
+    assert [line.split(",")[2] for line in index] == ["frames", "3", "2"]
 
 
 def test_flow_video_says_that_frames_are_missing(moving_run: Path, tmp_path: Path) -> None:
