@@ -13,6 +13,8 @@ from pipeline.runtime.option_errors import describe_errors
 from pipeline.runtime.options import InHelp, RunOptions
 
 ARGUMENTS = ("task", "input", "output")
+NAMED_OUTPUT = "named_output"
+_OUTPUT = "Another way to give OUTPUT, by name."
 _JOB = (
     "Job file, by path or URI: YAML with any of these options. Command-line options override it; --no-latents, for "
     "example, overrides `latents: true`."
@@ -31,11 +33,22 @@ def from_options(body: Callable[[RunOptions], None]) -> Callable[..., None]:
     parameters = [
         _parameter("context", typer.Context, inspect.Parameter.empty),
         *(_argument(name, fields[name]) for name in ARGUMENTS),
+        _parameter(NAMED_OUTPUT, Annotated[str | None, typer.Option("--output", metavar="OUTPUT", help=_OUTPUT)], None),
         _parameter("job", Annotated[str | None, typer.Option("--job", metavar="FILE", help=_JOB)], None),
         *(_option(name, field) for name, field in fields.items() if name not in ARGUMENTS),
     ]
     command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     return command
+
+
+def _with_named_output(typed: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is typed with `--output` as OUTPUT."""
+    values = dict(typed)
+    if (named := values.pop(NAMED_OUTPUT, None)) is not None:
+        if values.get("output", named) != named:
+            raise typer.BadParameter(f"OUTPUT ({values['output']}) and --output ({named}) differ: give one of them")
+        values["output"] = named
+    return values
 
 
 def is_typed(context: typer.Context, name: str) -> bool:
@@ -46,7 +59,7 @@ def is_typed(context: typer.Context, name: str) -> bool:
 
 def merge_options(job: str | None, typed: dict[str, Any]) -> RunOptions:
     """Return the options of the job file, if there is one, overridden by those on the command line."""
-    values = _override(read_job(job) if job is not None else {}, typed)
+    values = _override(read_job(job) if job is not None else {}, _with_named_output(typed))
     try:
         return RunOptions(**values)
     except ValidationError as error:

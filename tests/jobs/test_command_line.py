@@ -54,7 +54,8 @@ def test_version_is_the_package_s() -> None:
 
 def test_options_of_a_run_keep_their_names() -> None:
     assert flags("run") == flags("plan") == {
-        "--job", "--checkpoint", "--from-latents", "--input-format", "--column", "--id-column", "--keep-columns",
+        "--job", "--output", "--checkpoint", "--from-latents",
+        "--input-format", "--column", "--id-column", "--keep-columns",
         "--text-unit", "--csv-quoting", "--fps", "--clip-stride", "--short-clip", "--transparency", "--replicas",
         "--devices-per-replica", "--device",
         "--dtype", "--batch-size", "--shard-size", "--top-k", "--logits", "--latents", "--arrays", "--array-dtype",
@@ -75,7 +76,9 @@ def test_every_option_has_a_description() -> None:
 
 
 def test_options_of_a_run_are_grouped_in_the_help() -> None:
-    panels = {parameter.rich_help_panel for parameter in options_of("run") if "--job" not in parameter.opts}
+    panels = {
+        parameter.rich_help_panel for parameter in options_of("run") if not {"--job", "--output"} & {*parameter.opts}
+    }
     assert panels == {"Input", "Model", "Output", "Resources", "Fault tolerance", "Display"}
 
 

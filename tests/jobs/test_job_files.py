@@ -190,6 +190,17 @@ def test_options_missing_in_the_file_can_be_given_on_the_command_line(job: Calla
     assert "--checkpoint" not in output
 
 
+def test_output_can_be_given_by_name(job: Callable[..., str]) -> None:
+    named = options_of("fill-mask", "in", "--output", "out", "--checkpoint", "c")
+    assert (named.input, named.output) == ("in", "out")
+    assert options_of("--output", "out", "--job", job()).output == "out"
+    latents = options_of("optical-flow", "--output", "new", "--from-latents", "old", "--checkpoint", "c")
+    assert (latents.input, latents.output) == ("", "new")
+    code, output = perceiver("run", "fill-mask", "in", "out", "--output", "other", "--checkpoint", "c")
+    assert code == 2
+    assert "OUTPUT (out) and --output (other) differ: give one of them" in output
+
+
 def test_from_latents_replaces_the_input(job: Callable[..., str]) -> None:
     alone = options_of("optical-flow", "new", "--from-latents", "old", "--checkpoint", "c")
     assert (alone.task, alone.input, alone.output, alone.from_latents) == ("optical-flow", "", "new", "old")
