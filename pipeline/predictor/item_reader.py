@@ -40,7 +40,7 @@ class ItemReader:
         self, head: Head, options: SourceOptions, limits: ResourceLimits | None, *, threads: int = READ_THREADS
     ) -> None:
         """Configure reading; `limits` None reads files in this process too."""
-        source, nowhere = ItemSource().configured(options), Store(".")
+        source, nowhere = ItemSource().configured(options), Store("/")
         kept = pa.schema([("frames", pa.int32())] if options.medium == "image" else [])
         self._medium = options.medium
         self._direct = Loader(inputs=nowhere, output=nowhere, source=source, head=head, kept=kept, threads=threads)

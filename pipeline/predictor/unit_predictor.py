@@ -40,6 +40,8 @@ class UnitPredictor:
         Raise UsageError for an option that the task does not support, CheckpointError or AccessError for the
         checkpoint, CheckpointChanged if it does not have the given digest.
         """
+        if threads is not None and threads < 1:
+            raise UsageError(f"threads ({threads}) must be at least 1")
         folder = fetch(shipped_ref(check_uri(options.checkpoint), options.task))
         with unchanged(folder) as found:
             notes = PerceiverIO.check_pretrained(folder)

@@ -138,6 +138,22 @@ def test_clips_are_videos_or_frames_and_samples(checkpoints, tmp_path: Path) -> 
     assert arrays(batch)["has_audio"].to_pylist() == [True, True]
 
 
+def test_ray_data_keeps_the_types_of_flow_with_and_without_null_rows(checkpoints) -> None:
+    from ray.data.block import BlockAccessor
+
+    predictor = Predictor("optical-flow", checkpoint=checkpoints(FLOW), column="left,right")
+    pair = IMAGE[:14, :20], IMAGE[1:15, 2:22]
+    lefts = {"predicted": [pair[0]], "damaged": [b"junk"], "both": [pair[0], b"junk"]}
+    blocks = [
+        BlockAccessor.batch_to_block(predictor({"left": left, "right": [pair[1]] * len(left)})).select(
+            ["flow", "error"]
+        )
+        for left in lefts.values()
+    ]
+    assert {block.schema for block in blocks} == {pa.schema([("flow", pa.list_(pa.float16())), ("error", pa.string())])}
+    assert [block["flow"].null_count for block in blocks] == [0, 1, 1]
+
+
 def test_predictors_run_in_a_pipeline_of_ray_data(checkpoint: Path, image_folder: Path, cluster: None) -> None:
     import ray.data
 

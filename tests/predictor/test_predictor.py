@@ -210,6 +210,7 @@ def test_wrong_use_is_refused_in_words(checkpoint: Path) -> None:
         ({"top_k": 0}, r"top_k \(0\) must be at least 1"),
         ({"fps": 5}, r"fps \(5\) is for videos; the task reads images"),
         ({"points": ((1, 2),)}, "points .* is not supported for image-classification"),
+        ({"threads": 0}, r"threads \(0\) must be at least 1"),
         ({"device": "cuda"}, r"device \(cuda\) is not available in this process"),
     ]
     for options, message in wrong:
