@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
-from threading import Timer
+from threading import Event, Timer
 from typing import Any, TypeAlias
 
 from pipeline.report.preview import InputReader, Preview, read_previews
@@ -61,7 +61,8 @@ def read_originals(output: Store, run: Run, units: Iterable[UnitRef]) -> dict[st
     except Exception as error:  # noqa: BLE001 - a page without images is better than none
         return {unit_id: found.get(unit_id, Absent(_reason(error))) for unit_id in wanted}
     missing = Absent("it is not in INPUT as the run planned it")
-    return {unit_id: found.get(unit_id, missing) for unit_id in wanted}
+    more = Absent(f"a report shows at most {MAX_ORIGINALS} originals")
+    return {unit_id: found.get(unit_id, missing if unit_id in chosen else more) for unit_id in wanted}
 
 
 @dataclass(frozen=True)
@@ -99,12 +100,11 @@ def _pieces_of_shards(output: Store, shards: Mapping[int, Any]) -> Iterator[tupl
 def _read(reader: InputReader, places: Sequence[_Place]) -> dict[str, Original]:
     """Read the units of each place in a sandbox, one after another, until the time is over."""
     found: dict[str, Original] = {}
-    expired = False
+    expired = Event()
     sandbox = Sandbox(ResourceLimits(seconds=UNIT_SECONDS, memory_bytes=UNIT_MEMORY))
 
     def expire() -> None:
-        nonlocal expired
-        expired = True
+        expired.set()
         sandbox.close()
 
     timer = Timer(TOTAL_SECONDS, expire)
@@ -114,11 +114,11 @@ def _read(reader: InputReader, places: Sequence[_Place]) -> dict[str, Original]:
         with closing(sandbox):
             for place in places:
                 wanted = frozenset(unit_id for unit_id in place.ids if unit_id not in found)
-                if not expired and wanted:
-                    found |= _read_place(sandbox, reader, place, wanted)
+                if wanted and not expired.is_set():
+                    found |= _read_place(sandbox, reader, place, wanted, expired)
     finally:
         timer.cancel()
-    if expired:
+    if expired.is_set():
         late = Absent(f"reading originals took more than {TOTAL_SECONDS:.0f} s, the limit of a report")
         found = {unit_id: late for place in places for unit_id in place.ids} | {
             unit_id: each for unit_id, each in found.items() if isinstance(each, Preview)
@@ -126,14 +126,16 @@ def _read(reader: InputReader, places: Sequence[_Place]) -> dict[str, Original]:
     return found
 
 
-def _read_place(sandbox: Sandbox, reader: InputReader, place: _Place, wanted: frozenset[str]) -> dict[str, Original]:
+def _read_place(
+    sandbox: Sandbox, reader: InputReader, place: _Place, wanted: frozenset[str], expired: Event
+) -> dict[str, Original]:
     """Return what the wanted units of a piece are, as far as they are in it."""
     call = partial(read_previews, reader, place.folder, place.piece, wanted)
     found: dict[str, Original] = {}
     try:
         for step in run_items(lambda done: sandbox.run(call, done), attempts=1):
             if isinstance(step, Failed):
-                if step.item not in wanted:  # between two of them
+                if step.item not in wanted or expired.is_set():  # the source crashed, or the process was ended
                     found |= {unit_id: Absent(_reason(step.error)) for unit_id in wanted - found.keys()}
                     break
                 found[step.item] = Absent(_reason(step.error))
