@@ -1,4 +1,7 @@
-"""`Predictor` on batches of columns, as Ray Data gives them to `map_batches`, and in a pipeline of Ray Data."""
+"""`Predictor` on batches of columns, as Ray Data gives them to `map_batches`, and in a pipeline of Ray Data.
+
+Rounding depends on the batch size, which is 1 where numbers are compared bit by bit.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +34,7 @@ def png(image: np.ndarray) -> bytes:
 
 @pytest.fixture(scope="module")
 def predictor(checkpoint: Path) -> Predictor:
-    return Predictor("image-classification", checkpoint=checkpoint, top_k=2)
+    return Predictor("image-classification", checkpoint=checkpoint, top_k=2, batch_size=1)
 
 
 FORMATS: dict[str, Any] = {
@@ -89,7 +92,7 @@ def test_the_column_is_found_by_its_name_or_named(predictor: Predictor, tmp_path
         predictor({"image": [IMAGE], "bytes": [png(IMAGE)]})
     with pytest.raises(UsageError, match=r"no column image or bytes or path holds the images.*the batch has photo, x"):
         predictor({"photo": [IMAGE], "x": [1]})
-    named = Predictor("image-classification", checkpoint=checkpoint, top_k=2, column="photo")
+    named = Predictor("image-classification", checkpoint=checkpoint, top_k=2, batch_size=1, column="photo")
     assert named({"photo": [IMAGE], "bytes": [b""]})["topk"].to_pylist()[0] == row
     with pytest.raises(UsageError, match="column 'photo' not found; the batch has image"):
         named({"image": [IMAGE]})
@@ -105,7 +108,7 @@ def test_texts_and_null_texts(checkpoints) -> None:
 def test_image_pairs_are_in_two_columns_and_videos_give_a_row_per_pair(checkpoints, tmp_path: Path) -> None:
     model = checkpoints(FLOW)
     left, right = IMAGE[:14, :20], IMAGE[1:15, 2:22]
-    pairs = Predictor("optical-flow", checkpoint=model, column="left,right")
+    pairs = Predictor("optical-flow", checkpoint=model, column="left,right", batch_size=1)
     (expected,) = pairs([(left, right)])
     batch = {"left": [png(left), b"junk"], "right": [png(right), png(right)]}
     for form, make in FORMATS.items():

@@ -79,7 +79,9 @@ def test_images_of_any_form_have_the_rows_of_a_run(checkpoint: Path, image_folde
 
 
 def test_gray_transparent_and_rotated_images_are_read_as_files_are(checkpoint: Path) -> None:
-    predictor = Predictor("image-classification", checkpoint=checkpoint, transparency="white", logits=True)
+    predictor = Predictor(
+        "image-classification", checkpoint=checkpoint, transparency="white", logits=True, batch_size=1
+    )
     rgba = np.dstack([skimage.data.cat()[:40, :50], np.full((40, 50), 99, np.uint8)])
     gray = skimage.data.camera()[:40, :50]
     deep = Image.fromarray(gray.astype(np.uint16) * 257)
@@ -176,7 +178,7 @@ def test_bad_items_cost_only_themselves(checkpoint: Path, tmp_path: Path) -> Non
     closed.fp.close()
     items = [image, b"junk", None, 7, "none.jpg", "https://user:secret@host/a.png", tmp_path, closed]
     items += [image / 255, image.transpose(2, 0, 1), np.zeros((0, 4, 3), np.uint8), image]
-    first, *bad, last = Predictor("image-classification", checkpoint=checkpoint)(items)
+    first, *bad, last = Predictor("image-classification", checkpoint=checkpoint, batch_size=1)(items)
     assert first == last
     assert all(isinstance(result, Quarantined) for result in bad)
     messages = [result.message for result in bad]
@@ -227,7 +229,7 @@ def test_wrong_use_is_refused_in_words(checkpoint: Path) -> None:
 
 
 def test_a_pickle_is_small_and_its_copy_predicts(checkpoint: Path) -> None:
-    predictor = Predictor("image-classification", checkpoint=checkpoint)
+    predictor = Predictor("image-classification", checkpoint=checkpoint, batch_size=1)
     image = crops(1, (40, 50))
     pickled = pickle.dumps(predictor)
     assert len(pickled) < 1000
