@@ -1,13 +1,12 @@
-"""`perceiver demo`: run every task on real samples with random checkpoints, without any download."""
+"""`perceiver demo`: run every task with the shipped checkpoints on inputs whose answers are known."""
 
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from jobs.cli_support import app
 from pipeline.formatting import count, duration
@@ -16,25 +15,25 @@ from pipeline.runtime.options import RunOptions
 from pipeline.storage.uris import normalise_uri, split_scheme
 
 if TYPE_CHECKING:
-    from pipeline.reference.demo_data import Demo
-
-ROWS = 4  # shown per task
+    from pipeline.demo.samples import Sample
 
 
 def command(
     output: Annotated[
-        str, typer.Argument(metavar="OUTPUT", help="Local folder for samples, checkpoints and predictions.")
+        str, typer.Argument(metavar="OUTPUT", help="Local folder for samples and predictions.")
     ] = "demo-output",
 ) -> None:
-    """Run every task on a few images, texts and a video, without any download.
+    """Run every task on a few images, texts and videos with known answers, without any download.
 
-    The weights are random, so the predictions are meaningless.
+    The models are small ones that the package contains, trained on other images and texts; those of optical-flow and
+    multimodal-autoencoding have random weights.
 
     Example:
 
     perceiver demo demo-output
     """
-    from pipeline.reference.demo_data import DEMOS, make_samples
+    from pipeline.demo.samples import write_samples
+    from pipeline.report.report import report_line
     from pipeline.runtime.ray_backend.connect import ray_connection
 
     scheme, path = split_scheme(normalise_uri(output))
@@ -42,68 +41,45 @@ def command(
         raise UsageError(f"{output} is not a local folder; the demo writes to this machine only")
     console, folder = Console(), Path(path)
     try:
-        make_samples(folder / "samples")
+        samples = write_samples(folder / "samples")
     except ImportError as error:
-        raise UsageError("the demo requires scikit-image: pip install 'perceiver-pipeline[demo]'") from error
+        raise UsageError(
+            "the demo requires scikit-image and scikit-learn: pip install 'perceiver-pipeline[demo]'"
+        ) from error
     with ray_connection(None):
-        for demo in DEMOS:
-            _run(console, demo, folder)
+        for sample in samples:
+            _run(console, sample, folder)
     console.print(
-        "The weights are random, so these predictions are meaningless. Give `perceiver run` a trained checkpoint.",
+        "Predict your own files in the same way: perceiver run image-classification photos/ labels/ "
+        "--checkpoint deepmind/vision-perceiver-fourier",
+        *(report_line(str(folder / sample.task)) for sample in samples),
+        sep="\n",
         highlight=False,
+        markup=False,
+        soft_wrap=True,
     )
 
 
-def _run(console: Console, demo: "Demo", output: Path) -> None:
+def _run(console: Console, sample: "Sample", output: Path) -> None:
+    """Run one task and print what was asked and what came out."""
+    from pipeline.demo.answers import describe
     from pipeline.runtime.driver.run import execute
 
     options = RunOptions(
-        task=demo.task,
-        input=str(output / "samples" / demo.samples),
-        output=str(output / demo.task),
-        checkpoint=str(demo.checkpoint(output / "checkpoints")),
-        **demo.options,
+        task=sample.task,
+        input=str(output / "samples" / sample.folder),
+        output=str(output / sample.task),
+        checkpoint=sample.checkpoint,
+        **sample.options,
     )
     summary = execute(options)
     done = f"{count(summary.rows)} rows, {count(summary.quarantined)} quarantined, {duration(summary.seconds)}"
-    console.print(_table(f"{demo.task}: {done}", output / demo.task, _DESCRIBE[demo.task]))
-
-
-def _table(title: str, output: Path, describe: Callable[[Mapping[str, Any]], str]) -> Table:
-    """Return the first predictions and all quarantined units of an OUTPUT."""
-    import pyarrow.dataset as ds
-
-    table = Table(title=title, title_justify="left", show_header=False)
-    for row in ds.dataset(output / "predictions", format="parquet").head(ROWS).to_pylist():
-        table.add_row(row["id"], describe(row))
-    if (output / "quarantine").is_dir():
-        for row in ds.dataset(output / "quarantine", format="parquet").to_table().to_pylist():
-            table.add_row(row["id"], f"[red]{row['error']}[/] {row['message']}")
-    return table
-
-
-def _label(row: Mapping[str, Any]) -> str:
-    return f"{row['label']} {row['score']:.3f}"
-
-
-def _flow(row: Mapping[str, Any]) -> str:
-    pixels = np.array(row["flow"], np.float32).reshape(row["height"], row["width"], 2)
-    size = f"{row['width']} by {row['height']}"
-    return f"{row['start_seconds']:.2f} s, {size}: mean flow {np.abs(pixels).mean():.2f} pixels"
-
-
-def _clip(row: Mapping[str, Any]) -> str:
-    return f"{_label(row)}, video {row['video_psnr_db']:.1f} dB, audio {row['audio_psnr_db']:.1f} dB"
-
-
-_DESCRIBE: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "image-classification": _label,
-    "text-classification": _label,
-    "fill-mask": lambda row: str(row["filled"]),
-    "optical-flow": _flow,
-    "multimodal-autoencoding": _clip,
-    "feature-extraction": lambda row: f"{len(row['embedding'])} values",
-}
+    lines, verdict = describe(sample, output / sample.task)
+    table = Table(title=f"{sample.task}: {sample.question}", title_justify="left", show_header=False)
+    for left, right in lines:
+        table.add_row(Text(left, overflow="fold"), Text(right, overflow="fold"))
+    console.print(table)
+    console.print(f"{verdict} ({done})\n", highlight=False, markup=False)
 
 
 if __name__ == "__main__":

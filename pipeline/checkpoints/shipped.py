@@ -10,6 +10,7 @@ SHIPPED: Mapping[str, str] = {
     "fourier": "image-classification",
     "conv": "image-classification",
     "text-classification": "text-classification",
+    "fill-mask": "fill-mask",
 }
 """The task of each shipped checkpoint, by its name after `demo:`. The first of a task is its `demo`."""
 

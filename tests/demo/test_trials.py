@@ -8,8 +8,11 @@ from pipeline.checkpoints.shipped import SHIPPED
 from pipeline.demo.recipes import RECIPES
 from pipeline.reference.parity import verify
 
+# The other image classes are slow tests: the first one stands for them.
+NAMES = [pytest.param(name, marks=pytest.mark.slow if name in ("learned", "conv") else ()) for name in SHIPPED]
 
-@pytest.mark.parametrize("name", SHIPPED)
+
+@pytest.mark.parametrize("name", NAMES)
 def test_checkpoint_passes_its_bar_on_held_out_data(name: str, backend: None) -> None:
     trial = RECIPES[name].trial
     value = trial.measure(f"demo:{name}")

@@ -1,0 +1,34 @@
+"""`perceiver demo` asks what has a known answer, and says what came out."""
+
+from __future__ import annotations
+
+import io
+import re
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from jobs import demo
+from pipeline.runtime.ray_backend import connect
+
+
+@pytest.fixture
+def printed(described_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """What the demo prints, on 100 columns."""
+    text = io.StringIO()
+    monkeypatch.setattr(connect, "ray_connection", lambda _: nullcontext())
+    monkeypatch.setattr(demo, "Console", lambda: Console(file=text, width=100))
+    demo.command(str(tmp_path / "demo"))
+    return text.getvalue()
+
+
+def test_demo_says_what_was_asked_and_what_came_out(printed: str) -> None:
+    found = {number: re.search(rf"digit {number}: predicted (\d), \d+ % sure", printed) for number in range(10)}
+    assert sum(match is not None and match[1] == str(number) for number, match in found.items()) >= 9
+    assert "damaged.png" in printed
+    assert "image file is truncated" in printed
+    for task in ("text-classification", "fill-mask", "optical-flow", "multimodal-autoencoding", "feature-extraction"):
+        assert f"{task}: " in printed
+    assert "image-classification/report.html" in printed.replace("\n", "")
