@@ -42,7 +42,7 @@ class ItemReader:
         """Configure reading; `limits` None reads files in this process too."""
         source, nowhere = ItemSource().configured(options), Store("/")
         kept = pa.schema([("frames", pa.int32())] if options.medium == "image" else [])
-        self._medium = options.medium
+        self._medium, self._blank_text = options.medium, options.blank_text
         self._direct = Loader(inputs=nowhere, output=nowhere, source=source, head=head, kept=kept, threads=threads)
         self._loader = replace(self._direct, limits=limits)
         self._planner: Source = source
@@ -77,7 +77,7 @@ class ItemReader:
     def _content(self, number: int, value: Any) -> Content | Quarantined:
         """Return what a value holds, or why it holds nothing."""
         try:
-            return content_of(value, self._medium)
+            return content_of(value, self._medium, self._blank_text)
         except Exception as error:  # noqa: BLE001 - of a library's object, such as an image with a closed file
             return quarantine_record(str(number), "", "load", error)
 

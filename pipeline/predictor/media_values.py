@@ -14,7 +14,8 @@ from pipeline.sources.image_source import MAX_FILE_BYTES
 from pipeline.sources.images.frame_pairs import pair_of
 from pipeline.sources.images.image_decoding import DecodedImage, decode_first_frame
 from pipeline.sources.images.image_pixels import Transparency, upright_rgb
-from pipeline.sources.records.record_media import array_of
+from pipeline.sources.records.record_media import array_of, ruled_text
+from pipeline.sources.source import BlankText
 from pipeline.storage import AccessError, Store, is_access_lost
 from pipeline.storage.uris import normalise_uri
 
@@ -79,11 +80,15 @@ Content: TypeAlias = str | ImageContent | tuple[ImageContent, ImageContent] | Fr
 """What an item holds, before anything is decoded. Of a clip that is given as arrays a tuple of frames and samples."""
 
 
-def content_of(value: Any, medium: MediumKind) -> Content:
-    """Return what a user's value holds for a task on media of this kind. Raise BadMedium if it holds nothing."""
+def content_of(value: Any, medium: MediumKind, blank_text: BlankText = "predict") -> Content:
+    """Return what a user's value holds for a task on media of this kind. Raise BadMedium if it holds nothing.
+
+    blank_text: the rule for texts that are null, empty or white space.
+    """
     match medium:
         case "text":
-            return value if isinstance(value, str | bytes) else _refuse(value, "a str or UTF-8 bytes")
+            is_text = value is None or isinstance(value, str | bytes)
+            return ruled_text(value, "text", blank_text) if is_text else _refuse(value, "a str or UTF-8 bytes")
         case "array":
             return array_of(value, "inputs")
         case "image":

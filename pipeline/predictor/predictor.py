@@ -62,8 +62,8 @@ class Predictor:
             threads: Threads of torch on a CPU. Default: as many as torch has in this process. Ray gives a worker one
                 per CPU of its `num_cpus`.
             options: Those of `perceiver run` with underscores: dtype, device, batch_size; top_k, logits, latents,
-                arrays, array_dtype, points, frames, outputs; fps, start, end, max_side, flow_scale, clip_stride,
-                short_clip, transparency; unit_seconds, unit_memory, trusted_inputs.
+                arrays, array_dtype, points, frames, outputs; blank_text, fps, start, end, max_side,
+                flow_scale, clip_stride, short_clip, transparency; unit_seconds, unit_memory, trusted_inputs.
 
         Raises:
             UsageError: The task or an option is unknown, wrong, or not supported by the task.

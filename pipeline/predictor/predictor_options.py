@@ -12,7 +12,7 @@ from pipeline.runtime.options import RunOptions, did_you_mean, require_task
 OPTIONS = (
     *("dtype", "device", "batch_size"),
     *("top_k", "logits", "latents", "arrays", "array_dtype", "points", "frames", "outputs"),
-    *("fps", "start", "end", "max_side", "flow_scale", "clip_stride", "short_clip", "transparency"),
+    *("blank_text", "fps", "start", "end", "max_side", "flow_scale", "clip_stride", "short_clip", "transparency"),
     *("unit_seconds", "unit_memory", "trusted_inputs"),
 )
 """Names of the options, with the meaning and default that `RunOptions` gives them."""

@@ -66,6 +66,8 @@ class RunOptions(BaseModel):
     lang=de. A name that the output has itself, such as label, gets the prefix input_."""
     text_unit: Annotated[Literal["line", "file"], InHelp(INPUT)] = "line"
     """Treat each line, or the whole .txt file, as one unit."""
+    blank_text: Annotated[Literal["predict", "quarantine"], InHelp(INPUT)] = "predict"
+    """Predict texts that are null, empty or white space like others, or quarantine them. A null is an empty text."""
     csv_quoting: Annotated[Literal["auto", "double", "none"], InHelp(INPUT)] = "auto"
     """Double quotes around the fields of CSV files: double removes them, as in RFC 4180; none reads them as text. auto
     is none for .tsv, else double."""
@@ -180,8 +182,8 @@ class RunOptions(BaseModel):
 
     def source_options(self) -> dict[str, Any]:
         """Return the options of the source that differ from their defaults: they decide what the units are."""
-        fields = {"column", "id_column", "keep_columns", "text_unit", "csv_quoting", "fps", "start", "end"}
-        fields |= {"clip_stride", "short_clip"}
+        fields = {"column", "id_column", "keep_columns", "text_unit", "blank_text", "csv_quoting"}
+        fields |= {"fps", "start", "end", "clip_stride", "short_clip"}
         options = self.model_dump(include=fields, exclude_defaults=True)
         return {"keep" if name == "keep_columns" else name: value for name, value in options.items()}
 

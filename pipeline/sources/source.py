@@ -13,6 +13,8 @@ from pipeline.media import ClipSpec, MediumKind
 from pipeline.storage import AccessError, Changed, Denied, Entry, LeaveOut, Missing, Reason, StorageError, Store
 
 _MAX_LISTED_COLUMNS = 20  # in an error message
+BlankText = Literal["predict", "quarantine"]
+
 VIDEO_TIMES = ("fps", "start", "end")
 """Options that need frames with times."""
 
@@ -126,6 +128,8 @@ class SourceOptions:
         keep: columns copied to the output.
         columns: columns of stored latents that the head needs.
         text_unit: whether each line or each whole .txt file is a unit.
+        blank_text: whether a text that is null, empty or white space is a unit like others, null as an empty text, or
+            an error.
         csv_quoting: whether double quotes around a field of a CSV or TSV file are not part of it; "auto": not in TSV.
         fps: frame rate at which frame pairs are sampled; None is the video's own.
         start, end: seconds of videos: units that begin at `start` or later and before `end`; None for no limit.
@@ -142,6 +146,7 @@ class SourceOptions:
     keep: tuple[str, ...] = ()
     columns: tuple[str, ...] = ()
     text_unit: Literal["line", "file"] = "line"
+    blank_text: BlankText = "predict"
     csv_quoting: Literal["auto", "double", "none"] = "auto"
     fps: float | None = None
     start: float | None = None

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.media import BadMedium
 from pipeline.sources.record_source import RecordSource
-from pipeline.sources.records.record_media import text_of, value_of
+from pipeline.sources.records.record_media import ruled_text, text_of, value_of
 from pipeline.sources.records.record_reader import DEFAULT_COLUMN, Record, RecordReader, RecordRequest
 from pipeline.sources.source import NO_MEDIUM_REMEDY, NoMediumColumn, Piece, ignore_damage, missing_column
 from pipeline.sources.text.compressed import skip_to, with_compression, without_compression
@@ -76,7 +76,7 @@ class LinesReader(RecordReader):
         if not self._is_whole(piece.key, request):
             return super().read_whole(store, piece, request)
         with open_text(store, piece.key, piece.version, check=True, breaks=False) as file:
-            return read_all(file)
+            return ruled_text(read_all(file), DEFAULT_COLUMN["text"][0], request.options.blank_text)
 
     def _require(self, store: Store, entry: Entry, names: Sequence[str]) -> None:
         """Raise AccessError if none of the first records has one of the columns, or if lines of text have columns."""

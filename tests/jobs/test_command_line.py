@@ -61,7 +61,7 @@ def test_options_of_a_run_keep_their_names() -> None:
         "--dtype", "--batch-size", "--shard-size", "--top-k", "--logits", "--latents", "--arrays", "--array-dtype",
         "--points", "--frames", "--outputs", "--limit", "--max-quarantine", "--changed", "--retry-quarantined",
         "--stall-timeout", "--unit-seconds", "--unit-memory", "--trusted-inputs", "--address", "--single-writer",
-        "--report", "--log-format", "--quiet", "--start", "--end", "--max-side", "--flow-scale",
+        "--report", "--log-format", "--quiet", "--blank-text", "--start", "--end", "--max-side", "--flow-scale",
     }  # fmt: skip
     assert flags("submit") == {"--address", "--wait", "--submission-id"}
     switches = [parameter for parameter in options_of("run") if parameter.secondary_opts]

@@ -100,9 +100,19 @@ def test_the_column_is_found_by_its_name_or_named(predictor: Predictor, tmp_path
 
 def test_texts_and_null_texts(checkpoints) -> None:
     predictor = Predictor("text-classification", checkpoint=checkpoints(SEQUENCE, max_position_embeddings=64))
-    found = predictor(pa.table({"text": ["one", None, "two"]}))
-    assert found["label"].null_count == 1
-    assert found["message"].to_pylist()[1] == "the item must be a str or UTF-8 bytes, got null"
+    found = predictor(pa.table({"text": ["one", None, "two", ""]}))
+    assert found["label"].null_count == 0
+    assert found["score"][1] == found["score"][3], "a null is an empty text"
+
+
+def test_blank_texts_are_quarantined_on_demand(checkpoints) -> None:
+    model = checkpoints(SEQUENCE, max_position_embeddings=64)
+    predictor = Predictor("text-classification", checkpoint=model, blank_text="quarantine")
+    found = predictor(pa.table({"text": ["one", None, " \n", ""]}))
+    assert found["label"].null_count == 3
+    first, *blank = found["message"].to_pylist()
+    assert first is None
+    assert {message.partition(":")[0] for message in blank} == {"the text is blank"}
 
 
 def test_image_pairs_are_in_two_columns_and_videos_give_a_row_per_pair(checkpoints, tmp_path: Path) -> None:

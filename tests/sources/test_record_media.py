@@ -116,10 +116,20 @@ def test_invalid_arrays_are_refused_with_the_reason(tmp_path: Path, value: Any, 
         medium(Store(str(tmp_path)), "array", inputs=value)
 
 
+@pytest.mark.parametrize("value", [None, "", b"", " \t", b"\n"])
+def test_blank_texts_are_treated_alike_by_the_rule_of_the_option(tmp_path: Path, value: Any) -> None:
+    store = Store(str(tmp_path))
+    assert medium(store, "text", text=value) == ("" if value is None else value)
+    request = RecordRequest(options=SourceOptions(blank_text="quarantine"), medium_columns=("text",))
+    with pytest.raises(BadMedium, match="the text is blank: null, empty, or white space"):
+        medium_of({"text": value}, 0, request, store, "t", {})
+    assert medium_of({"text": " a"}, 0, request, store, "t", {}) == " a"
+
+
 def test_values_of_another_kind_are_refused_with_the_column(tmp_path: Path) -> None:
     store = Store(str(tmp_path))
-    with pytest.raises(BadMedium, match="column 'text' must hold text, got null"):
-        medium(store, "text", text=None)
+    with pytest.raises(BadMedium, match="column 'text' must hold text, got int"):
+        medium(store, "text", text=3)
     with pytest.raises(BadMedium, match="column 'image' must hold an image, got int"):
         medium(store, "image", image=3)
     with pytest.raises(BadMedium, match="column 'text' not found; the record has a, b"):
@@ -131,6 +141,6 @@ def test_pairs_need_two_columns_of_images_or_one_of_videos(name: str) -> None:
     for column in ("a,", "a,b,c"):
         with pytest.raises(ValueError, match="must name one column of videos, or the two columns of a pair of images"):
             SOURCES[name].configured(SourceOptions(medium="frame_pair", column=column))
-    with pytest.raises(ValueError, match=r"fps \(2.0\) is not supported"):
+    with pytest.raises(ValueError, match=r"fps \(2\) is not supported"):
         SOURCES[name].configured(SourceOptions(medium="frame_pair", column="a,b", fps=2.0))
     SOURCES[name].configured(SourceOptions(medium="frame_pair", column="a", fps=2.0))

@@ -169,6 +169,8 @@ def _as_usage_errors() -> Iterator[None]:
 def _source(options: RunOptions, head: Head, rules: ImageRules, piece_units: int | None) -> Source:
     """Return the source of INPUT, or of stored latents, configured for the head; ValueError for a wrong option."""
     asked: dict[str, Any] = {"medium": head.medium, "clip_spec": head.clip_spec, "piece_units": piece_units}
+    if head.medium != "text" and options.blank_text != "predict":
+        raise ValueError(f"blank_text ({options.blank_text}) is not supported for {head.task}: it reads no texts")
     asked |= options.source_options() | ({"transparency": rules.transparency} if rules.transparency else {})
     if options.from_latents is None:
         return source_for(options.input_format, SourceOptions(**asked))

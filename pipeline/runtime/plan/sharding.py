@@ -61,8 +61,14 @@ def merge_neighbours(pieces: Sequence[Piece]) -> list[Piece]:
 
 
 def _continues(piece: Piece, other: Piece) -> bool:
-    """Return whether `other` is the next part of the same file, and neither is special."""
+    """Return whether `other` is the next part of the same file, and neither is special.
+
+    Parts of different record batches stay apart: damage in one must not cost the other.
+    """
     if piece.end is None or piece.end != other.begin:
+        return False
+    is_numbered = piece.units is None and (piece.first, other.first) == (piece.begin, other.begin)  # units of a video
+    if piece.first != other.first and not is_numbered:
         return False
     plain = replace(piece, begin=other.begin, end=other.end, first=None, units=None, about=None, weight=None)
     if plain != replace(other, first=None, units=None, about=None, weight=None) or plain.skip or plain.most:

@@ -11,6 +11,7 @@ from pipeline.sources.images.frame_pairs import pair_of
 from pipeline.sources.images.image_decoding import DecodedImage, decode_first_frame
 from pipeline.sources.images.image_pixels import Transparency
 from pipeline.sources.records.record_reader import RecordRequest
+from pipeline.sources.source import BlankText
 from pipeline.storage import Store
 from pipeline.storage.uris import split_scheme
 
@@ -32,7 +33,7 @@ def medium_of(
         case "latents":
             return dict(zip(names, found, strict=True))
         case "text":
-            return text_of(found[0], names[0])
+            return ruled_text(found[0], names[0], request.options.blank_text)
         case "array":
             return array_of(found[0], names[0])
     transparency = request.options.transparency
@@ -45,6 +46,14 @@ def value_of(values: Mapping[str, Any], name: str) -> Any:
     if name not in values:
         raise BadMedium(f"column {name!r} not found; the record has {', '.join(values) or 'none'}")
     return values[name]
+
+
+def ruled_text(value: Any, column: str, blank: BlankText) -> str | bytes:
+    """Return a text, "" for null. Raise BadMedium if it is blank (null, empty, or white space) and that is refused."""
+    text = "" if value is None else text_of(value, column)
+    if blank == "quarantine" and not text.strip():
+        raise BadMedium("the text is blank: null, empty, or white space; --blank-text predict reads it like others")
+    return text
 
 
 def text_of(value: Any, column: str) -> str | bytes:

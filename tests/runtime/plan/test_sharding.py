@@ -87,6 +87,8 @@ def test_parts_of_a_file_that_follow_each_other_are_read_as_one() -> None:
     rows = [piece(begin=begin, end=begin + 2, units=2, weight=7) for begin in (0, 2, 4)]
     assert merge_neighbours(rows) == [piece(begin=0, end=6, units=6, weight=21)]
     lines = [piece(begin=begin, end=begin + 9, units=None, about=3) for begin in (9, 18)]
+    pairs = [piece(begin=begin, end=begin + 4, units=None, about=4, first=begin) for begin in (0, 4)]
+    assert merge_neighbours(pairs) == [piece(begin=0, end=8, units=None, about=8, first=0)]
     assert merge_neighbours(lines) == [piece(begin=9, end=27, units=None, about=6)]
 
 
@@ -94,6 +96,7 @@ def test_parts_of_a_file_that_follow_each_other_are_read_as_one() -> None:
     "other",
     [
         {"begin": 3},
+        {"first": 2},
         {"key": "l"},
         {"version": "w"},
         {"offset": 8},
@@ -105,7 +108,7 @@ def test_parts_of_a_file_that_follow_each_other_are_read_as_one() -> None:
     ],
 )
 def test_other_pieces_are_not_merged(other: dict[str, object]) -> None:
-    first = piece(begin=0, end=2, units=2)
+    first = piece(begin=0, end=2, units=2, first=0 if "first" in other else None)
     second = replace(first, **{"begin": 2, "end": 4, **other})
     assert merge_neighbours([first, second]) == [first, second]
 
