@@ -8,6 +8,7 @@ from pipeline.checkpoints.errors import CheckpointError
 DEMO = "demo"
 SHIPPED: Mapping[str, str] = {
     "fourier": "image-classification",
+    "learned": "image-classification",
     "conv": "image-classification",
     "text-classification": "text-classification",
     "fill-mask": "fill-mask",

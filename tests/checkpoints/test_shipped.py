@@ -12,6 +12,7 @@ from pipeline.checkpoints import CheckpointError, fetch, shipped_ref
 from pipeline.checkpoints.shipped import SHIPPED
 from pipeline.heads import HEADS
 from pipeline.reference import transformers_model
+from pipeline.reference.published_configs import CONV, LEARNED
 
 SMALL = 5_000_000  # bytes of all of them
 
@@ -23,8 +24,8 @@ def test_demo_is_the_shipped_checkpoint_of_the_task(task: str) -> None:
 
 
 def test_other_image_classes_have_names() -> None:
-    folder = fetch("demo:conv")
-    assert transformers_model.model_class_of(folder) == "PerceiverForImageClassificationConvProcessing"
+    classes = [transformers_model.model_class_of(fetch(f"demo:{name}")) for name in ("learned", "conv")]
+    assert classes == [LEARNED, CONV]
 
 
 def test_a_task_without_a_shipped_checkpoint_is_named() -> None:
@@ -49,7 +50,7 @@ def test_a_folder_called_demo_is_used_only_if_it_holds_a_checkpoint(
 
 
 def test_a_wrong_name_gets_the_right_ones() -> None:
-    with pytest.raises(CheckpointError, match=r"demo:fouriers must name one of .*demo:fourier, demo:conv"):
+    with pytest.raises(CheckpointError, match=r"demo:fouriers must name one of .*demo:learned, demo:conv"):
         fetch("demo:fouriers")
 
 
