@@ -7,6 +7,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from pipeline.results import Results
+from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.estimate import Estimate, estimate
 from pipeline.runtime.driver.run import execute
 from pipeline.runtime.errors import TooMuchQuarantined, UsageError
@@ -75,7 +76,8 @@ def plan(*, task: str, output: StrPath, checkpoint: StrPath, input: StrPath = ""
 
     `run` with the same arguments then carries out this plan. Arguments and errors are those of `run`.
     """
-    return estimate(_options(task=task, input=input, output=output, checkpoint=checkpoint, **options))
+    chosen = _options(task=task, input=input, output=output, checkpoint=checkpoint, **options)
+    return estimate(chosen, Display(log_format=chosen.log_format, quiet=chosen.quiet))
 
 
 def _print_report(options: RunOptions, console: Console) -> None:

@@ -27,8 +27,10 @@ def pair(tmp_path: Path, model_class: str, devices: int, *, fold: bool = True) -
     return one, several, sample_inputs(config, model_class, 3, 0, padded=True)
 
 
-@pytest.mark.parametrize("fold", [True, False])
-@pytest.mark.parametrize("devices", [2, 7])
+@pytest.mark.parametrize(
+    ("devices", "fold"),
+    [(2, True), (7, False), *(pytest.param(*other, marks=pytest.mark.slow) for other in ((2, False), (7, True)))],
+)
 @pytest.mark.parametrize("model_class", published_configs.MODEL_CLASSES)
 def test_outputs_equal_those_of_one_device(model_class: str, devices: int, fold: bool, tmp_path: Path) -> None:
     one, several, inputs = pair(tmp_path, model_class, devices, fold=fold)
