@@ -25,8 +25,8 @@ def command(
 ) -> None:
     """Run every task on a few images, texts and videos with known answers, without any download.
 
-    The models are small ones that the package contains, trained on other images and texts; those of optical-flow and
-    multimodal-autoencoding have random weights.
+    The models are small ones that the package contains, trained on other inputs; that of optical-flow has
+    random weights.
 
     Example:
 

@@ -12,6 +12,7 @@ SHIPPED: Mapping[str, str] = {
     "conv": "image-classification",
     "text-classification": "text-classification",
     "fill-mask": "fill-mask",
+    "multimodal-autoencoding": "multimodal-autoencoding",
 }
 """The task of each shipped checkpoint, by its name after `demo:`. The first of a task is its `demo`."""
 

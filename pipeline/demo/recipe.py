@@ -24,6 +24,7 @@ class Recipe:
         model_class: class of transformers.
         config: returns its configuration.
         start: changes the initial weights in place.
+        half: the weights are saved in float16, as those of large models, so that all checkpoints are below 5 MB.
         loss: returns the loss of random batches, from a seed.
         schedule: length and speed of the training.
         trial: what it must do on held-out data.
@@ -39,3 +40,4 @@ class Recipe:
     data: str
     licence: str
     start: Callable[[Any], None] = _as_drawn
+    half: bool = False

@@ -136,7 +136,7 @@ def _write_texts(folder: Path, texts: tuple[tuple[str, str], ...]) -> dict[str, 
 def _write_moving_photograph(folder: Path) -> dict[str, str]:
     """Write four frames of a cat that moves by `SHIFT` per frame."""
     image = photographs.photograph("chelsea.png")
-    frames, _ = shifted_frames(image, FLOW_SIZE, np.array(SHIFT), np.array([0.5, 0.3]), 4)
+    frames = shifted_frames(image, FLOW_SIZE, np.array(SHIFT), np.array([0.5, 0.3]), 4)
     for number, frame in enumerate(frames):
         Image.fromarray(frame).save(folder / f"cat-{number}.png")
     x, y = SHIFT
@@ -145,7 +145,7 @@ def _write_moving_photograph(folder: Path) -> dict[str, str]:
 
 def _write_clip(folder: Path) -> dict[str, str]:
     """Write 0.96 seconds, six clips of four frames, of a cup of coffee that moves to the left, with a chord."""
-    frames, _ = shifted_frames(
+    frames = shifted_frames(
         photographs.photograph("coffee.png"), (96, 96), np.array([-3.0, 0.0]), np.array([0.4, 0.5]), round(0.96 * FPS)
     )
     write_video(folder / "coffee.mp4", frames, size=(96, 96), audio_seconds=0.96)

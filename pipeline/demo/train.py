@@ -24,7 +24,7 @@ from pipeline.reference.published_configs import TASKS
 
 
 def make(recipe: Recipe, folder: Path) -> None:
-    """Train a model and save it with all files that a checkpoint has, in float32."""
+    """Train a model and save it with all files that a checkpoint has."""
     model_class: Any = getattr(modeling_perceiver, recipe.model_class)
     torch.manual_seed(SEED)
     model = model_class(recipe.config())
@@ -32,7 +32,7 @@ def make(recipe: Recipe, folder: Path) -> None:
     recipe.start(model)
     model = train(model, recipe.loss(SEED), recipe.schedule, lambda line: print(f"  {line}", flush=True))
     shutil.rmtree(folder, ignore_errors=True)
-    model.save_pretrained(folder)
+    (model.half() if recipe.half else model).save_pretrained(folder)
     if recipe.model_class in TASKS["image-classification"]:
         side = {"height": model.config.image_size, "width": model.config.image_size}
         PerceiverImageProcessorPil(

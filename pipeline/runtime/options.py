@@ -96,7 +96,7 @@ class RunOptions(BaseModel):
 
     checkpoint: Annotated[str, InHelp(MODEL, "REF")]
     """Hugging Face Hub id, folder or URI with config.json and the weights; demo is a small trained one that the
-    package contains, for images and texts."""
+    package contains, for images, texts and clips."""
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], InHelp(MODEL, "DTYPE")] = "auto"
     """Precision of the model: float32, bfloat16 or float16. auto is bfloat16 on a GPU and float32 on a CPU."""
 
