@@ -151,6 +151,6 @@ RECIPE = Recipe(
         bar=22.0,
         figure="dB of PSNR of the reconstructed frames of held-out clips",
     ),
-    data=f"{DATA} The audio consists of random tones.",
+    data=f"{DATA} The audio consists of random tones. Labels and audio are not learned yet: only frames are.",
     licence=LICENCE,
 )
