@@ -12,6 +12,9 @@ from jobs.run_command import from_options
 from pipeline.formatting import count, duration, size
 from pipeline.runtime.options import RunOptions
 
+NAMED = 3  # quarantined units in the result
+MAX_LOOKED_THROUGH = 1000
+
 if TYPE_CHECKING:
     from pipeline.runtime.records.manifest import Summary
 
@@ -49,6 +52,7 @@ def command(options: RunOptions) -> None:
         _print(json.dumps({"event": "done", **result}))
         return
     _print(_result(summary))
+    _print(_quarantined(summary))
     _print(report)
     _print(_next_steps(options, summary))
 
@@ -62,6 +66,17 @@ def _result(summary: "Summary") -> str:
         f"in {count(summary.shards)} parts{resumed} ({size(summary.bytes)}), {duration(summary.seconds)}\n"
         f"{summary.output}/predictions"
     )
+
+
+def _quarantined(summary: "Summary") -> str | None:
+    """Name the first quarantined units with their reasons; None if there are none, or too many to look through."""
+    if not 0 < summary.quarantined <= MAX_LOOKED_THROUGH:
+        return None
+    from pipeline.results import open_run
+
+    units = open_run(summary.output).quarantined().to_pylist()
+    more = f"\n             and {count(len(units) - NAMED)} more" if len(units) > NAMED else ""
+    return "\n".join(f"quarantined: {unit['id']}: {unit['message'] or unit['error']}" for unit in units[:NAMED]) + more
 
 
 def _next_steps(options: RunOptions, summary: "Summary") -> str:

@@ -64,7 +64,7 @@ def _table(known: "Status") -> Table:
     table.add_row("units", "known once all inputs are opened" if units is None else count(units))
     table.add_row("size", size(known.bytes))
     if known.units_per_second is not None:
-        table.add_row("rate", f"{known.units_per_second:.3g} units/s since the last start")
+        table.add_row("rate", f"{known.units_per_second:,.1f} units/s since the last start")
     if known.seconds_left:
         table.add_row("left", duration(known.seconds_left))
     return table

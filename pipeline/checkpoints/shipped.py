@@ -29,7 +29,11 @@ def shipped_ref(ref: str, task: str) -> str:
     wanted = "image-classification" if task == "feature-extraction" else task
     name = next((name for name, its_task in SHIPPED.items() if its_task == wanted), None)
     if name is None:
-        raise CheckpointError(f"checkpoint {DEMO}: the package contains none for {task}; give a hub id, folder or URI")
+        others = ", ".join(dict.fromkeys(SHIPPED.values()))
+        raise CheckpointError(
+            f"checkpoint {DEMO}: the package contains none for {task}; give a hub id, folder or URI. It has some for "
+            f"{others}"
+        )
     return f"{DEMO}:{name}"
 
 

@@ -71,7 +71,10 @@ def _state(known: Status) -> str:
     if not planned:
         return "Not started: nothing is planned yet"
     if done == planned:
-        return "All parts are committed, but the run did not end: the same command finishes it"
+        return (
+            "All parts are committed, but the run did not end: more units are quarantined than --max-quarantine "
+            "allows, or it was stopped. The same command finishes it, with a higher value in the first case"
+        )
     return f"Not finished: {count(done)} of {count(planned)} parts are committed ({done / planned:.0%})"
 
 

@@ -112,7 +112,8 @@ def _quarantined(results: Results, receipts: Sequence[Receipt]) -> tuple[list[Qu
     read = spread(shards, QUARANTINE_PARTS)
     units = [Quarantined(**row) for row in quarantined_units(results.store, results.run, read).to_pylist()]
     which = "all" if len(read) == len(shards) else f"{len(read):,} of {len(shards):,}"
-    return units, f"From {which} parts with quarantined units ({len(units):,} units)."
+    number = "1 unit" if len(units) == 1 else f"{len(units):,} units"
+    return units, f"From {which} parts with quarantined units ({number})."
 
 
 def _speed_plot(speed: Speed | None) -> Plot | None:

@@ -47,9 +47,7 @@ def failing_head(monkeypatch: pytest.MonkeyPatch) -> None:
     head_for = checks.head_for
 
     def failing(*arguments: Any) -> Any:
-        head = FailOnMarkedTexts(head_for(*arguments))
-        del head.transform  # use the method of the class
-        return head
+        return FailOnMarkedTexts(head_for(*arguments))
 
     monkeypatch.setattr(checks, "head_for", failing)
 

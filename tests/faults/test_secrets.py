@@ -69,7 +69,7 @@ TYPED: dict[str, tuple[tuple[str, ...], str]] = {
         ("bench", "--device", f"password={canary('typed')}"),
         "'password=***' is not one of",
     ),
-    "no such verb": (("export", SECRET_URI), "No such command 'export'"),
+    "no such verb": (("import", SECRET_URI), "No such command 'import'"),
     "a secret in place of a verb": ((SECRET_URI,), "No such command 's3://***@bucket/in'"),
     "no OUTPUT of a run": (("status", f"s3://bucket/x?sig={canary('typed')}"), "s3://bucket/x?***"),
 }

@@ -162,9 +162,10 @@ def test_a_missing_column_fails_the_plan(tmp_path: Path) -> None:
 
 
 def test_a_first_record_without_the_text_does_not_affect_other_records(tmp_path: Path) -> None:
-    (tmp_path / "a.jsonl").write_text('{"text": null}\n{"other": 1}\n{"text": "one"}\n')
-    null, lacking, one = read(tmp_path)
-    assert "column 'text' must hold text, got null" in str(null.error)
+    (tmp_path / "a.jsonl").write_text('{"text": 3}\n{"other": 1}\n{"text": "one"}\n{"text": null}\n')
+    number, lacking, one, null = read(tmp_path)
+    assert "column 'text' must hold text, got int" in str(number.error)
+    assert null.medium == ""
     assert "column 'text' not found; the record has other" in str(lacking.error)
     assert one.medium == "one"
 

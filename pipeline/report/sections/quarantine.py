@@ -13,7 +13,8 @@ _RETRY = "`--retry-quarantined` tries these units again."
 _REPAIR = "`ffmpeg -i in.mp4 -c copy out.mp4`"
 OTHER_ADVICE = "The message says what went wrong. " + _RETRY
 ADVICE: Mapping[str, str] = {
-    "BadMedium": "The file is damaged or not of a supported kind. Replace or convert it; the next run reads it as new.",
+    "BadMedium": "The file is damaged or not of a supported kind. Replace or convert it; then "
+    "`--retry-quarantined` reads it again.",
     "TooMuch": f"The video is much longer than its header says. Repair it, for example by {_REPAIR}.",
     "TimedOut": f"Reading took longer than `--unit-seconds` allows. Raise it, or replace the file. {_RETRY}",
     "Crashed": "The file crashed its decoder twice. Convert it with another tool.",

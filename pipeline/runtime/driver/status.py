@@ -57,8 +57,14 @@ def status(output: Store) -> Status:
 
 
 def _rate(receipts: Iterable[Receipt]) -> float | None:
-    """Return the units per second of the latest driver, from its first shard to its last."""
+    """Return the units per second of the latest driver after its first shard began to be predicted.
+
+    Several first shards may end at the same time: the interval between receipts alone would be much too short.
+    """
     scheduled = sorted((receipt for receipt in receipts if receipt.driver), key=lambda receipt: receipt.received_at)
     own = [receipt for receipt in scheduled if receipt.driver == scheduled[-1].driver]
-    seconds = own[-1].received_at - own[0].received_at if own else 0.0
-    return sum(receipt.units for receipt in own[1:]) / seconds if seconds > 0 else None
+    if len(own) < 2:
+        return None
+    began = min(receipt.received_at - receipt.seconds_predict - receipt.seconds_write for receipt in own)
+    seconds = own[-1].received_at - began
+    return sum(receipt.units for receipt in own) / seconds if seconds > 0 else None
