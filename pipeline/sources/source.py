@@ -4,14 +4,16 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, Self
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
 from pipeline.media import ClipSpec, MediumKind
 from pipeline.storage import AccessError, Changed, Denied, Entry, LeaveOut, Missing, Reason, StorageError, Store
 
+T = TypeVar("T")
+_ADDED = ("units", "about", "weight")  # numbers of a piece that add up
 _MAX_LISTED_COLUMNS = 20  # in an error message
 BlankText = Literal["predict", "quarantine"]
 
@@ -82,6 +84,22 @@ class Piece:
     def of(cls, entry: Entry, **fields: Any) -> Self:
         """Return a piece of a listed file; without `begin` it is the whole file."""
         return cls(key=entry.key, version=entry.version, size=entry.size, kept=entry.kept, **fields)
+
+    def joined(self, following: Self) -> Self:
+        """Return this piece and the one that follows it in the file as one; a number that one lacks is unknown."""
+        pairs = {name: (getattr(self, name), getattr(following, name)) for name in _ADDED}
+        numbers: dict[str, Any] = {name: None if None in pair else sum(pair) for name, pair in pairs.items()}
+        return replace(
+            self,
+            end=following.end,
+            left_out=_concatenated(self.left_out, following.left_out),
+            links=_concatenated(self.links, following.links),
+            **numbers,
+        )
+
+
+def _concatenated(one: Sequence[T] | None, other: Sequence[T] | None) -> Sequence[T] | None:
+    return None if one is None and other is None else [*(one or ()), *(other or ())]
 
 
 @dataclass(kw_only=True, eq=False)

@@ -54,7 +54,7 @@ def merge_neighbours(pieces: Sequence[Piece]) -> list[Piece]:
     merged: list[Piece] = []
     for piece in pieces:
         if merged and _continues(merged[-1], piece):
-            merged[-1] = _joined(merged[-1], piece)
+            merged[-1] = merged[-1].joined(piece)
         else:
             merged.append(piece)
     return merged
@@ -75,13 +75,3 @@ def _continues(piece: Piece, other: Piece) -> bool:
         return False
     special = plain.video_begin, plain.video_end, plain.left_out, plain.links
     return special == (None, None, None, None)
-
-
-def _joined(piece: Piece, other: Piece) -> Piece:
-    """Return two consecutive pieces as one; `first` stays that of the first, or of the record batch of both."""
-    units, about, weight = (_sum(getattr(piece, name), getattr(other, name)) for name in ("units", "about", "weight"))
-    return replace(piece, end=other.end, units=units, about=about, weight=weight)
-
-
-def _sum(one: int | None, other: int | None) -> int | None:
-    return None if one is None or other is None else one + other

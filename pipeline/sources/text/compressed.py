@@ -7,7 +7,7 @@ import lzma
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from functools import reduce
 from typing import BinaryIO, cast
 
 import pyarrow as pa
@@ -141,17 +141,4 @@ def merge_pieces(pieces: list[Piece]) -> list[Piece]:
         return pieces
     each = -(-len(pieces) // MAX_PIECES)
     groups = [pieces[at : at + each] for at in range(0, len(pieces), each)]
-    return list(map(_merge, groups))
-
-
-def _merge(group: list[Piece]) -> Piece:
-    """Return consecutive pieces as one."""
-    left_out = [member for piece in group for member in piece.left_out or ()]
-    links = [link for piece in group for link in piece.links or ()]
-    return replace(
-        group[0],
-        end=group[-1].end,
-        about=sum(piece.about or 0 for piece in group),
-        left_out=left_out or None,
-        links=None if all(piece.links is None for piece in group) else links,
-    )
+    return [reduce(Piece.joined, group) for group in groups]
