@@ -28,7 +28,7 @@ def command(options: RunOptions) -> None:
     from pipeline.runtime.driver.display import Display
     from pipeline.runtime.driver.estimate import estimate
 
-    known = estimate(options, Display(log_format=options.log_format, quiet=options.quiet))
+    known = estimate(options, Display.of(options))
     for note in known.notes:
         Console().print(note, highlight=False, markup=False, soft_wrap=True)
     Console().print(_table(options, known))

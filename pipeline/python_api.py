@@ -77,7 +77,7 @@ def plan(*, task: str, output: StrPath, checkpoint: StrPath, input: StrPath = ""
     `run` with the same arguments then carries out this plan. Arguments and errors are those of `run`.
     """
     chosen = _options(task=task, input=input, output=output, checkpoint=checkpoint, **options)
-    return estimate(chosen, Display(log_format=chosen.log_format, quiet=chosen.quiet))
+    return estimate(chosen, Display.of(chosen))
 
 
 def _print_report(options: RunOptions, console: Console) -> None:

@@ -103,16 +103,8 @@ def check_run(options: RunOptions) -> CheckedRun:
     entries, tried = tee(found.entries)
     witness = find_witness(found.store, tried)
     del tried  # which would keep all entries in memory
-    first = next(entries)
     with isolated(source, None if options.trusted_inputs else limits) as opened:
-        schemas = (_kept(opened, found, entry) for entry in chain([first], entries))
-        # From the first file that is not damaged.
-        kept = next((schema for schema in schemas if len(schema) == len(options.keep_columns)), pa.schema([]))
-        try:
-            next(iter(opened.pieces(found.store, first)), None)
-        except NoMediumColumn as error:
-            if found.reason_without_column(first, error) is None:
-                raise
+        kept = _check_first_file(opened, found, entries, len(options.keep_columns))
     columns = output_columns(head, options.latent_dtype)
     with _as_usage_errors():  # a column is in the rows twice
         names = kept_names(columns, [*kept.names, *rules.columns.names])
@@ -143,6 +135,22 @@ def check_run(options: RunOptions) -> CheckedRun:
         unit_flops=flops,
         notes=tuple(notes),
     )
+
+
+def _check_first_file(source: Source, found: Listing, entries: Iterator[Entry], kept: int) -> pa.Schema:
+    """Plan the first file, to refuse INPUT of another kind, and return the schema of the `kept` columns.
+
+    The schema is that of the first file that is not damaged.
+    """
+    first = next(entries)
+    schemas = (_kept(source, found, entry) for entry in chain([first], entries))
+    schema = next((schema for schema in schemas if len(schema) == kept), pa.schema([]))
+    try:
+        next(iter(source.pieces(found.store, first)), None)
+    except NoMediumColumn as error:
+        if found.reason_without_column(first, error) is None:
+            raise
+    return schema
 
 
 def _kept(source: Source, found: Listing, entry: Entry) -> pa.Schema:

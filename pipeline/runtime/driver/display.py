@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
@@ -15,6 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pipeline.runtime.driver.progress import Counts
+from pipeline.runtime.options import RunOptions
 
 LINE_SECONDS = 10.0
 REFRESHES_PER_SECOND = 4
@@ -39,6 +40,11 @@ class Display:
         changing = not self._json and not quiet
         self._notebook = changing and self._console.is_jupyter
         self._live = changing and self._console.is_terminal and not self._notebook
+
+    @classmethod
+    def of(cls, options: RunOptions, console: Console | None = None) -> Self:
+        """Return the display that the options of a run ask for."""
+        return cls(console, log_format=options.log_format, quiet=options.quiet)
 
     def note(self, text: str) -> None:
         """Show a fact that the user should know."""

@@ -54,7 +54,7 @@ def execute(options: RunOptions, *, console: Console | None = None, leave: bool 
     the run. leave: exit the process soon after a signal, even if Ray's processes have not ended.
     """
     started = time.monotonic()
-    display = Display(console, log_format=options.log_format, quiet=options.quiet)
+    display = Display.of(options, console)
     with stop_on_signals(leave=leave), prepare_run(options, display) as ready:
         driver = Driver(ready, display)
         driver.resume()
