@@ -8,8 +8,8 @@ from importlib import resources
 from typing import Any
 
 from pipeline.formatting import count, duration, size
+from pipeline.report.data_uris import jpeg_uri, shrink
 from pipeline.report.originals import Absent, Original
-from pipeline.report.pictures import jpeg_uri, shrink
 from pipeline.report.preview import IMAGE_SIDE
 from pipeline.report.sections.clips import original_video
 from pipeline.report.sections.flow import frames_of

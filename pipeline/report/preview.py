@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.media import Clip, FramePair, MediumKind
-from pipeline.report.pictures import shrink
+from pipeline.report.data_uris import shrink
 from pipeline.sandbox import Started
 from pipeline.sources.source import Piece, Source
 from pipeline.storage import Store, redact

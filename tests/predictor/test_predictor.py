@@ -154,11 +154,11 @@ def test_clips_can_be_arrays(checkpoints) -> None:
     predictor = Predictor("multimodal-autoencoding", checkpoint=checkpoints(MULTIMODAL, **CLIP), outputs="video")
     frames = np.stack(crops(16, (24, 32)))
     samples = np.sin(np.arange(2560) / 10, dtype=np.float32)
-    heard, silent, short, clipped = predictor(
+    audible, silent, short, clipped = predictor(
         [(frames, samples), (frames, None), (frames[:9], samples), (frames, samples[:7])]
     )
-    assert (heard["has_audio"], silent["has_audio"]) == (True, False)
-    assert heard["video"]["bytes"] != silent["video"]["bytes"]
+    assert (audible["has_audio"], silent["has_audio"]) == (True, False)
+    assert audible["video"]["bytes"] != silent["video"]["bytes"]
     assert "must be uint8 [16, H, W, 3]: 16 RGB frames at 25 per second" in short.message
     assert "must be float32 [2560] in [-1, 1], at 4,000 per second" in clipped.message
 

@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.report.data_uris import jpeg_uri, png_uri, shrink, smallest_uri
 from pipeline.report.originals import Absent, Original, UnitRef
-from pipeline.report.pictures import jpeg_uri, png_uri, shrink, smallest_uri
 from pipeline.report.preview import FRAME_SIDE
 from pipeline.report.sample import Sample, shard_of, spread
 from pipeline.report.shown_text import shown_name
