@@ -224,6 +224,24 @@ def image_folder(tmp_path: Path, write_images: Callable[..., None]) -> Path:
 
 
 @pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """`checkpoints(model_class, **changes)`: a small random checkpoint, made once per session."""
+    from pipeline.reference.published_configs import small
+    from pipeline.reference.random_checkpoints import make_checkpoint
+
+    made: dict[str, Path] = {}
+
+    def make(model_class: str, **changes: Any) -> Path:
+        name = f"{model_class}-{changes}"
+        if name not in made:
+            folder = tmp_path_factory.mktemp("checkpoint") / "model"
+            made[name] = make_checkpoint(model_class, small(model_class, **changes), folder)
+        return made[name]
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def image_run(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     """OUTPUT of `example_runs.image_run`, which tests must not change."""
     return example_runs.image_run(tmp_path_factory.mktemp("image-run"), checkpoint)

@@ -13,8 +13,6 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from pipeline.reference.published_configs import small
-from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime.driver import checks
 from pipeline.runtime.driver.run import Summary, execute
 from pipeline.runtime.options import RunOptions
@@ -86,21 +84,6 @@ def run(tmp_path: Path, backend: None) -> Callable[..., Outcome]:
         return outcome(execute(run_options, console=Console(file=io.StringIO())))
 
     return run_to_end
-
-
-@pytest.fixture(scope="session")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`checkpoints(model_class, **changes)`: a small random checkpoint, made once per session."""
-    made: dict[str, Path] = {}
-
-    def make(model_class: str, **changes: Any) -> Path:
-        name = f"{model_class}-{changes}"
-        if name not in made:
-            folder = tmp_path_factory.mktemp("checkpoint") / "model"
-            made[name] = make_checkpoint(model_class, small(model_class, **changes), folder)
-        return made[name]
-
-    return make
 
 
 @pytest.fixture

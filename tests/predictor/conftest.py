@@ -11,29 +11,12 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from pipeline.reference.published_configs import small
-from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime.driver.run import execute
 from pipeline.runtime.options import RunOptions
 from tests.runs_in_process import use_this_process
 
 # Audio of 4 kHz, because small models are slow on more.
 CLIP = {"num_frames": 16, "audio_samples_per_frame": 160, "samples_per_patch": 16, "output_shape": [1, 16, 16, 16]}
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`checkpoints(model_class, **changes)`: a small random checkpoint, made once."""
-    made: dict[str, Path] = {}
-
-    def make(model_class: str, **changes: Any) -> Path:
-        name = f"{model_class}-{sorted(changes)}"
-        if name not in made:
-            folder = tmp_path_factory.mktemp("checkpoint") / "model"
-            made[name] = make_checkpoint(model_class, small(model_class, **changes), folder)
-        return made[name]
-
-    return make
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import json
 import tarfile
 import wave
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,8 +32,7 @@ from transformers import PerceiverForOpticalFlow, PerceiverModel
 from transformers.models.perceiver import modeling_perceiver
 
 from pipeline.heads.clip_inputs import reduce_frame
-from pipeline.reference.published_configs import BARE, CONV, FLOW, MASKED_LM, MULTIMODAL, SEQUENCE, small
-from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.reference.published_configs import BARE, CONV, FLOW, MASKED_LM, MULTIMODAL, SEQUENCE
 from pipeline.runtime.driver.run import execute
 from pipeline.runtime.options import RunOptions
 from pipeline.storage import Store
@@ -79,21 +78,6 @@ def place(request: pytest.FixtureRequest, tmp_path: Path, backend: None) -> Plac
     if request.param == "disk":
         return Place(str(tmp_path), devices=2)
     return Place(request.getfixturevalue("s3").bucket("heads"), devices=1)
-
-
-@pytest.fixture(scope="module")
-def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """`checkpoints(model_class, **changes)`: a small random checkpoint, made once."""
-    made: dict[str, Path] = {}
-
-    def make(model_class: str, **changes: Any) -> Path:
-        name = f"{model_class}-{sorted(changes)}"
-        if name not in made:
-            folder = tmp_path_factory.mktemp("checkpoint") / "model"
-            made[name] = make_checkpoint(model_class, small(model_class, **changes), folder)
-        return made[name]
-
-    return make
 
 
 def png(image: np.ndarray) -> bytes:
