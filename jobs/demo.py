@@ -9,7 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobs.cli_support import app
-from pipeline.formatting import count, duration
+from pipeline.formatting import count, counted, duration
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 from pipeline.storage.uris import normalise_uri, split_scheme
@@ -73,7 +73,7 @@ def _run(console: Console, sample: "Sample", output: Path) -> None:
         **sample.options,
     )
     summary = execute(options)
-    done = f"{count(summary.rows)} rows, {count(summary.quarantined)} quarantined, {duration(summary.seconds)}"
+    done = f"{counted(summary.rows, 'row')}, {count(summary.quarantined)} quarantined, {duration(summary.seconds)}"
     lines, verdict = describe(sample, output / sample.task)
     table = Table(title=f"{sample.task}: {sample.question}", title_justify="left", show_header=False)
     for left, right in lines:

@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from jobs.cli_support import app
-from pipeline.formatting import count
+from pipeline.formatting import count, counted
 from pipeline.runtime.errors import RunFailed, UsageError
 from pipeline.storage import StorageError
 
@@ -84,10 +84,10 @@ def _ids(units: list[str] | None, file: Path | None) -> list[str] | None:
 
 
 def _lines(exported: "Exported") -> list[str]:
-    files = f"{count(exported.written)} {'file' if exported.written == 1 else 'files'} written"
+    files = f"{counted(exported.written, 'file')} written"
     files += f", {count(exported.present)} there already" if exported.present else ""
     notes = [f"{count(number)} {note}" if number else note for note, number in exported.notes.items()]
-    return [f"{files}, {count(exported.rows)} {'row' if exported.rows == 1 else 'rows'}", *notes, exported.path]
+    return [f"{files}, {counted(exported.rows, 'row')}", *notes, exported.path]
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from rich.table import Table
 
 from jobs.cli_support import add_left_out, app
 from jobs.run_command import from_options
-from pipeline.formatting import count, duration, size, unit_duration
+from pipeline.formatting import count, counted, duration, size, unit_duration
 from pipeline.runtime.options import RunOptions
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ def _table(options: RunOptions, known: "Estimate") -> Table:
     guess = f"about {count(plan.estimated_units)}, " if plan.estimated_units else ""
     table.add_row("units", f"{guess}known once the inputs are opened" if plan.units is None else count(plan.units))
     left = count(plan.shards - known.shards_done)
-    table.add_row("shards", f"{count(plan.shards)} in {count(len(plan.segments))} segments, {left} left")
+    table.add_row("shards", f"{count(plan.shards)} in {counted(len(plan.segments), 'segment')}, {left} left")
     if plan.changed:
         table.add_row("changed inputs", f"{count(plan.changed)}, earlier predictions kept")
     add_left_out(table, known.listed)
     table.add_row("replicas", f"{resources.replicas} on {resources.device}, {resources.dtype}")
     quarantined = f", {sample.quarantined} quarantined" if sample.quarantined else ""
-    table.add_row("sample", f"{sample.units} units{quarantined}")
+    table.add_row("sample", f"{counted(sample.units, 'unit')}{quarantined}")
     table.add_row("to load a unit", unit_duration(sample.load_seconds))
     table.add_row("to predict a unit", unit_duration(sample.predict_seconds))
     table.add_row("to write a unit", unit_duration(sample.write_seconds))

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from jobs.cli_support import app
 from jobs.run_command import from_options
-from pipeline.formatting import count, duration, size
+from pipeline.formatting import count, counted, duration, size
 from pipeline.runtime.options import RunOptions
 
 NAMED = 3  # quarantined units in the result
@@ -61,9 +61,9 @@ def _result(summary: "Summary") -> str:
     """Say what was made and where it is."""
     resumed = f", {count(summary.resumed)} of them earlier" if summary.resumed else ""
     return (
-        f"done: {count(summary.rows)} rows and {count(summary.quarantined)} quarantined, "
-        f"of {count(summary.units)} units, {count(summary.listed.left_out_total)} left out, "
-        f"in {count(summary.shards)} parts{resumed} ({size(summary.bytes)}), {duration(summary.seconds)}\n"
+        f"done: {counted(summary.rows, 'row')} and {count(summary.quarantined)} quarantined, "
+        f"of {counted(summary.units, 'unit')}, {count(summary.listed.left_out_total)} left out, "
+        f"in {counted(summary.shards, 'part')}{resumed} ({size(summary.bytes)}), {duration(summary.seconds)}\n"
         f"{summary.output}/predictions"
     )
 

@@ -10,7 +10,7 @@ from rich.live import Live
 from rich.table import Table
 
 from jobs.cli_support import add_left_out, app
-from pipeline.formatting import count, duration, size
+from pipeline.formatting import count, counted, duration, size
 
 if TYPE_CHECKING:
     from pipeline.runtime.driver.status import Status
@@ -54,7 +54,7 @@ def _table(known: "Status") -> Table:
     )
     table.add_row("output", known.output)
     table.add_row("run", f"{known.run.run}, {'finished' if known.finished else 'not finished'}")
-    segments = f"{count(len(known.plan.segments))} segments"
+    segments = counted(len(known.plan.segments), "segment")
     table.add_row("shards", f"{count(known.shards_done)} of {count(known.plan.shards)} in {segments}")
     table.add_row("rows", count(known.rows))
     table.add_row("quarantined", count(known.quarantined))

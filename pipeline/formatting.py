@@ -6,10 +6,20 @@ def count(n: int) -> str:
     return f"{n:,}"
 
 
+def counted(n: int, noun: str) -> str:
+    """Return a number with its noun, which forms its plural with s: 1 part, 1,234 parts."""
+    return f"{count(n)} {noun if n == 1 else f'{noun}s'}"
+
+
+def share(n: int, of: int, noun: str) -> str:
+    """Return how many of all a sentence is about, with its verb: 1 of 8 shards is, 3 of 8 shards are."""
+    return f"{count(n)} of {counted(of, noun)} {'is' if n == 1 else 'are'}"
+
+
 def size(n_bytes: float) -> str:
     """Return a number of bytes in decimal units: 17.5 MB."""
     if n_bytes < 1000:
-        return f"{n_bytes:,.0f} bytes"
+        return counted(round(n_bytes), "byte")
     for unit in ("kB", "MB", "GB"):
         n_bytes /= 1000
         if n_bytes < 1000:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.formatting import count, duration, size, unit_duration
+from pipeline.formatting import count, counted, duration, share, size, unit_duration
 
 
 @pytest.mark.parametrize(
@@ -35,3 +35,9 @@ def test_count_has_thousands_separators() -> None:
 def test_duration_of_a_unit_is_in_milliseconds_below_a_second() -> None:
     assert unit_duration(0.0032) == "3.2 ms"
     assert unit_duration(1.5) == "1.5 s"
+
+
+def test_a_noun_agrees_with_its_number() -> None:
+    assert [counted(n, "part") for n in (0, 1, 2, 1234)] == ["0 parts", "1 part", "2 parts", "1,234 parts"]
+    assert [size(1), size(2)] == ["1 byte", "2 bytes"]
+    assert [share(1, 1, "shard"), share(2, 8, "shard")] == ["1 of 1 shard is", "2 of 8 shards are"]

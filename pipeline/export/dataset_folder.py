@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.export.destination import Destination
 from pipeline.export.exported import Exported, Format, Selection
 from pipeline.export.source_images import NEEDED, SourceImages
-from pipeline.formatting import count
+from pipeline.formatting import counted
 from pipeline.results import Results
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.records.dataset_card import CARD
@@ -35,7 +35,7 @@ _COPY = "_export/README.md"  # of the card, to find out whether somebody edited 
 _TEXT = """\
 # {title}
 
-{rows} rows of run {run} on `{input}` with the checkpoint `{checkpoint}`.
+{rows} of run {run} on `{input}` with the checkpoint `{checkpoint}`.
 
 ```python
 import datasets
@@ -170,7 +170,7 @@ def _put_card(results: Results, features: "Features", destination: Destination, 
     DatasetInfosDict({name: DatasetInfo(config_name=name, features=features)}).to_dataset_card_data(data)
     text = _TEXT.format(
         title=f"{results.task} by Perceiver IO",
-        rows=count(exported.rows),
+        rows=counted(exported.rows, "row"),
         input=results.run.input,
         checkpoint=results.run.record.get("checkpoint", "unknown"),
         run=results.run.run,

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
+from pipeline.formatting import counted
 from pipeline.predictor.batch_columns import find_columns, is_batch, items_of, joined, names_of
 from pipeline.predictor.media_values import is_video
 from pipeline.predictor.predicted_rows import ERROR_COLUMNS
@@ -128,7 +129,9 @@ class Predictor:
         if self._model is None:
             return words
         ref = self._model.ref
-        return "\n".join([f"{words}: {ref.dtype} on {ref.device}, {ref.threads} threads", *self._model.notes])
+        return "\n".join(
+            [f"{words}: {ref.dtype} on {ref.device}, {counted(ref.threads, 'thread')}", *self._model.notes]
+        )
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in vars(self).items() if name not in ("_model", "_lock")}

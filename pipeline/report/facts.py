@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.formatting import count, size
+from pipeline.formatting import count, share, size
 from pipeline.report.shown_text import shown_name
 from pipeline.runtime.driver.status import Status
 from pipeline.runtime.options import InHelp, RunOptions
@@ -75,7 +75,7 @@ def _state(known: Status) -> str:
             "All parts are committed, but the run did not end: more units are quarantined than --max-quarantine "
             "allows, or it was stopped. The same command finishes it, with a higher value in the first case"
         )
-    return f"Not finished: {count(done)} of {count(planned)} parts are committed ({done / planned:.0%})"
+    return f"Not finished: {share(done, planned, 'part')} committed ({done / planned:.0%})"
 
 
 def _numbers(known: Status) -> Iterator[tuple[str, str]]:

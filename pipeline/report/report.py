@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from pipeline.formatting import duration
+from pipeline.formatting import counted, duration
 from pipeline.report.facts import facts_of
 from pipeline.report.originals import read_originals
 from pipeline.report.page import render
@@ -112,8 +112,7 @@ def _quarantined(results: Results, receipts: Sequence[Receipt]) -> tuple[list[Qu
     read = spread(shards, QUARANTINE_PARTS)
     units = [Quarantined(**row) for row in quarantined_units(results.store, results.run, read).to_pylist()]
     which = "all" if len(read) == len(shards) else f"{len(read):,} of {len(shards):,}"
-    number = "1 unit" if len(units) == 1 else f"{len(units):,} units"
-    return units, f"From {which} parts with quarantined units ({number})."
+    return units, f"From {which} parts with quarantined units ({counted(len(units), 'unit')})."
 
 
 def _speed_plot(speed: Speed | None) -> Plot | None:

@@ -9,6 +9,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from pipeline.formatting import counted
 from pipeline.results import Results
 from pipeline.sinks.parts import parse_part_key
 
@@ -94,7 +95,7 @@ class Sample:
         """Return the sentence of the page about what was read."""
         parts = f"{len(self.parts):,} of {self.total:,} parts" if len(self.parts) < self.total else "all parts"
         first = ", the first rows of each" if self.cut else ""
-        return f"From {parts} ({self.rows:,} rows{first})."
+        return f"From {parts} ({counted(self.rows, 'row')}{first})."
 
 
 def shard_of(key: str) -> int:

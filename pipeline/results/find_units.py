@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.formatting import counted
 from pipeline.runtime.errors import UsageError
 from pipeline.storage import Store
 
@@ -71,7 +72,7 @@ def _no_row_message(store: Store, parts: Sequence[str], missing: Sequence[str], 
         f"{one!r} is quarantined: {reasons[one]}" if one in reasons else _unknown_unit(store, parts, one)
         for one in missing[:NAMED]
     ]
-    more = f"; and {len(missing) - NAMED:,} more ids without a row" if len(missing) > NAMED else ""
+    more = f"; and {counted(len(missing) - NAMED, 'more id')} without a row" if len(missing) > NAMED else ""
     return "; ".join(lines) + more
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.formatting import count
+from pipeline.formatting import count, counted
 from pipeline.results.condition import condition_on
 from pipeline.results.find_units import find_units
 from pipeline.results.quarantined import quarantined_units
@@ -206,8 +206,8 @@ class Results:
 
     def _counts(self) -> list[str]:
         known = self.status()
-        counts = [f"{count(known.rows)} rows", f"{count(known.quarantined)} quarantined"]
-        unfinished = f"{count(known.shards_done)} of {count(known.plan.shards)} shards, not finished"
+        counts = [counted(known.rows, "row"), f"{count(known.quarantined)} quarantined"]
+        unfinished = f"{count(known.shards_done)} of {counted(known.plan.shards, 'shard')}, not finished"
         return counts if known.finished else [*counts, unfinished]
 
     def _tables(

@@ -28,7 +28,7 @@ def find_witness(store: Store, entries: Iterable[Entry]) -> str:
         else:
             return entry.key
     if denied:
-        raise AccessError(f"{store.uri}: none of {len(denied):,} files that were tried can be read: {denied[0]}")
+        raise AccessError(f"{store.uri}: none of the files can be read ({len(denied):,} tried): {denied[0]}")
     return ""
 
 

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
+from pipeline.formatting import counted
 from pipeline.storage.errors import is_transient
 from pipeline.storage.redaction import redact
 
@@ -35,7 +36,7 @@ def with_retry(call: Callable[[], T]) -> T:
                 raise
             attempts, elapsed = attempts + 1, time.monotonic() - began
             if attempts >= MIN_ATTEMPTS and elapsed >= RETRY_SECONDS:
-                error.add_note(f"{attempts} attempts in {elapsed:.0f} s")
+                error.add_note(f"{counted(attempts, 'attempt')} in {elapsed:.0f} s")
                 raise
             if elapsed >= WARN_AFTER_SECONDS and not warned:
                 warned = True

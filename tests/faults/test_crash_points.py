@@ -109,7 +109,7 @@ def test_shard_killed_twice_is_retried_alone(job, point):
     run = job(4, damaged=(1,), shard_size=4)
     driver = start(run.options, run.points)
     run.points.kill_again(point, 2, driver)
-    assert "1 shards crashed their worker; retrying them one at a time" in ended(driver)
+    assert "1 shard crashed a worker; retrying one at a time" in ended(driver)
     assert_complete(run.output, run.good, run.bad)
 
 
@@ -119,7 +119,7 @@ def test_shard_killed_twice_after_its_commit_is_not_run_again(job, point):
     run = job(4, damaged=(1,), shard_size=4)
     driver = start(run.options, run.points)
     run.points.kill_again(point, 2, driver)
-    assert "crashed their worker" not in ended(driver)
+    assert "crashed a worker" not in ended(driver)
     assert_complete(run.output, run.good, run.bad)
 
 
@@ -129,7 +129,7 @@ def test_units_that_succeed_after_a_crash_in_isolation_are_predicted(job):
     driver = start(run.options, run.points)
     run.points.kill_again("load.begin", 2, driver)
     run.points.kill_again("predict.begin", 2, driver)
-    assert "1 shards crashed their worker; retrying" in ended(driver)
+    assert "1 shard crashed a worker; retrying" in ended(driver)
     assert_complete(run.output, run.good, run.bad)
 
 
@@ -139,7 +139,7 @@ def test_shard_that_crashes_in_every_pass_is_quarantined_and_predicted_in_a_retr
     driver = start(run.options, run.points)
     for point in ("load.begin", "load.end", "commit.part-before"):
         run.points.kill_again(point, 2, driver)
-    assert "1 shards crashed their worker in every retry; quarantining their units" in ended(driver)
+    assert "1 shard crashed a worker in every retry; quarantining the units" in ended(driver)
     assert_complete(run.output, [], [*run.good, *run.bad])
     ended(start(run.options, None, "--retry-quarantined"))
     assert sorted(row["id"] for row in rows(run.output, "predictions/")) == sorted(run.good)

@@ -175,7 +175,7 @@ def test_input_of_archived_objects_is_refused(s3, work: Path, models) -> None:
     uri = s3.bucket("frozen")
     bucket = uri.removeprefix("s3://")
     s3.client.put_object(Bucket=bucket, Key="in/a.txt", Body=b"one", StorageClass="GLACIER")
-    words = "none of 1 files that were tried can be read: … InvalidObjectState"
+    words = "none of the files can be read (1 tried): … InvalidObjectState"
     refuse(words, TEXT, f"{uri}/in", work / "out", "--checkpoint", models(TEXT), work=work)
 
 

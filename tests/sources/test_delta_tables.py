@@ -67,7 +67,9 @@ def test_rows_of_a_table_in_a_bucket(table: Path, s3) -> None:
 def test_missing_file_of_the_current_version_is_refused_with_its_name(table: Path) -> None:
     (file,) = (table / "lang=x%3Dy").iterdir()
     file.unlink()
-    with pytest.raises(AccessError, match=rf"table/: 1 files of the current version .*missing, as .*{file.name}"):
+    with pytest.raises(
+        AccessError, match=rf"table/: the current version of this table lacks 1 file, such as .*{file.name}"
+    ):
         read(str(table.parent))
 
 

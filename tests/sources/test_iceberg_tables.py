@@ -67,7 +67,9 @@ def test_table_without_rows_has_none(table: Table) -> None:
 def test_missing_file_of_the_current_version_is_refused_with_its_name(table: Table) -> None:
     file = Path(next(iter(table.scan().plan_files())).file.file_path.removeprefix("file://"))
     file.unlink()
-    with pytest.raises(AccessError, match=rf"1 files of the current version .*missing, as .*{file.name}.*an Iceberg"):
+    with pytest.raises(
+        AccessError, match=rf"current version of this table lacks 1 file, such as .*{file.name}.*an Iceberg"
+    ):
         read(str(folder_of(table).parent))
 
 

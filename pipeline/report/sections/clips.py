@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.formatting import size
+from pipeline.formatting import counted, size
 from pipeline.report.clip_video import clip_mp4
 from pipeline.report.data_uris import data_uri
 from pipeline.report.originals import Absent, Original, UnitRef
@@ -121,7 +121,7 @@ def _clip(row: Mapping[str, Any], shard: int) -> ShownClip:
         has_audio=row["has_audio"],
         quality=[(QUALITIES[name], row[name]) for name in QUALITIES if row.get(name) is not None],
         label=(shown_name(row["label"], 60), row["score"]) if "label" in row else None,
-        notes=[f"its last {padded} frames repeat the last one of the video"] if padded else [],
+        notes=[f"the last frame of the video is repeated {counted(padded, 'time')} at its end"] if padded else [],
     )
 
 

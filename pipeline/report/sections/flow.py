@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.formatting import counted
 from pipeline.report.data_uris import jpeg_uri, png_uri, shrink, smallest_uri
 from pipeline.report.originals import Absent, Original, UnitRef
 from pipeline.report.preview import FRAME_SIDE
@@ -64,7 +65,7 @@ def flow_section(sample: Sample, rows_by_shard: Mapping[int, int]) -> FlowSectio
     pairs = [_pair(row, shard_of(key)) for key, at in spread(places, PAIRS) if (row := _row(sample, key, at))]
     if not pairs:
         return None
-    note = f"{len(pairs):,} of {sum(rows_by_shard.values()):,} pairs, spread evenly over the run."
+    note = f"{len(pairs):,} of {counted(sum(rows_by_shard.values()), 'pair')}, spread evenly over the run."
     return FlowSection(note=note, pairs=pairs, wheel=png_uri(color_wheel()))
 
 

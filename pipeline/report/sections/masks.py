@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.formatting import counted
 from pipeline.heads.special_tokens import SPECIAL
 from pipeline.heads.tokenizer import VOCABULARY
 from pipeline.report.plots import Plot
@@ -84,7 +85,7 @@ def _filled_text(row: Mapping[str, Any]) -> FilledText:
         texts, masks = [row["text"], *[" "] * (len(masks) - 1), ""], masks
     more = len(masks) - SHOWN_MASKS
     parts = list(_interleave(texts[: SHOWN_MASKS + 1], masks[:SHOWN_MASKS]))
-    notes = [f"{more:,} more masks" if more > 0 else "", f"{len(row['text']):,} characters in all"]
+    notes = [counted(more, "more mask") if more > 0 else "", f"{len(row['text']):,} characters in all"]
     is_cut = more > 0 or any(len(text) > 2 * AROUND for text in texts)
     cut = ", ".join(filter(None, notes)) if is_cut else ""
     return FilledText(name=shown_name(row["id"]), parts=parts, score=_confidence(row), cut=cut)

@@ -4,7 +4,7 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
-from pipeline.formatting import duration
+from pipeline.formatting import count, counted, duration
 from pipeline.runtime.records.receipts import Receipt
 
 STAGES = ("load", "predict", "write")
@@ -89,8 +89,8 @@ class Counts:
 
     def line(self) -> str:
         """Return the progress in words."""
-        parts = [f"{self.shards_done:,} of {self.shards:,} shards", f"{self.rows:,} rows"]
-        parts.append(f"{self.quarantined:,} quarantined")
+        parts = [f"{count(self.shards_done)} of {counted(self.shards, 'shard')}", counted(self.rows, "row")]
+        parts.append(f"{count(self.quarantined)} quarantined")
         if rate := self.units_per_second:
             parts.append(f"{rate:,.1f} units/s")
         if left := self.seconds_left:
@@ -100,7 +100,7 @@ class Counts:
             waiting = "; loading the model, then the first shard" if self.shards_done < self.shards else ""
             return ", ".join(parts) + waiting
         shares = ", ".join(f"{stage} {share:.0%}" for stage, share in self.stage_shares.items())
-        return f"{', '.join(parts)}; {busy:.1f} of {self.replicas} replicas busy; {shares}"
+        return f"{', '.join(parts)}; {busy:.1f} of {counted(self.replicas, 'replica')} busy; {shares}"
 
     def as_json(self) -> dict[str, Any]:
         """Return the counts for a log that programs read."""

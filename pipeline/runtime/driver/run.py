@@ -7,6 +7,7 @@ from contextlib import closing
 from rich.console import Console
 
 from pipeline.checkpoints import CheckpointChanged
+from pipeline.formatting import count, counted, share
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.progress import Counts
@@ -39,8 +40,8 @@ PASSES = (PassMode.NORMAL, PassMode.ISOLATED, PassMode.ISOLATED, PassMode.QUARAN
 """Modes of the passes. Each pass runs the shards that crashed their worker in the pass before it. A shard that crashed
 in passes of earlier drivers starts in the pass of that number."""
 PROBLEMS = {
-    PassMode.ISOLATED: "crashed their worker; retrying them one at a time to isolate the cause",
-    PassMode.QUARANTINE_ALL: "crashed their worker in every retry; quarantining their units",
+    PassMode.ISOLATED: "crashed a worker; retrying one at a time to isolate the cause",
+    PassMode.QUARANTINE_ALL: "crashed a worker in every retry; quarantining the units",
 }
 MAX_QUARANTINED_SHARDS = MAX_LOST_SHARDS // 8
 RESUME = "the same command resumes the run"
@@ -78,7 +79,7 @@ class Driver:
     @property
     def remaining(self) -> str:
         """The number of remaining shards, for messages."""
-        return f"{self.plan.shards - len(self.ledger.by_shard):,} of {self.plan.shards:,} shards are left"
+        return f"{share(self.plan.shards - len(self.ledger.by_shard), self.plan.shards, 'shard')} left"
 
     def failure(self, cause: object) -> RunFailed:
         """Return the error of a run that can be resumed."""
@@ -98,10 +99,11 @@ class Driver:
         for note in self.ready.notes:
             self.display.note(note)
         if self.counts.start_shards:
-            self.display.note(f"resuming: {self.counts.start_shards:,} of {self.plan.shards:,} shards done")
+            done = f"{count(self.counts.start_shards)} of {counted(self.plan.shards, 'shard')}"
+            self.display.note(f"resuming: {done} done")
         if self.plan.changed:
-            problem = "inputs changed since they were planned; their predictions are kept"
-            self.display.note(f"{self.plan.changed:,} {problem} (--changed redo predicts them again)")
+            changed = f"{counted(self.plan.changed, 'input')} changed since the plan was made"
+            self.display.note(f"{changed}; the predictions are kept (--changed redo predicts changed inputs again)")
         for line in left_out_lines(self.output, self.ready.listed):
             self.display.note(line)
 
@@ -112,7 +114,7 @@ class Driver:
             for number, mode in enumerate(PASSES):
                 if shards := self._shards_of_pass(number):
                     if mode in PROBLEMS:
-                        self.display.note(f"{len(shards):,} shards {PROBLEMS[mode]}")
+                        self.display.note(f"{counted(len(shards), 'shard')} {PROBLEMS[mode]}")
                     self._run_pass(mode, shards)
 
     def _shards_of_pass(self, number: int) -> set[int]:
@@ -166,8 +168,9 @@ class Driver:
             self._check_quarantine(counts.units_done)
         elif planned != counts.units_done:
             raise RunFailed(
-                f"{planned:,} units were planned, but {counts.rows:,} rows and {counts.quarantined:,} quarantined "
-                f"units are committed in {self.output.uri}: another program changed parts. Delete them; then {RESUME}"
+                f"the plan has {counted(planned, 'unit')}, but {self.output.uri} has {counted(counts.rows, 'row')} and "
+                f"{counted(counts.quarantined, 'quarantined unit')}: another program changed parts. Delete them; then "
+                f"{RESUME}"
             )
         if foreign := list_parts(self.output, self.run).foreign:
             raise RunFailed(f"{foreign_parts_message(self.output, foreign)}; then {RESUME}")
@@ -208,9 +211,10 @@ class Driver:
 
     def _check_quarantine(self, units: int | None) -> None:
         """Raise TooMuchQuarantined if more than `max_quarantine` of these units are quarantined, None if unknown."""
-        share = self.ready.options.max_quarantine
-        if units is not None and self.counts.quarantined > share * units:
+        allowed = self.ready.options.max_quarantine
+        if units is not None and self.counts.quarantined > allowed * units:
             raise TooMuchQuarantined(
-                f"{self.counts.quarantined:,} of {units:,} units are quarantined, more than max_quarantine ({share:g}) "
-                f"allows: see {self.output.uri_of('quarantine')}. The same command with a higher value resumes the run"
+                f"{share(self.counts.quarantined, units, 'unit')} quarantined, more than max_quarantine "
+                f"({allowed:g}) allows: see {self.output.uri_of('quarantine')}. The same command with a higher value "
+                "resumes the run"
             )

@@ -80,13 +80,18 @@ def _check_placement(resources: Resources, nodes: list[Node]) -> None:
     places = sum(_places(resources, node) for node in nodes)
     if places >= resources.replicas:
         return
-    gpus = f" and {resources.replica_gpus:g} GPUs" if resources.replica_gpus else ""
-    available = ", ".join(f"{node.cpus:g} CPUs and {node.gpus:g} GPUs" for node in nodes) or "no node"
+    needed = _amount(resources.replica_cpus, "CPU")
+    needed += f" and {_amount(resources.replica_gpus, 'GPU')}" if resources.replica_gpus else ""
+    available = ", ".join(f"{_amount(node.cpus, 'CPU')} and {_amount(node.gpus, 'GPU')}" for node in nodes) or "no node"
     raise UsageError(
-        f"replicas ({resources.replicas}) do not fit on {resources.device}: each needs {resources.replica_cpus:g} "
-        f"CPUs{gpus}, but the cluster has {available}, room for {places}. Lower --replicas or --devices-per-replica, "
-        "or change --device"
+        f"replicas ({resources.replicas}) do not fit on {resources.device}: each needs {needed}, but the "
+        f"cluster has {available}, room for {places}. Lower --replicas or --devices-per-replica, or change --device"
     )
+
+
+def _amount(number: float, name: str) -> str:
+    """Return an amount of a resource, which may be a fraction: 1 CPU, 0.5 GPUs."""
+    return f"{number:g} {name if number == 1 else f'{name}s'}"
 
 
 def _places(resources: Resources, node: Node) -> int:

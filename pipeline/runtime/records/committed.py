@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 from pipeline.faultpoints import reached
+from pipeline.formatting import counted
 from pipeline.runtime.records.receipts import Receipt, read_receipts, receipt_of
 from pipeline.sinks.parts import parse_part_key, part_key, put_quarantine, read_footer
 from pipeline.storage import Store
@@ -37,8 +38,8 @@ def list_parts(output: Store, run: str) -> ListedParts:
 def foreign_parts_message(output: Store, foreign: list[str]) -> str:
     """Return the error message about parts of other runs."""
     names = ", ".join(foreign[:NAMED]) + (", …" if len(foreign) > NAMED else "")
-    count = "a part" if len(foreign) == 1 else f"{len(foreign):,} parts"
-    return f"{output.uri_of(PREDICTIONS)} holds {count} of another run ({names}): delete them, or use another OUTPUT"
+    parts, them = counted(len(foreign), "part"), "it" if len(foreign) == 1 else "them"
+    return f"{output.uri_of(PREDICTIONS)} holds {parts} of another run ({names}): delete {them}, or use another OUTPUT"
 
 
 def recorded_receipts(output: Store, run: str, shards: set[int]) -> dict[int, Receipt]:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 
 from pipeline import faultpoints
+from pipeline.formatting import counted
 from pipeline.heads.head import ColumnType
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
 from pipeline.runtime.records.quarantine import quarantine_table
@@ -122,7 +123,9 @@ def _read_group(read_pieces: ReadPieces, pieces: Sequence[Piece]) -> list[Loaded
         if any(each.transient for each in results):
             (results,) = read_pieces([piece], 2)
         if piece.units is not None and len(results) != piece.units:
-            raise RuntimeError(f"{piece.key}: {piece.units} units were planned, but {len(results)} were read")
+            raise RuntimeError(
+                f"{piece.key}: the plan has {counted(piece.units, 'unit')} of it, but reading gave {len(results)}"
+            )
         units += [each.result for each in results if each.result is not None]
     return units
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.formatting import counted
 from pipeline.heads.head import ColumnType
 from pipeline.runtime.stages.shard_format import KEPT_PREFIX, list_array
 from pipeline.sinks.media import MEDIA_ENCODERS, medium_name
@@ -32,7 +33,7 @@ def output_table(
         raise ValueError(f"the head returned the columns {sorted(values)}, but declares {sorted(columns)}")
     for name, column in values.items():
         if len(column) != units:
-            raise ValueError(f"column {name!r} has {len(column)} values for {units} units")
+            raise ValueError(f"column {name!r} has {counted(len(column), 'value')} for {counted(units, 'unit')}")
     table = pa.table({name: to_array(values[name], kind) for name, kind in columns.items()})
     for name in columns:
         _check_range(name, table[name].chunk(0))

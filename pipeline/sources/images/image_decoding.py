@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.formatting import counted
 from pipeline.media import BadMedium
 from pipeline.sources.images.image_formats import missing_plugin, readable_formats, readable_names, usual_name
 from pipeline.sources.images.image_pixels import Transparency, upright_rgb
@@ -131,7 +132,9 @@ def _why_unidentified(data: bytes) -> str:
         return f"{describe(data)} is not an image of a supported format ({readable_names()})"
     if name == "TIFF" and (layout := describe_tiff(data)) is not None:
         return f"a TIFF file of {layout} is not supported: convert it to 1, 3 or 4 bands of 8 bits, compressed by LZW"
-    return missing_plugin(name) or f"truncated or damaged {name}: its header cannot be read ({len(data):,} bytes)"
+    return (
+        missing_plugin(name) or f"truncated or damaged {name}: its header cannot be read ({counted(len(data), 'byte')})"
+    )
 
 
 def _fault(error: Exception) -> str:

@@ -4,6 +4,8 @@ import io
 
 from PIL import TiffImagePlugin
 
+from pipeline.formatting import counted
+
 _NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floats", 4: "undefined values", 5: "complex integers"}
 _NUMBERS |= {6: "complex floats"}
 
@@ -26,7 +28,7 @@ def describe_tiff(data: bytes) -> str | None:
         return None
     if not (0 < bands < 2**16 and bits[0] > 0 and width > 0 and height > 0):
         return None
-    named = f"{bands} {'band' if bands == 1 else 'bands'}"
+    named = counted(bands, "band")
     layout = f"{named} of {' or '.join(map(str, bits))}-bit {' or '.join(sorted(kinds))}"
     is_known = compression in TiffImagePlugin.COMPRESSION_INFO
     return layout if is_known else f"{layout}, compressed by method {compression},"

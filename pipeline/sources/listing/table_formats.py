@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 
+from pipeline.formatting import counted
 from pipeline.sources.listing import delta_tables, iceberg_tables
 from pipeline.sources.listing.current_version import REMEDY, VersionReader
 from pipeline.sources.listing.outputs_in_input import lookahead, with_following
@@ -132,8 +133,8 @@ def _check_complete(store: Store, folder: str, table: Table | None) -> None:
     if table is not None and table.key == folder and table.expected:
         first, count = min(table.expected), len(table.expected)
         raise AccessError(
-            f"{store.uri_of(folder)}: {count:,} files of the current version of this table are missing, as {first!r} "
-            f"is: it is {table.format.name}. Restore them, or repair the table"
+            f"{store.uri_of(folder)}: the current version of this table lacks {counted(count, 'file')}, such as "
+            f"{first!r}: it is {table.format.name}. Restore what is missing, or repair the table"
         )
 
 

@@ -143,5 +143,5 @@ def test_changed_checkpoint_that_a_worker_finds_ends_the_run_with_exit_code_2(
         driver.resume()
         with pytest.raises(CheckpointChanged) as caught:
             driver.work()
-    left = "1 of 1 shards are left; with the planned checkpoint, the same command resumes the run"
+    left = "1 of 1 shard is left; with the planned checkpoint, the same command resumes the run"
     assert str(caught.value) == f"checkpoint a changed: its digest is 1f; {left}"

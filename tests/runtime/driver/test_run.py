@@ -107,7 +107,7 @@ def test_same_command_predicts_new_inputs(options, image_folder, tmp_path, write
     write_images(image_folder, [100, 101])
     Image.new("RGB", (40, 40)).save(image_folder / "0000.jpg")
     grown, said = run(options())
-    assert "1 inputs changed since they were planned" in said
+    assert "1 input changed since the plan was made" in said
     assert (grown.segments, grown.units, grown.changed, grown.resumed) == (2, 62, 1, 2)
     rows = rows_of(output)
     assert len({row["id"] for row in rows}) == len(rows) == 57
@@ -236,5 +236,5 @@ def test_parts_that_another_process_changed_are_detected(options, tmp_path):
     output.put(key, encode_part(table.slice(1), type(footer)(**(vars(footer) | {"rows": footer.rows - 1}))))
     for name in output.keys("_run/receipts/"):
         output.delete(name)
-    with pytest.raises(RunFailed, match=r"8 units were planned, but 6 rows and 1 quarantined"):
+    with pytest.raises(RunFailed, match=r"the plan has 8 units, but .*out has 6 rows and 1 quarantined unit:"):
         run(options(limit=8, max_quarantine=0.2))

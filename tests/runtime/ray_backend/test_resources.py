@@ -48,7 +48,7 @@ def test_given_device_and_dtype_override_auto():
 def test_replicas_that_do_not_fit_are_refused_with_the_clusters_resources():
     with pytest.raises(
         UsageError,
-        match=r"replicas \(2\) do not fit on cuda: each needs 1 CPUs and 2 GPUs.*8 CPUs and 3 GPUs, room for 1",
+        match=r"replicas \(2\) do not fit on cuda: each needs 1 CPU and 2 GPUs.*8 CPUs and 3 GPUs, room for 1",
     ):
         resolve_resources(options(replicas=2, devices_per_replica=2), [Node(cpus=8, gpus=3)])
     with pytest.raises(
@@ -77,7 +77,7 @@ def test_auto_replicas_is_one_on_cpus_even_if_the_cluster_has_gpus():
 
 def test_auto_replicas_without_a_place_are_refused():
     with pytest.raises(
-        UsageError, match=r"replicas \(1\) do not fit on cuda: each needs 1 CPUs and 2 GPUs.*1 GPUs, room for 0"
+        UsageError, match=r"replicas \(1\) do not fit on cuda: each needs 1 CPU and 2 GPUs.*1 GPU, room for 0"
     ):
         resolve_resources(options(replicas="auto", devices_per_replica=2), [Node(cpus=8, gpus=1)])
     with pytest.raises(UsageError, match=r"replicas \(1\) do not fit on cuda.*8 CPUs and 0 GPUs, room for 0"):

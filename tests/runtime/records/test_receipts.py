@@ -110,7 +110,7 @@ def test_parts_of_other_runs_are_named(output):
         f"{output.uri}/predictions/ holds 5 parts of another run (predictions/part-bbbb0000-00000000"
     )
     assert words.count("part-bbbb0000") == 3
-    assert "holds a part of another run (predictions/part-bbbb0000-00000000.parquet)" in foreign_parts_message(
+    assert "holds 1 part of another run (predictions/part-bbbb0000-00000000.parquet)" in foreign_parts_message(
         output, keys[:1]
     )
 

@@ -127,7 +127,7 @@ def test_wrong_number_of_rows_from_a_head_is_an_error(checkpoint, head):
 
     table, failed, _ = unpack(Replica(ref=model_ref(checkpoint), head=Short(head))(shard([32, 32])[0]))
     assert (table.num_rows, failed.num_rows) == (0, 3)
-    assert "0 values for 1 units" in failed.to_pylist()[1]["message"]
+    assert "0 values for 1 unit" in failed.to_pylist()[1]["message"]
 
 
 @pytest.mark.parametrize("with_gpu", [False, True], ids=["as on a CPU", "as on a GPU"])
