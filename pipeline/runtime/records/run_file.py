@@ -17,6 +17,8 @@ from pipeline.storage import Missing, Store, redact
 
 SOFTWARE = ("perceiver-pipeline", "ray", "torch", "transformers", "numpy", "pyarrow", "pillow", "av")
 
+_FIRST = ("task", "INPUT", "checkpoint", "dtype")  # in a message about settings that differ
+
 EARLIER_FINGERPRINT = {"transparency": "white"}
 """What earlier versions did, whose fingerprints do not name it."""
 
@@ -90,17 +92,24 @@ def read_run(output: Store) -> Run:
 
 def differences(found: Run, wanted: Run) -> str | None:
     """Describe the run that OUTPUT belongs to if it is not the wanted one, with both values; None if it is."""
-    if found.input != wanted.input:
-        return f"INPUT {found.input}, this run's INPUT is {wanted.input}"
     earlier = {name: value for name, value in EARLIER_FINGERPRINT.items() if name in wanted.fingerprint}
-    differing = list(_differences("", earlier | found.fingerprint, wanted.fingerprint))
+    differing = list(_differences("", _settings(found, earlier), _settings(wanted, {})))
     return f"a run with other settings: {'; '.join(differing)}" if differing else None
 
 
+def _settings(run: Run, earlier: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what is compared of a run, by its name in messages."""
+    fingerprint = {**earlier, **run.fingerprint}
+    return {"task": fingerprint.pop("head"), "INPUT": run.input, **fingerprint}
+
+
 def _differences(path: str, found: Any, wanted: Any) -> Iterator[str]:
-    """Yield one line for each value that differs, with both values."""
+    """Yield one line for each value that differs, with both values; options only if the task is the same."""
     if isinstance(found, dict) and isinstance(wanted, dict):
-        for key in sorted(found.keys() | wanted.keys()):
+        others = sorted((found.keys() | wanted.keys()) - {*_FIRST})
+        if found.get("task") != wanted.get("task"):
+            others = []
+        for key in (*_FIRST, *others):
             yield from _differences(f"{path}.{key}" if path else key, found.get(key), wanted.get(key))
     elif found != wanted:
         yield f"{path} was {json.dumps(found)}, this run has {json.dumps(wanted)}"

@@ -20,11 +20,15 @@ from pipeline.storage import Store
 
 @pytest.fixture
 def wanted(checkpoint):
-    def make(top_k: int = 5, dtype: str = "float32", digest: str = "d1", input_uri: str = "s3://b/in"):
-        options = RunOptions(
-            task="image-classification", input=input_uri, output="out", checkpoint=str(checkpoint), top_k=top_k
-        )
-        head = head_for(options.task, checkpoint, HeadOptions(top_k=top_k))
+    def make(
+        top_k: int = 5,
+        dtype: str = "float32",
+        digest: str = "d1",
+        input_uri: str = "s3://b/in",
+        task: str = "image-classification",
+    ):
+        options = RunOptions(task=task, input=input_uri, output="out", checkpoint=str(checkpoint), top_k=top_k)
+        head = head_for(task, checkpoint, HeadOptions(top_k=top_k))
         return new_run(options, input_uri=input_uri, head=head, digest=digest, dtype=dtype)
 
     return make
@@ -62,7 +66,12 @@ def test_recorded_values_are_not_compared(tmp_path, wanted):
         ({"dtype": "bfloat16"}, 'dtype was "float32", this run has "bfloat16"'),
         ({"digest": "d2"}, 'checkpoint was "d1", this run has "d2"'),
         ({"top_k": 3}, "options.top_k was 5, this run has 3"),
-        ({"input_uri": "s3://b/other"}, "INPUT s3://b/in, this run's INPUT is s3://b/other"),
+        ({"input_uri": "s3://b/other"}, 'INPUT was "s3://b/in", this run has "s3://b/other"'),
+        (
+            {"task": "feature-extraction", "input_uri": "s3://b/other", "digest": "d2"},
+            'a run with other settings: task was "image-classification", this run has "feature-extraction"; INPUT was '
+            '"s3://b/in", this run has "s3://b/other"; checkpoint was "d1", this run has "d2". Use the same',
+        ),
     ],
 )
 def test_output_with_predictions_of_another_run_is_refused_with_both_values(tmp_path, wanted, change, message):
