@@ -10,6 +10,7 @@ from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.duplicate_ids import check_unique_ids
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.isolated_source import isolated
+from pipeline.runtime.plan.kept_plan import check_input_format, kept_plan_notes
 from pipeline.runtime.plan.plan_files import delete_segments
 from pipeline.runtime.plan.planner import freeze_plan
 from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment
@@ -60,6 +61,7 @@ def prepare_run(options: RunOptions, display: Display | None = None) -> Iterator
             with display.phase("listing INPUT and planning"):
                 plan, run = _freeze(options, checked, claim, resources), claim.take()
             assert plan.listing is not None
+            earlier = Plan(segments=plan.segments[: plan.earlier])
             put_card(checked.output)
             listed = put_listing(checked.output, run.run, plan.listing)
             stages = _stage_config(options, checked, run, resources)
@@ -70,7 +72,7 @@ def prepare_run(options: RunOptions, display: Display | None = None) -> Iterator
                 plan=plan,
                 listed=listed,
                 stages=stages,
-                notes=(*checked.notes, *claim.notes),
+                notes=(*checked.notes, *claim.notes, *kept_plan_notes(options, run, earlier)),
             )
 
 
@@ -97,6 +99,8 @@ def _freeze(options: RunOptions, checked: CheckedRun, claim: Claim, resources: R
             return checked.listing()
 
         run = claim.take().run if claim.check() else None
+        if run:
+            check_input_format(options, output, claim.take())
         take = None if run else lambda: claim.take().run
         plan = freeze_plan(output, source, discover, sizing, redo=redo, kept=kept, run=run, claim=take)
         if options.retry_quarantined:

@@ -8,10 +8,12 @@ from pipeline.sources.listing.discovery import Listing
 
 @dataclass(kw_only=True)
 class Plan:
-    """The whole plan of a run. `changed`: inputs that have another version than planned and are not planned again.
-    `listing`: of INPUT, as far as this planning listed it."""
+    """The whole plan of a run. `earlier`: number of segments that OUTPUT had before this planning. `changed`: inputs
+    that have another version than planned and are not planned again. `listing`: of INPUT, as far as this planning
+    listed it."""
 
     segments: list[Segment] = field(default_factory=list)
+    earlier: int = 0
     changed: int = 0
     listing: Listing | None = None
 

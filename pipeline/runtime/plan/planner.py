@@ -46,7 +46,8 @@ def freeze_plan(
     written, and returns the run. If it or the planning fails, the plan files are deleted.
     """
     reached("plan.begin")
-    plan = Plan(segments=[] if claim else read_segments(output))
+    segments = [] if claim else read_segments(output)
+    plan = Plan(segments=segments, earlier=len(segments))
     while True:
         plan.changed, plan.listing = 0, (found := discover())
         partly = partly_planned(output, plan.segments)

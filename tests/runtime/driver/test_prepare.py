@@ -89,6 +89,31 @@ def test_plan_gives_way_to_other_options_until_there_are_predictions(uri: str, c
     assert planned(other).run == second.run
 
 
+def test_options_that_a_frozen_plan_keeps_are_said(tmp_path: Path, checkpoints) -> None:
+    write_tables(f"{tmp_path}/in", a="text\n" + "a good evening\n" * 6)
+    places = {"input": f"{tmp_path}/in", "output": f"{tmp_path}/out", "checkpoint": checkpoints["fill-mask"]}
+    options = RunOptions(task="fill-mask", **places, shard_size=3)
+    first = planned(options)
+    assert (first.notes, first.plan.shards) == ((), 2)
+    again = planned(options.model_copy(update={"shard_size": 2, "limit": 5}))
+    sized, limited = again.notes
+    assert "made with --shard-size 3, keeps its 2 shards. For other shards, use another OUTPUT" in sized
+    assert "--limit 5 is not applied: the plan in OUTPUT has 6 units already" in limited
+    assert again.plan.segments == first.plan.segments
+    assert planned(options.model_copy(update={"shard_size": None, "limit": 6})).notes == ()
+
+
+def test_another_input_format_is_refused_while_planned_shards_are_left(tmp_path: Path, checkpoints) -> None:
+    Store(f"{tmp_path}/in").put("a.jsonl", b'{"text": "a good evening"}\n')
+    places = {"input": f"{tmp_path}/in/a.jsonl", "output": f"{tmp_path}/out", "checkpoint": checkpoints["fill-mask"]}
+    options = RunOptions(task="fill-mask", **places)
+    first, as_text = planned(options), options.model_copy(update={"input_format": "text"})
+    with pytest.raises(UsageError, match=r"made with --input-format auto, and 1 of 1 shard is left: text would read"):
+        planned(as_text)
+    first.output.put(part_key(first.run.run, 0), b"a part")
+    assert planned(as_text).run == first.run
+
+
 def test_plan_of_a_driver_at_work_is_kept(uri: str, checkpoints) -> None:
     write_tables(f"{uri}/in", a="text\na good evening\n")
     places = {"input": f"{uri}/in", "output": f"{uri}/out", "checkpoint": checkpoints["text-classification"]}
