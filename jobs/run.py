@@ -38,15 +38,9 @@ def command(options: RunOptions) -> None:
 
     perceiver run --job jobs/optical-flow.yaml --limit 100
     """
-    from pipeline.runtime.driver.run import execute
-    from pipeline.runtime.errors import TooMuchQuarantined
+    from pipeline.report.reported_run import execute_and_report
 
-    try:
-        summary = execute(options, leave=True)
-    except TooMuchQuarantined:
-        _print(_report(options))  # which shows why
-        raise
-    report = _report(options)
+    summary, report = execute_and_report(options, _print, leave=True)
     if options.log_format == "json":
         result = asdict(summary) | {"listed": summary.listed.totals(), "report": report}
         _print(json.dumps({"event": "done", **result}))
@@ -89,15 +83,6 @@ def _next_steps(options: RunOptions, summary: "Summary") -> str:
     if summary.quarantined:
         lines.append("      the same command with --retry-quarantined tries the quarantined units again")
     return "\n".join(lines)
-
-
-def _report(options: RunOptions) -> str | None:
-    """Write the report, unless the options leave it out; return where it is, or why there is none."""
-    if not options.report:
-        return None
-    from pipeline.report.report import report_line
-
-    return report_line(options.output)
 
 
 def _print(text: str | None) -> None:

@@ -3,15 +3,14 @@
 import os
 from typing import Any, TypeAlias
 
-from pydantic import ValidationError
 from rich.console import Console
 
+from pipeline.report.reported_run import execute_and_report
 from pipeline.results import Results
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.estimate import Estimate, estimate
-from pipeline.runtime.driver.run import execute
-from pipeline.runtime.errors import TooMuchQuarantined, UsageError
-from pipeline.runtime.option_errors import describe_errors
+from pipeline.runtime.errors import UsageError
+from pipeline.runtime.option_errors import options_of
 from pipeline.runtime.options import RunOptions, did_you_mean
 from pipeline.runtime.records.manifest import Summary
 from pipeline.runtime.records.run_file import Run, read_run
@@ -61,12 +60,13 @@ def run(*, task: str, output: StrPath, checkpoint: StrPath, input: StrPath = "",
     """
     chosen = _options(task=task, input=input, output=output, checkpoint=checkpoint, **options)
     console = Console(stderr=True)
-    try:
-        summary = execute(chosen, console=console)
-    except TooMuchQuarantined:
-        _print_report(chosen, console)  # which shows why
-        raise
-    _print_report(chosen, console)
+
+    def show(line: str | None) -> None:
+        if line is not None:
+            console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    summary, report = execute_and_report(chosen, show, console=console)
+    show(report)
     store = Store(chosen.output)
     return RunResult(run=read_run(store), store=store, summary=summary)
 
@@ -80,14 +80,6 @@ def plan(*, task: str, output: StrPath, checkpoint: StrPath, input: StrPath = ""
     return estimate(chosen, Display.of(chosen))
 
 
-def _print_report(options: RunOptions, console: Console) -> None:
-    """Write the report, unless the options leave it out, and print where it is, or why there is none."""
-    if options.report:
-        from pipeline.report.report import report_line
-
-        console.print(report_line(options.output), highlight=False, markup=False, soft_wrap=True)
-
-
 def _options(**values: Any) -> RunOptions:
     """Return the options of a run. Raise UsageError for unknown names and wrong values."""
     for name in values:
@@ -95,7 +87,4 @@ def _options(**values: Any) -> RunOptions:
             meant = did_you_mean(name, list(RunOptions.model_fields))
             raise UsageError(f"{name} is not an option of perceiver run{meant}")
     paths = {name: os.fspath(value) for name, value in values.items() if isinstance(value, os.PathLike)}
-    try:
-        return RunOptions(**{**values, **paths})
-    except ValidationError as error:
-        raise UsageError("; ".join(describe_errors(error, str).values())) from None
+    return options_of(**{**values, **paths})

@@ -12,8 +12,8 @@ from typing import Any
 
 import pyarrow as pa
 
+from pipeline.predictor.file_uri import FileUri
 from pipeline.predictor.item_source import ItemSource
-from pipeline.predictor.media_values import FileUri
 from pipeline.sources import IMAGES, PARQUET, VIDEO, WEBDATASET, Piece, SourceOptions, Unit
 from pipeline.sources.image_source import ImageSource
 from pipeline.sources.record_source import RecordSource

@@ -13,8 +13,9 @@ import pyarrow as pa
 
 from pipeline.heads.head import Head
 from pipeline.media import BadMedium
+from pipeline.predictor.file_uri import FileUri, as_fault_of_item
+from pipeline.predictor.item_content import Content, Video, content_of, holds_files
 from pipeline.predictor.item_source import ItemEntry, ItemPiece, ItemSource
-from pipeline.predictor.media_values import Content, FileUri, Video, as_fault_of_item, content_of, holds_files
 from pipeline.runtime.plan.isolated_source import IsolatedSource
 from pipeline.runtime.records.quarantine import quarantine_record
 from pipeline.runtime.stages.isolated_reader import shared_sandbox

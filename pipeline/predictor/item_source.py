@@ -6,7 +6,9 @@ from functools import partial
 from typing import Any, Self
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.predictor.media_values import Content, FileUri, Video, decode, medium_of
+from pipeline.predictor.file_uri import FileUri
+from pipeline.predictor.item_content import Content, Video
+from pipeline.predictor.item_media import decode, medium_of
 from pipeline.sources.source import VIDEO_TIMES, Piece, Source, SourceOptions, Unit, ignore_damage
 from pipeline.sources.video.video_units import VideoUnits, check_video_options
 from pipeline.storage import Entry, Store

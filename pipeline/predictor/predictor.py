@@ -13,7 +13,7 @@ from PIL import Image
 
 from pipeline.formatting import counted
 from pipeline.predictor.batch_columns import find_columns, is_batch, items_of, joined, names_of
-from pipeline.predictor.media_values import is_video
+from pipeline.predictor.item_content import is_video
 from pipeline.predictor.predicted_rows import ERROR_COLUMNS
 from pipeline.predictor.predictor_options import predictor_options
 from pipeline.predictor.unit_predictor import UnitPredictor

@@ -3,10 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
 from pipeline.runtime.errors import UsageError
-from pipeline.runtime.option_errors import describe_errors
+from pipeline.runtime.option_errors import options_of
 from pipeline.runtime.options import RunOptions, did_you_mean, require_task
 
 OPTIONS = (
@@ -25,7 +23,4 @@ def predictor_options(task: str, checkpoint: str, options: Mapping[str, Any]) ->
         if name not in OPTIONS:
             meant = did_you_mean(name, OPTIONS)
             raise UsageError(f"{name} is not an option of Predictor{meant}; the options are {', '.join(OPTIONS)}")
-    try:
-        return RunOptions(task=task, checkpoint=checkpoint, input="items", output="items", **options)
-    except ValidationError as error:
-        raise UsageError("; ".join(describe_errors(error, str).values())) from None
+    return options_of(task=task, checkpoint=checkpoint, input="items", output="items", **options)

@@ -16,7 +16,6 @@ from pipeline.runtime.options import RunOptions
 from pipeline.runtime.stages.model_runner import ModelRef
 from pipeline.runtime.stages.predict import Replica
 from pipeline.runtime.stages.unit_reader import Loaded
-from pipeline.sandbox import ResourceLimits
 from pipeline.sources import SourceOptions
 from pipeline.sources.images.image_pixels import Transparency
 from pipeline.storage.uris import check_uri
@@ -47,7 +46,7 @@ class UnitPredictor:
             notes = PerceiverIO.check_pretrained(folder)
             try:
                 head = head_for(options.task, folder, options.head_options())
-                reader = ItemReader(head, _source_options(options, head), _limits(options))
+                reader = ItemReader(head, _source_options(options, head), options.limits())
             except CheckpointError:
                 raise
             except ValueError as error:
@@ -95,13 +94,6 @@ def _source_options(options: RunOptions, head: Head) -> SourceOptions:
     return SourceOptions(
         medium=head.medium, clip_spec=head.clip_spec, transparency=transparency, **options.source_options()
     )
-
-
-def _limits(options: RunOptions) -> ResourceLimits | None:
-    """Return the limits of reading one file in the sandbox, None if files are read in this process."""
-    if options.trusted_inputs:
-        return None
-    return ResourceLimits(seconds=options.unit_seconds, memory_bytes=int(options.unit_memory * 2**30))
 
 
 def _device(name: str) -> str:

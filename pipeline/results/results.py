@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.formatting import count, counted
 from pipeline.results.condition import condition_on
 from pipeline.results.find_units import find_units
 from pipeline.results.quarantined import quarantined_units
 from pipeline.results.stored_rows import check_columns, read_schema, read_tables
-from pipeline.results.unit_arrays import audio_array, flow_array, latents_array, video_array
+from pipeline.results.unit_arrays import audio_array, flow_array, latents_array, require_column, video_array
 from pipeline.runtime.driver.status import Status, status
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.records.committed import list_parts
@@ -28,8 +27,6 @@ if TYPE_CHECKING:
     from pipeline.runtime.ray_backend.stored_parts import Dataset
 
 ROWS_AT_ONCE = 64  # that are Python objects
-_CLIPS = "multimodal-autoencoding"
-_TASK_OF_COLUMN = {"flow": "optical-flow", "video": _CLIPS, "audio": _CLIPS}
 
 
 def open_run(output: str | Path) -> "Results":
@@ -139,23 +136,7 @@ class Results:
 
     def require(self, column: str) -> None:
         """Raise UsageError, with the reason, unless rows have flow of whole frames, video, audio or latents."""
-        names = self.schema().names
-        if not names:
-            raise UsageError(f"{self.store.uri} has no rows yet")
-        if column == "flow" and "points" in names and "flow" in names:
-            raise UsageError(
-                f"{self.store.uri} has the flow of some points only, because the run has --points: read the columns "
-                "points and flow, for example with rows()"
-            )
-        if column in names:
-            return
-        if column == "latents":
-            reason = "the run was made without --latents"
-        elif self.task != _TASK_OF_COLUMN[column]:
-            reason = f"its task is {self.task}; only {_TASK_OF_COLUMN[column]} has {column}"
-        else:
-            reason = "the run's --outputs or --points leave it out"
-        raise UsageError(f"{self.store.uri} has no {column}: {reason}")
+        require_column(column, self.schema().names, self.task, self.store.uri)
 
     def units_by_part(self, ids: Collection[str]) -> dict[str, set[str]]:
         """Return which of the units are in each part, by its key. NoRow if one has no row."""
@@ -191,24 +172,14 @@ class Results:
         return latents_array(self._row(id, ["latents", "num_latents", "d_latents"]))
 
     def __repr__(self) -> str:
-        return f"<Results of {self.task} in {self.store.uri}: {', '.join(self._counts())}>"
+        return f"<Results of {self.task} in {self.store.uri}: {self.status().describe()}>"
 
     def _repr_html_(self) -> str:
         """Return the table that a notebook shows."""
-        known = {
-            "task": self.task,
-            "input": self.run.input,
-            "output": self.store.uri,
-            "units": ", ".join(self._counts()),
-        }
-        lines = (f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in known.items())
+        units = self.status().describe()
+        facts = {"task": self.task, "input": self.run.input, "output": self.store.uri, "units": units}
+        lines = (f"<tr><th>{name}</th><td>{escape(value)}</td></tr>" for name, value in facts.items())
         return f"<table>{''.join(lines)}</table>"
-
-    def _counts(self) -> list[str]:
-        known = self.status()
-        counts = [counted(known.rows, "row"), f"{count(known.quarantined)} quarantined"]
-        unfinished = f"{count(known.shards_done)} of {counted(known.plan.shards, 'shard')}, not finished"
-        return counts if known.finished else [*counts, unfinished]
 
     def _tables(
         self,

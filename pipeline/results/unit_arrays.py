@@ -1,16 +1,41 @@
-"""Arrays of one row: flow, video, audio and latents, in the shapes that the row's other columns give."""
+"""Arrays of one row: flow, video, audio and latents, in the shapes that the row's other columns give, and why a run has
+none."""
 
 import io
 import wave
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from pipeline.heads.latent_columns import latents_from_row
+from pipeline.runtime.errors import UsageError
 from pipeline.sources.video.container import MonitoredFile, main_video_stream, open_container
 
 _PEAK = 2**15  # of 16-bit samples
+_CLIPS = "multimodal-autoencoding"
+_TASK_OF_COLUMN = {"flow": "optical-flow", "video": _CLIPS, "audio": _CLIPS}
+
+
+def require_column(column: str, names: Sequence[str], task: str, output: str) -> None:
+    """Raise UsageError, with the reason, unless rows with these columns have flow of whole frames, video, audio or
+    latents."""
+    if not names:
+        raise UsageError(f"{output} has no rows yet")
+    if column == "flow" and "points" in names and "flow" in names:
+        raise UsageError(
+            f"{output} has the flow of some points only, because the run has --points: read the columns points and "
+            "flow, for example with rows()"
+        )
+    if column in names:
+        return
+    if column == "latents":
+        reason = "the run was made without --latents"
+    elif task != _TASK_OF_COLUMN[column]:
+        reason = f"its task is {task}; only {_TASK_OF_COLUMN[column]} has {column}"
+    else:
+        reason = "the run's --outputs or --points leave it out"
+    raise UsageError(f"{output} has no {column}: {reason}")
 
 
 def flow_array(row: Mapping[str, Any]) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Describe what is wrong with the options of a run, for the command line and for job files."""
+"""Describe what is wrong with the options of a run, for the command line, job files and Python."""
 
 from collections import defaultdict
 from collections.abc import Callable
@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 from pipeline.storage import redact
 
@@ -25,6 +26,14 @@ def describe_errors(error: ValidationError, spell: Callable[[str], str]) -> dict
     for details in error.errors():
         by_option[str(details["loc"][0]) if details["loc"] else ""].append(details)
     return {option: _describe(option, found, spell) for option, found in by_option.items()}
+
+
+def options_of(**values: Any) -> RunOptions:
+    """Return the options of a run with these values. UsageError says what is wrong with each, by field name."""
+    try:
+        return RunOptions(**values)
+    except ValidationError as error:
+        raise UsageError("; ".join(describe_errors(error, str).values())) from None
 
 
 def _describe(option: str, found: list[ErrorDetails], spell: Callable[[str], str]) -> str:

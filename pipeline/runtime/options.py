@@ -10,6 +10,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pipeline.heads import HEADS, HeadOptions
 from pipeline.heads.head import FLOW_OPTIONS
 from pipeline.runtime.errors import UsageError
+from pipeline.sandbox import ResourceLimits
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,12 @@ class RunOptions(BaseModel):
     def latent_dtype(self) -> str | None:
         """Precision of the latents in the rows, None if rows do not keep them."""
         return self.array_dtype if self.latents else None
+
+    def limits(self) -> ResourceLimits | None:
+        """Return the limits of reading a unit or opening a file in the sandbox; None reads it without one."""
+        if self.trusted_inputs:
+            return None
+        return ResourceLimits(seconds=self.unit_seconds, memory_bytes=int(self.unit_memory * 2**30))
 
     def head_options(self) -> HeadOptions:
         """Return the options of the head."""

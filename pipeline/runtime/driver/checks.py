@@ -1,6 +1,6 @@
 """Checks before any work: INPUT, OUTPUT and the checkpoint exist and fit together."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -93,26 +93,12 @@ def check_run(options: RunOptions) -> CheckedRun:
         )
         notes += describe_settings(folder) if head.medium == "image" else []
         notes += rules.notes
-    uri, stored, named = options.input, None, options.id_column is not None
-    if options.from_latents is not None:
-        uri, stored = f"{options.from_latents.rstrip('/')}/{PREDICTIONS}", _stored_run(options.from_latents, checkpoint)
-        named = len(read_segments(Store(options.from_latents))) > 1  # a changed input has rows in several segments
+    uri, stored, named = _input(options, checkpoint)
     check_apart(uri, output)
-    limits = ResourceLimits(seconds=options.unit_seconds, memory_bytes=int(options.unit_memory * 2**30))
     found = discover(uri, source, output)
-    entries, tried = tee(found.entries)
-    witness = find_witness(found.store, tried)
-    del tried  # which would keep all entries in memory
-    with isolated(source, None if options.trusted_inputs else limits) as opened:
-        kept = _check_first_file(opened, found, entries, len(options.keep_columns))
+    witness, kept = _check_files(source, found, options.limits(), len(options.keep_columns))
     columns = output_columns(head, options.latent_dtype)
-    with _as_usage_errors():  # a column is in the rows twice
-        names = kept_names(columns, [*kept.names, *rules.columns.names])
-    notes += [
-        f"the kept column {name} is written as {new}: the output has its own column {name}"
-        for name, new in names.items()
-        if new != name
-    ]
+    notes += _renamed_columns(columns, [*kept.names, *rules.columns.names])
     output.check_writable()
     is_local = Path(ref.removeprefix("file://")).expanduser().is_dir()
     return CheckedRun(
@@ -121,7 +107,7 @@ def check_run(options: RunOptions) -> CheckedRun:
         source_cut_by=source_cut_by,
         inputs=found.store,
         witness=witness,
-        limits=None if options.trusted_inputs else limits,
+        limits=options.limits(),
         kept=kept,
         rules=rules,
         columns=columns,
@@ -135,6 +121,35 @@ def check_run(options: RunOptions) -> CheckedRun:
         unit_flops=flops,
         notes=tuple(notes),
     )
+
+
+def _input(options: RunOptions, checkpoint: str) -> tuple[str, str | None, bool]:
+    """Return the URI to read; of stored latents also the name of their run; and whether units have ids of their own."""
+    if options.from_latents is None:
+        return options.input, None, options.id_column is not None
+    uri = f"{options.from_latents.rstrip('/')}/{PREDICTIONS}"
+    is_changed = len(read_segments(Store(options.from_latents))) > 1  # a changed input has rows in several segments
+    return uri, _stored_run(options.from_latents, checkpoint), is_changed
+
+
+def _check_files(source: Source, found: Listing, limits: ResourceLimits | None, kept: int) -> tuple[str, pa.Schema]:
+    """Return the key of a file that can be read, and the schema of the `kept` columns. AccessError if none can."""
+    entries, tried = tee(found.entries)
+    witness = find_witness(found.store, tried)
+    del tried  # which would keep all entries in memory
+    with isolated(source, limits) as opened:
+        return witness, _check_first_file(opened, found, entries, kept)
+
+
+def _renamed_columns(columns: Mapping[str, Any], others: Sequence[str]) -> list[str]:
+    """Say which kept columns are written by another name. UsageError if a column is in the rows twice."""
+    with _as_usage_errors():
+        names = kept_names(columns, others)
+    return [
+        f"the kept column {name} is written as {new}: the output has its own column {name}"
+        for name, new in names.items()
+        if new != name
+    ]
 
 
 def _check_first_file(source: Source, found: Listing, entries: Iterator[Entry], kept: int) -> pa.Schema:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from pipeline.formatting import count, counted
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.plan_files import read_segments
 from pipeline.runtime.records.committed import committed_receipts
@@ -33,6 +34,12 @@ class Status:
     seconds_left: float | None
     finished: bool
     listed: ListedInputs | None
+
+    def describe(self) -> str:
+        """Return the counts in one line: 40 rows, 2 quarantined."""
+        counts = f"{counted(self.rows, 'row')}, {count(self.quarantined)} quarantined"
+        shards = f"{count(self.shards_done)} of {counted(self.plan.shards, 'shard')}, not finished"
+        return counts if self.finished else f"{counts}, {shards}"
 
 
 def status(output: Store) -> Status:
