@@ -10,6 +10,7 @@ import typer
 from rich.console import Console, RenderableType
 
 from jobs.cli_support import Device, Dtype, app
+from pipeline.formatting import did_you_mean
 from pipeline.runtime.errors import UsageError
 
 if TYPE_CHECKING:
@@ -129,7 +130,7 @@ def _shapes_named(words: Sequence[str], names: Iterable[str], *others: str) -> l
     shapes = [SHAPES[name] for name in names]
     choices = sorted({*others, *(word for shape in shapes for word in (shape.name, shape.task))})
     if unknown := [word for word in words if word not in choices]:
-        raise UsageError(f"{unknown[0]!r} must be one of {', '.join(choices)}")
+        raise UsageError(f"{unknown[0]!r} must be one of {', '.join(choices)}{did_you_mean(unknown[0], choices)}")
     named = {shape.name: shape for word in words for shape in shapes if word in (shape.name, shape.task)}
     return list(named.values()) or shapes
 

@@ -8,7 +8,8 @@ import typer
 from typer.core import TyperGroup
 
 from jobs.cli_support import app as program_of
-from jobs.cli_support import redacted_usage_errors
+from jobs.cli_support import reported_usage_errors
+from pipeline.formatting import did_you_mean
 
 VERBS = ("run", "plan", "status", "report", "export", "submit", "verify", "bench", "demo")
 
@@ -19,14 +20,24 @@ class _Verbs(TyperGroup):
     def list_commands(self, ctx: object) -> list[str]:  # noqa: ARG002
         return list(VERBS)
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:
+        with reported_usage_errors():
+            return super().make_context(*args, **kwargs)
+
     def get_command(self, ctx: object, cmd_name: str):  # type: ignore[no-untyped-def]  # noqa: ARG002
         if cmd_name not in VERBS:
             return None
         module = importlib.import_module(f"jobs.{cmd_name}")
         return typer.main.get_command(program_of(module.command, cmd_name))
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return what typer does, and name the verbs if there is none of this name."""
+        if args[0] not in VERBS:
+            ctx.fail(f"there is no verb {args[0]!r}{did_you_mean(args[0], VERBS)}; the verbs are {', '.join(VERBS)}")
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
-        with redacted_usage_errors():  # for a word that is not a verb
+        with reported_usage_errors():  # for a word that is not a verb
             return super().invoke(ctx)
 
 

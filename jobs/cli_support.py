@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 from typer.core import TyperCommand
 
+from pipeline.formatting import did_you_mean
 from pipeline.storage import redact
 
 if TYPE_CHECKING:
@@ -36,29 +37,38 @@ _UsageError: Any = typer.BadParameter.__base__  # click's; some releases of type
 
 
 @contextmanager
-def redacted_usage_errors() -> Iterator[None]:
-    """Redact usage errors: they repeat the command line, which may hold a URI with a password."""
+def reported_usage_errors() -> Iterator[None]:
+    """Report an error of the command line like any other, and exit with WRONG_USAGE."""
     try:
         yield
     except _UsageError as error:
-        error.message = redact(error.message)
-        raise
+        if type(error).__name__ == "NoArgsIsHelpError":  # which is no error: typer prints the help
+            raise
+        _exit(WRONG_USAGE, _usage_message(error))
+
+
+def _usage_message(error: Any) -> str:
+    """Return what is wrong with the command line, and how to see what is right."""
+    context, message = error.ctx, error.format_message().removeprefix("Invalid value: ").replace("Value error, ", "")
+    message = message[:1].lower() + message[1:] if message[1:2].islower() else message
+    if type(error).__name__ == "NoSuchOption":
+        options = [name for parameter in context.command.params for name in parameter.opts]
+        message = f"there is no option {error.option_name}{did_you_mean(error.option_name, options)}"
+    return f"{message}\n`{context.command_path} --help` shows the usage" if context else message
 
 
 class Command(TyperCommand):
-    """A command with redacted usage errors, also while the command line is parsed, and with exit codes for errors."""
+    """A command whose errors are reported in one way, also those of the command line, and have exit codes."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with redacted_usage_errors():
+        with reported_usage_errors():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the verb. Report an error on standard error and exit with its code."""
         try:
-            with redacted_usage_errors():
+            with reported_usage_errors():
                 return super().invoke(ctx)
-        except _UsageError:
-            raise  # typer prints it with the usage and exits with 2
         except KeyboardInterrupt as error:  # a run adds its progress
             _exit(FAILED, str(error) or "interrupted; the same command resumes")
         except Exception as error:  # noqa: BLE001 - every error gets an exit code; committed parts stay
@@ -105,6 +115,11 @@ def _code_and_message(error: Exception) -> tuple[int, str]:
     return FAILED, "".join(traceback.format_exception(error))
 
 
-def _exit(code: int, message: str) -> NoReturn:
+def report_error(message: str) -> None:
+    """Print an error on standard error, without secrets."""
     Console(stderr=True).print(f"[bold red]error:[/] {escape(redact(message))}", highlight=False, soft_wrap=True)
+
+
+def _exit(code: int, message: str) -> NoReturn:
+    report_error(message)
     sys.exit(code)

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from jobs.cli_support import FAILED, app
+from jobs.cli_support import FAILED, app, report_error
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Job file, by path or URI, as for `run --job`.")]
 Address = Annotated[str, typer.Option(metavar="URL", help="Dashboard of the cluster: http://HEAD:8265.")]
@@ -43,7 +43,7 @@ def command(job: Job, address: Address, wait: Wait = True, submission_id: Name =
         print(f"\n{taken.id} keeps running.\n{taken.commands}", file=sys.stderr)
         sys.exit(FAILED)
     if ended.message:
-        print(f"{taken.id} {ended.message}", file=sys.stderr)
+        report_error(f"{taken.id} {ended.message}")
     sys.exit(ended.code)
 
 

@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from jobs.cli_support import Device, Dtype, app
+from pipeline.formatting import did_you_mean
 
 if TYPE_CHECKING:
     from pipeline.reference.parity import Difference
@@ -46,7 +47,7 @@ def command(
     from pipeline.runtime.errors import UsageError
 
     if task not in TASKS:
-        raise UsageError(f"task {task!r} must be one of {', '.join(TASKS)}")
+        raise UsageError(f"task {task!r} must be one of {', '.join(TASKS)}{did_you_mean(task, TASKS)}")
     dtypes = dtype or [Dtype.FLOAT32, Dtype.BFLOAT16]
     rows = verify(task, checkpoint, dtypes=dtypes, batch=batch_size, chunks=chunks, device=device, seed=seed)
     Console().print(_table(task, rows))

@@ -1,4 +1,7 @@
-"""Format counts, sizes and durations for people."""
+"""Format counts, sizes, durations and suggestions for people."""
+
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 
 def count(n: int) -> str:
@@ -42,3 +45,10 @@ def duration(seconds: float) -> str:
 def unit_duration(seconds: float) -> str:
     """Return the duration of one unit to three digits: 3.2 ms, 1.5 s."""
     return f"{seconds * 1000:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """Return ` (did you mean x?)` if one of `names` is similar to `name` in any case, else an empty string."""
+    by_lower = {each.lower(): each for each in names}
+    similar = get_close_matches(name.lower(), by_lower, n=1)
+    return f" (did you mean {by_lower[similar[0]]}?)" if similar else ""

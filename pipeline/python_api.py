@@ -5,13 +5,14 @@ from typing import Any, TypeAlias
 
 from rich.console import Console
 
+from pipeline.formatting import did_you_mean
 from pipeline.report.reported_run import execute_and_report
 from pipeline.results import Results
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.estimate import Estimate, estimate
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.option_errors import options_of
-from pipeline.runtime.options import RunOptions, did_you_mean
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.manifest import Summary
 from pipeline.runtime.records.run_file import Run, read_run
 from pipeline.storage import Store
@@ -84,7 +85,7 @@ def _options(**values: Any) -> RunOptions:
     """Return the options of a run. Raise UsageError for unknown names and wrong values."""
     for name in values:
         if name not in RunOptions.model_fields:
-            meant = did_you_mean(name, list(RunOptions.model_fields))
+            meant = did_you_mean(name, RunOptions.model_fields)
             raise UsageError(f"{name} is not an option of perceiver run{meant}")
     paths = {name: os.fspath(value) for name, value in values.items() if isinstance(value, os.PathLike)}
     return options_of(**{**values, **paths})

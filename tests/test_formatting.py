@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipeline.formatting import count, counted, duration, share, size, unit_duration
+from pipeline.formatting import count, counted, did_you_mean, duration, share, size, unit_duration
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,8 @@ def test_a_noun_agrees_with_its_number() -> None:
     assert [counted(n, "part") for n in (0, 1, 2, 1234)] == ["0 parts", "1 part", "2 parts", "1,234 parts"]
     assert [size(1), size(2)] == ["1 byte", "2 bytes"]
     assert [share(1, 1, "shard"), share(2, 8, "shard")] == ["1 of 1 shard is", "2 of 8 shards are"]
+
+
+def test_the_most_similar_name_is_suggested_in_any_case() -> None:
+    assert did_you_mean("LABLE", ["id", "Label"]) == " (did you mean Label?)"
+    assert did_you_mean("x", ["id", "label"]) == ""

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.checkpoints.errors import CheckpointError
+from pipeline.formatting import did_you_mean
 
 DEMO = "demo"
 SHIPPED: Mapping[str, str] = {
@@ -47,5 +48,7 @@ def shipped_folder(ref: str) -> Path:
     name = ref.removeprefix(f"{DEMO}:")
     if name not in SHIPPED:
         known = ", ".join(f"{DEMO}:{each}" for each in SHIPPED)
-        raise CheckpointError(f"checkpoint {ref} must name one of the shipped ones: {known}")
+        raise CheckpointError(
+            f"checkpoint {ref} must name one of the shipped ones{did_you_mean(name, SHIPPED)}: {known}"
+        )
     return FOLDER / name

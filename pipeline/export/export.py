@@ -8,9 +8,9 @@ from typing import Any
 from pipeline.export import FORMATS
 from pipeline.export.destination import Destination
 from pipeline.export.exported import Exported, Format, Selection
+from pipeline.formatting import did_you_mean
 from pipeline.results import Results
 from pipeline.runtime.errors import UsageError
-from pipeline.runtime.options import did_you_mean
 from pipeline.storage.uris import normalise_uri, split_scheme
 
 
@@ -38,7 +38,7 @@ def export(
         StorageError: DEST cannot be written to, for example because the disk is full.
     """
     if to not in FORMATS:
-        raise UsageError(f"--to ({to}) must be one of {', '.join(FORMATS)}{did_you_mean(to, list(FORMATS))}")
+        raise UsageError(f"--to ({to}) must be one of {', '.join(FORMATS)}{did_you_mean(to, FORMATS)}")
     kind, uri = FORMATS[to], normalise_uri(dest)
     _check_place(uri, kind, results)
     selection = Selection(results=results, ids=None if ids is None else frozenset(ids), where=where, on_part=on_part)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, Self, TypeAl
 
 import numpy as np
 
+from pipeline.formatting import did_you_mean
 from pipeline.media import ClipSpec, MediumKind
 
 if TYPE_CHECKING:  # load tasks unpickle heads and never need torch
@@ -71,7 +72,8 @@ class HeadOptions:
         if self.top_k < 1:
             raise ValueError(f"top_k ({self.top_k}) must be at least 1")
         if unknown := sorted(set(self.outputs) - set(OUTPUTS)):
-            raise ValueError(f"outputs has {unknown[0]!r}; each must be one of {', '.join(OUTPUTS)}")
+            meant = did_you_mean(unknown[0], OUTPUTS)
+            raise ValueError(f"outputs has {unknown[0]!r}; each must be one of {', '.join(OUTPUTS)}{meant}")
 
     def reject_unsupported(self, task: str, *names: str) -> None:
         """Raise ValueError if one of the named options is set, because the task does not support it."""

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline.formatting import did_you_mean
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.option_errors import options_of
-from pipeline.runtime.options import RunOptions, did_you_mean, require_task
+from pipeline.runtime.options import RunOptions, require_task
 
 OPTIONS = (
     *("dtype", "device", "batch_size"),

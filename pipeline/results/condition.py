@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
+from pipeline.formatting import did_you_mean
 from pipeline.runtime.errors import UsageError
-from pipeline.runtime.options import did_you_mean
 
 if TYPE_CHECKING:
     import duckdb
@@ -86,7 +86,7 @@ class Condition:
             name = unknown[1]
             return UsageError(
                 f"{shown} uses {name!r}, which must be one of the columns {', '.join(columns)}"
-                f"{did_you_mean(name, list(columns))}; text is quoted with single quotes: label = 'cat'"
+                f"{did_you_mean(name, columns)}; text is quoted with single quotes: label = 'cat'"
             )
         reason = str(error).partition("\n")[0].rstrip("!.")
         return UsageError(

@@ -6,10 +6,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from pipeline.formatting import did_you_mean
 from pipeline.results.condition import Condition
 from pipeline.results.find_units import ID, Places
 from pipeline.runtime.errors import UsageError
-from pipeline.runtime.options import did_you_mean
 from pipeline.storage import Store
 
 

@@ -7,9 +7,10 @@ from typing import Any
 import yaml
 from pydantic import ValidationError
 
+from pipeline.formatting import did_you_mean
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.option_errors import describe_errors
-from pipeline.runtime.options import RunOptions, did_you_mean
+from pipeline.runtime.options import RunOptions
 from pipeline.storage import StorageError, Store, check_uri, redact
 from pipeline.storage.uris import normalise_uri
 
@@ -79,7 +80,7 @@ def _wrong_names(names: list[str]) -> Iterator[str]:
     """Describe unknown options, and options that are given twice, even in two spellings."""
     for name in names:
         if _field(name) not in RunOptions.model_fields:
-            yield f"{name} is not a valid option{did_you_mean(_field(name), list(RunOptions.model_fields))}"
+            yield f"{name} is not a valid option{did_you_mean(_field(name), RunOptions.model_fields)}"
     for field, times in Counter(map(_field, names)).items():
         if times > 1 and field in RunOptions.model_fields:
             yield f"{field} is given {times} times"

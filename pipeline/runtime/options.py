@@ -1,12 +1,11 @@
 """Options of a run: the command line, its help and job files are made from these fields."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from difflib import get_close_matches
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from pipeline.formatting import did_you_mean
 from pipeline.heads import HEADS, HeadOptions
 from pipeline.heads.head import FLOW_OPTIONS
 from pipeline.runtime.errors import UsageError
@@ -198,10 +197,4 @@ class RunOptions(BaseModel):
 def require_task(task: str) -> None:
     """Raise UsageError, with the valid tasks, if the task does not exist."""
     if task not in HEADS:
-        raise UsageError(f"task {task!r} must be one of {', '.join(HEADS)}{did_you_mean(task, list(HEADS))}")
-
-
-def did_you_mean(name: str, names: Sequence[str]) -> str:
-    """Return ` (did you mean x?)` if one of `names` is similar to `name`, else an empty string."""
-    similar = get_close_matches(name, names, n=1)
-    return f" (did you mean {similar[0]}?)" if similar else ""
+        raise UsageError(f"task {task!r} must be one of {', '.join(HEADS)}{did_you_mean(task, HEADS)}")

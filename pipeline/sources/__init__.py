@@ -11,6 +11,7 @@ images/       decoding to pixels
 video/        containers, frames, clips and sound
 """
 
+from pipeline.formatting import did_you_mean
 from pipeline.sources.auto_source import AutoSource
 from pipeline.sources.csv_source import CSV
 from pipeline.sources.image_source import IMAGES
@@ -38,7 +39,8 @@ def source_for(name: str, options: SourceOptions | None = None) -> Source:
     if name == "auto":
         return AutoSource(SOURCES.values(), options)
     if name not in SOURCES:
-        raise ValueError(f"input_format {name!r} must be one of {', '.join(['auto', *SOURCES])}")
+        known = ["auto", *SOURCES]
+        raise ValueError(f"input_format {name!r} must be one of {', '.join(known)}{did_you_mean(name, known)}")
     source = SOURCES[name]
     if options.medium not in source.media:
         supported = [each.name for each in SOURCES.values() if options.medium in each.media]

@@ -9,6 +9,7 @@ from typing import Any, Literal, Protocol, Self, TypeVar
 
 import pyarrow as pa
 
+from pipeline.formatting import did_you_mean
 from pipeline.media import ClipSpec, MediumKind
 from pipeline.storage import AccessError, Changed, Denied, Entry, LeaveOut, Missing, Reason, StorageError, Store
 
@@ -286,7 +287,9 @@ def missing_column(
     listed = ", ".join(names[:_MAX_LISTED_COLUMNS]) or "none"
     more = f" and {len(names) - _MAX_LISTED_COLUMNS:,} more" if len(names) > _MAX_LISTED_COLUMNS else ""
     remedy = f". {NO_MEDIUM_REMEDY}" if kind is NoMediumColumn else ""
-    return kind(f"{uri}: column {name!r} not found; available columns: {listed}{more}{remedy}")
+    return kind(
+        f"{uri}: column {name!r} not found{did_you_mean(name, names)}; available columns: {listed}{more}{remedy}"
+    )
 
 
 @contextmanager

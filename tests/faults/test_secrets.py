@@ -38,7 +38,7 @@ def run_cli(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., st
         result = CliRunner().invoke(app, [str(word) for word in arguments])
         assert result.exit_code == code, result.output
         assert found_in(tmp_path, printed=result.output) == [], result.output
-        return " ".join(result.output.replace("│", "").split())
+        return " ".join(result.output.split())
 
     return run
 
@@ -69,8 +69,8 @@ TYPED: dict[str, tuple[tuple[str, ...], str]] = {
         ("bench", "--device", f"password={canary('typed')}"),
         "'password=***' is not one of",
     ),
-    "no such verb": (("import", SECRET_URI), "No such command 'import'"),
-    "a secret in place of a verb": ((SECRET_URI,), "No such command 's3://***@bucket/in'"),
+    "no such verb": (("import", SECRET_URI), "there is no verb 'import'"),
+    "a secret in place of a verb": ((SECRET_URI,), "there is no verb 's3://***@bucket/in'"),
     "no OUTPUT of a run": (("status", f"s3://bucket/x?sig={canary('typed')}"), "s3://bucket/x?***"),
 }
 

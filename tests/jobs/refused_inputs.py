@@ -98,6 +98,14 @@ TABLES = {
         "WORK/in/b.parquet: column 'text' not found; available columns: words, n",
         {**TABLE, "b.parquet": parquet(words=["three"], n=[3])},
     ),
+    "a column with a name like another": Refusal(
+        "WORK/in/a.csv: column 'revew' not found (did you mean review?); available columns: id, review",
+        {"a.csv": b"id,review\n0,good\n"},
+        ["--column", "revew"],
+    ),
+    "a kept column with a name like another": Refusal(
+        "column 'star' not found (did you mean stars?)", {"a.csv": b"text,stars\na,5\n"}, ["--keep-columns", "star"]
+    ),
     "a column of a Parquet of another type": Refusal(
         "WORK/in/b.parquet: column 'text' must hold text, got int64", {**TABLE, "b.parquet": parquet(text=[3], n=[3])}
     ),

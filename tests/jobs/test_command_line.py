@@ -37,9 +37,9 @@ def flags(verb: str) -> set[str]:
 
 
 def perceiver(*arguments: str) -> tuple[int, str]:
-    """Return the exit code and everything printed, without the frames and line breaks of a terminal."""
+    """Return the exit code and everything printed, in one line."""
     result = CliRunner().invoke(app, list(arguments))
-    return result.exit_code, " ".join(result.output.replace("│", " ").split())
+    return result.exit_code, " ".join(result.output.split())
 
 
 def test_every_verb_is_documented() -> None:
@@ -125,8 +125,12 @@ def test_help_fits_into_80_columns_with_examples_and_no_name_cut(verb: str) -> N
             ["run", "image-classification", "in", "out", "--checkpoint", "x", "--batch-size", "few"],
             "--batch-size (few) must be auto or an integer",
         ),
-        (["rum"], "rum"),
-        (["verify", "nonsense", "--checkpoint", "x"], "image-classification"),
+        (["rum"], "there is no verb 'rum' (did you mean run?); the verbs are run, plan, status"),
+        (["--versoin"], "there is no option --versoin (did you mean --version?)"),
+        (["run", "--chekpoint", "x"], "there is no option --chekpoint (did you mean --checkpoint?)"),
+        (["export", "out"], "missing argument 'DEST'"),
+        (["verify", "filmask", "--checkpoint", "x"], "(did you mean fill-mask?)"),
+        (["bench", "opticalflow"], "(did you mean optical-flow?)"),
         (["verify", "fill-mask", "--checkpoint", "x", "--dtype", "float8"], "bfloat16"),
         (["bench", "nonsense"], "'nonsense' must be one of fill-mask, image-classification"),
         (["bench", "--device", "tpu"], "cuda"),
@@ -139,6 +143,16 @@ def test_wrong_usage_exits_2_and_names_the_mistake(arguments: list[str], message
     code, output = perceiver(*arguments)
     assert code == 2
     assert message in output
+
+
+def test_errors_of_all_kinds_look_the_same(tmp_path: Path) -> None:
+    commands = [["rum"], ["run", "--nonsense"], ["run"], ["status", str(tmp_path)], ["bench", "nonsense"], ["export"]]
+    for command in commands:
+        result = CliRunner().invoke(app, command)
+        assert (result.exit_code, result.stdout) == (2, "")
+        first, *more = result.stderr.splitlines()
+        assert first.startswith("error: ")
+        assert not more or (len(more) == 1 and more[0].endswith("--help` shows the usage"))
 
 
 def test_unknown_task_exits_2(tmp_path: Path) -> None:

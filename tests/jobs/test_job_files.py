@@ -51,7 +51,7 @@ def options_of(*arguments: str) -> RunOptions:
 def perceiver(*arguments: str) -> tuple[int, str]:
     """Return the exit code and everything printed, without the frames and line breaks of a terminal."""
     result = CliRunner().invoke(app, list(arguments))
-    return result.exit_code, " ".join(result.output.replace("│", " ").split())
+    return result.exit_code, " ".join(result.output.split())
 
 
 @pytest.mark.parametrize("path", sorted(JOBS.glob("*.yaml")), ids=lambda path: path.stem)
