@@ -8,6 +8,7 @@ from rich.table import Table
 from jobs.cli_support import add_left_out, app
 from jobs.run_command import from_options
 from pipeline.formatting import count, counted, duration, size, unit_duration
+from pipeline.runtime.early_checks import check_early
 from pipeline.runtime.options import RunOptions
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def command(options: RunOptions) -> None:
     perceiver plan image-classification photos/ labels/ \\
       --checkpoint deepmind/vision-perceiver-fourier
     """
+    check_early(options)  # before libraries that take seconds to load
     from pipeline.runtime.driver.display import Display
     from pipeline.runtime.driver.estimate import estimate
 

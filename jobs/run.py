@@ -10,6 +10,7 @@ from rich.console import Console
 from jobs.cli_support import app
 from jobs.run_command import from_options
 from pipeline.formatting import count, counted, duration, size
+from pipeline.runtime.early_checks import check_early
 from pipeline.runtime.options import RunOptions
 
 NAMED = 3  # quarantined units in the result
@@ -38,6 +39,7 @@ def command(options: RunOptions) -> None:
 
     perceiver run --job jobs/optical-flow.yaml --limit 100
     """
+    check_early(options)  # before libraries that take seconds to load
     from pipeline.report.reported_run import execute_and_report
 
     summary, report = execute_and_report(options, _print, leave=True)

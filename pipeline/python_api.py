@@ -10,6 +10,7 @@ from pipeline.report.reported_run import execute_and_report
 from pipeline.results import Results
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.estimate import Estimate, estimate
+from pipeline.runtime.early_checks import check_early
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.option_errors import options_of
 from pipeline.runtime.options import RunOptions
@@ -88,4 +89,6 @@ def _options(**values: Any) -> RunOptions:
             meant = did_you_mean(name, RunOptions.model_fields)
             raise UsageError(f"{name} is not an option of perceiver run{meant}")
     paths = {name: os.fspath(value) for name, value in values.items() if isinstance(value, os.PathLike)}
-    return options_of(**{**values, **paths})
+    options = options_of(**{**values, **paths})
+    check_early(options)
+    return options

@@ -5,14 +5,15 @@ import json
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.checkpoints.errors import CheckpointError
-from pipeline.checkpoints.files import CONFIG_FILES, PICKLED, SAFETENSORS
+from pipeline.checkpoints.files import CONFIG_FILES, PICKLED, SAFETENSORS, read_model_class
 from pipeline.checkpoints.mistakes import ADAPTER, explain_adapter, explain_missing_config, explain_missing_weights
-from pipeline.checkpoints.shipped import is_shipped, shipped_folder
+from pipeline.checkpoints.shipped import DEMO, SHIPPED, is_shipped, shipped_folder
 
 if TYPE_CHECKING:
     from pipeline.storage import Store
@@ -29,6 +30,34 @@ def fetch(ref: str | Path) -> Path:
     Hub's own cache. Raises CheckpointError, naming `ref`, if there is no checkpoint.
     """
     text = str(ref)
+    if (folder := _present_folder(text)) is not None:
+        return folder
+    return _from_uri(text) if "://" in text else _from_hub(text)
+
+
+def read_model_class_early(ref: str) -> str | None:
+    """Return the model class of a checkpoint before its weights are downloaded; None if that cannot be known.
+
+    Raises CheckpointError if there is no checkpoint; whatever is wrong with its files is left to those that read them.
+    """
+    folder = _present_folder(ref)
+    with suppress(Exception):
+        return read_model_class(folder or _hub_config(ref))
+    return None
+
+
+def _hub_config(name: str) -> Path:
+    """Return the folder of config.json of a checkpoint on the Hub."""
+    from huggingface_hub import hf_hub_download
+
+    return Path(hf_hub_download(name, "config.json")).parent
+
+
+def _present_folder(text: str) -> Path | None:
+    """Return the folder of a checkpoint that is local or shipped; None if it must be downloaded.
+
+    Raises CheckpointError if it is neither.
+    """
     folder = Path(text.removeprefix("file://")).expanduser()
     if folder.is_dir():
         if not os.access(folder, os.R_OK | os.X_OK):
@@ -39,10 +68,17 @@ def fetch(ref: str | Path) -> Path:
     if is_shipped(text):
         return shipped_folder(text)
     if "://" in text and not text.startswith("file://"):
-        return _from_uri(text)
+        return None
     if text.startswith(("/", ".", "~", "file://")) or text.count("/") != 1:
-        raise CheckpointError(f"checkpoint {text}: no such folder")
-    return _from_hub(text)
+        raise CheckpointError(f"checkpoint {text} {_absence(text)}")
+    return None
+
+
+def _absence(text: str) -> str:
+    """Return why there is no folder of this name, with the one or the shipped checkpoint that is meant."""
+    from pipeline.storage.absence import explain_absence
+
+    return explain_absence(text, others=(DEMO, *(f"{DEMO}:{name}" for name in SHIPPED))) or "is not a folder"
 
 
 def _from_hub(name: str) -> Path:
@@ -55,8 +91,8 @@ def _from_hub(name: str) -> Path:
             folder = Path(snapshot_download(name, allow_patterns=[*CONFIG_FILES, "pytorch_model*.bin", PICKLED[1]]))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        problem = f"not a local folder, and the download from the Hub failed: {reason}"
-        raise CheckpointError(f"checkpoint {name}: {problem}") from error
+        here = _absence(name) if Path(name).parent.is_dir() else "is not a local folder"
+        raise CheckpointError(f"checkpoint {name} {here}; the download from the Hub failed too: {reason}") from error
     return folder
 
 

@@ -11,7 +11,7 @@ from pipeline.heads.multimodal_autoencoding import MultimodalAutoencoding
 from pipeline.heads.optical_flow import OpticalFlow
 from pipeline.heads.text_classification import TextClassification
 
-__all__ = ["HEADS", "JSON", "ColumnType", "Head", "HeadOptions", "head_for"]
+__all__ = ["HEADS", "JSON", "ColumnType", "Head", "HeadOptions", "check_model_class", "head_for"]
 
 HEADS: dict[str, type[Head]] = {
     "fill-mask": FillMask,
@@ -31,7 +31,14 @@ def head_for(task: str, folder: Path, options: HeadOptions) -> Head:
     """
     if task not in HEADS:
         raise ValueError(f"task {task!r} must be one of {', '.join(HEADS)}")
-    head, found = HEADS[task], read_model_class(folder)
-    if found not in head.model_classes:
-        raise CheckpointError(f"{folder} is a {found}; {task} needs a {' or '.join(head.model_classes)}")
-    return head.from_checkpoint(folder, options)
+    check_model_class(task, read_model_class(folder), str(folder))
+    return HEADS[task].from_checkpoint(folder, options)
+
+
+def check_model_class(task: str, found: str, checkpoint: str) -> None:
+    """Raise CheckpointError if the model class `found` of a checkpoint is not one of the task's."""
+    if found not in HEADS[task].model_classes:
+        wanted = " or ".join(HEADS[task].model_classes)
+        own = next((name for name, head in HEADS.items() if found in head.model_classes), None)
+        hint = f". Use the task {own}, or another checkpoint" if own else ""
+        raise CheckpointError(f"checkpoint {checkpoint} is a {found}; {task} needs a {wanted}{hint}")

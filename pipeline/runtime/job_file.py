@@ -12,6 +12,7 @@ from pipeline.runtime.errors import UsageError
 from pipeline.runtime.option_errors import describe_errors
 from pipeline.runtime.options import RunOptions
 from pipeline.storage import StorageError, Store, check_uri, redact
+from pipeline.storage.absence import explain_absence
 from pipeline.storage.uris import normalise_uri
 
 
@@ -20,6 +21,8 @@ def read_bytes(uri: str) -> bytes:
     folder, _, name = normalise_uri(check_uri(uri)).rpartition("/")
     if not name or folder.endswith("/"):
         raise UsageError(f"{redact(uri)} is not the path of a job file")
+    if absence := explain_absence(uri):
+        raise UsageError(f"job file {redact(uri)} {absence}")
     try:
         return Store(folder or "/").read(name)
     except StorageError as error:

@@ -14,8 +14,6 @@ from typing import Any, TypeAlias
 import torch
 from safetensors.torch import load_file, save_file
 
-from pipeline.reference.published_configs import FOURIER
-
 WEIGHTS, BINARY = "model.safetensors", "pytorch_model.bin"
 POINTER = "version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 12345\n"
 A_TENSOR = "perceiver.encoder.self_attends.1.mlp.dense1.bias"
@@ -194,10 +192,6 @@ MODELS: dict[str, tuple[Change, str]] = {
     "empty architectures": (change_config(architectures=[]), "CKPT/config.json: architectures ([]) … add it"),
     "architectures of another type": (change_config(architectures=5), "CKPT/config.json: architectures (5)"),
     "another class": (change_config(architectures=["BertForMaskedLM"]), "BertForMaskedLM"),
-    "weights of another class": (
-        change_config(architectures=[FOURIER]),
-        "CKPT: tensor perceiver. … has the shape",
-    ),
     "another kind of config": (change_config(model_type="bert"), "CKPT/config.json: model_type 'bert' must be"),
     "impossible heads": (change_config(num_self_attention_heads=5), "CKPT/config.json … (5)"),
     "quantization": (change_config(quantization_config={"bits": 4}), "CKPT/config.json: quantization_config is not"),

@@ -59,8 +59,8 @@ REMEDY = "Name the column with --column, or leave the file out"
 UNKNOWN = "1, unknown kind: a.doc (a glob such as *.dat reads files with any extension)"
 
 NOTHING = {
-    "nothing there": Refusal("WORK/none: no text … found; the name does not exist or is empty", input="none"),
-    "nothing matches": Refusal("WORK/in/*.md: no text … found; the name does not", TEXT, input="in/*.md"),
+    "nothing there": Refusal("error: INPUT WORK/none does not exist: WORK has no 'none'", input="none"),
+    "nothing matches": Refusal("nothing in WORK/in matches *.md", TEXT, input="in/*.md"),
     "all left out": Refusal(
         f"WORK/in: no text … found; left out: 1, hidden: .b.txt (a leading . or a folder's leading _); … {UNKNOWN}",
         {"a.doc": b"text", ".b.txt": b"x"},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,6 +28,7 @@ from tests.jobs.refused_checkpoints import (
     TEXT_SETTINGS,
     WEIGHTS,
     Change,
+    change_config,
     change_tensors,
     truncate,
 )
@@ -96,6 +99,13 @@ def test_input_or_output_is_refused(name: str, tmp_path: Path, models) -> None:
 def test_model_is_refused(name: str, work: Path, models) -> None:
     change, words = MODELS[name]
     refuse_checkpoint(TEXT, models(TEXT), change, words, work)
+    with pytest.raises(CheckpointError, match=in_order(words.replace("CKPT", f"{work}/model"))):
+        PerceiverIO.from_pretrained(f"{work}/model")
+
+
+def test_weights_of_another_class_are_refused(work: Path, models) -> None:
+    words = "CKPT: tensor perceiver. … has the shape"
+    refuse_checkpoint("image-classification", models(TEXT), change_config(architectures=[FOURIER]), words, work)
     with pytest.raises(CheckpointError, match=in_order(words.replace("CKPT", f"{work}/model"))):
         PerceiverIO.from_pretrained(f"{work}/model")
 
@@ -182,11 +192,13 @@ def test_input_of_archived_objects_is_refused(s3, work: Path, models) -> None:
 @pytest.mark.parametrize(
     ("checkpoint", "words"),
     [
-        ("WORK/none", "checkpoint WORK/none: no such folder"),
+        ("WORK/none", "checkpoint WORK/none does not exist: WORK has no 'none'"),
+        ("demoo", "checkpoint demoo does not exist (did you mean demo?)"),
+        ("demo:fourrier", "must name one of the shipped ones (did you mean fourier?)"),
         ("WORK/in/a.txt", "checkpoint WORK/in/a.txt is a file: give the folder that holds config.json"),
         ("memory://models/absent", "no config.json in memory://models/absent"),
         ("nonsense://models/a", "nonsense:// is not supported by fsspec"),
-        ("a b/c", "checkpoint a b/c: not a local folder, and the download from the Hub failed"),
+        ("a b/c", "checkpoint a b/c is not a local folder; the download from the Hub failed too"),
     ],
 )
 def test_missing_checkpoint_is_refused(checkpoint: str, words: str, work: Path) -> None:
@@ -195,9 +207,28 @@ def test_missing_checkpoint_is_refused(checkpoint: str, words: str, work: Path) 
 
 
 def test_checkpoint_of_another_task_is_refused(work: Path, models) -> None:
-    words = f"WORK/model is a {SEQUENCE}; image-classification needs a PerceiverForImageClassification"
+    words = f"WORK/model is a {SEQUENCE}; image-classification needs a Perceiver … Use the task {TEXT}"
     shutil.copytree(models(TEXT), work / "model")
     refuse(words, "image-classification", work / "in", work / "out", "--checkpoint", work / "model", work=work)
+
+
+def test_wrong_names_and_a_checkpoint_of_another_task_are_refused_before_torch_and_ray_are_loaded(work: Path) -> None:
+    for task, folder, checkpoint in (
+        ("image-classification", "in", "demo:fill-mask"),
+        ("image-classification", "inn", "demo"),
+        ("image-clasification", "in", "demo"),
+    ):
+        lines = f"""
+import sys
+from jobs.cli import app
+try:
+    app(["run", {task!r}, "{work}/{folder}", "{work}/out", "--checkpoint", {checkpoint!r}])
+except SystemExit as error:
+    print(error.code, [name for name in ("torch", "ray", "pyarrow", "transformers") if name in sys.modules])
+"""
+        ended = subprocess.run([sys.executable, "-c", lines], capture_output=True, text=True, check=True)
+        assert ended.stdout == "2 []\n", ended.stderr
+        assert ended.stderr.startswith("error: ")
 
 
 def test_checkpoint_that_changed_after_predictions_is_refused_with_both_digests(work: Path, models) -> None:

@@ -199,8 +199,23 @@ def test_an_input_without_files_is_refused_with_the_reason(tmp_path: Path) -> No
         "left out: 1, hidden: .b.jpg (a leading . or a folder's leading _); "
         "2, not of the input format: a.csv, notes.txt (a glob such as *.dat reads files with any extension)"
     )
-    for nothing in (f"{tmp_path}/none", f"{tmp_path}/*.png", f"{tmp_path}/notes.txt/*"):
-        assert refusal(nothing) == f"{nothing}: no images found; the name does not exist or is empty"
+
+
+def test_an_input_that_does_not_exist_is_said_first_with_the_name_that_is_meant(tmp_path: Path) -> None:
+    folder(tmp_path, "notes.txt", "photos/a.csv")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "link").symlink_to("gone")
+    for name, words in {
+        "phtos": "does not exist (did you mean photos?)",
+        "other": f"does not exist: {tmp_path} has no 'other'",
+        "phots/2024/a.jpg": f"does not exist: {tmp_path} has no 'phots' (did you mean photos?)",
+        "link": "is a link to gone, which does not exist",
+        "empty": "does not exist or is empty",
+        "phots/*.jpg": f"cannot be read: {tmp_path}/phots does not exist (did you mean photos?)",
+    }.items():
+        assert refusal(f"{tmp_path}/{name}") == f"{tmp_path}/{name} {words}"
+    assert refusal(f"{tmp_path}/*.png") == f"nothing in {tmp_path} matches *.png"
+    assert refusal("memory://nothing/there") == "memory://nothing/there does not exist or is empty"
 
 
 def test_secrets_in_an_input_are_refused_and_not_shown() -> None:
@@ -245,7 +260,8 @@ def test_buckets_are_listed_like_folders(s3: S3) -> None:
         "_run/x.jpg": "hidden",
         "notes.txt": "not of the input format",
     }
-    assert refusal(f"{bucket}/none/*.jpg").startswith(f"{bucket}/none/*.jpg: no images found")
+    assert refusal(f"{bucket}/none/*.jpg") == f"nothing in {bucket}/none matches *.jpg"
+    assert refusal(f"{bucket}/none") == f"{bucket}/none does not exist or is empty"
 
 
 def test_a_bucket_that_is_missing_or_a_pattern_is_refused(s3: S3) -> None:

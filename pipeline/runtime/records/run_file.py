@@ -14,6 +14,7 @@ from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 from pipeline.sinks.ownership import RUN_FILE
 from pipeline.storage import Missing, Store, redact
+from pipeline.storage.absence import explain_absence
 
 SOFTWARE = ("perceiver-pipeline", "ray", "torch", "transformers", "numpy", "pyarrow", "pillow", "av")
 
@@ -86,7 +87,8 @@ def read_run(output: Store) -> Run:
     """Read the run of an OUTPUT; UsageError if there is none."""
     found = find_run(output)
     if found is None:
-        raise UsageError(f"{output.uri} is not the OUTPUT of a run: it has no {RUN_FILE}")
+        reason = explain_absence(output.uri) or f"has no {RUN_FILE}"
+        raise UsageError(f"{output.uri} is not the OUTPUT of a run: it {reason}")
     return found
 
 

@@ -18,6 +18,7 @@ from pipeline.sources.listing.outputs_in_input import OWN_FOLDERS, without_outpu
 from pipeline.sources.listing.table_formats import DATA_EXTENSIONS, without_tables
 from pipeline.sources.source import ColumnMismatch, Holds, NoMediumColumn, Source
 from pipeline.storage import AccessError, Denied, Entry, LeftOut, Missing, Reason, Store, redact
+from pipeline.storage.absence import explain_absence
 from pipeline.storage.left_out import LeaveOut, describe
 from pipeline.storage.uris import split_scheme
 
@@ -95,11 +96,22 @@ def discover(uri: str, source: Source, output: Store | None = None) -> Listing:
     listing.entries = listing.columns.with_values(entries, listing.left_out.add)
     first = next(listing.entries, None)
     if first is None:
-        found = [_with_hint(*described) for described in describe(listing.left_out.counts, listing.left_out.first)]
-        reason = f"left out: {'; '.join(found)}" if found else "the name does not exist or is empty"
-        raise AccessError(f"{redact(uri)}: no {source.name} found; {reason}")
+        raise AccessError(_nothing_found(root, source, listing))
     listing.entries = chain([first], listing.entries)
     return listing
+
+
+def _nothing_found(root: Store, source: Source, listing: Listing) -> str:
+    """Return why INPUT has nothing to read."""
+    found = [_with_hint(*described) for described in describe(listing.left_out.counts, listing.left_out.first)]
+    if found:
+        return f"{root.uri}: no {source.name} found; left out: {'; '.join(found)}"
+    folder = listing.store.uri
+    if absence := explain_absence(folder):
+        return f"{root.uri} cannot be read: {folder} {absence}" if folder != root.uri else f"{folder} {absence}"
+    if not listing.is_folder:
+        return f"nothing in {folder} matches {root.uri.removeprefix(folder).lstrip('/')}"
+    return f"{root.uri} does not exist or is empty"
 
 
 def _with_hint(reason: str, text: str) -> str:

@@ -1,0 +1,22 @@
+"""Checks of a run that take no time: they need neither the libraries of the model nor a listing of INPUT."""
+
+from pipeline.checkpoints import read_model_class_early, shipped_ref
+from pipeline.heads import check_model_class
+from pipeline.runtime.options import RunOptions, require_task
+from pipeline.storage import AccessError, check_uri, redact
+from pipeline.storage.absence import explain_absence
+
+_WILDCARDS = frozenset("*?[")
+
+
+def check_early(options: RunOptions) -> None:
+    """Check the task, that INPUT exists, and that the checkpoint is one of the task, as far as its config.json tells.
+
+    Raises UsageError, AccessError or CheckpointError. What is only known later is checked by `driver.checks`.
+    """
+    require_task(options.task)
+    if options.input and _WILDCARDS.isdisjoint(options.input) and (absence := explain_absence(options.input)):
+        raise AccessError(f"INPUT {redact(options.input)} {absence}")
+    ref = shipped_ref(check_uri(options.checkpoint), options.task)
+    if (model_class := read_model_class_early(ref)) is not None:
+        check_model_class(options.task, model_class, ref)
