@@ -19,6 +19,11 @@ def share(n: int, of: int, noun: str) -> str:
     return f"{count(n)} of {counted(of, noun)} {'is' if n == 1 else 'are'}"
 
 
+def percent(fraction: float) -> str:
+    """Return a fraction as a percentage: 69.2 %."""
+    return f"{100 * fraction:.1f} %"
+
+
 def size(n_bytes: float) -> str:
     """Return a number of bytes in decimal units: 17.5 MB."""
     if n_bytes < 1000:

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from pipeline.formatting import count, counted, duration, size
+from pipeline.formatting import count, counted, duration, percent, size
 from pipeline.report.data_uris import jpeg_uri, shrink
 from pipeline.report.originals import Absent, Original
 from pipeline.report.preview import IMAGE_SIDE
@@ -31,7 +31,8 @@ def render(*, originals: Mapping[str, Original], **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"count": count, "counted": counted, "duration": duration, "size": size, "code": _with_code}
+    environment.filters |= {each.__name__: each for each in (count, counted, duration, percent, size)}
+    environment.filters["code"] = _with_code
     style = resources.files("pipeline.report").joinpath("templates/style.css").read_text(encoding="utf-8")
     shown: dict[str, Callable[[str], Any]] = {
         "thumbnail": cache(lambda unit_id: thumbnail(originals[unit_id])),

@@ -7,6 +7,8 @@ direction of writing are written as their names, so that a file name is read as 
 import re
 from dataclasses import dataclass
 
+from pipeline.formatting import counted
+
 NAME_LETTERS = 120
 TEXT_LETTERS = 400
 _DIRECTION = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
@@ -22,7 +24,14 @@ class ShownText:
     letters: int | None = None
 
     def __str__(self) -> str:
-        return self.text + self.note
+        return (self.blank or self.text) + self.note
+
+    @property
+    def blank(self) -> str:
+        """Return what the page shows in place of a text without visible characters; nothing for others."""
+        if self.text.strip():
+            return ""
+        return f"(blank text of {counted(len(self.text), 'character')})" if self.text else "(empty text)"
 
     @property
     def note(self) -> str:
@@ -39,7 +48,7 @@ def shown_name(name: object, most: int = NAME_LETTERS) -> str:
     if len(text) > most:
         half = most // 2
         text = f"{text[:half]} … {text[-half:]} ({len(text):,} characters)"
-    return _HIDDEN.sub(_escaped, text)
+    return _HIDDEN.sub(_escaped, text) if text.strip() else "(empty)"
 
 
 def shown_text(text: str, most: int = TEXT_LETTERS) -> ShownText:

@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from pipeline.formatting import percent
 from pipeline.reference.published_configs import MASKED_LM, SEQUENCE
 from pipeline.report.report import make_report
 from pipeline.results import open_run
@@ -34,7 +35,7 @@ def test_report_of_images_shows_labels_and_examples_with_thumbnails(image_run: P
     assert sorted(str(each["alt"]) for each in thumbnails) == sorted(example_runs.IMAGES)
     stored = {row["id"]: row for row in open_run(image_run).rows(["id", "label", "score"])}
     for row in stored.values():
-        assert f"{row['label']} {row['score']:.3f}" in page.text
+        assert f"{row['label']} {percent(row['score'])}" in page.text
     owl = next(each for each in thumbnails if each["alt"] == "birds/owl.png")
     original = np.asarray(Image.open(image_run.parent / "in/birds/owl.png").convert("RGB"), np.float32)
     assert np.abs(pixels(owl["src"]) - original).mean() < 8  # JPEG
@@ -52,6 +53,18 @@ def test_report_of_texts_shows_them_next_to_their_labels(texts: Path, text_model
     assert len(page.all("p", "class", "quote")) == len(TEXTS)
 
 
+def test_report_shows_texts_without_characters_and_says_what_least_confident_means(
+    tmp_path: Path, text_models: dict[str, Path]
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.csv").write_text('n,text\n1,\n2,"   "\n3,good\n')
+    example_runs.run("text-classification", tmp_path / "in", tmp_path / "out", text_models[SEQUENCE])
+    page = page_of(tmp_path / "out")
+    assert "(empty text)" in page.text
+    assert "(blank text of 3 characters)" in page.text
+    assert "The model is least certain of these. Whether it is right, only true labels tell" in page.text
+
+
 def test_report_of_masks_shows_them_filled_with_candidates_on_focus(texts: Path, text_models: dict[str, Path]) -> None:
     output = texts.parent / "out"
     example_runs.run("fill-mask", texts, output, text_models[MASKED_LM], top_k=3)
@@ -61,7 +74,7 @@ def test_report_of_masks_shows_them_filled_with_candidates_on_focus(texts: Path,
     assert all(each["tabindex"] == "0" and each["aria-describedby"] for each in masks)
     assert len(page.all("span", "role", "tooltip")) == 3
     best = {row["id"]: row["masks"] for row in open_run(output).rows(["id", "masks"])}["lines.txt#0"][0]["candidates"]
-    assert all(f"{each['score']:.3f}" in page.text for each in best)
+    assert all(percent(each["score"]) in page.text for each in best)
     assert "Masks: 3, in 3 of these texts." in page.text
     assert "10,008 characters in all" in page.text
 
