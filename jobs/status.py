@@ -40,6 +40,7 @@ def command(
     known = status(store)
     if not watch:
         console.print(_table(known))
+        _print_next(console, known)
         return
     with suppress(KeyboardInterrupt), Live(_table(known), console=console, auto_refresh=False) as live:
         while not known.finished:
@@ -48,12 +49,22 @@ def command(
             live.update(_table(known), refresh=True)
 
 
+def _print_next(console: Console, known: "Status") -> None:
+    """Say what can be typed next, below the table, where a long command can be copied."""
+    if known.finished or known.is_running:
+        return
+    line = f"next: the same command resumes the run: {known.resume_command()}"
+    console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+
 def _table(known: "Status") -> Table:
     table = Table(
         title=f"{known.run.fingerprint['head']} of {known.run.input}", show_header=False, title_justify="left"
     )
     table.add_row("output", known.output)
     table.add_row("run", f"{known.run.run}, {'finished' if known.finished else 'not finished'}")
+    if not known.finished:
+        table.add_row("activity", known.activity())
     segments = counted(len(known.plan.segments), "segment")
     table.add_row("shards", f"{count(known.shards_done)} of {count(known.plan.shards)} in {segments}")
     table.add_row("rows", count(known.rows))
@@ -66,7 +77,7 @@ def _table(known: "Status") -> Table:
     if known.units_per_second is not None:
         table.add_row("rate", f"{known.units_per_second:,.1f} units/s since the last start")
     if known.seconds_left:
-        table.add_row("left", duration(known.seconds_left))
+        table.add_row("left", f"{duration(known.seconds_left)} at this rate")
     return table
 
 

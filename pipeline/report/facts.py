@@ -7,7 +7,7 @@ from typing import Any
 from pipeline.formatting import count, share, size
 from pipeline.report.shown_text import shown_name
 from pipeline.runtime.driver.status import Status
-from pipeline.runtime.options import InHelp, RunOptions
+from pipeline.runtime.options import InHelp, RunOptions, typed_value
 from pipeline.runtime.records.run_file import Run
 
 _SHOWN_DIGEST = 16
@@ -113,9 +113,7 @@ def _options(options: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def _typed(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
-    if isinstance(value, list):
-        return " ".join(",".join(map(str, each)) if isinstance(each, list) else str(each) for each in value)
-    return str(value)
+    return typed_value(value)
 
 
 def _time(text: str) -> str:

@@ -198,3 +198,11 @@ def require_task(task: str) -> None:
     """Raise UsageError, with the valid tasks, if the task does not exist."""
     if task not in HEADS:
         raise UsageError(f"task {task!r} must be one of {', '.join(HEADS)}{did_you_mean(task, HEADS)}")
+
+
+def typed_value(value: Any) -> str:
+    """Return the value of an option, as JSON has it, as it is typed on the command line: a,b or 10,20 30,40."""
+    if not isinstance(value, list):
+        return f"{value:g}" if isinstance(value, float) else str(value)
+    are_pairs = any(isinstance(each, list) for each in value)
+    return (" " if are_pairs else ",").join(map(typed_value, value))

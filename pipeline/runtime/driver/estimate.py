@@ -4,6 +4,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from pipeline.formatting import count, counted, duration, size
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.driver.sample import MeasuredSample, PiecesOfShard, measure_sample, sample_pieces
@@ -15,7 +16,7 @@ from pipeline.runtime.records.committed import list_parts
 from pipeline.runtime.records.listing import ListedInputs
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Estimate:
     """A frozen plan with estimated time and size.
 
@@ -37,6 +38,14 @@ class Estimate:
     seconds: float | None
     bytes: int | None
     notes: tuple[str, ...] = ()  # what is assumed about the checkpoint
+
+    def __repr__(self) -> str:
+        units = "unknown units" if self.plan.units is None else counted(self.plan.units, "unit")
+        parts = [units, f"{count(self.shards_done)} of {counted(self.plan.shards, 'shard')} done"]
+        if self.seconds is not None and self.bytes is not None:
+            parts.append(f"{duration(self.seconds)} left, and {duration(self.start_seconds)} to start")
+            parts.append(f"{size(self.bytes)} in all")
+        return f"<Estimate: {', '.join(parts)}>"
 
 
 def estimate(options: RunOptions, display: Display | None = None) -> Estimate:

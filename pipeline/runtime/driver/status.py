@@ -1,26 +1,30 @@
 """Status of a run, read from OUTPUT alone: needs no cluster and writes nothing."""
 
-from collections.abc import Iterable
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.formatting import count, counted
+from pipeline.formatting import count, counted, duration
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.plan_files import read_segments
 from pipeline.runtime.records.committed import committed_receipts
+from pipeline.runtime.records.drivers import Marker, describe_drivers, read_markers
 from pipeline.runtime.records.listing import ListedInputs, read_listing
 from pipeline.runtime.records.manifest import MANIFEST
 from pipeline.runtime.records.receipts import Receipt
+from pipeline.runtime.records.resume_command import resume_command
 from pipeline.runtime.records.run_file import Run, read_run
 from pipeline.storage import Store
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Status:
     """Status of a run.
 
     `finished`: all shards are committed and the manifest is written. `units_per_second`: of the latest driver, None
     before its second shard. `seconds_left`: at that rate, whether or not a driver is running. `listed`: counts of the
-    latest listing of INPUT, None if an earlier version made it.
+    latest listing of INPUT, None if an earlier version made it. `drivers`: those that did not say that they ended.
+    `last_recorded`: when a driver recorded the latest shard, in seconds since 1970, None before that.
     """
 
     run: Run
@@ -34,6 +38,28 @@ class Status:
     seconds_left: float | None
     finished: bool
     listed: ListedInputs | None
+    drivers: Sequence[Marker] = ()
+    last_recorded: float | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a driver is known to be at work."""
+        return any(marker.is_alive for marker in self.drivers)
+
+    def activity(self) -> str:
+        """Say whether a driver is at work, as far as it can be known, and when the latest shard was recorded."""
+        doing = describe_drivers(self.drivers)
+        if self.last_recorded is None:
+            return f"{doing}; no shard is recorded yet"
+        return f"{doing}; the latest shard was recorded {duration(max(0.0, time.time() - self.last_recorded))} ago"
+
+    def resume_command(self) -> str:
+        """Return the command that began the run, which resumes it."""
+        return resume_command(self.run, self.output)
+
+    def __repr__(self) -> str:
+        state = "" if self.finished else f"; {self.activity()}"
+        return f"<Status of {self.run.fingerprint['head']} in {self.output}: {self.describe()}{state}>"
 
     def describe(self) -> str:
         """Return the counts in one line: 40 rows, 2 quarantined."""
@@ -60,6 +86,8 @@ def status(output: Store) -> Status:
         seconds_left=(plan.units - units_done) / rate if plan.units is not None and rate else None,
         finished=len(receipts) == plan.shards > 0 and MANIFEST in output.keys(MANIFEST),
         listed=read_listing(output),
+        drivers=[marker for _, marker in read_markers(output, run.run)],
+        last_recorded=max((receipt.received_at for receipt in receipts), default=0.0) or None,
     )
 
 

@@ -4,7 +4,6 @@ A driver writes a marker while it works. Without a part and without a marker of 
 another run: a command that was refused, or a plan that nobody carried out, does not block OUTPUT.
 """
 
-import json
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -13,11 +12,10 @@ from dataclasses import dataclass, field
 from pipeline.faultpoints import reached
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.records.committed import foreign_parts_message, list_parts
+from pipeline.runtime.records.drivers import DRIVERS, put_marker, read_markers
 from pipeline.runtime.records.run_file import Run, differences, find_run
 from pipeline.sinks.ownership import RUN_FILE
-from pipeline.storage import AccessError, Missing, StorageError, Store
-
-DRIVERS = "_run/drivers/"
+from pipeline.storage import AccessError, StorageError, Store
 
 
 @dataclass(kw_only=True)
@@ -109,15 +107,11 @@ class Claim:
             )
 
     def _mark(self, run: str) -> None:
-        self.output.put(self._marker, json.dumps({"run": run}).encode())
+        put_marker(self.output, self._marker, run)
 
     def _marker_of(self, run: str) -> str | None:
         """Return the key of the marker of another driver that works on the run, None if there is none."""
-        for key in self.output.keys(DRIVERS):
-            with suppress(Missing):  # deleted since it was listed
-                if key != self._marker and json.loads(self.output.read(key))["run"] == run:
-                    return key
-        return None
+        return next((key for key, _ in read_markers(self.output, run) if key != self._marker), None)
 
 
 @contextmanager

@@ -5,7 +5,7 @@ import json
 import platform
 import secrets
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
 
@@ -31,7 +31,7 @@ class Run:
     run: str
     input: str
     fingerprint: dict[str, Any]
-    record: dict[str, Any]
+    record: dict[str, Any] = field(repr=False)
 
     @classmethod
     def from_json(cls, data: bytes) -> Self:
