@@ -21,8 +21,8 @@ from PIL import Image
 from pipeline.reference.published_configs import SEQUENCE
 from tests import reference_outputs
 from tests.faults.conftest import Outcome
-from tests.sources.test_image_decoding import encoded
-from tests.sources.test_image_decoding import png as png_header
+from tests.sources.image_files import encoded
+from tests.sources.image_files import raw_png as png_header
 from tests.sources.test_webdataset_source import tar
 
 Run = Callable[..., Outcome]

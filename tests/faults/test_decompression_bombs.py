@@ -24,8 +24,8 @@ from PIL import Image
 from pipeline.reference.published_configs import BARE, SEQUENCE
 from tests.faults.conftest import Outcome
 from tests.runtime.test_every_task import photograph, png
-from tests.sources.test_image_decoding import chunk, encoded
-from tests.sources.test_image_decoding import png as png_of_rows
+from tests.sources.image_files import chunk, encoded
+from tests.sources.image_files import raw_png as png_of_rows
 from tests.sources.test_webdataset_source import tar
 
 Run = Callable[..., Outcome]

@@ -28,7 +28,7 @@ from tests.faults.conftest import Outcome
 from tests.faults.test_changed_inputs import hostile_parquet
 from tests.runtime.test_every_task import parquet, photograph, png
 from tests.sample_videos import make_video
-from tests.sources.test_image_decoding import encoded
+from tests.sources.image_files import encoded
 from tests.sources.test_video_faults import SCRIPTS, listener
 from tests.sources.test_webdataset_source import Payload, tar
 

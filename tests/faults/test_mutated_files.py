@@ -27,7 +27,7 @@ from tests.faults.conftest import Outcome
 from tests.faults.mutations import mutated
 from tests.runtime.test_every_task import parquet, photograph
 from tests.sample_videos import make_video
-from tests.sources.test_image_decoding import encoded
+from tests.sources.image_files import encoded
 from tests.sources.test_webdataset_source import tar
 
 Run = Callable[..., Outcome]

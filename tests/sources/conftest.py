@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import skimage.data
 from PIL import Image
 
 from pipeline.sources import Unit, discover, source_for
@@ -56,3 +57,9 @@ def png() -> Callable[..., bytes]:
         return file.getvalue()
 
     return encode
+
+
+@pytest.fixture(scope="session")
+def photo() -> Image.Image:
+    """A photograph of 160 × 120 pixels."""
+    return Image.fromarray(skimage.data.astronaut()).resize((160, 120))

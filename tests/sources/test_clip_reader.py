@@ -11,7 +11,7 @@ import pytest
 from pipeline.media import BadMedium, Clip, ClipSpec
 from pipeline.sources.source import SourceOptions, Unit
 from tests.sample_videos import make_video, noise, number_of, tone
-from tests.sources.test_video_source import Counting, planned
+from tests.sources.planned_videos import Counting, planned
 
 
 def halved(frame: np.ndarray) -> np.ndarray:

@@ -1,14 +1,10 @@
-"""Image files, good and bad: what they become, and how errors are described."""
+"""Image files of every kind become RGB pixels, alike in threads, within their memory, and without a word."""
 
 from __future__ import annotations
 
-import contextlib
 import io
-import random
-import struct
 import subprocess
 import sys
-import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -16,56 +12,16 @@ from typing import Any
 import numpy as np
 import pytest
 import skimage.data
-import tifffile
-from PIL import EpsImagePlugin, Image, ImageFile, ImageOps
+from PIL import Image, ImageFile
 from sklearn.datasets import load_sample_images
-from transformers.image_utils import load_image
 
-from pipeline.media import BadMedium
-from pipeline.sources.images.image_decoding import decode_first_frame, decode_image
-from pipeline.sources.images.image_formats import readable_formats
+from pipeline.sources.images.image_decoding import decode_image
+from tests.sources.image_files import encoded, raw_png
 
 # Imported while pytest collects, the module's own filter ends with the collection.
 pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 
 GRAY = np.array([[0, 64], [128, 255]], np.uint8)
-
-
-@pytest.fixture(scope="module")
-def photo() -> Image.Image:
-    """A photograph of 160 × 120 pixels."""
-    return Image.fromarray(skimage.data.astronaut()).resize((160, 120))
-
-
-def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
-    readable_formats()  # registers plugins
-    file = io.BytesIO()
-    image.save(file, form, **options)
-    return file.getvalue()
-
-
-def png(width: int, height: int, *, colour: int, depth: int, rows: bytes, chunks: bytes = b"") -> bytes:
-    """A PNG of rows that start with their filter byte: Pillow cannot write all that it reads."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunks + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
-
-
-def chunk(kind: bytes, data: bytes) -> bytes:
-    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-
-def on_white(data: bytes) -> np.ndarray:
-    return decode_image(data, "white")
-
-
-def reason(data: bytes) -> str:
-    with pytest.raises(BadMedium) as caught:
-        decode_image(data)
-    return str(caught.value)
-
-
-# Images that are read
 
 
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "DIB"])
@@ -102,7 +58,7 @@ def test_sixteen_bit_gray_is_scaled_not_clipped() -> None:
 
 def test_sixteen_bit_colour_is_scaled() -> None:
     pixels = np.array([[65535, 32896, 0]], ">u2")
-    assert decode_image(png(1, 1, colour=2, depth=16, rows=b"\0" + pixels.tobytes())).tolist() == [[[255, 128, 0]]]
+    assert decode_image(raw_png(1, 1, colour=2, depth=16, rows=b"\0" + pixels.tobytes())).tolist() == [[[255, 128, 0]]]
 
 
 @pytest.mark.parametrize(
@@ -141,228 +97,11 @@ def test_cmyk_becomes_rgb() -> None:
         np.testing.assert_allclose(decode_image(encoded(image, form))[0, 0].astype(int), [255, 0, 0], atol=2)
 
 
-def transparent_images(photo: Image.Image) -> dict[str, bytes]:
-    """Return files of every kind of transparency."""
-    alpha = Image.linear_gradient("L").resize(photo.size)
-    colours, gray, palette = photo.copy(), photo.convert("LA"), photo.quantize(20)
-    colours.putalpha(alpha)
-    gray.putalpha(alpha)
-    key = chunk(b"tRNS", struct.pack(">H", 100))
-    return {
-        "RGBA": encoded(colours, "PNG"),
-        "LA": encoded(gray, "PNG"),
-        "WebP": encoded(colours, "WEBP", lossless=True, exact=True),
-        "TIFF": encoded(colours, "TIFF"),
-        "palette": encoded(palette, "PNG", transparency=3),
-        "palette with alpha": encoded(palette, "PNG", transparency=bytes(range(0, 240, 12))),
-        "GIF": encoded(palette, "GIF", transparency=3),
-        "transparent colour": encoded(photo, "PNG", transparency=photo.getpixel((0, 0))),
-        "transparent gray": png(3, 1, colour=0, depth=8, rows=b"\0\0\x64\xff", chunks=key),
-    }
-
-
-@pytest.mark.parametrize("kind", ["RGBA", "LA", "WebP", "TIFF", "palette", "palette with alpha", "GIF"])
-def test_transparency_is_dropped_as_in_pipelines_of_transformers(photo: Image.Image, kind: str, tmp_path: Path) -> None:
-    data = transparent_images(photo)[kind]
-    (tmp_path / "image").write_bytes(data)
-    assert Image.open(tmp_path / "image").has_transparency_data
-    np.testing.assert_array_equal(decode_image(data), np.asarray(load_image(str(tmp_path / "image"))))
-
-
-@pytest.mark.parametrize("kind", ["transparent colour", "transparent gray"])
-def test_a_transparent_colour_stays_that_colour(photo: Image.Image, kind: str) -> None:
-    data = transparent_images(photo)[kind]
-    np.testing.assert_array_equal(decode_image(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
-
-
-def test_transparency_is_composited_on_white_on_request() -> None:
-    half_black = on_white(encoded(Image.new("RGBA", (1, 1), (0, 0, 0, 128)), "PNG"))
-    half_gray = on_white(encoded(Image.new("LA", (1, 1), (100, 128)), "PNG"))
-    clear = on_white(encoded(Image.new("RGBA", (1, 1), (9, 9, 9, 0)), "WEBP", lossless=True, exact=True))
-    assert (half_black.tolist(), half_gray.tolist(), clear.tolist()) == ([[[127] * 3]], [[[177] * 3]], [[[255] * 3]])
-
-
-def test_palette_with_and_without_transparency() -> None:
-    image = Image.new("P", (2, 1))
-    image.putpalette([10, 20, 30, 40, 50, 60])
-    image.putpixel((1, 0), 1)
-    assert decode_image(encoded(image, "PNG")).tolist() == [[[10, 20, 30], [40, 50, 60]]]
-    for form, transparency in (("PNG", 0), ("GIF", 0), ("PNG", b"\x00\xff")):
-        pixels = on_white(encoded(image, form, transparency=transparency))
-        assert pixels.tolist() == [[[255, 255, 255], [40, 50, 60]]], form
-
-
-def test_transparent_colour_of_an_opaque_png_is_white_on_request() -> None:
-    key = chunk(b"tRNS", struct.pack(">H", 100))
-    pixels = on_white(png(3, 1, colour=0, depth=8, rows=b"\0\0\x64\xff", chunks=key))
-    assert pixels[0, :, 0].tolist() == [0, 255, 255]
-
-
 def test_one_bit_images_are_black_and_white() -> None:
     image = Image.new("1", (2, 1))
     image.putpixel((1, 0), 1)
     for form in ("PNG", "TIFF", "PPM"):
         assert decode_image(encoded(image, form)).tolist() == [[[0] * 3, [255] * 3]]
-
-
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_orientation_is_applied(photo: Image.Image, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    turned = Image.open(io.BytesIO(encoded(photo, "PNG", exif=exif)))
-    upright = np.asarray(ImageOps.exif_transpose(turned))
-    for form, options in (("PNG", {"exif": exif}), ("TIFF", {"tiffinfo": {0x0112: orientation}})):
-        pixels = decode_image(encoded(photo, form, **options))
-        assert pixels.flags.c_contiguous
-        np.testing.assert_array_equal(pixels, upright)
-    jpeg = encoded(photo, "JPEG", exif=exif)
-    np.testing.assert_array_equal(decode_image(jpeg), np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(jpeg)))))
-
-
-@pytest.mark.parametrize("value", [0, 9, 65535])
-def test_an_invalid_orientation_is_ignored(photo: Image.Image, value: int) -> None:
-    exif = Image.Exif()
-    exif[0x0112] = value
-    np.testing.assert_array_equal(decode_image(encoded(photo, "PNG", exif=exif)), np.asarray(photo))
-
-
-def test_an_image_with_damaged_exif_is_read(photo: Image.Image) -> None:
-    for damage in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0MM\0*\0\0\0\x08\xff\xff" + bytes(20)):
-        assert decode_image(encoded(photo, "JPEG", exif=damage)).shape == (120, 160, 3)
-
-
-@pytest.mark.parametrize(("form", "options"), [("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})])
-def test_animation_gives_its_first_frame(form: str, options: dict[str, Any]) -> None:
-    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "green", "blue")]
-    data = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
-    assert Image.open(io.BytesIO(data)).is_animated  # type: ignore[attr-defined]
-    np.testing.assert_array_equal(decode_image(data), np.asarray(frames[0]))
-    assert decode_first_frame(data).frames == 3
-
-
-def test_the_frames_and_pages_of_a_file_are_counted(photo: Image.Image) -> None:
-    pages = {"save_all": True, "append_images": [photo.rotate(90), photo.rotate(180)]}
-    for form in ("TIFF", "MPO", "AVIF"):
-        first, frames, _ = decode_first_frame(encoded(photo, form, **pages))
-        assert (first.shape, frames) == ((120, 160, 3), 3), form
-    for form in ("JPEG", "PNG", "TIFF", "BMP", "PPM", "JPEG2000", "GIF", "WEBP", "AVIF"):
-        assert decode_first_frame(encoded(photo, form)).frames == 1, form
-
-
-def test_reduced_copies_of_a_tiff_page_are_not_counted(photo: Image.Image) -> None:
-    file = io.BytesIO()
-    with tifffile.TiffWriter(file) as writer:
-        for scale in (1, 2, 4):  # the pyramid of a microscope
-            writer.write(np.asarray(photo)[::scale, ::scale], photometric="rgb", subfiletype=int(scale > 1))
-    assert Image.open(file).n_frames == 3  # type: ignore[attr-defined]
-    assert decode_first_frame(file.getvalue()).frames == 1
-
-
-def test_a_tiff_cut_after_its_first_page_is_read_and_its_pages_are_unknown(photo: Image.Image) -> None:
-    data = encoded(photo, "TIFF", save_all=True, append_images=[photo, photo])
-    pixels, frames, _ = decode_first_frame(data[: len(data) * 4 // 9])
-    np.testing.assert_array_equal(pixels, np.asarray(photo))
-    assert frames is None
-
-
-# What does not
-
-
-@pytest.mark.parametrize(
-    "form", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", "AVIF", "JPEG2000", "progressive", "tiff_lzw"]
-)
-@pytest.mark.parametrize("part", [0.02, 0.3, 0.9])
-def test_truncated_files_are_refused(photo: Image.Image, form: str, part: float) -> None:
-    options = {"progressive": {"progressive": True}, "tiff_lzw": {"compression": "tiff_lzw"}}.get(form, {})
-    data = encoded(photo, {"progressive": "JPEG", "tiff_lzw": "TIFF"}.get(form, form), **options)
-    assert "truncated" in reason(data[: int(len(data) * part)])
-
-
-def test_a_truncated_jpeg_is_called_truncated(photo: Image.Image) -> None:
-    assert reason(encoded(photo, "JPEG")[:-300]).startswith("truncated JPEG: image file is truncated")
-
-
-@pytest.mark.parametrize(
-    ("data", "words"),
-    [
-        (b"", "an empty file (0 bytes)"),
-        (b"\n<!DOCTYPE html><html>404</html>", "an HTML file"),
-        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "an XML file"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:1", "a Git LFS pointer file"),
-        (b"%PDF-1.7", "a PDF file"),
-        (b"id,label\n1,cat\n", "a text file"),
-        (bytes(range(1, 40)), "a file that starts with 01 02 03 04 05 06 07 08"),
-    ],
-)
-def test_files_that_are_not_images_are_described(data: bytes, words: str) -> None:
-    assert reason(data).startswith(f"{words} is not an image of a supported format (JPEG, PNG, WebP, GIF")
-
-
-@pytest.mark.parametrize(
-    ("values", "photometric", "words"),
-    [
-        (np.zeros((8, 9, 3), np.float32), "rgb", "3 bands of 32-bit floats"),
-        (np.zeros((8, 9, 4), np.uint16), "minisblack", "4 bands of 16-bit unsigned integers"),
-        (np.zeros((8, 9, 7), np.int16), "minisblack", "7 bands of 16-bit signed integers"),
-        (np.zeros((8, 9), np.complex64), "minisblack", "1 band of 64-bit complex floats"),
-    ],
-)
-@pytest.mark.parametrize("big", [False, True])
-def test_a_sound_tiff_that_is_not_read_is_not_called_damaged(
-    values: np.ndarray, photometric: str, words: str, big: bool
-) -> None:
-    file = io.BytesIO()
-    tifffile.imwrite(
-        file, values, photometric=photometric, planarconfig="contig" if values.ndim > 2 else None, bigtiff=big
-    )
-    assert reason(file.getvalue()).startswith(f"a TIFF file of {words} is not supported: convert it to")
-
-
-def test_a_sound_tiff_of_another_compression_is_not_called_damaged(photo: Image.Image) -> None:
-    data = encoded(photo, "TIFF", compression="tiff_lzw")
-    lzw, jpeg2000 = (struct.pack("<HHIHH", 259, 3, 1, method, 0) for method in (5, 34712))
-    words = "a TIFF file of 3 bands of 8-bit unsigned integers, compressed by method 34712, is not supported"
-    assert lzw in data
-    assert reason(data.replace(lzw, jpeg2000)).startswith(words)
-
-
-def test_postscript_never_reaches_ghostscript(photo: Image.Image, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
-    assert reason(encoded(photo, "EPS")).startswith("a PostScript (EPS) file")
-
-
-@pytest.mark.parametrize("side", [10_000, 20_000, 60_000])  # 100 megapixels, where Pillow only warns, 400 and 3,600
-def test_decompression_bombs_are_refused_before_they_are_decoded(side: int) -> None:
-    header_alone = png(side, side, colour=2, depth=8, rows=b"")  # decoded, it would be found truncated
-    assert str(side * side)[:3] in reason(header_alone).replace(",", "")
-    assert "truncated" not in reason(header_alone)
-
-
-def test_a_bomb_of_few_bytes_and_many_buffers_is_refused() -> None:
-    side = 6_000  # 36 megapixels: fine as PNG, 612 MB as WebP
-    data = bytearray(encoded(Image.new("RGB", (64, 64)), "WEBP", lossless=True))
-    rest = struct.unpack("<I", data[21:25])[0] & 0xF0000000
-    data[21:25] = struct.pack("<I", (side - 1) | (side - 1) << 14 | rest)
-    assert reason(bytes(data)).startswith("6000 by 6000 pixels are too many: 36.0 megapixels, at most 31.6")
-
-
-def test_mutated_files_give_an_image_or_a_reason(photo: Image.Image) -> None:
-    rng = random.Random(0)
-    small = photo.resize((40, 30))
-    exif = Image.Exif()
-    exif[0x0112] = 6
-    originals = [encoded(small, form) for form in ("PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000")]
-    originals += [encoded(small, "JPEG", exif=exif), encoded(small.convert("P"), "PNG", transparency=3)]
-    for _ in range(600):
-        data = bytearray(rng.choice(originals))
-        for _ in range(rng.choice((1, 5, 30))):
-            data[rng.randrange(min(len(data), rng.choice((64, len(data)))))] = rng.randrange(256)
-        with contextlib.suppress(BadMedium):
-            pixels = decode_image(bytes(data))
-            assert (pixels.dtype, pixels.shape[2]) == (np.uint8, 3)
-
-
-# What it must not do to others
 
 
 _NOISY = """
@@ -382,7 +121,7 @@ assert warnings.filters == before
 def test_nothing_is_printed_per_file(photo: Image.Image, tmp_path: Path) -> None:
     damaged = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\xff\xff\0\0\xff\xff"
     (tmp_path / "exif.jpg").write_bytes(encoded(photo, "JPEG", exif=damaged))
-    (tmp_path / "bomb.png").write_bytes(png(10_000, 10_000, colour=2, depth=8, rows=b""))
+    (tmp_path / "bomb.png").write_bytes(raw_png(10_000, 10_000, colour=2, depth=8, rows=b""))
     broken = bytearray(encoded(photo, "TIFF"))
     broken[-60:-40] = b"\xff" * 20
     (tmp_path / "tags.tif").write_bytes(bytes(broken))

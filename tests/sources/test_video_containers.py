@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from tests.sample_videos import make_video, number_of, tone
+from tests.sources.planned_videos import numbers, units
 from tests.sources.test_clip_reader import _lag, clips, shown
-from tests.sources.test_video_source import numbers, units
 
 MP3 = {"audio_rate": 44100, "audio_codec": "libmp3lame"}
 CONTAINERS: dict[str, dict[str, Any]] = {

@@ -17,8 +17,8 @@ from pipeline.media import BadMedium
 from pipeline.sources.source import Unit
 from pipeline.sources.video_source import VIDEO
 from tests.sample_videos import make_video, noise
+from tests.sources.planned_videos import numbers, planned, units
 from tests.sources.test_clip_reader import SPEC
-from tests.sources.test_video_source import numbers, planned, units
 
 CUT_INDEX_FIRST = {"movflags": "faststart"}
 

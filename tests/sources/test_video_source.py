@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-import gc
-import io
 import pickle
 import subprocess
 import sys
-from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
-from pipeline.media import BadMedium, ClipSpec
-from pipeline.sources.source import Piece, SourceOptions, Unit
-from pipeline.sources.video_source import VIDEO, VideoSource
-from pipeline.storage import AccessError, Changed, Missing, StorageError, Store
-from tests.sample_videos import make_video, noise, number_of
+from pipeline.media import BadMedium
+from pipeline.sources.source import SourceOptions
+from pipeline.sources.video_source import VIDEO
+from pipeline.storage import Store
+from tests.sample_videos import make_video
+from tests.sources.planned_videos import RATE, SECONDS, SPEC, numbers, planned, units
 
 REFRESHED = {"x264-params": "log-level=none:scenecut=0:intra-refresh=1"}
+
+
 OPEN_GOP = {"x264-params": "log-level=none:scenecut=0:open-gop=1"}
+
 
 VIDEOS: dict[str, dict[str, Any]] = {
     "plain.mp4": {},
@@ -54,29 +55,9 @@ VIDEOS: dict[str, dict[str, Any]] = {
     "long_audio.mp4": {"audio_rate": 44100, "audio_seconds": 4.0},
     "short_audio.mkv": {"audio_rate": 48000, "audio_seconds": 0.5},
 }
-SECONDS, RATE = 2.0, 25
-SPEC = ClipSpec(frames=16, fps=25, samples=30_720, sample_rate=48_000, reduce=lambda frame: frame)
+
+
 VARIABLE = [0.0, 0.1, 0.15, 0.5, 1.2, 1.24, 1.9]
-
-
-def planned(path: Path, store: Store | None = None, **options: Any) -> tuple[VideoSource, Store, list[Piece]]:
-    """Return the configured source, the store, and the planned pieces of the file."""
-    store = store or Store(str(path.parent))
-    source = VIDEO.configured(SourceOptions(**({"medium": "frame_pair"} | options)))
-    (entry,) = (entry for entry in store.entries(path.name) if entry.key == path.name)
-    return source, store, list(source.pieces(store, entry))
-
-
-def units(path: Path, **options: Any) -> list[Unit]:
-    source, store, pieces = planned(path, **options)
-    return [unit for piece in pieces for unit in source.units(store, piece)]
-
-
-def numbers(unit: Unit) -> tuple[int, int]:
-    """Return the numbers that the frames of a pair show."""
-    assert unit.error is None, unit.error
-    first, second = unit.medium.frames
-    return number_of(first), number_of(second)
 
 
 @pytest.fixture(scope="module", params=VIDEOS)
@@ -107,48 +88,6 @@ def test_pairs_at_a_rate_have_the_frames_shown_at_these_times(video_path: Path, 
         assert [numbers(unit) for unit in found] == [
             (int(first * RATE + 0.025), int(second * RATE + 0.025)) for first, second in expected
         ]
-
-
-WINDOWS = [(0.5, 1.2), (None, 0.3), (1.5, None), (0.0, 99.0), (0.73, 0.76)]
-KINDS: list[dict[str, Any]] = [{}, {"fps": 10.0}, {"medium": "clip", "clip_spec": SPEC, "clip_stride": 0.2}]
-
-
-@pytest.mark.parametrize("kind", KINDS, ids=["consecutive", "at a rate", "clips"])
-@pytest.mark.parametrize(("start", "end"), WINDOWS)
-def test_units_between_start_and_end_are_those_of_the_whole_video(
-    tmp_path: Path, kind: dict[str, Any], start: float | None, end: float | None
-) -> None:
-    path = make_video(tmp_path / "a.mp4", SECONDS, rate=RATE, b_frames=2, audio_rate=48000)
-    whole = {unit.id: unit for unit in units(path, **kind)}
-    inside = [name for name in whole if (start or 0.0) - 1e-6 <= float(name.partition("#")[2]) < (end or 99.0) - 1e-6]
-    for piece_units in (None, 2):
-        found = units(path, start=start, end=end, piece_units=piece_units, **kind)
-        assert [unit.id for unit in found] == inside
-        for unit in found:
-            np.testing.assert_array_equal(unit.medium.frames, whole[unit.id].medium.frames)
-
-
-def test_a_plan_of_a_window_counts_its_units(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", SECONDS, rate=RATE)
-    for options in ({}, {"fps": 10.0}):
-        *_, pieces = planned(path, start=0.5, end=1.0, piece_units=3, **options)
-        about = 5 if options else 12
-        assert abs(sum(piece.about or 0 for piece in pieces) - about) <= 1
-
-
-def test_a_video_shorter_than_start_has_no_unit(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", SECONDS, rate=RATE)
-    _, _, (piece,) = planned(path, start=5.0)
-    assert (piece.begin, piece.end, piece.units) == (0, 0, 0)
-    assert units(path, start=5.0) == []
-
-
-@pytest.mark.parametrize(
-    ("start", "end", "words"), [(2.0, 1.0, "start .2."), (-1.0, None, "start"), (None, 0.0, "end")]
-)
-def test_a_wrong_window_is_refused(start: float | None, end: float | None, words: str) -> None:
-    with pytest.raises(ValueError, match=words):
-        VIDEO.configured(SourceOptions(medium="frame_pair", start=start, end=end))
 
 
 @pytest.mark.parametrize("name", ["v.mp4", "v.mov", "v.mkv", "v.ts"])
@@ -238,139 +177,6 @@ def test_ids_of_pairs_within_two_milliseconds_have_microseconds(tmp_path: Path) 
     found = units(make_video(tmp_path / "a.mp4", 0.2), fps=999)
     assert [unit.id for unit in found[:3]] == ["a.mp4#0.000000", "a.mp4#0.001001", "a.mp4#0.002002"]
     assert len({unit.id for unit in found}) == len(found) >= 197
-
-
-def test_plan_cuts_a_video_by_time(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "long.mp4", 30, (64, 48), rate=25)
-    _, _, pieces = planned(path, piece_units=75)
-    assert [(piece.begin, piece.end) for piece in pieces] == [
-        (number * 3_000_000, None if number == 9 else (number + 1) * 3_000_000) for number in range(10)
-    ]
-    assert all(piece.units is None and piece.about in (74, 75) for piece in pieces)
-    assert pieces[0].weight == 75 * 2 * 64 * 48 * 3
-    assert (pieces[0].first, pieces[1].first) == (0, None)
-    (whole,) = planned(path)[2]
-    assert (whole.begin, whole.end, whole.about) == (0, None, 749)
-    spaced = planned(path, fps=2.0, piece_units=30)[2]
-    assert [(piece.begin, piece.end, piece.first, piece.about) for piece in spaced] == [
-        (0, 30, 0, 30),
-        (30, None, 30, 29),
-    ]
-
-
-def test_large_frames_make_small_pieces_of_several_pairs(tmp_path: Path) -> None:
-    def black(number: int, size: tuple[int, int]) -> np.ndarray:
-        return np.zeros((size[1], size[0], 3), np.uint8)
-
-    path = make_video(tmp_path / "hd.mp4", 2, (1920, 1080), draw=black, options={"preset": "ultrafast"})
-    own = planned(path)[2]
-    assert [piece.about for piece in own[:-1]] == [5] * (len(own) - 1)  # 62 MB
-    assert own[1].begin == 200_000
-    assert {piece.about for piece in planned(path, fps=25.0)[2]} == {1}  # 12 MB each
-
-
-class Counting(Store):
-    """A store that counts the bytes read of its files, and fails after `fail_after` bytes."""
-
-    def __init__(self, uri: str, fail_after: int | None = None) -> None:
-        super().__init__(uri)
-        self.bytes, self.fail_after = 0, fail_after
-
-    def open(self, key: str, *, version: str | None = None) -> BinaryIO:
-        return _Counted(super().open(key, version=version), self)  # type: ignore[return-value]
-
-
-class _Counted(io.RawIOBase):
-    def __init__(self, file: BinaryIO, store: Counting) -> None:
-        super().__init__()
-        self.file, self.store = file, store
-
-    def read(self, size: int = -1) -> bytes:
-        self.store.bytes += size
-        if self.store.fail_after is not None and self.store.bytes > self.store.fail_after:
-            raise StorageError("connection reset", transient=True)
-        return self.file.read(size)
-
-    def seek(self, offset: int, whence: int = 0) -> int:
-        return self.file.seek(offset, whence)
-
-    def tell(self) -> int:
-        return self.file.tell()
-
-
-@pytest.mark.parametrize("name", ["big.mp4", "big.mkv", "big.avi"])
-def test_piece_in_the_middle_is_read_without_the_whole_file(tmp_path: Path, name: str) -> None:
-    path = make_video(tmp_path / name, 20, (96, 64), draw=noise, audio_rate=48000)
-    size = path.stat().st_size
-    store = Counting(str(tmp_path))
-    source, _, pieces = planned(path, store, piece_units=10)
-    assert store.bytes < size / 4
-    store.bytes = 0
-    found = list(source.units(store, pieces[len(pieces) // 2]))
-    assert len(found) == 10
-    assert found[0].medium.frame_index == len(pieces) // 2 * 10
-    assert store.bytes < size / 4
-
-
-def test_frames_between_distant_pairs_are_not_read(tmp_path: Path) -> None:
-    for name in ("far.mp4", "far.mkv"):
-        path = make_video(tmp_path / name, 20, (96, 64), draw=noise)
-        store = Counting(str(tmp_path))
-        source, _, (piece,) = planned(path, store, fps=0.1)
-        store.bytes = 0
-        (unit,) = source.units(store, piece)
-        assert unit.error is None
-        assert store.bytes < path.stat().st_size / 2
-
-
-@pytest.mark.slow
-def test_decoded_frames_are_released_while_reading(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", 4, audio_rate=48000)
-    source, store, (piece,) = planned(path)
-    gc.collect()
-    gc.disable()
-    try:
-        most = 0
-        for _ in source.units(store, piece):
-            most = max(most, sum(isinstance(each, av.VideoFrame) for each in gc.get_objects()))
-    finally:
-        gc.enable()
-    assert 0 < most < 8
-
-
-def test_storage_error_is_reported_instead_of_a_short_video(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4", 10, (96, 64), draw=noise)
-    source, _, (piece, *_) = planned(path)
-    failing = Counting(str(tmp_path), fail_after=path.stat().st_size // 2)
-    *good, last = source.units(failing, piece)
-    assert len(good) > 20
-    assert all(unit.error is None for unit in good)
-    assert isinstance(last.error, StorageError)
-    assert last.error.transient
-    assert last.id not in {unit.id for unit in good}
-    with pytest.raises(StorageError, match="connection reset"):
-        planned(path, Counting(str(tmp_path), fail_after=0))
-
-
-def test_file_missing_or_changed_since_the_plan_is_an_error(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "a.mp4")
-    source, store, (piece, last) = planned(path, piece_units=40)
-    make_video(path, rate=30)
-    (unit,) = source.units(store, last)
-    assert (unit.id, type(unit.error)) == ("a.mp4#1.600", Changed)
-    path.unlink()
-    (unit,) = source.units(store, piece)
-    assert (unit.id, type(unit.error)) == ("a.mp4#0.000", Missing)
-
-
-def test_lost_access_is_raised(tmp_path: Path) -> None:
-    class Denied(Store):
-        def entries(self, prefix: str = "") -> Iterator[Any]:  # noqa: ARG002
-            raise AccessError("token expired")
-
-    source, _, (piece,) = planned(make_video(tmp_path / "a.mp4"))
-    with pytest.raises(AccessError, match="token expired"):
-        list(source.units(Denied(str(tmp_path)), piece))
 
 
 def test_unsupported_and_invalid_options_are_rejected() -> None:
