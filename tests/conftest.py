@@ -1,4 +1,7 @@
-"""Fixtures for all tests: an S3 server and proxies in front of it, a Ray cluster, a small checkpoint, image files."""
+"""Fixtures for all tests: an S3 server and proxies in front of it, a Ray cluster, a small checkpoint, image files.
+
+Fixtures import large libraries themselves: pytest-xdist loads this file first in a process that runs no test.
+"""
 
 from __future__ import annotations
 
@@ -14,16 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import boto3
 import numpy as np
 import pytest
 from PIL import Image
 
-from tests import example_runs
 from tests.faults.faulty_proxy import Answer, Connection, FaultyProxy, Proxy, Request
 from tests.forked_workers import client
 from tests.forked_workers.server import worker_server
-from tests.runs_in_process import use_this_process
 
 # A shell that runs the tests in the background makes them ignore Ctrl-C, and so would every process that they start.
 if threading.current_thread() is threading.main_thread():
@@ -69,6 +69,8 @@ class S3:
 @pytest.fixture(scope="session")
 def s3() -> Iterator[S3]:
     """An S3 server for this process and its children, which inherit the environment variables set here."""
+    import boto3
+
     command = [sys.executable, "-c", S3_SERVER]
     with (
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as server,
@@ -168,6 +170,8 @@ def backend(request: pytest.FixtureRequest) -> Iterator[None]:
     """Runs of the test execute their stages in this process and, if slow tests are selected, on the cluster as well."""
     import ray
 
+    from tests.runs_in_process import use_this_process
+
     if request.param == "on ray":
         request.getfixturevalue("cluster")
     is_connected = ray.is_initialized()
@@ -181,6 +185,8 @@ def backend(request: pytest.FixtureRequest) -> Iterator[None]:
 @pytest.fixture
 def described_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Prepare runs without Ray: preparation needs only the nodes of the cluster."""
+    from tests.runs_in_process import use_this_process
+
     use_this_process(monkeypatch)
 
 
@@ -244,16 +250,22 @@ def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]
 @pytest.fixture(scope="session")
 def image_run(tmp_path_factory: pytest.TempPathFactory, checkpoint: Path) -> Path:
     """OUTPUT of `example_runs.image_run`, which tests must not change."""
+    from tests import example_runs
+
     return example_runs.image_run(tmp_path_factory.mktemp("image-run"), checkpoint)
 
 
 @pytest.fixture(scope="session")
 def flow_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """OUTPUT of `example_runs.flow_run`, which tests must not change."""
+    from tests import example_runs
+
     return example_runs.flow_run(tmp_path_factory.mktemp("flow-run"))
 
 
 @pytest.fixture(scope="session")
 def clip_run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """OUTPUT of `example_runs.clip_run`, which tests must not change."""
+    from tests import example_runs
+
     return example_runs.clip_run(tmp_path_factory.mktemp("clip-run"))

@@ -48,8 +48,7 @@ def number_of(frame: np.ndarray) -> int:
     """Read the number that a frame uint8 [H, W, 3] shows. Raise ValueError without a number or if it is rotated."""
     height, width = frame.shape[:2]
     rows, columns = ((2 * np.arange(GRID) + 1) * side // (2 * GRID) for side in (height, width))
-    means = frame.mean(axis=2)
-    lit = [bool(means[row, column] > 125) for row in rows for column in columns]
+    lit = (frame[np.ix_(rows, columns)].mean(axis=2) > 125).flatten().tolist()
     if not lit[0]:
         raise ValueError("the frame shows no number, or is not upright")
     return sum(1 << bit for bit, one in enumerate(lit[1:]) if one)

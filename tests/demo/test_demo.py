@@ -29,6 +29,11 @@ def test_demo_says_what_was_asked_and_what_came_out(printed: str) -> None:
     assert sum(match is not None and match[1] == str(number) for number, match in found.items()) >= 9
     assert "damaged.png" in printed
     assert "image file is truncated" in printed
+    right = {what: int(number) for number, what in re.findall(r"(\d) of 4 (texts|masked bytes) are right", printed)}
+    assert right["texts"] >= 3
+    assert right["masked bytes"] >= 2
+    (decibels,) = re.findall(r"frames are rebuilt at (\d+)\.\d dB on average", printed.replace("\n", " "))
+    assert int(decibels) >= 18
     for task in ("text-classification", "fill-mask", "optical-flow", "multimodal-autoencoding", "feature-extraction"):
         assert f"{task}: " in printed
     assert "image-classification/report.html" in printed.replace("\n", "")

@@ -229,7 +229,7 @@ def test_mistakes_name_the_file_or_the_command_line_option(job: Callable[..., st
 
 
 def test_a_run_from_a_job_file_equals_a_run_from_options(
-    job: Callable[..., str], tmp_path: Path, checkpoint: Path, write_images: Callable[..., None], cluster: None
+    job: Callable[..., str], tmp_path: Path, checkpoint: Path, write_images: Callable[..., None], backend: None
 ) -> None:
     import pyarrow.dataset as ds
 

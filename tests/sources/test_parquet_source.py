@@ -58,7 +58,9 @@ def planned(uri: str, **options: Any) -> tuple[Source, Store, list[Piece]]:
     return source, found.store, [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
 
 
-@pytest.mark.parametrize("piece_units", [None, 1, 7, 1000])
+@pytest.mark.parametrize(
+    ("folder", "piece_units"), [*(("local", units) for units in (None, 1, 7, 1000)), ("s3", 7)], indirect=["folder"]
+)
 def test_each_row_is_one_unit_and_keeps_its_types(folder: Store, units_of: UnitsOf, piece_units: int | None) -> None:
     table = texts(50)
     folder.put("a/#1 ?.parquet", encode(table, row_group_size=20))

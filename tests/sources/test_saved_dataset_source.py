@@ -55,7 +55,9 @@ def planned(uri: str, **options: Any) -> tuple[Source, Store, list[Piece]]:
     return source, found.store, [piece for entry in found.entries for piece in source.pieces(found.store, entry)]
 
 
-@pytest.mark.parametrize("piece_units", [None, 1, 33])
+@pytest.mark.parametrize(
+    ("folder", "piece_units"), [*(("local", units) for units in (None, 1, 33)), ("s3", 33)], indirect=["folder"]
+)
 def test_a_saved_dataset_is_read_row_by_row(
     tmp_path: Path, folder: Store, units_of: UnitsOf, piece_units: int | None
 ) -> None:

@@ -25,7 +25,7 @@ ENCODINGS = {
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @pytest.mark.parametrize("suffix", ["", ".gz"])
-@pytest.mark.parametrize("cut", [7, 1 << 18])
+@pytest.mark.parametrize(("folder", "cut"), [("local", 7), ("local", 1 << 18), ("s3", 1 << 18)], indirect=["folder"])
 def test_utf_16_and_utf_32_with_a_byte_order_mark_are_read(
     folder: Store,
     units_of: Callable[..., list[Unit]],
