@@ -33,6 +33,12 @@ def command(
     ids: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Export the units in this text file, one id per line.")
     ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAMES", help="Columns of csv and jsonl, such as id,label. Default: all but arrays and media."
+        ),
+    ] = None,
 ) -> None:
     """Export predictions to the format of another tool.
 
@@ -44,14 +50,15 @@ def command(
 
     perceiver export flow/ colors/ --to flow-video --where "id like 'drive.mp4#%'"
 
-    perceiver export labels/ uncertain.csv --to csv --where "score < 0.5"
+    perceiver export labels/ uncertain.csv --to csv \\
+      --where "score < 0.5" --columns id,label,score
     """
     from pipeline.export.export import export
     from pipeline.results import open_run
 
-    columns = (TextColumn("exporting"), BarColumn(), MofNCompleteColumn(), TextColumn("parts"))
+    shown = (TextColumn("exporting"), BarColumn(), MofNCompleteColumn(), TextColumn("parts"))
     console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
+    with Progress(*shown, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task("", total=None)
         try:
             exported = export(
@@ -60,6 +67,7 @@ def command(
                 to,
                 ids=_ids(unit, ids),
                 where=where,
+                columns=None if columns is None else [name.strip() for name in columns.split(",") if name.strip()],
                 on_part=lambda done, total: progress.update(task, completed=done, total=total),
             )
         except StorageError as error:

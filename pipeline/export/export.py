@@ -1,7 +1,7 @@
 """Export the rows of a run: checks of DEST and of what the run has, then the format's own code."""
 
 import hashlib
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ def export(
     *,
     ids: Collection[str] | None = None,
     where: str | None = None,
+    columns: Sequence[str] | None = None,
     on_part: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
 ) -> Exported:
     """Export rows to DEST in the format `to`. The same call continues an export that was stopped.
@@ -31,17 +32,22 @@ def export(
         to: One of `FORMATS`.
         ids: Ids of units; None for all.
         where: SQL expression over the columns, such as "score < 0.5".
+        columns: Names of the columns, in this order, for csv and jsonl; None for all but arrays and media.
         on_part: Called with the number of parts done and their total.
 
     Raises:
-        UsageError: DEST, the format, an id or the condition is wrong; nothing was written.
+        UsageError: DEST, the format, an id, a column or the condition is wrong; nothing was written.
         StorageError: DEST cannot be written to, for example because the disk is full.
     """
     if to not in FORMATS:
         raise UsageError(f"--to ({to}) must be one of {', '.join(FORMATS)}{did_you_mean(to, FORMATS)}")
     kind, uri = FORMATS[to], normalise_uri(dest)
     _check_place(uri, kind, results)
-    selection = Selection(results=results, ids=None if ids is None else frozenset(ids), where=where, on_part=on_part)
+    if columns is not None and not kind.has_columns:
+        able = " and ".join(each.name for each in FORMATS.values() if each.has_columns)
+        raise UsageError(f"--columns is not supported for --to {to}, only for {able}: omit it")
+    selected = None if ids is None else frozenset(ids)
+    selection = Selection(results=results, ids=selected, where=where, columns=columns, on_part=on_part)
     kind.check(selection)
     next(results.rows(["id"], where=where, parts=selection.parts[:1]), None)  # checks them before DEST is made
     return kind.write(selection, Destination(uri=uri, identity=_identity(selection, to)))
@@ -53,7 +59,8 @@ def _identity(selection: Selection, to: str) -> dict[str, Any]:
     if selection.ids is not None:
         digest = hashlib.sha256("\n".join(sorted(selection.ids)).encode()).hexdigest()[:12]
         ids = f"{len(selection.ids)} ({digest})"
-    return {"run": selection.results.run.run, "format": to, "ids": ids, "where": selection.where or "all"}
+    identity = {"run": selection.results.run.run, "format": to, "ids": ids, "where": selection.where or "all"}
+    return identity if selection.columns is None else {**identity, "columns": list(selection.columns)}
 
 
 def _check_place(uri: str, kind: Format, results: Results) -> None:

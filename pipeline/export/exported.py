@@ -20,12 +20,14 @@ class Selection:
         results: the run.
         ids: ids of the units; None for all.
         where: SQL expression over the columns; None for all rows.
+        columns: names of the columns, in their order in the export; None for all that the format can hold.
         on_part: called with the number of parts done and their total.
     """
 
     results: Results
     ids: frozenset[str] | None = None
     where: str | None = None
+    columns: Sequence[str] | None = None
     on_part: Callable[[int, int], None] = lambda done, total: None  # noqa: ARG005
 
     @cached_property
@@ -86,11 +88,13 @@ class Format:
     Attributes:
         name: as `--to` names it.
         target: what DEST is.
-        check: raises UsageError if the run lacks what the format needs.
+        check: raises UsageError if the run lacks what the format needs, or the format cannot hold what is selected.
         write: exports the selection to DEST.
+        has_columns: whether columns can be selected.
     """
 
     name: str
     target: Literal["folder", "local folder", "local file"]
     check: Callable[[Selection], None]
     write: Callable[[Selection, Destination], Exported]
+    has_columns: bool = False

@@ -117,7 +117,7 @@ def _progress(path: Path, identity: Mapping[str, Any]) -> dict[str, Any] | None:
     known: dict[str, Any] = json.loads(_record(path).read_text())
     if known["export"] != identity:
         raise UsageError(
-            f"{_partial(path)} is an unfinished export of other rows: delete it and {_record(path).name}, or give "
-            "another DEST"
+            f"{_partial(path)} is an unfinished export of other rows or columns: delete it and "
+            f"{_record(path).name}, or give another DEST"
         )
     return known

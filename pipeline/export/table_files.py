@@ -14,6 +14,7 @@ from pipeline.export.csv_rows import csv_text, is_formula
 from pipeline.export.destination import Destination
 from pipeline.export.exported import Exported, Format, Selection
 from pipeline.export.growing_file import GrowingFile
+from pipeline.results.stored_rows import check_columns
 from pipeline.runtime.errors import UsageError
 
 ARRAYS = frozenset({"flow", "latents", "frames", "samples", "pixels"})
@@ -24,12 +25,13 @@ _GUARDED = "texts that a spreadsheet would run as formulas begin with an apostro
 
 def exported_columns(schema: pa.Schema) -> tuple[list[str], list[str]]:
     """Return the names of the columns that a text file holds, and of those left out: arrays, media and other bytes."""
-    left_out = [
-        field.name
-        for field in schema
-        if _has_bytes(field.type) or (field.name in ARRAYS and pa.types.is_list(field.type))
-    ]
+    left_out = [field.name for field in schema if not _is_text(field)]
     return [name for name in schema.names if name not in left_out], left_out
+
+
+def _is_text(field: pa.Field) -> bool:
+    """Return whether a text file can hold the values of a column: neither arrays nor bytes."""
+    return not _has_bytes(field.type) and not (field.name in ARRAYS and pa.types.is_list(field.type))
 
 
 def _has_bytes(kind: pa.DataType) -> bool:
@@ -94,6 +96,8 @@ def _table_format(
 ) -> Format:
     def write(selection: Selection, destination: Destination) -> Exported:
         columns, left_out = exported_columns(selection.schema)
+        if selection.columns is not None:
+            columns, left_out = list(selection.columns), []
         kinds = {column: selection.schema.field(column).type for column in columns}
         exported = Exported(path=destination.store.uri, written=1)
         with GrowingFile.open(destination, header(columns)) as file:
@@ -110,12 +114,22 @@ def _table_format(
             exported.notes[f"columns of arrays and media, left out: {', '.join(left_out)}"] = 0
         return exported
 
-    return Format(name=name, target="local file", check=_check, write=write)
+    return Format(name=name, target="local file", check=_check, write=write, has_columns=True)
 
 
 def _check(selection: Selection) -> None:
     if not selection.schema.names:
         raise UsageError(f"{selection.results.store.uri} has no rows yet")
+    if selection.columns is None:
+        return
+    check_columns(selection.columns, selection.schema)
+    for name, times in Counter(selection.columns).items():
+        if times > 1:
+            raise UsageError(f"--columns names {name} {times} times: name it once")
+        if not _is_text(selection.schema.field(name)):
+            raise UsageError(f"--columns names {name}, which holds arrays or media, not text: omit it")
+    if not selection.columns:
+        raise UsageError(f"--columns must name one or more of {', '.join(selection.schema.names)}")
 
 
 CSV = _table_format("csv", csv_line, csv_text)

@@ -167,7 +167,7 @@ def test_an_unfinished_export_of_other_rows_is_not_continued(image_run: Path, tm
 
     with pytest.raises(KeyboardInterrupt):
         export(results, str(tmp_path / "rows.csv"), "csv", on_part=stop)
-    with pytest.raises(UsageError, match=r"rows\.csv\.partial is an unfinished export of other rows: delete it"):
+    with pytest.raises(UsageError, match=r"rows\.csv\.partial is an unfinished export of other rows or columns"):
         export(results, str(tmp_path / "rows.csv"), "csv", where="score < 0.5")
 
 

@@ -47,6 +47,12 @@ def test_units_come_from_options_and_a_file(flow_run: Path, tmp_path: Path) -> N
         (["--to", "flo", "--where", "frame_indx = 1"], "did you mean frame_index"),
         (["--to", "mp4"], "has no video: its task is optical-flow"),
         (["--to", "floh"], "(did you mean flo?)"),
+        (["--to", "csv", "--columns", "id,frame_indx"], "column 'frame_indx' must be one of id, uri, "),
+        (["--to", "csv", "--columns", "id,frame_indx"], "(did you mean frame_index?)"),
+        (["--to", "csv", "--columns", "id,id"], "--columns names id 2 times: name it once"),
+        (["--to", "csv", "--columns", "id,flow"], "--columns names flow, which holds arrays or media"),
+        (["--to", "csv", "--columns", ","], "--columns must name one or more of id, uri, "),
+        (["--to", "flo", "--columns", "id"], "--columns is not supported for --to flo, only for csv and jsonl"),
     ],
 )
 def test_wrong_usage_exits_with_2(
@@ -58,6 +64,18 @@ def test_wrong_usage_exits_with_2(
     assert code == 2
     assert words in printed
     assert not Path("dest").exists()
+
+
+@pytest.mark.parametrize(
+    ("to", "begin"),
+    [("csv", "frame_index,id\n0,drives/one.mp4#0.000\n"), ("jsonl", '{"frame_index": 0, "id": "drives')],
+)
+def test_columns_of_a_table_are_those_that_are_named_in_their_order(
+    to: str, begin: str, flow_run: Path, tmp_path: Path
+) -> None:
+    code, printed = perceiver(flow_run, tmp_path / "rows", "--to", to, "--columns", "frame_index, id")
+    assert (code, printed) == (0, f"1 file written, 5 rows\n{tmp_path}/rows\n")
+    assert (tmp_path / "rows").read_text().startswith(begin)
 
 
 def test_a_folder_without_a_run_exits_with_2(tmp_path: Path) -> None:
