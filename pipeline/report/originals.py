@@ -5,16 +5,17 @@ is the reason that the page shows in its place.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from threading import Event, Timer
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from pipeline.report.preview import InputReader, Preview, read_previews
 from pipeline.report.source import input_reader
-from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file, read_segments
+from pipeline.runtime.plan.plan_files import pieces_in_row, planned_rows, read_segments
+from pipeline.runtime.records.origins import Origins
 from pipeline.runtime.records.run_file import Run
 from pipeline.sandbox import Died, Failed, ResourceLimits, Sandbox, run_items
 from pipeline.sources.source import Piece
@@ -56,7 +57,7 @@ def read_originals(output: Store, run: Run, units: Iterable[UnitRef]) -> dict[st
         if isinstance(reader, str):
             return {unit_id: Absent(reader) for unit_id in wanted}
         chosen = dict(list(wanted.items())[:MAX_ORIGINALS])
-        places = _places(output, chosen.values())
+        places = _places(output, Origins.of(run), chosen.values())
         found = _read(reader, places)
     except Exception as error:  # noqa: BLE001 - a page without images is better than none
         return {unit_id: found.get(unit_id, Absent(_reason(error))) for unit_id in wanted}
@@ -74,27 +75,24 @@ class _Place:
     ids: tuple[str, ...]
 
 
-def _places(output: Store, units: Iterable[UnitRef]) -> list[_Place]:
-    """Return the pieces that may hold the units: those of their shards with the same URI."""
-    by_shard: dict[int, dict[str, list[str]]] = defaultdict(lambda: defaultdict(list))
+def _places(output: Store, origins: Origins, units: Iterable[UnitRef]) -> list[_Place]:
+    """Return the pieces of their shards that may hold the units."""
+    by_shard: dict[int, list[UnitRef]] = defaultdict(list)
     for unit in units:
-        by_shard[unit.shard][unit.uri].append(unit.id)
+        by_shard[unit.shard].append(unit)
     places = []
-    for shard, pieces in _pieces_of_shards(output, by_shard):
+    for shard, row in planned_rows(output, read_segments(output), by_shard, ["pieces"]):
+        pieces = pieces_in_row(row)
+        keys = {piece.key for piece in pieces}
+        wanted: dict[tuple[str, str | None], list[str]] = defaultdict(list)
+        for unit in by_shard[shard]:
+            folder, _ = origins.place(unit.uri)
+            wanted[folder, origins.planned_key(unit.id, unit.uri, keys)].append(unit.id)
         for piece in pieces:
-            for uri, ids in by_shard[shard].items():
-                if uri.endswith(f"/{piece.key}"):
-                    places.append(_Place(uri[: -len(piece.key) - 1], piece, tuple(ids)))
+            places += [
+                _Place(folder, piece, tuple(ids)) for (folder, key), ids in wanted.items() if key in (None, piece.key)
+            ]
     return places
-
-
-def _pieces_of_shards(output: Store, shards: Mapping[int, Any]) -> Iterator[tuple[int, list[Piece]]]:
-    for file in (file for segment in read_segments(output) for file in segment.files):
-        own = sorted(set(shards) & set(range(file.first_shard, file.first_shard + file.shards)))
-        if own:
-            table = read_plan_file(output, file.name, file.sha256, ["pieces"])
-            for shard in own:
-                yield shard, pieces_in_row(table.slice(shard - file.first_shard, 1).to_pylist()[0])
 
 
 def _read(reader: InputReader, places: Sequence[_Place]) -> dict[str, Original]:

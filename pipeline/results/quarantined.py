@@ -7,8 +7,9 @@ from dataclasses import asdict
 
 import pyarrow as pa
 
-from pipeline.runtime.plan.plan_files import read_plan_file, read_segments
+from pipeline.runtime.plan.plan_files import planned_rows, read_segments, retried_files
 from pipeline.runtime.records.committed import THREADS, committed_receipts
+from pipeline.runtime.records.origins import Origins
 from pipeline.runtime.records.run_file import Run
 from pipeline.sinks.parts import QUARANTINE_SCHEMA, Footer, Quarantined, part_key, read_footer
 from pipeline.storage import Store
@@ -23,6 +24,12 @@ def quarantined_units(output: Store, run: Run, among: Collection[int] | None = N
     shards = sorted(receipt.shard for receipt in receipts if receipt.quarantined)
     shards = shards if among is None else [shard for shard in shards if shard in among]
     retried = _retried_keys(output, {receipt.shard for receipt in receipts}) if shards else {}
+    keys = _planned_keys(output, retried.keys() & set(shards))
+    origins = Origins.of(run)
+
+    def is_retried(shard: int, unit: Quarantined) -> bool:
+        """Return whether the unit comes from a file that was retried; if it may be any of its shard, all were."""
+        return shard in keys and origins.key_of(unit, keys[shard]) in {None, *retried[shard]}
 
     def footer(shard: int) -> Footer:
         return read_footer(output, part_key(run.run, shard))
@@ -32,7 +39,7 @@ def quarantined_units(output: Store, run: Run, among: Collection[int] | None = N
             asdict(unit)
             for shard, found in zip(shards, pool.map(footer, shards), strict=True)
             for unit in found.quarantined
-            if not _is_retried(unit, run, retried.get(shard, frozenset()))
+            if not is_retried(shard, unit)
         ]
     return pa.Table.from_pylist(units, schema=QUARANTINE_SCHEMA)
 
@@ -40,21 +47,13 @@ def quarantined_units(output: Store, run: Run, among: Collection[int] | None = N
 def _retried_keys(output: Store, committed: set[int]) -> Mapping[int, set[str]]:
     """Return the keys of the inputs that committed retries planned again, by the shard that quarantined their units."""
     retried: dict[int, set[str]] = defaultdict(set)
-    for segment in read_segments(output):
-        for file in segment.files if segment.is_retry else ():
-            for row in read_plan_file(output, file.name, file.sha256, ["shard", "pieces", "again"]).to_pylist():
-                for piece, origins in zip(row["pieces"], row["again"], strict=True):
-                    if row["shard"] in committed:
-                        retried[origins[0]].add(piece["key"])
+    for retry, shard, key in retried_files(output, read_segments(output)):
+        if retry in committed:
+            retried[shard].add(key)
     return retried
 
 
-def _is_retried(unit: Quarantined, run: Run, keys: set[str] | frozenset[str]) -> bool:
-    """Return whether the unit comes from one of the inputs with these keys.
-
-    The units of a run on stored latents have the URIs of other files: a retry plans all of them again.
-    """
-    options = run.record.get("options") or {}
-    if keys and options.get("from_latents"):
-        return True
-    return any(unit.uri.endswith(f"/{key}") and f"{run.input}/".startswith(unit.uri.removesuffix(key)) for key in keys)
+def _planned_keys(output: Store, shards: Collection[int]) -> Mapping[int, set[str]]:
+    """Return the keys of the files that these shards read."""
+    rows = planned_rows(output, read_segments(output), shards, ["pieces"]) if shards else ()
+    return {shard: {piece["key"] for piece in row["pieces"]} for shard, row in rows}

@@ -26,7 +26,11 @@ QUARANTINE_SCHEMA = pa.schema(
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Quarantined:
-    """A unit that could not be predicted: the stage, the class and message of the error, the number of attempts."""
+    """A unit that could not be predicted: the stage, the class and message of the error, the number of attempts.
+
+    `key`: of the planned file that it was read from, if reading it failed; "" if a later stage failed, or an earlier
+    version wrote the footer.
+    """
 
     id: str
     uri: str
@@ -34,6 +38,7 @@ class Quarantined:
     error: str
     message: str
     attempts: int
+    key: str = dataclasses.field(default="", repr=False)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

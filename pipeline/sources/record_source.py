@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from pipeline.media import BadMedium, MediumKind
 from pipeline.sources.listing.folder_values import partition_values
-from pipeline.sources.records.record_media import medium_of
+from pipeline.sources.records.record_media import medium_of, uri_of
 from pipeline.sources.records.record_options import record_request
 from pipeline.sources.records.record_reader import Record, RecordReader, RecordRequest, as_text
 from pipeline.sources.records.record_videos import MARK, cut_videos, video_of
@@ -175,7 +175,7 @@ class RecordSource(Source):
         if unit.error is not None:
             raise unit.error
         assert not isinstance(record.values, Exception)
-        return video_of(record.values, unit.id, self.request, store, piece)
+        return video_of(record.values, unit, self.request, store, piece)
 
     def _unit_of(self, store: Store, piece: Piece, record: Record, request: RecordRequest) -> Unit:
         """Return the unit of one record, to be decoded later, or with its error."""
@@ -183,6 +183,7 @@ class RecordSource(Source):
         if isinstance(values, Exception):
             unit.error = values
             return unit
+        unit.uri = uri_of(values, request, store, piece.key)
         try:
             for attribute, column in request.identity.items():
                 setattr(unit, attribute, _id_in(values, column))
@@ -190,7 +191,7 @@ class RecordSource(Source):
             unit.kept = {name: self.reader.kept_value(value) for name, value in kept.items()}
         except Exception as error:  # noqa: BLE001  no id, or a value that cannot be text: it costs this unit only
             unit.error = error
-        unit.decoder = partial(medium_of, values, record.number, request, store, piece.key, unit.kept)
+        unit.decoder = partial(medium_of, values, record.number, request, store, piece.key, unit)
         return unit
 
 

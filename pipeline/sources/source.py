@@ -109,8 +109,8 @@ class Unit:
 
     Attributes:
         id: unique in a run, see `docs/inputs.md`.
-        uri: of the file that it was read from.
-        version: of that file, as planned.
+        uri: of the file that holds the medium: the one that the piece is of, or the one that a row names.
+        version: of that file, as planned; of a file that a row names, as it was read, which decoding or `units` adds.
         kept: values of the columns that the user keeps, by name. Decoding an image adds the number of its `frames`.
         medium: what `MediumKind` says, if it needs no decoding.
         decoder: makes the medium. It may raise anything.

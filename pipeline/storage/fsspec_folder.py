@@ -57,6 +57,10 @@ class FsspecFolder:
     def size(self, key: str) -> int:
         return int(self._info(key)["size"])
 
+    def entry(self, key: str) -> Entry:
+        info = self._info(key)
+        return Entry(key=key, size=int(info["size"]), version=version_of(info))
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         path = self._path(key)
         try:

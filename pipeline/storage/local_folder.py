@@ -105,6 +105,10 @@ class LocalFolder:
             raise Missing(f"{self._path(key)} is not a file")
         return status.st_size
 
+    def entry(self, key: str) -> Entry:
+        self.size(key)  # raises if it is a pipe or a device, which must not be opened
+        return with_retry(lambda: _entry(key, str(self._path(key))))
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         target = self._path(key)
         with self._temporary_file(data) as temporary:

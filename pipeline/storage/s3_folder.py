@@ -68,6 +68,10 @@ class S3Folder(FsspecFolder):
     def size(self, key: str) -> int:
         return int(self._call("head_object", key)["ContentLength"])
 
+    def entry(self, key: str) -> Entry:
+        head = self._call("head_object", key)
+        return Entry(key=key, size=int(head["ContentLength"]), version=head["ETag"].strip('"'))
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         attempt = uuid.uuid4().hex  # stored with the object: identifies our own after a lost response
         try:

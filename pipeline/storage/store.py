@@ -117,6 +117,11 @@ class Store:
         with translated_errors(self.uri_of(key), "looking up"):
             return self._folder.size(key)
 
+    def entry(self, key: str) -> Entry:
+        """Return the size and the version of an object as a listing has them. Missing if there is no object."""
+        with translated_errors(self.uri_of(key), "looking up"):
+            return self._folder.entry(key)
+
     def put_if_absent(self, key: str, data: bytes) -> bool:
         """Write the content atomically unless the key exists. Return whether this call created it."""
         with translated_errors(self.uri_of(key), f"writing {len(data)} bytes to"):

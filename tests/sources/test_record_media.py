@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from pipeline.media import BadMedium, MediumKind
-from pipeline.sources import SOURCES, SourceOptions
+from pipeline.sources import SOURCES, SourceOptions, Unit
 from pipeline.sources.images.image_decoding import decode_image
 from pipeline.sources.records import record_media as values_module
 from pipeline.sources.records.record_media import key_of, medium_of
 from pipeline.sources.records.record_reader import RecordRequest
-from pipeline.storage import Missing, Store
+from pipeline.storage import Changed, Missing, Store
 
 Png = Callable[..., bytes]
+UnitsOf = Callable[..., list[Unit]]
 
 
 @pytest.fixture
@@ -31,7 +35,11 @@ def images(folder: Store, png: Png) -> Store:
 def medium(store: Store, kind: MediumKind, **values: Any) -> Any:
     """Return the medium in the columns of row 17 of the table."""
     request = RecordRequest(options=SourceOptions(medium=kind), medium_columns=tuple(values))
-    return medium_of(values, 17, request, store, "tables/t.parquet", {})
+    return medium_of(values, 17, request, store, "tables/t.parquet", unit())
+
+
+def unit() -> Unit:
+    return Unit(id="t.parquet#17", uri="/in/t.parquet", version="1")
 
 
 def test_an_image_is_bytes_or_a_struct_or_a_path(images: Store, png: Png) -> None:
@@ -68,6 +76,74 @@ def test_no_path_leads_out_of_the_input(images: Store, path: str, words: str) ->
         medium(images, "image", image=path)
     with pytest.raises(BadMedium, match="not a path"):
         medium(images, "image", image=f"{images.uri}/../top.png")
+
+
+def uris(units: list[Unit], store: Store) -> list[str]:
+    return [unit.uri.removeprefix(f"{store.uri}/") for unit in units]
+
+
+def test_a_row_has_the_uri_and_the_version_of_the_file_that_it_names(images: Store, units_of: UnitsOf) -> None:
+    paths = ["a b.png", "./images/#1?.png", f"{images.uri}/top.png", "gone.png"]
+    images.put("tables/t.jsonl", "".join(json.dumps({"image": path}) + "\n" for path in paths).encode())
+    units = units_of(images, "jsonl", medium="image")
+    assert [unit.id.partition("#")[0] for unit in units] == ["tables/t.jsonl"] * 4
+    assert uris(units, images) == ["tables/a b.png", "tables/images/#1?.png", "top.png", "tables/gone.png"]
+    versions = {f"{images.uri}/{entry.key}": entry.version for entry in images.entries()}
+    assert [unit.version for unit in units[:3]] == [versions[unit.uri] for unit in units[:3]]
+    assert isinstance(units[3].error, Missing)
+
+
+def test_a_row_with_the_content_of_its_image_has_the_uri_of_its_table(
+    images: Store, units_of: UnitsOf, png: Png, tmp_path: Path
+) -> None:
+    values = [{"bytes": png(0), "path": "a b.png"}, {"bytes": None, "path": "a b.png"}, {"bytes": None, "path": None}]
+    pq.write_table(pa.table({"image": values}), tmp_path / "t.parquet")
+    images.put("tables/t.parquet", (tmp_path / "t.parquet").read_bytes())
+    units = units_of(images, "parquet", medium="image")
+    assert uris(units, images) == ["tables/t.parquet", "tables/a b.png", "tables/t.parquet"]
+    versions = {entry.key: entry.version for entry in images.entries()}
+    assert [unit.version for unit in units[:2]] == [versions["tables/t.parquet"], versions["tables/a b.png"]]
+
+
+def test_a_pair_has_the_uri_and_the_version_of_its_first_frame(images: Store, units_of: UnitsOf, png: Png) -> None:
+    images.put("tables/pairs.csv", b"left,right\na b.png,images/#1?.png\nimages/#1?.png,gone.png\n")
+    units = units_of(images, "csv", medium="frame_pair", column="left,right")
+    assert uris(units, images) == ["tables/a b.png", "tables/images/#1?.png"]
+    assert units[0].version == images.entry("tables/a b.png").version
+
+
+@pytest.mark.parametrize(
+    ("path", "uri"),
+    [
+        ("https://host/a.jpg?X-Amz-Signature=0123456789abcdef", "https://host/a.jpg?X-Amz-Signature=***"),
+        ("s3://user:password@bucket/a.jpg", "s3://***@bucket/a.jpg"),
+        ("a.jpg?token=abcdefgh", "IN/a.jpg?token=***"),
+        ("/elsewhere/a.jpg", "/elsewhere/a.jpg"),
+        ("../a.jpg", "IN/t.jsonl"),
+        ("", "IN/t.jsonl"),
+        (None, "IN/t.jsonl"),
+        (3, "IN/t.jsonl"),
+        ("\ud800.jpg", "IN/\ufffd.jpg"),
+        ("x" * 5000, "IN/t.jsonl"),
+    ],
+)
+def test_a_row_whose_path_cannot_be_read_has_its_uri_without_secrets(
+    tmp_path: Path, units_of: UnitsOf, path: Any, uri: str
+) -> None:
+    (tmp_path / "t.jsonl").write_text(json.dumps({"image": path}))
+    (unit,) = units_of(Store(str(tmp_path)), "jsonl", medium="image")
+    assert unit.error is not None
+    assert unit.uri == uri.replace("IN", str(tmp_path))
+
+
+def test_an_image_that_changes_between_its_version_and_its_content_is_not_predicted(
+    images: Store, png: Png, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = images.entry("tables/a b.png")
+    images.put("tables/a b.png", png(9))
+    monkeypatch.setattr(Store, "entry", lambda *_: found)
+    with pytest.raises(Changed):
+        medium(images, "image", image="a b.png")
 
 
 def test_paths_of_missing_and_too_large_files_are_refused(images: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +198,8 @@ def test_blank_texts_are_treated_alike_by_the_rule_of_the_option(tmp_path: Path,
     assert medium(store, "text", text=value) == ("" if value is None else value)
     request = RecordRequest(options=SourceOptions(blank_text="quarantine"), medium_columns=("text",))
     with pytest.raises(BadMedium, match="the text is blank: null, empty, or white space"):
-        medium_of({"text": value}, 0, request, store, "t", {})
-    assert medium_of({"text": " a"}, 0, request, store, "t", {}) == " a"
+        medium_of({"text": value}, 0, request, store, "t", unit())
+    assert medium_of({"text": " a"}, 0, request, store, "t", unit()) == " a"
 
 
 def test_values_of_another_kind_are_refused_with_the_column(tmp_path: Path) -> None:
@@ -133,7 +209,7 @@ def test_values_of_another_kind_are_refused_with_the_column(tmp_path: Path) -> N
     with pytest.raises(BadMedium, match="column 'image' must hold an image, got int"):
         medium(store, "image", image=3)
     with pytest.raises(BadMedium, match="column 'text' not found; the record has a, b"):
-        medium_of({"a": 1, "b": 2}, 0, RecordRequest(), store, "t", {})
+        medium_of({"a": 1, "b": 2}, 0, RecordRequest(), store, "t", unit())
 
 
 @pytest.mark.parametrize("name", ["jsonl", "csv", "parquet", "dataset", "webdataset"])

@@ -32,6 +32,7 @@ def test_keys_are_put_listed_and_read_in_order(folder: FsspecFolder) -> None:
     for entry in entries:
         assert folder.read(entry.key, entry.version) == entry.key.encode()
         assert folder.size(entry.key) == entry.size
+        assert folder.entry(entry.key) == entry
         with folder.open(entry.key) as file:
             file.seek(1)
             assert file.read() == entry.key.encode()[1:]

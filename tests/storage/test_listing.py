@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from botocore.utils import parse_timestamp
 
-from pipeline.storage import AccessError, LeftOut, Store
+from pipeline.storage import AccessError, LeftOut, Missing, Store
 from pipeline.storage.s3_folder import parse_time
 
 TIMES = ["2025-05-17T10:20:30.000Z", "2025-05-17T10:20:30+02:00", "Sat, 17 May 2025 10:20:30 GMT", 1747477230.0]
@@ -53,6 +53,7 @@ def test_odd_keys_are_written_listed_and_read_unchanged(uri: str, odd_keys: list
         assert store.read(entry.key, version=entry.version) == entry.key.encode()
         assert store.read_start(entry.key, 3) == entry.key.encode()[:3]
         assert store.size(entry.key) == entry.size == len(entry.key.encode())
+        assert store.entry(entry.key) == entry
         with store.open(entry.key) as file:
             assert file.read() == entry.key.encode()
         store.delete(entry.key)
@@ -155,6 +156,8 @@ def test_links_are_followed_and_loops_end(tmp_path: Path) -> None:
     assert list(store.keys("")) == ["file", "out/below/file", "real/file"]
     assert [entry.key for entry in store.entries("out/")] == ["out/below/file"]
     assert store.read("out/below/file") == b"content"
+    with pytest.raises(Missing):  # and not opened, which would wait for a writer
+        store.entry("pipe")
     (tmp_path / "linked").symlink_to(root)
     assert list(Store(str(tmp_path / "linked")).keys("")) == ["file", "out/below/file", "real/file"]
 
@@ -179,7 +182,7 @@ def test_path_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
 def test_local_key_stays_in_its_folder(tmp_path: Path, key: str) -> None:
     (tmp_path / "outside").write_bytes(b"secret")
     store = Store(str(tmp_path / "root"))
-    for access in (store.read, store.open, store.size, store.delete):
+    for access in (store.read, store.open, store.size, store.entry, store.delete):
         with pytest.raises(AccessError, match="is not the path of a file"):
             access(key)
     with pytest.raises(AccessError, match="is not the path of a file"):

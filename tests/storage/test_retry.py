@@ -111,6 +111,7 @@ def test_every_kind_of_request_is_retried(s3_proxy, s3) -> None:
     for access, found in [
         (lambda: store.read("key"), content),
         (lambda: store.size("key"), len(content)),
+        (lambda: store.entry("key").size, len(content)),
         (lambda: [entry.size for entry in store.entries()], [len(content)]),
         (lambda: store.put("other", b""), None),
         (lambda: store.delete("other"), None),

@@ -104,7 +104,7 @@ def _freeze(options: RunOptions, checked: CheckedRun, claim: Claim, resources: R
         take = None if run else lambda: claim.take().run
         plan = freeze_plan(output, source, discover, sizing, redo=redo, kept=kept, run=run, claim=take)
         if options.retry_quarantined:
-            freeze_retry_segment(output, claim.take().run, plan, source, checked.listing, sizing)
+            freeze_retry_segment(output, claim.take(), plan, source, checked.listing, sizing)
         return plan
 
 

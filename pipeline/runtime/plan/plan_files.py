@@ -233,6 +233,25 @@ def read_plan_file(store: Store, name: str, sha256: str, columns: Sequence[str] 
     return pq.ParquetFile(io.BytesIO(data)).read(columns=list(columns))
 
 
+def planned_rows(
+    store: Store, segments: Iterable[Segment], shards: Collection[int], columns: Sequence[str] = SCHEMA.names
+) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (shard, row of its plan file) of these shards."""
+    for file in (file for segment in segments for file in segment.files):
+        wanted = sorted(set(shards) & set(range(file.first_shard, file.first_shard + file.shards)))
+        if wanted:
+            table = read_plan_file(store, file.name, file.sha256, columns)
+            yield from ((shard, table.slice(shard - file.first_shard, 1).to_pylist()[0]) for shard in wanted)
+
+
+def retried_files(store: Store, segments: Iterable[Segment]) -> Iterator[tuple[int, int, str]]:
+    """Yield (shard of the retry, shard that quarantined units, key of their file) of what retries planned again."""
+    for file in (file for segment in segments if segment.is_retry for file in segment.files):
+        for row in read_plan_file(store, file.name, file.sha256, ["shard", "pieces", "again"]).to_pylist():
+            for origins, piece in zip(row["again"], row["pieces"], strict=True):
+                yield row["shard"], origins[0], piece["key"]
+
+
 def pieces_in_row(row: dict[str, object]) -> list[Piece]:
     """Return the pieces in one row of a plan file."""
     return [Piece(**piece) for piece in row["pieces"]]  # type: ignore[attr-defined]

@@ -7,14 +7,22 @@ its end. So the pieces that it may come from are planned again, and units that t
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from pipeline.runtime.plan.frozen_plan import Plan
-from pipeline.runtime.plan.plan_files import PlannedShard, Segment, pieces_in_row, read_plan_file, sum_if_known
+from pipeline.runtime.plan.plan_files import (
+    PlannedShard,
+    Segment,
+    pieces_in_row,
+    planned_rows,
+    retried_files,
+    sum_if_known,
+)
 from pipeline.runtime.plan.planner import add_segment
 from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.plan.sharding import split_into_shards
 from pipeline.runtime.records.committed import committed_receipts
+from pipeline.runtime.records.origins import Origins
+from pipeline.runtime.records.run_file import Run
 from pipeline.sinks.parts import Quarantined, part_key, read_footer
 from pipeline.sources.listing.discovery import Listing
 from pipeline.sources.source import Piece, Source
@@ -23,8 +31,9 @@ from pipeline.storage import Store
 
 @dataclass(frozen=True, kw_only=True)
 class RetryGroup:
-    """Pieces of one file that gave quarantined units. origins: the shards that read them, the latest first. units: the
-    number of units to retry, None if only reading the pieces tells."""
+    """Pieces of one file that gave quarantined units; pieces of several if it is not known which one. origins: the
+    shards that read them, the latest first. units: the number of units to retry, None if only reading the pieces tells.
+    """
 
     pieces: tuple[Piece, ...]
     origins: tuple[int, ...]
@@ -42,7 +51,7 @@ class RetryGroup:
 
 
 def freeze_retry_segment(
-    output: Store, run: str, plan: Plan, source: Source, discover: Callable[[], Listing], sizing: ShardSizing
+    output: Store, run: Run, plan: Plan, source: Source, discover: Callable[[], Listing], sizing: ShardSizing
 ) -> None:
     """Add a segment for the units in quarantine to the plan, if there are any.
 
@@ -50,23 +59,21 @@ def freeze_retry_segment(
     """
     while True:
         found = discover()
-        groups = sorted(
-            _quarantined_groups(output, run, plan.segments, found.store), key=lambda group: group.key.encode()
-        )
+        groups = sorted(_quarantined_groups(output, run, plan.segments), key=lambda group: group.key.encode())
         readable = _readable_groups(groups, source, found)
         shards = split_into_shards(readable, lambda group: group.pieces, sizing)
-        if add_segment(output, plan, map(_planned_shard, shards), run, is_retry=True):
+        if add_segment(output, plan, map(_planned_shard, shards), run.run, is_retry=True):
             return
 
 
-def _quarantined_groups(output: Store, run: str, segments: Sequence[Segment], inputs: Store) -> Iterator[RetryGroup]:
+def _quarantined_groups(output: Store, run: Run, segments: Sequence[Segment]) -> Iterator[RetryGroup]:
     """Yield what committed parts quarantined and no later segment planned again."""
-    planned = set(_retried_pieces(output, segments))
-    quarantined = {receipt.shard for receipt in committed_receipts(output, run) if receipt.quarantined}
-    for shard, row in _plan_rows(output, segments, quarantined):
+    planned = {(shard, key) for _, shard, key in retried_files(output, segments)}
+    quarantined = {receipt.shard for receipt in committed_receipts(output, run.run) if receipt.quarantined}
+    for shard, row in planned_rows(output, segments, quarantined):
         pieces, origins = pieces_in_row(row), row["again"] or [()] * len(row["pieces"])
-        units = read_footer(output, part_key(run, shard)).quarantined
-        for indices, count in _group_by_file(units, pieces, inputs):
+        units = read_footer(output, part_key(run.run, shard)).quarantined
+        for indices, count in _group_by_file(units, pieces, Origins.of(run)):
             if (shard, pieces[indices[0]].key) not in planned:
                 group = tuple(pieces[index] for index in indices)
                 known = count if all(piece.units is not None for piece in group) else None
@@ -74,39 +81,24 @@ def _quarantined_groups(output: Store, run: str, segments: Sequence[Segment], in
 
 
 def _group_by_file(
-    units: Sequence[Quarantined], pieces: Sequence[Piece], inputs: Store
+    units: Sequence[Quarantined], pieces: Sequence[Piece], origins: Origins
 ) -> Iterator[tuple[list[int], int]]:
-    """Yield (indices of the pieces, number of their quarantined units) for each file. Units with the URI of another
-    file, as rows of an earlier run have, may come from any piece of the shard."""
-    uris = [inputs.uri_of(piece.key) for piece in pieces]
-    counts = Counter(unit.uri for unit in units)
-    if counts.keys() - set(uris):
+    """Yield (indices of the pieces, number of their quarantined units) for each file. If it is not known which file a
+    unit comes from, all pieces of the shard are together."""
+    keys = {piece.key for piece in pieces}
+    counts = Counter(origins.key_of(unit, keys) for unit in units)
+    if None in counts:
         yield list(range(len(pieces))), len(units)
         return
-    for uri, count in counts.items():
-        yield [index for index, other in enumerate(uris) if other == uri], count
-
-
-def _plan_rows(output: Store, segments: Sequence[Segment], shards: set[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Yield (shard, plan row) of these shards."""
-    for file in (file for segment in segments for file in segment.files):
-        wanted = sorted(shards & set(range(file.first_shard, file.first_shard + file.shards)))
-        if wanted:
-            table = read_plan_file(output, file.name, file.sha256)
-            yield from ((shard, table.slice(shard - file.first_shard, 1).to_pylist()[0]) for shard in wanted)
-
-
-def _retried_pieces(output: Store, segments: Sequence[Segment]) -> Iterator[tuple[int, str]]:
-    """Yield (shard, key) of what earlier retries planned."""
-    for file in (file for segment in segments if segment.is_retry for file in segment.files):
-        for row in read_plan_file(output, file.name, file.sha256, ["pieces", "again"]).to_pylist():
-            yield from ((origins[0], piece["key"]) for origins, piece in zip(row["again"], row["pieces"], strict=True))
+    for key, count in counts.items():
+        yield [index for index, piece in enumerate(pieces) if piece.key == key], count
 
 
 def _readable_groups(groups: Sequence[RetryGroup], source: Source, found: Listing) -> Iterator[RetryGroup]:
     """Yield the groups whose files exist as planned, or can be read in their new version."""
-    keys = {group.key for group in groups}
+    keys = {piece.key for group in groups for piece in group.pieces}
     entries = {entry.key: entry for entry in found.entries if entry.key in keys}
+    versions = {key: entry.version for key, entry in entries.items()}
     for group in groups:
         entry = entries.get(group.key)
         if entry is None:
@@ -114,7 +106,7 @@ def _readable_groups(groups: Sequence[RetryGroup], source: Source, found: Listin
         if group.is_whole_file:  # cut again: a table that was denied, archived or damaged may be readable by now
             if pieces := tuple(source.pieces(found.store, entry)):
                 yield replace(group, pieces=pieces, units=sum_if_known(piece.units for piece in pieces))
-        elif entry.version == group.pieces[0].version:
+        elif all(versions.get(piece.key) == piece.version for piece in group.pieces):
             yield group
 
 

@@ -126,8 +126,13 @@ def _read_group(read_pieces: ReadPieces, pieces: Sequence[Piece]) -> list[Loaded
             raise RuntimeError(
                 f"{piece.key}: the plan has {counted(piece.units, 'unit')} of it, but reading gave {len(results)}"
             )
-        units += [each.result for each in results if each.result is not None]
+        units += [_with_key(each.result, piece.key) for each in results if each.result is not None]
     return units
+
+
+def _with_key(unit: Loaded | Quarantined, key: str) -> Loaded | Quarantined:
+    """Return a unit, if it is quarantined with the key of its file: a retry reads the file again."""
+    return replace(unit, key=key) if isinstance(unit, Quarantined) else unit
 
 
 def skip_predict(row: pa.Table, *, columns: Mapping[str, ColumnType]) -> pa.Table:

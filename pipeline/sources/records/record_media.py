@@ -10,35 +10,56 @@ from pipeline.sources.image_source import MAX_FILE_BYTES
 from pipeline.sources.images.frame_pairs import pair_of
 from pipeline.sources.images.image_decoding import DecodedImage, decode_first_frame
 from pipeline.sources.images.image_pixels import Transparency
-from pipeline.sources.records.record_reader import RecordRequest
-from pipeline.sources.source import BlankText
-from pipeline.storage import Store
+from pipeline.sources.records.record_reader import RecordRequest, as_text
+from pipeline.sources.source import BlankText, Unit
+from pipeline.storage import Entry, Store, redact
 from pipeline.storage.uris import split_scheme
+
+MAX_PATH_LETTERS = 4096  # a longer text is not a path
+
+
+def uri_of(values: Mapping[str, Any], request: RecordRequest, store: Store, key: str) -> str:
+    """Return the URI of the file that a record names as its medium, without secrets; of a pair that of the first frame.
+
+    It is that of the file `key`, which the record is in, if the record holds the medium or names none by a path.
+    """
+    named = None
+    if request.options.medium in ("image", "frame_pair", "clip"):
+        named = _bytes_or_path(values.get(request.medium_columns[0]))
+    if not isinstance(named, str) or len(named) > MAX_PATH_LETTERS:
+        return store.uri_of(key)
+    try:
+        uri = store.uri_of(key_of(named, store, key))
+    except BadMedium:
+        if _kind_of_path(named) is None:
+            return store.uri_of(key)
+        uri = named
+    return redact(as_text(uri) or "")
 
 
 def medium_of(
-    values: Mapping[str, Any], number: int, request: RecordRequest, store: Store, key: str, kept: dict[str, Any]
+    values: Mapping[str, Any], number: int, request: RecordRequest, store: Store, key: str, unit: Unit
 ) -> Any:
     """Return the medium that record `number` of a file holds, see `MediumKind`. Raise BadMedium if it holds none.
 
-    The number of the `frames` of an image's file is added to the values in `kept`.
+    Of an image the unit gets the number of the `frames` in its file, and the version of the file that the record names.
     """
     names = request.medium_columns
     found = [value_of(values, name) for name in names]
     match request.options.medium:
-        case "image":
-            image = image_of(found[0], names[0], store, key, request.options.transparency)
-            kept.setdefault("frames", image.frames)
-            return image.pixels
         case "latents":
             return dict(zip(names, found, strict=True))
         case "text":
             return ruled_text(found[0], names[0], request.options.blank_text)
         case "array":
             return array_of(found[0], names[0])
-    transparency = request.options.transparency
-    first, second = (image_of(value, name, store, key, transparency) for value, name in zip(found, names, strict=True))
-    return pair_of(first.pixels, second.pixels, number=number)
+    stored = [content_of(value, name, "an image", store, key) for value, name in zip(found, names, strict=True)]
+    set_version(unit, stored[0])
+    images = [_decode(each, store, request.options.transparency) for each in stored]
+    if request.options.medium == "frame_pair":
+        return pair_of(images[0].pixels, images[1].pixels, number=number)
+    unit.kept.setdefault("frames", images[0].frames)
+    return images[0].pixels
 
 
 def value_of(values: Mapping[str, Any], name: str) -> Any:
@@ -63,32 +84,41 @@ def text_of(value: Any, column: str) -> str | bytes:
     return value
 
 
-def image_of(value: Any, column: str, store: Store, key: str, transparency: Transparency) -> DecodedImage:
-    """Return the first frame of an image file's bytes, its path, or a {"bytes", "path"} with one of them.
-
-    `store`, `key`: of the file that the record is in.
-    """
-    content = content_of(value, column, "an image", store, key)
-    if isinstance(content, bytes):
-        return decode_first_frame(content, transparency)
-    if (size := store.size(content)) > MAX_FILE_BYTES:
-        raise BadMedium(f"{content.rpartition('/')[2]!r} has {size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
-    return decode_first_frame(store.read(content), transparency)
-
-
-def content_of(value: Any, column: str, kind: str, store: Store, key: str) -> bytes | str:
-    """Return the bytes of a file, or its key, from its bytes, its path, or a {"bytes", "path"} with one of them.
+def content_of(value: Any, column: str, kind: str, store: Store, key: str) -> bytes | Entry:
+    """Return the bytes of a file, or the file, from its bytes, its path, or a {"bytes", "path"} with one of them.
 
     `kind`: of the file, in messages. `store`, `key`: of the file that the record is in.
     """
-    if isinstance(value, dict) and not {"bytes", "path"}.isdisjoint(value):
-        content, path = value.get("bytes"), value.get("path")
-        value = path if content is None else content
+    value = _bytes_or_path(value)
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str):
         raise BadMedium(f"column {column!r} must hold {kind}, got {_kind(value)}")
-    return key_of(value, store, key)
+    return store.entry(key_of(value, store, key))
+
+
+def set_version(unit: Unit, content: bytes | Entry) -> None:
+    """Set the version of a unit to that of the file that its record names, if it names one."""
+    if isinstance(content, Entry):
+        unit.version = content.version
+
+
+def _bytes_or_path(value: Any) -> Any:
+    """Return what a {"bytes", "path"} has of both, and any other value as it is."""
+    if not isinstance(value, dict) or {"bytes", "path"}.isdisjoint(value):
+        return value
+    content = value.get("bytes")
+    return value.get("path") if content is None else content
+
+
+def _decode(content: bytes | Entry, store: Store, transparency: Transparency) -> DecodedImage:
+    """Return the first frame of an image file, which must have the version that was looked up."""
+    if isinstance(content, bytes):
+        return decode_first_frame(content, transparency)
+    if content.size > MAX_FILE_BYTES:
+        name = content.key.rpartition("/")[2]
+        raise BadMedium(f"{name!r} has {content.size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
+    return decode_first_frame(store.read(content.key, version=content.version), transparency)
 
 
 def array_of(value: Any, column: str) -> np.ndarray:
@@ -118,8 +148,7 @@ def key_of(path: str, store: Store, key: str) -> str:
     root = store.uri.rstrip("/") + "/"
     if path.startswith(root):
         path, folder = path.removeprefix(root), ""
-    kind = "a URI" if split_scheme(path)[0] is not None else "an absolute path" if path.startswith("/") else None
-    if kind is not None:
+    if (kind := _kind_of_path(path)) is not None:
         raise BadMedium(f"{path!r} is {kind}: only files in INPUT are read, by paths relative to the table")
     names = [name for name in path.split("/") if name != "."]
     if split_scheme(store.uri)[0] is None:  # a disk has no empty names, a bucket may
@@ -127,6 +156,11 @@ def key_of(path: str, store: Store, key: str) -> str:
     if ".." in names or "\0" in path or not any(names):
         raise BadMedium(f"{path!r} is not a path of a file in the folder of the table")
     return "/".join([folder, *names] if folder else names)
+
+
+def _kind_of_path(path: str) -> str | None:
+    """Return what a path is that is not relative, in words; None for a relative one."""
+    return "a URI" if split_scheme(path)[0] is not None else "an absolute path" if path.startswith("/") else None
 
 
 def _kind(value: Any) -> str:

@@ -8,9 +8,9 @@ from functools import partial
 from typing import Any
 
 from pipeline.sources.archives.file_range import FileRange, open_range
-from pipeline.sources.records.record_media import content_of, value_of
+from pipeline.sources.records.record_media import content_of, set_version, value_of
 from pipeline.sources.records.record_reader import Record, RecordRequest
-from pipeline.sources.source import Piece, ignore_damage
+from pipeline.sources.source import Piece, Unit, ignore_damage
 from pipeline.sources.video.video_units import VideoUnits
 from pipeline.storage import Store
 
@@ -18,20 +18,22 @@ MARK = "@"
 """Between the id of a record and the second of a unit of its video."""
 
 
-def video_of(values: Mapping[str, Any], name: str, request: RecordRequest, store: Store, piece: Piece) -> VideoUnits:
-    """Return the video that a record of the piece's file holds. Raise BadMedium if it holds none.
+def video_of(values: Mapping[str, Any], unit: Unit, request: RecordRequest, store: Store, piece: Piece) -> VideoUnits:
+    """Return the video that a record of the piece's file holds or names. Raise BadMedium if it does neither.
 
-    The id of a unit is `name`, of the record, and the second at which it starts: `shard-0001.tar#cats/a@12.480`.
+    The units of the video have the id of the record's unit, and the second at which they start:
+    `shard-0001.tar#cats/a@12.480`. The unit gets the version of the file that the record names.
     """
     (column,) = request.medium_columns
-    video = partial(VideoUnits, options=request.options, name=name, mark=MARK)
+    video = partial(VideoUnits, options=request.options, name=unit.id, mark=MARK)
     stored = value_of(values, column)
     if isinstance(stored, FileRange):
         return video(open_file=partial(open_range, store, piece.key, piece.version, stored), size=stored.size)
     content = content_of(stored, column, "a video", store, piece.key)
+    set_version(unit, content)
     if isinstance(content, bytes):
         return video(open_file=partial(io.BytesIO, content), size=len(content))
-    return video(open_file=partial(store.open, content), size=store.size(content))
+    return video(open_file=partial(store.open, content.key), size=content.size)
 
 
 def cut_videos(

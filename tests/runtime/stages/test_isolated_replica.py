@@ -85,8 +85,8 @@ def test_unit_that_crashes_the_model_is_quarantined_alone(checkpoint, head, clos
     assert_same(found, expected)
     reasons = [tuple(unit.values())[2:] for unit in unpack(found)[1].to_pylist()[1:]]
     assert reasons == [
-        ("predict", "RuntimeError", "cannot predict {1}", 1),
-        ("predict", "Crashed", "the child process died of signal 11 (SIGSEGV)", 5),
+        ("predict", "RuntimeError", "cannot predict {1}", 1, ""),
+        ("predict", "Crashed", "the child process died of signal 11 (SIGSEGV)", 5, ""),
     ]
 
 
