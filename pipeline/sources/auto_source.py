@@ -159,6 +159,10 @@ class AutoSource(Source):
         """Return what the file's source returns."""
         return self._usable_source(store, entry).pieces(store, entry)
 
+    def cut_again(self, store: Store, piece: Piece) -> Iterator[Piece]:
+        """Return what the file's source returns."""
+        return self._usable_source(store, piece).cut_again(store, piece)
+
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
         """Return what the file's source returns."""
         return self._usable_source(store, entry).ids(store, entry)

@@ -86,16 +86,28 @@ class RecordSource(Source):
 
         The file is read once, from its beginning; after damage its pieces are read one by one.
         """
-        whole, request = Piece.of(entry, begin=0), self._request_of(entry.key)
-
-        def video_in(record: Record) -> VideoUnits:
-            return self._video(store, whole, record, self._unit_of(store, whole, record, request))
-
-        cut, rest = cut_videos(pieces, self.reader.records(store, whole, request), video_in)
+        cut, rest = self._cut(store, pieces, Piece.of(entry, begin=0))
         for piece in rest:
-            more, unread = cut_videos([piece], self.reader.records(store, piece, request), video_in)
+            more, unread = self._cut(store, [piece], piece)
             cut += more + unread
         return cut or [Piece.of(entry, begin=0, end=0, units=0)]
+
+    def _cut(self, store: Store, pieces: list[Piece], read: Piece) -> tuple[list[Piece], list[Piece]]:
+        """Return what `cut_videos` does of pieces of a file whose records are in the piece `read`."""
+        request = self._request_of(read.key)
+
+        def video_in(record: Record) -> VideoUnits:
+            return self._video(store, read, record, self._unit_of(store, read, record, request))
+
+        return cut_videos(pieces, self.reader.records(store, read, request), video_in)
+
+    def cut_again(self, store: Store, piece: Piece) -> Iterator[Piece]:
+        """Yield the pieces of a video that could not be opened when it was planned, and any other piece as it is."""
+        if not self.request.holds_videos or piece.begin is None or piece.video_begin is not None:
+            yield piece
+            return
+        cut, unread = self._cut(store, [piece], piece)
+        yield from cut + unread
 
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
         """Yield the ids of all records that have one, up to the first damage in the file."""

@@ -259,6 +259,10 @@ class Source(ABC):
         type. A damaged file is one piece, whose unit reports the damage when it is loaded.
         """
 
+    def cut_again(self, store: Store, piece: Piece) -> Iterator[Piece]:  # noqa: ARG002
+        """Yield what a retry reads in place of a part of a file: its pieces if it could not be opened when planned."""
+        yield piece
+
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:  # noqa: ARG002
         """Yield the values of the id column of one file; nothing if there is no id column."""
         return iter(())

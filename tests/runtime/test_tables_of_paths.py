@@ -169,9 +169,7 @@ def test_rows_with_ids_of_a_column_are_retried_and_exported(checkpoint: Path, tm
     }
 
 
-def test_pairs_of_a_video_that_a_row_names_have_the_uri_of_the_video(
-    tmp_path: Path, checkpoints: Callable[..., Path]
-) -> None:
+def test_a_video_that_a_row_names_is_read_once_it_is_there(tmp_path: Path, checkpoints: Callable[..., Path]) -> None:
     (tmp_path / "in").mkdir()
     make_video(tmp_path / "in/one.mp4", seconds=0.12, size=(20, 14))
     (tmp_path / "in/videos.csv").write_text("clip\none.mp4\ntwo.mp4\n")
@@ -183,3 +181,6 @@ def test_pairs_of_a_video_that_a_row_names_have_the_uri_of_the_video(
     assert uris == dict.fromkeys(["videos.csv#5@0.000", "videos.csv#5@0.040"], str(tmp_path / "in/one.mp4"))
     (bad,) = open_run(tmp_path / "out").quarantined().to_pylist()
     assert (bad["uri"], bad["error"]) == (str(tmp_path / "in/two.mp4"), "Missing")
+    make_video(tmp_path / "in/two.mp4", seconds=0.16, size=(20, 14))
+    assert counts(example_runs.run(*places, **options, retry_quarantined=True)) == (5, 5, 0)
+    assert open_run(tmp_path / "out").quarantined().num_rows == 0

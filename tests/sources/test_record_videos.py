@@ -259,6 +259,27 @@ def test_a_limit_cuts_a_video_and_the_next_plan_continues_with_the_rest(tmp_path
     assert len(set(every[2])) == 14
 
 
+@pytest.mark.parametrize("extension", ["jsonl", "parquet"])
+def test_a_video_that_was_missing_is_cut_again_once_it_is_there(
+    tmp_path: Path, videos: list[bytes], extension: str
+) -> None:
+    write_jsonl(tmp_path, videos)
+    if extension == "parquet":
+        paths = pa.array([{"bytes": None, "path": f"{number}.bin"} for number in range(2)])
+        pq.write_table(pa.table({"clip": paths}), tmp_path / "a.parquet")
+    (tmp_path / "1.bin").unlink()
+    source = source_for("auto", SourceOptions(medium="frame_pair", column="clip", piece_units=2))
+    found = discover(str(tmp_path / f"a.{extension}"), source)
+    pieces = list(source.pieces(found.store, next(found.entries)))
+    assert [list(source.cut_again(found.store, piece)) for piece in pieces] == [[piece] for piece in pieces]
+    (tmp_path / "1.bin").write_bytes(videos[1])
+    *cut, missing = (list(source.cut_again(found.store, piece)) for piece in pieces)
+    assert cut == [[piece] for piece in pieces[:-1]]
+    assert len(missing) == 3
+    units = decode_all(unit for piece in missing for unit in source.units(found.store, piece))
+    assert [number_of(unit.medium.frames[0]) for unit in units] == [0, 1, 2, 3, 4]
+
+
 def test_units_that_a_crash_leaves_unread_have_ids_of_their_own() -> None:
     pieces = [Piece(key="a.tar", version="v", size=9, begin=0, end=9, video_begin=begin) for begin in (0, 1_000_000)]
     loader = Loader(inputs=Store("/in"), output=Store("/out"), source=source_for("webdataset"), head=None)  # type: ignore[arg-type]

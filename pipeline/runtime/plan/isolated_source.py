@@ -69,6 +69,11 @@ class IsolatedSource(Source):
         results, complete = self._run(self.source.pieces, store, entry)
         yield from results if complete else [Piece.of(entry, units=1)]
 
+    def cut_again(self, store: Store, piece: Piece) -> Iterator[Piece]:
+        """Yield what a retry reads in place of a piece: the piece itself if it crashes the sandbox."""
+        pieces, complete = self._run(self.source.cut_again, store, piece)
+        yield from pieces if complete else [piece]
+
     def ids(self, store: Store, entry: Entry) -> Iterator[str]:
         """Yield the ids of the units of a file, none for a damaged file."""
         results, complete = self._run(self.source.ids, store, entry, batch=_BATCH)

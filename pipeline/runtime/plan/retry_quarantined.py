@@ -107,7 +107,8 @@ def _readable_groups(groups: Sequence[RetryGroup], source: Source, found: Listin
             if pieces := tuple(source.pieces(found.store, entry)):
                 yield replace(group, pieces=pieces, units=sum_if_known(piece.units for piece in pieces))
         elif all(versions.get(piece.key) == piece.version for piece in group.pieces):
-            yield group
+            pieces = tuple(each for piece in group.pieces for each in source.cut_again(found.store, piece))
+            yield group if pieces == group.pieces else replace(group, pieces=pieces, units=None)
 
 
 def _planned_shard(groups: Sequence[RetryGroup]) -> PlannedShard:
