@@ -9,6 +9,7 @@ from pipeline.report.shown_text import shown_name
 from pipeline.runtime.driver.status import Status
 from pipeline.runtime.options import InHelp, RunOptions, typed_value
 from pipeline.runtime.records.run_file import Run
+from pipeline.storage.left_out import names_folders
 
 _SHOWN_DIGEST = 16
 _IN_TITLE = frozenset({"task", "input", "output", "checkpoint"})
@@ -17,11 +18,12 @@ VALUE_LETTERS = 300
 
 @dataclass(frozen=True, kw_only=True)
 class LeftOut:
-    """Entries of INPUT that are left out for one reason."""
+    """Entries of INPUT that are left out for one reason. is_cut: `first` does not name all."""
 
     reason: str
     count: int
     first: Sequence[str]
+    is_cut: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +57,18 @@ def facts_of(known: Status, finished_at: str | None) -> Facts:
         options=list(_options(run.record.get("options", {}))),
         versions=[(shown_name(name), shown_name(value)) for name, value in run.record.get("versions", {}).items()],
         left_out=[
-            LeftOut(reason=shown_name(reason), count=number, first=[shown_name(key) for key in listed.first[reason]])
+            _left_out(reason, number, listed.first[reason])
             for reason, number in sorted(listed.left_out.items(), key=lambda each: -each[1])
         ]
         if listed is not None
         else [],
         has_listing=listed is not None,
     )
+
+
+def _left_out(reason: str, number: int, first: Sequence[str]) -> LeftOut:
+    is_cut = number > len(first) and not names_folders(reason, first)
+    return LeftOut(reason=shown_name(reason), count=number, first=list(map(shown_name, first)), is_cut=is_cut)
 
 
 def _state(known: Status) -> str:

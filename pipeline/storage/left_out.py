@@ -53,7 +53,7 @@ class LeftOut:
 
     Attributes:
         counts: number of entries by reason.
-        first: the first FIRST_NAMES keys of each reason.
+        first: the first FIRST_NAMES names of each reason: keys, or folders that are left out with all that they hold.
     """
 
     def __init__(self) -> None:
@@ -62,12 +62,12 @@ class LeftOut:
         self._digest = 0
         self._stored = SpooledTemporaryFile(_MEMORY_BYTES)  # noqa: SIM115 - deleted with the object
 
-    def add(self, key: str, reason: Reason) -> None:
-        """Count an entry. Call it once for each: an entry has one reason."""
+    def add(self, key: str, reason: Reason, folder: str = "") -> None:
+        """Count an entry. Call it once for each: an entry has one reason. folder: is named in place of the key."""
         self.counts[reason] += 1
-        first = self.first.setdefault(reason, [])
-        if len(first) < FIRST_NAMES:
-            first.append(valid_unicode(key))
+        first, name = self.first.setdefault(reason, []), valid_unicode(folder or key)
+        if len(first) < FIRST_NAMES and name not in first:
+            first.append(name)
         line = json.dumps([key, reason]).encode() + b"\n"
         self._digest += int.from_bytes(hashlib.blake2b(line, digest_size=_DIGEST_BYTES).digest())
         self._stored.write(line)
@@ -89,11 +89,19 @@ def ignore_left_out(key: str, reason: Reason) -> None:
 
 
 def describe(counts: Mapping[str, int], first: Mapping[str, Sequence[str]]) -> Iterator[tuple[str, str]]:
-    """Yield each reason and a line about it, for messages: `1,204, hidden: .a, .b and 1,202 more`."""
+    """Yield each reason and a line about it, for messages: `1,204, hidden: .a, .b and 1,202 more`.
+
+    For files in OUTPUTs the folders are named: `45, in the OUTPUT of a run: labels/`.
+    """
     for reason, count in sorted(counts.items()):
-        names = ", ".join(map(shown, first.get(reason, ())))
-        more = count - len(first.get(reason, ()))
+        known = first.get(reason, ())
+        names, more = ", ".join(map(shown, known)), 0 if names_folders(reason, known) else count - len(known)
         yield reason, f"{count:,}, {reason}: {names}" + (f" and {more:,} more" if more else "")
+
+
+def names_folders(reason: str, first: Sequence[str]) -> bool:
+    """Return whether the names of a reason are folders; those that an earlier version recorded are keys."""
+    return reason == Reason.OUTPUT and all(name.endswith("/") for name in first)
 
 
 def valid_unicode(key: str) -> str:

@@ -19,7 +19,7 @@ from pipeline.sources.listing.table_formats import DATA_EXTENSIONS, without_tabl
 from pipeline.sources.source import ColumnMismatch, Holds, NoMediumColumn, Source
 from pipeline.storage import AccessError, Denied, Entry, LeftOut, Missing, Reason, Store, redact
 from pipeline.storage.absence import explain_absence
-from pipeline.storage.left_out import LeaveOut, describe
+from pipeline.storage.left_out import describe
 from pipeline.storage.uris import split_scheme
 
 _HINTS: dict[str, str] = {
@@ -165,21 +165,21 @@ def _matching(store: Store, patterns: list[str], source: Source, output: Store |
         if matches(key.split("/"), patterns):
             left_out.add(key, reason)
 
+    def leave_out_of_output(key: str, folder: str) -> None:
+        if matches(key.split("/"), patterns):
+            left_out.add(key, Reason.OUTPUT, folder)
+
     def is_data(key: str) -> bool:
         is_data = key.lower().endswith(DATA_EXTENSIONS) or source.is_unknown(key)
         return is_data and matches(key.split("/"), patterns)
 
     named = not set(OWN_FOLDERS).isdisjoint(patterns)
     listed = store.entries(prefix, leave_out)
-    inputs = without_outputs(store, listed, output, partial(_in_output, leave_out), named=named, prefix=prefix)
+    inputs = without_outputs(store, listed, output, leave_out_of_output, named=named, prefix=prefix)
     inputs = without_tables(store, inputs, leave_out, is_data, prefix=prefix)
     taken = (entry for entry in inputs if matches(entry.key.split("/"), patterns))
     entries = columns.without_metadata(taken, left_out.add)
     return Listing(store=store, entries=entries, left_out=left_out, columns=columns)
-
-
-def _in_output(leave_out: LeaveOut, key: str) -> None:
-    leave_out(key, Reason.OUTPUT)
 
 
 def _folder(root: Store, source: Source, output: Store | None) -> Listing:
@@ -191,6 +191,9 @@ def _folder(root: Store, source: Source, output: Store | None) -> Listing:
         columns.mark_listed(key)
         left_out.add(key, reason)
 
+    def leave_out_of_output(key: str, folder: str) -> None:
+        left_out.add(key, Reason.OUTPUT, folder)
+
     data = tuple(set(extensions).intersection(DATA_EXTENSIONS))
 
     def is_data(key: str) -> bool:
@@ -198,7 +201,7 @@ def _folder(root: Store, source: Source, output: Store | None) -> Listing:
 
     def visible() -> Iterator[Entry]:
         listed = columns.without_metadata(root.entries(leave_out=leave_out), leave_out)
-        listed = without_outputs(root, listed, output, partial(_in_output, left_out.add))
+        listed = without_outputs(root, listed, output, leave_out_of_output)
         for entry in without_tables(root, listed, left_out.add, is_data):
             if not entry.key or entry.key.endswith("/"):  # some stores list it as an object like others
                 left_out.add(entry.key or "./", Reason.FOLDER_MARKER)
@@ -241,5 +244,5 @@ def _holds(root: Store, output: Store | None, extensions: frozenset[str], but: r
         entry.key.lower().endswith(endings)
         and not in_hidden(entry.key)
         and not (but and but.match(entry.key.rpartition("/")[2]))
-        for entry in without_outputs(root, listed, output, lambda _: None)
+        for entry in without_outputs(root, listed, output, lambda *_: None)
     )

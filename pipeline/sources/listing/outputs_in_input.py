@@ -43,12 +43,12 @@ def without_outputs(
     store: Store,
     entries: Iterator[Entry],
     output: Store | None,
-    leave_out: Callable[[str], None],
+    leave_out: Callable[[str, str], None],
     *,
     named: bool = False,
     prefix: str = "",
 ) -> Iterator[Entry]:
-    """Yield the entries that are in no OUTPUT; call `leave_out` with the keys of the others.
+    """Yield the entries that are in no OUTPUT; call `leave_out` with the keys of the others and their OUTPUT.
 
     entries: all that start with the prefix, in byte order of keys. output: of the run that reads the listing. named:
     the user names folders of OUTPUTs, so that only this one is left out.
@@ -64,7 +64,7 @@ def without_outputs(
             following = chain([entry], ahead) if (folder + RUN_FILE).startswith(prefix) else ()
             folders.append((folder, is_output or (not named and _holds_run(store, folder, following))))
         if folders and folders[-1][1]:
-            leave_out(entry.key)
+            leave_out(entry.key, next(folder for folder, is_output in folders if is_output))
         else:
             yield entry
 
