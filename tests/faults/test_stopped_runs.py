@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import ray
 from ray import cloudpickle
 
 from pipeline.faultpoints import VARIABLE
@@ -29,9 +30,9 @@ cloudpickle.register_pickle_by_value(sys.modules[__name__])
 GRACE = 20  # seconds until a stopped run must have exited
 
 
-def started(options: RunOptions, points: Path) -> subprocess.Popen[str]:
-    """Start `perceiver run` with its own Ray cluster, as a user does."""
-    flags = ["--checkpoint", options.checkpoint, "--shard-size", "2", "--replicas", "2", "--address", "local"]
+def started(options: RunOptions, points: Path, address: str = "local") -> subprocess.Popen[str]:
+    """Start `perceiver run` as a user does, with its own Ray cluster unless there is an address of another."""
+    flags = ["--checkpoint", options.checkpoint, "--shard-size", "2", "--replicas", "2", "--address", address]
     command = [sys.executable, "-m", "jobs.run", options.task, options.input, options.output, *flags]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen(command, env=os.environ | {VARIABLE: str(points)}, **streams)
@@ -45,9 +46,13 @@ def stop_with(driver: subprocess.Popen[str], number: signal.Signals) -> str:
     return " ".join(printed.split())
 
 
-def test_sigterm_saves_receipts_and_names_the_resume_command(options, write_images, tmp_path, backend):
+@pytest.mark.parametrize("has_own_cluster", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_sigterm_saves_receipts_and_names_the_resume_command(
+    options, write_images, tmp_path, cluster, described_cluster, has_own_cluster
+):
     write_images(Path(options.input), range(60), damaged=(3,))
-    driver = started(options, tmp_path / "points")
+    address = "local" if has_own_cluster else ray.get_runtime_context().gcs_address
+    driver = started(options, tmp_path / "points", address)
     wait_for(lambda: len(parts(options)) >= 5, driver)
     printed = stop_with(driver, signal.SIGTERM)
     remaining = re.search(r"stopped by SIGTERM; the same command resumes the run; (\d+) of 30 shards are left", printed)
