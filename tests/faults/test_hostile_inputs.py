@@ -120,6 +120,8 @@ def test_paths_in_tables_cannot_leave_the_input_or_contact_a_server(
     messages += ["is not a path of a file in the folder"] * 2
     for unit, expected in zip(bad, messages, strict=True):
         assert expected in unit["message"]
+    refused = [unit["uri"] for unit in bad if "only files in INPUT are read" in unit["message"]]
+    assert refused == [*paths[5:8], paths[9]]
     assert [len(found.reasons(key)) for key in ("b.csv", "c.jsonl", "d.parquet")] == [10, 11, 11]
 
 
