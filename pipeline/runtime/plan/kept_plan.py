@@ -14,7 +14,7 @@ from pipeline.storage import Store
 
 def check_input_format(options: RunOptions, output: Store, run: Run) -> None:
     """Raise UsageError if remaining shards were planned with another input format, which cut their files otherwise."""
-    planned = run.record["options"]["input_format"]
+    planned = run.record.get("options", {}).get("input_format", options.input_format)
     if planned == options.input_format:
         return
     shards = Plan(segments=read_segments(output)).shards
@@ -30,7 +30,7 @@ def kept_plan_notes(options: RunOptions, run: Run, earlier: Plan) -> Iterator[st
     """Yield a line for each option of a command that does not change the plan that OUTPUT had before it."""
     if not earlier.shards:
         return
-    sized = run.record["options"]["shard_size"]
+    sized = run.record.get("options", {}).get("shard_size")
     if options.shard_size not in (None, sized):
         before = "without --shard-size" if sized is None else f"with --shard-size {sized}"
         yield (
