@@ -120,7 +120,7 @@ def start(options: RunOptions, points: Points | None = None, *more: str) -> subp
     flags = {"checkpoint": options.checkpoint, "address": options.address or "local"}
     flags |= {"shard-size": options.shard_size, "replicas": options.replicas, "max-quarantine": options.max_quarantine}
     command = [sys.executable, "-m", "jobs.run", options.task, options.input, options.output, "--no-report"]
-    command += [part for name, value in flags.items() for part in (f"--{name}", str(value))]
+    command += [f"--{name}={value}" for name, value in flags.items() if value is not None]
     environment = os.environ | (points.environment if points else {})
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE, "text": True}
     return subprocess.Popen([*command, *more], env=environment, **streams)
