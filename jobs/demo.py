@@ -25,8 +25,7 @@ def command(
 ) -> None:
     """Run every task on a few images, texts and videos with known answers, without any download.
 
-    The models are small ones that the package contains, trained on other inputs; that of optical-flow has
-    random weights.
+    The models are small ones that the package contains, trained on other inputs.
 
     Example:
 
@@ -62,6 +61,7 @@ def command(
 
 def _run(console: Console, sample: "Sample", output: Path) -> None:
     """Run one task and print what was asked and what came out."""
+    from pipeline.checkpoints.shipped import DEMO
     from pipeline.demo.answers import describe
     from pipeline.runtime.driver.run import execute
 
@@ -69,7 +69,7 @@ def _run(console: Console, sample: "Sample", output: Path) -> None:
         task=sample.task,
         input=str(output / "samples" / sample.folder),
         output=str(output / sample.task),
-        checkpoint=sample.checkpoint,
+        checkpoint=DEMO,
         **sample.options,
     )
     summary = execute(options)

@@ -13,6 +13,7 @@ SHIPPED: Mapping[str, str] = {
     "conv": "image-classification",
     "text-classification": "text-classification",
     "fill-mask": "fill-mask",
+    "optical-flow": "optical-flow",
     "multimodal-autoencoding": "multimodal-autoencoding",
 }
 """The task of each shipped checkpoint, by its name after `demo:`. The first of a task is its `demo`."""
@@ -28,13 +29,7 @@ def shipped_ref(ref: str, task: str) -> str:
     if ref != DEMO or Path(DEMO, "config.json").is_file():
         return ref
     wanted = "image-classification" if task == "feature-extraction" else task
-    name = next((name for name, its_task in SHIPPED.items() if its_task == wanted), None)
-    if name is None:
-        others = ", ".join(dict.fromkeys(SHIPPED.values()))
-        raise CheckpointError(
-            f"checkpoint {DEMO}: the package contains none for {task}; give a hub id, folder or URI. It has some for "
-            f"{others}"
-        )
+    name = next(name for name, its_task in SHIPPED.items() if its_task == wanted)
     return f"{DEMO}:{name}"
 
 

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow.dataset as ds
 
+from pipeline.demo.motion import flow_array
 from pipeline.demo.samples import DIRECTION, SHIFT, Sample
 
 Row: TypeAlias = Mapping[str, Any]
@@ -18,8 +19,6 @@ def describe(sample: Sample, output: Path) -> tuple[Lines, str]:
     """Return lines for the units of a run, and a sentence about all of them. Quarantined units come last."""
     rows = _read(output / "predictions")
     lines, verdict = _DESCRIBE[sample.task](sample, rows)
-    if not sample.is_trained:
-        verdict = "The package has no trained checkpoint of this task: the weights are random, the answers as well."
     quarantined = _read(output / "quarantine") if (output / "quarantine").is_dir() else []
     return [*lines[:_SHOWN], *((row["id"], f"quarantined: {row['message']}") for row in quarantined)], verdict
 
@@ -27,11 +26,6 @@ def describe(sample: Sample, output: Path) -> tuple[Lines, str]:
 def _read(folder: Path) -> list[dict[str, Any]]:
     rows = ds.dataset(folder, format="parquet").to_table().to_pylist()
     return sorted(rows, key=lambda row: str(row["id"]))
-
-
-def flow_array(row: Row) -> np.ndarray:
-    """Return the flow of a row as float32 [height, width, 2] in pixels, x then y."""
-    return np.array(row["flow"], np.float32).reshape(row["height"], row["width"], 2)
 
 
 def _sure(row: Row) -> str:

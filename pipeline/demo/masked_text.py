@@ -126,6 +126,7 @@ RECIPE = Recipe(
     model_class=MASKED_LM,
     config=config,
     start=start_at_neighbours,
+    half=True,
     loss=lambda seed: MaskLoss(texts(held_out=False)["English"], seed),
     schedule=Schedule(steps=1500, rate=3e-3),
     trial=Trial(

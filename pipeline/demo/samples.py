@@ -9,11 +9,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from pipeline.checkpoints.shipped import DEMO, SHIPPED
 from pipeline.demo import digits, photographs
 from pipeline.demo.photographs import shifted_frames
-from pipeline.reference.published_configs import FLOW, MULTIMODAL, small
-from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.reference.sample_media import FPS, write_video
 
 TEXTS = (
@@ -52,21 +49,13 @@ _DIGITS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Sample:
-    """One run of the demo: a task, its folder of samples, what is asked, what is right by id, other options.
-
-    checkpoint: `demo`, or a folder if the package has no trained checkpoint of the task.
-    """
+    """One run of the demo: a task, its folder of samples, what is asked, what is right by id, other options."""
 
     task: str
     folder: str
     question: str
     answers: Mapping[str, str]
     options: Mapping[str, Any] = field(default_factory=dict)
-    checkpoint: str = DEMO
-
-    @property
-    def is_trained(self) -> bool:
-        return self.checkpoint == DEMO
 
 
 def write_samples(folder: Path) -> list[Sample]:
@@ -99,14 +88,12 @@ def write_samples(folder: Path) -> list[Sample]:
             folder="flow",
             question="How far does the content move, in pixels per frame?",
             answers=_write_moving_photograph(folder / "flow"),
-            checkpoint=_checkpoint("optical-flow", folder),
         ),
         Sample(
             task="multimodal-autoencoding",
             folder="clips",
             question="How well is a clip with sound rebuilt, and where does it move?",
             answers=_write_clip(folder / "clips"),
-            checkpoint=_checkpoint("multimodal-autoencoding", folder),
         ),
         Sample(task="feature-extraction", question="Which other image is most like it?", **images),
     ]
@@ -150,27 +137,3 @@ def _write_clip(folder: Path) -> dict[str, str]:
     )
     write_video(folder / "coffee.mp4", frames, size=(96, 96), audio_seconds=0.96)
     return {"coffee.mp4": DIRECTION}
-
-
-def _checkpoint(task: str, folder: Path) -> str:
-    """Return `demo`, or a small checkpoint with random weights if the package has no trained one of the task."""
-    if task in SHIPPED.values():
-        return DEMO
-    clip: dict[str, Any] = {
-        "num_frames": 4,
-        "audio_samples_per_frame": 320,
-        "samples_per_patch": 16,
-        "output_shape": [1, 4, 32, 32],
-    }
-    by_task: dict[str, tuple[str, dict[str, Any]]] = {
-        "optical-flow": (FLOW, {"train_size": [48, 64]}),
-        "multimodal-autoencoding": (
-            MULTIMODAL,
-            {**clip, "num_labels": 4, "id2label": {0: "left", 1: "right", 2: "up", 3: "down"}},
-        ),
-    }
-    model_class, changes = by_task[task]
-    target = folder / f"random-{task}"
-    if not (target / "config.json").exists():
-        make_checkpoint(model_class, small(model_class, **changes), target)
-    return str(target)

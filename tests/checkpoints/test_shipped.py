@@ -28,11 +28,6 @@ def test_other_image_classes_have_names() -> None:
     assert classes == [LEARNED, CONV]
 
 
-def test_a_task_without_a_shipped_checkpoint_is_named() -> None:
-    with pytest.raises(CheckpointError, match=r"demo: the package contains none for translation; give a hub id"):
-        shipped_ref("demo", "translation")
-
-
 @pytest.mark.parametrize("ref", ["models/demo", "user/demo", "demo:conv", "s3://bucket/demo"])
 def test_other_refs_are_unchanged(ref: str) -> None:
     assert shipped_ref(ref, "image-classification") == ref
