@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow.dataset as ds
 
 from pipeline.demo.motion import flow_array
-from pipeline.demo.samples import DIRECTION, SHIFT, Sample
+from pipeline.demo.samples import SHIFT, Sample
 
 Row: TypeAlias = Mapping[str, Any]
 Lines: TypeAlias = list[tuple[str, str]]
@@ -68,14 +68,14 @@ def _clips(sample: Sample, rows: Sequence[Row]) -> tuple[Lines, str]:  # noqa: A
     lines = [
         (
             f"{row['start_seconds']:.2f} to {row['end_seconds']:.2f} s",
-            f"moves {DIRECTION}: predicted {_sure(row)}; frames rebuilt at {row['video_psnr_db']:.1f} dB, "
-            f"sound at {row['audio_psnr_db']:.1f} dB",
+            f"frames rebuilt at {row['video_psnr_db']:.1f} dB, sound at {row['audio_psnr_db']:.1f} dB",
         )
         for row in rows
     ]
-    right = sum(row["label"] == DIRECTION for row in rows)
     quality = np.mean([row["video_psnr_db"] for row in rows])
-    return lines, f"{right} of {len(rows)} directions are right; frames are rebuilt at {quality:.1f} dB on average."
+    return lines, (
+        f"Frames are rebuilt at {quality:.1f} dB on average. So small a model has learned neither sound nor labels."
+    )
 
 
 def _embeddings(sample: Sample, rows: Sequence[Row]) -> tuple[Lines, str]:

@@ -32,8 +32,10 @@ def test_demo_says_what_was_asked_and_what_came_out(printed: str) -> None:
     right = {what: int(number) for number, what in re.findall(r"(\d) of 4 (texts|masked bytes) are right", printed)}
     assert right["texts"] >= 3
     assert right["masked bytes"] >= 2
-    (decibels,) = re.findall(r"frames are rebuilt at (\d+)\.\d dB on average", printed.replace("\n", " "))
+    (decibels,) = re.findall(r"Frames are rebuilt at (\d+)\.\d dB on average", printed.replace("\n", " "))
     assert int(decibels) >= 18
+    (pixels,) = re.findall(r"The flow is off by (\d\.\d+) pixels on average", printed.replace("\n", " "))
+    assert float(pixels) <= 0.7
     for task in ("text-classification", "fill-mask", "optical-flow", "multimodal-autoencoding", "feature-extraction"):
         assert f"{task}: " in printed
     assert "image-classification/report.html" in printed.replace("\n", "")
