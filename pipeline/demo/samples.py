@@ -1,4 +1,4 @@
-"""Inputs of `perceiver demo`, none of which a shipped checkpoint was trained on, and what is right for each but the clip."""
+"""Inputs of `perceiver demo`, none of which a shipped checkpoint was trained on, and what is right for most of them."""
 
 import json
 from collections.abc import Mapping

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from functools import cache, partial
 from itertools import chain
+from pathlib import Path
 
 from pipeline.sources.images.image_sequence import mark_sequences
 from pipeline.sources.listing.content_format import ContentEntry, with_content_formats
@@ -150,10 +151,16 @@ def _glob(root: Store, source: Source, output: Store | None) -> Listing | None:
     """
     names = root.uri.split("/")
     for at, name in enumerate(names):
-        if has_wildcard(name) and next(Store("/".join(names[: at + 1])).keys(), None) is None:
+        if has_wildcard(name) and not _exists("/".join(names[: at + 1])):
             store, patterns = Store("/".join(names[:at]) or "/"), names[at:]
             return _matching(store, patterns, source, output)
     return None
+
+
+def _exists(uri: str) -> bool:
+    """Return whether a folder exists. In object storage only a folder with a file in it does."""
+    is_local = split_scheme(uri)[0] is None
+    return Path(uri).is_dir() if is_local else next(Store(uri).keys(), None) is not None
 
 
 def _matching(store: Store, patterns: list[str], source: Source, output: Store | None) -> Listing:
