@@ -33,9 +33,9 @@ def packed(units: Sequence[Mapping[str, np.ndarray]]) -> pa.Table:
 
 
 def images(sides: Iterable[int]) -> list[np.ndarray]:
-    """Square images uint8 [3, side, side] of random colours; image i starts with byte i."""
-    colours = np.random.default_rng(0)
-    made = [colours.integers(0, 256, (3, side, side), np.uint8) for side in sides]
+    """Square images uint8 [3, side, side] of random colors; image i starts with byte i."""
+    colors = np.random.default_rng(0)
+    made = [colors.integers(0, 256, (3, side, side), np.uint8) for side in sides]
     for number, image in enumerate(made):
         image.flat[0] = number
     return made

@@ -57,7 +57,7 @@ def start_matching(model: Any) -> None:
     blank, _, _ = core.input_preprocessor(torch.zeros(1, 2, 27, SIDE, SIDE))
     _look_at_places(cross.attention.self, core.embeddings.latents, displacements, blank[0])
     _compare(cross.attention.output.dense)
-    (read,) = cross.attention(core.embeddings(1), inputs=blank)
+    (read,) = cross.attention(core.embeddings(1), inputs=blank)  # of which nothing must remain: it has no differences
     core.embeddings.latents[:, _DIFFERENCES.start : _CONTENT.stop] -= read[0, :, _DIFFERENCES.start : _CONTENT.stop]
     _add_differences(cross.mlp)
     for layer in core.encoder.self_attends:
@@ -100,10 +100,10 @@ def _own_channels(latents: Tensor, displacements: Tensor) -> None:
 
 def _features(patches: nn.Linear) -> None:
     """Let the inputs begin with the features of the first frame at a pixel, then with those of the second one."""
-    slopes = torch.zeros(_FEATURES, 3, 3, 3)  # row, column, colour
-    for number, colours in ((0, torch.tensor([1.0, 1.0, 1.0])), (2, torch.tensor([3.0, -1.5, -1.5]))):
-        slopes[number, :, 2], slopes[number, :, 0] = colours / 9, -colours / 9
-        slopes[number + 1, 2, :], slopes[number + 1, 0, :] = colours / 9, -colours / 9
+    slopes = torch.zeros(_FEATURES, 3, 3, 3)  # row, column, color
+    for number, colors in ((0, torch.tensor([1.0, 1.0, 1.0])), (2, torch.tensor([3.0, -1.5, -1.5]))):
+        slopes[number, :, 2], slopes[number, :, 0] = colors / 9, -colors / 9
+        slopes[number + 1, 2, :], slopes[number + 1, 0, :] = colors / 9, -colors / 9
     kernels, pixels = _GAIN * slopes.flatten(1), patches.weight.shape[1] // 2
     _quieten(0.1, patches)
     patches.weight[: 2 * _FEATURES] = 0

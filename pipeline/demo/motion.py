@@ -60,7 +60,7 @@ def random_pairs(names: Sequence[str], count: int, greatest: float, random: torc
     """
     size = TILE[0] + 2 * _MARGIN, TILE[1] + 2 * _MARGIN
     images = windows(names, count, max(size), random)
-    images = _recoloured(images, random)
+    images = _recolored(images, random)
     places = grid(*TILE) - (torch.tensor(TILE[::-1]) - 1) / 2
     centre = torch.tensor([images.shape[3], images.shape[2]]).float() / 2 - 0.5
     first = _turns(count, 0.4, 0.15, random)
@@ -85,8 +85,8 @@ def _apply(matrices: Tensor, places: Tensor) -> Tensor:
     return torch.einsum("bij,bhwj->bhwi", matrices, places)
 
 
-def _recoloured(images: Tensor, random: torch.Generator) -> Tensor:
-    """Change contrast, brightness and the order of colours of images [B, 3, H, W]."""
+def _recolored(images: Tensor, random: torch.Generator) -> Tensor:
+    """Change contrast, brightness and the order of colors of images [B, 3, H, W]."""
     contrast, light = torch.rand(2, len(images), 3, 1, 1, generator=random)
     order = torch.randperm(3, generator=random)
     return ((images[:, order] - 0.5) * (0.6 + 0.6 * contrast) + 0.4 + 0.2 * light).clamp(0, 1)

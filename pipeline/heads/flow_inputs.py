@@ -96,13 +96,13 @@ class FlowInputs(InputTransform):
         """Return model inputs [t, 2, 27, h, w] in [-1, 1] for `tiles`, int64 [t], of frames uint8 [B, 2, H, W, 3].
 
         Tiles are numbered through all pairs. The 27 channels are the 3×3 pixels around each one, by row, column and
-        colour. Pixels outside the tile are 0 even if the frame has pixels there, as in training.
+        color. Pixels outside the tile are 0 even if the frame has pixels there, as in training.
         """
         import torch.nn.functional as F
 
         pixels = self._cut(frames, tiles).float().div_(255).mul_(2).sub_(1).to(dtype)
         padded = F.pad(pixels, (0, 0, 1, 1, 1, 1))
-        neighbours = padded.unfold(2, 3, 1).unfold(3, 3, 1)  # [t, 2, h, w, colour, row, column]
+        neighbours = padded.unfold(2, 3, 1).unfold(3, 3, 1)  # [t, 2, h, w, color, row, column]
         return neighbours.permute(0, 1, 5, 6, 4, 2, 3).reshape(len(tiles), 2, 27, *self.tile)
 
     def _cut(self, frames: Tensor, tiles: np.ndarray) -> Tensor:

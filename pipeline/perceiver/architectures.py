@@ -110,7 +110,7 @@ def optical_flow(config: Config) -> Modules:
     The published checkpoint was trained with 1 for 20 pixels; another one may use another unit.
     """
     positions = FourierPositions(num_bands=64, max_resolution=config.train_size)
-    # 3×3 patches of 3 colours of 2 frames: 54 channels.
+    # 3×3 patches of 3 colors of 2 frames: 54 channels.
     features = Patches(spatial=1, temporal=2, in_channels=54, out_channels=64)
     preprocessor = Preprocessor(features, positions, feature_channels=64)
     queries = InputQueries(positions, index_dims=config.train_size, features=64)

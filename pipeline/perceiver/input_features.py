@@ -66,7 +66,7 @@ class Pixels(nn.Module):
 class Patches(nn.Module):
     """Blocks of images [B, C, H, W] or videos [B, T, C, H, W], with an optional linear map.
 
-    A block's values are its channels, in the order time, row, column, colour.
+    A block's values are its channels, in the order time, row, column, color.
     """
 
     def __init__(

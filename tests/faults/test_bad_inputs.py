@@ -88,11 +88,11 @@ def unreadable_images(photo: Image.Image) -> dict[str, tuple[bytes, str]]:
         "cut.png": (encoded(photo, "PNG")[:900], "truncated PNG: image file is truncated"),
         "empty.jpg": (b"", "an empty file (0 bytes) is not an image of a supported format (JPEG, PNG, "),
         "hundred.png": (
-            png_header(10_000, 10_000, colour=2, depth=8, rows=b""),
+            png_header(10_000, 10_000, color=2, depth=8, rows=b""),
             "10000 by 10000 pixels are too many: 100.0 megapixels, at most 76.7 are decoded from PNG "
             "(possibly a decompression bomb)",
         ),
-        "four-hundred.png": (png_header(20_000, 20_000, colour=2, depth=8, rows=b""), "too large: "),
+        "four-hundred.png": (png_header(20_000, 20_000, color=2, depth=8, rows=b""), "too large: "),
         "page.jpg": (PAGE, "an HTML file is not an image of a supported format"),
         "postscript.jpg": (encoded(photo, "EPS"), "a PostScript (EPS) file is not an image of a supported format"),
     }

@@ -87,14 +87,14 @@ def test_image_bombs_are_quarantined_within_the_memory_limit(run: Run, checkpoin
     photo, unpacked = photograph(1), zlib.compress(bytes(64 << 20), 9)
     files = {
         "good.png": png(photo),
-        "rows.png": png_of_rows(30_000, 24_000, colour=2, depth=8, rows=bytes(1 << 20)),
-        "fewer-rows.png": png_of_rows(9_000, 9_000, colour=2, depth=8, rows=bytes(1 << 20)),
+        "rows.png": png_of_rows(30_000, 24_000, color=2, depth=8, rows=bytes(1 << 20)),
+        "fewer-rows.png": png_of_rows(9_000, 9_000, color=2, depth=8, rows=bytes(1 << 20)),
         "frame.gif": with_gif_size(encoded(Image.fromarray(photo).quantize(8), "GIF"), 40_000),
         "archive.png": b"PK\x03\x04" + bytes(1000),
     }
     for kind, head in {b"iCCP": b"icc\0\0", b"zTXt": b"Comment\0\0", b"iTXt": b"Comment\0\1\0\0\0"}.items():
         chunks = chunk(kind, head + unpacked)
-        files[f"{kind.decode()}.png"] = png_of_rows(2, 2, colour=0, depth=8, rows=bytes(6), chunks=chunks)
+        files[f"{kind.decode()}.png"] = png_of_rows(2, 2, color=0, depth=8, rows=bytes(6), chunks=chunks)
     bad = {
         "rows.png": "decompression bomb",
         "fewer-rows.png": "9000 by 9000 pixels are too many",

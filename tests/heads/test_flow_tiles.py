@@ -76,8 +76,8 @@ def test_tiles_are_numbered_row_by_row() -> None:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_each_tile_has_exactly_the_points_that_it_covers(size: tuple[int, int]) -> None:
-    colours = np.random.default_rng(0)
-    points = [(int(colours.integers(size[1])), int(colours.integers(size[0]))) for _ in range(9)]
+    colors = np.random.default_rng(0)
+    points = [(int(colors.integers(size[1])), int(colors.integers(size[0]))) for _ in range(9)]
     points += [(0, 0), (size[1] - 1, size[0] - 1), points[0]]
     covered = points_by_tile(points, size, TILE)
     offsets = tile_corners(*size, TILE).tolist()

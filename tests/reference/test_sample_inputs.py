@@ -52,7 +52,7 @@ def test_fifteen_percent_of_a_full_text_are_masked():
 
 def test_second_frame_is_the_first_one_moved():
     patches = sample_inputs(small(FLOW), FLOW)
-    centre = patches[0, :, 12:15]  # kernel row 1, kernel column 1, three colours
+    centre = patches[0, :, 12:15]  # kernel row 1, kernel column 1, three colors
     assert torch.equal(centre[0, :, :-2, :-3], centre[1, :, 2:, 3:])
     assert patches.abs().max() <= 1
     left = patches[0, 0, 9:12]  # kernel row 1, kernel column 0: the pixel to the left, none at the edge

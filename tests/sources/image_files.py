@@ -23,9 +23,9 @@ def encoded(image: Image.Image, form: str, **options: Any) -> bytes:
     return file.getvalue()
 
 
-def raw_png(width: int, height: int, *, colour: int, depth: int, rows: bytes, chunks: bytes = b"") -> bytes:
+def raw_png(width: int, height: int, *, color: int, depth: int, rows: bytes, chunks: bytes = b"") -> bytes:
     """A PNG of rows that start with their filter byte: Pillow cannot write all that it reads."""
-    header = struct.pack(">IIBBBBB", width, height, depth, colour, 0, 0, 0)
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunks + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
 

@@ -56,9 +56,9 @@ def test_sixteen_bit_gray_is_scaled_not_clipped() -> None:
         np.testing.assert_array_equal(pixels, np.stack([GRAY] * 3, axis=-1))
 
 
-def test_sixteen_bit_colour_is_scaled() -> None:
+def test_sixteen_bit_color_is_scaled() -> None:
     pixels = np.array([[65535, 32896, 0]], ">u2")
-    assert decode_image(raw_png(1, 1, colour=2, depth=16, rows=b"\0" + pixels.tobytes())).tolist() == [[[255, 128, 0]]]
+    assert decode_image(raw_png(1, 1, color=2, depth=16, rows=b"\0" + pixels.tobytes())).tolist() == [[[255, 128, 0]]]
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ assert warnings.filters == before
 def test_nothing_is_printed_per_file(photo: Image.Image, tmp_path: Path) -> None:
     damaged = b"Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\xff\xff\0\0\xff\xff"
     (tmp_path / "exif.jpg").write_bytes(encoded(photo, "JPEG", exif=damaged))
-    (tmp_path / "bomb.png").write_bytes(raw_png(10_000, 10_000, colour=2, depth=8, rows=b""))
+    (tmp_path / "bomb.png").write_bytes(raw_png(10_000, 10_000, color=2, depth=8, rows=b""))
     broken = bytearray(encoded(photo, "TIFF"))
     broken[-60:-40] = b"\xff" * 20
     (tmp_path / "tags.tif").write_bytes(bytes(broken))

@@ -45,7 +45,7 @@ def test_an_image_with_damaged_exif_is_read(photo: Image.Image) -> None:
 
 @pytest.mark.parametrize(("form", "options"), [("GIF", {}), ("WEBP", {"lossless": True}), ("PNG", {})])
 def test_animation_gives_its_first_frame(form: str, options: dict[str, Any]) -> None:
-    frames = [Image.new("RGB", (8, 6), colour) for colour in ("red", "green", "blue")]
+    frames = [Image.new("RGB", (8, 6), color) for color in ("red", "green", "blue")]
     data = encoded(frames[0], form, save_all=True, append_images=frames[1:], **options)
     assert Image.open(io.BytesIO(data)).is_animated  # type: ignore[attr-defined]
     np.testing.assert_array_equal(decode_image(data), np.asarray(frames[0]))

@@ -17,9 +17,9 @@ from pipeline.storage import AccessError, Changed, Missing, Store
 from tests.decoded_units import decode_all
 
 
-def jpeg(colour: str = "red") -> bytes:
+def jpeg(color: str = "red") -> bytes:
     file = io.BytesIO()
-    Image.new("RGB", (16, 12), colour).save(file, "JPEG")
+    Image.new("RGB", (16, 12), color).save(file, "JPEG")
     return file.getvalue()
 
 

@@ -21,20 +21,20 @@ pytestmark = pytest.mark.filterwarnings("ignore:::PIL")
 def transparent_images(photo: Image.Image) -> dict[str, bytes]:
     """Return files of every kind of transparency."""
     alpha = Image.linear_gradient("L").resize(photo.size)
-    colours, gray, palette = photo.copy(), photo.convert("LA"), photo.quantize(20)
-    colours.putalpha(alpha)
+    colors, gray, palette = photo.copy(), photo.convert("LA"), photo.quantize(20)
+    colors.putalpha(alpha)
     gray.putalpha(alpha)
     key = chunk(b"tRNS", struct.pack(">H", 100))
     return {
-        "RGBA": encoded(colours, "PNG"),
+        "RGBA": encoded(colors, "PNG"),
         "LA": encoded(gray, "PNG"),
-        "WebP": encoded(colours, "WEBP", lossless=True, exact=True),
-        "TIFF": encoded(colours, "TIFF"),
+        "WebP": encoded(colors, "WEBP", lossless=True, exact=True),
+        "TIFF": encoded(colors, "TIFF"),
         "palette": encoded(palette, "PNG", transparency=3),
         "palette with alpha": encoded(palette, "PNG", transparency=bytes(range(0, 240, 12))),
         "GIF": encoded(palette, "GIF", transparency=3),
-        "transparent colour": encoded(photo, "PNG", transparency=photo.getpixel((0, 0))),
-        "transparent gray": raw_png(3, 1, colour=0, depth=8, rows=b"\0\0\x64\xff", chunks=key),
+        "transparent color": encoded(photo, "PNG", transparency=photo.getpixel((0, 0))),
+        "transparent gray": raw_png(3, 1, color=0, depth=8, rows=b"\0\0\x64\xff", chunks=key),
     }
 
 
@@ -46,8 +46,8 @@ def test_transparency_is_dropped_as_in_pipelines_of_transformers(photo: Image.Im
     np.testing.assert_array_equal(decode_image(data), np.asarray(load_image(str(tmp_path / "image"))))
 
 
-@pytest.mark.parametrize("kind", ["transparent colour", "transparent gray"])
-def test_a_transparent_colour_stays_that_colour(photo: Image.Image, kind: str) -> None:
+@pytest.mark.parametrize("kind", ["transparent color", "transparent gray"])
+def test_a_transparent_color_stays_that_color(photo: Image.Image, kind: str) -> None:
     data = transparent_images(photo)[kind]
     np.testing.assert_array_equal(decode_image(data), np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
 
@@ -69,7 +69,7 @@ def test_palette_with_and_without_transparency() -> None:
         assert pixels.tolist() == [[[255, 255, 255], [40, 50, 60]]], form
 
 
-def test_transparent_colour_of_an_opaque_png_is_white_on_request() -> None:
+def test_transparent_color_of_an_opaque_png_is_white_on_request() -> None:
     key = chunk(b"tRNS", struct.pack(">H", 100))
-    pixels = on_white(raw_png(3, 1, colour=0, depth=8, rows=b"\0\0\x64\xff", chunks=key))
+    pixels = on_white(raw_png(3, 1, color=0, depth=8, rows=b"\0\0\x64\xff", chunks=key))
     assert pixels[0, :, 0].tolist() == [0, 255, 255]

@@ -85,7 +85,7 @@ def test_postscript_never_reaches_ghostscript(photo: Image.Image, monkeypatch: p
 
 @pytest.mark.parametrize("side", [10_000, 20_000, 60_000])  # 100 megapixels, where Pillow only warns, 400 and 3,600
 def test_decompression_bombs_are_refused_before_they_are_decoded(side: int) -> None:
-    header_alone = raw_png(side, side, colour=2, depth=8, rows=b"")  # decoded, it would be found truncated
+    header_alone = raw_png(side, side, color=2, depth=8, rows=b"")  # decoded, it would be found truncated
     assert str(side * side)[:3] in reason(header_alone).replace(",", "")
     assert "truncated" not in reason(header_alone)
 

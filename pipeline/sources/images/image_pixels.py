@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 Transparency: TypeAlias = Literal["drop", "white"]
-"""drop: the colours below the transparency, as `convert("RGB")` in transformers' pipelines. white: composited on it."""
+"""drop: the colors below the transparency, as `convert("RGB")` in transformers' pipelines. white: composited on it."""
 
 _STRIP_PIXELS = 2**20
 

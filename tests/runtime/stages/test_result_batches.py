@@ -42,8 +42,8 @@ SHAPES = {
 
 @pytest.mark.parametrize("kind", SHAPES)
 def test_units_arrive_unchanged(kind: str) -> None:
-    colours = np.random.default_rng(0)
-    arrays = [{"a": colours.normal(size=shape), "b": np.arange(at)} for at, shape in enumerate(SHAPES[kind])]
+    colors = np.random.default_rng(0)
+    arrays = [{"a": colors.normal(size=shape), "b": np.arange(at)} for at, shape in enumerate(SHAPES[kind])]
     results = [loaded("u" * at, **each) for at, each in enumerate(arrays)]
     for found, given in zip(sent(results), results, strict=True):
         assert isinstance(found.result, Loaded)
