@@ -15,6 +15,8 @@ from pipeline.runtime.ray_backend.resources import Resources, call_with_replica_
 from pipeline.runtime.records.committed import list_parts
 from pipeline.runtime.records.listing import ListedInputs
 
+OTHER_PROCESSES = 2  # of a run: one loads and one writes. While they start, replicas have less of the CPUs
+
 
 @dataclass(frozen=True, kw_only=True, repr=False)
 class Estimate:
@@ -68,7 +70,7 @@ def estimate(options: RunOptions, display: Display | None = None) -> Estimate:
             shards_done=done,
             resources=resources,
             sample=sample,
-            start_seconds=prepared + outside + sample.start_seconds,
+            start_seconds=prepared + outside * (1 + OTHER_PROCESSES / max(1.0, resources.cpus)) + sample.start_seconds,
             seconds=None if units is None else units * (1 - done / plan.shards) * seconds_per_unit(sample, resources),
             bytes=None if units is None else round(units * sample.unit_bytes + plan.shards * sample.part_bytes),
             notes=ready.notes,
