@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import shlex
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 import skimage.data
 import torch
 from PIL import Image
-from transformers import PerceiverConfig
+from transformers import PerceiverConfig, PerceiverForMaskedLM
 from transformers.models.perceiver import modeling_perceiver
 
 from pipeline import Predictor
@@ -54,7 +55,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     published = folder / "deepmind"
     published.mkdir()
     (published / "vision-perceiver-fourier").symlink_to(shipped_folder("demo:fourier"))
-    (published / "language-perceiver").symlink_to(shipped_folder("demo:fill-mask"))
+    language = published / "language-perceiver"
+    shutil.copytree(shipped_folder("demo:fill-mask"), language)
+    PerceiverForMaskedLM.from_pretrained(language, dtype=torch.float32).save_pretrained(language)
     make_checkpoint(FLOW, small(FLOW), published / "optical-flow-perceiver")
     for label, image in {"cat": skimage.data.cat(), "page": skimage.data.page()}.items():
         (folder / "training" / label).mkdir(parents=True)

@@ -20,7 +20,7 @@ import pytest
 
 from pipeline.runtime.records.committed import receipts_from_footers
 from pipeline.sinks.ownership import RUN_FILE
-from pipeline.sinks.parts import Footer, Quarantined, commit, part_key, quarantine_key, read_footer
+from pipeline.sinks.parts import QUARANTINE_SCHEMA, Footer, Quarantined, commit, part_key, quarantine_key, read_footer
 from pipeline.storage import Store
 
 NAME, SHARD = "0a1b2c3d", 7
@@ -125,7 +125,8 @@ def check_moment(store: Store) -> None:
     bad = [unit.id for unit in footer.quarantined]
     assert [row["id"] for row in rows(store, PART)] == [unit for unit in UNITS if unit not in bad]
     if QUARANTINE in there:
-        assert rows(store, QUARANTINE) == [dataclasses.asdict(unit) for unit in footer.quarantined]
+        recorded = pa.Table.from_pylist([dataclasses.asdict(unit) for unit in footer.quarantined], QUARANTINE_SCHEMA)
+        assert rows(store, QUARANTINE) == recorded.to_pylist()
 
 
 def check_whole(store: Store) -> None:

@@ -227,7 +227,11 @@ def test_table_of_images_called_metadata_is_a_table(folder: Path) -> None:
 
 WRONG = [
     ("csv", "file_name,breed\n0.png,cat\n", ": column 'label' not found; available columns: file_name, breed"),
-    ("csv", "name,label\n0.png,cat\n", ": column 'file_name' not found; available columns: name, label"),
+    (
+        "csv",
+        "name,label\n0.png,cat\n",
+        ": column 'file_name' not found (did you mean name?); available columns: name, label",
+    ),
     ("csv", "file_name,label\n../0.png,cat\n", "#16: '../0.png' is not a path"),
     ("csv", "file_name,label\n/0.png,cat\n", "#16: '/0.png' is an absolute path"),
     ("csv", "file_name,label\n,cat\n", "#16: the row names no file: file_name is empty"),

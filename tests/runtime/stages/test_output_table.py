@@ -33,5 +33,5 @@ def test_lists_and_arrays_become_columns():
 def test_missing_column_and_a_wrong_length_are_errors():
     with pytest.raises(ValueError, match=r"returned the columns \['score'\], but declares \['label', 'score'\]"):
         output_table({"score": [1.0]}, {"label": "string", "score": "float32"}, 1)
-    with pytest.raises(ValueError, match="'score' has 1 values for 2 units"):
+    with pytest.raises(ValueError, match="'score' has 1 value for 2 units"):
         output_table({"score": [1.0]}, {"score": "float32"}, 2)
