@@ -7,11 +7,12 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console, RenderableType
+from rich.console import Group, RenderableType
 
 from jobs.cli_support import Device, Dtype, app
 from pipeline.formatting import did_you_mean
 from pipeline.runtime.errors import UsageError
+from pipeline.terminal import plain, print_line, print_table
 
 if TYPE_CHECKING:
     from pipeline.benchmark.engine import BenchOptions
@@ -99,7 +100,7 @@ def _bench_engine(tasks: list[str], options: "BenchOptions", *, as_json: bool) -
 
     shapes = _shapes_named([name for name in tasks if name != TOKENIZER], SHAPES, TOKENIZER)
     if TOKENIZER in tasks:
-        _show([bench_tokenizer()], lambda rows: "\n".join(map(tokenizer_line, rows)), as_json=as_json)
+        _show([bench_tokenizer()], lambda rows: Group(*(plain(tokenizer_line(row)) for row in rows)), as_json=as_json)
     if set(tasks) != {TOKENIZER}:
         _show((row for shape in shapes for row in bench(shape, options)), engine_table, as_json=as_json)
 
@@ -117,10 +118,10 @@ def _bench_whole_runs(tasks: list[str], options: "BenchOptions", *, scaling: boo
 
 def _show(rows: Iterable["Row"], as_table: Callable[[Iterable["Row"]], RenderableType], *, as_json: bool) -> None:
     if not as_json:
-        Console().print(as_table(rows), highlight=False)
+        print_table(as_table(rows))
         return
     for row in rows:
-        print(json.dumps(row), flush=True)
+        print_line(json.dumps(row))
 
 
 def _shapes_named(words: Sequence[str], names: Iterable[str], *others: str) -> list["Shape"]:

@@ -10,6 +10,7 @@ from typer.core import TyperGroup
 from jobs.cli_support import app as program_of
 from jobs.cli_support import reported_usage_errors
 from pipeline.formatting import did_you_mean
+from pipeline.terminal import print_line
 
 VERBS = ("run", "plan", "status", "report", "export", "submit", "verify", "bench", "demo")
 
@@ -46,7 +47,7 @@ app = typer.Typer(cls=_Verbs, add_completion=False, no_args_is_help=True, pretty
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        print(f"perceiver-pipeline {version('perceiver-pipeline')}")
+        print_line(f"perceiver-pipeline {version('perceiver-pipeline')}")
         raise typer.Exit
 
 

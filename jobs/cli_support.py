@@ -8,14 +8,11 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Literal, NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
-from rich.text import Text
 from typer.core import TyperCommand
 
 from pipeline.formatting import did_you_mean
 from pipeline.storage import redact
+from pipeline.terminal import PlainTable, print_error
 
 if TYPE_CHECKING:
     from pipeline.runtime.records.listing import ListedInputs
@@ -44,17 +41,17 @@ def reported_usage_errors() -> Iterator[None]:
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # which is no error: typer prints the help
             raise
-        _exit(WRONG_USAGE, _usage_message(error))
+        _exit(WRONG_USAGE, *_usage_message(error))
 
 
-def _usage_message(error: Any) -> str:
-    """Return what is wrong with the command line, and how to see what is right."""
+def _usage_message(error: Any) -> list[str]:
+    """Return what is wrong with the command line, and how to see what is right, in lines."""
     context, message = error.ctx, error.format_message().removeprefix("Invalid value: ").replace("Value error, ", "")
     message = message[:1].lower() + message[1:] if message[1:2].islower() else message
     if type(error).__name__ == "NoSuchOption":
         options = [name for parameter in context.command.params for name in parameter.opts]
         message = f"there is no option {error.option_name}{did_you_mean(error.option_name, options)}"
-    return f"{message}\n`{context.command_path} --help` shows the usage" if context else message
+    return [message, f"`{context.command_path} --help` shows the usage"] if context else [message]
 
 
 class Command(TyperCommand):
@@ -88,38 +85,40 @@ def app(command: Callable[..., None], name: str | None = None) -> typer.Typer:
     return program
 
 
-def add_left_out(table: Table, listed: "ListedInputs") -> None:
+def add_left_out(table: PlainTable, listed: "ListedInputs") -> None:
     """Add the rows about entries of INPUT that are left out, one per reason."""
     lines = listed.lines() or ["0"]
     if not listed.complete:
         lines.append("so far: INPUT was listed up to the last unit that --limit allows")
     for line in lines:
-        table.add_row("left out", Text(line, overflow="fold"))
+        table.add_row("left out", line)
     for line in listed.unnamed_lines():
-        table.add_row("kept columns null", Text(line, overflow="fold"))
+        table.add_row("kept columns null", line)
 
 
-def _code_and_message(error: Exception) -> tuple[int, str]:
-    """Return the exit code, and the message of an error meant for users or the traceback of any other."""
+def _code_and_message(error: Exception) -> tuple[int, *tuple[str, ...]]:
+    """Return the exit code, and the lines of an error meant for users or of the traceback of any other."""
     # Imported here: help and usage errors need neither torch nor Ray.
     from pipeline.checkpoints import CheckpointError
     from pipeline.runtime.errors import RunFailed, TooMuchQuarantined, UsageError
     from pipeline.storage import AccessError, StorageError
 
-    if isinstance(error, UsageError | AccessError | CheckpointError):
+    if isinstance(error, UsageError):
+        return WRONG_USAGE, *error.lines
+    if isinstance(error, AccessError | CheckpointError):
         return WRONG_USAGE, str(error)
     if isinstance(error, TooMuchQuarantined):
         return TOO_MUCH_QUARANTINED, str(error)
     if isinstance(error, RunFailed | StorageError):
         return FAILED, str(error)
-    return FAILED, "".join(traceback.format_exception(error))
+    return FAILED, *"".join(traceback.format_exception(error)).rstrip("\n").split("\n")
 
 
-def report_error(message: str) -> None:
+def report_error(message: str, *more: str) -> None:
     """Print an error on standard error, without secrets."""
-    Console(stderr=True).print(f"[bold red]error:[/] {escape(redact(message))}", highlight=False, soft_wrap=True)
+    print_error([redact(line) for line in (message, *more)])
 
 
-def _exit(code: int, message: str) -> NoReturn:
-    report_error(message)
+def _exit(code: int, message: str, *more: str) -> NoReturn:
+    report_error(message, *more)
     sys.exit(code)

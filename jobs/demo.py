@@ -4,15 +4,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from jobs.cli_support import app
 from pipeline.formatting import count, counted, duration
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 from pipeline.storage.uris import normalise_uri, split_scheme
+from pipeline.terminal import PlainTable, print_line, print_table
 
 if TYPE_CHECKING:
     from pipeline.demo.samples import Sample
@@ -38,7 +36,7 @@ def command(
     scheme, path = split_scheme(normalise_uri(output))
     if scheme is not None:
         raise UsageError(f"{output} is not a local folder; the demo writes to this machine only")
-    console, folder = Console(), Path(path)
+    folder = Path(path)
     try:
         samples = write_samples(folder / "samples")
     except ImportError as error:
@@ -47,19 +45,16 @@ def command(
         ) from error
     with ray_connection(None):
         for sample in samples:
-            _run(console, sample, folder)
-    console.print(
+            _run(sample, folder)
+    print_line(
         "Predict your own files in the same way: perceiver run image-classification photos/ labels/ "
-        "--checkpoint deepmind/vision-perceiver-fourier",
-        *(report_line(str(folder / sample.task)) for sample in samples),
-        sep="\n",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+        "--checkpoint deepmind/vision-perceiver-fourier"
     )
+    for sample in samples:
+        print_line(report_line(str(folder / sample.task)))
 
 
-def _run(console: Console, sample: "Sample", output: Path) -> None:
+def _run(sample: "Sample", output: Path) -> None:
     """Run one task and print what was asked and what came out."""
     from pipeline.checkpoints.shipped import DEMO
     from pipeline.demo.answers import describe
@@ -75,11 +70,12 @@ def _run(console: Console, sample: "Sample", output: Path) -> None:
     summary = execute(options)
     done = f"{counted(summary.rows, 'row')}, {count(summary.quarantined)} quarantined, {duration(summary.seconds)}"
     lines, verdict = describe(sample, output / sample.task)
-    table = Table(title=f"{sample.task}: {sample.question}", title_justify="left", show_header=False)
+    table = PlainTable(title=f"{sample.task}: {sample.question}", show_header=False)
     for left, right in lines:
-        table.add_row(Text(left, overflow="fold"), Text(right, overflow="fold"))
-    console.print(table)
-    console.print(f"{verdict} ({done})\n", highlight=False, markup=False)
+        table.add_row(left, right)
+    print_table(table)
+    print_line(f"{verdict} ({done})")
+    print_line("")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from jobs.cli_support import app
 from pipeline.formatting import count, counted
 from pipeline.runtime.errors import RunFailed, UsageError
 from pipeline.storage import StorageError
+from pipeline.terminal import print_line
 
 if TYPE_CHECKING:
     from pipeline.export.exported import Exported
@@ -73,7 +74,7 @@ def command(
         except StorageError as error:
             raise RunFailed(f"{error}; the same command continues the export") from None
     for line in _lines(exported):
-        Console().print(line, highlight=False, markup=False, soft_wrap=True)
+        print_line(line)
 
 
 def _ids(units: list[str] | None, file: Path | None) -> list[str] | None:

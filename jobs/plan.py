@@ -2,14 +2,12 @@
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-
 from jobs.cli_support import add_left_out, app
 from jobs.run_command import from_options
 from pipeline.formatting import count, counted, duration, size, unit_duration
 from pipeline.runtime.early_checks import check_early
 from pipeline.runtime.options import RunOptions
+from pipeline.terminal import PlainTable, print_line, print_table
 
 if TYPE_CHECKING:
     from pipeline.runtime.driver.estimate import Estimate
@@ -32,12 +30,12 @@ def command(options: RunOptions) -> None:
 
     known = estimate(options, Display.of(options))
     for note in known.notes:
-        Console().print(note, highlight=False, markup=False, soft_wrap=True)
-    Console().print(_table(options, known))
+        print_line(note)
+    print_table(_table(options, known))
 
 
-def _table(options: RunOptions, known: "Estimate") -> Table:
-    table = Table(title=f"{options.task} into {options.output}", show_header=False, title_justify="left")
+def _table(options: RunOptions, known: "Estimate") -> PlainTable:
+    table = PlainTable(title=f"{options.task} into {options.output}", show_header=False)
     plan, sample, resources = known.plan, known.sample, known.resources
     guess = f"about {count(plan.estimated_units)}, " if plan.estimated_units else ""
     table.add_row("units", f"{guess}known once the inputs are opened" if plan.units is None else count(plan.units))

@@ -3,9 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from jobs.cli_support import app
+from pipeline.terminal import print_line
 
 
 def command(
@@ -31,7 +31,7 @@ def command(
     from pipeline.results import open_run
 
     uri = write_report(open_run(output), None if to is None else Target.at(to))
-    Console().print(uri, highlight=False, markup=False, soft_wrap=True)
+    print_line(uri)
 
 
 if __name__ == "__main__":

@@ -2,16 +2,15 @@
 
 import json
 from dataclasses import asdict
-from shlex import quote
 from typing import TYPE_CHECKING
-
-from rich.console import Console
 
 from jobs.cli_support import app
 from jobs.run_command import from_options
 from pipeline.formatting import count, counted, duration, size
 from pipeline.runtime.early_checks import check_early
 from pipeline.runtime.options import RunOptions
+from pipeline.terminal import print_line
+from pipeline.visible import shell_command
 
 NAMED = 3  # quarantined units in the result
 MAX_LOOKED_THROUGH = 1000
@@ -45,51 +44,48 @@ def command(options: RunOptions) -> None:
     summary, report = execute_and_report(options, _print, leave=True)
     if options.log_format == "json":
         result = asdict(summary) | {"listed": summary.listed.totals(), "report": report}
-        _print(json.dumps({"event": "done", **result}))
+        print_line(json.dumps({"event": "done", **result}))
         return
-    _print(_result(summary))
-    _print(_quarantined(summary))
-    _print(report)
-    _print(_next_steps(options, summary))
+    for line in (*_result(summary), *_quarantined(summary), report, *_next_steps(options, summary)):
+        _print(line)
 
 
-def _result(summary: "Summary") -> str:
+def _result(summary: "Summary") -> list[str]:
     """Say what was made and where it is."""
     resumed = f", {count(summary.resumed)} of them earlier" if summary.resumed else ""
-    return (
+    return [
         f"done: {counted(summary.rows, 'row')} and {count(summary.quarantined)} quarantined, "
         f"of {counted(summary.units, 'unit')}, {count(summary.listed.left_out_total)} left out, "
-        f"in {counted(summary.shards, 'part')}{resumed} ({size(summary.bytes)}), {duration(summary.seconds)}\n"
-        f"{summary.output}/predictions"
-    )
+        f"in {counted(summary.shards, 'part')}{resumed} ({size(summary.bytes)}), {duration(summary.seconds)}",
+        f"{summary.output}/predictions",
+    ]
 
 
-def _quarantined(summary: "Summary") -> str | None:
-    """Name the first quarantined units with their reasons; None if there are none, or too many to look through."""
+def _quarantined(summary: "Summary") -> list[str]:
+    """Name the first quarantined units with their reasons, unless there are too many to look through."""
     if not 0 < summary.quarantined <= MAX_LOOKED_THROUGH:
-        return None
+        return []
     from pipeline.results import open_run
 
     units = open_run(summary.output).quarantined().to_pylist()
-    more = f"\n             and {count(len(units) - NAMED)} more" if len(units) > NAMED else ""
-    return "\n".join(f"quarantined: {unit['id']}: {unit['message'] or unit['error']}" for unit in units[:NAMED]) + more
+    more = [f"             and {count(len(units) - NAMED)} more"] if len(units) > NAMED else []
+    return [f"quarantined: {unit['id']}: {unit['message'] or unit['error']}" for unit in units[:NAMED]] + more
 
 
-def _next_steps(options: RunOptions, summary: "Summary") -> str:
+def _next_steps(options: RunOptions, summary: "Summary") -> list[str]:
     """Say what can be typed next."""
     rows = "rows.csv", "csv"
     dest, to = rows if options.points or options.outputs else _EXPORTS.get(options.task, rows)
-    lines = [
-        f"next: perceiver export {quote(summary.output)} {dest} --to {to}, or in Python: open_run({summary.output!r})"
-    ]
+    export = shell_command(["perceiver", "export", summary.output, dest, "--to", to])
+    lines = [f"next: {export}, or in Python: open_run({summary.output!r})"]
     if summary.quarantined:
         lines.append("      the same command with --retry-quarantined tries the quarantined units again")
-    return "\n".join(lines)
+    return lines
 
 
-def _print(text: str | None) -> None:
-    if text is not None:
-        Console().print(text, highlight=False, markup=False, soft_wrap=True)
+def _print(line: str | None) -> None:
+    if line is not None:
+        print_line(line)
 
 
 if __name__ == "__main__":

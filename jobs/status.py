@@ -5,12 +5,11 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 
 from jobs.cli_support import add_left_out, app
 from pipeline.formatting import count, counted, duration, size
+from pipeline.terminal import PlainTable, print_line, print_table
 
 if TYPE_CHECKING:
     from pipeline.runtime.driver.status import Status
@@ -36,31 +35,28 @@ def command(
     from pipeline.runtime.driver.status import status
     from pipeline.storage import Store
 
-    console, store = Console(), Store(output)
+    store = Store(output)
     known = status(store)
     if not watch:
-        console.print(_table(known))
-        _print_next(console, known)
+        print_table(_table(known))
+        _print_next(known)
         return
-    with suppress(KeyboardInterrupt), Live(_table(known), console=console, auto_refresh=False) as live:
+    with suppress(KeyboardInterrupt), Live(_table(known), auto_refresh=False) as live:
         while not known.finished:
             time.sleep(interval)
             known = status(store)
             live.update(_table(known), refresh=True)
 
 
-def _print_next(console: Console, known: "Status") -> None:
+def _print_next(known: "Status") -> None:
     """Say what can be typed next, below the table, where a long command can be copied."""
     if known.finished or known.is_running:
         return
-    line = f"next: the same command resumes the run: {known.resume_command()}"
-    console.print(line, highlight=False, markup=False, soft_wrap=True)
+    print_line(f"next: the same command resumes the run: {known.resume_command()}")
 
 
-def _table(known: "Status") -> Table:
-    table = Table(
-        title=f"{known.run.fingerprint['head']} of {known.run.input}", show_header=False, title_justify="left"
-    )
+def _table(known: "Status") -> PlainTable:
+    table = PlainTable(title=f"{known.run.fingerprint['head']} of {known.run.input}", show_header=False)
     table.add_row("output", known.output)
     table.add_row("run", f"{known.run.run}, {'finished' if known.finished else 'not finished'}")
     if not known.finished:

@@ -4,8 +4,11 @@ import sys
 from typing import Annotated
 
 import typer
+from rich.console import Console
 
 from jobs.cli_support import FAILED, app, report_error
+from pipeline.terminal import print_line
+from pipeline.visible import visible_text
 
 Job = Annotated[str, typer.Argument(metavar="JOB", help="Job file, by path or URI, as for `run --job`.")]
 Address = Annotated[str, typer.Option(metavar="URL", help="Dashboard of the cluster: http://HEAD:8265.")]
@@ -33,18 +36,26 @@ def command(job: Job, address: Address, wait: Wait = True, submission_id: Name =
     from pipeline.runtime.ray_backend.submit import follow, submit
 
     taken = submit(job, address, submission_id)
-    print(f"submitted {taken.id}", flush=True)
+    print_line(f"submitted {taken.id}")
     if not wait:
-        print(taken.commands)
+        for line in taken.commands:
+            print_line(line)
         return
     try:
-        ended = follow(taken, lambda piece: print(piece, end="", flush=True))
+        ended = follow(taken, _print_piece)
     except KeyboardInterrupt:
-        print(f"\n{taken.id} keeps running.\n{taken.commands}", file=sys.stderr)
+        for line in ("", f"{taken.id} keeps running.", *taken.commands):
+            print_line(line, console=Console(stderr=True))
         sys.exit(FAILED)
     if ended.message:
         report_error(f"{taken.id} {ended.message}")
     sys.exit(ended.code)
+
+
+def _print_piece(piece: str) -> None:
+    """Print a piece of the job's log, which need not end with a line."""
+    sys.stdout.write(visible_text(piece))
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

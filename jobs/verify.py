@@ -3,11 +3,11 @@
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Column, Table
+from rich.table import Column
 
 from jobs.cli_support import Device, Dtype, app
 from pipeline.formatting import did_you_mean
+from pipeline.terminal import PlainTable, print_table
 
 if TYPE_CHECKING:
     from pipeline.reference.parity import Difference
@@ -50,13 +50,13 @@ def command(
         raise UsageError(f"task {task!r} must be one of {', '.join(TASKS)}{did_you_mean(task, TASKS)}")
     dtypes = dtype or [Dtype.FLOAT32, Dtype.BFLOAT16]
     rows = verify(task, checkpoint, dtypes=dtypes, batch=batch_size, chunks=chunks, device=device, seed=seed)
-    Console().print(_table(task, rows))
+    print_table(_table(task, rows))
 
 
-def _table(task: str, rows: list["Difference"]) -> Table:
+def _table(task: str, rows: list["Difference"]) -> PlainTable:
     numbers = [Column(name, justify="right") for name in ("greatest difference", "range of the output", "of the range")]
     title = f"{task}: engine compared with float32"
-    table = Table("output", "dtype", "against", *numbers, title=title, title_justify="left")
+    table = PlainTable("output", "dtype", "against", *numbers, title=title)
     for row in rows:
         figures = f"{row.max_abs_diff:.2e}", f"{row.range:.3g}", f"{row.relative:.2e}"
         table.add_row(row.output, row.dtype, row.against, *figures)

@@ -17,6 +17,7 @@ from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.manifest import Summary
 from pipeline.runtime.records.run_file import Run, read_run
 from pipeline.storage import Store
+from pipeline.terminal import print_line
 
 StrPath: TypeAlias = str | os.PathLike[str]
 
@@ -65,7 +66,7 @@ def run(*, task: str, output: StrPath, checkpoint: StrPath, input: StrPath = "",
 
     def show(line: str | None) -> None:
         if line is not None:
-            console.print(line, highlight=False, markup=False, soft_wrap=True)
+            print_line(line, console=console)
 
     summary, report = execute_and_report(chosen, show, console=console)
     show(report)

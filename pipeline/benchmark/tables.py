@@ -5,18 +5,17 @@ from collections.abc import Iterable
 
 from rich.bar import Bar
 from rich.console import Group
-from rich.table import Column, Table
+from rich.table import Column
 
 from pipeline.benchmark.timing import Row
 from pipeline.formatting import count, size
+from pipeline.terminal import PlainTable
 
 
-def engine_table(rows: Iterable[Row]) -> Table:
+def engine_table(rows: Iterable[Row]) -> PlainTable:
     """Return the engine against transformers: a row per shape and dtype."""
     names = ("engine", "transformers", "speedup", "over float32", "of the roofline", "greatest error", "peak memory")
-    table = Table(
-        "shape", "dtype", *_right(*names), title="seconds per unit: median \\[min, max]", title_justify="left"
-    )
+    table = PlainTable("shape", "dtype", *_right(*names), title="seconds per unit: median [min, max]")
     for row in rows:
         engine, same, full = (row[f"{name}_seconds"] for name in ("engine", "transformers", "transformers_float32"))
         table.add_row(
@@ -42,9 +41,9 @@ def tokenizer_line(row: Row) -> str:
     )
 
 
-def whole_runs_table(rows: Iterable[Row]) -> Table:
+def whole_runs_table(rows: Iterable[Row]) -> PlainTable:
     """Return whole runs, a column per shape and dtype. `busy before` says how much other programs disturbed them."""
-    table = Table("units/s", title="while predicting: median \\[min, max]", title_justify="left")
+    table = PlainTable("units/s", title="while predicting: median [min, max]")
     columns = []
     for row in rows:
         table.add_column(f"{row['shape']}\n{row['dtype']}", justify="right")
@@ -82,10 +81,10 @@ def scaling_tables(rows: Iterable[Row]) -> Group:
     return Group(*(_scaling_table(shape, dtype, shown) for (shape, dtype), shown in by_work.items()))
 
 
-def _scaling_table(shape: str, dtype: str, rows: list[Row]) -> Table:
-    title = f"{shape}, {dtype}: units/s while predicting, median \\[min, max]"
+def _scaling_table(shape: str, dtype: str, rows: list[Row]) -> PlainTable:
+    title = f"{shape}, {dtype}: units/s while predicting, median [min, max]"
     columns = [*_right("replicas", "threads", "rate", "of ideal", "busy before"), Column("rate and ideal", ratio=1)]
-    table = Table(*columns, title=title, title_justify="left", expand=True)
+    table = PlainTable(*columns, title=title, expand=True)
     longest = max(max(row["units_per_second"], row["ideal_units_per_second"]) for row in rows)
     for row in rows:
         rate, ideal = row["units_per_second"], row["ideal_units_per_second"]

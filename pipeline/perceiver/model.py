@@ -23,6 +23,7 @@ from pipeline.perceiver.layer_builders import Config
 from pipeline.perceiver.onednn_linear import Linear
 from pipeline.perceiver.partial_attention import PartialAttention
 from pipeline.perceiver.preprocessors import InputPart, MultimodalPreprocessor, Preprocessor
+from pipeline.visible import visible_line
 
 _LOGGER = logging.getLogger(__name__)
 
@@ -60,7 +61,7 @@ class PerceiverIO(nn.Module):
         folder = fetch(ref)
         model = cls.without_weights(folder)
         if prefix := load_weights(model, folder, model.model_class):
-            _LOGGER.warning(removed_prefix(prefix))
+            _LOGGER.warning(visible_line(removed_prefix(prefix)))
         if fold:
             model.fold()
         model = model.to(device=device, dtype=dtype)

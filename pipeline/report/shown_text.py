@@ -4,16 +4,13 @@ Escaping for HTML is the template's. What is done here is for people: control ch
 direction of writing are written as their names, so that a file name is read as it is stored.
 """
 
-import re
 from dataclasses import dataclass
 
 from pipeline.formatting import counted
+from pipeline.visible import visible_line, visible_text
 
 NAME_LETTERS = 120
 TEXT_LETTERS = 400
-_DIRECTION = "\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
-_HIDDEN = re.compile(f"[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufeff\u2028\u2029{_DIRECTION}]")
-_HIDDEN_IN_TEXTS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -48,18 +45,9 @@ def shown_name(name: object, most: int = NAME_LETTERS) -> str:
     if len(text) > most:
         half = most // 2
         text = f"{text[:half]} … {text[-half:]} ({len(text):,} characters)"
-    return _HIDDEN.sub(_escaped, text) if text.strip() else "(empty)"
+    return visible_line(text) if text.strip() else "(empty)"
 
 
 def shown_text(text: str, most: int = TEXT_LETTERS) -> ShownText:
     """Return the beginning of a text. Marks of direction stay: they belong to it, and the page isolates it."""
     return ShownText(visible_text(text[:most]), len(text) if len(text) > most else None)
-
-
-def visible_text(text: str) -> str:
-    """Return a text whose control characters, but for tabs and line breaks, are written as \\x1b."""
-    return _HIDDEN_IN_TEXTS.sub(_escaped, text.replace("\r\n", "\n"))
-
-
-def _escaped(found: re.Match[str]) -> str:
-    return found[0].encode("unicode_escape", "surrogatepass").decode()

@@ -104,4 +104,4 @@ def _wrong_values(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _job_error(uri: str, mistakes: Iterable[str]) -> UsageError:
-    return UsageError("\n  ".join([f"{redact(uri)}:", *dict.fromkeys(mistakes)]))
+    return UsageError(f"{redact(uri)}:", *dict.fromkeys(mistakes))

@@ -8,6 +8,8 @@ from enum import StrEnum
 from tempfile import SpooledTemporaryFile
 from typing import TypeAlias
 
+from pipeline.visible import visible_line
+
 FIRST_NAMES = 5  # per reason, for messages
 _SHOWN_CHARACTERS = 80  # of a name in a message
 _DIGEST_BYTES = 16
@@ -111,6 +113,6 @@ def valid_unicode(key: str) -> str:
 
 def shown(key: str) -> str:
     """Return a key in one line of printable characters, the middle of a long one cut out."""
-    plain = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in valid_unicode(key))
+    plain = visible_line(key)
     half = _SHOWN_CHARACTERS // 2
     return plain if len(plain) <= 2 * half else f"{plain[:half]}…{plain[-half:]}"

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 from rich.console import Console
-from rich.table import Table
 from typer.main import get_command
 from typer.testing import CliRunner
 
@@ -19,6 +18,7 @@ from jobs.cli import VERBS, app
 from jobs.cli_support import add_left_out
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.listing import ListedInputs
+from pipeline.terminal import PlainTable
 
 ROOT = Path(__file__).parents[2]
 PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
@@ -197,7 +197,7 @@ def test_plan_and_status_name_what_is_left_out_by_reason() -> None:
     listed = ListedInputs(
         read=3, left_out={"hidden": 1, "unknown kind": 3}, first={"hidden": ["[x]/_a.jpg"], "unknown kind": ["a", "b"]}
     )
-    sink, table = io.StringIO(), Table(show_header=False, box=None)
+    sink, table = io.StringIO(), PlainTable(title="", show_header=False, box=None)
     add_left_out(table, listed)
     add_left_out(table, ListedInputs(read=3))
     Console(file=sink, width=100).print(table)

@@ -118,4 +118,5 @@ def test_help_names_every_format() -> None:
 def test_a_run_ends_with_an_export_that_it_can_have(task: str, options: dict, words: str) -> None:
     chosen = RunOptions(task=task, input="in", output="out", checkpoint="c", **options)
     summary = SimpleNamespace(output="/a b", quarantined=0)
-    assert f"next: perceiver export '/a b' {words}" in run._next_steps(chosen, summary)
+    (line,) = run._next_steps(chosen, summary)
+    assert line.startswith(f"next: perceiver export '/a b' {words}, ")

@@ -12,7 +12,8 @@ from pipeline.heads.tokenizer import VOCABULARY
 from pipeline.report.plots import Plot
 from pipeline.report.sample import Sample
 from pipeline.report.sections.labels import score_plot
-from pipeline.report.shown_text import shown_name, visible_text
+from pipeline.report.shown_text import shown_name
+from pipeline.visible import visible_text
 
 MAX_ROWS = 5_000
 EXAMPLES = 8  # of the least and of the most certain texts

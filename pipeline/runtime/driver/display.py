@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, Literal, Self
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.spinner import Spinner
-from rich.table import Table
-from rich.text import Text
 
 from pipeline.runtime.driver.progress import Counts
 from pipeline.runtime.options import RunOptions
+from pipeline.terminal import plain, print_line
+from pipeline.visible import visible_line
 
 LINE_SECONDS = 10.0
 REFRESHES_PER_SECOND = 4
@@ -24,7 +24,7 @@ LogFormat = Literal["text", "json"]
 
 
 class Display:
-    """Shows a run on a console. Texts are printed as they are: names of files are not markup.
+    """Shows a run on a console. Texts are shown as they are: names of files are neither markup nor escape sequences.
 
     On a terminal or in a notebook the current phase or the progress is one place that changes; elsewhere each is a
     line, progress every ten seconds.
@@ -57,7 +57,7 @@ class Display:
             started, spinner = time.monotonic(), Spinner("dots")
 
             def render() -> RenderableType:
-                spinner.update(text=Text(f"{text}, {time.monotonic() - started:.0f} s"))
+                spinner.update(text=plain(f"{text}, {time.monotonic() - started:.0f} s"))
                 return spinner
 
             with self._refreshed(render, transient=True):
@@ -98,10 +98,10 @@ class Display:
                 live.refresh()
 
     def _line(self, text: str) -> None:
-        self._console.print(text, highlight=False, markup=False, soft_wrap=True)
+        print_line(text, console=self._console)
 
     def _event(self, event: str, **fields: Any) -> None:
-        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields}, ensure_ascii=False)
+        line = json.dumps({"time": round(time.time(), 3), "event": event, **fields})
         self._console.file.write(line + "\n")
         self._console.file.flush()
 
@@ -111,10 +111,10 @@ def _notebook_line(text: Callable[[], str]) -> Iterator[None]:
     """Show one line below the cell and change it every second. rich's bar needs ipywidgets for that."""
     from IPython.display import display
 
-    line = display({"text/plain": text()}, raw=True, display_id=True)
+    line = display({"text/plain": visible_line(text())}, raw=True, display_id=True)
 
     def update() -> None:
-        line.update({"text/plain": text()}, raw=True)
+        line.update({"text/plain": visible_line(text())}, raw=True)
 
     try:
         with _every(1.0, update):
@@ -125,10 +125,8 @@ def _notebook_line(text: Callable[[], str]) -> Iterator[None]:
 
 def _live_progress(counts: Counts) -> RenderableType:
     """Return a bar and the progress in words, on as many lines as the terminal needs."""
-    grid = Table.grid()
-    grid.add_row(ProgressBar(total=max(1, counts.shards), completed=counts.shards_done, width=40))
-    grid.add_row(Text(counts.line()))
-    return grid
+    bar = ProgressBar(total=max(1, counts.shards), completed=counts.shards_done, width=40)
+    return Group(bar, plain(counts.line()))
 
 
 @contextmanager

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from pipeline.runtime.errors import reason
+from pipeline.visible import visible_line
 
 _LEVEL = "RAY_BACKEND_LOG_LEVEL"
 
@@ -60,4 +61,4 @@ def _is_crashed_shard(record: logging.LogRecord) -> bool:
 class _CrashedShardFormatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         error = record.exc_info[1] if record.exc_info else None
-        return f"shard crashed its worker and will be retried: {reason(error)}"
+        return visible_line(f"shard crashed its worker and will be retried: {reason(error)}")

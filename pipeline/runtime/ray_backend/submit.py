@@ -40,10 +40,10 @@ class SubmittedJob:
     address: str
 
     @property
-    def commands(self) -> str:
+    def commands(self) -> list[str]:
         """The commands that show the job's log and stop the job, for messages."""
         logs, stop = f"ray job logs {self.id} --follow", f"ray job stop {self.id}"
-        return f"to follow it: {logs} --address {self.address}\nto stop it:   {stop} --address {self.address}"
+        return [f"to follow it: {logs} --address {self.address}", f"to stop it:   {stop} --address {self.address}"]
 
 
 @dataclass(frozen=True, kw_only=True)

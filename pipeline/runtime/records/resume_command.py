@@ -1,9 +1,8 @@
 """The command that resumes a run, from what run.json records."""
 
-import shlex
-
 from pipeline.runtime.options import RunOptions, typed_value
 from pipeline.runtime.records.run_file import Run
+from pipeline.visible import shell_command
 
 _ARGUMENTS = frozenset({"task", "input", "output"})
 
@@ -21,4 +20,4 @@ def resume_command(run: Run, output: str) -> str:
             words.append(f"--{flag}" if value else f"--no-{flag}")
         else:
             words += [f"--{flag}", typed_value(value)]
-    return shlex.join(words)
+    return shell_command(words)

@@ -11,6 +11,7 @@ import torch
 
 from pipeline import faultpoints
 from pipeline.storage import redact
+from pipeline.visible import visible_line
 
 
 class DoesNotFit(Exception):  # noqa: N818 - recorded in quarantine under this name
@@ -83,5 +84,7 @@ def exit_if_gpu_is_lost(device: torch.device, error: BaseException) -> None:
     try:
         torch.cuda.synchronize(device)
     except Exception:  # noqa: BLE001 - a lost context fails every later call; Ray retries the shard elsewhere
-        print(redact(f"the GPU is lost after {type(error).__name__}: {error}"), file=sys.stderr, flush=True)
+        print(
+            visible_line(redact(f"the GPU is lost after {type(error).__name__}: {error}")), file=sys.stderr, flush=True
+        )
         os._exit(1)
