@@ -214,7 +214,7 @@ def test_mistakes_in_the_file_are_found_before_anything_is_sent(
 @pytest.mark.parametrize(
     ("address", "message"),
     [
-        (NOWHERE, f"no Ray dashboard answers at {NOWHERE}"),
+        (NOWHERE, f"no Ray dashboard answers at {NOWHERE}: Connection refused; start the cluster"),
         ("http://user:canary-secret@127.0.0.1:9", "credentials come from the environment"),
         ("http://127.0.0.1:9/?token=canary-secret", "credentials come from the environment"),
         ("ray://127.0.0.1:10001", "must be the URL of a Ray dashboard, as in http://HEAD:8265"),
@@ -227,6 +227,17 @@ def test_wrong_address_exits_2(job: Callable[..., Any], address: str, message: s
     assert message in printed
     assert "canary" not in printed
     assert "Traceback" not in printed
+
+
+def test_dashboard_that_accepts_connections_and_never_answers_exits_2(
+    job: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.runtime.ray_backend.submit.ANSWER_SECONDS", 1.0)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        code, printed = submit(job()[0], address)
+    assert code == 2
+    assert f"no Ray dashboard answers at {address}: timed out; start the cluster or correct the address" in printed
 
 
 def test_wrong_token_exits_2(head: Head, job: Callable[..., Any]) -> None:

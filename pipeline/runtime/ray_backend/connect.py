@@ -13,14 +13,16 @@ from typing import Any
 
 import ray
 import ray.data
-from ray._private import ray_constants, services
+from ray._private import ray_constants
 from ray.job_config import JobConfig
 
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.ray_backend.auth import require_token
+from pipeline.runtime.ray_backend.cluster_address import ClusterAddress, find_address
 from pipeline.runtime.ray_backend.ray_logging import limited_ray_data_logs, suppress_startup_logs
 from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
 
+CONNECTION_ATTEMPTS = 3  # by Ray, each up to 40 seconds long, at an address where a server answers. Ray's default is 20
 _SETTINGS = {
     "RAY_task_oom_retries": "4",  # of tasks that Ray's memory monitor kills; Ray's default is to retry them forever
     **OPENMP_ENVIRONMENT,
@@ -30,21 +32,20 @@ _SETTINGS = {
 @contextmanager
 def ray_connection(address: str | None) -> Iterator[None]:
     """Connect to Ray for the time of the block, or use the connection that the process has, which stays open."""
-    is_new = not ray.is_initialized()
-    if is_new:
-        named = address or os.environ.get("RAY_ADDRESS")
-        try:
-            require_token(address)  # RAY_ADDRESS is the cluster in which this process runs
-            with preserve_signal_handlers(), suppress_startup_logs():
-                _connect(named)
-        except (ConnectionError, ValueError) as error:
-            raise UsageError(f"no Ray cluster answers at address ({named}): {reason(error)}") from error
+    if ray.is_initialized():
+        with limited_ray_data_logs():
+            yield
+        return
+    require_token(address)  # RAY_ADDRESS is the cluster in which this process runs
+    cluster = find_address(address)
+    if cluster:
+        cluster.check()
     try:
+        _connect_or_explain(address, cluster)
         with limited_ray_data_logs():
             yield
     finally:
-        if is_new:
-            ray.shutdown()
+        ray.shutdown()  # which ends the processes of an interrupted start, too
 
 
 @contextmanager
@@ -62,26 +63,45 @@ def preserve_signal_handlers() -> Iterator[Mapping[int, Any]]:
             signal.signal(number, handler)
 
 
-def _connect(address: str | None) -> None:
-    """Connect to the named cluster; without a name to that of this machine, else start one on loopback."""
+def _connect_or_explain(address: str | None, cluster: ClusterAddress | None) -> None:
+    """Connect, or start a cluster. Raises UsageError if that fails, and KeyboardInterrupt on SIGTERM and SIGINT."""
+    try:
+        with preserve_signal_handlers(), suppress_startup_logs():
+            _connect(address, cluster)
+    except (ConnectionError, ValueError) as error:
+        local = UsageError(f"Ray does not start on this machine: {reason(error)}")
+        raise (cluster.error(error) if cluster else local) from error
+    except SystemExit:  # by the handler of SIGTERM that Ray sets while it starts
+        raise KeyboardInterrupt("stopped by SIGTERM; the same command resumes") from None
+
+
+def _connect(address: str | None, cluster: ClusterAddress | None) -> None:
+    """Connect to the cluster that was found for the option `address`; without one start a cluster on loopback."""
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    if "://" not in (address or ""):  # Ray's client sends no working directory
+    if not cluster or "://" not in cluster.address:  # Ray's client sends no working directory
         settings["job_config"] = _JobWithoutDriverFolders(_py_driver_sys_path=_uninstalled_project())
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
-    # Without a name, use only a cluster that `ray start` made: "auto" would also join one that another program started.
-    if address != "local" and (address or services.find_bootstrap_address(None)):
-        ray.init(address=address, **settings)
+    if cluster:
+        with _constant("NUM_REDIS_GET_RETRIES", CONNECTION_ATTEMPTS):
+            ray.init(address=address or None, **settings)  # without an option it finds the same address
         return
     # Ray listens on all interfaces unless it takes the machine for one that cannot be part of a cluster: then all of
     # its servers, and those of its workers, listen on loopback.
-    enabled = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
+    with _constant("ENABLE_RAY_CLUSTER", False):
         # The cluster ends with the run. Its dashboard would cost a second at the start, CPU time and more ports.
         ray.init(address="local", include_dashboard=False, **settings)
+
+
+@contextmanager
+def _constant(name: str, value: object) -> Iterator[None]:
+    """Change a constant of Ray in the block."""
+    before = getattr(ray_constants, name)
+    setattr(ray_constants, name, value)
+    try:
+        yield
     finally:
-        ray_constants.ENABLE_RAY_CLUSTER = enabled
+        setattr(ray_constants, name, before)
 
 
 class _JobWithoutDriverFolders(JobConfig):

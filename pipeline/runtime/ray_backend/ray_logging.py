@@ -11,11 +11,13 @@ from pipeline.runtime.errors import reason
 from pipeline.visible import visible_line
 
 _LEVEL = "RAY_BACKEND_LOG_LEVEL"
+_HIDDEN = (_LEVEL.encode(), b"gcs_client.cc", b"rpc_client.h")
+"""The notice about the level, and the sources of warnings about attempts to connect, which end in an error."""
 
 
 @contextmanager
 def suppress_startup_logs() -> Iterator[None]:
-    """Limit the log of Ray's C++ part to fatal errors, and hide its notice about that. Wraps `ray.init`.
+    """Limit the log of Ray's C++ part to fatal errors, and hide what it prints regardless. Wraps `ray.init`.
 
     Each start of a replica would otherwise print an error about constructor arguments in the object store, where Ray
     Data itself puts them for as long as the Dataset runs.
@@ -32,7 +34,7 @@ def suppress_startup_logs() -> Iterator[None]:
             os.close(console)
             captured.seek(0)
             for line in captured.read().splitlines(keepends=True):
-                if _LEVEL.encode() not in line:
+                if not any(each in line for each in _HIDDEN):
                     os.write(2, line)
 
 

@@ -22,6 +22,7 @@ from pipeline.storage import check_uri, redact
 from pipeline.storage.uris import split_scheme
 
 ENTRYPOINT = "python -m jobs.run --job job.yaml"
+ANSWER_SECONDS = 15.0  # for the first answer of the dashboard
 RECONNECT_SECONDS = 60.0  # during which a dashboard that stopped answering is retried
 POLL_SECONDS = 1.0
 _ADDRESS = "RAY_API_SERVER_ADDRESS"  # overrides RAY_ADDRESS, which overrides the argument
@@ -128,8 +129,25 @@ def _client(address: str) -> Any:
 
     for name in _VERBOSE_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
+    _check_dashboard(address)
     with _dashboard_address(address), _usage_errors(f"no Ray dashboard answers at {address}"):
         return JobSubmissionClient(address)
+
+
+def _check_dashboard(address: str) -> None:
+    """Raise UsageError if no server answers in time: Ray's client would wait without a limit."""
+    import requests
+
+    try:
+        requests.get(address, timeout=ANSWER_SECONDS, stream=True, allow_redirects=False).close()
+    except requests.RequestException as error:
+        cause: BaseException = error
+        while cause.__context__:
+            cause = cause.__context__
+        words = getattr(cause, "strerror", None) or reason(cause)
+        raise UsageError(
+            f"no Ray dashboard answers at {address}: {words}; start the cluster or correct the address"
+        ) from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 import subprocess
 import sys
 
+import pytest
 import ray
 
 
@@ -32,3 +33,25 @@ def test_without_an_address_a_new_cluster_is_started_on_loopback_though_another_
     assert address.startswith("127.0.0.1:")
     assert len(listening) > 5
     assert set(listening) <= {"127.0.0.1", "::1", "::ffff:127.0.0.1"}
+
+
+INTERRUPTED = """
+import os, psutil, signal, threading, time
+from pipeline.runtime.ray_backend.connect import ray_connection
+
+def stop():
+    while not psutil.Process().children():
+        time.sleep(0.05)
+    os.kill(os.getpid(), signal.SIGTERM)
+
+threading.Thread(target=stop, daemon=True).start()
+with ray_connection("local"):
+    print("connected")
+"""
+
+
+@pytest.mark.slow
+def test_sigterm_while_ray_starts_is_reported_like_ctrl_c():
+    ended = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, check=False)
+    assert "KeyboardInterrupt: stopped by SIGTERM; the same command resumes" in ended.stderr
+    assert ended.stdout == ""
