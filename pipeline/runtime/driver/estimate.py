@@ -8,6 +8,7 @@ from pipeline.formatting import count, counted, duration, size
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.driver.sample import MeasuredSample, PiecesOfShard, measure_sample, sample_pieces
+from pipeline.runtime.driver.signals import stop_on_signals
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.ray_backend.dataset import StageConfig
@@ -51,10 +52,13 @@ class Estimate:
 
 
 def estimate(options: RunOptions, display: Display | None = None) -> Estimate:
-    """Freeze the plan of a run and estimate its time and size; raises what a run raises before any work."""
+    """Freeze the plan of a run and estimate its time and size; raises what a run raises before any work.
+
+    SIGTERM and SIGINT raise Stopped, as they do in a run.
+    """
     display = display or Display(quiet=True)
     started = time.perf_counter()
-    with prepare_run(options, display) as ready:
+    with stop_on_signals(), prepare_run(options, display) as ready:
         plan, resources = ready.plan, ready.stages.resources
         done = len(list_parts(ready.output, ready.run.run).shards)
         prepared = time.perf_counter() - started

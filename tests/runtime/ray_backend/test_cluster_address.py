@@ -174,10 +174,12 @@ def test_living_cluster_is_joined(cluster):
     assert ended.stdout.strip() == address
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("verb", "number"), [("run", signal.SIGTERM), ("run", signal.SIGINT), ("plan", signal.SIGTERM)]
+)
 @pytest.mark.slow
-def test_signal_while_connecting_ends_the_command_at_once(listening, image_folder, checkpoint, tmp_path, number):
-    command = [PERCEIVER, "run", "image-classification", image_folder, tmp_path / "out", "--checkpoint", checkpoint]
+def test_signal_while_connecting_ends_the_command_at_once(listening, image_folder, checkpoint, tmp_path, verb, number):
+    command = [PERCEIVER, verb, "image-classification", image_folder, tmp_path / "out", "--checkpoint", checkpoint]
     environment = os.environ | {"RAY_ADDRESS": address_of(listening)}
     with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as running:
         listening.settimeout(60)
