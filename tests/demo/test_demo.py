@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import io
 import re
 from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 from jobs import demo
 from pipeline.runtime.ray_backend import connect
 
 
 @pytest.fixture
-def printed(described_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def printed(
+    described_cluster: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> str:
     """What the demo prints, on 100 columns."""
-    text = io.StringIO()
+    monkeypatch.setenv("COLUMNS", "100")
     monkeypatch.setattr(connect, "ray_connection", lambda _: nullcontext())
-    monkeypatch.setattr(demo, "Console", lambda: Console(file=text, width=100))
     demo.command(str(tmp_path / "demo"))
-    return text.getvalue()
+    return capsys.readouterr().out
 
 
 def test_demo_says_what_was_asked_and_what_came_out(printed: str) -> None:

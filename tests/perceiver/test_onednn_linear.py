@@ -127,7 +127,7 @@ torch.set_num_threads(1)
 fresh = faults()
 keep_freed_memory()
 faults()  # the heap grows once to what the largest takes
-print(fresh, faults())
+print(fresh, min(faults() for _ in range(5)))  # the system may take pages back in between
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, env=environment)
