@@ -45,7 +45,7 @@ class Head:
         data = None if values is None else json.dumps(values).encode()
         request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"})
         request.add_header("Authorization", f"Bearer {self.env['RAY_AUTH_TOKEN']}")
-        with urllib.request.urlopen(request, timeout=10) as answer:
+        with urllib.request.urlopen(request, timeout=60) as answer:
             return json.load(answer)
 
     def ended(self, job: str) -> Any:
