@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -14,6 +15,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -45,7 +47,7 @@ class Head:
         data = None if values is None else json.dumps(values).encode()
         request = urllib.request.Request(self.address + path, data, {"Content-Type": "application/json"})
         request.add_header("Authorization", f"Bearer {self.env['RAY_AUTH_TOKEN']}")
-        with urllib.request.urlopen(request, timeout=60) as answer:
+        with urllib.request.urlopen(request, timeout=10) as answer:
             return json.load(answer)
 
     def ended(self, job: str) -> Any:
@@ -65,14 +67,18 @@ class Head:
 
 
 def free_ports(count: int) -> list[int]:
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Return ports that nobody uses, of those that neither the system nor Ray gives to others meanwhile.
+
+    A head whose agent finds its port taken runs on, and answers each job with "No available agent".
+    """
+    found: list[int] = []
+    for port in random.sample(range(20_000, 32_000), 100):
+        with socket.socket() as free, suppress(OSError):
+            free.bind(("127.0.0.1", port))
+            found.append(port)
+        if len(found) == count:
+            return found
+    raise AssertionError("no free ports")
 
 
 @pytest.fixture(scope="module")

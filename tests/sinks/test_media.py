@@ -79,11 +79,10 @@ def test_index_precedes_the_frames() -> None:
 
 
 def test_frames_need_not_be_contiguous() -> None:
-    frames = moving(4, 32, 48)
+    frames = moving(4, 64, 64)  # x264 decides by memory that it has not set in videos of two rows of blocks
     strided = np.ascontiguousarray(frames.transpose(0, 3, 2, 1)).transpose(0, 3, 2, 1)
     assert not strided.flags.c_contiguous
-    # The encoder gives other bytes for the same frames once in a while: of three each, some are equal.
-    assert {encode_mp4(strided) for _ in range(3)} & {encode_mp4(frames) for _ in range(3)}
+    assert encode_mp4(strided) == encode_mp4(frames)
     assert encode_png(strided[0]) == encode_png(frames[0])
 
 

@@ -23,8 +23,6 @@ from pipeline.storage.uris import split_scheme
 
 ENTRYPOINT = "python -m jobs.run --job job.yaml"
 ANSWER_SECONDS = 15.0  # for the first answer of the dashboard
-READY_SECONDS = 60.0  # for the agent that starts jobs, on a cluster whose dashboard answers
-_NO_AGENT = "No available agent"  # in Ray's answer until then
 RECONNECT_SECONDS = 60.0  # during which a dashboard that stopped answering is retried
 POLL_SECONDS = 1.0
 _ADDRESS = "RAY_API_SERVER_ADDRESS"  # overrides RAY_ADDRESS, which overrides the argument
@@ -73,22 +71,8 @@ def submit(job: str, address: str, submission_id: str | None = None) -> Submitte
     with tempfile.TemporaryDirectory(prefix="perceiver-job-") as folder, _usage_errors(f"{address} rejected the job"):
         (Path(folder) / "job.yaml").write_bytes(text)
         environment = {"working_dir": folder, "env_vars": OPENMP_ENVIRONMENT}
-        _submit_when_ready(client, entrypoint=ENTRYPOINT, submission_id=name, runtime_env=environment)
+        client.submit_job(entrypoint=ENTRYPOINT, submission_id=name, runtime_env=environment)
     return SubmittedJob(id=name, address=address)
-
-
-def _submit_when_ready(client: Any, **job: Any) -> None:
-    """Submit a job, again for READY_SECONDS if the cluster has just started and has nothing yet that starts jobs."""
-    deadline = time.monotonic() + READY_SECONDS
-    while True:
-        try:
-            client.submit_job(**job)
-        except RuntimeError as error:
-            if _NO_AGENT not in str(error) or time.monotonic() > deadline:
-                raise
-            time.sleep(1.0)
-        else:
-            return
 
 
 def follow(job: SubmittedJob, write: Callable[[str], object]) -> JobResult:
