@@ -32,7 +32,7 @@ class _Verbs(TyperGroup):
         return typer.main.get_command(program_of(module.command, cmd_name))
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Return what typer does, and name the verbs if there is none of this name."""
+        """Return the verb, its name and its arguments. Fail with the names of all verbs for another word."""
         if args[0] not in VERBS:
             ctx.fail(f"there is no verb {args[0]!r}{did_you_mean(args[0], VERBS)}; the verbs are {', '.join(VERBS)}")
         return super().resolve_command(ctx, args)

@@ -7,8 +7,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import pyarrow.dataset as ds
 
-from pipeline.demo.motion import flow_array
 from pipeline.demo.samples import SHIFT, Sample
+from pipeline.results.unit_arrays import flow_array
 
 Row: TypeAlias = Mapping[str, Any]
 Lines: TypeAlias = list[tuple[str, str]]

@@ -27,6 +27,7 @@ from pipeline.demo.training import Schedule
 from pipeline.demo.trial import Answers, Rows, Trial
 from pipeline.reference.published_configs import FLOW
 from pipeline.reference.sample_inputs import frame_patches
+from pipeline.results.unit_arrays import flow_array
 
 PIXELS_PER_UNIT = 20.0
 """Pixels of displacement per unit of the model's output, as in the published checkpoint."""
@@ -139,11 +140,6 @@ def end_point_error(rows: Rows, answers: Answers) -> float:
     """Return the mean distance in pixels from the known shift, over all pixels of all frames."""
     errors = [np.linalg.norm(flow_array(row) - np.array(answers[row["id"]]), axis=-1).mean() for row in rows]
     return float(np.mean(errors))
-
-
-def flow_array(row: Any) -> np.ndarray:
-    """Return the flow of a row as float32 [height, width, 2] in pixels, x then y."""
-    return np.array(row["flow"], np.float32).reshape(row["height"], row["width"], 2)
 
 
 RECIPE = Recipe(

@@ -10,7 +10,7 @@ from PIL import Image
 
 from pipeline.media import BadMedium, Clip, FramePair, MediumKind
 from pipeline.predictor.file_uri import FileUri
-from pipeline.sources.records.record_media import array_of, ruled_text
+from pipeline.sources.records.record_media import array_of, bytes_or_path, ruled_text
 from pipeline.sources.source import BlankText
 
 _Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -83,9 +83,7 @@ def _image_content(value: Any, medium: MediumKind) -> ImageContent:
 
 def _file(value: Any) -> bytes | FileUri | None:
     """Return the file in a path, bytes, or a {"bytes", "path"} as `datasets` stores them; None if it is neither."""
-    if isinstance(value, dict) and not {"bytes", "path"}.isdisjoint(value):
-        content, path = value.get("bytes"), value.get("path")
-        value = path if content is None else content
+    value = bytes_or_path(value)
     if isinstance(value, _Bytes):
         return bytes(value)
     return FileUri.of(value) if isinstance(value, str | os.PathLike) else None

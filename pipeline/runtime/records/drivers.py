@@ -36,8 +36,8 @@ class Marker:
             os.kill(self.pid, 0)
         except ProcessLookupError:
             return False
-        except PermissionError:  # of another user
-            return True
+        except PermissionError:  # it is of another user
+            pass
         return True
 
 

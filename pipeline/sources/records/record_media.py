@@ -25,7 +25,7 @@ def uri_of(values: Mapping[str, Any], request: RecordRequest, store: Store, key:
     """
     named = None
     if request.options.medium in ("image", "frame_pair", "clip"):
-        named = _bytes_or_path(values.get(request.medium_columns[0]))
+        named = bytes_or_path(values.get(request.medium_columns[0]))
     if not isinstance(named, str) or len(named) > MAX_PATH_LETTERS:
         return store.uri_of(key)
     try:
@@ -89,7 +89,7 @@ def content_of(value: Any, column: str, kind: str, store: Store, key: str) -> by
 
     `kind`: of the file, in messages. `store`, `key`: of the file that the record is in.
     """
-    value = _bytes_or_path(value)
+    value = bytes_or_path(value)
     if isinstance(value, bytes):
         return value
     if not isinstance(value, str):
@@ -103,7 +103,7 @@ def set_version(unit: Unit, content: bytes | Entry) -> None:
         unit.version = content.version
 
 
-def _bytes_or_path(value: Any) -> Any:
+def bytes_or_path(value: Any) -> Any:
     """Return what a {"bytes", "path"} has of both, and any other value as it is."""
     if not isinstance(value, dict) or {"bytes", "path"}.isdisjoint(value):
         return value
