@@ -33,6 +33,7 @@ from tests.jobs.refused_checkpoints import (
     truncate,
 )
 from tests.jobs.refused_inputs import REFUSALS, png
+from tests.situations.situation import in_order
 
 TEXT = "text-classification"
 CLASSES = {TEXT: SEQUENCE, "image-classification": FOURIER, "optical-flow": FLOW}
@@ -74,11 +75,6 @@ def refuse(words: str, *arguments: str | Path, work: Path) -> str:
     assert re.search(in_order(words), text), text
     assert {path for path in work.rglob("*") if path.is_file()} == before
     return text
-
-
-def in_order(words: str) -> str:
-    """Return a pattern for words in which … stands for any text."""
-    return ".*".join(re.escape(part.strip()) for part in words.split("…"))
 
 
 @pytest.mark.parametrize("name", REFUSALS)

@@ -1,0 +1,35 @@
+"""Every situation ends exactly right, or in one sentence and a remedy, with the exit code of the contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.situations.parts import PARTS
+from tests.situations.situation import Situation, World
+
+TABLES = {"parts": PARTS}
+SITUATIONS = [
+    pytest.param(situation, id=f"{table}: {name}", marks=[pytest.mark.slow] if situation.is_slow else [])
+    for table, rows in TABLES.items()
+    for name, situation in rows.items()
+]
+
+
+@pytest.fixture
+def world(
+    tmp_path: Path,
+    checkpoint: Path,
+    write_images: Callable[..., None],
+    request: pytest.FixtureRequest,
+    described_cluster: None,
+) -> World:
+    """A world whose commands run their stages in this process."""
+    return World(folder=tmp_path, checkpoint=checkpoint, write_images=write_images, request=request)
+
+
+@pytest.mark.parametrize("situation", SITUATIONS)
+def test_it_ends_right_or_in_words(situation: Situation, world: World) -> None:
+    situation.check(world)
