@@ -17,7 +17,8 @@ import ray.cloudpickle
 
 from pipeline.runtime.driver import estimate, prepare, run
 from pipeline.runtime.plan.plan_files import PlanFile
-from pipeline.runtime.ray_backend.dataset import PassMode, StageConfig, plan_blocks
+from pipeline.runtime.ray_backend.dataset import plan_blocks
+from pipeline.runtime.ray_backend.passes import PassMode, StageConfig
 from pipeline.runtime.ray_backend.resources import Node
 from pipeline.runtime.records.receipts import Receipt, receipt_in_row
 from pipeline.runtime.stages import isolated_reader

@@ -10,7 +10,8 @@ from pipeline.benchmark.monitor import busy_share
 from pipeline.benchmark.timing import Row, median_and_range
 from pipeline.benchmark.workloads import Workload, make_workloads
 from pipeline.reference.published_configs import Shape
-from pipeline.runtime.ray_backend.resources import cluster_nodes, resolve_resources
+from pipeline.runtime.ray_backend.cluster import cluster_nodes
+from pipeline.runtime.ray_backend.resources import resolve_resources
 
 
 def bench_scaling(shape: Shape, options: BenchOptions) -> Iterator[Row]:

@@ -19,9 +19,9 @@ from ray._raylet import GcsClient
 from ray.cluster_utils import Cluster
 from ray.core.generated import autoscaler_pb2
 
-from pipeline.runtime.ray_backend.connect import preserve_signal_handlers
 from pipeline.runtime.ray_backend.dataset import CONCURRENT_CALLS
 from pipeline.runtime.ray_backend.drain import POLL_SECONDS
+from pipeline.runtime.ray_backend.signal_handlers import preserve_signal_handlers
 from tests.faults.killed_runs import Job, Points, assert_complete, ended, start
 
 pytestmark = pytest.mark.slow

@@ -11,8 +11,9 @@ from pipeline.runtime.driver.sample import MeasuredSample, PiecesOfShard, measur
 from pipeline.runtime.driver.signals import stop_on_signals
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.frozen_plan import Plan
-from pipeline.runtime.ray_backend.dataset import StageConfig
-from pipeline.runtime.ray_backend.resources import Resources, call_with_replica_resources
+from pipeline.runtime.ray_backend.cluster import call_with_replica_resources
+from pipeline.runtime.ray_backend.passes import StageConfig
+from pipeline.runtime.ray_backend.resources import Resources
 from pipeline.runtime.records.committed import list_parts
 from pipeline.runtime.records.listing import ListedInputs
 

@@ -15,9 +15,10 @@ from pipeline.runtime.plan.plan_files import delete_segments
 from pipeline.runtime.plan.planner import freeze_plan
 from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment
 from pipeline.runtime.plan.shard_sizes import ShardSizing, expected_seconds
+from pipeline.runtime.ray_backend.cluster import cluster_nodes
 from pipeline.runtime.ray_backend.connect import ray_connection
-from pipeline.runtime.ray_backend.dataset import StageConfig
-from pipeline.runtime.ray_backend.resources import Resources, cluster_nodes, resolve_resources
+from pipeline.runtime.ray_backend.passes import StageConfig
+from pipeline.runtime.ray_backend.resources import Resources, resolve_resources
 from pipeline.runtime.records.claim import Claim, claiming
 from pipeline.runtime.records.dataset_card import put_card
 from pipeline.runtime.records.listing import ListedInputs, put_listing

@@ -22,7 +22,8 @@ from pipeline.runtime.errors import (
     reported_change,
 )
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.ray_backend.dataset import MAX_LOST_SHARDS, PassMode, run_shards
+from pipeline.runtime.ray_backend.dataset import run_shards
+from pipeline.runtime.ray_backend.passes import MAX_LOST_SHARDS, PassMode
 from pipeline.runtime.records.committed import (
     ListedParts,
     foreign_parts_message,

@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
-from pipeline.runtime.ray_backend.dataset import StageConfig
+from pipeline.runtime.ray_backend.passes import StageConfig
 from pipeline.runtime.records.quarantine import records_in_table
 from pipeline.runtime.stages.load import read, to_tables
 from pipeline.runtime.stages.predict import Replica

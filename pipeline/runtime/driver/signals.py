@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from pipeline.runtime.ray_backend.connect import preserve_signal_handlers
+from pipeline.runtime.ray_backend.signal_handlers import preserve_signal_handlers
 
 GRACE_SECONDS = 15.0  # before the process exits without waiting for Ray's processes
 

@@ -3,10 +3,8 @@
 import importlib.metadata
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -20,6 +18,7 @@ from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.ray_backend.auth import require_token
 from pipeline.runtime.ray_backend.cluster_address import ClusterAddress, find_address
 from pipeline.runtime.ray_backend.ray_logging import limited_ray_data_logs, suppress_startup_logs
+from pipeline.runtime.ray_backend.signal_handlers import preserve_signal_handlers
 from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
 
 CONNECTION_ATTEMPTS = 3  # by Ray, each up to 40 seconds long, at an address where a server answers. Ray's default is 20
@@ -46,21 +45,6 @@ def ray_connection(address: str | None) -> Iterator[None]:
             yield
     finally:
         ray.shutdown()  # which ends the processes of an interrupted start, too
-
-
-@contextmanager
-def preserve_signal_handlers() -> Iterator[Mapping[int, Any]]:
-    """Restore the handlers of SIGTERM and SIGINT after the block, as `ray.init` replaces them.
-
-    Yields these handlers, by signal: none outside the main thread, where they cannot be set.
-    """
-    numbers = (signal.SIGTERM, signal.SIGINT) if threading.current_thread() is threading.main_thread() else ()
-    before: dict[int, Any] = {number: signal.getsignal(number) for number in numbers}
-    try:
-        yield before
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _connect_or_explain(address: str | None, cluster: ClusterAddress | None) -> None:

@@ -4,8 +4,7 @@ import uuid
 import warnings
 from collections.abc import Callable, Collection, Container, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import dataclass, replace
-from enum import Enum
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import pyarrow as pa
@@ -16,18 +15,16 @@ from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.runtime.plan.plan_files import PlanFile
 from pipeline.runtime.ray_backend.failures import translate_ray_errors
+from pipeline.runtime.ray_backend.passes import MAX_LOST_SHARDS, PassMode, StageConfig
 from pipeline.runtime.ray_backend.replica_actors import IsolatedReplicaActor, ReplicaActor
-from pipeline.runtime.ray_backend.resources import Resources
 from pipeline.runtime.records.receipts import Receipt, receipt_in_row
 from pipeline.runtime.stages.isolated_replica import MICRO_BATCH_SECONDS
 from pipeline.runtime.stages.load import DEFAULT_UNIT_LIMITS, load, skip_predict
-from pipeline.runtime.stages.unit_reader import Loader
-from pipeline.runtime.stages.write import Writer, write
+from pipeline.runtime.stages.write import write
 
 BLOCK_SHARDS = 32
 CONCURRENT_CALLS = 3  # one shard is being collated, one computed, one sent on
 ATTEMPTS_PER_PASS = 2  # of a shard
-MAX_LOST_SHARDS = 256  # shards that may crash their workers before a pass ends; a later pass runs them
 DATASET_SHARDS = 20_000  # Ray Data keeps 7 kB for each finished shard until its Dataset ends
 # More than the attempts of all shards that may crash: Ray Data stalls if a replica is not restarted.
 RESTARTS_PER_REPLICA = 4 * MAX_LOST_SHARDS
@@ -35,30 +32,6 @@ _ONE_SHARD_PER_CALL = {"batch_size": 1, "batch_format": "pyarrow", "zero_copy_ba
 
 ReplicaOptions: TypeAlias = Callable[[], dict[str, str]]
 """Returns Ray options for the next replica."""
-
-
-class PassMode(Enum):
-    """How a pass runs its shards.
-
-    NORMAL: several shards at a time in each process. ISOLATED: one shard at a time per process, and risky steps in a
-    child process, so that the unit that crashes it is found and quarantined. QUARANTINE_ALL: nothing is read; every
-    unit is quarantined.
-    """
-
-    NORMAL = "normal"
-    ISOLATED = "isolated"
-    QUARANTINE_ALL = "quarantine all"
-
-
-@dataclass(frozen=True, kw_only=True)
-class StageConfig:
-    """Configuration sent to workers. It is small, because each restart of a replica reads it again."""
-
-    loader: Loader
-    replica: dict[str, Any]  # arguments of a `Replica`
-    writer: Writer
-    resources: Resources
-    stall_timeout: float  # seconds
 
 
 def run_shards(

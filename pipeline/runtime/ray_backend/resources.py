@@ -1,17 +1,11 @@
 """CPUs and GPUs that each stage takes of the cluster."""
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
-
-import ray
 
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.ray_backend.failures import translate_ray_errors
 
-R = TypeVar("R")
 LOAD_CPUS, WRITE_CPUS = 0.5, 0.25
 
 
@@ -36,12 +30,6 @@ class Resources:
     write_cpus: float
     threads: int  # of torch, in one replica
     cpus: float  # of the whole cluster
-
-
-def cluster_nodes() -> list[Node]:
-    """List the nodes of the connected cluster that are alive."""
-    alive = (node["Resources"] for node in ray.nodes() if node["Alive"])
-    return [Node(cpus=resources.get("CPU", 0.0), gpus=resources.get("GPU", 0.0)) for resources in alive]
 
 
 def resolve_resources(options: RunOptions, nodes: list[Node]) -> Resources:
@@ -98,10 +86,3 @@ def _places(resources: Resources, node: Node) -> int:
     """Number of replicas that fit on a node."""
     by_cpu = int(node.cpus / resources.replica_cpus) if resources.replica_cpus else 0
     return min(by_cpu, int(node.gpus / resources.replica_gpus)) if resources.replica_gpus else by_cpu
-
-
-def call_with_replica_resources(resources: Resources, function: Callable[..., R], *arguments: Any) -> R:
-    """Return `function(*arguments)`, computed in a Ray task with a replica's CPUs and GPUs."""
-    task = ray.remote(function).options(num_cpus=resources.replica_cpus, num_gpus=resources.replica_gpus)
-    with translate_ray_errors():
-        return ray.get(task.remote(*arguments))
