@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from jobs.cli_support import Program, reported_errors
 from jobs.cli_support import app as program_of
-from jobs.cli_support import reported_usage_errors
 from pipeline.formatting import did_you_mean
 from pipeline.terminal import print_line
 
@@ -22,7 +22,7 @@ class _Verbs(TyperGroup):
         return list(VERBS)
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with reported_usage_errors():
+        with reported_errors():
             return super().make_context(*args, **kwargs)
 
     def get_command(self, ctx: object, cmd_name: str):  # type: ignore[no-untyped-def]  # noqa: ARG002
@@ -38,11 +38,11 @@ class _Verbs(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        with reported_usage_errors():  # for a word that is not a verb
+        with reported_errors():  # of the import of a verb, and for a word that is not one
             return super().invoke(ctx)
 
 
-app = typer.Typer(cls=_Verbs, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = Program(cls=_Verbs, add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 def _print_version(wanted: bool) -> None:

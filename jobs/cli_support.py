@@ -1,7 +1,6 @@
 """Shared by every verb: its own program, help without clutter, and exit codes for errors."""
 
 import sys
-import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from enum import StrEnum
@@ -10,7 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from jobs.standard_streams import tolerate_closed_streams
 from pipeline.formatting import did_you_mean
+from pipeline.runtime.signals import stop_on_signals
 from pipeline.storage import redact
 from pipeline.terminal import PlainTable, print_error
 
@@ -34,14 +35,21 @@ _UsageError: Any = typer.BadParameter.__base__  # click's; some releases of type
 
 
 @contextmanager
-def reported_usage_errors() -> Iterator[None]:
-    """Report an error of the command line like any other, and exit with WRONG_USAGE."""
+def reported_errors() -> Iterator[None]:
+    """Report every error, and SIGTERM and Ctrl-C, on standard error, and exit with its code."""
     try:
-        yield
+        with stop_on_signals("the same command can be given again", process_ends=True):
+            yield
+    except (typer.Exit, typer.Abort):
+        raise
     except _UsageError as error:
         if type(error).__name__ == "NoArgsIsHelpError":  # which is no error: typer prints the help
             raise
         _exit(WRONG_USAGE, *_usage_message(error))
+    except KeyboardInterrupt as error:  # a run adds its progress
+        _exit(FAILED, str(error) or "interrupted; the same command resumes")
+    except Exception as error:  # noqa: BLE001 - every error gets an exit code; committed parts stay
+        _exit(*_code_and_message(error))
 
 
 def _usage_message(error: Any) -> list[str]:
@@ -58,18 +66,13 @@ class Command(TyperCommand):
     """A command whose errors are reported in one way, also those of the command line, and have exit codes."""
 
     def make_context(self, *args: Any, **kwargs: Any) -> Any:
-        with reported_usage_errors():
+        with reported_errors():
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the verb. Report an error on standard error and exit with its code."""
-        try:
-            with reported_usage_errors():
-                return super().invoke(ctx)
-        except KeyboardInterrupt as error:  # a run adds its progress
-            _exit(FAILED, str(error) or "interrupted; the same command resumes")
-        except Exception as error:  # noqa: BLE001 - every error gets an exit code; committed parts stay
-            _exit(*_code_and_message(error))
+        """Run the verb."""
+        with reported_errors():
+            return super().invoke(ctx)
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Print the help without the `--no-` forms: with their column, names do not fit into 80 columns."""
@@ -78,9 +81,17 @@ class Command(TyperCommand):
         super().format_help(ctx, formatter)
 
 
-def app(command: Callable[..., None], name: str | None = None) -> typer.Typer:
+class Program(typer.Typer):
+    """A program whose process may have standard streams that are closed."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        tolerate_closed_streams()
+        return super().__call__(*args, **kwargs)
+
+
+def app(command: Callable[..., None], name: str | None = None) -> Program:
     """Return the program of one verb, which `python -m jobs.<verb>` runs."""
-    program = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+    program = Program(add_completion=False, pretty_exceptions_enable=False)
     program.command(name, cls=Command)(command)
     return program
 
@@ -97,10 +108,13 @@ def add_left_out(table: PlainTable, listed: "ListedInputs") -> None:
 
 
 def _code_and_message(error: Exception) -> tuple[int, *tuple[str, ...]]:
-    """Return the exit code, and the lines of an error meant for users or of the traceback of any other."""
+    """Return the exit code and the lines of an error."""
+    if isinstance(error, ImportError):
+        return WRONG_USAGE, f"the installation is incomplete: {error}; install perceiver-pipeline again"
     # Imported here: help and usage errors need neither torch nor Ray.
+    from jobs.unexpected_errors import describe_unexpected, log_notice
     from pipeline.checkpoints import CheckpointError
-    from pipeline.runtime.errors import RunFailed, TooMuchQuarantined, UsageError
+    from pipeline.runtime.errors import RunFailed, Stalled, TooMuchQuarantined, UsageError
     from pipeline.storage import AccessError, StorageError
 
     if isinstance(error, UsageError):
@@ -110,8 +124,10 @@ def _code_and_message(error: Exception) -> tuple[int, *tuple[str, ...]]:
     if isinstance(error, TooMuchQuarantined):
         return TOO_MUCH_QUARANTINED, str(error)
     if isinstance(error, RunFailed | StorageError):
-        return FAILED, str(error)
-    return FAILED, *"".join(traceback.format_exception(error)).rstrip("\n").split("\n")
+        cause = error.__cause__
+        notice = "" if cause is None or isinstance(cause, AccessError | StorageError | Stalled) else log_notice(cause)
+        return FAILED, f"{error}{notice}"
+    return FAILED, *describe_unexpected(error)
 
 
 def report_error(message: str, *more: str) -> None:

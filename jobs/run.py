@@ -41,7 +41,7 @@ def command(options: RunOptions) -> None:
     check_early(options)  # before libraries that take seconds to load
     from pipeline.report.reported_run import execute_and_report
 
-    summary, report = execute_and_report(options, _print, leave=True)
+    summary, report = execute_and_report(options, _print)
     if options.log_format == "json":
         result = asdict(summary) | {"listed": summary.listed.totals(), "report": report}
         print_line(json.dumps({"event": "done", **result}))

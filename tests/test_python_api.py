@@ -15,7 +15,7 @@ import pytest
 
 from pipeline import AccessError, TooMuchQuarantined, UsageError, open_run, plan, run
 from pipeline.runtime.driver import run as driver
-from pipeline.runtime.driver.signals import Stopped, stop_on_signals
+from pipeline.runtime.signals import Stopped, stop_on_signals
 from tests.runs_in_process import run_shards
 
 

@@ -11,7 +11,7 @@ from pipeline.runtime.records.manifest import Summary
 
 
 def execute_and_report(
-    options: RunOptions, show: Callable[[str | None], None], *, console: Console | None = None, leave: bool = False
+    options: RunOptions, show: Callable[[str | None], None], *, console: Console | None = None
 ) -> tuple[Summary, str | None]:
     """Execute a run and write its report; return the summary, and the line that names the report.
 
@@ -20,7 +20,7 @@ def execute_and_report(
     `execute`.
     """
     try:
-        summary = execute(options, console=console, leave=leave)
+        summary = execute(options, console=console)
     except TooMuchQuarantined:
         show(_report(options))
         raise

@@ -21,7 +21,7 @@ from ray.core.generated import autoscaler_pb2
 
 from pipeline.runtime.ray_backend.dataset import CONCURRENT_CALLS
 from pipeline.runtime.ray_backend.drain import POLL_SECONDS
-from pipeline.runtime.ray_backend.signal_handlers import preserve_signal_handlers
+from pipeline.runtime.signals import preserve_signal_handlers
 from tests.faults.killed_runs import Job, Points, assert_complete, ended, start
 
 pytestmark = pytest.mark.slow

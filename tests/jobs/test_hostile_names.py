@@ -158,4 +158,4 @@ def test_verbs_print_only_by_functions_that_escape() -> None:
     assert list(printing_calls("pipeline.terminal"))
     packages = "jobs", "pipeline.runtime.driver", "pipeline.report", "pipeline.python_api", "pipeline.benchmark.tables"
     found = [call for module in FILES if module.startswith(packages) for call in printing_calls(module)]
-    assert [call for call in found if not call.startswith("pipeline.runtime.driver.signals")] == []
+    assert [call for call in found if not call.startswith("pipeline.runtime.signals")] == []

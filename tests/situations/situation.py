@@ -94,12 +94,20 @@ class World:
         return Ended(result.exit_code, " ".join(result.output.split()))
 
     def process(self, *arguments: str, environment: Mapping[str, str] | None = None, **options: Any) -> Ended:
-        """Run a verb in a process of its own, as a user does. options: of `subprocess.run`."""
+        """Run a verb in a process of its own, as a user does. options: those of `started`, and of `Popen`."""
+        with self.started(*arguments, environment=environment, **options) as process:
+            printed, _ = process.communicate(timeout=SECONDS)
+        return Ended(process.returncode, " ".join((printed or "").split()))
+
+    def started(
+        self, *arguments: str, environment: Mapping[str, str] | None = None, shell: str = '"$@"', **options: Any
+    ) -> subprocess.Popen[str]:
+        """Start a verb in a process of its own. shell: the command line of bash in which "$@" is the verb."""
         variables = os.environ | self.environment | dict(environment or {}) | {VARIABLE: str(self.folder)}
-        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True, "timeout": SECONDS}
-        command = [sys.executable, "-m", "jobs.cli", *arguments]
-        ended = subprocess.run(command, env=variables, check=False, **(streams | options))
-        return Ended(ended.returncode, " ".join((ended.stdout or "").split()))
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+        verb = [sys.executable, "-m", "jobs.cli", *arguments]
+        command = ["bash", "-c", f"exec {shell}" if shell == '"$@"' else shell, "bash", *verb]
+        return subprocess.Popen(command, env=variables, **(streams | options))
 
     def left_behind(self) -> list[str]:
         """Return the markers of drivers that did not end, and the processes that still run."""

@@ -8,7 +8,6 @@ from pipeline.formatting import count, counted, duration, size
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import prepare_run
 from pipeline.runtime.driver.sample import MeasuredSample, PiecesOfShard, measure_sample, sample_pieces
-from pipeline.runtime.driver.signals import stop_on_signals
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.ray_backend.cluster import call_with_replica_resources
@@ -16,6 +15,7 @@ from pipeline.runtime.ray_backend.passes import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources
 from pipeline.runtime.records.committed import list_parts
 from pipeline.runtime.records.listing import ListedInputs
+from pipeline.runtime.signals import stop_on_signals
 
 OTHER_PROCESSES = 2  # of a run: one loads and one writes. While they start, replicas have less of the CPUs
 

@@ -11,7 +11,6 @@ from pipeline.formatting import count, counted, share
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.progress import Counts
-from pipeline.runtime.driver.signals import Stopped, stop_on_signals
 from pipeline.runtime.errors import (
     RunFailed,
     Stalled,
@@ -35,6 +34,7 @@ from pipeline.runtime.records.crash_counts import read_crash_counts, record_cras
 from pipeline.runtime.records.listing import left_out_lines
 from pipeline.runtime.records.manifest import Summary, put_manifest
 from pipeline.runtime.records.receipts import Ledger, Receipt
+from pipeline.runtime.signals import Stopped, stop_on_signals
 from pipeline.storage import AccessError, StorageError
 
 PASSES = (PassMode.NORMAL, PassMode.ISOLATED, PassMode.ISOLATED, PassMode.QUARANTINE_ALL)
@@ -48,16 +48,16 @@ MAX_QUARANTINED_SHARDS = MAX_LOST_SHARDS // 8
 RESUME = "the same command resumes the run"
 
 
-def execute(options: RunOptions, *, console: Console | None = None, leave: bool = False) -> Summary:
+def execute(options: RunOptions, *, console: Console | None = None) -> Summary:
     """Run until every planned shard is committed, and every unit is a row or in quarantine.
 
     Raises UsageError, AccessError or CheckpointError before any work; RunFailed if shards are left; TooMuchQuarantined
     if more than `max_quarantine` of the units cannot be predicted; Stopped on SIGTERM and SIGINT. The same call resumes
-    the run. leave: exit the process soon after a signal, even if Ray's processes have not ended.
+    the run.
     """
     started = time.monotonic()
     display = Display.of(options, console)
-    with stop_on_signals(leave=leave), prepare_run(options, display) as ready:
+    with stop_on_signals(), prepare_run(options, display) as ready:
         driver = Driver(ready, display)
         driver.resume()
         try:

@@ -18,7 +18,7 @@ from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.ray_backend.auth import require_token
 from pipeline.runtime.ray_backend.cluster_address import ClusterAddress, find_address
 from pipeline.runtime.ray_backend.ray_logging import limited_ray_data_logs, suppress_startup_logs
-from pipeline.runtime.ray_backend.signal_handlers import preserve_signal_handlers
+from pipeline.runtime.signals import preserve_signal_handlers
 from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
 
 CONNECTION_ATTEMPTS = 3  # by Ray, each up to 40 seconds long, at an address where a server answers. Ray's default is 20
