@@ -58,6 +58,8 @@ def _present_folder(text: str) -> Path | None:
 
     Raises CheckpointError if it is neither.
     """
+    if ":" in text and not is_shipped(text):
+        _check_uri(text)
     folder = Path(text.removeprefix("file://")).expanduser()
     if folder.is_dir():
         if not os.access(folder, os.R_OK | os.X_OK):
@@ -72,6 +74,16 @@ def _present_folder(text: str) -> Path | None:
     if text.startswith(("/", ".", "~", "file://")) or text.count("/") != 1:
         raise CheckpointError(f"checkpoint {text} {_absence(text)}")
     return None
+
+
+def _check_uri(text: str) -> None:
+    """Raise CheckpointError if a URI holds secrets, or looks like a URI and is none."""
+    from pipeline.storage import AccessError, check_uri
+
+    try:
+        check_uri(text)
+    except AccessError as error:
+        raise CheckpointError(f"checkpoint: {error}") from None
 
 
 def _absence(text: str) -> str:
@@ -92,12 +104,12 @@ def _from_hub(name: str) -> Path:
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         here = _absence(name) if Path(name).parent.is_dir() else "is not a local folder"
-        raise CheckpointError(f"checkpoint {name} {here}; the download from the Hub failed too: {reason}") from error
+        raise CheckpointError(f"checkpoint {name} {here}; the download from the Hub failed too: {reason}") from None
     return folder
 
 
 def _from_uri(uri: str) -> Path:
-    from pipeline.storage import AccessError, Store, redact
+    from pipeline.storage import AccessError, Store
 
     try:
         store = Store(uri)
@@ -109,7 +121,7 @@ def _from_uri(uri: str) -> Path:
         raise
     except Exception as error:  # noqa: BLE001 - storage clients raise any class, for example for missing credentials
         reason = error if isinstance(error, AccessError | OSError) else f"{type(error).__name__}: {error}"
-        raise CheckpointError(f"checkpoint {store.uri} cannot be read: {redact(str(reason))}") from None
+        raise CheckpointError(f"checkpoint {store.uri} cannot be read: {reason}") from None
 
 
 def _download(store: "Store") -> Path:

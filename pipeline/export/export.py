@@ -11,6 +11,7 @@ from pipeline.export.exported import Exported, Format, Selection
 from pipeline.formatting import did_you_mean
 from pipeline.results import Results
 from pipeline.runtime.errors import UsageError
+from pipeline.storage.schemes import require_writable
 from pipeline.storage.uris import normalise_uri, split_scheme
 
 
@@ -64,7 +65,11 @@ def _identity(selection: Selection, to: str) -> dict[str, Any]:
 
 
 def _check_place(uri: str, kind: Format, results: Results) -> None:
-    """Raise UsageError if DEST is not where the format can be, or lies in OUTPUT or INPUT."""
+    """Raise UsageError if DEST is not where the format can be, or lies in OUTPUT or INPUT.
+
+    AccessError if nothing can be written there.
+    """
+    require_writable(uri)
     if split_scheme(uri)[0] is not None and kind.target != "folder":
         raise UsageError(f"{uri}: --to {kind.name} writes to a {kind.target} only; copy it from there")
     if kind.target != "local file" and split_scheme(uri)[0] is None and Path(uri).is_file():

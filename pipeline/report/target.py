@@ -6,6 +6,7 @@ from typing import Self
 from pipeline.report.page import MARKER
 from pipeline.runtime.errors import UsageError
 from pipeline.storage import Missing, Store
+from pipeline.storage.schemes import require_writable
 from pipeline.storage.uris import normalise_uri
 
 REPORT = "report.html"
@@ -21,10 +22,11 @@ class Target:
 
     @classmethod
     def at(cls, uri: str) -> Self:
-        """Return the target of a path or URI. UsageError if it names no file."""
+        """Return the target of a path or URI. UsageError if it names no file, AccessError if it is read-only."""
         folder, _, name = normalise_uri(uri).rpartition("/")
         if not name or folder.endswith("/") or uri.endswith("/"):
             raise UsageError(f"{uri} is not the path of a file: name one, such as {REPORT}")
+        require_writable(folder)
         return cls(Store(folder or "/"), name)
 
     @property

@@ -3,8 +3,9 @@
 from pipeline.checkpoints import read_model_class_early, shipped_ref
 from pipeline.heads import check_model_class
 from pipeline.runtime.options import RunOptions, require_task
-from pipeline.storage import AccessError, check_uri, redact
+from pipeline.storage import AccessError, check_uri
 from pipeline.storage.absence import explain_absence
+from pipeline.storage.schemes import require_readable, require_writable
 
 _WILDCARDS = frozenset("*?[")
 
@@ -15,8 +16,17 @@ def check_early(options: RunOptions) -> None:
     Raises UsageError, AccessError or CheckpointError. What is only known later is checked by `driver.checks`.
     """
     require_task(options.task)
+    check_locations(options)
     if options.input and _WILDCARDS.isdisjoint(options.input) and (absence := explain_absence(options.input)):
-        raise AccessError(f"INPUT {redact(options.input)} {absence}")
-    ref = shipped_ref(check_uri(options.checkpoint), options.task)
+        raise AccessError(f"INPUT {options.input} {absence}")
+    ref = shipped_ref(options.checkpoint, options.task)
     if (model_class := read_model_class_early(ref)) is not None:
         check_model_class(options.task, model_class, ref)
+
+
+def check_locations(options: RunOptions) -> None:
+    """Raise AccessError, before any request, if a location is not a valid URI or path, or its scheme cannot work."""
+    for uri in (options.input, options.from_latents, options.checkpoint):
+        if uri:
+            require_readable(check_uri(uri))
+    require_writable(check_uri(options.output))

@@ -14,11 +14,11 @@ _RAY_ADVICE = "To change retry attempts"  # last line of some Ray errors, about 
 class UsageError(Exception):
     """Wrong usage or configuration, found before any work. The message names the wrong value and valid ones. Exit 2.
 
-    `lines` are those of the message: more than one if several values are wrong.
+    It holds no secrets. `lines` are those of the message: more than one if several values are wrong.
     """
 
     def __init__(self, message: str, *more: str) -> None:
-        self.lines = message, *(f"  {line}" for line in more)
+        self.lines = redact(message), *(f"  {redact(line)}" for line in more)
         super().__init__("\n".join(self.lines))
 
 

@@ -11,7 +11,7 @@ from pipeline.formatting import did_you_mean
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.option_errors import describe_errors
 from pipeline.runtime.options import RunOptions
-from pipeline.storage import StorageError, Store, check_uri, redact
+from pipeline.storage import StorageError, Store, check_uri
 from pipeline.storage.absence import explain_absence
 from pipeline.storage.uris import normalise_uri
 
@@ -20,13 +20,13 @@ def read_bytes(uri: str) -> bytes:
     """Return the content of a job file. UsageError or AccessError, naming it, if it cannot be read."""
     folder, _, name = normalise_uri(check_uri(uri)).rpartition("/")
     if not name or folder.endswith("/"):
-        raise UsageError(f"{redact(uri)} is not the path of a job file")
+        raise UsageError(f"{uri} is not the path of a job file")
     if absence := explain_absence(uri):
-        raise UsageError(f"job file {redact(uri)} {absence}")
+        raise UsageError(f"job file {uri} {absence}")
     try:
         return Store(folder or "/").read(name)
     except StorageError as error:
-        raise UsageError(f"job file: {error}") from error
+        raise UsageError(f"job file: {error}") from None
 
 
 def read_job(uri: str) -> dict[str, Any]:
@@ -104,4 +104,4 @@ def _wrong_values(values: dict[str, Any]) -> Iterator[str]:
 
 
 def _job_error(uri: str, mistakes: Iterable[str]) -> UsageError:
-    return UsageError(f"{redact(uri)}:", *dict.fromkeys(mistakes))
+    return UsageError(f"{uri}:", *dict.fromkeys(mistakes))

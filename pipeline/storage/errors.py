@@ -11,7 +11,13 @@ from pipeline.storage.wait_hook import wait_hook
 
 
 class AccessError(Exception):
-    """The URI is wrong, nothing is there, or permission is denied: the user must act. The message names the URI."""
+    """The URI is wrong, nothing is there, or permission is denied: the user must act.
+
+    The message names the URI, and holds no secrets.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(redact(message))
 
 
 class Denied(AccessError):  # noqa: N818 - like those below, a state of an object
@@ -23,10 +29,10 @@ class Archived(Denied):
 
 
 class StorageError(OSError):
-    """A storage request failed. If `transient`, the same request may succeed later."""
+    """A storage request failed. If `transient`, the same request may succeed later. The message holds no secrets."""
 
     def __init__(self, message: str, *, transient: bool = False) -> None:
-        super().__init__(message)
+        super().__init__(redact(message))
         self.transient = transient
 
 
@@ -89,7 +95,7 @@ _READING = frozenset({"reading", "opening", "looking up"})  # actions that conce
 def translate(error: Exception, uri: str, action: str) -> Exception:
     """Return the AccessError or StorageError for a client's `error`, or `error` itself if it is not one of storage.
 
-    The message is redacted and names the URI and the action, for example "reading".
+    The message names the URI and the action, for example "reading".
     """
     if isinstance(error, StorageError | AccessError):
         return error
@@ -100,7 +106,7 @@ def translate(error: Exception, uri: str, action: str) -> Exception:
     # The code comes last: `redact` would take the text after "ExpiredToken:" for the token.
     notes = [code] if code and code not in text else []
     notes += getattr(error, "__notes__", ())
-    message = redact(f"{action} {uri}: {text}{''.join(f' ({note})' for note in notes)}")
+    message = f"{action} {uri}: {text}{''.join(f' ({note})' for note in notes)}"
     forbidden = text.startswith("Forbidden")  # gcsfs has no exception class for 403
     if code in _ARCHIVED_CODES:
         advice = "restore it, then predict it with --retry-quarantined"

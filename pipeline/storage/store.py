@@ -18,13 +18,11 @@ from pipeline.storage.errors import AccessError, Changed, Missing, StorageError,
 from pipeline.storage.fsspec_folder import FsspecFolder
 from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.local_folder import LocalFolder
-from pipeline.storage.redaction import redact
+from pipeline.storage.schemes import READABLE, require_known, require_writable
 from pipeline.storage.uris import normalise_uri, split_scheme
 
 T = TypeVar("T")
 Folder: TypeAlias = LocalFolder | FsspecFolder
-# Stores whose clients have an atomic put-if-absent.
-CONDITIONAL_PUT_SCHEMES = frozenset({"s3", "gs", "az", "abfs", "abfss"})
 _PACKAGES = {"s3": ("s3fs", "s3"), "gs": ("gcsfs", "gcs"), "az": ("adlfs", "azure")}
 _PACKAGES |= {"abfs": _PACKAGES["az"], "abfss": _PACKAGES["az"]}
 
@@ -151,9 +149,7 @@ class Store:
 
     def check_writable(self) -> None:
         """Raise AccessError unless this can be an OUTPUT: it is writable, and a second put_if_absent is refused."""
-        scheme = split_scheme(self.uri)[0]
-        if scheme is not None and scheme not in CONDITIONAL_PUT_SCHEMES:
-            raise AccessError(f"{self.uri}: {scheme}:// cannot be written to; use a folder, s3://, gs:// or az://")
+        require_writable(self.uri)
         key = f"{TEMPORARY_PREFIX}probe-{uuid.uuid4().hex}"
         try:
             try:
@@ -184,15 +180,17 @@ def _connect(uri: str) -> Folder:
     scheme, _ = split_scheme(uri)
     if scheme is None:
         return LocalFolder(uri)
+    require_known(uri)
     try:
         kind = fsspec.get_filesystem_class(scheme)
     except ImportError:
         package, extra = _PACKAGES.get(scheme, (f"that fsspec uses for {scheme}://", None))
         hint = f": pip install 'perceiver-pipeline[{extra}]'" if extra else ""
         raise AccessError(f"{uri} needs the package {package}{hint}") from None
-    except ValueError:
-        raise AccessError(f"{redact(uri)}: {scheme}:// is not supported by fsspec") from None
-    fs = kind(use_listings_cache=False, skip_instance_cache=True, **kind._get_kwargs_from_urls(uri))
+    try:
+        fs = kind(use_listings_cache=False, skip_instance_cache=True, **kind._get_kwargs_from_urls(uri))
+    except (TypeError, ValueError) as error:  # a file system that needs arguments besides the URI
+        raise AccessError(f"{uri}: {scheme}:// cannot be opened ({error}); use {READABLE}") from None
     if scheme == "s3":
         from pipeline.storage.s3_folder import S3Folder
 

@@ -9,33 +9,50 @@ from pipeline.storage.redaction import redact
 
 LOCAL = frozenset({"file", "local"})
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
+_CHAIN = re.compile(r"\s*[A-Za-z][\w+.-]*::|.*::[A-Za-z][\w+.-]*:/", re.DOTALL)
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
 _WITH_AT = frozenset({"abfs", "abfss", "az", "hf"})  # container@account, repository@revision
 _WITH_PORT = frozenset({"http", "https", "ftp", "sftp", "ssh", "hdfs", "webhdfs", "smb"})
 _QUERY = re.compile(r"\?[^/?=]+=")
+_PASSWORD_FURTHER_ON = re.compile(r"://[^/]*@")
+# What is meant as a URI and is none: a wrong number of slashes, spaces before it, an invalid scheme, a Windows path.
+_LIKE_URI = re.compile(r".*://|\s*[A-Za-z][\w+.-]*:/|\s*(?:s3a?|gc?s|az|abfss?|hf|https?|file)(?::|//)", re.DOTALL)
+_BEFORE_AUTHORITY = re.compile(r"(?:[\w+.-]+::)*(?:[\w+.-]*:/*)?")
 
 
 def check_uri(uri: str) -> str:
     """Return the URI. AccessError if it holds a user, a password or a query string, which may be secrets.
 
-    Local paths, and `?` as a wildcard (not followed by `name=value`), are accepted.
+    So does one that chains file systems (`zip::s3://…`), and a relative path that looks like a URI. Local paths, and
+    `?` as a wildcard (not followed by `name=value`), are accepted.
     """
     scheme, rest = split_scheme(uri)
-    if scheme is None:
-        if "::" in uri and "://" in uri and not uri.startswith(("/", ".", "~")):
-            raise AccessError(f"chained URIs are not supported: {redact(uri)}")
+    if scheme is None and uri.startswith(("/", ".", "~")):
         return uri
-    authority = rest.split("/", 1)[0]
-    named = "@" in authority and scheme not in _WITH_AT
-    # A bucket has no colon, but a secret key may have slashes: this also finds `s3://user:pass/word@bucket`.
-    colon = ":" in authority and not authority.startswith("arn:")
-    port = scheme in _WITH_PORT and re.fullmatch(r"[^:@]+:\d+", authority)
-    if named or (colon and not port) or _QUERY.search(rest) or (scheme.startswith("http") and "?" in rest):
+    if is_chain(uri):
+        local = "; to name a local path, put ./ before it" if scheme is None else ""
+        raise AccessError(
+            f"chained URIs are not supported: {_without_secrets(uri)}; unpack or copy the files and name their "
+            f"folder{local}"
+        )
+    if scheme is not None and _holds_secret(scheme, rest):
         raise AccessError(
             "a URI must not contain a user, password or query string; credentials come from the environment or a "
-            f"profile: {_without_secrets(scheme, rest)}"
+            f"profile: {_without_secrets(uri)}"
         )
+    if scheme is None and _LIKE_URI.match(uri):
+        raise AccessError(
+            f"{_without_secrets(uri)!r} looks like a URI, but does not begin with a scheme and ://, such as s3://; "
+            "to name a local path, put ./ before it"
+        )
+    if scheme in LOCAL and rest and not rest.startswith(("/", "~")):
+        raise AccessError(f"{uri} must be {scheme}:// and an absolute path, such as {scheme}:///data")
     return uri
+
+
+def is_chain(uri: str) -> bool:
+    """Return whether a URI chains several file systems in fsspec's way: `zip::s3://…`, `zip://a.txt::s3://…`."""
+    return _CHAIN.match(uri) is not None
 
 
 def split_scheme(uri: str) -> tuple[str | None, str]:
@@ -63,8 +80,25 @@ def normalise_uri(uri: str) -> str:
     return f"{scheme}://{rest.strip('/')}"
 
 
-def _without_secrets(scheme: str, rest: str) -> str:
-    path, mark, _ = rest.partition("?")
-    if ":" in path.split("/", 1)[0] or "@" in path.split("/", 1)[0]:
-        path = "***@" + path.rpartition("@")[2] if "@" in path else "***"
-    return redact(f"{scheme}://{path}{'?***' if mark else ''}")
+def _holds_secret(scheme: str, rest: str) -> bool:
+    """Return whether a URI has a user, a password or a query string, anywhere in it."""
+    authority = rest.split("/", 1)[0]
+    named = "@" in authority and scheme not in _WITH_AT
+    # A bucket has no colon, but a secret key may have slashes: this also finds `s3://user:pass/word@bucket`.
+    colon = ":" in authority and not authority.startswith("arn:")
+    port = scheme in _WITH_PORT and re.fullmatch(r"[^:@]+:\d+", authority)
+    query = _QUERY.search(rest) or (scheme.startswith("http") and "?" in rest)
+    return bool(named or (colon and not port) or query or _PASSWORD_FURTHER_ON.search(rest))
+
+
+def _without_secrets(uri: str) -> str:
+    """Return a URI with *** in place of all that may be a user, a password or a query string."""
+    path, mark, _ = uri.partition("?")
+    start = _BEFORE_AUTHORITY.match(path.lstrip())
+    scheme = "" if start is None else start[0]
+    authority = path.lstrip()[len(scheme) :].split("/", 1)[0]
+    if "@" in path:
+        path = f"{scheme}***@{path.rpartition('@')[2]}"
+    elif ":" in authority and not authority.endswith(":"):
+        path = f"{scheme}***"
+    return redact(f"{path}{'?***' if mark else ''}")

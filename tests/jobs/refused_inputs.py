@@ -86,8 +86,13 @@ NOTHING = {
     "a wildcard in a bucket": Refusal(
         "s3://imag*/in: the name after s3:// must not contain a wildcard", input="s3://imag*/in"
     ),
-    "an unknown scheme": Refusal("nonsense://a: nonsense:// is not supported by fsspec", input="nonsense://a/in"),
-    "a chained URI": Refusal("chained URIs are not supported: zip::s3://a/b.zip", input="zip::s3://a/b.zip"),
+    "an unknown scheme": Refusal(
+        "nonsense://a/in: nonsense:// is not supported; use a folder, s3://, gs://, az://, hf:// or https://",
+        input="nonsense://a/in",
+    ),
+    "a folder in the memory of a process": Refusal(
+        "memory://in: memory:// is in the memory of one process; use a folder, s3://", input="memory://in"
+    ),
 }
 
 TABLES = {
@@ -221,7 +226,9 @@ APART = {
         output="in",
     ),
     "OUTPUT on a read-only scheme": Refusal(
-        "memory:// cannot be written to; use a folder", TEXT, output="memory://out"
+        "https://host/out: https:// cannot be written to; use a folder, s3://, gs:// or az://",
+        TEXT,
+        output="https://host/out",
     ),
     "OUTPUT below a file": Refusal("WORK/in/a.txt/out cannot be written to", TEXT, output="in/a.txt/out"),
 }

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import torch
 from typer.testing import CliRunner
 
 from jobs.cli import app
+from pipeline import AccessError, UsageError, run
 from pipeline.checkpoints import digest
 from pipeline.perceiver import CheckpointError, PerceiverIO
 from pipeline.reference.published_configs import FLOW, FOURIER, SEQUENCE, small
@@ -124,21 +126,42 @@ def refuse_checkpoint(task: str, sound: Path, change: Change, words: str, work: 
     refuse(words, task, work / "in", work / "out", "--checkpoint", work / "model", work=work)
 
 
-SECRETS = [
-    "s3://key:canary-secret@bucket/in",
-    "s3://bucket/in?X-Amz-Signature=canary-secret",
-    "https://user:canary-secret@example.com/in.parquet",
-    "az://container/in?sig=canary-secret",
-]
+SECRET = "a URI must not contain a user, password or query string"
+LIKE_URI = "looks like a URI, but does not begin with a scheme and ://"
+URIS = {
+    "s3://key:canary-secret@bucket/in": SECRET,
+    "s3://bucket/in?X-Amz-Signature=canary-secret": SECRET,
+    "https://user:canary-secret@example.com/in.parquet": SECRET,
+    "az://container/in?sig=canary-secret": SECRET,
+    "s3://bucket/mirror/https://user:canary-secret@example.com/in": SECRET,
+    "zip::s3://a/b.zip": "chained URIs are not supported: zip::s3://a/b.zip; unpack or copy the files",
+    "zip://in.txt::s3://key:canary-secret@bucket/a.zip": "chained URIs are not supported: zip://***@bucket/a.zip",
+    "https://host/a::https://user:canary-secret@host": "chained URIs are not supported",
+    "simplecache::photos": "chained URIs are not supported: simplecache::photos; … put ./ before it",
+    "s3:/key:canary-secret@bucket/in": f"'s3:/***@bucket/in' {LIKE_URI}",
+    "s3:bucket/in": LIKE_URI,
+    " s3://bucket/in": LIKE_URI,
+    "C:/photos": LIKE_URI,
+    "file://photos": "file://photos must be file:// and an absolute path, such as file:///data",
+    "zip://photos": "zip:// … use a folder, s3://, gs://",
+}
 
 
-@pytest.mark.parametrize("uri", SECRETS)
-@pytest.mark.parametrize("place", ["input", "output", "checkpoint"])
-def test_secret_in_a_uri_is_refused_and_never_shown(uri: str, place: str, work: Path, models) -> None:
-    places = {"input": work / "in", "output": work / "out", "checkpoint": models(TEXT)}
-    source, output, checkpoint = (places | {place: uri}).values()
-    words = "a URI must not contain a user, password or query string"
-    assert "canary" not in refuse(words, TEXT, source, output, "--checkpoint", checkpoint, work=work)
+@pytest.mark.parametrize("uri", URIS)
+@pytest.mark.parametrize("place", ["input", "output", "checkpoint", "from_latents"])
+def test_wrong_uri_is_refused_before_any_request_and_its_secret_never_shown(
+    uri: str, place: str, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(work)
+    places = {"input": f"{work}/in", "output": f"{work}/out", "checkpoint": f"{work}/model", place: uri}
+    typed = [places["input"], places["output"], "--checkpoint", places["checkpoint"]]
+    if place == "from_latents":
+        places["input"] = ""
+        typed = [*typed[1:], "--from-latents", uri]
+    assert "canary" not in refuse(URIS[uri], TEXT, *typed, work=work)
+    with pytest.raises((AccessError, UsageError)) as caught:
+        run(task=TEXT, **places)
+    assert "canary" not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize("status", [400, 403])  # S3 answers a HEAD with an expired token by 400
@@ -192,8 +215,8 @@ def test_input_of_archived_objects_is_refused(s3, work: Path, models) -> None:
         ("demoo", "checkpoint demoo does not exist (did you mean demo?)"),
         ("demo:fourrier", "must name one of the shipped ones (did you mean fourier?)"),
         ("WORK/in/a.txt", "checkpoint WORK/in/a.txt is a file: give the folder that holds config.json"),
-        ("memory://models/absent", "no config.json in memory://models/absent"),
-        ("nonsense://models/a", "nonsense:// is not supported by fsspec"),
+        ("memory://models/a", "memory://models/a: memory:// is in the memory of one process"),
+        ("nonsense://models/a", "nonsense:// is not supported; use a folder, s3://"),
         ("a b/c", "checkpoint a b/c is not a local folder; the download from the Hub failed too"),
     ],
 )

@@ -53,5 +53,5 @@ def test_missing_package_is_named(uri: str, package: str, extra: str) -> None:
 
 
 def test_unknown_scheme_is_named() -> None:
-    with pytest.raises(AccessError, match="nonsense://a/b: nonsense:// is not supported by fsspec"):
+    with pytest.raises(AccessError, match="nonsense://a/b: nonsense:// is not supported; use a folder, s3://"):
         Store("nonsense://a/b").read("key")

@@ -20,6 +20,7 @@ from pipeline.heads.latent_columns import LATENT_COLUMNS
 from pipeline.perceiver import PerceiverIO
 from pipeline.perceiver.cost import estimate_unit_flops
 from pipeline.runtime.driver.apart import check_apart
+from pipeline.runtime.early_checks import check_locations
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions, require_task
 from pipeline.runtime.plan.isolated_source import isolated
@@ -35,7 +36,6 @@ from pipeline.sources.access import find_witness
 from pipeline.sources.source import ColumnMismatch, NoMediumColumn
 from pipeline.sources.stored_latents_source import STORED_LATENTS
 from pipeline.storage import Entry, Store
-from pipeline.storage.uris import check_uri
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,8 @@ def check_run(options: RunOptions) -> CheckedRun:
     Raises UsageError, AccessError or CheckpointError. Writes nothing but the probe that OUTPUT is writable.
     """
     require_task(options.task)
-    ref = shipped_ref(check_uri(options.checkpoint), options.task)
+    check_locations(options)
+    ref = shipped_ref(options.checkpoint, options.task)
     folder = fetch(ref)
     with unchanged(folder) as checkpoint:
         notes = [f"checkpoint: the local folder {ref} is used, not the shipped one"] if ref == DEMO else []
@@ -186,7 +187,7 @@ def _as_usage_errors() -> Iterator[None]:
     except CheckpointError:
         raise
     except ValueError as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(str(error)) from None
 
 
 def _source(options: RunOptions, head: Head, rules: ImageRules, piece_units: int | None) -> Source:

@@ -4,7 +4,6 @@ import os
 import re
 
 from pipeline.runtime.errors import UsageError
-from pipeline.storage import redact
 
 
 def require_token(address: str | None) -> None:
@@ -17,6 +16,6 @@ def require_token(address: str | None) -> None:
     if host in ("", "localhost", "::1") or host.startswith("127.") or os.environ.get("RAY_AUTH_MODE"):
         return
     raise UsageError(
-        f"address ({redact(named)}) is on another machine, and no token is set: set RAY_AUTH_MODE=token and "
+        f"address ({named}) is on another machine, and no token is set: set RAY_AUTH_MODE=token and "
         "RAY_AUTH_TOKEN here and on the cluster, or RAY_AUTH_MODE=disabled if the network alone protects the cluster"
     )

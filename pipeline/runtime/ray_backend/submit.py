@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pipeline.runtime.early_checks import check_locations
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.job_file import parse_job, read_bytes
 from pipeline.runtime.options import RunOptions, require_task
@@ -89,12 +90,12 @@ def follow(job: SubmittedJob, write: Callable[[str], object]) -> JobResult:
             info = client.get_job_info(job.id)
         except BrokenPipeError:  # the reader of the log is gone
             raise
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - Ray's client has no common class
             last_answer = time.monotonic() if log.printed > printed else last_answer
             if time.monotonic() - last_answer > RECONNECT_SECONDS:
                 raise UsageError(
                     f"{job.address} no longer answers, and {job.id} may still be running: {reason(error)}"
-                ) from error
+                ) from None
         else:
             last_answer = time.monotonic()
             if info.status.is_terminal():
@@ -103,14 +104,17 @@ def follow(job: SubmittedJob, write: Callable[[str], object]) -> JobResult:
 
 
 def _check_locations(job: str, options: RunOptions) -> None:
-    """Raise UsageError if the task is unknown or a location is relative to a folder of this machine."""
+    """Raise UsageError if the task is unknown or a location is relative to a folder of this machine.
+
+    AccessError if a location is wrong in itself.
+    """
     try:
         require_task(options.task)
     except UsageError as error:
         raise UsageError(f"{redact(job)}: {error}") from None
+    check_locations(options)
     for name in ("input", "output", "checkpoint", "from_latents"):
         if location := getattr(options, name):
-            check_uri(location)
             local = split_scheme(location)[0] is None and not location.startswith(("/", "~"))
             if local and (name != "checkpoint" or location.startswith(".") or Path(location).exists()):
                 raise UsageError(
@@ -147,7 +151,7 @@ def _check_dashboard(address: str) -> None:
         words = getattr(cause, "strerror", None) or reason(cause)
         raise UsageError(
             f"no Ray dashboard answers at {address}: {words}; start the cluster or correct the address"
-        ) from error
+        ) from None
 
 
 @contextmanager
@@ -168,9 +172,9 @@ def _usage_errors(what: str) -> Iterator[None]:
     """Raise UsageError for all errors of Ray and its HTTP client, which have no common class."""
     try:
         yield
-    except Exception as error:
+    except Exception as error:  # noqa: BLE001
         trace = str(error).rstrip(".\n ")  # so that its last line is not empty
-        raise UsageError(f"{what}: {reason(RuntimeError(trace))}") from error
+        raise UsageError(f"{what}: {reason(RuntimeError(trace))}") from None
 
 
 @dataclass(kw_only=True)

@@ -18,7 +18,7 @@ from pipeline.sources.listing.glob_pattern import has_wildcard, in_hidden, liter
 from pipeline.sources.listing.outputs_in_input import OWN_FOLDERS, without_outputs
 from pipeline.sources.listing.table_formats import DATA_EXTENSIONS, without_tables
 from pipeline.sources.source import ColumnMismatch, Holds, NoMediumColumn, Source
-from pipeline.storage import AccessError, Denied, Entry, LeftOut, Missing, Reason, Store, redact
+from pipeline.storage import AccessError, Denied, Entry, LeftOut, Missing, Reason, Store
 from pipeline.storage.absence import explain_absence
 from pipeline.storage.left_out import describe
 from pipeline.storage.uris import split_scheme
@@ -83,7 +83,7 @@ def discover(uri: str, source: Source, output: Store | None = None) -> Listing:
     root = Store(uri)
     scheme, path = split_scheme(root.uri)
     if scheme is not None and has_wildcard(path.split("/", 1)[0]):
-        raise AccessError(f"{redact(uri)}: the name after {scheme}:// must not contain a wildcard")
+        raise AccessError(f"{uri}: the name after {scheme}:// must not contain a wildcard")
     named = _file(uri, root, source)
     listing = named or _glob(root, source, output)
     if listing is None:

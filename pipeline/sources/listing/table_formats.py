@@ -16,7 +16,7 @@ from pipeline.sources.listing import delta_tables, iceberg_tables
 from pipeline.sources.listing.current_version import REMEDY, VersionReader
 from pipeline.sources.listing.outputs_in_input import lookahead, with_following
 from pipeline.storage import AccessError, Entry, LeaveOut, Reason, StorageError, Store
-from pipeline.storage.store import CONDITIONAL_PUT_SCHEMES
+from pipeline.storage.schemes import CONDITIONAL_PUT_SCHEMES
 from pipeline.storage.uris import split_scheme
 
 DATA_EXTENSIONS = (".parquet", ".parq", ".pq", ".arrow", ".feather")

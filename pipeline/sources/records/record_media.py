@@ -13,7 +13,7 @@ from pipeline.sources.images.image_pixels import Transparency
 from pipeline.sources.records.record_reader import RecordRequest, as_text
 from pipeline.sources.source import BlankText, Unit
 from pipeline.storage import Entry, Store, redact
-from pipeline.storage.uris import split_scheme
+from pipeline.storage.uris import is_chain, split_scheme
 
 MAX_PATH_LETTERS = 4096  # a longer text is not a path
 
@@ -160,7 +160,8 @@ def key_of(path: str, store: Store, key: str) -> str:
 
 def _kind_of_path(path: str) -> str | None:
     """Return what a path is that is not relative, in words; None for a relative one."""
-    return "a URI" if split_scheme(path)[0] is not None else "an absolute path" if path.startswith("/") else None
+    is_uri = split_scheme(path)[0] is not None or is_chain(path)
+    return "a URI" if is_uri else "an absolute path" if path.startswith("/") else None
 
 
 def _kind(value: Any) -> str:

@@ -1,0 +1,37 @@
+"""Which schemes of URIs can be read, and which can be written to."""
+
+import fsspec
+
+from pipeline.storage.errors import AccessError
+from pipeline.storage.uris import LOCAL, split_scheme
+
+# Stores whose clients have an atomic put-if-absent.
+CONDITIONAL_PUT_SCHEMES = frozenset({"s3", "gs", "az", "abfs", "abfss"})
+WRITABLE = "a folder, s3://, gs:// or az://"
+READABLE = "a folder, s3://, gs://, az://, hf:// or https://"
+_OF_ONE_PROCESS = frozenset({"memory", "data"})
+# Views of another file system or of one archive, which fsspec opens in a chain, and others that are no folder of files.
+_VIEWS = frozenset({"zip", "tar", "libarchive", "dir", "reference", "generic", "cached", "async_wrapper"})
+_VIEWS |= {"asyncwrapper", "asynclocal", "blockcache", "filecache", "simplecache"}
+
+
+def require_known(uri: str) -> None:
+    """Raise AccessError, with those that work, if a URI has a scheme that nobody implements or that is only a view."""
+    scheme, _ = split_scheme(uri)
+    if scheme is None or (scheme not in _VIEWS and scheme in fsspec.available_protocols()):
+        return
+    raise AccessError(f"{uri}: {scheme}:// is not supported; use {READABLE}")
+
+
+def require_readable(uri: str) -> None:
+    """Raise AccessError, with the schemes that work, unless every worker can read from a URI of this scheme."""
+    require_known(uri)
+    if (scheme := split_scheme(uri)[0]) in _OF_ONE_PROCESS:
+        raise AccessError(f"{uri}: {scheme}:// is in the memory of one process; use {READABLE}")
+
+
+def require_writable(uri: str) -> None:
+    """Raise AccessError, with the schemes that work, unless a URI of this scheme can be an OUTPUT."""
+    scheme, _ = split_scheme(uri)
+    if scheme is not None and scheme not in {*CONDITIONAL_PUT_SCHEMES, *LOCAL}:
+        raise AccessError(f"{uri}: {scheme}:// cannot be written to; use {WRITABLE}")
