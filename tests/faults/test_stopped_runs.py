@@ -7,6 +7,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.receipts import read_receipts
 from pipeline.runtime.records.run_file import read_run
 from pipeline.storage import Store
-from tests.faults.killed_runs import execute, replicas, wait_for
+from tests.faults.killed_runs import execute, replicas, start, wait_for
 from tests.faults.output_invariants import ids, parts
 from tests.faults.slow_heads import Slow
 
@@ -103,3 +104,23 @@ def test_stalled_run_fails_and_names_the_work_of_each_stage(options, write_image
     wait_for(lambda: not list(replicas()), seconds=20)
     wrap_head(Slow)
     assert execute(options).rows == 8
+
+
+@pytest.mark.slow
+def test_killed_driver_takes_its_cluster_along_and_the_next_run_deletes_its_files(job, monkeypatch):
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # with a short path
+        monkeypatch.setenv("RAY_TMPDIR", folder)
+        images = job(24, ())
+        images.points.arm("write.begin", action="stop")
+        driver = start(images.options, images.points)
+        images.points.stopped("write.begin", driver)
+        left = list(Path(folder).iterdir())
+        assert len(left) == 1
+        assert len(images.points.processes()) > 3
+        driver.kill()
+        driver.communicate()
+        wait_for(lambda: not images.points.processes(), seconds=30)
+        assert list(Path(folder).iterdir()) == left
+        images.points.release("write.begin")
+        images.finishes()
+        assert list(Path(folder).iterdir()) == []

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.ray_backend.auth import require_token
 from pipeline.runtime.ray_backend.cluster_address import ClusterAddress, find_address
 from pipeline.runtime.ray_backend.ray_logging import limited_ray_data_logs, suppress_startup_logs
+from pipeline.runtime.ray_backend.session_folder import session_folder
 from pipeline.runtime.signals import preserve_signal_handlers
 from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
 
@@ -39,27 +40,34 @@ def ray_connection(address: str | None) -> Iterator[None]:
     cluster = find_address(address)
     if cluster:
         cluster.check()
-    try:
-        _connect_or_explain(address, cluster)
-        with limited_ray_data_logs():
-            yield
-    finally:
-        ray.shutdown()  # which ends the processes of an interrupted start, too
+    with nullcontext() if cluster else session_folder() as folder:
+        try:
+            _connect_or_explain(address, cluster, folder)
+            with limited_ray_data_logs():
+                yield
+        finally:
+            ray.shutdown()  # which ends the processes of an interrupted start, too
 
 
-def _connect_or_explain(address: str | None, cluster: ClusterAddress | None) -> None:
-    """Connect, or start a cluster. Raises UsageError if that fails, and KeyboardInterrupt on SIGTERM and SIGINT."""
+def _connect_or_explain(address: str | None, cluster: ClusterAddress | None, folder: str | None) -> None:
+    """Connect, or start a cluster whose files are in `folder`.
+
+    Raises UsageError if that fails, and KeyboardInterrupt on SIGTERM and SIGINT.
+    """
     try:
         with preserve_signal_handlers(), suppress_startup_logs():
-            _connect(address, cluster)
-    except (ConnectionError, ValueError) as error:
-        local = UsageError(f"Ray does not start on this machine: {reason(error)}")
-        raise (cluster.error(error) if cluster else local) from error
+            _connect(address, cluster, folder)
+    except Exception as error:
+        if cluster is None:  # whatever Ray raises
+            raise UsageError(f"Ray does not start on this machine: {reason(error)}") from error
+        if isinstance(error, ConnectionError | ValueError):
+            raise cluster.error(error) from error
+        raise
     except SystemExit:  # by the handler of SIGTERM that Ray sets while it starts
         raise KeyboardInterrupt("stopped by SIGTERM; the same command resumes") from None
 
 
-def _connect(address: str | None, cluster: ClusterAddress | None) -> None:
+def _connect(address: str | None, cluster: ClusterAddress | None, folder: str | None) -> None:
     """Connect to the cluster that was found for the option `address`; without one start a cluster on loopback."""
     settings: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     if not cluster or "://" not in cluster.address:  # Ray's client sends no working directory
@@ -74,7 +82,7 @@ def _connect(address: str | None, cluster: ClusterAddress | None) -> None:
     # its servers, and those of its workers, listen on loopback.
     with _constant("ENABLE_RAY_CLUSTER", False):
         # The cluster ends with the run. Its dashboard would cost a second at the start, CPU time and more ports.
-        ray.init(address="local", include_dashboard=False, **settings)
+        ray.init(address="local", include_dashboard=False, _temp_dir=folder, **settings)
 
 
 @contextmanager
