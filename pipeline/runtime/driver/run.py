@@ -31,6 +31,7 @@ from pipeline.runtime.records.committed import (
     recorded_receipts,
 )
 from pipeline.runtime.records.crash_counts import read_crash_counts, record_crashes
+from pipeline.runtime.records.frequent_reasons import describe_frequent_reasons
 from pipeline.runtime.records.listing import left_out_lines
 from pipeline.runtime.records.manifest import Summary, put_manifest
 from pipeline.runtime.records.receipts import Ledger, Receipt
@@ -214,8 +215,9 @@ class Driver:
         """Raise TooMuchQuarantined if more than `max_quarantine` of these units are quarantined, None if unknown."""
         allowed = self.ready.options.max_quarantine
         if units is not None and self.counts.quarantined > allowed * units:
+            shards = [receipt.shard for receipt in self.ledger.by_shard.values() if receipt.quarantined]
             raise TooMuchQuarantined(
                 f"{share(self.counts.quarantined, units, 'unit')} quarantined, more than max_quarantine "
-                f"({allowed:g}) allows: see {self.output.uri_of('quarantine')}. The same command with a higher value "
-                "resumes the run"
+                f"({allowed:g}) allows: {describe_frequent_reasons(self.output, self.run, shards)}; see "
+                f"{self.output.uri_of('quarantine')}. The same command with a higher value resumes the run"
             )

@@ -190,7 +190,10 @@ def test_store_without_conditional_put_needs_single_writer(options, s3, s3_proxy
 
 
 def test_too_many_quarantined_units_stop_the_run_and_a_higher_limit_resumes_it(options, tmp_path):
-    with pytest.raises(TooMuchQuarantined, match=r"of 60 units.*max_quarantine \(0\.02\)"):
+    message = (
+        r"of 60 units.*max_quarantine \(0\.02\) allows: \d like 00\d\d\.\w+ \(truncated .*\); see .*/quarantine\. The"
+    )
+    with pytest.raises(TooMuchQuarantined, match=message):
         run(options(max_quarantine=0.02))
     output = Store(str(tmp_path / "out"))
     done = list(output.keys("predictions/"))
