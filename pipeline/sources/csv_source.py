@@ -62,7 +62,7 @@ class CsvReader(RecordReader):
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the rows of the piece."""
         form = _form(piece.key, request.options)
-        with open_text(store, piece.key, piece.version, check=True) as file:
+        with open_text(store, piece.key, piece.version, size=piece.size) as file:
             header = _read_header(file, form)
             if header is None:
                 return

@@ -144,7 +144,7 @@ def _read(store: Store, piece: Piece) -> list[bytes]:
 def _read_file(store: Store, piece: Piece) -> bytes:
     """Return the content of the file of a piece, in the planned version."""
     _check_bytes(piece)
-    return store.read(piece.key, version=piece.version)
+    return store.read(piece.key, version=piece.version, size=piece.size)
 
 
 def _check_bytes(piece: Piece) -> None:

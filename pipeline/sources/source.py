@@ -11,7 +11,18 @@ import pyarrow as pa
 
 from pipeline.formatting import did_you_mean
 from pipeline.media import ClipSpec, MediumKind
-from pipeline.storage import AccessError, Changed, Denied, Entry, LeaveOut, Missing, Reason, StorageError, Store
+from pipeline.storage import (
+    AccessError,
+    Changed,
+    Corrupt,
+    Denied,
+    Entry,
+    LeaveOut,
+    Missing,
+    Reason,
+    StorageError,
+    Store,
+)
 
 T = TypeVar("T")
 _ADDED = ("units", "about", "weight")  # numbers of a piece that add up
@@ -300,11 +311,11 @@ def missing_column(
 def ignore_damage() -> Iterator[None]:
     """Ignore what parsers of untrusted bytes raise, which is anything, and a file that is denied, gone or replaced.
 
-    Lost access and failing stores still raise.
+    So is one that the store does not give whole. Lost access and failing stores still raise.
     """
     try:
         yield
-    except (Denied, Missing, Changed):
+    except (Denied, Missing, Changed, Corrupt):
         pass
     except (AccessError, StorageError):
         raise

@@ -55,7 +55,7 @@ class LinesReader(RecordReader):
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:  # noqa: ARG002
         """Yield the lines that start in the piece; a line of text is a record of one column."""
         is_json = self._is_json(piece.key)
-        with open_text(store, piece.key, piece.version, check=True) as file:
+        with open_text(store, piece.key, piece.version, size=piece.size) as file:
             for line in self._lines(file, piece, text_form(store, piece.key, piece.version)):
                 if (values := _parse(line, is_json=is_json)) is not None:
                     begin, end = line.offset, line.offset + line.size
@@ -75,7 +75,7 @@ class LinesReader(RecordReader):
         require_plannable_text(store, piece)
         if not self._is_whole(piece.key, request):
             return super().read_whole(store, piece, request)
-        with open_text(store, piece.key, piece.version, check=True, breaks=False) as file:
+        with open_text(store, piece.key, piece.version, size=piece.size, breaks=False) as file:
             return ruled_text(read_all(file), DEFAULT_COLUMN["text"][0], request.options.blank_text)
 
     def _require(self, store: Store, entry: Entry, names: Sequence[str]) -> None:

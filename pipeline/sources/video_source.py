@@ -73,7 +73,7 @@ class VideoSource(Source):
             yield Unit(id=name, uri=uri, version=piece.version, kept=kept, medium=medium, error=error)
 
     def _video(self, store: Store, piece: Piece) -> VideoUnits:
-        open_file = partial(store.open, piece.key, version=piece.version)
+        open_file = partial(store.open, piece.key, version=piece.version, size=piece.size)
         return VideoUnits(options=self.options, open_file=open_file, size=piece.size, name=piece.key)
 
 

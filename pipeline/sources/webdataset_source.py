@@ -110,9 +110,12 @@ class WebDatasetReader(RecordReader):
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the samples of the piece, reading the requested members only."""
         wanted = frozenset(member for name in request.columns for member in _members(name, request))
-        open_archive = partial(open_decompressed, store, piece.key, piece.version)
+        open_archive = partial(open_decompressed, store, piece.key, piece.version, piece.size)
         known = None if piece.links is None else dict(piece.links)
-        with store.open(piece.key, version=piece.version) as stored, TarLinks(open_archive, known) as links:
+        with (
+            store.open(piece.key, version=piece.version, size=piece.size) as stored,
+            TarLinks(open_archive, known) as links,
+        ):
             compression = compression_of(stored, piece.key)
             file, ranges = decompressed(stored, compression), _videos(request) if compression is None else frozenset()
             reader = SampleReader(file=file, links=links, wanted=wanted, ranges=ranges, max_bytes=MAX_FILE_BYTES)
@@ -134,7 +137,7 @@ class WebDatasetReader(RecordReader):
 
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
         """Raise why the archive could not be planned."""
-        with store.open(piece.key, version=piece.version) as file:
+        with store.open(piece.key, version=piece.version, size=piece.size) as file:
             file.read(1)  # raises if it is denied or gone
         raise BadMedium("the archive could not be read to its end when it was planned")
 

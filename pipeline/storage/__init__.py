@@ -1,12 +1,14 @@
 """Access by key to a folder on a local disk or in an object store: list, read, and write at most once."""
 
-from pipeline.storage.entry import Entry
+from pipeline.storage.entry import Entry, is_same_version
 from pipeline.storage.errors import (
     AccessError,
     Archived,
     Changed,
+    Corrupt,
     Denied,
     Missing,
+    NotRegular,
     StorageError,
     StorageFull,
     is_access_lost,
@@ -20,17 +22,20 @@ __all__ = [
     "AccessError",
     "Archived",
     "Changed",
+    "Corrupt",
     "Denied",
     "Entry",
     "LeaveOut",
     "LeftOut",
     "Missing",
+    "NotRegular",
     "Reason",
     "StorageError",
     "StorageFull",
     "Store",
     "check_uri",
     "is_access_lost",
+    "is_same_version",
     "redact",
     "valid_unicode",
 ]

@@ -40,8 +40,22 @@ class Missing(StorageError):  # noqa: N818 - like the next two, a state and not 
     """No object has the key, or no longer."""
 
 
+class NotRegular(Missing):
+    """What has the key is no regular file, but a folder, a named pipe, a socket or a device, which is not opened."""
+
+
 class Changed(StorageError):  # noqa: N818
     """The object under the key has another version than the requested one."""
+
+
+class Corrupt(StorageError):  # noqa: N818
+    """The answer of the store is not whole, has another checksum than the object, or is not the store's at all.
+
+    It is transient, but requested only a few times: something on the way may always do the same.
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, transient=True)
 
 
 class StorageFull(StorageError):  # noqa: N818

@@ -1,22 +1,20 @@
 """A folder of any fsspec file system: Google and Azure stores, the Hugging Face Hub, web servers."""
 
-import functools
 import io
+import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Any, BinaryIO, cast
 
 from pipeline.storage.entry import Entry
-from pipeline.storage.errors import Changed, Missing, translated_errors
+from pipeline.storage.errors import Changed, Corrupt, NotRegular, StorageError, translated_errors
 from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.retry import with_retry
+from pipeline.storage.time_limits import MAX_LISTING_SECONDS, timeout_seconds
 
 READ_AHEAD_BYTES = 1 << 20  # smallest ranged request
-# Time limit of a request: until its response begins, plus the time for its bytes at the slowest accepted rate. Clients
-# may retry internally for minutes, and an S3 PUT waits for "100 Continue" without a limit of its own.
-MAX_LATENCY_SECONDS = 40.0
-MIN_BYTES_PER_SECOND = 1 << 17
+UNKNOWN_BYTES = 512 << 20  # assumed for the time limit of a file whose size the server does not tell
 
 
 class FsspecFolder:
@@ -40,26 +38,42 @@ class FsspecFolder:
     def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self._files(self.root, prefix))
 
-    def read(self, key: str, version: str | None) -> bytes:
-        data = self._fetch(self._path(key))
-        # Looked up after the read: a version that is still there was there during it.
-        found = version and version_of(self._info(key))
-        if found != version:
-            raise Changed(f"{self.uri}/{key} changed: its version is {found}, expected {version}")
-        return data
+    def read(self, key: str, version: str | None, size: int | None = None) -> bytes:
+        limit = self._time_limit(size or self.entry(key).size or UNKNOWN_BYTES)
+
+        def get() -> bytes:
+            data = bytes(self.fs.cat_file(self._path(key), **limit))
+            if version is not None:  # looked up after the read: a version that is still there was there during it
+                info = self._info_once(key, version, size)
+                self._check_size(key, len(data), info["size"])
+            return data
+
+        return with_retry(get)
 
     def read_start(self, key: str, size: int) -> bytes:
-        return self._fetch(self._path(key), 0, size)
+        limit = self._time_limit(size)
+        data = with_retry(lambda: bytes(self.fs.cat_file(self._path(key), start=0, end=size, **limit)))
+        return data[:size]  # a server without ranges sends the whole file
 
-    def open(self, key: str) -> BinaryIO:
-        return self._ranged(key, self.size(key), functools.partial(self._fetch, self._path(key)))
+    def open(self, key: str, version: str | None = None, size: int | None = None) -> BinaryIO:
+        info = self._info(key, version, size)
+        if info["size"] is None:
+            raise StorageError(f"{self.uri}/{key}: the server does not tell the size, without which it cannot be read")
+
+        def fetch(begin: int, end: int) -> bytes:
+            data = bytes(self.fs.cat_file(self._path(key), start=begin, end=end, **self._time_limit(end - begin)))
+            if len(data) != end - begin:
+                raise Corrupt(f"{self.uri}/{key}: of bytes {begin:,} to {end:,}, {len(data):,} were received")
+            return data
+
+        return self._ranged(key, int(info["size"]), lambda begin, end: with_retry(lambda: fetch(begin, end)))
 
     def size(self, key: str) -> int:
-        return int(self._info(key)["size"])
+        return self.entry(key).size
 
     def entry(self, key: str) -> Entry:
         info = self._info(key)
-        return Entry(key=key, size=int(info["size"]), version=version_of(info))
+        return Entry(key=key, size=int(info["size"] or 0), version=version_of(info))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         path = self._path(key)
@@ -68,7 +82,7 @@ class FsspecFolder:
         except FileExistsError:
             # The same content may be ours, from an earlier attempt whose response was lost. It cannot be another
             # writer's: all objects written here name their writer.
-            return self._fetch(path) == data
+            return self.read(key, None) == data
         return True
 
     def put(self, key: str, data: bytes) -> None:
@@ -81,10 +95,19 @@ class FsspecFolder:
     def remove_empty_folders(self) -> None:
         """Do nothing: object stores have no folders."""
 
-    def _fetch(self, path: str, begin: int | None = None, end: int | None = None) -> bytes:
-        """Return the content of a file, or a range of it. Only a range has a time limit."""
-        limit = {} if begin is None or end is None else self._time_limit(end - begin)
-        return with_retry(lambda: bytes(self.fs.cat_file(path, start=begin, end=end, **limit)))
+    def _check_version(self, key: str, found: str, version: str | None) -> None:
+        if version in (None, found):
+            return
+        if _BARE_VERSION.fullmatch(found) and not _BARE_VERSION.fullmatch(str(version)):
+            raise Corrupt(
+                f"{self.uri}/{key}: the answer has no version, in place of {version}: a proxy may have given it"
+            )
+        raise Changed(f"{self.uri}/{key} changed: its version is {found}, expected {version}")
+
+    def _check_size(self, key: str, found: int | None, size: int | None) -> None:
+        """Raise Corrupt if the right version has the wrong size. Web servers may not know one."""
+        if found is not None and size and found != size:
+            raise Corrupt(f"{self.uri}/{key}: {found:,} bytes of {size:,} were received")
 
     def _time_limit(self, size: int = 0) -> dict[str, float]:
         """Return the argument that limits the time of a call that transfers `size` bytes, if `fs` supports one."""
@@ -93,11 +116,17 @@ class FsspecFolder:
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"
 
-    def _info(self, key: str) -> dict[str, Any]:
+    def _info(self, key: str, version: str | None = None, size: int | None = None) -> dict[str, Any]:
+        return with_retry(lambda: self._info_once(key, version, size))
+
+    def _info_once(self, key: str, version: str | None, size: int | None) -> dict[str, Any]:
+        """Look up a file. Raise Changed unless it has this version, Corrupt unless it has this size."""
         self.fs.invalidate_cache()  # the Hub's file system caches listings whatever its options
-        info: dict[str, Any] = with_retry(lambda: self.fs.info(self._path(key), **self._time_limit()))
+        info: dict[str, Any] = self.fs.info(self._path(key), **self._time_limit())
         if info["type"] != "file":
-            raise Missing(f"{self.uri}/{key} is not a file")
+            raise NotRegular(f"{self.uri}/{key} is not a file")
+        self._check_version(key, version_of(info), version)
+        self._check_size(key, info["size"], size)
         return info
 
     def _ranged(self, key: str, size: int, fetch: Callable[[int, int], bytes]) -> BinaryIO:
@@ -105,8 +134,9 @@ class FsspecFolder:
 
     def _files(self, folder: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
         self.fs.invalidate_cache()
+        limit = {"timeout": MAX_LISTING_SECONDS} if self.fs.async_impl else {}
         try:
-            found = with_retry(lambda: self.fs.ls(folder, detail=True))
+            found = with_retry(lambda: self.fs.ls(folder, detail=True, **limit))
         except FileNotFoundError:
             return  # an empty folder
         children = [(self._key(info), info) for info in found if info["name"].rstrip("/") != folder.rstrip("/")]
@@ -123,7 +153,10 @@ class FsspecFolder:
 
 
 class RangedFile(io.RawIOBase):
-    """A seekable file of `size` bytes. Each read is one request, `fetch(begin, end)`, whose errors name the URI."""
+    """A seekable file of `size` bytes. Each read is one request, `fetch(begin, end)`, whose errors name the URI.
+
+    `fetch` returns all bytes from `begin` to `end`, or raises.
+    """
 
     def __init__(self, uri: str, size: int, fetch: Callable[[int, int], bytes]) -> None:
         super().__init__()
@@ -141,21 +174,24 @@ class RangedFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        begin, end = self._position, min(self._size, self._position + len(buffer))
-        if end <= begin:
-            return 0
-        with translated_errors(self._uri, "reading"):
-            data = self._fetch(begin, end)
-        if len(data) != end - begin:
-            raise EOFError(f"requested bytes {begin} to {end} of {self._size}, received {len(data)}")
+        data = self._read(len(buffer))
         buffer[: len(data)] = data
-        self._position = end
         return len(data)
 
+    def readall(self) -> bytes:
+        return self._read(self._size)
 
-def timeout_seconds(size: int) -> float:
-    """Return the time limit of a request that transfers `size` bytes."""
-    return MAX_LATENCY_SECONDS + size / MIN_BYTES_PER_SECOND
+    def _read(self, count: int) -> bytes:
+        begin, end = self._position, min(self._size, self._position + count)
+        if end <= begin:
+            return b""
+        with translated_errors(self._uri, "reading"):
+            data = self._fetch(begin, end)
+        self._position = end
+        return data
+
+
+_BARE_VERSION = re.compile(r"\d+-[\d.]*")  # what `version_of` makes of a size and a time
 
 
 def version_of(info: dict[str, Any]) -> str:

@@ -2,69 +2,39 @@
 
 import errno
 import functools
-import hashlib
 import io
 import os
-import stat
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
 from pipeline.faultpoints import reached
-from pipeline.storage.entry import TEMPORARY_PREFIX, Entry
-from pipeline.storage.errors import AccessError, Changed, Missing, translated_errors
+from pipeline.storage.entry import TEMPORARY_PREFIX, Entry, is_same_version
+from pipeline.storage.errors import AccessError, Changed, NotRegular
 from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
+from pipeline.storage.local_file import LocalFile, check_regular
 from pipeline.storage.local_listing import list_files
 from pipeline.storage.retry import with_retry
 
-FULL_DIGEST_MAX_BYTES = 4 << 20  # the version of a file up to this size depends on every byte
-SAMPLE_BYTES, SAMPLE_COUNT = 64 << 10, 16  # that of a larger one on this many evenly spaced blocks, both ends included
 READ_BUFFER_BYTES = 128 << 10
-
-
-def content_version(size: int, read_at: Callable[[int, int], bytes]) -> str:
-    """Return `<size>-<digest>` of the content that `read_at(offset, count)` reads.
-
-    Independent of times, so that a copy has the same version.
-    """
-    digest = hashlib.blake2b(digest_size=16)
-    if size <= FULL_DIGEST_MAX_BYTES:
-        digest.update(read_at(0, size))
-    else:
-        for sample in range(SAMPLE_COUNT):
-            digest.update(read_at((size - SAMPLE_BYTES) * sample // (SAMPLE_COUNT - 1), SAMPLE_BYTES))
-    return f"{size}-{digest.hexdigest()}"
 
 
 def _entry(key: str, path: str) -> Entry:
     """Return the entry of a file. The version of a file that must not be opened has no digest; a unit reports it."""
     try:
-        file = io.FileIO(path)
+        file = LocalFile(path)
     except PermissionError:
         size = os.stat(path).st_size  # noqa: PTH116 - once per file
         return Entry(key=key, size=size, version=f"{size}-denied")
     with file:
-        size = os.fstat(file.fileno()).st_size
-        version = content_version(size, lambda offset, count: os.pread(file.fileno(), count, offset))
-    return Entry(key=key, size=size, version=version)
+        return Entry(key=key, size=file.size, version=file.version())
 
 
-class _File(io.FileIO):
-    """A file whose reads are retried: after a failed read its position is unchanged."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self._path = path
-
-    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        with translated_errors(str(self._path), "reading"):
-            return with_retry(lambda: super(_File, self).readinto(buffer))
-
-    def readall(self) -> bytes:
-        with translated_errors(str(self._path), "reading"):
-            return with_retry(super().readall)
+def _check_version(path: Path, found: str, version: str | None) -> None:
+    if version is not None and not is_same_version(version, found):
+        raise Changed(f"{path} changed: its version is {found}, expected {version}")
 
 
 class LocalFolder:
@@ -79,34 +49,44 @@ class LocalFolder:
                 entry = with_retry(functools.partial(_entry, key, path))
             except FileNotFoundError:
                 leave_out(key, Reason.DELETED)
+            except NotRegular:  # it took the file's place just now
+                leave_out(key, Reason.NOT_REGULAR)
             else:
                 yield entry
 
     def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in list_files(self.root, prefix))
 
-    def read(self, key: str, version: str | None) -> bytes:
-        data = with_retry(self._path(key).read_bytes)
-        found = version and content_version(len(data), lambda offset, count: data[offset : offset + count])
-        if found != version:
-            raise Changed(f"{self._path(key)} changed: its version is {found}, expected {version}")
+    def read(self, key: str, version: str | None, size: int | None = None) -> bytes:  # noqa: ARG002 - in `version`
+        path = self._path(key)
+        with with_retry(lambda: LocalFile(str(path))) as file:
+            data = file.readall()
+            if version is not None:
+                _check_version(path, file.version(lambda offset, count: data[offset : offset + count]), version)
         return data
 
     def read_start(self, key: str, size: int) -> bytes:
         with self.open(key) as file:
             return file.read(size)
 
-    def open(self, key: str) -> BinaryIO:
-        return cast(BinaryIO, io.BufferedReader(with_retry(lambda: _File(self._path(key))), READ_BUFFER_BYTES))
+    def open(self, key: str, version: str | None = None, size: int | None = None) -> BinaryIO:  # noqa: ARG002
+        path = self._path(key)
+        file = with_retry(lambda: LocalFile(str(path)))
+        try:
+            if version is not None:
+                _check_version(path, with_retry(file.version), version)
+        except BaseException:
+            file.close()
+            raise
+        return cast(BinaryIO, io.BufferedReader(file, READ_BUFFER_BYTES))
 
     def size(self, key: str) -> int:
-        status = with_retry(self._path(key).stat)
-        if not stat.S_ISREG(status.st_mode):
-            raise Missing(f"{self._path(key)} is not a file")
+        path = self._path(key)
+        status = with_retry(path.stat)
+        check_regular(str(path), status.st_mode)
         return status.st_size
 
     def entry(self, key: str) -> Entry:
-        self.size(key)  # raises if it is a pipe or a device, which must not be opened
         return with_retry(lambda: _entry(key, str(self._path(key))))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from pipeline.formatting import counted
-from pipeline.storage.errors import is_transient
+from pipeline.storage.errors import Corrupt, is_transient
 from pipeline.storage.redaction import redact
 
 T = TypeVar("T")
@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 def with_retry(call: Callable[[], T]) -> T:
     """Return the result of `call`, repeated after transient errors; raise the last of them at the deadline.
 
+    An answer that is corrupt is requested MIN_ATTEMPTS times.
+
     `call` must be safe to repeat: a failed attempt may have taken effect, with its response lost.
     """
     began, attempts, warned = time.monotonic(), 0, False
@@ -35,7 +37,7 @@ def with_retry(call: Callable[[], T]) -> T:
             if not is_transient(error):
                 raise
             attempts, elapsed = attempts + 1, time.monotonic() - began
-            if attempts >= MIN_ATTEMPTS and elapsed >= RETRY_SECONDS:
+            if attempts >= MIN_ATTEMPTS and (elapsed >= RETRY_SECONDS or isinstance(error, Corrupt)):
                 error.add_note(f"{counted(attempts, 'attempt')} in {elapsed:.0f} s")
                 raise
             if elapsed >= WARN_AFTER_SECONDS and not warned:

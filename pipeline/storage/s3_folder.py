@@ -2,9 +2,9 @@
 
 import functools
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 from aiobotocore.session import AioSession
 from botocore.loaders import Loader, create_loader
@@ -13,10 +13,13 @@ from fsspec.asyn import sync
 
 from pipeline.storage.entry import Entry
 from pipeline.storage.errors import Changed, StorageError, http_status
-from pipeline.storage.fsspec_folder import FsspecFolder, timeout_seconds
+from pipeline.storage.fsspec_folder import FsspecFolder
 from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.retry import with_retry
+from pipeline.storage.s3_answers import REQUIRED, check_page, check_range, check_required, check_whole, read_body
+from pipeline.storage.time_limits import timeout_seconds
 
+MAX_EMPTY_PAGES = 1000  # in a row: a store may give some for keys that were deleted
 CONNECT_SECONDS, READ_SECONDS = 10.0, 30.0  # time limits for connecting, and between two packets of a response
 
 
@@ -46,31 +49,30 @@ class S3Folder(FsspecFolder):
     def keys(self, prefix: str) -> Iterator[str]:
         return (entry.key for entry in self.entries(prefix))
 
-    def read(self, key: str, version: str | None) -> bytes:
+    def read(self, key: str, version: str | None, size: int | None = None) -> bytes:
         condition = {} if version is None else {"IfMatch": f'"{version}"'}
-        data, found = self._get(key, f"changed: its version is no longer {version}", **condition)
-        if version not in (None, found):  # the store does not support the condition
-            raise Changed(f"{self.uri}/{key} changed: its version is {found}, expected {version}")
-        return data
+
+        def get() -> bytes:
+            answer, data = self._get(key, version, **condition)
+            check_whole(answer, data, self.bucket, f"{self.uri}/{key}")
+            self._check_size(key, len(data), size)
+            return data
+
+        return self._unchanged(get, key, f"changed: its version is no longer {version}")
 
     def read_start(self, key: str, size: int) -> bytes:
-        return self._get(key, "changed", Range=f"bytes=0-{size - 1}")[0]
+        return self._get_range(key, 0, size)
 
-    def open(self, key: str) -> BinaryIO:
-        head = self._call("head_object", key)
+    def open(self, key: str, version: str | None = None, size: int | None = None) -> BinaryIO:
+        found = with_retry(lambda: self._entry_once(key, version, size))
 
         def fetch(begin: int, end: int) -> bytes:
-            requested = f"bytes={begin}-{end - 1}"
-            return self._get(key, "changed while it was read", Range=requested, IfMatch=head["ETag"])[0]
+            return self._get_range(key, begin, end, version=found.version)
 
-        return self._ranged(key, head["ContentLength"], fetch)
-
-    def size(self, key: str) -> int:
-        return int(self._call("head_object", key)["ContentLength"])
+        return self._ranged(key, found.size, fetch)
 
     def entry(self, key: str) -> Entry:
-        head = self._call("head_object", key)
-        return Entry(key=key, size=int(head["ContentLength"]), version=head["ETag"].strip('"'))
+        return with_retry(lambda: self._entry_once(key, None, None))
 
     def put_if_absent(self, key: str, data: bytes) -> bool:
         attempt = uuid.uuid4().hex  # stored with the object: identifies our own after a lost response
@@ -91,13 +93,35 @@ class S3Folder(FsspecFolder):
     def delete(self, key: str) -> None:
         self._call("delete_object", key)
 
-    def _get(self, key: str, change: str, **conditions: str) -> tuple[bytes, str]:
-        """Return (content, ETag) from one GET. Raise Changed, with the words `change`, if a condition is not met."""
+    def _entry_once(self, key: str, version: str | None, size: int | None) -> Entry:
+        """Look up an object. Raise Changed unless it has this version, Corrupt unless it has this size."""
+        head = self._call_once("head_object", Key=self.prefix + key)
+        found = Entry(key=key, size=int(head["ContentLength"]), version=head["ETag"].strip('"'))
+        self._check_version(key, found.version, version)
+        self._check_size(key, found.size, size)
+        return found
 
-        def get() -> tuple[bytes, str]:
-            response = self._call_once("get_object", Key=self.prefix + key, **conditions)
-            return sync(self.fs.loop, _read_body, response["Body"]), response["ETag"].strip('"')
+    def _get_range(self, key: str, begin: int, end: int, version: str | None = None) -> bytes:
+        """Return a range of the content; all of it if it is of an object that was opened in this version."""
+        condition = {} if version is None else {"IfMatch": f'"{version}"'}
 
+        def get() -> bytes:
+            answer, data = self._get(key, version, Range=f"bytes={begin}-{end - 1}", **condition)
+            check_range(answer, begin, end, data, f"{self.uri}/{key}", is_whole=version is not None)
+            return data
+
+        return self._unchanged(get, key, "changed while it was read")
+
+    def _get(self, key: str, version: str | None, **arguments: str) -> tuple[dict[str, Any], bytes]:
+        """Return the response to one GET and its body. Raise Changed if it is of another version."""
+        answer = self._call_once("get_object", Key=self.prefix + key, **arguments)
+        data = sync(self.fs.loop, read_body, answer["Body"], f"{self.uri}/{key}")
+        check_required(answer, "ETag", f"{self.uri}/{key}")
+        self._check_version(key, answer["ETag"].strip('"'), version)  # the store may not support the condition
+        return answer, data
+
+    def _unchanged(self, get: Callable[[], bytes], key: str, change: str) -> bytes:
+        """Return the result of requests. Raise Changed, with the words `change`, if their condition is not met."""
         try:
             return with_retry(get)
         except OSError as error:
@@ -112,17 +136,31 @@ class S3Folder(FsspecFolder):
         """Return the response to one request; its body is not read yet."""
         seconds = timeout_seconds(len(arguments.get("Body", b"")))
         # `req_kw` tells that the requester pays; methods that do not take it are called without it.
-        return self.fs.call_s3(method, self.fs.req_kw, Bucket=self.bucket, timeout=seconds, **arguments)
+        answer = self.fs.call_s3(method, self.fs.req_kw, Bucket=self.bucket, timeout=seconds, **arguments)
+        if method in REQUIRED:
+            check_required(answer, REQUIRED[method], f"{self.uri}/{arguments.get('Key', '').removeprefix(self.prefix)}")
+        return cast(dict[str, Any], answer)
 
     def _items(self, prefix: str) -> Iterator[dict[str, Any]]:
-        """Yield what the bucket lists; one page of up to 1,000 items is in memory at a time."""
-        arguments = {"Prefix": self.prefix + prefix}
-        while True:
-            page = with_retry(functools.partial(self._call_once, "list_objects_v2", **arguments))
-            yield from page.get("Contents", ())
-            if not page.get("IsTruncated"):
+        """Yield what the bucket lists; one page of up to 1,000 items is in memory at a time.
+
+        Keys ascend within a page and from page to page, so a listing that repeats itself ends as an error.
+        """
+        arguments, last, empty = {"Prefix": self.prefix + prefix}, "", 0
+        while empty <= MAX_EMPTY_PAGES:
+            page = with_retry(functools.partial(self._page, last, **arguments))
+            yield from (items := page.get("Contents", ()))
+            if not page["IsTruncated"]:
                 return
+            last, empty = (items[-1]["Key"], 0) if items else (last, empty + 1)
             arguments["ContinuationToken"] = page["NextContinuationToken"]
+        raise StorageError(f"the listing of {self.uri} does not end: after {last!r}, {empty:,} pages have no keys")
+
+    def _page(self, last: str, **arguments: str) -> dict[str, Any]:
+        """Return a page of a listing, whose keys come after `last`."""
+        page = self._call_once("list_objects_v2", **arguments)
+        check_page(page, last, arguments.get("ContinuationToken"), self.uri)
+        return page
 
 
 @functools.cache
@@ -140,11 +178,3 @@ def parse_time(text: Any) -> datetime:
         return datetime.fromisoformat(text)
     except (TypeError, ValueError):
         return parse_timestamp(text)
-
-
-async def _read_body(body: Any) -> bytes:
-    """Read the rest of a body and close it, in the thread that owns its connection."""
-    try:
-        return await body.read()
-    finally:
-        body.close()

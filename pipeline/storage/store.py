@@ -14,7 +14,7 @@ from typing import BinaryIO, TypeAlias, TypeVar
 import fsspec
 
 from pipeline.storage.entry import TEMPORARY_PREFIX, Entry
-from pipeline.storage.errors import AccessError, Changed, Missing, StorageError, translated_errors
+from pipeline.storage.errors import AccessError, Missing, NotRegular, StorageError, translated_errors
 from pipeline.storage.fsspec_folder import FsspecFolder
 from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.local_folder import LocalFolder
@@ -83,32 +83,32 @@ class Store:
                 return
             yield item
 
-    def read(self, key: str, *, version: str | None = None) -> bytes:
-        """Return the whole content. Missing if there is none, Changed if it has another version than `version`."""
+    def read(self, key: str, *, version: str | None = None, size: int | None = None) -> bytes:
+        """Return the whole content. Missing if there is none, Changed if it has another version than `version`.
+
+        size: as planned, which bounds the time. Corrupt if this version is said to be shorter, again and again.
+        """
         with translated_errors(self.uri_of(key), "reading"):
-            return self._folder.read(key, version)
+            return self._folder.read(key, version, size)
 
     def read_start(self, key: str, size: int) -> bytes:
         """Return the first `size` bytes of a file that is not empty, fewer if it has fewer, by one ranged request."""
         with translated_errors(self.uri_of(key), "reading"):
             return self._folder.read_start(key, size)
 
-    def open(self, key: str, *, version: str | None = None) -> BinaryIO:
+    def open(self, key: str, *, version: str | None = None, size: int | None = None) -> BinaryIO:
         """Return a seekable file, read by ranged requests. Its reads raise Changed if S3's content was replaced.
 
-        If the planned `version` is given: Missing if the file is gone, Changed if it has another version.
+        If the planned `version` is given: Missing if the file is gone, Changed if it has another version, Corrupt if
+        it is said to have another size than `size` in this version.
         """
-        found = None
-        if version is not None:
-            found = next((entry for entry in self.entries(key) if entry.key == key), None)
-            if found is None:
-                raise Missing(f"{self.uri_of(key)} was deleted after it was planned")
-        with translated_errors(self.uri_of(key), "opening"):
-            file = self._folder.open(key)
-        if found is not None and found.version != version:  # after opening: a denied file has another version
-            file.close()
-            raise Changed(f"{self.uri_of(key)} changed: its version is {found.version}, expected {version}")
-        return file
+        try:
+            with translated_errors(self.uri_of(key), "opening"):
+                return self._folder.open(key, version, size)
+        except Missing as error:
+            if version is None or isinstance(error, NotRegular):
+                raise
+            raise Missing(f"{self.uri_of(key)} was deleted after it was planned") from None
 
     def size(self, key: str) -> int:
         """Return the size in bytes. Missing if there is no object."""

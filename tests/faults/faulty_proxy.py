@@ -88,6 +88,21 @@ class Connection:
     def answer(self, answer: Answer, *, cut: bool = False) -> None:
         """Send a response, optionally truncated in the middle of the promised body."""
         handler = self._handler
+        self._send_head(answer)
+        if handler.command != "HEAD":
+            handler.wfile.write(answer.body[: len(answer.body) // 2] if cut else answer.body)
+        if cut:
+            self.close()
+
+    def trickle(self, answer: Answer, *, seconds: float) -> None:
+        """Send a response, its body byte by byte with a pause after each, until the client has enough of it."""
+        self._send_head(answer)
+        for byte in answer.body:
+            self._handler.wfile.write(bytes([byte]))
+            time.sleep(seconds)
+
+    def _send_head(self, answer: Answer) -> None:
+        handler = self._handler
         handler.send_response_only(answer.status)
         for name, value in answer.headers.items():
             if name.lower() not in ("transfer-encoding", "connection"):
@@ -95,10 +110,6 @@ class Connection:
         if "content-length" not in map(str.lower, answer.headers):
             handler.send_header("Content-Length", str(len(answer.body)))
         handler.end_headers()
-        if handler.command != "HEAD":
-            handler.wfile.write(answer.body[: len(answer.body) // 2] if cut else answer.body)
-        if cut:
-            self.close()
 
     def close(self) -> None:
         """Close without a response."""

@@ -43,8 +43,8 @@ class Counting(Store):
         super().__init__(uri)
         self.bytes, self.fail_after = 0, fail_after
 
-    def open(self, key: str, *, version: str | None = None) -> BinaryIO:
-        return _Counted(super().open(key, version=version), self)  # type: ignore[return-value]
+    def open(self, key: str, *, version: str | None = None, size: int | None = None) -> BinaryIO:
+        return _Counted(super().open(key, version=version, size=size), self)  # type: ignore[return-value]
 
 
 class _Counted(io.RawIOBase):

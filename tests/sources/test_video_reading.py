@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import av
 import numpy as np
@@ -112,7 +111,7 @@ def test_file_missing_or_changed_since_the_plan_is_an_error(tmp_path: Path) -> N
 
 def test_lost_access_is_raised(tmp_path: Path) -> None:
     class Denied(Store):
-        def entries(self, prefix: str = "") -> Iterator[Any]:  # noqa: ARG002
+        def open(self, key: str, **planned: Any) -> BinaryIO:  # noqa: ARG002
             raise AccessError("token expired")
 
     source, _, (piece,) = planned(make_video(tmp_path / "a.mp4"))

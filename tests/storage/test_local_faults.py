@@ -69,6 +69,7 @@ def test_read_of_a_local_file_continues_after_a_transient_error(tmp_path: Path, 
         return original(fails)
 
     monkeypatch.setattr("pipeline.storage.local_folder.with_retry", sometimes)
+    monkeypatch.setattr("pipeline.storage.local_file.with_retry", sometimes)
     with store.open("file") as file:
         assert failures == []
         failures.extend([OSError(errno.EIO, "I/O error")] * 2)

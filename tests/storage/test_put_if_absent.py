@@ -116,7 +116,7 @@ def test_temporary_refusal_is_transient(s3_proxy, s3, monkeypatch: pytest.Monkey
 
 
 def test_stalled_request_times_out(s3_proxy, s3, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("pipeline.storage.fsspec_folder.MAX_LATENCY_SECONDS", 0.3)
+    monkeypatch.setattr("pipeline.storage.time_limits.MAX_LATENCY_SECONDS", 0.3)
     monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
     store = Store(s3.bucket("stalled"))
     s3_proxy.stalled = threading.Event()

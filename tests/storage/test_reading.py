@@ -3,14 +3,15 @@
 import io
 import os
 import pickle
+import re
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from pipeline.storage import AccessError, Changed, Denied, Entry, Missing, StorageError, Store, retry
-from pipeline.storage.local_folder import FULL_DIGEST_MAX_BYTES
+from pipeline.storage import AccessError, Changed, Denied, Entry, Missing, StorageError, Store, is_same_version, retry
+from pipeline.storage.local_file import FULL_DIGEST_MAX_BYTES
 
 
 def version(store: Store, key: str) -> str:
@@ -64,18 +65,66 @@ def test_read_returns_the_requested_version_only(uri: str) -> None:
     assert None in read
 
 
-def test_touch_and_copy_do_not_change_a_local_version(tmp_path: Path) -> None:
+def test_copy_has_the_version_of_the_file_if_it_is_small_or_keeps_the_time(tmp_path: Path) -> None:
     (tmp_path / "small").write_bytes(b"content")
     (tmp_path / "large").write_bytes(os.urandom(FULL_DIGEST_MAX_BYTES + 1))
     store = Store(str(tmp_path))
     before = {entry.key: entry.version for entry in store.entries()}
-    for name in ("small", "large"):
-        os.utime(tmp_path / name, (1, 1))
-        shutil.copy(tmp_path / name, tmp_path / "copy")
-        os.replace(tmp_path / "copy", tmp_path / name)  # noqa: PTH105
-    assert {entry.key: entry.version for entry in store.entries()} == before
     assert before["small"].startswith("7-")
     assert before["large"].startswith(f"{FULL_DIGEST_MAX_BYTES + 1}-")
+    for name, copy in (("small", shutil.copy), ("large", shutil.copy2)):
+        copy(tmp_path / name, tmp_path / "copy")
+        os.replace(tmp_path / "copy", tmp_path / name)  # noqa: PTH105
+    assert {entry.key: entry.version for entry in store.entries()} == before
+
+
+def test_change_in_the_middle_of_a_large_local_file_is_seen(tmp_path: Path) -> None:
+    content = bytearray(32 * FULL_DIGEST_MAX_BYTES)
+    store, path = Store(str(tmp_path)), tmp_path / "file"
+    path.write_bytes(content)
+    before = version(store, "file")
+    with path.open("r+b") as file:
+        file.seek(FULL_DIGEST_MAX_BYTES)  # between two samples
+        file.write(b"x")
+    assert version(store, "file").split("-")[:2] == before.split("-")[:2]
+    for read in (store.read, store.open):
+        with pytest.raises(Changed, match=f"file changed: its version is .*, expected {before}"):
+            read("file", version=before)
+
+
+def test_version_of_an_earlier_release_is_still_that_of_the_file(tmp_path: Path) -> None:
+    """It had no modification time."""
+    content = os.urandom(FULL_DIGEST_MAX_BYTES + 1)
+    (tmp_path / "file").write_bytes(content)
+    store = Store(str(tmp_path))
+    found = version(store, "file")
+    earlier = found.rpartition("-")[0]
+    assert re.fullmatch(r"\d+-[0-9a-f]{32}", earlier)
+    assert store.read("file", version=earlier) == content
+    with store.open("file", version=earlier) as file:
+        assert file.read() == content
+    assert is_same_version(earlier, found)
+    assert is_same_version(f"7-0a+{earlier}", f"7-0a+{found}")
+    for planned, other in [(found, earlier), (found, found + "0"), (earlier + "+7-0a", found), ("5-0a", "5-0a-1")]:
+        assert not is_same_version(planned, other)
+
+
+def test_local_file_that_is_written_while_it_is_read_raises_changed(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(bytes(1 << 20))
+    store = Store(str(tmp_path))
+    with store.open("file", version=version(store, "file")) as file:
+        file.read(10)
+        os.replace(shutil.copy(path, tmp_path / "other"), path)  # noqa: PTH105 - the open one stays what it is
+        file.seek(1 << 19)
+        assert file.read(10) == bytes(10)
+    with store.open("file", version=version(store, "file")) as file:
+        file.read(10)
+        with path.open("r+b") as writer:
+            writer.write(b"x")
+        file.seek(1 << 19)
+        with pytest.raises(Changed, match=f"{path} changed while it was read"):
+            file.read(10)
 
 
 @pytest.mark.parametrize("at", [0, FULL_DIGEST_MAX_BYTES // 2, FULL_DIGEST_MAX_BYTES - 1])

@@ -27,6 +27,8 @@ ADVICE: Mapping[str, str] = {
     "one can cause it.",
     "Missing": "The file was deleted after it was planned. Restore it, then use `--retry-quarantined`.",
     "Changed": "The file was replaced after it was planned. `--changed redo` predicts its new content.",
+    "NotRegular": "A folder, a pipe, a socket or a device has the name of the file. Restore it. " + _RETRY,
+    "Corrupt": "The store, or a proxy on the way to it, gave the object only damaged. Look at both. " + _RETRY,
     "Denied": "The store denies access to the file. Grant read access, then use `--retry-quarantined`.",
     "Archived": "The object is in an archive tier of the store. Restore it, then use `--retry-quarantined`.",
     "StorageError": "The store failed longer than the retries lasted. " + _RETRY,

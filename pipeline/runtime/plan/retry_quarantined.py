@@ -26,7 +26,7 @@ from pipeline.runtime.records.run_file import Run
 from pipeline.sinks.parts import Quarantined, part_key, read_footer
 from pipeline.sources.listing.discovery import Listing
 from pipeline.sources.source import Piece, Source
-from pipeline.storage import Store
+from pipeline.storage import Store, is_same_version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ def _readable_groups(groups: Sequence[RetryGroup], source: Source, found: Listin
         if group.is_whole_file:  # cut again: a table that was denied, archived or damaged may be readable by now
             if pieces := tuple(source.pieces(found.store, entry)):
                 yield replace(group, pieces=pieces, units=sum_if_known(piece.units for piece in pieces))
-        elif all(versions.get(piece.key) == piece.version for piece in group.pieces):
+        elif all(is_same_version(piece.version, versions.get(piece.key, "")) for piece in group.pieces):
             pieces = tuple(each for piece in group.pieces for each in source.cut_again(found.store, piece))
             yield group if pieces == group.pieces else replace(group, pieces=pieces, units=None)
 

@@ -6,7 +6,7 @@ from itertools import islice
 
 from pipeline.runtime.plan.plan_files import Segment, last_piece, planned_pieces
 from pipeline.sources.source import Piece, Source
-from pipeline.storage import Store
+from pipeline.storage import Store, is_same_version
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,9 @@ def skip_planned_units(
     left: dict[str, int | None] = {}
     for piece in pieces:
         planned = partly_planned.get(piece.key)
-        skip = left.get(piece.key, planned.units) if planned and planned.version == piece.version else None
+        skip = (
+            left.get(piece.key, planned.units) if planned and is_same_version(planned.version, piece.version) else None
+        )
         if skip is None:
             yield piece
             continue

@@ -8,7 +8,7 @@ from operator import itemgetter
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.plan_files import PlannedInput, Segment, planned_inputs
 from pipeline.sources.listing.discovery import Listing
-from pipeline.storage import Entry, Reason, Store
+from pipeline.storage import Entry, Reason, StorageError, Store, is_same_version
 
 
 def unplanned_entries(
@@ -26,7 +26,7 @@ def unplanned_entries(
             ahead = next(planned, None)
         if ahead is None or ahead[0] != key:
             yield entry
-        elif ahead[1].version != entry.version:
+        elif not is_same_version(ahead[1].version, entry.version):
             if redo:
                 yield entry
             else:
@@ -52,17 +52,20 @@ def _planned_inputs(output: Store, segments: list[Segment]) -> Iterator[tuple[by
     for key, planned in groupby(heapq.merge(*map(stream, segments)), key=itemgetter(0)):
         latest, *earlier = (each for _, _, each in planned)
         for each in earlier:
-            if each.version == latest.version:
+            if is_same_version(each.version, latest.version):
                 latest.left_out.update(each.left_out)
         yield key, latest
 
 
 def _check_order(entries: Iterable[Entry]) -> Iterator[Entry]:
-    """Yield the entries; RuntimeError if they are out of order, because the merge would then plan inputs twice."""
+    """Yield the entries; StorageError if they are out of order, because the merge would then plan inputs twice."""
     last = b""
     for entry in entries:
         if (key := _bytes(entry.key)) <= last:
-            raise RuntimeError(f"the listing of INPUT is not in byte order of keys: {entry.key!r} came after {last!r}")
+            raise StorageError(
+                f"the listing of INPUT repeats keys or is not in their byte order: {entry.key!r} came after "
+                f"{last.decode('utf-8', 'surrogateescape')!r}. Nothing was planned; run the command again"
+            )
         last = key
         yield entry
 

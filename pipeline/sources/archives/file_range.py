@@ -16,9 +16,9 @@ class FileRange(NamedTuple):
 
 
 @contextmanager
-def open_range(store: Store, key: str, version: str, part: FileRange) -> Iterator[BinaryIO]:
-    """Open a range of a file of the planned version."""
-    with store.open(key, version=version) as file:
+def open_range(store: Store, key: str, version: str, size: int, part: FileRange) -> Iterator[BinaryIO]:
+    """Open a range of a file of the planned version and size."""
+    with store.open(key, version=version, size=size) as file:
         yield cast(BinaryIO, _RangeReader(file, part))
 
 

@@ -118,7 +118,7 @@ def _decode(content: bytes | Entry, store: Store, transparency: Transparency) ->
     if content.size > MAX_FILE_BYTES:
         name = content.key.rpartition("/")[2]
         raise BadMedium(f"{name!r} has {content.size:,} bytes, at most {MAX_FILE_BYTES:,} are read")
-    return decode_first_frame(store.read(content.key, version=content.version), transparency)
+    return decode_first_frame(store.read(content.key, version=content.version, size=content.size), transparency)
 
 
 def array_of(value: Any, column: str) -> np.ndarray:

@@ -118,7 +118,7 @@ class RecordReader(ABC):
 
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
         """Return the medium of a piece without `begin`, which is one unit. Raise why the file could not be planned."""
-        with store.open(piece.key, version=piece.version) as file:
+        with store.open(piece.key, version=piece.version, size=piece.size) as file:
             file.read(1)  # raises if it is denied or gone
         raise BadMedium("the file could not be decompressed to its end, or not be read at all, when it was planned")
 

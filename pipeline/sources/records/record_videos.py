@@ -28,12 +28,14 @@ def video_of(values: Mapping[str, Any], unit: Unit, request: RecordRequest, stor
     video = partial(VideoUnits, options=request.options, name=unit.id, mark=MARK)
     stored = value_of(values, column)
     if isinstance(stored, FileRange):
-        return video(open_file=partial(open_range, store, piece.key, piece.version, stored), size=stored.size)
+        open_stored = partial(open_range, store, piece.key, piece.version, piece.size, stored)
+        return video(open_file=open_stored, size=stored.size)
     content = content_of(stored, column, "a video", store, piece.key)
     set_version(unit, content)
     if isinstance(content, bytes):
         return video(open_file=partial(io.BytesIO, content), size=len(content))
-    return video(open_file=partial(store.open, content.key), size=content.size)
+    open_file = partial(store.open, content.key, version=content.version, size=content.size)
+    return video(open_file=open_file, size=content.size)
 
 
 def cut_videos(

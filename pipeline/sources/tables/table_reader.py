@@ -100,7 +100,7 @@ class TableReader(RecordReader):
 
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the rows of the piece."""
-        with store.open(piece.key, version=piece.version) as file:
+        with store.open(piece.key, version=piece.version, size=piece.size) as file:
             table = self.open_table(file, piece.size)
             check_safe(store.uri_of(piece.key), table.schema)
             names = request.columns_in(table.schema)
@@ -118,7 +118,7 @@ class TableReader(RecordReader):
 
     def read_whole(self, store: Store, piece: Piece, request: RecordRequest) -> Any:  # noqa: ARG002
         """Raise what is wrong with a file that was damaged when it was planned."""
-        with store.open(piece.key, version=piece.version) as file:
+        with store.open(piece.key, version=piece.version, size=piece.size) as file:
             compression, start = compression_of(file, piece.key), file.read(512)
         if compression is not None:
             raise BadMedium(f"the file is compressed with {compression}: {self.kind} is read only if it is not")

@@ -85,7 +85,7 @@ def require_text(form: TextForm) -> None:
 
 def require_plannable_text(store: Store, piece: Piece) -> None:
     """Raise BadMedium if a whole file, of the planned version, holds no text. Damage is ignored."""
-    with store.open(piece.key, version=piece.version):
+    with store.open(piece.key, version=piece.version, size=piece.size):
         pass
     form: TextForm | None = None
     with ignore_damage():
@@ -95,16 +95,18 @@ def require_plannable_text(store: Store, piece: Piece) -> None:
 
 
 @contextmanager
-def open_text(store: Store, key: str, version: str, *, check: bool = False, breaks: bool = True) -> Iterator[BinaryIO]:
+def open_text(
+    store: Store, key: str, version: str, *, size: int | None = None, breaks: bool = True
+) -> Iterator[BinaryIO]:
     """Open a file as UTF-8. Invalid text stays invalid, to be replaced and flagged when it is decoded.
 
     Offsets are those of the content in UTF-8; a byte order mark of UTF-8 counts, those of other encodings do not.
 
     Args:
-        check: raise Missing or Changed unless the file still has that version.
+        size: as planned. If it is given, raise Missing, Changed or Corrupt unless the file has that version and size.
         breaks: if lines end with carriage returns alone, give line feeds instead.
     """
-    with store.open(key, version=version if check else None) as opened:
+    with store.open(key, version=None if size is None else version, size=size) as opened:
         form = text_form(store, key, version)
         file = decompressed(opened, form.compression)
         if form.encoding is not None:

@@ -21,7 +21,7 @@ from pipeline.runtime.plan.planner import freeze_plan
 from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.sources import IMAGES, Piece, Unit, discover
 from pipeline.sources.source import Source
-from pipeline.storage import Store
+from pipeline.storage import StorageError, Store
 
 CUT = ShardSizing(unit_bytes=1000, shard_size=4)
 
@@ -227,7 +227,7 @@ def test_listing_out_of_order_is_an_error(tmp_path):
         found.entries = iter(list(found.entries)[::-1])
         return found
 
-    with pytest.raises(RuntimeError, match=r"not in byte order.*a\.jpg.*b\.jpg"):
+    with pytest.raises(StorageError, match=r"not in their byte order.*a\.jpg.*b\.jpg.*run the command again"):
         freeze_plan(Store(str(tmp_path / "out")), IMAGES, reversed_listing, CUT)
 
 

@@ -152,7 +152,7 @@ def test_denied_unit_is_quarantined_while_the_witness_can_be_read(loader):
 
 
 def test_denied_units_end_the_run_once_the_witness_is_denied_too(loader, monkeypatch):
-    def denied(folder, key):
+    def denied(folder, key, version, size):
         raise PermissionError(errno.EACCES, "Permission denied")
 
     def script(source, piece, unit):

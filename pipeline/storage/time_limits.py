@@ -1,0 +1,13 @@
+"""Time limits of requests: until the response begins, plus the time for its bytes at the slowest accepted rate.
+
+Clients may retry internally for minutes, and an S3 PUT waits for "100 Continue" without a limit of its own.
+"""
+
+MAX_LATENCY_SECONDS = 40.0
+MIN_BYTES_PER_SECOND = 1 << 17
+MAX_LISTING_SECONDS = 1800.0  # of a folder whose client requests all pages in one call, of which there may be thousands
+
+
+def timeout_seconds(size: int) -> float:
+    """Return the time limit of a request that transfers `size` bytes."""
+    return MAX_LATENCY_SECONDS + size / MIN_BYTES_PER_SECOND

@@ -1,0 +1,256 @@
+"""Answers that are slow, cut, damaged, or not the store's at all are requested again, and never taken for an object."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import pytest
+
+from pipeline.storage import Changed, StorageError, Store, retry
+from pipeline.storage.errors import Corrupt
+from tests.faults.faulty_proxy import Answer, Connection, Proxy, Request
+
+CONTENT = os.urandom(300_000)
+PAGE = Answer(status=200, headers={"Content-Type": "text/html"}, body=b"<html><body>Please log in</body></html>")
+
+Damage = Callable[[Answer], Answer]
+
+
+class DamagingProxy(Proxy):
+    """Damages the answers to the next `left` requests of a method, or sends their bodies byte by byte."""
+
+    def __init__(self, upstream: str) -> None:
+        super().__init__(upstream)
+        self.damage: Damage = lambda answer: answer
+        self.method, self.left, self.trickles, self.seen = "GET", 0, False, 0
+
+    def handle(self, request: Request, connection: Connection) -> None:
+        answer = self.forward(request)
+        if request.method == self.method:
+            self.seen += 1
+            self.left -= 1
+            if self.left >= 0 and self.trickles:
+                connection.trickle(answer, seconds=0.1)
+                return
+            answer = self.damage(answer) if self.left >= 0 else answer
+        connection.answer(answer)
+
+    def start(self, damage: Damage, *, left: int, method: str = "GET") -> None:
+        """Damage the next answers."""
+        self.damage, self.left, self.method, self.seen = damage, left, method, 0
+
+
+@pytest.fixture
+def proxy(s3, monkeypatch: pytest.MonkeyPatch) -> Iterator[DamagingProxy]:
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
+    with DamagingProxy(s3.endpoint) as proxy:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield proxy
+
+
+@pytest.fixture
+def store(proxy: DamagingProxy, s3) -> Store:
+    """A bucket with one object `key`."""
+    bucket = s3.bucket("answers")
+    s3.client.put_object(Bucket=bucket.removeprefix("s3://"), Key="key", Body=CONTENT)
+    return Store(bucket)
+
+
+def without_checksums(answer: Answer) -> Answer:
+    """Return an answer as of an object whose uploader stored no checksum."""
+    return replace(answer, headers={name: value for name, value in answer.headers.items() if "checksum" not in name})
+
+
+def flipped(answer: Answer) -> Answer:
+    body = bytearray(answer.body)
+    body[len(body) // 2] ^= 1
+    return replace(answer, body=bytes(body))
+
+
+def cut(answer: Answer) -> Answer:
+    """Cut a body, and the length that is said of it."""
+    headers = {name: value for name, value in answer.headers.items() if name.lower() != "content-length"}
+    return replace(answer, headers=headers, body=answer.body[: len(answer.body) // 2])
+
+
+def with_etag(answer: Answer, etag: str) -> Answer:
+    headers = {name: value for name, value in answer.headers.items() if name.lower() != "etag"}
+    return replace(answer, headers=headers | {"ETag": f'"{etag}"'})
+
+
+DAMAGES: dict[str, tuple[Damage, str]] = {
+    "a flipped bit": (lambda answer: flipped(without_checksums(answer)), r"its MD5 is \w{32}, by the ETag \w{32}"),
+    "a flipped bit under a checksum": (flipped, r"Expected checksum .* did not match"),
+    "a cut body": (lambda answer: cut(without_checksums(answer)), "its MD5 is"),
+    "a page of a proxy": (lambda _: PAGE, "the answer has no ETag, so it is not that of an S3 store"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_damaged_object_is_read_again(proxy: DamagingProxy, store: Store, name: str) -> None:
+    [entry] = store.entries()
+    damage, _ = DAMAGES[name]
+    proxy.start(damage, left=2)
+    assert store.read("key", version=entry.version, size=entry.size) == CONTENT
+    assert proxy.seen == 3
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_object_that_is_always_damaged_is_requested_three_times(proxy: DamagingProxy, store: Store, name: str) -> None:
+    [entry] = store.entries()
+    damage, reason = DAMAGES[name]
+    proxy.start(damage, left=99)
+    with pytest.raises(Corrupt, match=f"^{store.uri}/key: .*{reason}"):
+        store.read("key", version=entry.version, size=entry.size)
+    assert proxy.seen == 3
+
+
+def test_object_without_md5_is_held_against_its_planned_size(proxy: DamagingProxy, store: Store) -> None:
+    etag = f"{hashlib.md5(CONTENT).hexdigest()}-2"  # of an upload in two parts
+    proxy.start(lambda answer: with_etag(cut(without_checksums(answer)), etag), left=99)
+    with pytest.raises(Corrupt, match="150,000 bytes of 300,000 were received"):
+        store.read("key", size=len(CONTENT))
+
+
+@pytest.mark.parametrize(
+    "header",
+    [{"x-amz-server-side-encryption": "aws:kms"}, {"x-amz-server-side-encryption-customer-algorithm": "AES256"}],
+)
+def test_etag_of_an_encrypted_object_is_no_checksum(proxy: DamagingProxy, store: Store, header: dict[str, str]) -> None:
+    proxy.start(lambda answer: replace(with_etag(answer, "0" * 32), headers=answer.headers | header), left=99)
+    assert store.read("key") == CONTENT
+
+
+RANGES: dict[str, Damage] = {
+    "a cut body": cut,
+    "another range": lambda answer: replace(
+        answer, headers=answer.headers | {"Content-Range": f"bytes 7-299999/{len(CONTENT)}"}
+    ),
+    "a page of a proxy": lambda _: PAGE,
+}
+
+
+@pytest.mark.parametrize("name", RANGES)
+def test_damaged_range_is_read_again_and_never_used(proxy: DamagingProxy, store: Store, name: str) -> None:
+    [entry] = store.entries()
+    with store.open("key", version=entry.version) as file:
+        proxy.start(RANGES[name], left=2)
+        assert file.read() == CONTENT
+        assert proxy.seen == 3
+    assert store.read_start("key", 1000) == CONTENT[:1000]
+    assert store.read_start("key", 400_000) == CONTENT
+    with store.open("key", version=entry.version) as file:
+        proxy.start(RANGES[name], left=99)
+        with pytest.raises(Corrupt, match=f"^{store.uri}/key: "):
+            file.read()
+    with pytest.raises(Corrupt, match=f"^{store.uri}/key: "):
+        store.read_start("key", 1000)
+
+
+def test_object_that_a_proxy_stored_by_half_is_not_opened(proxy: DamagingProxy, store: Store) -> None:
+    """Its length and its ranges agree with one another, and its ETag is right."""
+    [entry] = store.entries()
+
+    def half(answer: Answer) -> Answer:
+        return replace(answer, headers=answer.headers | {"Content-Length": str(len(CONTENT) // 2)})
+
+    proxy.start(half, left=2, method="HEAD")
+    with store.open("key", version=entry.version, size=entry.size) as file:
+        assert file.read() == CONTENT
+    proxy.start(half, left=99, method="HEAD")
+    with pytest.raises(Corrupt, match=f"^{store.uri}/key: 150,000 bytes of 300,000 were received"):
+        store.open("key", version=entry.version, size=entry.size)
+
+
+def test_range_of_another_version_is_a_change_though_the_store_ignores_conditions(
+    proxy: DamagingProxy, store: Store
+) -> None:
+    with store.open("key") as file:
+        proxy.start(lambda answer: with_etag(answer, "0" * 32), left=1)
+        with pytest.raises(Changed, match=f"its version is {'0' * 32}"):
+            file.read()
+
+
+def test_page_of_a_proxy_is_no_listing_and_no_success_of_a_write(proxy: DamagingProxy, store: Store) -> None:
+    proxy.start(lambda _: PAGE, left=2)
+    assert [entry.key for entry in store.entries()] == ["key"]
+    proxy.start(lambda _: PAGE, left=99)
+    with pytest.raises(Corrupt, match="the answer has no IsTruncated, so it is not that of an S3 store"):
+        list(store.keys())
+    for method, access in (("PUT", lambda: store.put("other", b"")), ("HEAD", lambda: store.size("key"))):
+        proxy.start(lambda _: PAGE, left=2, method=method)
+        access()
+        proxy.start(lambda _: PAGE, left=99, method=method)
+        with pytest.raises(Corrupt, match="the answer has no ETag"):
+            access()
+
+
+def test_trickling_answer_is_requested_again(
+    proxy: DamagingProxy, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.storage.time_limits.MAX_LATENCY_SECONDS", 0.5)
+    proxy.trickles = True
+    for read in (lambda: store.read("key"), lambda: store.open("key").read(), lambda: list(store.keys())):
+        proxy.left, proxy.seen, began = 1, 0, time.monotonic()
+        assert read() in (CONTENT, ["key"])
+        assert proxy.seen > 1
+        assert time.monotonic() - began < 20, "300,000 bytes would take hours"
+    proxy.left = 99
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
+    with pytest.raises(StorageError, match=rf"reading {store.uri}/key: no response in time \(3 attempts") as caught:
+        store.read("key")
+    assert caught.value.transient
+
+
+def listed(*keys: str, more: str = "", truncated: bool = True) -> Answer:
+    """Return a page of a listing."""
+    found = "".join(f"<Contents><Key>{key}</Key><ETag>a</ETag><Size>1</Size></Contents>" for key in keys)
+    token = f"<NextContinuationToken>{more}</NextContinuationToken>" if more else ""
+    head = f"<Name>bucket</Name><IsTruncated>{str(truncated).lower()}</IsTruncated>{token}"
+    return Answer(status=200, body=f"<ListBucketResult>{head}{found}</ListBucketResult>".encode())
+
+
+LISTINGS: dict[str, tuple[list[Answer], str]] = {
+    "repeats its first page": ([listed("a", "b", more="1"), listed("a", "b", more="2")], "'a' comes after 'b'"),
+    "repeats a key": ([listed("a", "a", truncated=False)], "'a' comes after 'a'"),
+    "has no order": ([listed("b", "a", truncated=False)], "'a' comes after 'b'"),
+    "lacks its token": ([listed("a", "b")], "does not continue after 'b', although the store says that it is cut"),
+    "gives one token for ever": ([listed("a", more="1"), listed("b", more="1")], "does not continue after 'b'"),
+    "is empty and goes on": ([listed(more="1"), listed(more="2")], "does not end: after ''"),
+}
+
+
+@pytest.mark.parametrize("name", LISTINGS)
+def test_listing_that_loops_ends_in_words(
+    proxy: DamagingProxy, store: Store, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.setattr("pipeline.storage.s3_folder.MAX_EMPTY_PAGES", 3)
+    (first, *following), reason = LISTINGS[name]
+    pages = iter([first])
+    proxy.start(lambda _: next(pages, (following or [first])[-1]), left=10**6)
+    if name == "is empty and goes on":
+        numbers = iter(range(10**6))
+        proxy.damage = lambda _: listed(more=str(next(numbers)))
+    with pytest.raises(StorageError, match=f"^the listing of {re.escape(store.uri)} .*{reason}"):
+        list(store.entries())
+    assert proxy.seen <= 5
+
+
+def test_page_that_repeats_keys_once_is_requested_again(proxy: DamagingProxy, s3) -> None:
+    bucket = s3.bucket("pages")
+    for number in range(110):
+        s3.client.put_object(Bucket=bucket.removeprefix("s3://"), Key=f"{number:04d}", Body=b"")
+    answers: list[Answer] = []
+
+    def stale(answer: Answer) -> Answer:
+        answers.append(answer)
+        return answers[0]  # the first page in place of the second
+
+    proxy.start(stale, left=2)
+    assert list(Store(bucket).keys()) == [f"{number:04d}" for number in range(110)]
+    assert proxy.seen == 3
