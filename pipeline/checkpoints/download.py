@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Mapping
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -26,8 +27,9 @@ def fetch(ref: str | Path) -> Path:
     """Return a local folder with the files of the checkpoint `ref`: a folder, a hub id (`user/name`) or a URI.
 
     `demo:NAME` is a checkpoint that the package contains, unless there is a folder of this name.
-    Files of a URI are cached under $PERCEIVER_CACHE (~/.cache/perceiver) by their versions, those of a hub id in the
-    Hub's own cache. Raises CheckpointError, naming `ref`, if there is no checkpoint.
+    Files of a URI are cached under $PERCEIVER_CACHE (~/.cache/perceiver) by their versions, and read again each time if
+    a web server tells none; those of a hub id are in the Hub's own cache. Raises CheckpointError, naming `ref`, if
+    there is no checkpoint.
     """
     text = str(ref)
     if (folder := _present_folder(text)) is not None:
@@ -94,17 +96,33 @@ def _absence(text: str) -> str:
 
 
 def _from_hub(name: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from pipeline.storage.retry import with_retry
 
     try:
-        folder = Path(snapshot_download(name, allow_patterns=[*CONFIG_FILES, "model*.safetensors", SAFETENSORS[1]]))
-        if not any((folder / file).is_file() for file in SAFETENSORS):
-            folder = Path(snapshot_download(name, allow_patterns=[*CONFIG_FILES, "pytorch_model*.bin", PICKLED[1]]))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+        _hub_config(name)  # once, so that a wrong name, or no network at all, is said at once
+        return with_retry(lambda: _hub_snapshot(name))
+    except Exception as error:  # noqa: BLE001 - the errors of the Hub's client and of its own client have no base
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         here = _absence(name) if Path(name).parent.is_dir() else "is not a local folder"
         raise CheckpointError(f"checkpoint {name} {here}; the download from the Hub failed too: {reason}") from None
+
+
+def _hub_snapshot(name: str) -> Path:
+    """Download what is missing in the Hub's cache. Raise what the Hub's client does, if the Hub cannot be reached."""
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
+
+    try:
+        for single, index in (SAFETENSORS, PICKLED):
+            patterns = [*CONFIG_FILES, single.replace(".", "*."), index]
+            folder = Path(snapshot_download(name, allow_patterns=patterns))
+            if (folder / single).is_file() or (folder / index).is_file():
+                return folder
+    except LocalEntryNotFoundError as error:  # which hides that the Hub did not answer
+        if isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, OfflineModeIsEnabled):
+            raise error.__cause__ from None
+        raise
+    HfApi().model_info(name)  # raises if the Hub cannot be reached, and the files in the cache are not all
     return folder
 
 
@@ -126,41 +144,48 @@ def _from_uri(uri: str) -> Path:
 
 def _download(store: "Store") -> Path:
     """Return the cached copy of the checkpoint in `store`, downloaded if these versions of its files are not cached."""
-    versions = _versions(store)
+    from pipeline.checkpoints.remote_files import are_versioned, file_versions
+
+    versions = file_versions(store)
     if ADAPTER in versions:
         raise CheckpointError(explain_adapter(store.uri))
     if "config.json" not in versions or versions.keys() <= set(CONFIG_FILES):
         names = [entry.key for entry in islice(store.entries(), MAX_NAMES)]
         explain = explain_missing_weights if "config.json" in versions else explain_missing_config
         raise CheckpointError(explain(store.uri, names))
-    key = hashlib.sha256(json.dumps([store.uri, versions]).encode()).hexdigest()[:32]
     cache = Path(os.environ.get("PERCEIVER_CACHE", "~/.cache/perceiver")).expanduser()
-    if (cache / key).is_dir():
-        return cache / key
+    target = cache / _cache_key(store, versions)
+    if target.is_dir() and are_versioned(versions):
+        return target
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-", ignore_cleanup_errors=True) as partial:
         for name in versions:
             _download_file(store, name, Path(partial, name))
-        if _versions(store) != versions:
+        if file_versions(store) != versions:
             raise CheckpointError(f"checkpoint {store.uri} changed during its download: start again")
+        if not are_versioned(versions):
+            target = cache / _cache_key(store, {name: _content_version(Path(partial, name)) for name in versions})
         try:
-            Path(partial).rename(cache / key)
+            Path(partial).rename(target)
         except OSError:
-            if not (cache / key).is_dir():  # another process may have finished the same download first
+            if not target.is_dir():  # another process may have finished the same download first
                 raise
-    return cache / key
+    return target
 
 
-def _versions(store: "Store") -> dict[str, str]:
-    """Return the version of each file of the checkpoint; pickled weights only if there are no safetensors."""
-    versions = {entry.key: entry.version for entry in store.entries() if "/" not in entry.key}
-    weights = [name for name in versions if name.endswith(".safetensors") or name == SAFETENSORS[1]]
-    weights = weights or [name for name in versions if name.startswith("pytorch_model")]
-    return {name: versions[name] for name in (*CONFIG_FILES, *sorted(weights)) if name in versions}
+def _cache_key(store: "Store", versions: Mapping[str, str]) -> str:
+    return hashlib.sha256(json.dumps([store.uri, versions]).encode()).hexdigest()[:32]
+
+
+def _content_version(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _download_file(store: "Store", key: str, target: Path) -> None:
-    if store.uri.startswith("http"):  # a web server may not support ranged requests
+    from pipeline.storage.schemes import is_web
+
+    if is_web(store.uri):  # a web server may not support ranged requests
         target.write_bytes(store.read(key))
         return
     with store.open(key) as source, target.open("wb") as file:

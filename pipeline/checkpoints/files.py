@@ -37,7 +37,7 @@ def weight_files(folder: Path) -> list[Path]:
         if (folder / single).is_file() or (folder / single).is_symlink():
             return [folder / single]
         if (folder / index).is_file():
-            names = parse_json(folder, index, _shard_names)
+            names = parse_json(folder, index, shard_names)
             if missing := [name for name in names if Path(name).name != name or not (folder / name).is_file()]:
                 problem = f"which is not in {folder}: download the checkpoint again"
                 raise CheckpointError(f"{folder / index} names {missing[0]}, {problem}")
@@ -45,7 +45,7 @@ def weight_files(folder: Path) -> list[Path]:
     raise CheckpointError(explain_missing_weights(str(folder), names_in(folder)))
 
 
-def _shard_names(index: Mapping[str, Any]) -> list[str]:
+def shard_names(index: Mapping[str, Any]) -> list[str]:
     """Return the names of the weight files in an index."""
     names = index.get("weight_map")
     if not isinstance(names, dict) or not names or not all(isinstance(name, str) for name in names.values()):

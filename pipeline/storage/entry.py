@@ -22,13 +22,15 @@ class Entry:
 def is_same_version(planned: str, found: str) -> bool:
     """Return whether what is found now is the planned version of a file, or of a pair of files, joined by a plus.
 
-    Earlier releases planned large local files without their modification time: then it does not count.
+    Earlier releases planned large local files, and those of web servers without ETags, without their modification time:
+    then it does not count.
     """
     if planned == found:
         return True
     both = planned.split("+"), found.split("+")
     return len(both[0]) == len(both[1]) and all(
-        one in (other, _TIME.sub("", other)) for one, other in zip(*both, strict=True)
+        one in (other, _TIME.sub("", other)) or (one.endswith("-") and other.startswith(one))
+        for one, other in zip(*both, strict=True)
     )
 
 

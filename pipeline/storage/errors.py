@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from typing import Any
 
 from pipeline.storage.redaction import redact
@@ -179,7 +180,7 @@ def http_status(error: BaseException) -> int | None:
         response: Any = getattr(cause, "response", None)
         status = response.get("ResponseMetadata", {}).get("HTTPStatusCode") if isinstance(response, dict) else None
         attributes = (getattr(cause, name, None) for name in ("status_code", "status", "code"))
-        for value in (status, getattr(response, "status_code", None), *attributes):
+        for value in chain((status, getattr(response, "status_code", None)), attributes):
             if str(value).isdecimal() and 400 <= int(str(value)) < 600:
                 return int(str(value))
     return None

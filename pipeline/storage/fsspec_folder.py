@@ -5,9 +5,10 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from datetime import datetime
+from email.utils import parsedate_to_datetime
 from typing import Any, BinaryIO, cast
 
-from pipeline.storage.entry import Entry
+from pipeline.storage.entry import Entry, is_same_version
 from pipeline.storage.errors import Changed, Corrupt, NotRegular, StorageError, translated_errors
 from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.retry import with_retry
@@ -37,12 +38,6 @@ class FsspecFolder:
 
     def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self._files(self.root, prefix))
-
-    def stamps(self, prefix: str) -> Iterator[tuple[str, str]]:
-        return ((entry.key, stamp_of(entry)) for entry in self.entries(prefix))
-
-    def stamp(self, key: str) -> str:
-        return stamp_of(self.entry(key))
 
     def read(self, key: str, version: str | None, size: int | None = None) -> bytes:
         limit = self._time_limit(size or self.entry(key).size or UNKNOWN_BYTES)
@@ -102,7 +97,7 @@ class FsspecFolder:
         """Do nothing: object stores have no folders."""
 
     def _check_version(self, key: str, found: str, version: str | None) -> None:
-        if version in (None, found):
+        if version is None or is_same_version(version, found):
             return
         if _BARE_VERSION.fullmatch(found) and not _BARE_VERSION.fullmatch(str(version)):
             raise Corrupt(
@@ -197,11 +192,6 @@ class RangedFile(io.RawIOBase):
         return data
 
 
-def stamp_of(entry: Entry) -> str:
-    """Return what tells whether an object is the one that was seen before."""
-    return f"{entry.size}-{entry.version}"
-
-
 _BARE_VERSION = re.compile(r"\d+-[\d.]*")  # what `version_of` makes of a size and a time
 
 
@@ -211,6 +201,14 @@ def version_of(info: dict[str, Any]) -> str:
         if info.get(name):
             return str(info[name]).strip('"')
     times = (info.get(name) for name in ("mtime", "last_modified", "LastModified", "created"))
-    time = next((time for time in times if time), "")
+    time = next((time for time in times if time), "") or _header_time(info.get("Last-Modified"))
     # Some file systems return a number in listings and a datetime in look-ups.
     return f"{info['size']}-{time.timestamp() if isinstance(time, datetime) else time}"
+
+
+def _header_time(header: str | None) -> datetime | str:
+    """Return the time in a header of a web server, "" if it has none or it cannot be parsed."""
+    try:
+        return parsedate_to_datetime(header) if header else ""
+    except ValueError:
+        return ""

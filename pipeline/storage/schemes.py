@@ -35,3 +35,8 @@ def require_writable(uri: str) -> None:
     scheme, _ = split_scheme(uri)
     if scheme is not None and scheme not in {*CONDITIONAL_PUT_SCHEMES, *LOCAL}:
         raise AccessError(f"{uri}: {scheme}:// cannot be written to; use {WRITABLE}")
+
+
+def is_web(uri: str) -> bool:
+    """Return whether a URI is one of a web server, whose folders are pages with links."""
+    return split_scheme(uri)[0] in ("http", "https")

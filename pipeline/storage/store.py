@@ -9,7 +9,7 @@ import os
 import uuid
 from collections.abc import Callable, Iterator
 from functools import lru_cache
-from typing import BinaryIO, TypeAlias, TypeVar
+from typing import Any, BinaryIO, TypeAlias, TypeVar
 
 import fsspec
 
@@ -18,7 +18,7 @@ from pipeline.storage.errors import AccessError, Missing, NotRegular, StorageErr
 from pipeline.storage.fsspec_folder import FsspecFolder
 from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.local_folder import LocalFolder
-from pipeline.storage.schemes import READABLE, require_known, require_writable
+from pipeline.storage.schemes import READABLE, is_web, require_known, require_writable
 from pipeline.storage.uris import normalise_uri, split_scheme
 
 T = TypeVar("T")
@@ -72,15 +72,6 @@ class Store:
         listed = self._listed(prefix, lambda: self._folder.keys(prefix))
         return (key for key in listed if not key.startswith(TEMPORARY_PREFIX))
 
-    def stamps(self, prefix: str = "") -> Iterator[tuple[str, str]]:
-        """List (key, stamp) of the objects whose keys start with the prefix, in byte order of keys.
-
-        The stamp tells, without reading it, whether an object is the one that was seen before: size and modification
-        time of a local file, size and version of an object in a store.
-        """
-        listed = self._listed(prefix, lambda: self._folder.stamps(prefix))
-        return (each for each in listed if not each[0].startswith(TEMPORARY_PREFIX))
-
     def _listed(self, prefix: str, listing: Callable[[], Iterator[T]]) -> Iterator[T]:
         """Yield the items of a listing. Errors and waits are those of the listing, not of the code between items."""
         found: Iterator[T] | None = None
@@ -123,11 +114,6 @@ class Store:
         """Return the size in bytes. Missing if there is no object."""
         with translated_errors(self.uri_of(key), "looking up"):
             return self._folder.size(key)
-
-    def stamp(self, key: str) -> str:
-        """Return the stamp of an object, as `stamps` lists it. Missing if there is no object."""
-        with translated_errors(self.uri_of(key), "looking up"):
-            return self._folder.stamp(key)
 
     def entry(self, key: str) -> Entry:
         """Return the size and the version of an object as a listing has them. Missing if there is no object."""
@@ -196,7 +182,7 @@ def _connect(uri: str) -> Folder:
         return LocalFolder(uri)
     require_known(uri)
     try:
-        kind = fsspec.get_filesystem_class(scheme)
+        kind = _class_of(uri, scheme)
     except ImportError:
         package, extra = _PACKAGES.get(scheme, (f"that fsspec uses for {scheme}://", None))
         hint = f": pip install 'perceiver-pipeline[{extra}]'" if extra else ""
@@ -210,3 +196,12 @@ def _connect(uri: str) -> Folder:
 
         return S3Folder(fs, kind._strip_protocol(uri), uri)
     return FsspecFolder(fs, kind._strip_protocol(uri), uri)
+
+
+def _class_of(uri: str, scheme: str) -> Any:
+    """Return fsspec's class of a file system. ImportError if the package that it needs is not installed."""
+    if is_web(uri):
+        from pipeline.storage.web_server import WebFileSystem
+
+        return WebFileSystem
+    return fsspec.get_filesystem_class(scheme)

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import http.server
 import os
-import threading
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
 import fsspec
@@ -21,7 +17,9 @@ FILES = {
     "config.json": b'{"architectures": ["PerceiverModel"]}',
     "model-00001-of-00002.safetensors": os.urandom((3 << 20) + 5),
     "model-00002-of-00002.safetensors": os.urandom(1000),
-    "model.safetensors.index.json": b'{"weight_map": {"a": "model-00001-of-00002.safetensors"}}',
+    "model.safetensors.index.json": (
+        b'{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}'
+    ),
     "preprocessor_config.json": b"{}",
 }
 OTHERS = {"pytorch_model.bin": b"pickle", "README.md": b"text", "runs/config.json": b"{}"}
@@ -155,29 +153,3 @@ def test_memory_uri_is_downloaded() -> None:
 
 def test_file_uri_is_the_folder_itself(tmp_path: Path) -> None:
     assert fetch(tmp_path.as_uri()) == tmp_path
-
-
-@pytest.fixture
-def web_server(tmp_path: Path) -> Iterator[Callable[[Path], str]]:
-    """Serve a folder over HTTP with index pages and without ranged requests. Returns its URL."""
-    servers = []
-
-    def serve(folder: Path) -> str:
-        handler = partial(http.server.SimpleHTTPRequestHandler, directory=str(folder))
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        servers.append(server)
-        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
-        return f"http://127.0.0.1:{server.server_port}"
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-def test_web_server_without_ranges_is_downloaded_from(tmp_path: Path, web_server) -> None:
-    folder = tmp_path / "public/model"
-    (folder / "runs").mkdir(parents=True)
-    for name, content in (FILES | OTHERS).items():
-        (folder / name).write_bytes(content)
-    assert contents(fetch(f"{web_server(tmp_path / 'public')}/model")) == FILES

@@ -5,7 +5,7 @@ import uuid
 import fsspec
 import pytest
 
-from pipeline.storage import Changed, Entry, Missing
+from pipeline.storage import Changed, Entry, Missing, is_same_version
 from pipeline.storage.fsspec_folder import FsspecFolder, version_of
 from pipeline.storage.store import Store
 
@@ -60,6 +60,14 @@ def test_version_is_the_store_s_own() -> None:
     assert version_of({"size": 1, "etag": '"0x8D"'}) == "0x8D"
     assert version_of({"size": 1, "blob_id": "f00"}) == "f00"
     assert version_of({"size": 1, "mtime": 2.5}) == "1-2.5"
+    assert version_of({"size": 1, "Last-Modified": "Thu, 01 Jan 1970 00:00:02 GMT"}) == "1-2.0"
+    assert version_of({"size": 1, "Last-Modified": "some day"}) == "1-"
+
+
+def test_a_time_that_an_earlier_release_did_not_plan_is_no_change() -> None:
+    assert is_same_version("8-", "8-2.0")
+    assert not is_same_version("8-1.0", "8-2.0")
+    assert not is_same_version("8-", "9-2.0")
 
 
 def test_store_reads_any_fsspec_uri() -> None:

@@ -21,6 +21,7 @@ from pipeline.sources.source import ColumnMismatch, Holds, NoMediumColumn, Sourc
 from pipeline.storage import AccessError, Denied, Entry, LeftOut, Missing, Reason, Store
 from pipeline.storage.absence import explain_absence
 from pipeline.storage.left_out import describe
+from pipeline.storage.schemes import is_web
 from pipeline.storage.uris import split_scheme
 
 _HINTS: dict[str, str] = {
@@ -112,6 +113,11 @@ def _nothing_found(root: Store, source: Source, listing: Listing) -> str:
         return f"{root.uri} cannot be read: {folder} {absence}" if folder != root.uri else f"{folder} {absence}"
     if not listing.is_folder:
         return f"nothing in {folder} matches {root.uri.removeprefix(folder).lstrip('/')}"
+    if is_web(root.uri):
+        return (
+            f"{root.uri} does not exist, or is no page with links to files, by which a web server lists a folder: name "
+            "one file, or copy the files to a folder or bucket"
+        )
     return f"{root.uri} does not exist or is empty"
 
 

@@ -16,7 +16,7 @@ from pipeline.sources.listing import delta_tables, iceberg_tables
 from pipeline.sources.listing.current_version import REMEDY, VersionReader
 from pipeline.sources.listing.outputs_in_input import lookahead, with_following
 from pipeline.storage import AccessError, Entry, LeaveOut, Reason, StorageError, Store
-from pipeline.storage.schemes import CONDITIONAL_PUT_SCHEMES
+from pipeline.storage.schemes import CONDITIONAL_PUT_SCHEMES, is_web
 from pipeline.storage.uris import split_scheme
 
 DATA_EXTENSIONS = (".parquet", ".parq", ".pq", ".arrow", ".feather")
@@ -89,7 +89,7 @@ def without_tables(
         is_read: whether a key is one of a file that is read, and that tables of these formats have.
         prefix: of all entries.
     """
-    if split_scheme(store.uri)[0] in ("http", "https"):  # which have no folders to look for
+    if is_web(store.uri):  # which has no folders to look for
         yield from entries
         return
     folders: list[tuple[str, Table | None]] = []  # the folders above the last key, each with the table it belongs to

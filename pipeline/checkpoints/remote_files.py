@@ -1,0 +1,55 @@
+"""The files of a checkpoint in a store, and their versions."""
+
+import json
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+from itertools import chain
+
+from pipeline.checkpoints.files import CONFIG_FILES, PICKLED, SAFETENSORS, shard_names
+from pipeline.storage import Denied, Entry, Missing, Store
+from pipeline.storage.schemes import is_web
+
+_SIZE_ALONE = re.compile(r"\d+-")
+
+
+def file_versions(store: Store) -> dict[str, str]:
+    """Return the version of each file of the checkpoint; pickled weights only if there are no safetensors."""
+    entries = _linked_files(store) if is_web(store.uri) else store.entries()
+    versions = {entry.key: entry.version for entry in entries if "/" not in entry.key}
+    weights = [name for name in versions if name.endswith(".safetensors") or name == SAFETENSORS[1]]
+    weights = weights or [name for name in versions if name.startswith("pytorch_model")]
+    return {name: versions[name] for name in (*CONFIG_FILES, *sorted(weights)) if name in versions}
+
+
+def are_versioned(versions: dict[str, str]) -> bool:
+    """Return whether a file that is replaced gets another version: some web servers tell sizes only."""
+    return not any(_SIZE_ALONE.fullmatch(version) for version in versions.values())
+
+
+def _linked_files(store: Store) -> Iterator[Entry]:
+    """Yield the files of a checkpoint on a web server, found by their names: few web servers list a folder."""
+    found = {name: entry for name in (*CONFIG_FILES, *SAFETENSORS, *PICKLED) if (entry := _look_up(store, name))}
+    indexes = [store.read(name) for name in (SAFETENSORS[1], PICKLED[1]) if name in found]
+    yield from found.values()
+    for name in set(chain.from_iterable(map(_named_in, indexes))):
+        if entry := _look_up(store, name):
+            yield entry
+
+
+def _look_up(store: Store, name: str) -> Entry | None:
+    try:
+        return store.entry(name)
+    except Missing:
+        return None
+    except Denied:  # the answer of some servers for any file that is not there
+        if name == CONFIG_FILES[0]:
+            raise
+        return None
+
+
+def _named_in(index: bytes) -> list[str]:
+    """Return the names of the weight files in an index, none of a damaged one, which is reported when it is used."""
+    with suppress(ValueError, AttributeError):
+        return [name for name in shard_names(json.loads(index)) if "/" not in name]
+    return []
