@@ -1,6 +1,6 @@
 """Format counts, sizes, durations and suggestions for people."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 
@@ -17,6 +17,12 @@ def counted(n: int, noun: str) -> str:
 def share(n: int, of: int, noun: str) -> str:
     """Return how many of all a sentence is about, with its verb: 1 of 8 shards is, 3 of 8 shards are."""
     return f"{count(n)} of {counted(of, noun)} {'is' if n == 1 else 'are'}"
+
+
+def first_of(names: Sequence[str], most: int = 3) -> str:
+    """Return the first names, and how many more there are: a, b, c and 4 more."""
+    more = f" and {count(len(names) - most)} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more
 
 
 def percent(fraction: float) -> str:

@@ -21,9 +21,9 @@ from pipeline.report.source import medium_of
 from pipeline.report.speed import Speed, measure_speed
 from pipeline.report.target import Target
 from pipeline.results import Results, open_run
-from pipeline.results.quarantined import quarantined_units
 from pipeline.runtime.driver.status import Status
 from pipeline.runtime.errors import reason
+from pipeline.runtime.plan.quarantined_units import quarantined_units
 from pipeline.runtime.records.committed import committed_receipts
 from pipeline.runtime.records.manifest import MANIFEST
 from pipeline.runtime.records.receipts import Receipt

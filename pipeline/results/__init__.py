@@ -4,7 +4,6 @@
     stored_rows.py     committed parts as a stream of tables, by columns, ids and a condition
     condition.py       `where`: an SQL expression over the columns, evaluated by DuckDB
     find_units.py      where the row of a unit is, and why it may have none
-    quarantined.py     units without a row
     unit_arrays.py     arrays of one row: flow, video, audio, latents
     flow_colors.py     flow as Middlebury colors
 

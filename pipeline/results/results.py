@@ -10,11 +10,11 @@ import pyarrow as pa
 
 from pipeline.results.condition import condition_on
 from pipeline.results.find_units import find_units
-from pipeline.results.quarantined import quarantined_units
 from pipeline.results.stored_rows import check_columns, read_schema, read_tables
 from pipeline.results.unit_arrays import audio_array, flow_array, latents_array, require_column, video_array
 from pipeline.runtime.driver.status import Status, status
 from pipeline.runtime.errors import UsageError
+from pipeline.runtime.plan.quarantined_units import quarantined_units
 from pipeline.runtime.records.committed import list_parts
 from pipeline.runtime.records.run_file import Run, read_run
 from pipeline.sinks.parts import part_key

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -18,6 +19,8 @@ from pipeline.storage.uris import normalise_uri
 
 def read_bytes(uri: str) -> bytes:
     """Return the content of a job file. UsageError or AccessError, naming it, if it cannot be read."""
+    if uri.startswith(("/dev/fd/", "/dev/stdin")):  # of `--job <(envsubst < job.yaml)`: a pipe that is open already
+        return Path(uri).read_bytes()
     folder, _, name = normalise_uri(check_uri(uri)).rpartition("/")
     if not name or folder.endswith("/"):
         raise UsageError(f"{uri} is not the path of a job file")

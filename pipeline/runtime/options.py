@@ -145,6 +145,9 @@ class RunOptions(BaseModel):
     """Stop with exit code 3 if more than this fraction of the units is quarantined."""
     retry_quarantined: Annotated[bool, InHelp(FAULTS)] = False
     """Plan quarantined units again. Those that succeed count as predicted."""
+    repair: Annotated[bool, InHelp(FAULTS)] = False
+    """Move files of OUTPUT that are damaged, or not of this run, to _run/set-aside/, rebuild what is missing in _run/
+    from the parts, and predict what is missing."""
     stall_timeout: Annotated[Positive, InHelp(FAULTS, "SECONDS")] = 1800.0
     """Fail if no stage produces output for this many seconds."""
     unit_seconds: Annotated[Positive, InHelp(FAULTS, "SECONDS")] = 300.0

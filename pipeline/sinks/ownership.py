@@ -4,9 +4,10 @@ A user may delete OUTPUT during a run, and another run may reuse it. Tasks that 
 it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
+from pipeline.sinks.run_records import read_record
 from pipeline.storage import AccessError, Missing, Store
 
 RUN_FILE = "_run/run.json"
@@ -19,7 +20,7 @@ class OutputLost(AccessError):  # noqa: N818 - a state of OUTPUT
 def check_owner(output: Store, run: str) -> None:
     """Raise OutputLost unless OUTPUT belongs to the run. One small request."""
     try:
-        found = json.loads(output.read(RUN_FILE))["run"]
+        found = read_record(output, RUN_FILE, lambda data: json.loads(data)["run"])
     except Missing:
         raise OutputLost(f"{output.uri} is no longer the OUTPUT of run {run}: {RUN_FILE} was deleted") from None
     if found != run:
@@ -36,8 +37,12 @@ def checking_ownership(output: Store, run: str, *keys: str) -> Iterator[None]:
     try:
         yield
     except Missing:  # a folder was deleted during the block
-        check_owner(output, run)
+        _check_owner_or_delete(output, run, keys)
         raise
+    _check_owner_or_delete(output, run, keys)
+
+
+def _check_owner_or_delete(output: Store, run: str, keys: Iterable[str]) -> None:
     try:
         check_owner(output, run)
     except OutputLost:

@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -17,6 +17,7 @@ from pipeline.storage import StorageError, Store
 
 FOOTER = b"perceiver"  # key of the footer in the metadata of the Parquet file
 ROW_GROUP_BYTES = 64 << 20
+_MAGIC = b"PAR1"  # at both ends of a Parquet file
 _PART = re.compile(r"predictions/part-([0-9a-z]+)-(\d{8,})\.parquet")
 
 QUARANTINE_SCHEMA = pa.schema(
@@ -86,12 +87,25 @@ def parse_part_key(key: str) -> tuple[str, int] | None:
     return (found[1], int(found[2])) if found else None
 
 
-def commit(store: Store, table: pa.Table, footer: Footer) -> tuple[Footer, bool, int]:
-    """Write a shard's part unless an attempt has written it, then its quarantine part.
+class Committed(NamedTuple):
+    """The part of a shard: its footer, whether this attempt wrote it, and its size in bytes.
 
-    Returns (committed footer, whether it is this attempt's, bytes of the part). The first attempt wins; later ones
-    adopt its footer, so that no mix of two attempts is visible. Raises StorageError if the existing file is not a part
-    of the same plan, and OutputLost, with nothing left behind, if OUTPUT belongs to another run.
+    `stamp` and `quarantine` are the stamps of the part and of the quarantine part, which is "" if there is none.
+    """
+
+    footer: Footer
+    is_ours: bool
+    size: int
+    stamp: str
+    quarantine: str
+
+
+def commit(store: Store, table: pa.Table, footer: Footer) -> Committed:
+    """Write a shard's part unless an attempt has written it, then its quarantine part; return what is there.
+
+    The first attempt wins; later ones adopt its footer, so that no mix of two attempts is visible. Raises StorageError
+    if the existing file is not a part of the same plan, and OutputLost, with nothing left behind, if OUTPUT belongs to
+    another run.
     """
     key, data = part_key(footer.run, footer.shard), encode_part(table, footer)
     with checking_ownership(store, footer.run, key, quarantine_key(footer.run, footer.shard)):
@@ -102,27 +116,56 @@ def commit(store: Store, table: pa.Table, footer: Footer) -> tuple[Footer, bool,
         committed = footer if ours else read_footer(store, key)
         if committed.plan != footer.plan:
             raise StorageError(f"{store.uri_of(key)} belongs to the plan file {committed.plan}, not to {footer.plan}")
-        put_quarantine(store, committed)
+        quarantine = put_quarantine(store, committed)
         reached("commit.quarantine-put")
-    return committed, ours, size
+        return Committed(committed, ours, size, store.stamp(key), quarantine)
 
 
-def put_quarantine(store: Store, footer: Footer) -> None:
-    """Write the quarantine part of a committed footer, if it has quarantined units and the part is absent."""
-    if footer.quarantined:
-        store.put_if_absent(quarantine_key(footer.run, footer.shard), encode_quarantine(footer))
+def put_quarantine(store: Store, footer: Footer) -> str:
+    """Write the quarantine part of a committed footer if it is absent; return its stamp, "" if no unit is in it.
+
+    A file that is there may be of a part that was deleted since: the driver holds it against the footers at the end.
+    """
+    if not footer.quarantined:
+        return ""
+    key = quarantine_key(footer.run, footer.shard)
+    return store.stamp(key) if store.put_if_absent(key, encode_quarantine(footer)) else ""
+
+
+class NotThisPart(StorageError):  # noqa: N818 - a state of a file
+    """A file with the name of a part is not the whole part of that name. The message says why."""
 
 
 def read_footer(store: Store, key: str) -> Footer:
-    """Read the footer of a part by ranged reads. StorageError if the file is not a part of this project."""
+    """Read the footer of a part by ranged reads.
+
+    Raises NotThisPart if the file is not Parquet of this project, was cut, has another number of rows than its footer
+    says, or is the part of another shard or run.
+    """
     with store.open(key) as file:
         try:
-            metadata = pq.read_metadata(file).metadata or {}
-            return Footer.from_json(metadata[FOOTER])
+            metadata = pq.read_metadata(file)
+            footer = Footer.from_json((metadata.metadata or {})[FOOTER])
         except StorageError:
             raise
         except (OSError, KeyError, TypeError, ValueError) as error:  # Arrow: OSError for a file that is not Parquet
-            raise StorageError(f"{store.uri_of(key)} is not a part that this project wrote: {error!r}") from error
+            raise NotThisPart(f"{store.uri_of(key)} is not a part that this project wrote") from error
+        size = file.seek(0, io.SEEK_END)
+    if parse_part_key(key) not in (None, (footer.run, footer.shard)):
+        raise NotThisPart(f"{store.uri_of(key)} is a copy of the part of shard {footer.shard} of run {footer.run}")
+    if _encoded_size(metadata) != size or metadata.num_rows != footer.rows:
+        raise NotThisPart(f"{store.uri_of(key)} is damaged: bytes of it are missing")
+    return footer
+
+
+def _encoded_size(metadata: pq.FileMetaData) -> int:
+    """Return the size of the file that the metadata describes: magic number, columns, metadata, their length, magic."""
+    end = len(_MAGIC)
+    groups = (metadata.row_group(index) for index in range(metadata.num_row_groups))
+    for column in (group.column(index) for group in groups for index in range(group.num_columns)):
+        begin = column.dictionary_page_offset if column.has_dictionary_page else column.data_page_offset
+        end = max(end, begin + column.total_compressed_size)
+    return int(end + metadata.serialized_size + 4 + len(_MAGIC))
 
 
 def predicted_ids(store: Store, run: str, shards: Iterable[int]) -> frozenset[str]:

@@ -39,6 +39,12 @@ class FsspecFolder:
     def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in self._files(self.root, prefix))
 
+    def stamps(self, prefix: str) -> Iterator[tuple[str, str]]:
+        return ((entry.key, stamp_of(entry)) for entry in self.entries(prefix))
+
+    def stamp(self, key: str) -> str:
+        return stamp_of(self.entry(key))
+
     def read(self, key: str, version: str | None, size: int | None = None) -> bytes:
         limit = self._time_limit(size or self.entry(key).size or UNKNOWN_BYTES)
 
@@ -190,6 +196,11 @@ class RangedFile(io.RawIOBase):
             data = self._fetch(begin, end)
         self._position = end
         return data
+
+
+def stamp_of(entry: Entry) -> str:
+    """Return what tells whether an object is the one that was seen before."""
+    return f"{entry.size}-{entry.version}"
 
 
 _BARE_VERSION = re.compile(r"\d+-[\d.]*")  # what `version_of` makes of a size and a time

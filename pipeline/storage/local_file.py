@@ -67,12 +67,10 @@ class LocalFile(io.FileIO):
 def check_regular(path: str, mode: int) -> None:
     """Raise NotRegular, with what it is, unless this is the mode of a regular file."""
     if not stat.S_ISREG(mode):
-        raise NotRegular(
-            f"{path} is {_KINDS.get(stat.S_IFMT(mode), 'not a regular file')}: only regular files are read"
-        )
+        raise NotRegular(f"{path} is {KINDS.get(stat.S_IFMT(mode), 'not a regular file')}: only regular files are read")
 
 
-_KINDS = {
+KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",
     stat.S_IFSOCK: "a socket",

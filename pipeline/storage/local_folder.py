@@ -57,6 +57,15 @@ class LocalFolder:
     def keys(self, prefix: str) -> Iterator[str]:
         return (key for key, _ in list_files(self.root, prefix))
 
+    def stamps(self, prefix: str) -> Iterator[tuple[str, str]]:
+        for key in self.keys(prefix):
+            with suppress(FileNotFoundError):  # deleted since it was listed
+                yield key, self.stamp(key)
+
+    def stamp(self, key: str) -> str:
+        status = with_retry(functools.partial(os.stat, f"{self.root}/{key}"))
+        return f"{status.st_size}-{status.st_mtime_ns}"
+
     def read(self, key: str, version: str | None, size: int | None = None) -> bytes:  # noqa: ARG002 - in `version`
         path = self._path(key)
         with with_retry(lambda: LocalFile(str(path))) as file:

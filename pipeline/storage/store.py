@@ -72,6 +72,15 @@ class Store:
         listed = self._listed(prefix, lambda: self._folder.keys(prefix))
         return (key for key in listed if not key.startswith(TEMPORARY_PREFIX))
 
+    def stamps(self, prefix: str = "") -> Iterator[tuple[str, str]]:
+        """List (key, stamp) of the objects whose keys start with the prefix, in byte order of keys.
+
+        The stamp tells, without reading it, whether an object is the one that was seen before: size and modification
+        time of a local file, size and version of an object in a store.
+        """
+        listed = self._listed(prefix, lambda: self._folder.stamps(prefix))
+        return (each for each in listed if not each[0].startswith(TEMPORARY_PREFIX))
+
     def _listed(self, prefix: str, listing: Callable[[], Iterator[T]]) -> Iterator[T]:
         """Yield the items of a listing. Errors and waits are those of the listing, not of the code between items."""
         found: Iterator[T] | None = None
@@ -114,6 +123,11 @@ class Store:
         """Return the size in bytes. Missing if there is no object."""
         with translated_errors(self.uri_of(key), "looking up"):
             return self._folder.size(key)
+
+    def stamp(self, key: str) -> str:
+        """Return the stamp of an object, as `stamps` lists it. Missing if there is no object."""
+        with translated_errors(self.uri_of(key), "looking up"):
+            return self._folder.stamp(key)
 
     def entry(self, key: str) -> Entry:
         """Return the size and the version of an object as a listing has them. Missing if there is no object."""

@@ -135,7 +135,8 @@ def leave_half(ready: PreparedRun, output: Path) -> None:
         part = encode_part(row, footer)
         (output / part_key(ready.run.run, shard)).write_bytes(part)
         if number < len(done) - WITHOUT_RECEIPT:
-            ledger.add(receipt_of(footer, size=len(part)), scheduled=True)
+            stamp = ready.output.stamp(part_key(ready.run.run, shard))
+            ledger.add(receipt_of(footer, size=len(part), stamp=stamp), scheduled=True)
             if number % FLUSH == FLUSH - 1:
                 ledger.flush()
     ledger.flush()

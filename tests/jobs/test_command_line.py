@@ -60,13 +60,14 @@ def test_options_of_a_run_keep_their_names() -> None:
         "--devices-per-replica", "--device",
         "--dtype", "--batch-size", "--shard-size", "--top-k", "--logits", "--latents", "--arrays", "--array-dtype",
         "--points", "--frames", "--outputs", "--limit", "--max-quarantine", "--changed", "--retry-quarantined",
-        "--stall-timeout", "--unit-seconds", "--unit-memory", "--trusted-inputs", "--address", "--single-writer",
-        "--report", "--log-format", "--quiet", "--blank-text", "--start", "--end", "--max-side", "--flow-scale",
+        "--repair", "--stall-timeout", "--unit-seconds", "--unit-memory", "--trusted-inputs", "--address",
+        "--single-writer", "--report", "--log-format", "--quiet", "--blank-text", "--start", "--end", "--max-side",
+        "--flow-scale",
     }  # fmt: skip
     assert flags("submit") == {"--address", "--wait", "--submission-id"}
     switches = [parameter for parameter in options_of("run") if parameter.secondary_opts]
     assert {name for parameter in switches for name in parameter.secondary_opts} == {
-        "--no-logits", "--no-latents", "--no-arrays", "--no-single-writer", "--no-retry-quarantined",
+        "--no-logits", "--no-latents", "--no-arrays", "--no-single-writer", "--no-retry-quarantined", "--no-repair",
         "--no-trusted-inputs", "--no-report", "--no-quiet",
     }  # fmt: skip
 

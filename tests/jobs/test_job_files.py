@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -151,6 +152,18 @@ def test_job_file_can_be_in_a_bucket(s3: Any) -> None:
     assert load_job(f"{bucket}/nightly/job.yaml").task == "fill-mask"
     with pytest.raises(UsageError, match=r"other\.yaml"):
         load_job(f"{bucket}/nightly/other.yaml")
+
+
+def test_job_file_can_be_a_pipe_that_is_open_already_but_no_other_one(tmp_path: Path) -> None:
+    """As bash gives it for `--job <(envsubst < job.yaml)`."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader), os.fdopen(writer, "w") as file:
+        file.write(NEEDED)
+        file.close()
+        assert load_job(f"/dev/fd/{reader}").checkpoint == "models/language"
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(UsageError, match=f"job file {tmp_path}/pipe is a named pipe"):
+        load_job(str(tmp_path / "pipe"))
 
 
 def test_secret_in_the_uri_of_a_job_file_is_refused_and_not_repeated() -> None:

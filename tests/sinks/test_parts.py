@@ -19,6 +19,7 @@ import pytest
 from pipeline.sinks import parts
 from pipeline.sinks.ownership import RUN_FILE
 from pipeline.sinks.parts import (
+    Committed,
     Footer,
     Quarantined,
     commit,
@@ -278,17 +279,18 @@ def test_all_attempts_adopt_the_winner_s_footer(store: Store) -> None:
     """Eight attempts with different results commit at once: no mix of two is visible."""
     start = threading.Barrier(8)
 
-    def attempt(number: int) -> tuple[Footer, bool, int]:
+    def attempt(number: int) -> Committed:
         table, footer = make_table(8 - number), make_footer(8 - number, failed=number, attempt=f"attempt {number}")
         start.wait()
         return commit(store, table, footer)
 
     with ThreadPoolExecutor(8) as threads:
         ends = list(threads.map(attempt, range(1, 9)))
-    [winner] = [footer for footer, ours, _ in ends if ours]
-    assert all(footer == winner for footer, _, _ in ends)
+    [winner] = [each.footer for each in ends if each.is_ours]
+    assert all(each.footer == winner for each in ends)
     assert len(read(store, part_key("0a1b2c", 7))) == winner.rows
-    assert {size for _, _, size in ends} == {len(store.read(part_key("0a1b2c", 7)))}
+    assert {each.size for each in ends} == {len(store.read(part_key("0a1b2c", 7)))}
+    assert {each.stamp for each in ends} == {store.stamp(part_key("0a1b2c", 7))}
     quarantined = [dataclasses.asdict(unit) for unit in winner.quarantined]
     assert [row | {"key": "x"} for row in read(store, quarantine_key("0a1b2c", 7))] == quarantined
     assert store.read(quarantine_key("0a1b2c", 7)) == encode_quarantine(winner)

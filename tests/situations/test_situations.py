@@ -7,11 +7,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.situations.inputs import INPUTS
 from tests.situations.interruptions import INTERRUPTIONS
 from tests.situations.parts import PARTS
 from tests.situations.situation import Situation, World
 
-TABLES = {"parts": PARTS, "interruptions": INTERRUPTIONS}
+TABLES = {"inputs": INPUTS, "parts": PARTS, "interruptions": INTERRUPTIONS}
 SITUATIONS = [
     pytest.param(situation, id=f"{table}: {name}", marks=[pytest.mark.slow] if situation.is_slow else [])
     for table, rows in TABLES.items()

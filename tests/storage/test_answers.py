@@ -6,43 +6,17 @@ import hashlib
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
 from pipeline.storage import Changed, StorageError, Store, retry
 from pipeline.storage.errors import Corrupt
-from tests.faults.faulty_proxy import Answer, Connection, Proxy, Request
+from tests.faults.damaging_proxy import Damage, DamagingProxy, cut, flipped, login_page, with_etag, without_checksums
+from tests.faults.faulty_proxy import Answer
 
 CONTENT = os.urandom(300_000)
-PAGE = Answer(status=200, headers={"Content-Type": "text/html"}, body=b"<html><body>Please log in</body></html>")
-
-Damage = Callable[[Answer], Answer]
-
-
-class DamagingProxy(Proxy):
-    """Damages the answers to the next `left` requests of a method, or sends their bodies byte by byte."""
-
-    def __init__(self, upstream: str) -> None:
-        super().__init__(upstream)
-        self.damage: Damage = lambda answer: answer
-        self.method, self.left, self.trickles, self.seen = "GET", 0, False, 0
-
-    def handle(self, request: Request, connection: Connection) -> None:
-        answer = self.forward(request)
-        if request.method == self.method:
-            self.seen += 1
-            self.left -= 1
-            if self.left >= 0 and self.trickles:
-                connection.trickle(answer, seconds=0.1)
-                return
-            answer = self.damage(answer) if self.left >= 0 else answer
-        connection.answer(answer)
-
-    def start(self, damage: Damage, *, left: int, method: str = "GET") -> None:
-        """Damage the next answers."""
-        self.damage, self.left, self.method, self.seen = damage, left, method, 0
 
 
 @pytest.fixture
@@ -61,33 +35,11 @@ def store(proxy: DamagingProxy, s3) -> Store:
     return Store(bucket)
 
 
-def without_checksums(answer: Answer) -> Answer:
-    """Return an answer as of an object whose uploader stored no checksum."""
-    return replace(answer, headers={name: value for name, value in answer.headers.items() if "checksum" not in name})
-
-
-def flipped(answer: Answer) -> Answer:
-    body = bytearray(answer.body)
-    body[len(body) // 2] ^= 1
-    return replace(answer, body=bytes(body))
-
-
-def cut(answer: Answer) -> Answer:
-    """Cut a body, and the length that is said of it."""
-    headers = {name: value for name, value in answer.headers.items() if name.lower() != "content-length"}
-    return replace(answer, headers=headers, body=answer.body[: len(answer.body) // 2])
-
-
-def with_etag(answer: Answer, etag: str) -> Answer:
-    headers = {name: value for name, value in answer.headers.items() if name.lower() != "etag"}
-    return replace(answer, headers=headers | {"ETag": f'"{etag}"'})
-
-
 DAMAGES: dict[str, tuple[Damage, str]] = {
     "a flipped bit": (lambda answer: flipped(without_checksums(answer)), r"its MD5 is \w{32}, by the ETag \w{32}"),
     "a flipped bit under a checksum": (flipped, r"Expected checksum .* did not match"),
     "a cut body": (lambda answer: cut(without_checksums(answer)), "its MD5 is"),
-    "a page of a proxy": (lambda _: PAGE, "the answer has no ETag, so it is not that of an S3 store"),
+    "a page of a proxy": (login_page, "the answer has no ETag, so it is not that of an S3 store"),
 }
 
 
@@ -131,7 +83,7 @@ RANGES: dict[str, Damage] = {
     "another range": lambda answer: replace(
         answer, headers=answer.headers | {"Content-Range": f"bytes 7-299999/{len(CONTENT)}"}
     ),
-    "a page of a proxy": lambda _: PAGE,
+    "a page of a proxy": login_page,
 }
 
 
@@ -177,15 +129,15 @@ def test_range_of_another_version_is_a_change_though_the_store_ignores_condition
 
 
 def test_page_of_a_proxy_is_no_listing_and_no_success_of_a_write(proxy: DamagingProxy, store: Store) -> None:
-    proxy.start(lambda _: PAGE, left=2)
+    proxy.start(login_page, left=2)
     assert [entry.key for entry in store.entries()] == ["key"]
-    proxy.start(lambda _: PAGE, left=99)
+    proxy.start(login_page, left=99)
     with pytest.raises(Corrupt, match="the answer has no IsTruncated, so it is not that of an S3 store"):
         list(store.keys())
     for method, access in (("PUT", lambda: store.put("other", b"")), ("HEAD", lambda: store.size("key"))):
-        proxy.start(lambda _: PAGE, left=2, method=method)
+        proxy.start(login_page, left=2, method=method)
         access()
-        proxy.start(lambda _: PAGE, left=99, method=method)
+        proxy.start(login_page, left=99, method=method)
         with pytest.raises(Corrupt, match="the answer has no ETag"):
             access()
 

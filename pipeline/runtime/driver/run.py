@@ -2,15 +2,18 @@
 
 import time
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 
 from rich.console import Console
 
 from pipeline.checkpoints import CheckpointChanged
-from pipeline.formatting import count, counted, share
+from pipeline.formatting import count, counted, first_of, share
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.progress import Counts
+from pipeline.runtime.driver.quarantine_parts import list_quarantine, update_quarantine, wrong_quarantine
+from pipeline.runtime.driver.set_aside import put_aside
 from pipeline.runtime.errors import (
     RunFailed,
     Stalled,
@@ -23,19 +26,14 @@ from pipeline.runtime.errors import (
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.ray_backend.dataset import run_shards
 from pipeline.runtime.ray_backend.passes import MAX_LOST_SHARDS, PassMode
-from pipeline.runtime.records.committed import (
-    ListedParts,
-    foreign_parts_message,
-    list_parts,
-    receipts_from_footers,
-    recorded_receipts,
-)
+from pipeline.runtime.records.committed import CheckedParts, check_parts, list_parts, wrong_parts_message
 from pipeline.runtime.records.crash_counts import read_crash_counts, record_crashes
 from pipeline.runtime.records.frequent_reasons import describe_frequent_reasons
 from pipeline.runtime.records.listing import left_out_lines
 from pipeline.runtime.records.manifest import Summary, put_manifest
-from pipeline.runtime.records.receipts import Ledger, Receipt
+from pipeline.runtime.records.receipts import Ledger, Receipt, read_receipts
 from pipeline.runtime.signals import Stopped, stop_on_signals
+from pipeline.sinks.parts import part_key
 from pipeline.storage import AccessError, StorageError
 
 PASSES = (PassMode.NORMAL, PassMode.ISOLATED, PassMode.ISOLATED, PassMode.QUARANTINE_ALL)
@@ -47,6 +45,7 @@ PROBLEMS = {
 }
 MAX_QUARANTINED_SHARDS = MAX_LOST_SHARDS // 8
 RESUME = "the same command resumes the run"
+REPAIR = "The same command with --repair moves such files to _run/set-aside/ and predicts their shards again"
 
 
 def execute(options: RunOptions, *, console: Console | None = None) -> Summary:
@@ -88,18 +87,27 @@ class Driver:
         return RunFailed(f"{cause}; {self.remaining}; {RESUME}")
 
     def resume(self) -> None:
-        """Count what is committed already. Raises UsageError if OUTPUT contains parts of another run."""
-        parts = list_parts(self.output, self.run)
-        if parts.foreign:
-            raise UsageError(foreign_parts_message(self.output, parts.foreign))
-        self.ledger.by_shard.update(recorded_receipts(self.output, self.run, parts.shards))
-        for receipt in self.ledger.by_shard.values():
+        """Count what is committed already. Raises UsageError if OUTPUT contains files that are no parts of the run."""
+        quarantine = list_quarantine(self.output)
+        recorded = read_receipts(self.output, self.run)
+        parts = self._check_parts(recorded, quarantine)
+        if parts.wrong and not self.ready.options.repair:
+            raise UsageError(f"{wrong_parts_message(self.output, parts.wrong)}. {REPAIR}")
+        set_aside = put_aside(self.output, self.run, parts.wrong)
+        self.ledger.by_shard.update(parts.receipts)
+        for receipt in parts.receipts.values():
             self.counts.add(receipt)
-        self._add_unrecorded(parts)
+        self._record(parts.unrecorded)
+        self._update_quarantine(quarantine)
         self.crashes = read_crash_counts(self.output, self.run)
         self.counts.start()
         for note in self.ready.notes:
             self.display.note(note)
+        for note in set_aside:
+            self.display.note(note)
+        if lost := recorded.keys() - parts.receipts.keys():
+            parts_are = f"{counted(len(lost), 'part')} {'is' if len(lost) == 1 else 'are'}"
+            self.display.note(f"{parts_are} gone from predictions/ since the last run: predicting again")
         if self.counts.start_shards:
             done = f"{count(self.counts.start_shards)} of {counted(self.plan.shards, 'shard')}"
             self.display.note(f"resuming: {done} done")
@@ -155,7 +163,7 @@ class Driver:
                     self.ledger.flush()
                 except StorageError as error:
                     raise self.failure(error) from error
-        self._add_unrecorded(list_parts(self.output, self.run))
+        self._add_unrecorded()
         if crashed := shards - self.ledger.by_shard.keys():
             self.crashes.update(crashed)
             record_crashes(self.output, self.run, crashed)
@@ -165,6 +173,7 @@ class Driver:
         if len(self.ledger.by_shard) < self.plan.shards:
             problem = f"their workers crashed in {len(PASSES) - 1} passes; the cluster is the likely cause"
             raise RunFailed(f"{self.remaining}: {problem}; {RESUME}")
+        self._check_output()
         counts, planned = self.counts, self.plan.units
         if planned is None:
             self._check_quarantine(counts.units_done)
@@ -174,8 +183,6 @@ class Driver:
                 f"{counted(counts.quarantined, 'quarantined unit')}: another program changed parts. Delete them; then "
                 f"{RESUME}"
             )
-        if foreign := list_parts(self.output, self.run).foreign:
-            raise RunFailed(f"{foreign_parts_message(self.output, foreign)}; then {RESUME}")
         receipts = self.ledger.by_shard.values()
         summary = Summary(
             run=self.run,
@@ -204,10 +211,45 @@ class Driver:
         self.ledger.add(receipt, scheduled=True)
         self._check_quarantine(self.plan.units)
 
-    def _add_unrecorded(self, parts: ListedParts) -> None:
-        """Count the committed parts without a receipt, by their footers."""
-        for receipt in receipts_from_footers(self.output, self.run, parts.shards - self.ledger.by_shard.keys()):
+    def _add_unrecorded(self) -> None:
+        """Count the committed parts whose receipts were lost, by their footers."""
+        quarantine = list_quarantine(self.output)
+        parts = self._check_parts(self.ledger.by_shard, quarantine)
+        new = [receipt for receipt in parts.unrecorded if receipt.shard not in self.ledger.by_shard]
+        for receipt in new:
             self.counts.add(receipt)
+        self._record(new)
+
+    def _check_output(self) -> None:
+        """Hold predictions/ and quarantine/ against the plan and the receipts. Raises RunFailed if they differ."""
+        quarantine = list_quarantine(self.output)
+        parts = self._check_parts(self.ledger.by_shard, quarantine)
+        if parts.wrong:
+            raise RunFailed(f"{wrong_parts_message(self.output, parts.wrong)}. {REPAIR}")
+        if lost := sorted(self.ledger.by_shard.keys() - parts.receipts.keys()):
+            keys = [part_key(self.run, shard) for shard in lost]
+            raise RunFailed(
+                f"{counted(len(lost), 'part')} of {self.output.uri} deleted while the run worked ({first_of(keys)}); "
+                f"{RESUME}"
+            )
+        self._record(parts.unrecorded)
+        self._update_quarantine(quarantine)
+
+    def _check_parts(self, receipts: Mapping[int, Receipt], quarantine: Mapping[str, str]) -> CheckedParts:
+        """Hold the files in predictions/ and quarantine/ against these receipts and the plan."""
+        listed = list_parts(self.output, self.run)
+        parts = check_parts(self.output, self.run, listed, receipts, self.plan.part_digests())
+        parts.wrong.update(wrong_quarantine(self.output, self.run, quarantine, self.plan.shards))
+        return parts
+
+    def _update_quarantine(self, listed: Mapping[str, str]) -> None:
+        """Make quarantine/ agree with the parts."""
+        receipts, segments = self.ledger.by_shard, self.plan.segments
+        self._record(update_quarantine(self.output, self.ready.run, segments, listed, receipts))
+
+    def _record(self, receipts: Sequence[Receipt]) -> None:
+        """Store receipts that were read from OUTPUT, for the next resume."""
+        for receipt in receipts:
             self.ledger.add(receipt, scheduled=False)
         self.ledger.flush()
 

@@ -1,8 +1,10 @@
 """The plan of a run: all segments in OUTPUT."""
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 
 from pipeline.runtime.plan.plan_files import PlanFile, Segment, sum_if_known
+from pipeline.runtime.records.committed import Digests
 from pipeline.sources.listing.discovery import Listing
 
 
@@ -20,6 +22,17 @@ class Plan:
     @property
     def files(self) -> list[PlanFile]:
         return [file for segment in self.segments for file in segment.files]
+
+    def part_digests(self) -> Digests:
+        """Return the look-up of the digests that the part of a shard may name."""
+        files = self.files
+        starts, digests = [file.first_shard for file in files], [frozenset({file.sha256}) for file in files]
+        end = self.shards
+
+        def look_up(shard: int) -> frozenset[str]:
+            return digests[bisect_right(starts, shard) - 1] if shard < end else frozenset()
+
+        return look_up
 
     @property
     def shards(self) -> int:

@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from pipeline.faultpoints import reached
 from pipeline.sinks.ownership import check_owner
+from pipeline.sinks.run_records import DamagedRecord, read_record
 from pipeline.sources.source import Piece
-from pipeline.storage import Store
+from pipeline.storage import Missing, Store
 
 PLAN = "_run/plan/"
 PIECE = pa.struct(
@@ -121,6 +122,11 @@ class Segment:
         return self.files[0].first_shard
 
     @property
+    def end(self) -> int:
+        """Number after the last shard."""
+        return self.first_shard + self.shards
+
+    @property
     def units(self) -> int | None:
         """Units beyond those of earlier segments, None if only opening the inputs tells."""
         return sum_if_known(None if file.units is None else file.units - file.replaces for file in self.files)
@@ -154,9 +160,15 @@ def sum_if_known(counts: Iterable[int | None]) -> int | None:
 
 
 def read_segments(store: Store) -> list[Segment]:
-    """Read the segments of a run in order, by a fresh listing."""
+    """Read the segments of a run in order, by a fresh listing. Raises DamagedRecord, also if one is missing."""
     keys = sorted(key for key in store.keys(PLAN) if key.startswith(f"{PLAN}segment-") and key.endswith(".json"))
-    return [Segment.from_json(store.read(key)) for key in keys]
+    for number, key in enumerate(keys):
+        if key != segment_key(number):
+            raise DamagedRecord(store, segment_key(number), f"is missing, although {key} exists")
+    segments = [read_record(store, key, Segment.from_json) for key in keys]
+    if any(before.end != after.first_shard for before, after in itertools.pairwise(segments)):
+        raise DamagedRecord(store, PLAN, "has segments that do not continue one another")
+    return segments
 
 
 def put_segment(store: Store, segment: Segment, run: str | None = None) -> bool:
@@ -225,11 +237,14 @@ def _pieces_of_shards(shards: Sequence[PlannedShard]) -> pa.LargeListArray:
 
 
 def read_plan_file(store: Store, name: str, sha256: str, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
-    """Read the shards of a plan file; ValueError if it is not the file that its segment names."""
-    data = store.read(name)
+    """Read the shards of a plan file; DamagedRecord if it is not the file that its segment names."""
+    try:
+        data = store.read(name)
+    except Missing:
+        raise DamagedRecord(store, name, "is missing, although the plan names it") from None
     found = hashlib.sha256(data).hexdigest()
     if found != sha256:
-        raise ValueError(f"plan file {store.uri_of(name)} changed: its digest is {found}, expected {sha256}")
+        raise DamagedRecord(store, name, f"changed: its digest is {found}, expected {sha256}")
     return pq.ParquetFile(io.BytesIO(data)).read(columns=list(columns))
 
 

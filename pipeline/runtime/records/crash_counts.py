@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 
 from pipeline.faultpoints import reached
+from pipeline.sinks.run_records import read_record
 from pipeline.storage import Store
 
 ATTEMPTS = "_run/attempts/"
@@ -15,10 +16,15 @@ def read_crash_counts(output: Store, run: str) -> Counter[int]:
     """Return in how many passes, of all drivers of this run, each shard crashed its worker."""
     crashes: Counter[int] = Counter()
     for key in output.keys(ATTEMPTS):
-        record = json.loads(output.read(key))
-        if record["run"] == run:
-            crashes.update(record["lost"])
+        recorded, lost = read_record(output, key, _parse)
+        if recorded == run:
+            crashes.update(lost)
     return crashes
+
+
+def _parse(data: bytes) -> tuple[str, list[int]]:
+    record = json.loads(data)
+    return record["run"], [int(shard) for shard in record["lost"]]
 
 
 def record_crashes(output: Store, run: str, shards: Iterable[int]) -> None:

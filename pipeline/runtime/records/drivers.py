@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 
+from pipeline.sinks.run_records import read_record
 from pipeline.storage import Missing, Store
 
 DRIVERS = "_run/drivers/"
@@ -51,7 +52,7 @@ def read_markers(output: Store, run: str) -> Iterator[tuple[str, Marker]]:
     """Yield the markers of a run with their keys."""
     for key in output.keys(DRIVERS):
         with suppress(Missing):  # deleted since it was listed
-            marker = Marker(**json.loads(output.read(key)))
+            marker = read_record(output, key, lambda data: Marker(**json.loads(data)))
             if marker.run == run:
                 yield key, marker
 

@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.sinks.ownership import checking_ownership
+from pipeline.sinks.run_records import read_record
 from pipeline.sources import Listing
 from pipeline.storage import Missing, Store
 from pipeline.storage.left_out import describe, valid_unicode
@@ -110,9 +111,13 @@ def put_listing(output: Store, run: str, listing: Listing) -> ListedInputs:
 def read_listing(output: Store) -> ListedInputs | None:
     """Read the counts of the latest listing; None if an earlier version planned the run."""
     try:
-        values = json.loads(output.read(LISTING))
+        return read_record(output, LISTING, _parse)
     except Missing:
         return None
+
+
+def _parse(data: bytes) -> ListedInputs:
+    values = json.loads(data)
     return ListedInputs(**(values | {"files": tuple(values["files"])}))
 
 

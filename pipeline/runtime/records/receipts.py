@@ -1,11 +1,13 @@
 """Receipts of committed shards, stored in OUTPUT for status, reports and the next resume."""
 
 import io
+import sys
 import time
 import uuid
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from itertools import chain
 from typing import Any
 
 import pyarrow as pa
@@ -14,6 +16,7 @@ import pyarrow.parquet as pq
 from pipeline.faultpoints import reached
 from pipeline.sinks.ownership import checking_ownership
 from pipeline.sinks.parts import Footer
+from pipeline.sinks.run_records import read_record
 from pipeline.storage import Store
 
 RECEIPTS = "_run/receipts/"
@@ -29,6 +32,9 @@ SCHEMA = pa.schema(
         ("fatal", pa.string()),
         ("heard", pa.float64()),
         ("driver", pa.string()),
+        # Not in receipts of earlier versions:
+        *((name, pa.string()) for name in ("plan", "stamp", "quarantine")),
+        ("withdrawn", pa.int64()),
     ]
 )
 
@@ -39,7 +45,10 @@ class Receipt:
 
     `fatal` is set instead if the shard could not be attempted; it ends the run. `received_at` is in seconds since 1970.
     `driver` names the driver that scheduled the shard; it is empty if a driver found the part and read its footer.
-    `replaced` counts the quarantined units of other shards that this one retried and that no longer count.
+    `replaced` counts the quarantined units of other shards that this one retried and that no longer count. `plan` is
+    the digest in the part's footer; `stamp` and `quarantine` are the stamps of the part and of its quarantine part. A
+    part with another stamp is read again; receipts of earlier versions have none. `withdrawn` counts the quarantined
+    units that later shards retried, so that the quarantine part no longer has them.
     """
 
     shard: int
@@ -55,6 +64,10 @@ class Receipt:
     driver: str = ""
     run: str = ""
     replaced: int = 0
+    withdrawn: int = 0
+    plan: str = ""
+    stamp: str = ""
+    quarantine: str = ""
 
     @property
     def units(self) -> int:
@@ -62,7 +75,9 @@ class Receipt:
         return self.rows + self.quarantined - self.replaced
 
 
-def receipt_of(footer: Footer, *, size: int, seconds_write: float = 0.0) -> Receipt:
+def receipt_of(
+    footer: Footer, *, size: int, seconds_write: float = 0.0, stamp: str = "", quarantine: str = ""
+) -> Receipt:
     """Return the receipt of a part with this footer and of `size` bytes."""
     return Receipt(
         run=footer.run,
@@ -75,6 +90,9 @@ def receipt_of(footer: Footer, *, size: int, seconds_write: float = 0.0) -> Rece
         seconds_load=footer.seconds.get("load", 0.0),
         seconds_predict=footer.seconds.get("predict", 0.0),
         seconds_write=seconds_write,
+        plan=footer.plan,
+        stamp=stamp,
+        quarantine=quarantine,
     )
 
 
@@ -85,24 +103,31 @@ def receipts_table(receipts: Iterable[Receipt]) -> pa.Table:
 
 def receipt_in_row(row: dict[str, Any]) -> Receipt:
     """Return the receipt in one row of a `receipts_table`."""
-    return Receipt(received_at=row["heard"], **{name: value for name, value in row.items() if name != "heard"})
+    values = {name: value for name, value in row.items() if name != "heard"}
+    for name in ("run", "driver", "plan"):
+        values[name] = sys.intern(values.get(name) or "")  # there may be a million receipts
+    return Receipt(received_at=row["heard"], **values)
 
 
 def read_receipts(output: Store, run: str) -> dict[int, Receipt]:
     """Return the latest receipt of each shard of a run, by a fresh listing.
 
-    Receipts of other runs, which a driver may write after its OUTPUT was deleted and used again, are skipped.
+    Receipts of other runs, which a driver may write after its OUTPUT was deleted and used again, are skipped. Raises
+    DamagedRecord.
     """
     latest: dict[int, Receipt] = {}
     with ThreadPoolExecutor(READ_THREADS) as pool:
-        files = list(pool.map(output.read, output.keys(RECEIPTS)))
-    for data in files:
-        for row in pq.ParquetFile(io.BytesIO(data)).read(columns=SCHEMA.names).to_pylist():
-            receipt = receipt_in_row(row)
-            known = latest.get(receipt.shard)
-            if receipt.run == run and (known is None or known.received_at < receipt.received_at):
-                latest[receipt.shard] = receipt
+        files = list(pool.map(lambda key: read_record(output, key, _parse), output.keys(RECEIPTS)))
+    for receipt in chain.from_iterable(files):
+        known = latest.get(receipt.shard)
+        if receipt.run == run and (known is None or known.received_at < receipt.received_at):
+            latest[receipt.shard] = receipt
     return latest
+
+
+def _parse(data: bytes) -> list[Receipt]:
+    rows = pq.ParquetFile(io.BytesIO(data)).read(columns=SCHEMA.names).to_pylist()
+    return [receipt_in_row(row) for row in rows]
 
 
 @dataclass(kw_only=True)

@@ -13,6 +13,7 @@ from pipeline.heads.head import Head
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 from pipeline.sinks.ownership import RUN_FILE
+from pipeline.sinks.run_records import read_record
 from pipeline.storage import Missing, Store, redact
 from pipeline.storage.absence import explain_absence
 
@@ -76,9 +77,9 @@ def new_run(
 
 
 def find_run(output: Store) -> Run | None:
-    """Read the run of an OUTPUT, None if there is none."""
+    """Read the run of an OUTPUT, None if there is none. Raises DamagedRecord."""
     try:
-        return Run.from_json(output.read(RUN_FILE))
+        return read_record(output, RUN_FILE, Run.from_json)
     except Missing:
         return None
 

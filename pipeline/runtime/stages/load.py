@@ -46,17 +46,17 @@ class GivenUp(Exception):  # noqa: N818 - recorded in quarantine under this name
 def load(table: pa.Table, *, loader: Loader) -> pa.Table:
     """Return the packed shard of one plan row {file, sha256, row, shard}, its units in plan order.
 
-    If INPUT can no longer be accessed at all, the shard is empty and has the scalar `fatal`, which ends the run: if a
-    unit is denied, and so is a file that could be read when the run began.
+    If the plan file was changed, or INPUT can no longer be accessed at all, the shard is empty and has the scalar
+    `fatal`, which ends the run. INPUT is lost if a unit is denied, and so is a file that could be read when it began.
     """
     faultpoints.reached("load.begin")
     started = time.perf_counter()
     planned = table.to_pylist()[0]
-    plan = _plan_file(loader.output, planned["file"], planned["sha256"])
-    row = plan.slice(planned["row"], 1).to_pylist()[0]
-    scalars = {name: row[name] for name in ("shard", "segment", "replaces")}
-    scalars |= {"plan": planned["sha256"], "fatal": ""}
+    scalars = {"shard": planned["shard"], "segment": 0, "replaces": 0, "plan": planned["sha256"], "fatal": ""}
     try:
+        plan = _plan_file(loader.output, planned["file"], planned["sha256"])
+        row = plan.slice(planned["row"], 1).to_pylist()[0]
+        scalars |= {name: row[name] for name in ("segment", "replaces")}
         if again := row["again"]:  # retried units, some of which may have been predicted since
             loader = replace(loader, done=predicted_ids(loader.output, loader.run, set(chain(*again))))
         results = list(read(loader, pieces_in_row(row)))

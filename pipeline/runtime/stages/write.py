@@ -14,7 +14,7 @@ from pipeline.runtime.records.receipts import receipt_of, receipts_table
 from pipeline.runtime.stages.media_encoding import MAX_ATTEMPTS, encode_media
 from pipeline.runtime.stages.shard_format import KEPT_PREFIX, unpack
 from pipeline.sandbox import Died
-from pipeline.sinks.parts import Footer, commit, encode_part
+from pipeline.sinks.parts import Committed, Footer, commit, encode_part
 from pipeline.sinks.schema import kept_names, output_schema
 from pipeline.storage import AccessError, Missing, StorageError, Store
 
@@ -70,19 +70,21 @@ def write(row: pa.Table, *, writer: Writer, isolated: bool = False, attempts: in
         return _fatal_receipt(footer, scalars["fatal"])
     table, errors = writer.rows_and_errors(units, isolated=isolated)
     try:
-        committed, size = commit_valid_rows(writer.output, table, footer, errors, attempts)
+        committed = commit_valid_rows(writer.output, table, footer, errors, attempts)
     except (AccessError, StorageError) as error:
         if isinstance(error, Missing) or (isinstance(error, StorageError) and error.transient):
             raise  # another attempt may succeed
         return _fatal_receipt(footer, str(error))
     faultpoints.reached("write.end")
-    return receipts_table([receipt_of(committed, size=size, seconds_write=time.perf_counter() - started)])
+    stamps = {"stamp": committed.stamp, "quarantine": committed.quarantine}
+    seconds = time.perf_counter() - started
+    return receipts_table([receipt_of(committed.footer, size=committed.size, seconds_write=seconds, **stamps)])
 
 
 def commit_valid_rows(
     output: Store, table: pa.Table, footer: Footer, errors: Mapping[int, Exception], attempts: int
-) -> tuple[Footer, int]:
-    """Commit the rows without errors; return the committed footer, maybe of another attempt, and the part's bytes.
+) -> Committed:
+    """Commit the rows without errors; return the committed part, maybe of another attempt.
 
     If encoding fails because of some rows, such as a kept time that Parquet cannot hold, commit without these.
 
@@ -106,7 +108,7 @@ def commit_valid_rows(
 
 def _commit_except(
     output: Store, table: pa.Table, footer: Footer, errors: Mapping[int, Exception], attempts: int
-) -> tuple[Footer, int]:
+) -> Committed:
     """Commit the rows without errors and quarantine the others."""
     rows = np.array([row for row in range(table.num_rows) if row not in errors], np.int64)
     failed = []
@@ -115,8 +117,7 @@ def _commit_except(
         tried = attempts + (MAX_ATTEMPTS if isinstance(error, Died | MemoryError) else 1)
         failed.append(quarantine_record(unit_id, uri, "write", error, attempts=tried))
     footer = replace(footer, rows=len(rows), quarantined=(*footer.quarantined, *failed))
-    committed, _, size = commit(output, table.take(rows) if errors else table, footer)
-    return committed, size
+    return commit(output, table.take(rows) if errors else table, footer)
 
 
 def _unwritable_rows(table: pa.Table, footer: Footer) -> dict[int, Exception]:

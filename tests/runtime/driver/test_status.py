@@ -43,9 +43,9 @@ def output(tmp_path, image_folder, checkpoint) -> Store:
         footer = Footer(
             run=run.run, shard=shard, segment=0, plan="", rows=0, quarantined=bad, seconds={"predict": 0.05}
         )
-        _, _, size = commit(store, output_schema(head.columns).empty_table(), footer)
+        committed = commit(store, output_schema(head.columns).empty_table(), footer)
         if shard < 2:
-            ledger.add(receipt_of(footer, size=size), scheduled=True)
+            ledger.add(receipt_of(footer, size=committed.size), scheduled=True)
             time.sleep(0.05)
     ledger.flush()
     return store

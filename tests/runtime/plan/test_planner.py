@@ -19,6 +19,7 @@ from pipeline.runtime.plan.plan_files import (
 )
 from pipeline.runtime.plan.planner import freeze_plan
 from pipeline.runtime.plan.shard_sizes import ShardSizing
+from pipeline.sinks.run_records import DamagedRecord
 from pipeline.sources import IMAGES, Piece, Unit, discover
 from pipeline.sources.source import Source
 from pipeline.storage import StorageError, Store
@@ -215,7 +216,7 @@ def test_plan_file_with_another_digest_is_refused(tmp_path):
     output, plan = run_plan(tmp_path)
     file = plan.files[0]
     output.put(file.name, b"something else")
-    with pytest.raises(ValueError, match=rf"{file.name} changed: its digest is \w+, expected {file.sha256}"):
+    with pytest.raises(DamagedRecord, match=rf"{file.name} changed: its digest is \w+, expected {file.sha256}"):
         read_plan_file(output, file.name, file.sha256)
 
 

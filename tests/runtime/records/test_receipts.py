@@ -9,14 +9,15 @@ import pytest
 
 from pipeline.runtime.records import receipts
 from pipeline.runtime.records.committed import (
+    check_parts,
+    committed_receipts,
     foreign_parts_message,
     list_parts,
-    receipts_from_footers,
-    recorded_receipts,
+    read_receipts_of_parts,
 )
 from pipeline.runtime.records.receipts import Ledger, Receipt, read_receipts
 from pipeline.sinks.ownership import RUN_FILE, OutputLost
-from pipeline.sinks.parts import Footer, Quarantined, commit, part_key, quarantine_key
+from pipeline.sinks.parts import Footer, Quarantined, commit, part_key
 from pipeline.sinks.schema import output_schema
 from pipeline.storage import Store
 
@@ -45,7 +46,7 @@ def put_part(output: Store, run: str, shard: int, bad: tuple[str, ...] = ()) -> 
     footer = Footer(
         run=run, shard=shard, segment=0, plan="0f", rows=0, quarantined=lost, seconds={"load": 0.5, "predict": 1.5}
     )
-    return commit(output, output_schema({"label": "string"}).empty_table(), footer)[2]
+    return commit(output, output_schema({"label": "string"}).empty_table(), footer).size
 
 
 def test_receipts_are_flushed_periodically_and_at_the_end(output, monkeypatch):
@@ -120,24 +121,24 @@ def test_only_parts_of_this_run_count_as_committed(output):
         put_part(output, "aaaa0000", shard)
     output.put(part_key("bbbb0000", 1), b"")
     output.put("predictions/notes.txt", b"")
-    assert list_parts(output, "aaaa0000").shards == {0, 3}
-    ledger = Ledger(output=output)
-    for shard in (0, 1):
-        ledger.add(receipt(shard), scheduled=True)
-    ledger.flush()
-    assert set(recorded_receipts(output, RUN_NAME, {0, 3})) == {0}, (
-        "a part that was deleted is not done, whatever its receipt says"
-    )
+    listed = list_parts(output, RUN_NAME)
+    assert listed.shards == {0, 3}
+    stamp = output.stamp(part_key(RUN_NAME, 0))
+    receipts_of_two = {shard: dataclasses.replace(receipt(shard), plan="0f", stamp=stamp) for shard in (0, 1)}
+    checked = check_parts(output, RUN_NAME, listed, receipts_of_two, lambda _: {"0f"})
+    assert checked.receipts.keys() == {0, 3}, "a part that was deleted is not done, whatever its receipt says"
+    assert checked.receipts[0] == receipts_of_two[0]
+    assert [each.shard for each in checked.unrecorded] == [3]
+    assert set(checked.wrong) == {part_key("bbbb0000", 1)}
 
 
-def test_unrecorded_parts_are_read_from_footers_and_their_quarantine_restored(output):
+def test_receipts_of_parts_are_read_from_their_footers(output):
     size = put_part(output, "aaaa0000", 0, bad=("x", "y"))
     put_part(output, "aaaa0000", 7)
-    output.delete(quarantine_key("aaaa0000", 0))
-    assert [found.quarantined for found in receipts_from_footers(output, "aaaa0000", {7, 0}, heal=False)] == [2, 0]
-    assert list(output.keys("quarantine/")) == []
-    first, second = receipts_from_footers(output, "aaaa0000", {7, 0})
-    assert (first.shard, first.quarantined, first.bytes, first.seconds_predict) == (0, 2, size, 1.5)
-    assert second.shard == 7
-    assert list(output.keys("quarantine/")) == [quarantine_key("aaaa0000", 0)]
-    assert output.size(part_key("aaaa0000", 0)) == size
+    output.put(part_key("aaaa0000", 8), b"garbage")
+    (zero, first), (seven, second), (eight, error) = read_receipts_of_parts(output, "aaaa0000", {8, 9, 7, 0})
+    assert (zero, first.shard, first.quarantined, first.bytes, first.seconds_predict) == (0, 0, 2, size, 1.5)
+    assert (seven, second.shard, second.stamp) == (7, 7, output.stamp(part_key("aaaa0000", 7)))
+    assert eight == 8
+    assert str(error).endswith("part-aaaa0000-00000008.parquet is not a part that this project wrote")
+    assert [each.quarantined for each in committed_receipts(output, "aaaa0000")] == [2, 0]
