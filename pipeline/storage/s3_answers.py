@@ -19,7 +19,7 @@ REQUIRED = {"head_object": "ETag", "put_object": "ETag", "list_objects_v2": "IsT
 """What the answers of a store to these requests have. That of `get_object` too, which is checked after its body."""
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
-_EXPRESS_BUCKETS = ("--x-s3", "--xa-s3")  # directory buckets, whose ETags are no digests
+_DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")  # their ETags are no digests, and their listings have no order
 
 
 def check_required(answer: dict[str, Any], name: str, uri: str) -> None:
@@ -51,13 +51,13 @@ def check_range(answer: dict[str, Any], begin: int, end: int, data: bytes, uri: 
         raise Corrupt(f"{uri}: of bytes {begin:,} to {end:,}, {len(data):,} were received ({given})")
 
 
-def check_page(page: dict[str, Any], last: str, token: str | None, uri: str) -> None:
+def check_page(page: dict[str, Any], last: str, token: str | None, bucket: str, uri: str) -> None:
     """Raise Corrupt unless the keys of a page ascend from `last`, and its token leads on from the one that led here."""
-    for item in page.get("Contents", ()):
+    for item in page.get("Contents", ()) if not bucket.endswith(_DIRECTORY_BUCKETS) else ():
         if item["Key"] <= last:  # in the order of their code points, which is that of the bytes in UTF-8
             raise Corrupt(
                 f"the listing of {uri} repeats keys or is not in their order: {item['Key']!r} comes after {last!r}. "
-                "Run the command again; a bucket that always lists so, such as a directory bucket, cannot be read"
+                "Run the command again"
             )
         last = item["Key"]
     if page["IsTruncated"] and page.get("NextContinuationToken") in (None, "", token):
@@ -88,7 +88,7 @@ def _md5_of(answer: dict[str, Any], bucket: str) -> str | None:
     """Return the MD5 that an ETag is: of an object uploaded as a whole, not encrypted with a key of its owner."""
     encrypted = answer.get("ServerSideEncryption") not in (None, "AES256") or answer.get("SSECustomerAlgorithm")
     tag = str(answer["ETag"]).strip('"').lower()
-    return tag if _MD5.fullmatch(tag) and not encrypted and not bucket.endswith(_EXPRESS_BUCKETS) else None
+    return tag if _MD5.fullmatch(tag) and not encrypted and not bucket.endswith(_DIRECTORY_BUCKETS) else None
 
 
 def _content_range(value: Any) -> tuple[int, int | None]:

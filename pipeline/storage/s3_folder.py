@@ -67,7 +67,7 @@ class S3Folder(FsspecFolder):
         found = with_retry(lambda: self._entry_once(key, version, size))
 
         def fetch(begin: int, end: int) -> bytes:
-            return self._get_range(key, begin, end, version=found.version)
+            return self._get_range(key, begin, end, found)
 
         return self._ranged(key, found.size, fetch)
 
@@ -101,13 +101,16 @@ class S3Folder(FsspecFolder):
         self._check_size(key, found.size, size)
         return found
 
-    def _get_range(self, key: str, begin: int, end: int, version: str | None = None) -> bytes:
-        """Return a range of the content; all of it if it is of an object that was opened in this version."""
+    def _get_range(self, key: str, begin: int, end: int, opened: Entry | None = None) -> bytes:
+        """Return a range of the content, all of it if it is of an object that was opened."""
+        version = None if opened is None else opened.version
         condition = {} if version is None else {"IfMatch": f'"{version}"'}
 
         def get() -> bytes:
             answer, data = self._get(key, version, Range=f"bytes={begin}-{end - 1}", **condition)
-            check_range(answer, begin, end, data, f"{self.uri}/{key}", is_whole=version is not None)
+            check_range(answer, begin, end, data, f"{self.uri}/{key}", is_whole=opened is not None)
+            if opened is not None and len(data) == opened.size:
+                check_whole(answer, data, self.bucket, f"{self.uri}/{key}")
             return data
 
         return self._unchanged(get, key, "changed while it was read")
@@ -159,7 +162,7 @@ class S3Folder(FsspecFolder):
     def _page(self, last: str, **arguments: str) -> dict[str, Any]:
         """Return a page of a listing, whose keys come after `last`."""
         page = self._call_once("list_objects_v2", **arguments)
-        check_page(page, last, arguments.get("ContinuationToken"), self.uri)
+        check_page(page, last, arguments.get("ContinuationToken"), self.bucket, self.uri)
         return page
 
 

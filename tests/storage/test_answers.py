@@ -13,6 +13,7 @@ import pytest
 
 from pipeline.storage import Changed, StorageError, Store, retry
 from pipeline.storage.errors import Corrupt
+from pipeline.storage.s3_answers import check_page
 from tests.faults.damaging_proxy import Damage, DamagingProxy, cut, flipped, login_page, with_etag, without_checksums
 from tests.faults.faulty_proxy import Answer
 
@@ -119,6 +120,14 @@ def test_object_that_a_proxy_stored_by_half_is_not_opened(proxy: DamagingProxy, 
         store.open("key", version=entry.version, size=entry.size)
 
 
+def test_small_object_that_is_opened_is_held_against_its_checksum(proxy: DamagingProxy, store: Store) -> None:
+    [entry] = store.entries()
+    with store.open("key", version=entry.version, size=entry.size) as file:
+        proxy.start(lambda answer: flipped(without_checksums(answer)), left=2)
+        assert file.read() == CONTENT
+        assert proxy.seen == 3
+
+
 def test_range_of_another_version_is_a_change_though_the_store_ignores_conditions(
     proxy: DamagingProxy, store: Store
 ) -> None:
@@ -191,6 +200,11 @@ def test_listing_that_loops_ends_in_words(
     with pytest.raises(StorageError, match=f"^the listing of {re.escape(store.uri)} .*{reason}"):
         list(store.entries())
     assert proxy.seen <= 5
+
+
+def test_directory_bucket_has_no_order() -> None:
+    page = {"IsTruncated": False, "Contents": [{"Key": "b"}, {"Key": "a"}]}
+    check_page(page, "", None, "name--use1-az4--x-s3", "s3://name--use1-az4--x-s3")
 
 
 def test_page_that_repeats_keys_once_is_requested_again(proxy: DamagingProxy, s3) -> None:

@@ -64,7 +64,8 @@ def _check_order(entries: Iterable[Entry]) -> Iterator[Entry]:
         if (key := _bytes(entry.key)) <= last:
             raise StorageError(
                 f"the listing of INPUT repeats keys or is not in their byte order: {entry.key!r} came after "
-                f"{last.decode('utf-8', 'surrogateescape')!r}. Nothing was planned; run the command again"
+                f"{last.decode('utf-8', 'surrogateescape')!r}. Nothing was planned: run the command again. A store "
+                "that always lists so, such as a directory bucket of S3, cannot be INPUT"
             )
         last = key
         yield entry

@@ -54,9 +54,9 @@ class TextForm(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def text_form(store: Store, key: str, version: str) -> TextForm:  # noqa: ARG001  a version is read once
+def text_form(store: Store, key: str, version: str) -> TextForm:
     """Return how a version of a file holds its text, by its first 64 KiB. Raise anything if it cannot be read."""
-    with store.open(key) as file:
+    with store.open(key, version=version or None) as file:
         compression = compression_of(file, key)
         start = _read(decompressed(file, compression), _START_BYTES)
     encoding = next((name for mark, name in _ENCODINGS.items() if start.startswith(mark)), None)

@@ -228,7 +228,7 @@ def test_listing_out_of_order_is_an_error(tmp_path):
         found.entries = iter(list(found.entries)[::-1])
         return found
 
-    with pytest.raises(StorageError, match=r"not in their byte order.*a\.jpg.*b\.jpg.*run the command again"):
+    with pytest.raises(StorageError, match=r"not in their byte order.*a\.jpg.*b\.jpg.*run the command again\."):
         freeze_plan(Store(str(tmp_path / "out")), IMAGES, reversed_listing, CUT)
 
 
