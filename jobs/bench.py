@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline.reference.published_configs import Shape
 
 TOKENIZER = "tokenizer"
-_number = partial(typer.Option, min=1, metavar="N")
+_number = partial(typer.Option, min=1, max=1_000_000, metavar="N")
 _whole_runs = partial(typer.Option, metavar="", rich_help_panel="Whole runs")
 
 
@@ -51,7 +51,7 @@ def command(
     ] = False,
     small: Annotated[bool, _whole_runs("--small", help="Use models with a tenth of the parameters.")] = False,
     units: Annotated[
-        int | None, _whole_runs("--units", min=1, help="Number of images, frame pairs or clips per run.")
+        int | None, _whole_runs("--units", min=1, max=1_000_000, help="Number of images, frame pairs or clips per run.")
     ] = None,
 ) -> None:
     """Time the engine against transformers, or whole runs against plain scripts.

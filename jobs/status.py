@@ -21,7 +21,10 @@ def command(
         bool, typer.Option("--watch", help="Keep showing the progress until the run is finished; Ctrl-C leaves it.")
     ] = False,
     interval: Annotated[
-        float, typer.Option("--interval", metavar="SECONDS", min=1, help="With --watch: seconds from look to look.")
+        float,
+        typer.Option(
+            "--interval", metavar="SECONDS", min=1, max=86_400, help="With --watch: seconds from look to look."
+        ),
     ] = 10.0,
 ) -> None:
     """Show the progress of the run in OUTPUT: shards, rows, quarantined units, rate.

@@ -27,12 +27,12 @@ def command(
         list[Dtype] | None,
         typer.Option(metavar="DTYPE", help="Precision of the engine. Repeatable. Default: float32 and bfloat16."),
     ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, metavar="N", help="Number of sample units.")] = 1,
+    batch_size: Annotated[int, typer.Option(min=1, max=10_000, metavar="N", help="Number of sample units.")] = 1,
     chunks: Annotated[
         int, typer.Option(min=1, max=128, metavar="N", help="Compare this many of the 128 chunks of a clip.")
     ] = 3,
     device: Annotated[Device, typer.Option(help="Device of both models.")] = "cpu",
-    seed: Annotated[int, typer.Option(metavar="N", help="Seed of the random sample units.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**32 - 1, metavar="N", help="Seed of the random sample units.")] = 0,
 ) -> None:
     """Show the greatest difference between the engine and transformers, per output.
 

@@ -21,6 +21,7 @@ from pipeline.sources.images.image_pixels import Transparency
 from pipeline.storage.uris import check_uri
 
 GROUP_UNITS = 256  # of a shard of small units
+MAX_THREADS = 4096
 
 
 class UnitPredictor:
@@ -39,8 +40,8 @@ class UnitPredictor:
         Raise UsageError for an option that the task does not support, CheckpointError or AccessError for the
         checkpoint, CheckpointChanged if it does not have the given digest.
         """
-        if threads is not None and threads < 1:
-            raise UsageError(f"threads ({threads}) must be at least 1")
+        if threads is not None and not 1 <= threads <= MAX_THREADS:
+            raise UsageError(f"threads ({threads}) must be at least 1 and at most {MAX_THREADS:,}")
         folder = fetch(shipped_ref(check_uri(options.checkpoint), options.task))
         with unchanged(folder) as found:
             notes = PerceiverIO.check_pretrained(folder)

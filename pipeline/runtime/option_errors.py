@@ -54,17 +54,29 @@ def _expectation(details: ErrorDetails) -> str:
     bounds = {"greater_than_equal": "at least", "greater_than": "greater than", "less_than_equal": "at most"}
     if kind in bounds:
         (limit,) = limits.values()
-        return f"{bounds[kind]} {limit:g}"
+        return f"{bounds[kind]} {limit:,.15g}"
     if kind == "literal_error":
         return str(limits["expected"]).replace("'", "")
     if kind in ("missing", "too_long"):
         return "a pair of numbers"
-    types = {"int": "an integer", "float": "a number", "bool": "true or false", "string": "text", "tuple": "a list"}
+    types = {
+        "int": "an integer",
+        "float": "a number",
+        "finite": "a finite number",
+        "bool": "true or false",
+        "string": "text",
+        "tuple": "a list",
+    }
     return types.get(kind.partition("_")[0], details["msg"])
 
 
 def _shown(value: Any) -> str:
-    """Return a value as it was written, without secrets. Aliases can make a list of a YAML file endless."""
+    """Return a value as it was written, without secrets.
+
+    Aliases can make a list of a YAML file endless, and Python refuses to print a number of thousands of digits.
+    """
+    if isinstance(value, int) and value.bit_length() > LONGEST_VALUE * 4:
+        return "a number of too many digits"
     if isinstance(value, list | dict):
         value = _SHORT.repr(value)
     text = redact(",".join(map(str, value)) if isinstance(value, tuple) else str(value))

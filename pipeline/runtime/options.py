@@ -30,10 +30,18 @@ def _split_points(value: Any) -> Any:
     return tuple(tuple(point.split(",")) for point in value.split()) if isinstance(value, str) else value
 
 
-Count = Annotated[int, Field(ge=1)]
-Index = Annotated[int, Field(ge=0)]
-Positive = Annotated[float, Field(gt=0)]
-NotNegative = Annotated[float, Field(ge=0)]
+MAX_SECONDS = 10_000_000  # four months: longer than any video or wait
+
+# Ranges are wide: what is beyond them is a slip of the keyboard, or would end in an allocation or a wait without end.
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+Processes = Annotated[int, Field(ge=1, le=10_000)]
+Units = Annotated[int, Field(ge=1, le=10**12)]
+Index = Annotated[int, Field(ge=0, le=1_000_000)]
+Rate = Annotated[float, Field(gt=0, le=1000, allow_inf_nan=False)]
+Scale = Annotated[float, Field(gt=0, le=1_000_000, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(gt=0, le=MAX_SECONDS, allow_inf_nan=False)]
+Start = Annotated[float, Field(ge=0, le=MAX_SECONDS, allow_inf_nan=False)]
+Gibibytes = Annotated[float, Field(gt=0, le=100_000, allow_inf_nan=False)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_split_commas)]
 Indices = Annotated[tuple[Index, ...], BeforeValidator(_split_commas)]
 Points = Annotated[tuple[tuple[Index, Index], ...], BeforeValidator(_split_points)]
@@ -71,15 +79,15 @@ class RunOptions(BaseModel):
     csv_quoting: Annotated[Literal["auto", "double", "none"], InHelp(INPUT)] = "auto"
     """Double quotes around the fields of CSV files: double removes them, as in RFC 4180; none reads them as text. auto
     is none for .tsv, else double."""
-    fps: Annotated[Positive | None, InHelp(INPUT, "RATE")] = None
+    fps: Annotated[Rate | None, InHelp(INPUT, "RATE")] = None
     """Frames per second for optical flow. Default: the video's own rate."""
-    start: Annotated[NotNegative | None, InHelp(INPUT, "SECONDS")] = None
+    start: Annotated[Start | None, InHelp(INPUT, "SECONDS")] = None
     """Read only what begins at this second of each video or later."""
-    end: Annotated[Positive | None, InHelp(INPUT, "SECONDS")] = None
+    end: Annotated[Seconds | None, InHelp(INPUT, "SECONDS")] = None
     """Read only what begins before this second of each video."""
     max_side: Annotated[Count | None, InHelp(INPUT, "PIXELS")] = None
     """Reduce frames for optical flow whose longer side has more pixels. The flow is that of the reduced frames."""
-    clip_stride: Annotated[Positive | None, InHelp(INPUT, "SECONDS")] = None
+    clip_stride: Annotated[Seconds | None, InHelp(INPUT, "SECONDS")] = None
     """Seconds from the start of one clip to the start of the next. Default: the length of a clip, so that clips neither
     overlap nor leave gaps."""
     short_clip: Annotated[Literal["pad", "drop"], InHelp(INPUT)] = "pad"
@@ -87,7 +95,7 @@ class RunOptions(BaseModel):
     transparency: Annotated[Literal["auto", "drop", "white"], InHelp(INPUT)] = "auto"
     """Drop the transparency of images, as transformers' pipelines do, or composite them on white. auto is drop, or
     white in an OUTPUT that was begun before this option existed."""
-    limit: Annotated[Count | None, InHelp(INPUT)] = None
+    limit: Annotated[Units | None, InHelp(INPUT)] = None
     """Plan at most this many units. A later run with a higher limit, or none, plans the next ones."""
     changed: Annotated[Literal["skip", "redo"], InHelp(INPUT)] = "skip"
     """Skip inputs that changed since they were planned, or predict them again."""
@@ -108,7 +116,7 @@ class RunOptions(BaseModel):
     """Also store the latents of each unit, which --from-latents can decode later."""
     arrays: Annotated[bool, InHelp(OUTPUT)] = False
     """Also store reconstructed frames and audio samples as arrays."""
-    flow_scale: Annotated[Positive | None, InHelp(OUTPUT, "PIXELS")] = None
+    flow_scale: Annotated[Scale | None, InHelp(OUTPUT, "PIXELS")] = None
     """Pixels of flow per unit of the model's output. Default: 20, for which the published checkpoint was trained."""
     array_dtype: Annotated[Literal["float16", "float32"], InHelp(OUTPUT, "DTYPE")] = "float16"
     """Precision of stored flow and latents: float16, or float32 in twice the space."""
@@ -123,10 +131,10 @@ class RunOptions(BaseModel):
     report: Annotated[bool, InHelp(OUTPUT)] = True
     """Write report.html to OUTPUT at the end of a run. --no-report leaves it out, which saves some seconds."""
 
-    replicas: Annotated[Literal["auto"] | Count, InHelp(RESOURCES, "N|auto")] = "auto"
+    replicas: Annotated[Literal["auto"] | Processes, InHelp(RESOURCES, "N|auto")] = "auto"
     """Number of models that predict in parallel, each with its own copy of the weights. auto uses every GPU, or one
     replica without GPUs."""
-    devices_per_replica: Annotated[Count, InHelp(RESOURCES)] = 1
+    devices_per_replica: Annotated[Processes, InHelp(RESOURCES)] = 1
     """Number of devices that share each unit of a replica, for units that are too large or too slow for one device."""
     device: Annotated[Literal["auto", "cpu", "cuda"], InHelp(RESOURCES)] = "auto"
     """Where replicas run. auto is cuda if the cluster has a GPU."""
@@ -148,11 +156,11 @@ class RunOptions(BaseModel):
     repair: Annotated[bool, InHelp(FAULTS)] = False
     """Move files of OUTPUT that are damaged, or not of this run, to _run/set-aside/, rebuild what is missing in _run/
     from the parts, and predict what is missing."""
-    stall_timeout: Annotated[Positive, InHelp(FAULTS, "SECONDS")] = 1800.0
+    stall_timeout: Annotated[Seconds, InHelp(FAULTS, "SECONDS")] = 1800.0
     """Fail if no stage produces output for this many seconds."""
-    unit_seconds: Annotated[Positive, InHelp(FAULTS, "SECONDS")] = 300.0
+    unit_seconds: Annotated[Seconds, InHelp(FAULTS, "SECONDS")] = 300.0
     """Quarantine a unit whose reading takes more than this many seconds, waits for storage not counted."""
-    unit_memory: Annotated[Positive, InHelp(FAULTS, "GIB")] = 4.0
+    unit_memory: Annotated[Gibibytes, InHelp(FAULTS, "GIB")] = 4.0
     """Quarantine a unit whose reading takes more than this many GiB of memory."""
     trusted_inputs: Annotated[bool, InHelp(FAULTS)] = False
     """Read inputs without the child process that limits their time and memory. Only for files that you made

@@ -126,6 +126,17 @@ def test_help_fits_into_80_columns_with_examples_and_no_name_cut(verb: str) -> N
             ["run", "image-classification", "in", "out", "--checkpoint", "x", "--batch-size", "few"],
             "--batch-size (few) must be auto or an integer",
         ),
+        (
+            ["run", "image-classification", "in", "out", "--checkpoint", "x", "--shard-size", "1000000000000"],
+            "--shard-size (1000000000000) must be at most 1,000,000",
+        ),
+        (
+            ["run", "image-classification", "in", "out", "--checkpoint", "x", "--stall-timeout", "inf"],
+            "--stall-timeout (inf) must be a finite number",
+        ),
+        (["status", "out", "--interval", "nan"], "'--interval'"),
+        (["bench", "--repeats", "1" * 20], "'--repeats'"),
+        (["verify", "fill-mask", "--checkpoint", "x", "--seed", "-1"], "'--seed'"),
         (["rum"], "there is no verb 'rum' (did you mean run?); the verbs are run, plan, status"),
         (["--versoin"], "there is no option --versoin (did you mean --version?)"),
         (["run", "--chekpoint", "x"], "there is no option --chekpoint (did you mean --checkpoint?)"),

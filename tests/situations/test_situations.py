@@ -9,10 +9,16 @@ import pytest
 
 from tests.situations.inputs import INPUTS
 from tests.situations.interruptions import INTERRUPTIONS
+from tests.situations.limits import LIMITS
 from tests.situations.parts import PARTS
 from tests.situations.situation import Situation, World
 
-TABLES = {"inputs": INPUTS, "parts": PARTS, "interruptions": INTERRUPTIONS}
+TABLES = {
+    "inputs": INPUTS,
+    "limits": LIMITS,
+    "parts": PARTS,
+    "interruptions": INTERRUPTIONS,
+}
 SITUATIONS = [
     pytest.param(situation, id=f"{table}: {name}", marks=[pytest.mark.slow] if situation.is_slow else [])
     for table, rows in TABLES.items()
