@@ -14,7 +14,7 @@ PAGE = Answer(status=200, headers={"Content-Type": "text/html"}, body=b"<html><b
 
 
 class DamagingProxy(Proxy):
-    """Damages the answers to the next `left` requests of a method whose path has an ending.
+    """Damages the answers to the next `left` requests of a method whose path has an ending, or one of several.
 
     `seen` counts them, damaged or not. `trickles`: it sends their bodies byte by byte instead.
     """
@@ -22,9 +22,10 @@ class DamagingProxy(Proxy):
     def __init__(self, upstream: str) -> None:
         super().__init__(upstream)
         self.damage: Damage = lambda answer: answer
-        self.method, self.ending, self.left, self.trickles, self.seen = "GET", "", 0, False, 0
+        self.method, self.left, self.trickles, self.seen = "GET", 0, False, 0
+        self.ending: str | tuple[str, ...] = ""
 
-    def start(self, damage: Damage, *, left: int, method: str = "GET", ending: str = "") -> None:
+    def start(self, damage: Damage, *, left: int, method: str = "GET", ending: str | tuple[str, ...] = "") -> None:
         """Damage the next answers."""
         self.damage, self.left, self.method, self.ending, self.seen = damage, left, method, ending, 0
 
