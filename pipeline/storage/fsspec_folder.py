@@ -12,7 +12,7 @@ from pipeline.storage.entry import Entry, is_same_version
 from pipeline.storage.errors import Changed, Corrupt, NotRegular, StorageError, translated_errors
 from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.retry import with_retry
-from pipeline.storage.time_limits import MAX_LISTING_SECONDS, timeout_seconds
+from pipeline.storage.time_limits import MAX_LISTING_SECONDS, timeout_seconds, within
 
 READ_AHEAD_BYTES = 1 << 20  # smallest ranged request
 MAX_DEPTH = 100  # of folders: a web server may have links that lead back
@@ -47,10 +47,10 @@ class FsspecFolder:
         return stamp_of(self.entry(key))
 
     def read(self, key: str, version: str | None, size: int | None = None) -> bytes:
-        limit = self._time_limit(size or self.entry(key).size or UNKNOWN_BYTES)
+        seconds = timeout_seconds(size or self.entry(key).size or UNKNOWN_BYTES)
 
         def get() -> bytes:
-            data = bytes(self.fs.cat_file(self._path(key), **limit))
+            data = bytes(self._request("cat_file", self._path(key), seconds=seconds))
             if version is not None:  # looked up after the read: a version that is still there was there during it
                 info = self._info_once(key, version, size)
                 self._check_size(key, len(data), info["size"])
@@ -59,8 +59,7 @@ class FsspecFolder:
         return with_retry(get)
 
     def read_start(self, key: str, size: int) -> bytes:
-        limit = self._time_limit(size)
-        data = with_retry(lambda: bytes(self.fs.cat_file(self._path(key), start=0, end=size, **limit)))
+        data = with_retry(lambda: self._get_range(key, 0, size))
         return data[:size]  # a server without ranges sends the whole file
 
     def open(self, key: str, version: str | None = None, size: int | None = None) -> BinaryIO:
@@ -69,7 +68,7 @@ class FsspecFolder:
             raise StorageError(f"{self.uri}/{key}: the server does not tell the size, without which it cannot be read")
 
         def fetch(begin: int, end: int) -> bytes:
-            data = bytes(self.fs.cat_file(self._path(key), start=begin, end=end, **self._time_limit(end - begin)))
+            data = self._get_range(key, begin, end)
             if len(data) != end - begin:
                 raise Corrupt(f"{self.uri}/{key}: of bytes {begin:,} to {end:,}, {len(data):,} were received")
             return data
@@ -86,7 +85,7 @@ class FsspecFolder:
     def put_if_absent(self, key: str, data: bytes) -> bool:
         path = self._path(key)
         try:
-            with_retry(lambda: self.fs.pipe_file(path, data, mode="create", **self._time_limit(len(data))))
+            with_retry(lambda: self._put(path, data, mode="create"))
         except FileExistsError:
             # The same content may be ours, from an earlier attempt whose response was lost. It cannot be another
             # writer's: all objects written here name their writer.
@@ -94,11 +93,11 @@ class FsspecFolder:
         return True
 
     def put(self, key: str, data: bytes) -> None:
-        with_retry(lambda: self.fs.pipe_file(self._path(key), data, **self._time_limit(len(data))))
+        with_retry(lambda: self._put(self._path(key), data))
 
     def delete(self, key: str) -> None:
         with suppress(FileNotFoundError):
-            with_retry(lambda: self.fs.rm_file(self._path(key), **self._time_limit()))
+            with_retry(lambda: self._request("rm_file", self._path(key), seconds=timeout_seconds(0)))
 
     def remove_empty_folders(self) -> None:
         """Do nothing: object stores have no folders."""
@@ -117,9 +116,19 @@ class FsspecFolder:
         if found is not None and size and found != size:
             raise Corrupt(f"{self.uri}/{key}: {found:,} bytes of {size:,} were received")
 
-    def _time_limit(self, size: int = 0) -> dict[str, float]:
-        """Return the argument that limits the time of a call that transfers `size` bytes, if `fs` supports one."""
-        return {"timeout": timeout_seconds(size)} if self.fs.async_impl else {}
+    def _get_range(self, key: str, begin: int, end: int) -> bytes:
+        seconds = timeout_seconds(end - begin)
+        return bytes(self._request("cat_file", self._path(key), start=begin, end=end, seconds=seconds))
+
+    def _put(self, path: str, data: bytes, **options: str) -> None:
+        self._request("pipe_file", path, data, seconds=timeout_seconds(len(data)), **options)
+
+    def _request(self, method: str, *arguments: Any, seconds: float, **options: Any) -> Any:
+        """Return the result of a method of the client. Raise TimeoutError after this many seconds."""
+        call = getattr(self.fs, method)
+        if self.fs.async_impl:
+            return call(*arguments, timeout=seconds, **options)
+        return within(seconds, lambda: call(*arguments, **options))
 
     def _path(self, key: str) -> str:
         return f"{self.root}/{key}"
@@ -130,7 +139,7 @@ class FsspecFolder:
     def _info_once(self, key: str, version: str | None, size: int | None) -> dict[str, Any]:
         """Look up a file. Raise Changed unless it has this version, Corrupt unless it has this size."""
         self.fs.invalidate_cache()  # the Hub's file system caches listings whatever its options
-        info: dict[str, Any] = self.fs.info(self._path(key), **self._time_limit())
+        info: dict[str, Any] = self._request("info", self._path(key), seconds=timeout_seconds(0))
         if info["type"] != "file":
             raise NotRegular(f"{self.uri}/{key} is not a file")
         self._check_version(key, version_of(info), version)
@@ -146,9 +155,8 @@ class FsspecFolder:
                 f"the listing of {self.uri} is more than {MAX_DEPTH} folders deep: {folder}. A link may lead back"
             )
         self.fs.invalidate_cache()
-        limit = {"timeout": MAX_LISTING_SECONDS} if self.fs.async_impl else {}
         try:
-            found = with_retry(lambda: self.fs.ls(folder, detail=True, **limit))
+            found = with_retry(lambda: self._request("ls", folder, detail=True, seconds=MAX_LISTING_SECONDS))
         except FileNotFoundError:
             return  # an empty folder
         children = [(self._key(info), info) for info in found if info["name"].rstrip("/") != folder.rstrip("/")]

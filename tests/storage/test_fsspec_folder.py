@@ -1,11 +1,12 @@
 """The folder of Google, Azure and Hugging Face stores, tested on S3 and on fsspec's memory file system."""
 
+import threading
 import uuid
 
 import fsspec
 import pytest
 
-from pipeline.storage import Changed, Entry, Missing, is_same_version
+from pipeline.storage import Changed, Entry, Missing, StorageError, is_same_version, retry
 from pipeline.storage.fsspec_folder import FsspecFolder, version_of
 from pipeline.storage.store import Store
 
@@ -52,6 +53,22 @@ def test_second_put_is_refused_and_changes_are_seen(folder: FsspecFolder) -> Non
     folder.put("folder/key", b"")
     with pytest.raises(Missing):
         folder.size("folder")
+
+
+def test_request_of_a_client_without_time_limits_ends_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a server sends a file of the Hugging Face Hub byte by byte."""
+    fs, slow = fsspec.filesystem("memory", skip_instance_cache=True), threading.Event()
+    folder = FsspecFolder(fs, f"/{uuid.uuid4().hex}", "memory://slow")
+    folder.put("key", b"content")
+    monkeypatch.setattr("pipeline.storage.time_limits.MAX_LATENCY_SECONDS", 0.1)
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
+    monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(fs, "cat_file", lambda *_, **__: slow.wait(20))
+    with pytest.raises(TimeoutError):
+        folder.read("key", None, 7)
+    with pytest.raises(StorageError, match="no response in time"):
+        folder.open("key").read()
+    slow.set()
 
 
 def test_version_is_the_store_s_own() -> None:
