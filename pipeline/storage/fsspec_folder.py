@@ -15,7 +15,6 @@ from pipeline.storage.retry import with_retry
 from pipeline.storage.time_limits import MAX_LISTING_SECONDS, timeout_seconds, within
 
 READ_AHEAD_BYTES = 1 << 20  # smallest ranged request
-MAX_DEPTH = 100  # of folders: a web server may have links that lead back
 UNKNOWN_BYTES = 512 << 20  # assumed for the time limit of a file whose size the server does not tell
 
 
@@ -150,10 +149,6 @@ class FsspecFolder:
         return cast(BinaryIO, io.BufferedReader(RangedFile(f"{self.uri}/{key}", size, fetch), READ_AHEAD_BYTES))
 
     def _files(self, folder: str, prefix: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        if folder.removeprefix(self.root).count("/") > MAX_DEPTH:
-            raise StorageError(
-                f"the listing of {self.uri} is more than {MAX_DEPTH} folders deep: {folder}. A link may lead back"
-            )
         self.fs.invalidate_cache()
         try:
             found = with_retry(lambda: self._request("ls", folder, detail=True, seconds=MAX_LISTING_SECONDS))

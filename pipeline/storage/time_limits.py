@@ -30,7 +30,7 @@ def within(seconds: float, call: Callable[[], T]) -> T:
     def run() -> None:
         try:
             result.set_result(call())
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - raised in the thread of the caller
             result.set_exception(error)
 
     threading.Thread(target=run, daemon=True).start()
