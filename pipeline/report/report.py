@@ -1,6 +1,5 @@
 """report.html of a run: collect what it shows, render it, write it."""
 
-import json
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -25,7 +24,7 @@ from pipeline.runtime.driver.status import Status
 from pipeline.runtime.errors import reason
 from pipeline.runtime.plan.quarantined_units import quarantined_units
 from pipeline.runtime.records.committed import committed_receipts
-from pipeline.runtime.records.manifest import MANIFEST
+from pipeline.runtime.records.manifest import read_manifest
 from pipeline.runtime.records.receipts import Receipt
 from pipeline.sinks.ownership import check_owner
 from pipeline.sinks.parts import Quarantined
@@ -127,6 +126,6 @@ def _speed_plot(speed: Speed | None) -> Plot | None:
 def _finished_at(results: Results) -> str | None:
     """Return when the last driver finished the run, None if none did."""
     try:
-        return str(json.loads(results.store.read(MANIFEST))["finished"])
-    except (Missing, KeyError, ValueError):
+        return str(read_manifest(results.store).get("finished"))
+    except Missing:
         return None

@@ -168,12 +168,15 @@ def _encoded_size(metadata: pq.FileMetaData) -> int:
     return int(end + metadata.serialized_size + 4 + len(_MAGIC))
 
 
-def predicted_ids(store: Store, run: str, shards: Iterable[int]) -> frozenset[str]:
-    """Return the ids in the parts of these shards, by ranged reads of that column."""
+def ids_of_parts(store: Store, run: str, shards: Iterable[int], *, quarantined: bool = False) -> frozenset[str]:
+    """Return the ids in the parts of these shards, by ranged reads of that column; those of quarantined units too."""
     found: set[str] = set()
     for shard in shards:
-        with store.open(part_key(run, shard)) as file:
+        key = part_key(run, shard)
+        with store.open(key) as file:
             found.update(pq.ParquetFile(file).read(columns=["id"]).column("id").to_pylist())
+        if quarantined:
+            found.update(unit.id for unit in read_footer(store, key).quarantined)
     return frozenset(found)
 
 

@@ -11,12 +11,14 @@ from tests.situations.inputs import INPUTS
 from tests.situations.interruptions import INTERRUPTIONS
 from tests.situations.limits import LIMITS
 from tests.situations.parts import PARTS
+from tests.situations.records import RECORDS
 from tests.situations.situation import Situation, World
 
 TABLES = {
     "inputs": INPUTS,
     "limits": LIMITS,
     "parts": PARTS,
+    "records": RECORDS,
     "interruptions": INTERRUPTIONS,
 }
 SITUATIONS = [

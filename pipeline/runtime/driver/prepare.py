@@ -6,12 +6,13 @@ from dataclasses import dataclass
 
 from pipeline.runtime.driver.checks import CheckedRun, check_run
 from pipeline.runtime.driver.display import Display
+from pipeline.runtime.driver.repair import check_plan, repair
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.duplicate_ids import check_unique_ids
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.kept_plan import check_input_format, kept_plan_notes
-from pipeline.runtime.plan.plan_files import delete_segments
+from pipeline.runtime.plan.plan_files import delete_segments, read_segments
 from pipeline.runtime.plan.planner import freeze_plan
 from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment
 from pipeline.runtime.plan.shard_sizes import ShardSizing, expected_seconds
@@ -26,6 +27,7 @@ from pipeline.runtime.records.run_file import Run, new_run
 from pipeline.runtime.stages.model_runner import ModelRef
 from pipeline.runtime.stages.unit_reader import Loader
 from pipeline.runtime.stages.write import Writer
+from pipeline.sinks.schema import output_schema
 from pipeline.sources import Listing
 from pipeline.storage import Store
 
@@ -58,6 +60,8 @@ def prepare_run(options: RunOptions, display: Display | None = None) -> Iterator
             stack.enter_context(ray_connection(options.address))
         resources = resolve_resources(options, cluster_nodes())
         wanted = _new_run(options, checked, resources.dtype)
+        schema = output_schema(checked.columns, checked.carried)
+        repaired = repair(checked.output, wanted, schema.names, checked.listing) if options.repair else []
         with claiming(checked.output, wanted, delete_segments) as claim:
             with display.phase("listing INPUT and planning"):
                 plan, run = _freeze(options, checked, claim, resources), claim.take()
@@ -73,7 +77,7 @@ def prepare_run(options: RunOptions, display: Display | None = None) -> Iterator
                 plan=plan,
                 listed=listed,
                 stages=stages,
-                notes=(*checked.notes, *claim.notes, *kept_plan_notes(options, run, earlier)),
+                notes=(*checked.notes, *repaired, *claim.notes, *kept_plan_notes(options, run, earlier)),
             )
 
 
@@ -101,6 +105,7 @@ def _freeze(options: RunOptions, checked: CheckedRun, claim: Claim, resources: R
 
         run = claim.take().run if claim.check() else None
         if run:
+            check_plan(output, run, Plan(segments=read_segments(output)))
             check_input_format(options, output, claim.take())
         take = None if run else lambda: claim.take().run
         plan = freeze_plan(output, source, discover, sizing, redo=redo, kept=kept, run=run, claim=take)

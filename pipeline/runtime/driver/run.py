@@ -13,7 +13,6 @@ from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.progress import Counts
 from pipeline.runtime.driver.quarantine_parts import list_quarantine, update_quarantine, wrong_quarantine
-from pipeline.runtime.driver.set_aside import put_aside
 from pipeline.runtime.errors import (
     RunFailed,
     Stalled,
@@ -91,9 +90,8 @@ class Driver:
         quarantine = list_quarantine(self.output)
         recorded = read_receipts(self.output, self.run)
         parts = self._check_parts(recorded, quarantine)
-        if parts.wrong and not self.ready.options.repair:
+        if parts.wrong:
             raise UsageError(f"{wrong_parts_message(self.output, parts.wrong)}. {REPAIR}")
-        set_aside = put_aside(self.output, self.run, parts.wrong)
         self.ledger.by_shard.update(parts.receipts)
         for receipt in parts.receipts.values():
             self.counts.add(receipt)
@@ -102,8 +100,6 @@ class Driver:
         self.crashes = read_crash_counts(self.output, self.run)
         self.counts.start()
         for note in self.ready.notes:
-            self.display.note(note)
-        for note in set_aside:
             self.display.note(note)
         if lost := recorded.keys() - parts.receipts.keys():
             parts_are = f"{counted(len(lost), 'part')} {'is' if len(lost) == 1 else 'are'}"

@@ -26,7 +26,8 @@ class Plan:
     def part_digests(self) -> Digests:
         """Return the look-up of the digests that the part of a shard may name."""
         files = self.files
-        starts, digests = [file.first_shard for file in files], [frozenset({file.sha256}) for file in files]
+        starts = [file.first_shard for file in files]
+        digests = [frozenset({file.sha256, *file.rebuilt_from}) for file in files]
         end = self.shards
 
         def look_up(shard: int) -> frozenset[str]:

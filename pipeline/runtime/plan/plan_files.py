@@ -24,6 +24,7 @@ from pipeline.sources.source import Piece
 from pipeline.storage import Missing, Store
 
 PLAN = "_run/plan/"
+MARK = ""  # version of a piece of a rebuilt plan that stands for some units of its file
 PIECE = pa.struct(
     [
         ("key", pa.string()),
@@ -94,7 +95,8 @@ class PlannedInput(NamedTuple):
 @dataclass(frozen=True, kw_only=True)
 class PlanFile:
     """A plan file, whose row i is shard `first_shard + i`. `units` is None if only opening the pieces tells; `about` is
-    the sum of known and estimated units."""
+    the sum of known and estimated units. `rebuilt_from`: of a plan that was rebuilt from the parts, the digests in the
+    footers of these."""
 
     name: str
     sha256: str
@@ -103,6 +105,7 @@ class PlanFile:
     units: int | None
     about: int
     replaces: int = 0
+    rebuilt_from: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +119,11 @@ class Segment:
     @property
     def shards(self) -> int:
         return sum(file.shards for file in self.files)
+
+    @property
+    def is_rebuilt(self) -> bool:
+        """Whether the segment was rebuilt from the parts, which have no order."""
+        return any(file.rebuilt_from for file in self.files)
 
     @property
     def first_shard(self) -> int:
@@ -263,8 +271,9 @@ def retried_files(store: Store, segments: Iterable[Segment]) -> Iterator[tuple[i
     """Yield (shard of the retry, shard that quarantined units, key of their file) of what retries planned again."""
     for file in (file for segment in segments if segment.is_retry for file in segment.files):
         for row in read_plan_file(store, file.name, file.sha256, ["shard", "pieces", "again"]).to_pylist():
-            for origins, piece in zip(row["again"], row["pieces"], strict=True):
-                yield row["shard"], origins[0], piece["key"]
+            for origins, piece in zip(row["again"] or (), row["pieces"], strict=True):
+                if origins:
+                    yield row["shard"], origins[0], piece["key"]
 
 
 def pieces_in_row(row: dict[str, object]) -> list[Piece]:
@@ -279,6 +288,8 @@ def planned_inputs(store: Store, segment: Segment) -> Iterator[PlannedInput]:
         pieces = _pieces(store, file)
         columns = [_field(pieces, name) for name in ("key", "version", "begin", "end", "left_out")]
         for key, version, begin, end, left_out in zip(*columns, strict=True):
+            if version == MARK:
+                continue
             if found is None or key != found.key:
                 if found is not None:
                     yield found

@@ -16,12 +16,13 @@ from pipeline.runtime.plan.plan_files import (
     put_segment,
     read_segments,
 )
+from pipeline.runtime.plan.rebuilt_plan import units_read_before
 from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.plan.sharding import merge_neighbours, split_into_shards
 from pipeline.runtime.plan.unit_limit import limit_units, partly_planned, skip_planned_units
 from pipeline.runtime.plan.unplanned_inputs import unplanned_entries
 from pipeline.sources.listing.discovery import Listing
-from pipeline.sources.source import Source
+from pipeline.sources.source import Piece, Source
 from pipeline.storage import Store
 
 FILE_PIECES = 1 << 16  # per plan file: a few MB in the driver's memory
@@ -61,10 +62,17 @@ def freeze_plan(
         pieces = skip_planned_units(pieces, partly, source, found.store)
         pieces = limit_units(pieces, remaining, source, found.store)
         groups = split_into_shards(pieces, lambda piece: (piece,), sizing)
-        if add_segment(
-            output, plan, (PlannedShard(pieces=merge_neighbours(group)) for group in groups), run, claim=claim
-        ):
+        if add_segment(output, plan, _planned_shards(output, plan, groups), run, claim=claim):
             return plan
+
+
+def _planned_shards(output: Store, plan: Plan, groups: Iterable[list[Piece]]) -> Iterator[PlannedShard]:
+    """Yield the shards of these pieces; after a plan was rebuilt, without the units that its parts hold."""
+    read_before = units_read_before(output, plan.segments) if any(each.is_rebuilt for each in plan.segments) else None
+    for group in groups:
+        pieces = merge_neighbours(group)
+        origins = tuple(map(read_before, pieces)) if read_before else ()
+        yield PlannedShard(pieces=pieces, origins=origins if any(origins) else ())
 
 
 def add_segment(

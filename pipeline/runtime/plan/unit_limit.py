@@ -20,7 +20,7 @@ class PartlyPlanned:
 def partly_planned(output: Store, segments: Iterable[Segment]) -> dict[str, PartlyPlanned]:
     """Return, by key, the inputs that ended a limited segment and whose rest no later segment planned."""
     found: dict[str, PartlyPlanned] = {}
-    for segment in (segment for segment in segments if not segment.is_retry):
+    for segment in (each for each in segments if not each.is_retry and not each.is_rebuilt):
         last = last_piece(output, segment)
         cut = {last.key} if last.most is not None else set()
         pieces: dict[str, list[Piece]] = {}

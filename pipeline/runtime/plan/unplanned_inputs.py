@@ -47,7 +47,11 @@ def _planned_inputs(output: Store, segments: list[Segment]) -> Iterator[tuple[by
     """
 
     def stream(segment: Segment) -> Iterator[tuple[bytes, int, PlannedInput]]:
-        return ((_bytes(each.key), -segment.number, each) for each in planned_inputs(output, segment))
+        inputs = planned_inputs(output, segment)
+        if segment.is_rebuilt:  # in the order of shards, of which the last one has the latest version of an input
+            latest_first = list(inputs)[::-1]
+            inputs = iter(sorted(latest_first, key=lambda each: _bytes(each.key)))
+        return ((_bytes(each.key), -segment.number, each) for each in inputs)
 
     for key, planned in groupby(heapq.merge(*map(stream, segments)), key=itemgetter(0)):
         latest, *earlier = (each for _, _, each in planned)

@@ -17,6 +17,8 @@ from pipeline.runtime.records.run_file import Run, differences, find_run
 from pipeline.sinks.ownership import RUN_FILE
 from pipeline.storage import AccessError, StorageError, Store
 
+REPAIR_LOST = f"or, if they are of this command and {RUN_FILE} was lost, give it with --repair"
+
 
 @dataclass(kw_only=True)
 class Claim:
@@ -39,7 +41,7 @@ class Claim:
         found = find_run(self.output)
         if found is None:
             if foreign := list_parts(self.output, "").foreign:
-                raise UsageError(foreign_parts_message(self.output, foreign))
+                raise UsageError(f"{foreign_parts_message(self.output, foreign)}; {REPAIR_LOST}")
         elif self._adopt(found):
             return True
         elif differences(found, self.wanted) is not None:
@@ -72,6 +74,7 @@ class Claim:
         """Adopt a run of the same INPUT and settings; return False if it is another, or gave way meanwhile."""
         if differences(found, self.wanted) is not None:
             return False
+        self._marker_of(found.run)  # raises DamagedRecord if a driver of another version works on the run
         self._mark(found.run)
         now = find_run(self.output)  # after the marker, which a driver with other settings looks for
         self.run = found if now is not None and now.run == found.run else None

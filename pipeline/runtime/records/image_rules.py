@@ -7,9 +7,9 @@ import pyarrow as pa
 
 from pipeline.media import MediumKind
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.records.run_file import EARLIER_FINGERPRINT, Run
-from pipeline.sinks.ownership import RUN_FILE
-from pipeline.storage import Missing, Store
+from pipeline.runtime.records.run_file import EARLIER_FINGERPRINT, find_run
+from pipeline.sinks.run_records import DamagedRecord
+from pipeline.storage import Store
 
 FRAMES = "frames"
 """Column with the number of frames in an image's file."""
@@ -55,7 +55,7 @@ def image_rules(options: RunOptions, medium: MediumKind, output: Store) -> Image
     if medium not in ("image", "frame_pair") or options.from_latents is not None:
         return ImageRules()
     named = None if options.transparency == "auto" else options.transparency
-    earlier = _fingerprint(output)
+    earlier = _fingerprint(output, is_repair=options.repair)
     if earlier is None or earlier["head"] != options.task:
         counts = medium == "image" and FRAMES not in options.keep_columns  # a user's own column of that name stays
         return ImageRules(transparency=named or "drop", counts_frames=counts)
@@ -67,9 +67,12 @@ def image_rules(options: RunOptions, medium: MediumKind, output: Store) -> Image
     )
 
 
-def _fingerprint(output: Store) -> dict[str, Any] | None:
-    """Return the fingerprint in run.json; None if there is none."""
+def _fingerprint(output: Store, *, is_repair: bool) -> dict[str, Any] | None:
+    """Return the fingerprint in run.json; None if there is none, or a damaged one that a repair will set aside."""
     try:
-        return Run.from_json(output.read(RUN_FILE)).fingerprint
-    except Missing:
-        return None
+        found = find_run(output)
+    except DamagedRecord:
+        if is_repair:
+            return None
+        raise
+    return found.fingerprint if found else None

@@ -5,11 +5,13 @@ from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from pipeline.faultpoints import reached
 from pipeline.runtime.records.listing import ListedInputs
 from pipeline.runtime.records.receipts import Receipt
 from pipeline.sinks.ownership import OutputLost, check_owner
+from pipeline.sinks.run_records import read_record
 from pipeline.storage import Missing, Store
 
 MANIFEST = "_run/manifest.json"
@@ -35,6 +37,11 @@ class Summary:
     seconds: float
 
 
+def read_manifest(output: Store) -> dict[str, Any]:
+    """Read manifest.json. Raises Missing and DamagedRecord."""
+    return read_record(output, MANIFEST, lambda data: dict(json.loads(data)))
+
+
 def put_manifest(output: Store, summary: Summary, receipts: Collection[Receipt]) -> None:
     """Write manifest.json, which says that every planned shard is committed. A run of a later segment replaces it.
 
@@ -56,6 +63,6 @@ def put_manifest(output: Store, summary: Summary, receipts: Collection[Receipt])
         check_owner(output, summary.run)
     except OutputLost:
         with suppress(Missing):
-            if json.loads(output.read(MANIFEST))["run"] == summary.run:  # and not one that replaced it
+            if read_manifest(output)["run"] == summary.run:  # and not one that replaced it
                 output.delete(MANIFEST)
         raise

@@ -39,7 +39,7 @@ class Origins:
 
     def planned_key(self, unit_id: str, uri: str, keys: Collection[str]) -> str | None:
         """Return which of the planned files with these keys a unit comes from; None if it may be any of them."""
-        by_id = [] if self.named else [key for key in _beginnings(unit_id) if key in keys]
+        by_id = [] if self.named else [key for key in beginnings(unit_id) if key in keys]
         _, by_uri = self.place(uri)
         if by_uri in (by_id or keys):
             return by_uri
@@ -57,11 +57,11 @@ class Origins:
 
 def is_whole_file(unit_id: str, uri: str) -> bool | None:
     """Return whether a unit is the file at its URI, rather than one of those in it; None if its id does not tell."""
-    key = next((key for key in _beginnings(unit_id) if uri.endswith(f"/{key}")), None)
+    key = next((key for key in beginnings(unit_id) if uri.endswith(f"/{key}")), None)
     return None if key is None else key == unit_id
 
 
-def _beginnings(unit_id: str) -> Iterator[str]:
+def beginnings(unit_id: str) -> Iterator[str]:
     """Yield what may be the key of the file in an id, the longest first: all of it, or what precedes a `#`."""
     key, mark = unit_id, "#"
     while mark:

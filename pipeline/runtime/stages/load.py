@@ -21,7 +21,7 @@ from pipeline.runtime.stages.output_table import assemble_rows
 from pipeline.runtime.stages.shard_format import KEPT_PREFIX, pack, pack_arrays, unpack
 from pipeline.runtime.stages.unit_reader import Loaded, Loader, UnitResult, read_steps
 from pipeline.sandbox import ResourceLimits
-from pipeline.sinks.parts import Quarantined, predicted_ids
+from pipeline.sinks.parts import Quarantined, ids_of_parts
 from pipeline.sinks.schema import to_large_type
 from pipeline.sources.access import DENIED, check_witness
 from pipeline.sources.source import Piece
@@ -57,8 +57,9 @@ def load(table: pa.Table, *, loader: Loader) -> pa.Table:
         plan = _plan_file(loader.output, planned["file"], planned["sha256"])
         row = plan.slice(planned["row"], 1).to_pylist()[0]
         scalars |= {name: row[name] for name in ("segment", "replaces")}
-        if again := row["again"]:  # retried units, some of which may have been predicted since
-            loader = replace(loader, done=predicted_ids(loader.output, loader.run, set(chain(*again))))
+        if again := row["again"]:  # read before: retried, or planned again after the plan was lost
+            shards, is_retry = set(chain(*again)), bool(row["replaces"])
+            loader = replace(loader, done=ids_of_parts(loader.output, loader.run, shards, quarantined=not is_retry))
         results = list(read(loader, pieces_in_row(row)))
         if any(isinstance(result, Quarantined) and result.error in DENIED for result in results):
             check_witness(loader.inputs, loader.witness)
@@ -94,6 +95,8 @@ def _kept(values: list[Any], kind: pa.DataType) -> pa.Array:
 
 def read(loader: Loader, pieces: list[Piece]) -> Iterator[Loaded | Quarantined]:
     """Yield every unit of the pieces in order, read in parallel; a medium is freed as soon as it is transformed."""
+    if not pieces:  # of a shard whose part was lost with the plan
+        return
     groups = list(group_small_files(pieces, loader.threads))
     with _reader(loader) as read_pieces, ThreadPoolExecutor(min(loader.threads, len(groups))) as pool:
         for results in pool.map(lambda group: _read_group(read_pieces, group), groups):

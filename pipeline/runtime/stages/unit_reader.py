@@ -31,7 +31,7 @@ class Loader:
     run: The run whose parts hold the units of earlier shards. kept: Schema of the kept columns. stored: Units are rows
     with latents of an earlier run. witness: Key of a file that could be read when the run began. limits: Limits of
     reading one unit in a sandbox; None reads in the task's process. abandoned: Quarantine all units unread, as each
-    attempt crashed a process. done: Ids of units predicted before.
+    attempt crashed a process. done: Ids of units predicted or, for a plan that was rebuilt, quarantined before.
     """
 
     inputs: Store
@@ -95,6 +95,9 @@ def read_steps(loader: Loader, piece: Piece, attempt: int, first: int = 0) -> It
     except Exception as error:  # a piece whose source fails is quarantined as one unit
         if is_access_lost(error):
             raise
+        if piece.key in loader.done:
+            yield UnitResult(None)
+            return
         yield _quarantined(loader, piece.key, loader.inputs.uri_of(piece.key), "load", error, attempt)
 
 
