@@ -4,19 +4,18 @@ import dataclasses
 import io
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.faultpoints import reached
+from pipeline.sinks.encoding import encode_parquet
 from pipeline.sinks.ownership import checking_ownership
-from pipeline.sinks.schema import with_features, with_plain_types
 from pipeline.storage import StorageError, Store
 
 FOOTER = b"perceiver"  # key of the footer in the metadata of the Parquet file
-ROW_GROUP_BYTES = 64 << 20
 _MAGIC = b"PAR1"  # at both ends of a Parquet file
 _PART = re.compile(r"predictions/part-([0-9a-z]+)-(\d{8,})\.parquet")
 
@@ -181,57 +180,14 @@ def ids_of_parts(store: Store, run: str, shards: Iterable[int], *, quarantined: 
 
 
 def encode_part(table: pa.Table, footer: Footer) -> bytes:
-    """Encode a shard's rows as Parquet: zstd, floats without a dictionary, row groups limited by bytes.
-
-    The same rows and footer give the same bytes. Large lists and strings become plain ones, which every reader
-    supports. ValueError if the footer's number of rows differs from the table's.
-    """
+    """Encode a shard's rows as Parquet. ValueError if the footer's number of rows differs from the table's."""
     if footer.rows != table.num_rows:
         raise ValueError(f"the footer counts {footer.rows} rows, the table has {table.num_rows}")
-    return _encode(table, footer.to_json())
+    return encode_parquet(table, {FOOTER: footer.to_json()})
 
 
 def encode_quarantine(footer: Footer) -> bytes:
     """Encode the quarantined units of a footer as Parquet."""
     units = [dataclasses.asdict(unit) for unit in footer.quarantined]
     origin = json.dumps({"run": footer.run, "shard": footer.shard}).encode()
-    return _encode(pa.Table.from_pylist(units, schema=QUARANTINE_SCHEMA), origin)
-
-
-def _encode(table: pa.Table, footer: bytes) -> bytes:
-    schema = with_features(with_plain_types(table.schema))
-    leaves = [leaf for field in schema for leaf in _leaves(field.name, field.type)]
-    # Floats rarely repeat: a dictionary would not pay. Byte stream split would save 27 % of float16 too, but DuckDB
-    # (1.4, 2.0) does not read it.
-    others = [path for path, kind in leaves if not pa.types.is_floating(kind)]
-    split = [path for path, kind in leaves if pa.types.is_float32(kind) or pa.types.is_float64(kind)]
-    file = io.BytesIO()
-    with pq.ParquetWriter(file, schema, compression="zstd", use_dictionary=others, use_byte_stream_split=split) as sink:
-        for group in _row_groups(table.combine_chunks()):  # the same file for any chunks of the table
-            sink.write_table(group.cast(schema), row_group_size=group.num_rows)
-        sink.add_key_value_metadata({FOOTER: footer})  # in the file, not in the schema, which readers keep
-    return file.getvalue()
-
-
-def _row_groups(table: pa.Table) -> Iterator[pa.Table]:
-    """Halve the table until each slice fits a row group or has one row.
-
-    An empty table has no row group: `datasets` uses the rows of the first one as batch size, which must not be 0.
-    """
-    if table.num_rows > 1 and table.nbytes > ROW_GROUP_BYTES:
-        half = table.num_rows // 2
-        yield from _row_groups(table.slice(0, half))
-        yield from _row_groups(table.slice(half))
-    elif table.num_rows:
-        yield table
-
-
-def _leaves(path: str, kind: pa.DataType) -> Iterator[tuple[str, pa.DataType]]:
-    """Yield the Parquet path and the type of each column that a column is stored as."""
-    if pa.types.is_struct(kind):
-        for field in kind:
-            yield from _leaves(f"{path}.{field.name}", field.type)
-    elif pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
-        yield from _leaves(f"{path}.list.element", kind.value_type)
-    else:
-        yield path, kind
+    return encode_parquet(pa.Table.from_pylist(units, schema=QUARANTINE_SCHEMA), {FOOTER: origin})

@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.sinks import parts
+from pipeline.sinks import encoding
 from pipeline.sinks.ownership import RUN_FILE
 from pipeline.sinks.parts import (
     Committed,
@@ -166,7 +166,7 @@ def test_floats_are_written_without_a_dictionary(name: str, encoding: str) -> No
 
 
 def test_row_groups_are_limited_by_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "ROW_GROUP_BYTES", 1 << 20)
+    monkeypatch.setattr(encoding, "ROW_GROUP_BYTES", 1 << 20)
     small, large = make_table(400, width=2), make_table(40, width=20_000)  # the average row is a tenth of a large one
     table = pa.concat_tables([small, large])
     file = file_of(encode_part(table, make_footer(440)))
@@ -177,7 +177,7 @@ def test_row_groups_are_limited_by_bytes(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_row_larger_than_the_limit_has_its_own_row_group(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parts, "ROW_GROUP_BYTES", 1000)
+    monkeypatch.setattr(encoding, "ROW_GROUP_BYTES", 1000)
     assert file_of(encode_part(make_table(3, width=1000), make_footer(3))).num_row_groups == 3
 
 
