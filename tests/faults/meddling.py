@@ -2,8 +2,10 @@
 
 In every round images are added; the hand deletes, cuts, overwrites, copies, renames and puts back files, before the run
 and in half of the rounds also during it. Then the run must be exact, or must end in words and be exact after --repair.
-The stages run in this process, without Ray, so that a round takes a second and the hand strikes at known moments.
-`--rounds 200 --seed 0`; every tenth round begins with an empty OUTPUT, every other one of these in an S3 server.
+Every tenth round begins with an empty OUTPUT, every other one of these in an S3 server. `--rounds 200 --seed 0`.
+
+By default the stages run in this process, without Ray, so that a round takes a second and the hand strikes at known
+moments. With --ray it strikes at any moment of a run in processes of its own; the undisturbed run after it is judged.
 """
 
 from __future__ import annotations
@@ -14,8 +16,10 @@ import io
 import json
 import random
 import re
+import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -41,6 +45,7 @@ FEWEST_INPUTS = 4
 FOLDERS = ("predictions/", "quarantine/", "_run/", "_run/plan/", "_run/receipts/")
 KINDS = {"delete": 3, "cut": 3, "overwrite": 2, "copy": 4, "rename": 3, "put back": 4, "delete a folder": 1}
 IN_INPUT = 0.3  # share of the strikes
+SECONDS = 180.0  # that a run may take
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "hand", "AWS_SECRET_ACCESS_KEY": "hand", "AWS_DEFAULT_REGION": "us-east-1"}
 
 
@@ -129,26 +134,36 @@ class Meddled:
         for _ in range(chance.choice([0, 1, 1, 2, 4])):
             hand.strike()
         listed = set(hand.input.keys())
-        with self._meddled_stages() if chance.random() < 0.5 else contextlib.nullcontext():
-            code = self._run()
-        self.ends[str(code)] += 1
+        code = self._meddled_run() if chance.random() < 0.5 else self._run()
         if code != 0:
             listed = set(hand.input.keys())
             assert self._run("--repair") == 0, self.printed
         self._check(listed)
 
-    def _run(self, *more: str) -> int:
-        """Run the command in this process; return its exit code, after a check of its words."""
+    def _arguments(self, *more: str) -> list[str]:
         hand = self.hand
         flags = ["--checkpoint", str(self.checkpoint), "--shard-size", "2", "--max-quarantine", "1"]
         flags += ["--no-report", "--trusted-inputs", *more]
-        result = CliRunner().invoke(app, ["run", "image-classification", hand.input.uri, hand.output.uri, *flags])
-        self.printed = " ".join([*result.output.split(), "|", *hand.done])
-        assert result.exit_code in (0, 1, 2), self.printed
-        assert "Traceback" not in self.printed, self.printed
-        assert "did not expect" not in self.printed, self.printed
-        assert result.exit_code == 0 or "error: " in result.output, self.printed
-        return result.exit_code
+        return ["run", "image-classification", hand.input.uri, hand.output.uri, *flags]
+
+    def _run(self, *more: str) -> int:
+        """Run the command in this process; return its exit code, after a check of its words."""
+        result = CliRunner().invoke(app, self._arguments(*more))
+        return self._ended(result.exit_code, result.output)
+
+    def _ended(self, code: int, printed: str) -> int:
+        self.printed = " ".join([*printed.split(), "|", *self.hand.done])
+        assert code in (0, 1, 2), (code, self.printed)
+        assert "Traceback" not in printed, self.printed
+        assert "did not expect" not in printed, self.printed
+        assert code == 0 or "error: " in printed, self.printed
+        self.ends[str(code)] += 1
+        return code
+
+    def _meddled_run(self) -> int:
+        """Run while the hand strikes; return the exit code."""
+        with self._meddled_stages():
+            return self._run()
 
     @contextlib.contextmanager
     def _meddled_stages(self) -> Iterator[None]:
@@ -194,9 +209,33 @@ class Meddled:
         assert manifest == manifest | counts, (manifest, counts, self.printed)
 
 
-def meddle(checkpoint: Path, output: str, inputs: str, rounds: int, seed: int) -> Counter[str]:
+class MeddledOnRay(Meddled):
+    """The same with runs in processes of their own, on a local Ray cluster."""
+
+    def _run(self, *more: str) -> int:
+        with self._started(*more) as process:
+            printed, _ = process.communicate(timeout=SECONDS)
+        return self._ended(process.returncode, printed)
+
+    def _meddled_run(self) -> int:
+        """Run while the hand strikes every few seconds, then again, undisturbed; return that run's exit code."""
+        with self._started() as process:
+            until = time.monotonic() + SECONDS
+            while process.poll() is None and time.monotonic() < until:
+                time.sleep(self.hand.chance.uniform(0.5, 3.0))
+                with contextlib.suppress(Missing):  # what the run deleted meanwhile
+                    self.hand.strike()
+            printed, _ = process.communicate(timeout=SECONDS)
+        self._ended(process.returncode, printed)
+        return self._run()
+
+    def _started(self, *more: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "jobs.cli", *self._arguments("--address", "local", *more)]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def meddle(meddled: Meddled, rounds: int) -> Counter[str]:
     """Do this many rounds on one OUTPUT; return how its runs ended, by exit code."""
-    meddled = Meddled(Hand(random.Random(seed), Store(output), Store(inputs)), checkpoint)
     for _ in range(rounds):
         meddled.round()
     return meddled.ends
@@ -206,6 +245,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Runs while a hand meddles with the files of INPUT and OUTPUT.")
     parser.add_argument("--rounds", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--ray", action="store_true", help="run on Ray, in processes of their own")
     arguments = parser.parse_args()
     ends: Counter[str] = Counter()
     with (
@@ -215,19 +255,21 @@ def main() -> None:
     ):
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": endpoint}.items():
             patch.setenv(name, value)
-        runs_in_process.use_this_process(patch)
+        if not arguments.ray:
+            runs_in_process.use_this_process(patch)
         checkpoint = make_checkpoint(FOURIER, small(FOURIER), Path(temporary, "model"))
         for number in range(arguments.rounds // ROUNDS_OF_AN_OUTPUT):
             seed = arguments.seed * 10_000 + number
             folder = _bucket(endpoint) if number % 2 else f"{temporary}/{number}"
+            hand = Hand(random.Random(seed), Store(f"{folder}/out"), Store(f"{folder}/in"))
             try:
-                found = meddle(checkpoint, f"{folder}/out", f"{folder}/in", ROUNDS_OF_AN_OUTPUT, seed)
+                found = meddle((MeddledOnRay if arguments.ray else Meddled)(hand, checkpoint), ROUNDS_OF_AN_OUTPUT)
             except AssertionError as error:
                 print(f"seed {seed}, {folder}: {error}", flush=True)
                 sys.exit(1)
             ends.update(found)
             print(f"seed {seed}, {folder}: exact; runs by exit code: {dict(found)}", flush=True)
-    print(json.dumps({"rounds": ends.total(), "ends": ends}))
+    print(json.dumps({"rounds": arguments.rounds, "runs": ends}))
 
 
 def _bucket(endpoint: str) -> str:
