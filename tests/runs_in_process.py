@@ -15,8 +15,9 @@ from contextlib import nullcontext
 import pytest
 import ray.cloudpickle
 
-from pipeline.runtime.driver import estimate, prepare, run
+from pipeline.runtime.driver import estimate
 from pipeline.runtime.plan.plan_files import PlanFile
+from pipeline.runtime.ray_backend import cluster, connect, dataset
 from pipeline.runtime.ray_backend.dataset import plan_blocks
 from pipeline.runtime.ray_backend.passes import PassMode, StageConfig
 from pipeline.runtime.ray_backend.resources import Node
@@ -29,9 +30,9 @@ from pipeline.runtime.stages.write import write
 
 def use_this_process(patch: pytest.MonkeyPatch) -> None:
     """Run without Ray until `patch` is undone, as on a cluster of two CPUs."""
-    patch.setattr(prepare, "ray_connection", lambda _: nullcontext())
-    patch.setattr(prepare, "cluster_nodes", lambda: [Node(cpus=2, gpus=0)])
-    patch.setattr(run, "run_shards", run_shards)
+    patch.setattr(connect, "ray_connection", lambda _: nullcontext())
+    patch.setattr(cluster, "cluster_nodes", lambda: [Node(cpus=2, gpus=0)])
+    patch.setattr(dataset, "run_shards", run_shards)
     patch.setattr(estimate, "call_with_replica_resources", lambda _, function, *arguments: function(*arguments))
 
 

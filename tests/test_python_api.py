@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from pipeline import AccessError, TooMuchQuarantined, UsageError, open_run, plan, run
-from pipeline.runtime.driver import run as driver
+from pipeline.runtime.ray_backend import dataset
 from pipeline.runtime.signals import Stopped, stop_on_signals
 from tests.runs_in_process import run_shards
 
@@ -80,7 +80,7 @@ def test_ctrl_c_is_raised_and_the_same_call_resumes(
                 os.kill(os.getpid(), signal.SIGINT)
 
     with monkeypatch.context() as patch:
-        patch.setattr(driver, "run_shards", stopped_after_two)
+        patch.setattr(dataset, "run_shards", stopped_after_two)
         with pytest.raises(KeyboardInterrupt, match="the same command resumes the run; 4 of 6 shards are left"):
             run(**arguments)
     assert [signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM)] == handlers

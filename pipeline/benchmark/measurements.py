@@ -41,9 +41,10 @@ def measure_run(options: RunOptions, log: Path) -> RunMeasurement:
     """Measure a whole run: the steps of `runtime.driver.run.execute`, with a model that logs its loading."""
     called = time.time()
     with monitored(log) as process, prepare_run(options) as ready:
-        replica = ready.stages.replica
-        replica = replica | {"ref": LoggedModelRef(**vars(replica["ref"]), log=str(log))}
-        ready = replace(ready, stages=replace(ready.stages, replica=replica))
+        stages = ready.stages()
+        model = LoggedModelRef(**vars(stages.replica["ref"]), log=str(log))
+        logged = replace(stages, replica=stages.replica | {"ref": model})
+        ready = replace(ready, stages=lambda: logged)
         driver = Driver(ready, Display(quiet=True))
         driver.resume()
         driver.work()

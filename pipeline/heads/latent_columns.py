@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.heads.head import ColumnType, Tensor
+from pipeline.heads.head import ColumnType, Head, Tensor
 
 LATENT_COLUMNS = ("latents", "num_latents", "d_latents")
 
@@ -48,3 +48,8 @@ def latents_from_row(row: Mapping[str, Any]) -> np.ndarray:
     if not number or not width or flat.size % (number * width):
         raise ValueError(f"{flat.size} numbers in latents cannot be split into arrays of {number} by {width}")
     return flat.reshape(-1, number, width)
+
+
+def output_columns(head: Head, keep_latents: str | None) -> dict[str, ColumnType]:
+    """Return the columns of a row after those that identify its unit."""
+    return head.columns if keep_latents is None else {**head.columns, **latent_column_types(keep_latents)}

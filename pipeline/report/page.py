@@ -15,9 +15,6 @@ from pipeline.report.sections.clips import original_video
 from pipeline.report.sections.flow import frames_of
 from pipeline.report.shown_text import ShownText, shown_name, shown_text
 
-MARKER = "perceiver-pipeline report"
-"""Begins the generator in the head of the page, by which a report is told from another file."""
-
 
 def render(*, originals: Mapping[str, Original], **values: Any) -> str:
     """Return the page as HTML. Whatever is given is text, and escaped, but for plots."""
@@ -40,7 +37,6 @@ def render(*, originals: Mapping[str, Original], **values: Any) -> str:
         "clip": cache(lambda unit_id: original_video(originals[unit_id])),
     }
     return environment.get_template("report.html").render(
-        marker=MARKER,
         style=Markup(style),  # noqa: S704 - a file of this package
         policy=content_policy(style),
         **shown,

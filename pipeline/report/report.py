@@ -6,6 +6,7 @@ from typing import Any
 
 from pipeline.formatting import counted, duration
 from pipeline.report.facts import facts_of
+from pipeline.report.marker import marker_of
 from pipeline.report.originals import read_originals
 from pipeline.report.page import render
 from pipeline.report.plots import Plot, steps
@@ -76,7 +77,7 @@ def make_report(results: Results) -> str:
         medium=medium_of(results.run.fingerprint),
         no_predictions=_no_predictions(known),
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
-        run=results.run.run,
+        marker=marker_of(known),
         speed=speed,
         speed_plot=_speed_plot(speed),
         quarantine=quarantine_section(quarantined, note),

@@ -3,14 +3,13 @@
 from dataclasses import dataclass
 from typing import Self
 
-from pipeline.report.page import MARKER
+from pipeline.report.marker import read_marked
 from pipeline.runtime.errors import UsageError
-from pipeline.storage import Missing, Store
+from pipeline.storage import Store
 from pipeline.storage.schemes import require_writable
 from pipeline.storage.uris import normalise_uri
 
 REPORT = "report.html"
-_HEAD_BYTES = 512  # in which the marker of a report stands
 
 
 @dataclass(frozen=True)
@@ -36,14 +35,14 @@ class Target:
 
     def check(self) -> None:
         """Raise UsageError if there is a file that is not a report."""
-        try:
-            head = self.store.read_start(self.key, _HEAD_BYTES) if self.store.size(self.key) else b""
-        except Missing:
-            return
-        if MARKER.encode() not in head:
+        if read_marked(self.store, self.key) == "":
             raise UsageError(
                 f"{self.uri} exists and is not a report: move it away, or write the report --to another file"
             )
+
+    def has_marker(self, marker: str) -> bool:
+        """Return whether the file is a report with this marker."""
+        return f'"{marker}"' in (read_marked(self.store, self.key) or "")
 
     def write(self, page: str) -> None:
         """Write a page in place of an earlier one; a reader sees either of them. UsageError as in `check`."""

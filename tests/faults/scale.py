@@ -125,7 +125,7 @@ def run(folder: Path, units: int) -> dict[str, Any]:
 def leave_half(ready: PreparedRun, output: Path) -> None:
     """Write parts of every other shard, one row each, and receipts of all but the last ones."""
     ledger = Ledger(output=ready.output)
-    schema = output_schema(ready.stages.writer.columns, ready.stages.writer.kept)
+    schema = output_schema(ready.stages().writer.columns, ready.stages().writer.kept)
     row = pa.table({field.name: pa.nulls(1, field.type) for field in schema}, schema)
     files = ((file, file.first_shard + number) for file in ready.plan.files for number in range(file.shards))
     done = list(files)[::2]

@@ -8,17 +8,14 @@ from itertools import chain, tee
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 
-from pipeline.checkpoints import CheckpointError, fetch, read_config, shipped_ref, unchanged
+from pipeline.checkpoints import CheckpointError, fetch, shipped_ref, unchanged
 from pipeline.checkpoints.shipped import DEMO
 from pipeline.heads import Head, head_for
 from pipeline.heads.head import ColumnType
 from pipeline.heads.image_config import describe_settings
-from pipeline.heads.latent_columns import LATENT_COLUMNS
-from pipeline.perceiver import PerceiverIO
-from pipeline.perceiver.cost import estimate_unit_flops
+from pipeline.heads.latent_columns import LATENT_COLUMNS, output_columns
 from pipeline.runtime.driver.apart import check_apart
 from pipeline.runtime.early_checks import check_locations
 from pipeline.runtime.errors import UsageError
@@ -27,8 +24,7 @@ from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.plan_files import read_segments
 from pipeline.runtime.records.committed import PREDICTIONS
 from pipeline.runtime.records.image_rules import ImageRules, image_rules
-from pipeline.runtime.records.run_file import read_run
-from pipeline.runtime.stages.model_runner import output_columns
+from pipeline.runtime.records.run_file import Run, find_run, known_assumptions, read_run
 from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.schema import kept_names, with_plain_types
 from pipeline.sources import Listing, Source, SourceOptions, discover, source_for
@@ -53,12 +49,12 @@ class CheckedRun:
     columns: dict[str, ColumnType]  # of the predictions
     output: Store
     checkpoint: str  # for replicas, on every node
+    folder: Path  # of the checkpoint on this machine
     digest: str
+    assumed: tuple[str, ...]  # by loading the checkpoint, for the user
     head: Head
     stored: str | None  # name of the run whose latents are decoded, if any
     named: bool  # units have ids of their own, which must be unique
-    latent_bytes: int  # per unit, if rows keep latents
-    unit_flops: float  # of one pass through the model
     notes: tuple[str, ...]  # what is assumed about the checkpoint and kept columns, for the user
 
     @property
@@ -82,16 +78,14 @@ def check_run(options: RunOptions) -> CheckedRun:
     folder = fetch(ref)
     with unchanged(folder) as checkpoint:
         notes = [f"checkpoint: the local folder {ref} is used, not the shipped one"] if ref == DEMO else []
-        notes += PerceiverIO.check_pretrained(folder)  # a CheckpointError now rather than in every worker
         with _as_usage_errors():  # an option that this head or source does not support
-            head = head_for(options.task, folder, options.head_options())
             output = Store(options.output, single_writer=options.single_writer)
+            assumed = _check_weights(folder, checkpoint, None if options.repair else find_run(output))
+            head = head_for(options.task, folder, options.head_options())
             rules = image_rules(options, head.medium, output)
             source_cut_by = partial(_source, options, head, rules)
             source = source_cut_by(options.shard_size)
-        flops = estimate_unit_flops(
-            PerceiverIO.without_weights(folder), encode=options.from_latents is None, decode=head.decodes
-        )
+        notes += assumed
         notes += describe_settings(folder) if head.medium == "image" else []
         notes += rules.notes
     uri, stored, named = _input(options, checkpoint)
@@ -114,14 +108,28 @@ def check_run(options: RunOptions) -> CheckedRun:
         columns=columns,
         output=output,
         checkpoint=str(folder.resolve()) if is_local else ref,
+        folder=folder,
         digest=checkpoint,
+        assumed=tuple(assumed),
         head=head,
         stored=stored,
         named=named,
-        latent_bytes=_latent_bytes(folder, options.latent_dtype),
-        unit_flops=flops,
         notes=tuple(notes),
     )
+
+
+def _check_weights(folder: Path, digest: str, earlier: Run | None) -> list[str]:
+    """Check that the weights are those of the configuration; return what loading them will assume.
+
+    A CheckpointError is raised here rather than in every worker. If this software began the earlier run in OUTPUT with
+    the same checkpoint, the result is in run.json, and the engine, which takes two seconds to import, is not needed.
+    """
+    known = known_assumptions(earlier, digest)
+    if known is not None:
+        return known
+    from pipeline.perceiver import PerceiverIO
+
+    return PerceiverIO.check_pretrained(folder)
 
 
 def _input(options: RunOptions, checkpoint: str) -> tuple[str, str | None, bool]:
@@ -210,9 +218,3 @@ def _stored_run(uri: str, checkpoint: str) -> str:
             f"{run.fingerprint['checkpoint']}: use that checkpoint"
         )
     return run.run
-
-
-def _latent_bytes(folder: Path, dtype: str | None) -> int:
-    """Return the bytes of the latents [N, D] of one unit, 0 if rows do not keep them."""
-    config = read_config(folder)
-    return int(config.num_latents * config.d_latents * np.dtype(dtype).itemsize) if dtype else 0

@@ -60,13 +60,14 @@ def estimate(options: RunOptions, display: Display | None = None) -> Estimate:
     display = display or Display(quiet=True)
     started = time.perf_counter()
     with stop_on_signals(), prepare_run(options, display) as ready:
-        plan, resources = ready.plan, ready.stages.resources
+        plan, stages = ready.plan, ready.stages()
+        resources = stages.resources
         done = len(list_parts(ready.output, ready.run.run).shards)
         prepared = time.perf_counter() - started
         shards = sample_pieces(ready.output, plan)
         with display.phase("loading the model and measuring a sample of units"):
             began = time.perf_counter()
-            sample, inside = call_with_replica_resources(resources, _timed_sample, ready.stages, shards)
+            sample, inside = call_with_replica_resources(resources, _timed_sample, stages, shards)
             outside = time.perf_counter() - began - inside  # until a worker process runs
         units = plan.units if plan.units is not None else plan.estimated_units or None
         return Estimate(

@@ -1,32 +1,30 @@
-"""Preparation of a run: connect to the cluster, freeze the plan, claim OUTPUT, configure the stages."""
+"""Preparation of a run: claim OUTPUT, hold INPUT against the plan, plan what is new, configure the stages."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache, partial
 
 from pipeline.runtime.driver.checks import CheckedRun, check_run
+from pipeline.runtime.driver.cluster import Cluster
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.repair import check_plan, repair
+from pipeline.runtime.driver.sizing import shard_sizing
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.duplicate_ids import check_unique_ids
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.kept_plan import check_input_format, kept_plan_notes
+from pipeline.runtime.plan.new_inputs import NewInputs, find_new_inputs
 from pipeline.runtime.plan.plan_files import delete_segments, read_segments
 from pipeline.runtime.plan.planner import freeze_plan
-from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment
-from pipeline.runtime.plan.shard_sizes import ShardSizing, expected_seconds
-from pipeline.runtime.ray_backend.cluster import cluster_nodes
-from pipeline.runtime.ray_backend.connect import ray_connection
+from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment, quarantined_groups
 from pipeline.runtime.ray_backend.passes import StageConfig
-from pipeline.runtime.ray_backend.resources import Resources, resolve_resources
+from pipeline.runtime.ray_backend.resources import Resources
 from pipeline.runtime.records.claim import Claim, claiming
 from pipeline.runtime.records.dataset_card import put_card
 from pipeline.runtime.records.listing import ListedInputs, put_listing
 from pipeline.runtime.records.run_file import Run, new_run
-from pipeline.runtime.stages.model_runner import ModelRef
-from pipeline.runtime.stages.unit_reader import Loader
-from pipeline.runtime.stages.write import Writer
 from pipeline.sinks.schema import output_schema
 from pipeline.sources import Listing
 from pipeline.storage import Store
@@ -34,68 +32,77 @@ from pipeline.storage import Store
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedRun:
-    """A checked run with a frozen plan. `listed`: counts of the listing that the plan was made from."""
+    """A checked run with a frozen plan. `listed`: counts of the listing that the plan was made from. `stages`: connects
+    to the cluster unless that is done, and returns the configuration of the stages."""
 
     options: RunOptions
     output: Store
     run: Run
     plan: Plan
     listed: ListedInputs
-    stages: StageConfig
+    stages: Callable[[], StageConfig]
     notes: tuple[str, ...]  # for the user: what is assumed about the checkpoint and kept columns, and what is replaced
 
 
 @contextmanager
 def prepare_run(options: RunOptions, display: Display | None = None) -> Iterator[PreparedRun]:
-    """Check and freeze a run, and stay connected to its Ray cluster in the block.
+    """Check and freeze a run; a connection to its Ray cluster ends with the block.
 
-    display: shows the phases of the preparation; None shows nothing. Raises UsageError, AccessError or CheckpointError
-    before anything is predicted.
+    The cluster is connected to when inputs are planned or the stages are configured. display: shows the phases of the
+    preparation; None shows nothing. Raises UsageError, AccessError or CheckpointError before anything is predicted.
     """
     display = display or Display(quiet=True)
     with display.phase("checking the checkpoint and INPUT"):
         checked = check_run(options)
-    with ExitStack() as stack:
-        with display.phase("connecting to Ray"):
-            stack.enter_context(ray_connection(options.address))
-        resources = resolve_resources(options, cluster_nodes())
-        wanted = _new_run(options, checked, resources.dtype)
+    with ExitStack() as connection:
+        cluster = Cluster(options=options, display=display, connection=connection)
+        wanted = _new_run(options, checked, cluster.dtype(checked.output))
         schema = output_schema(checked.columns, checked.carried)
         repaired = repair(checked.output, wanted, schema.names, checked.listing) if options.repair else []
         with claiming(checked.output, wanted, delete_segments) as claim:
-            with display.phase("listing INPUT and planning"):
-                plan, run = _freeze(options, checked, claim, resources), claim.take()
+            plan, run = _freeze(checked, claim, cluster), claim.take()
             assert plan.listing is not None
             earlier = Plan(segments=plan.segments[: plan.earlier])
             put_card(checked.output)
             listed = put_listing(checked.output, run.run, plan.listing)
-            stages = _stage_config(options, checked, run, resources)
             yield PreparedRun(
                 options=options,
                 output=checked.output,
                 run=run,
                 plan=plan,
                 listed=listed,
-                stages=stages,
+                stages=cache(partial(_configure, checked, run, cluster)),
                 notes=(*checked.notes, *repaired, *claim.notes, *kept_plan_notes(options, run, earlier)),
             )
 
 
-def _freeze(options: RunOptions, checked: CheckedRun, claim: Claim, resources: Resources) -> Plan:
+def _freeze(checked: CheckedRun, claim: Claim, cluster: Cluster) -> Plan:
     """Plan new inputs, and with `retry_quarantined` the units in quarantine; return the whole plan.
 
-    OUTPUT is claimed when all plan files are written: a command that planning refuses leaves nothing in it.
+    A new OUTPUT is claimed when all plan files are written: a command that planning refuses leaves nothing in it.
     """
-    sizing = ShardSizing(
-        unit_bytes=checked.head.unit_bytes + checked.latent_bytes,
-        unit_seconds=expected_seconds(checked.unit_flops / options.devices_per_replica, resources.device),
-        passes=checked.head.passes,
-        growth=checked.head.bytes_per_medium_byte,
-        replicas=resources.replicas,
-        shard_size=options.shard_size,
-        limit=options.limit,
-    )
-    output, redo, kept = checked.output, options.changed == "redo", checked.kept
+    options, output, display = cluster.options, checked.output, cluster.display
+    if not claim.check():
+        resources = cluster.connect()
+        with display.phase("listing INPUT and planning"):
+            return _plan(options, checked, claim, resources, None)
+    run = claim.take()
+    plan = Plan.of(read_segments(output))
+    check_plan(output, run.run, plan)
+    check_input_format(options, output, run)
+    with display.phase("listing INPUT"):
+        new = find_new_inputs(output, plan, checked.listing, options.limit, redo=options.changed == "redo")
+    is_retry = options.retry_quarantined and any(quarantined_groups(output, run, plan.segments))
+    if new.entries is None and not is_retry:
+        return plan
+    resources = cluster.connect_for(run, output)
+    with display.phase("planning"):
+        return _plan(options, checked, claim, resources, new)
+
+
+def _plan(options: RunOptions, checked: CheckedRun, claim: Claim, resources: Resources, new: NewInputs | None) -> Plan:
+    """Plan the new inputs, None if OUTPUT has no plan yet, and units in quarantine if the options ask for it."""
+    output, sizing = checked.output, shard_sizing(options, checked, resources)
     with isolated(checked.source_cut_by(sizing.piece_units), checked.limits) as source:
 
         def discover() -> Listing:
@@ -103,15 +110,21 @@ def _freeze(options: RunOptions, checked: CheckedRun, claim: Claim, resources: R
                 check_unique_ids(source, checked.listing())
             return checked.listing()
 
-        run = claim.take().run if claim.check() else None
-        if run:
-            check_plan(output, run, Plan(segments=read_segments(output)))
-            check_input_format(options, output, claim.take())
-        take = None if run else lambda: claim.take().run
-        plan = freeze_plan(output, source, discover, sizing, redo=redo, kept=kept, run=run, claim=take)
+        if checked.named and new is not None and new.entries is not None:
+            check_unique_ids(source, checked.listing())
+        redo, run = options.changed == "redo", claim.take().run if new else None
+        take = None if new else lambda: claim.take().run
+        plan = freeze_plan(output, source, discover, sizing, redo=redo, kept=checked.kept, run=run, claim=take, new=new)
         if options.retry_quarantined:
             freeze_retry_segment(output, claim.take(), plan, source, checked.listing, sizing)
         return plan
+
+
+def _configure(checked: CheckedRun, run: Run, cluster: Cluster) -> StageConfig:
+    """Return the configuration of the stages on the cluster, which is connected to unless that is done."""
+    from pipeline.runtime.driver.stage_config import stage_config  # with the engine, which takes two seconds to import
+
+    return stage_config(cluster.options, checked, run, cluster.connect_for(run, checked.output))
 
 
 def _new_run(options: RunOptions, checked: CheckedRun, dtype: str) -> Run:
@@ -124,37 +137,12 @@ def _new_run(options: RunOptions, checked: CheckedRun, dtype: str) -> Run:
     if options.latents:
         source_options["latents"] = options.array_dtype
     uri, head = Store(checked.input).uri, checked.head
-    return new_run(options, input_uri=uri, head=head, digest=checked.digest, dtype=dtype, source_options=source_options)
-
-
-def _stage_config(options: RunOptions, checked: CheckedRun, run: Run, resources: Resources) -> StageConfig:
-    """Return the configuration for workers."""
-    loader = Loader(
-        inputs=checked.inputs,
-        output=checked.output,
-        source=checked.source,
-        head=checked.head,
-        run=run.run,
-        kept=checked.carried,
-        stored=checked.stored is not None,
-        witness=checked.witness,
-        limits=checked.limits,
-    )
-    model = ModelRef(
-        checkpoint=checked.checkpoint,
+    return new_run(
+        options,
+        input_uri=uri,
+        head=head,
         digest=checked.digest,
-        device=resources.device,
-        dtype=resources.dtype,
-        threads=resources.threads,
-        devices=options.devices_per_replica,
-    )
-    replica = {
-        "ref": model,
-        "head": checked.head,
-        "batch_size": options.batch_size,
-        "keep_latents": options.latent_dtype,
-    }
-    writer = Writer(output=checked.output, run=run.run, columns=checked.columns, kept=checked.carried)
-    return StageConfig(
-        loader=loader, replica=replica, writer=writer, resources=resources, stall_timeout=options.stall_timeout
+        dtype=dtype,
+        source_options=source_options,
+        assumed=checked.assumed,
     )

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 
 from rich.console import Console
@@ -23,7 +23,6 @@ from pipeline.runtime.errors import (
     reported_change,
 )
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.ray_backend.dataset import run_shards
 from pipeline.runtime.ray_backend.passes import MAX_LOST_SHARDS, PassMode
 from pipeline.runtime.records.committed import CheckedParts, check_parts, list_parts, wrong_parts_message
 from pipeline.runtime.records.crash_counts import read_crash_counts, record_crashes
@@ -73,7 +72,7 @@ class Driver:
         self.ready, self.plan, self.display = ready, ready.plan, display
         self.output, self.run = ready.output, ready.run.run
         self.ledger = Ledger(output=ready.output)
-        self.counts = Counts(shards=ready.plan.shards, units=ready.plan.units, replicas=ready.stages.resources.replicas)
+        self.counts = Counts(shards=ready.plan.shards, units=ready.plan.units)
         self.crashes: Counter[int] = Counter()  # passes of any driver in which a shard crashed its worker, by shard
 
     @property
@@ -116,6 +115,9 @@ class Driver:
     def work(self) -> None:
         """Run passes over the remaining shards until none is left or no pass is left."""
         self._check_quarantine(self.plan.units)
+        if len(self.ledger.by_shard) < self.plan.shards:
+            self.counts.replicas = self.ready.stages().resources.replicas  # connects to the cluster
+            self.counts.start()
         with self.display.progress(self.counts):
             for number, mode in enumerate(PASSES):
                 if shards := self._shards_of_pass(number):
@@ -135,7 +137,7 @@ class Driver:
 
     def _run_pass(self, mode: PassMode, shards: set[int]) -> None:
         """Run one pass over these shards and record which of them crashed; receipts are stored however it ends."""
-        stream = run_shards(self.ready.stages, self.plan.files, set(range(self.plan.shards)) - shards, mode)
+        stream = self._run_shards(shards, mode)
         with closing(stream):  # always: a stream that outlives the connection to Ray starts a cluster, and hangs
             try:
                 for receipt in stream:
@@ -163,6 +165,12 @@ class Driver:
         if crashed := shards - self.ledger.by_shard.keys():
             self.crashes.update(crashed)
             record_crashes(self.output, self.run, crashed)
+
+    def _run_shards(self, shards: set[int], mode: PassMode) -> Generator[Receipt]:
+        """Run these shards on the cluster."""
+        from pipeline.runtime.ray_backend.dataset import run_shards  # with ray, which takes a second to import
+
+        return run_shards(self.ready.stages(), self.plan.files, set(range(self.plan.shards)) - shards, mode)
 
     def finish(self, seconds: float) -> Summary:
         """Check that every shard and unit is accounted for, and write the manifest."""

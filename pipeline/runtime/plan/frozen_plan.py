@@ -2,6 +2,7 @@
 
 from bisect import bisect_right
 from dataclasses import dataclass, field
+from typing import Self
 
 from pipeline.runtime.plan.plan_files import PlanFile, Segment, sum_if_known
 from pipeline.runtime.records.committed import Digests
@@ -18,6 +19,11 @@ class Plan:
     earlier: int = 0
     changed: int = 0
     listing: Listing | None = None
+
+    @classmethod
+    def of(cls, segments: list[Segment]) -> Self:
+        """Return the plan of these segments, before anything is planned."""
+        return cls(segments=segments, earlier=len(segments))
 
     @property
     def files(self) -> list[PlanFile]:

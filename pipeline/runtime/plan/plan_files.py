@@ -302,8 +302,10 @@ def planned_inputs(store: Store, segment: Segment) -> Iterator[PlannedInput]:
 
 def planned_pieces(store: Store, segment: Segment, keys: Collection[str]) -> Iterator[Piece]:
     """Yield the pieces of these inputs, in the order of the plan."""
+    if not keys:  # as for most plans: pa.array imports pandas, which takes half a second
+        return
     wanted = pa.array(keys, pa.string())
-    for file in segment.files if keys else ():
+    for file in segment.files:
         pieces = _pieces(store, file)
         found = pieces.filter(pc.is_in(pieces.field("key"), wanted))
         yield from (Piece(**piece) for piece in found.to_pylist())

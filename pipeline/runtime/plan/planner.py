@@ -1,6 +1,5 @@
 """Planning: inputs of the listing that no segment contains become the shards of the next segment."""
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 
 import pyarrow as pa
@@ -8,6 +7,7 @@ import pyarrow as pa
 from pipeline.faultpoints import reached
 from pipeline.runtime.plan.frozen_plan import Plan
 from pipeline.runtime.plan.input_pieces import count_left_out, pieces_of_entries
+from pipeline.runtime.plan.new_inputs import NewInputs, find_new_inputs
 from pipeline.runtime.plan.plan_files import (
     PlanFile,
     PlannedShard,
@@ -19,8 +19,7 @@ from pipeline.runtime.plan.plan_files import (
 from pipeline.runtime.plan.rebuilt_plan import units_read_before
 from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.plan.sharding import merge_neighbours, split_into_shards
-from pipeline.runtime.plan.unit_limit import limit_units, partly_planned, skip_planned_units
-from pipeline.runtime.plan.unplanned_inputs import unplanned_entries
+from pipeline.runtime.plan.unit_limit import limit_units, skip_planned_units
 from pipeline.sources.listing.discovery import Listing
 from pipeline.sources.source import Piece, Source
 from pipeline.storage import Store
@@ -38,32 +37,30 @@ def freeze_plan(
     kept: pa.Schema | None = None,
     run: str | None = None,
     claim: Callable[[], str] | None = None,
+    new: NewInputs | None = None,
 ) -> Plan:
     """Plan the inputs that no segment in OUTPUT contains, and return the whole plan.
 
-    discover: lists INPUT; called again after another driver planned at the same time. redo: plan changed inputs again.
+    discover: lists INPUT; called again after another driver planned at the same time. new: the new inputs, if they are
+    found already. redo: plan changed inputs again.
     kept: columns of INPUT in the rows; AccessError names a file with other types. run: OutputLost is raised if OUTPUT
     does not belong to it. claim: claims an OUTPUT that has no plan, or one that gives way, when all plan files are
     written, and returns the run. If it or the planning fails, the plan files are deleted.
     """
     reached("plan.begin")
-    segments = [] if claim else read_segments(output)
-    plan = Plan(segments=segments, earlier=len(segments))
+    plan = new.plan if new else Plan.of([] if claim else read_segments(output))
     while True:
-        plan.changed, plan.listing = 0, (found := discover())
-        partly = partly_planned(output, plan.segments)
-        remaining = None if sizing.limit is None else sizing.limit - plan.estimated_units
-        partly = partly if remaining is None or remaining > 0 else {}
-        entries = unplanned_entries(output, plan, found, partly, redo=redo)
-        if remaining is not None and remaining <= 0:
-            deque(entries, maxlen=0)  # to count changed inputs
+        new = new or find_new_inputs(output, plan, discover, sizing.limit, redo=redo)
+        if new.entries is None:
             return plan
-        pieces = count_left_out(pieces_of_entries(source, found.store, entries, kept, found), found)
-        pieces = skip_planned_units(pieces, partly, source, found.store)
-        pieces = limit_units(pieces, remaining, source, found.store)
+        found = new.listing
+        pieces = count_left_out(pieces_of_entries(source, found.store, new.entries, kept, found), found)
+        pieces = skip_planned_units(pieces, new.partly, source, found.store)
+        pieces = limit_units(pieces, new.remaining, source, found.store)
         groups = split_into_shards(pieces, lambda piece: (piece,), sizing)
         if add_segment(output, plan, _planned_shards(output, plan, groups), run, claim=claim):
             return plan
+        new = None
 
 
 def _planned_shards(output: Store, plan: Plan, groups: Iterable[list[Piece]]) -> Iterator[PlannedShard]:

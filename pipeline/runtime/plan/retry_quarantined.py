@@ -57,16 +57,14 @@ def freeze_retry_segment(
 
     A file that changed is read in its new version if it is one unit, and skipped otherwise. A missing file is skipped.
     """
-    while True:
-        found = discover()
-        groups = sorted(_quarantined_groups(output, run, plan.segments), key=lambda group: group.key.encode())
-        readable = _readable_groups(groups, source, found)
+    while groups := sorted(quarantined_groups(output, run, plan.segments), key=lambda group: group.key.encode()):
+        readable = _readable_groups(groups, source, discover())
         shards = split_into_shards(readable, lambda group: group.pieces, sizing)
         if add_segment(output, plan, map(_planned_shard, shards), run.run, is_retry=True):
             return
 
 
-def _quarantined_groups(output: Store, run: Run, segments: Sequence[Segment]) -> Iterator[RetryGroup]:
+def quarantined_groups(output: Store, run: Run, segments: Sequence[Segment]) -> Iterator[RetryGroup]:
     """Yield what committed parts quarantined and no later segment planned again."""
     planned = {(shard, key) for _, shard, key in retried_files(output, segments)}
     quarantined = {receipt.shard for receipt in committed_receipts(output, run.run) if receipt.quarantined}

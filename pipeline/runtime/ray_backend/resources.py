@@ -7,6 +7,7 @@ from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 
 LOAD_CPUS, WRITE_CPUS = 0.5, 0.25
+DTYPES = {"cpu": "float32", "cuda": "bfloat16"}  # of replicas, by device, if the options leave it open
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +40,7 @@ def resolve_resources(options: RunOptions, nodes: list[Node]) -> Resources:
     """
     gpus = sum(node.gpus for node in nodes)
     device = options.device if options.device != "auto" else "cuda" if gpus else "cpu"
-    dtype = options.dtype if options.dtype != "auto" else "bfloat16" if device == "cuda" else "float32"
+    dtype = options.dtype if options.dtype != "auto" else DTYPES[device]
     replica_gpus = options.devices_per_replica if device == "cuda" else 0
     places = sum(int(node.gpus // replica_gpus) for node in nodes) if replica_gpus else 1
     replicas = options.replicas if options.replicas != "auto" else max(1, places)

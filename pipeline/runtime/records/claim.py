@@ -97,10 +97,7 @@ class Claim:
         """Raise UsageError if OUTPUT has parts, or if a driver works on the run that it belongs to."""
         parts, differing = list_parts(self.output, found.run), differences(found, self.wanted)
         if parts.shards:
-            raise UsageError(
-                f"{self.output.uri} contains predictions of {differing}. Use the same INPUT and settings, or give this "
-                "run another OUTPUT"
-            )
+            raise UsageError(other_settings_message(self.output, found, self.wanted))
         if parts.foreign:
             raise UsageError(foreign_parts_message(self.output, parts.foreign))
         if marker := self._marker_of(found.run):
@@ -115,6 +112,14 @@ class Claim:
     def _marker_of(self, run: str) -> str | None:
         """Return the key of the marker of another driver that works on the run, None if there is none."""
         return next((key for key, _ in read_markers(self.output, run) if key != self._marker), None)
+
+
+def other_settings_message(output: Store, found: Run, wanted: Run) -> str:
+    """Return the error message about an OUTPUT with predictions of a run with other settings."""
+    return (
+        f"{output.uri} contains predictions of {differences(found, wanted)}. Use the same INPUT and settings, or give "
+        "this run another OUTPUT"
+    )
 
 
 @contextmanager

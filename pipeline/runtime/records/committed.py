@@ -93,6 +93,11 @@ def wrong_parts_message(output: Store, wrong: Mapping[str, str]) -> str:
     return f"{output.uri_of(PREDICTIONS)} holds {files} of this run: {'; '.join(named)}"
 
 
+def has_parts(output: Store, run: str) -> bool:
+    """Return whether a run has a part."""
+    return next(output.keys(f"{PREDICTIONS}part-{run}-"), None) is not None
+
+
 def foreign_parts_message(output: Store, foreign: list[str]) -> str:
     """Return the error message about parts of other runs."""
     names = ", ".join(foreign[:NAMED]) + (", …" if len(foreign) > NAMED else "")

@@ -4,7 +4,7 @@ import importlib.metadata
 import json
 import platform
 import secrets
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Self
@@ -52,10 +52,11 @@ def new_run(
     digest: str,
     dtype: str,
     source_options: Mapping[str, Any] | None = None,
+    assumed: Sequence[str] = (),
 ) -> Run:
     """Return a run of these options with a random name of 8 hex digits, which every part carries.
 
-    source_options: options other than the head's that change the rows.
+    source_options: options other than the head's that change the rows. assumed: what loading the checkpoint assumes.
     """
     return Run(
         run=secrets.token_hex(4),
@@ -72,6 +73,7 @@ def new_run(
             "checkpoint": redact(options.checkpoint),
             "options": json.loads(redact(options.model_dump_json())),
             "versions": dict(_versions()),
+            "assumed": list(assumed),
         },
     )
 
@@ -82,6 +84,14 @@ def find_run(output: Store) -> Run | None:
         return read_record(output, RUN_FILE, Run.from_json)
     except Missing:
         return None
+
+
+def known_assumptions(run: Run | None, digest: str) -> list[str] | None:
+    """Return what loading a checkpoint assumes, if this software began the run with it; None if that is not known."""
+    if run is None or run.fingerprint.get("checkpoint") != digest or run.record.get("versions") != dict(_versions()):
+        return None
+    assumed: list[str] | None = run.record.get("assumed")  # which earlier versions did not write
+    return assumed
 
 
 def read_run(output: Store) -> Run:

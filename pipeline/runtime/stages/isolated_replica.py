@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from pipeline.checkpoints import CheckpointChanged
 from pipeline.heads.head import Head
+from pipeline.heads.latent_columns import output_columns
 from pipeline.runtime.errors import reason
 from pipeline.runtime.records.quarantine import quarantine_record, quarantine_table, records_in_table
-from pipeline.runtime.stages.model_runner import output_columns
 from pipeline.runtime.stages.output_table import assemble_rows
 from pipeline.runtime.stages.predict import Replica
 from pipeline.runtime.stages.shard_format import fatal_shard, pack, unpack

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 
 from pipeline.checkpoints import CheckpointChanged, fetch, unchanged
-from pipeline.heads.head import ColumnType, Head
-from pipeline.heads.latent_columns import latent_column_types, latent_column_values
+from pipeline.heads.head import Head
+from pipeline.heads.latent_columns import latent_column_values, output_columns
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.runtime.stages.compute_thread import compute_runner
 from pipeline.runtime.stages.device import DeviceLock, apply_test_memory_limit, to_device
@@ -134,8 +134,3 @@ class ModelRunner:
             except Exception as error:
                 raise NotLoaded(f"the model could not be loaded in float32: {error}") from error
         return self._float32
-
-
-def output_columns(head: Head, keep_latents: str | None) -> dict[str, ColumnType]:
-    """Return the columns of a row after those that identify its unit."""
-    return head.columns if keep_latents is None else {**head.columns, **latent_column_types(keep_latents)}

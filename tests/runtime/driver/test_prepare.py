@@ -14,13 +14,13 @@ import pytest
 from pipeline.checkpoints import CheckpointChanged, digest
 from pipeline.reference.published_configs import MASKED_LM, SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
-from pipeline.runtime.driver import run
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.run import Driver
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.plan_files import read_segments
+from pipeline.runtime.ray_backend import dataset
 from pipeline.runtime.records.receipts import Receipt
 from pipeline.runtime.records.run_file import read_run
 from pipeline.sinks.parts import part_key
@@ -160,7 +160,7 @@ def test_changed_checkpoint_that_a_worker_finds_ends_the_run_with_exit_code_2(
         seconds = {f"seconds_{stage}": 0.0 for stage in ("load", "predict", "write")}
         yield Receipt(**counts, **seconds, fatal="CheckpointChanged: checkpoint a changed: its digest is 1f")
 
-    monkeypatch.setattr(run, "run_shards", finished)
+    monkeypatch.setattr(dataset, "run_shards", finished)
     write_tables(f"{tmp_path}/in", a="text\na good evening\n")
     places = {"input": f"{tmp_path}/in", "output": f"{tmp_path}/out", "checkpoint": checkpoints["fill-mask"]}
     with prepare_run(RunOptions(task="fill-mask", **places)) as ready:

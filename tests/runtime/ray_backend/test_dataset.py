@@ -75,7 +75,7 @@ def test_block_is_one_shard_with_its_arrays_in_shared_memory(options, tmp_path):
     seen = tmp_path / "seen"
     seen.mkdir()
     with prepare_run(options) as ready:
-        stages, witness = ready.stages, Witness(ready.stages.replica["head"], seen)
+        stages, witness = ready.stages(), Witness(ready.stages().replica["head"], seen)
         loader, replica = replace(stages.loader, head=witness), stages.replica | {"head": witness}
         stages = replace(stages, loader=loader, replica=replica)
         blocks = list(plan_blocks(ready.plan.files, set(), size=8))
@@ -94,7 +94,7 @@ def test_block_is_one_shard_with_its_arrays_in_shared_memory(options, tmp_path):
 def test_run_keeps_the_callers_ray_settings(options):
     before = ray.data.DataContext.get_current().target_max_block_size
     with prepare_run(options) as ready:
-        made = build_dataset(ready.stages, list(plan_blocks(ready.plan.files, set(), size=1)), lambda: {})
+        made = build_dataset(ready.stages(), list(plan_blocks(ready.plan.files, set(), size=1)), lambda: {})
     assert made.context.target_max_block_size == 1
     assert 0 < made.context.max_errored_blocks < 1000
     assert ray.data.DataContext.get_current().target_max_block_size == before > 1
@@ -102,12 +102,12 @@ def test_run_keeps_the_callers_ray_settings(options):
 
 def test_closing_the_receipts_stops_the_work_and_frees_the_cluster(options):
     with prepare_run(options.model_copy(update={"replicas": 1})) as ready:
-        stream = run_shards(ready.stages, ready.plan.files, set())
+        stream = run_shards(ready.stages(), ready.plan.files, set())
         first = next(stream)
         assert first.rows + first.quarantined == 4
         stream.close()
         done = {first.shard}
-        rest = {receipt.shard for receipt in run_shards(ready.stages, ready.plan.files, done)}
+        rest = {receipt.shard for receipt in run_shards(ready.stages(), ready.plan.files, done)}
     assert rest == set(range(15)) - done
 
 
@@ -121,14 +121,14 @@ def test_many_shards_are_run_by_several_datasets_one_after_another(options, monk
         lambda stages, blocks, *rest: built.append(blocks) or build_dataset(stages, blocks, *rest),
     )
     with prepare_run(options) as ready:
-        received = [receipt.shard for receipt in run_shards(ready.stages, ready.plan.files, {0, 9})]
+        received = [receipt.shard for receipt in run_shards(ready.stages(), ready.plan.files, {0, 9})]
     assert sorted(received) == [shard for shard in range(15) if shard not in (0, 9)]
     assert [sum(map(len, blocks)) for blocks in built] == [7, 6]
 
 
 def test_no_remaining_shard_starts_nothing(options):
     with prepare_run(options) as ready:
-        assert list(run_shards(ready.stages, ready.plan.files, set(range(15)))) == []
+        assert list(run_shards(ready.stages(), ready.plan.files, set(range(15)))) == []
 
 
 def file(first: int, shards: int) -> PlanFile:
