@@ -1,4 +1,4 @@
-"""An S3 server that only lists: a bucket with any number of images, in pages."""
+"""An S3 server that lists a bucket with any number of images, in pages. Each image is one byte."""
 
 from __future__ import annotations
 
@@ -23,19 +23,34 @@ def key_of(number: int) -> str:
 
 
 class Lister(http.server.BaseHTTPRequestHandler):
-    """Answers ListObjectsV2 for any bucket and prefix; no object can be read."""
+    """Answers ListObjectsV2 for any bucket and prefix, and the first byte of each image."""
 
     protocol_version = "HTTP/1.1"
     objects = 0
 
     def do_GET(self) -> None:
-        query = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query)
-        page = _page(int(query.get("continuation-token", ["0"])[0]), self.objects)
-        self.send_response(200)
-        self.send_header("Content-Type", "application/xml")
-        self.send_header("Content-Length", str(len(page)))
+        parts = urllib.parse.urlsplit(self.path)
+        if parts.path.strip("/").count("/"):
+            return self._answer_object(parts.path)
+        query = urllib.parse.parse_qs(parts.query)
+        return self._answer(_page(int(query.get("continuation-token", ["0"])[0]), self.objects))
+
+    def do_HEAD(self) -> None:
+        self._answer_object(urllib.parse.urlsplit(self.path).path)
+
+    def _answer_object(self, path: str) -> None:
+        if path.endswith(".jpg"):
+            self._answer(b"\xff", ETag=f'"{int(path[-13:-4]):032x}"')
+        else:
+            self._answer(b"", 404)
+
+    def _answer(self, body: bytes, status: int = 200, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in {**headers, "Content-Type": "application/xml", "Content-Length": len(body)}.items():
+            self.send_header(name, str(value))
         self.end_headers()
-        self.wfile.write(page)
+        if self.command == "GET":
+            self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
         """Log nothing."""
