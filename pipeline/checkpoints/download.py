@@ -12,12 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.checkpoints.errors import CheckpointError
-from pipeline.checkpoints.files import CONFIG_FILES, PICKLED, SAFETENSORS, read_model_class
+from pipeline.checkpoints.files import CONFIG_FILES, read_model_class
+from pipeline.checkpoints.hub import download_from_hub, hub_config
 from pipeline.checkpoints.mistakes import ADAPTER, explain_adapter, explain_missing_config, explain_missing_weights
 from pipeline.checkpoints.shipped import DEMO, SHIPPED, is_shipped, shipped_folder
 
 if TYPE_CHECKING:
-    from pipeline.storage import Store
+    from pipeline.storage import Entry, Store
 
 DOWNLOAD_BYTES = 64 << 20  # per request: what is repeated after a lost connection
 MAX_NAMES = 10_000  # that are searched for the cause if a checkpoint in a store is not complete
@@ -44,15 +45,8 @@ def read_model_class_early(ref: str) -> str | None:
     """
     folder = _present_folder(ref)
     with suppress(Exception):
-        return read_model_class(folder or _hub_config(ref))
+        return read_model_class(folder or hub_config(ref))
     return None
-
-
-def _hub_config(name: str) -> Path:
-    """Return the folder of config.json of a checkpoint on the Hub."""
-    from huggingface_hub import hf_hub_download
-
-    return Path(hf_hub_download(name, "config.json")).parent
 
 
 def _present_folder(text: str) -> Path | None:
@@ -96,38 +90,16 @@ def _absence(text: str) -> str:
 
 
 def _from_hub(name: str) -> Path:
-    from pipeline.storage.retry import with_retry
-
     try:
-        _hub_config(name)  # once, so that a wrong name, or no network at all, is said at once
-        return with_retry(lambda: _hub_snapshot(name))
+        return download_from_hub(name)
     except Exception as error:  # noqa: BLE001 - the errors of the Hub's client and of its own client have no base
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         here = _absence(name) if Path(name).parent.is_dir() else "is not a local folder"
         raise CheckpointError(f"checkpoint {name} {here}; the download from the Hub failed too: {reason}") from None
 
 
-def _hub_snapshot(name: str) -> Path:
-    """Download what is missing in the Hub's cache. Raise what the Hub's client does, if the Hub cannot be reached."""
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
-
-    try:
-        for single, index in (SAFETENSORS, PICKLED):
-            patterns = [*CONFIG_FILES, single.replace(".", "*."), index]
-            folder = Path(snapshot_download(name, allow_patterns=patterns))
-            if (folder / single).is_file() or (folder / index).is_file():
-                return folder
-    except LocalEntryNotFoundError as error:  # which hides that the Hub did not answer
-        if isinstance(error.__cause__, Exception) and not isinstance(error.__cause__, OfflineModeIsEnabled):
-            raise error.__cause__ from None
-        raise
-    HfApi().model_info(name)  # raises if the Hub cannot be reached, and the files in the cache are not all
-    return folder
-
-
 def _from_uri(uri: str) -> Path:
-    from pipeline.storage import AccessError, Store
+    from pipeline.storage import AccessError, Changed, Store
 
     try:
         store = Store(uri)
@@ -137,6 +109,8 @@ def _from_uri(uri: str) -> Path:
         return _download(store)
     except CheckpointError:
         raise
+    except Changed:
+        raise CheckpointError(f"checkpoint {store.uri} changed during its download: start again") from None
     except Exception as error:  # noqa: BLE001 - storage clients raise any class, for example for missing credentials
         reason = error if isinstance(error, AccessError | OSError) else f"{type(error).__name__}: {error}"
         raise CheckpointError(f"checkpoint {store.uri} cannot be read: {reason}") from None
@@ -144,9 +118,10 @@ def _from_uri(uri: str) -> Path:
 
 def _download(store: "Store") -> Path:
     """Return the cached copy of the checkpoint in `store`, downloaded if these versions of its files are not cached."""
-    from pipeline.checkpoints.remote_files import are_versioned, file_versions
+    from pipeline.checkpoints.remote_files import are_versioned, list_files
 
-    versions = file_versions(store)
+    files = list_files(store)
+    versions = {name: entry.version for name, entry in files.items()}
     if ADAPTER in versions:
         raise CheckpointError(explain_adapter(store.uri))
     if "config.json" not in versions or versions.keys() <= set(CONFIG_FILES):
@@ -159,9 +134,9 @@ def _download(store: "Store") -> Path:
         return target
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-", ignore_cleanup_errors=True) as partial:
-        for name in versions:
-            _download_file(store, name, Path(partial, name))
-        if file_versions(store) != versions:
+        for entry in files.values():
+            _download_file(store, entry, Path(partial, entry.key))
+        if list_files(store) != files:
             raise CheckpointError(f"checkpoint {store.uri} changed during its download: start again")
         if not are_versioned(versions):
             target = cache / _cache_key(store, {name: _content_version(Path(partial, name)) for name in versions})
@@ -182,11 +157,12 @@ def _content_version(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _download_file(store: "Store", key: str, target: Path) -> None:
+def _download_file(store: "Store", entry: "Entry", target: Path) -> None:
+    """Download a file, which must still have the version and the size that were listed."""
     from pipeline.storage.schemes import is_web
 
     if is_web(store.uri):  # a web server may not support ranged requests
-        target.write_bytes(store.read(key))
+        target.write_bytes(store.read(entry.key, version=entry.version, size=entry.size))
         return
-    with store.open(key) as source, target.open("wb") as file:
+    with store.open(entry.key, version=entry.version, size=entry.size) as source, target.open("wb") as file:
         shutil.copyfileobj(source, file, DOWNLOAD_BYTES)

@@ -1,11 +1,12 @@
 """The files of a checkpoint in a local folder: which there are, and the JSON in them."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from pipeline.checkpoints.config_ranges import check_ranges
 from pipeline.checkpoints.errors import CheckpointError
+from pipeline.checkpoints.json_files import check_regular, load_json_object
 from pipeline.checkpoints.mistakes import (
     ADAPTER,
     explain_adapter,
@@ -34,9 +35,10 @@ def weight_files(folder: Path) -> list[Path]:
     if (folder / ADAPTER).exists():
         raise CheckpointError(explain_adapter(str(folder)))
     for single, index in (SAFETENSORS, PICKLED):
-        if (folder / single).is_file() or (folder / single).is_symlink():
+        if (folder / single).is_symlink() or (folder / single).exists():
+            check_regular(folder / single)
             return [folder / single]
-        if (folder / index).is_file():
+        if (folder / index).is_symlink() or (folder / index).exists():
             names = parse_json(folder, index, shard_names)
             if missing := [name for name in names if Path(name).name != name or not (folder / name).is_file()]:
                 problem = f"which is not in {folder}: download the checkpoint again"
@@ -64,24 +66,19 @@ def check_content(path: Path) -> None:
 
 
 def read_json(folder: Path, name: str, default: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Read the JSON object in `folder/name`. Return `default`, if one is given, if there is no such file."""
+    """Read the JSON object in `folder/name`. Return `default`, if one is given, if there is no such file.
+
+    Raise CheckpointError if it is no regular file, too large, no JSON object, or holds numbers that are not finite.
+    """
     path = folder / name
-    if not path.is_file() and not path.is_symlink():
+    if not path.is_symlink() and not path.exists():
         if default is not None:
             return default
         is_config = name == "config.json" and folder.is_dir()
         raise CheckpointError(
             explain_missing_config(str(folder), names_in(folder)) if is_config else f"no {name} in {folder}"
         )
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CheckpointError(f"{path} cannot be read: {error.strerror or error}") from error
-    except ValueError as error:
-        raise CheckpointError(explain_content(path) or f"{path} is not readable JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise CheckpointError(f"{path} must hold a JSON object")
-    return value
+    return load_json_object(path)
 
 
 def parse_json(
@@ -101,10 +98,14 @@ def parse_json(
 
 
 def read_config(folder: Path) -> Any:
-    """Return transformers' PerceiverConfig of the checkpoint in `folder`."""
+    """Return transformers' PerceiverConfig of the checkpoint in `folder`.
+
+    Raise CheckpointError, before anything is made of it, if a value is absurd or that of another model.
+    """
     from transformers import PerceiverConfig
 
     values = read_json(folder, "config.json")
+    parse_json(folder, "config.json", check_ranges)
     if values.get("model_type", "perceiver") != "perceiver":
         raise CheckpointError(f"{folder / 'config.json'}: model_type {values['model_type']!r} must be 'perceiver'")
     if values.get("quantization_config"):

@@ -10,6 +10,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 ADAPTER = "adapter_config.json"
+MAX_HEADER_BYTES = 8 << 20  # of a safetensors file: names and shapes of some 80,000 tensors
 _LFS = b"version https://git-lfs.github.com/spec/"
 _TRAINER = re.compile(r"(checkpoint-(\d+))/(adapter_)?config\.json")
 _TRAINER_STATE = re.compile(r"(optimizer|scheduler|scaler|rng_state|training_args)")
@@ -89,16 +90,18 @@ def explain_content(path: Path) -> str | None:
 
 
 def _explain_length(path: Path) -> str | None:
-    """Explain that a safetensors file ends before its last tensor."""
+    """Explain that a safetensors file ends before its last tensor, or has an absurd header."""
     size = path.stat().st_size
     with path.open("rb") as file:
         header = int.from_bytes(file.read(8), "little")
         if header > size:
             return f"{path} ends within its header, after {size:,} bytes: download it again"
+        if header > MAX_HEADER_BYTES:
+            return f"{path} has a header of {header:,} bytes, at most {MAX_HEADER_BYTES:,} are read: download it again"
         try:
             tensors = json.loads(file.read(header))
             needed = 8 + header + max(each["data_offsets"][1] for name, each in tensors.items() if name[:2] != "__")
-        except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        except (ValueError, KeyError, TypeError, AttributeError, IndexError, RecursionError):
             return None  # the reader of the file says what is wrong
     if size < needed:
         return f"{path} has {size:,} of {needed:,} bytes: download it again"

@@ -1,5 +1,6 @@
 """A checkpoint's image settings, in the files and formats of transformers 4 and 5, as an `ImageTransform`."""
 
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ _DEFAULTS: dict[str, Any] = {
     "default_to_square": True,
 }
 _SIDES = {"height", "width"}
+_MAX_SIDE = 8192  # pixels of an image after its resizing
+_MAX_CROP = 10  # shorter sides of the image; a crop of more than one has a black border
+_MAX_FACTOR = 1e6  # of what pixels are scaled by, and of its inverse
 _RESIZE_KEYS = (_SIDES, {"max_height", "max_width"}, {"shortest_edge"}, {"shortest_edge", "longest_edge"})
 _FILTERS = range(6)  # Pillow: nearest, lanczos, bilinear, bicubic, box, hamming
 _PROCESSOR = "PerceiverImageProcessor"
@@ -82,6 +86,8 @@ def read_transform(config: Mapping[str, Any]) -> ImageTransform:
         mean, std = _channels("image_mean", values["image_mean"]), _channels("image_std", values["image_std"])
         if 0 in std:
             raise ValueError(f"image_std {list(std)} must not contain 0")
+        if min(map(abs, std)) < 1 / _MAX_FACTOR:
+            raise ValueError(f"image_std {list(std)} must be at least {1 / _MAX_FACTOR:g}")
     return ImageTransform(
         crop=crop,
         size=_resize_target(size) if values["do_resize"] else None,
@@ -108,6 +114,8 @@ def _size(name: str, value: Any, *, square: bool = True) -> dict[str, int]:
     elif isinstance(value, list | tuple) and len(value) == 2:
         value = {"height": value[0], "width": value[1]}
     if isinstance(value, Mapping) and value and all(map(is_positive_int, value.values())):
+        if max(value.values()) > _MAX_SIDE:
+            raise ValueError(f"{name} ({reprlib.repr(dict(value))}) must be at most {_MAX_SIDE:,} pixels")
         return dict(value)
     raise ValueError(f"{name} ({value!r}) must be a number of pixels, a pair of numbers, or an object with numbers")
 
@@ -117,7 +125,10 @@ def _crop_shares(size: Mapping[str, int], crop_size: Mapping[str, int]) -> tuple
     for name, value in (("size", size), ("crop_size", crop_size)):
         if set(value) != _SIDES:
             raise ValueError(f"{name} ({dict(value)}) must have height and width if do_center_crop is true")
-    return size["height"] / crop_size["height"], size["width"] / crop_size["width"]
+    shares = size["height"] / crop_size["height"], size["width"] / crop_size["width"]
+    if max(shares) > _MAX_CROP:
+        raise ValueError(f"size ({dict(size)}) must be at most {_MAX_CROP} times crop_size ({dict(crop_size)})")
+    return shares
 
 
 def _resize_target(size: dict[str, int] | None) -> dict[str, int]:
@@ -136,9 +147,11 @@ def _filter(value: Any) -> int:
 
 
 def _number(name: str, value: Any) -> float:
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return float(value)
-    raise ValueError(f"{name} ({value!r}) must be a number")
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        raise ValueError(f"{name} ({value!r}) must be a number")  # noqa: TRY004 - of a file, not of a caller
+    if abs(value) > _MAX_FACTOR:
+        raise ValueError(f"{name} ({reprlib.repr(value)}) must be from {-_MAX_FACTOR:,.0f} to {_MAX_FACTOR:,.0f}")
+    return float(value)
 
 
 def _channels(name: str, value: Any) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ import fsspec
 import pytest
 
 from pipeline.checkpoints import CheckpointError, download, fetch
-from pipeline.storage import retry
+from pipeline.storage import Entry, retry
 from tests.faults.faulty_proxy import KINDS, Connection, Proxy, Request
 
 FILES = {
@@ -128,14 +128,37 @@ def test_checkpoint_replaced_during_its_download_is_refused(uri: str, s3, cache:
     bucket, _, key = uri.removeprefix("s3://").partition("/")
     download_file = download._download_file
 
-    def replace_config(store, name: str, target: Path) -> None:
-        download_file(store, name, target)
-        s3.client.put_object(Bucket=bucket, Key=f"{key}/config.json", Body=f'{{"written_after": "{name}"}}'.encode())
+    def replace_config(store, entry: Entry, target: Path) -> None:
+        download_file(store, entry, target)
+        s3.client.put_object(Bucket=bucket, Key=f"{key}/config.json", Body=f'{{"after": "{entry.key}"}}'.encode())
 
     monkeypatch.setattr(download, "_download_file", replace_config)
     with pytest.raises(CheckpointError, match=f"checkpoint {uri} changed during its download"):
         fetch(uri)
     assert list(cache.iterdir()) == []
+
+
+def test_file_replaced_before_its_download_is_refused(uri: str, s3, cache: Path, monkeypatch) -> None:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    download_file = download._download_file
+
+    def replace_before(store, entry: Entry, target: Path) -> None:
+        s3.client.put_object(Bucket=bucket, Key=f"{key}/{entry.key}", Body=b"another")
+        download_file(store, entry, target)
+
+    monkeypatch.setattr(download, "_download_file", replace_before)
+    with pytest.raises(CheckpointError, match=f"checkpoint {uri} changed during its download"):
+        fetch(uri)
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
+def test_absurdly_large_json_is_refused_before_its_download(uri: str, s3, cache: Path, name: str) -> None:
+    bucket, _, key = uri.removeprefix("s3://").partition("/")
+    s3.client.put_object(Bucket=bucket, Key=f"{key}/{name}", Body=bytes(9_000_000))
+    with pytest.raises(CheckpointError, match=f"{uri}/{name} has 9,000,000 bytes, at most 8,388,608 are read"):
+        fetch(uri)
+    assert not cache.exists()
 
 
 def test_no_config_is_named(s3) -> None:

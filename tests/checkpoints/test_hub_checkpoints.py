@@ -86,11 +86,12 @@ def hub(request: pytest.FixtureRequest) -> Iterator[Hub]:
         server.shutdown()
 
 
-def fetched(hub: Hub, folder: Path) -> str:
+def fetched(endpoint: str, folder: Path, *, retry_seconds: float = 120.0) -> str:
     """Fetch the checkpoint in a new process, since the Hub's client reads its settings when it is imported."""
-    settings = {"HF_ENDPOINT": hub.endpoint, "HF_HOME": str(folder), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
+    settings = {"HF_ENDPOINT": endpoint, "HF_HOME": str(folder), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_XET": "1"}
     code = (
         "from pipeline.checkpoints import CheckpointError, fetch\n"
+        f"from pipeline.storage import retry; retry.RETRY_SECONDS = {retry_seconds}\n"
         "try: print(fetch('someone/model'))\nexcept CheckpointError as error: print(error)"
     )
     return subprocess.run(
@@ -101,12 +102,26 @@ def fetched(hub: Hub, folder: Path) -> str:
 @pytest.mark.slow
 @pytest.mark.parametrize("hub", [30.0], indirect=True)
 def test_download_from_the_hub_survives_an_outage(hub: Hub, tmp_path: Path) -> None:
-    assert contents(Path(fetched(hub, tmp_path))) == FILES
+    assert contents(Path(fetched(hub.endpoint, tmp_path))) == FILES
     assert hub.refused > 3
+
+
+@pytest.mark.parametrize("hub", [2.0, pytest.param(30.0, marks=pytest.mark.slow)], indirect=True)
+def test_outage_that_began_before_the_first_request_is_survived(hub: Hub, tmp_path: Path) -> None:
+    hub.silent_until = time.monotonic() + hub.outage + 1
+    assert contents(Path(fetched(hub.endpoint, tmp_path))) == FILES
+    assert hub.refused > 1
 
 
 @pytest.mark.parametrize("hub", [1000.0], indirect=True)
 def test_hub_that_does_not_answer_is_named(hub: Hub, tmp_path: Path) -> None:
     hub.silent_until = time.monotonic() + hub.outage
     words = "checkpoint someone/model is not a local folder; the download from the Hub failed too: "
-    assert fetched(hub, tmp_path).startswith(words)
+    assert fetched(hub.endpoint, tmp_path, retry_seconds=0).startswith(words)
+
+
+@pytest.mark.slow
+def test_no_network_is_told_without_retries(tmp_path: Path) -> None:
+    began = time.monotonic()
+    assert "the download from the Hub failed too: " in fetched("http://hub.invalid", tmp_path)
+    assert time.monotonic() - began < 60, "the Hub's own client takes 24 seconds"

@@ -30,6 +30,7 @@ class WebServer(ThreadingHTTPServer):
         statuses: of the next requests.
         silent_until: when connections are answered again.
         cut: names of files whose next answer is cut, and followed by `outage` seconds without any.
+        halved: names of files whose next answer is a half of them, without a length that would tell it.
         seen: number of requests by method.
     """
 
@@ -40,6 +41,7 @@ class WebServer(ThreadingHTTPServer):
         self.statuses: list[int] = []
         self.silent_until, self.outage, self.refused = 0.0, 0.0, 0
         self.cut: set[str] = set()
+        self.halved: set[str] = set()
         self.seen: Counter[str] = Counter()
 
 
@@ -66,6 +68,11 @@ class Handler(SimpleHTTPRequestHandler):
             self.send_header("Content-Length", "1000")
             self.end_headers()
             self.wfile.write(b"half")
+        elif method == "GET" and name in self.server.halved:
+            self.server.halved.remove(name)
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(FILES[name][: len(FILES[name]) // 2])
         else:
             getattr(super(), f"do_{method}")()
 
@@ -137,6 +144,19 @@ def test_download_survives_a_cut_connection_and_an_outage(web: WebServer, second
     web.outage, web.cut = seconds, {SHARD}
     assert contents(fetch(web.uri)) == FILES
     assert web.refused > 3
+
+
+@pytest.mark.parametrize("name", [SHARD, "model.safetensors.index.json"])
+def test_half_of_a_file_is_asked_for_again(web: WebServer, name: str) -> None:
+    web.halved = {name}
+    assert contents(fetch(web.uri)) == FILES
+
+
+def test_absurdly_large_json_is_refused_before_its_download(web: WebServer, cache: Path) -> None:
+    (web.folder / "model/model.safetensors.index.json").write_bytes(bytes(9_000_000))
+    with pytest.raises(CheckpointError, match=r"index\.json has 9,000,000 bytes, at most 8,388,608 are read"):
+        fetch(web.uri)
+    assert not cache.exists()
 
 
 def test_server_that_stays_down_is_named(web: WebServer, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,53 @@ def leave_a_dangling_link(name: str) -> Change:
     return change
 
 
+def replace_by(make: Callable[[Path], object], name: str) -> Change:
+    def change(folder: Path) -> None:
+        (folder / name).unlink()
+        make(folder / name)
+
+    return change
+
+
+def link_to_a_device(name: str) -> Change:
+    """Replace a file by a link to what never ends."""
+    return replace_by(lambda path: path.symlink_to("/dev/zero"), name)
+
+
+def index_that_is_a_pipe(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    os.mkfifo(folder / f"{WEIGHTS}.index.json")
+
+
+def lengthen(name: str) -> Change:
+    """Lengthen a file to gigabytes, which take no place on the disk."""
+    return lambda folder: os.truncate(folder / name, 5_000_000_000)
+
+
+def index_of_gigabytes(folder: Path) -> None:
+    instead_of_weights(f"{WEIGHTS}.index.json", b"{")(folder)
+    lengthen(f"{WEIGHTS}.index.json")(folder)
+
+
+def with_header_of(size: int) -> Change:
+    def change(folder: Path) -> None:
+        with (folder / WEIGHTS).open("r+b") as file:
+            file.write(size.to_bytes(8, "little"))
+            file.truncate(size + 1000)
+
+    return change
+
+
+def change_text(name: str, entry: str) -> Change:
+    """Add an entry to a JSON object, which json.dumps might not write."""
+
+    def change(folder: Path) -> None:
+        path = folder / name
+        path.write_text(f"{{{entry}, {path.read_text().lstrip()[1:]}")
+
+    return change
+
+
 def rename_tensors(prefix: str, *left: str) -> Change:
     def change(folder: Path) -> None:
         tensors = load_file(folder / WEIGHTS)
@@ -187,7 +234,67 @@ MODELS: dict[str, tuple[Change, str]] = {
         "no config.json in CKPT: a checkpoint is a folder that save_pretrained() wrote",
     ),
     "cut config": (truncate("config.json", 100), "CKPT/config.json is not readable JSON"),
-    "dangling config": (leave_a_dangling_link("config.json"), "CKPT/config.json cannot be read: No such file"),
+    "dangling config": (leave_a_dangling_link("config.json"), "CKPT/config.json is a link to ../../blobs/abc, which"),
+    "config that is a pipe": (replace_by(os.mkfifo, "config.json"), "CKPT/config.json is a named pipe: a checkpoint"),
+    "config that is a device": (link_to_a_device("config.json"), "CKPT/config.json is a device: a checkpoint has"),
+    "config that is a folder": (replace_by(Path.mkdir, "config.json"), "CKPT/config.json is a folder: a checkpoint"),
+    "weights that are a pipe": (replace_by(os.mkfifo, WEIGHTS), f"CKPT/{WEIGHTS} is a named pipe: a checkpoint has"),
+    "weights that are a device": (link_to_a_device(WEIGHTS), f"CKPT/{WEIGHTS} is a device: a checkpoint has regular"),
+    "index that is a pipe": (index_that_is_a_pipe, f"CKPT/{WEIGHTS}.index.json is a named pipe: a checkpoint has"),
+    "config of gigabytes": (
+        lengthen("config.json"),
+        "CKPT/config.json has 5,000,000,000 bytes, at most 8,388,608 are read: it is not what save_pretrained() writes",
+    ),
+    "index of gigabytes": (
+        index_of_gigabytes,
+        f"CKPT/{WEIGHTS}.index.json has 5,000,000,000 bytes, at most 8,388,608 are read",
+    ),
+    "header of megabytes": (
+        with_header_of(9_000_000),
+        f"CKPT/{WEIGHTS} has a header of 9,000,000 bytes, at most 8,388,608 are read: download it again",
+    ),
+    "deeply nested config": (
+        write("config.json", "[" * 100_000),
+        "CKPT/config.json is not readable JSON: it is nested",
+    ),
+    **{
+        f"config with {value}": (change_text("config.json", f'"absurd": {value}'), f"CKPT/config.json: {words}")
+        for value, words in [
+            ("NaN", "the number NaN must be finite"),
+            ("-Infinity", "the number -Infinity must be finite"),
+            ("1e999", "the number 1e999 must be finite"),
+        ]
+    },
+    "number of 5,000 digits": (
+        change_text("config.json", f'"num_latents": {"9" * 5000}'),
+        "CKPT/config.json is not readable JSON: Exceeds the limit",
+    ),
+    **{
+        f"{name} of {value}": (
+            change_config(**{name: value}),
+            f"CKPT/config.json: {name} … must be at least 1 and at most",
+        )
+        for name, value in [
+            ("num_latents", 10**12),
+            ("num_latents", 0),
+            ("d_latents", 10**300),
+            ("d_model", -1),
+            ("num_blocks", 10**9),
+            ("num_self_attends_per_block", 10**9),
+            ("num_self_attention_heads", 0),
+            ("self_attention_widening_factor", 10**9),
+            ("vocab_size", 10**12),
+            ("max_position_embeddings", 10**12),
+            ("num_labels", 10**9),
+            ("image_size", 10**9),
+            ("train_size", [10**9, 2]),
+            ("num_frames", 0.5),
+        ]
+    },
+    "large tile": (
+        change_config(train_size=[100_000, 100_000]),
+        "CKPT/config.json: train_size has 10,000,000,000 pixels or samples, at most 67,108,864 are supported",
+    ),
     "no architectures": (change_config(architectures=None), "CKPT/config.json: architectures (None) … add it"),
     "empty architectures": (change_config(architectures=[]), "CKPT/config.json: architectures ([]) … add it"),
     "architectures of another type": (change_config(architectures=5), "CKPT/config.json: architectures (5)"),
@@ -238,8 +345,30 @@ IMAGE_SETTINGS: dict[str, tuple[Change, str]] = {
         ("processor_config.json", {"image_processor": {"image_processor_type": "ViTImageProcessor"}}, "… ('ViTImage"),
         ("processor_config.json", {"image_processor": {"size": "large"}}, "size ('large')"),
         ("processor_config.json", {"image_processor": [1]}, "image_processor ([1]) must be an object"),
+        ("preprocessor_config.json", {"size": 10**9}, "size … must be at most 8,192 pixels"),
+        ("preprocessor_config.json", {"size": 8000, "crop_size": 1}, "size … must be at most 10 times crop_size"),
+        (
+            "preprocessor_config.json",
+            {"image_mean": [10**400, 0, 0]},
+            "image_mean … must be from -1,000,000 to 1,000,000",
+        ),
+        (
+            "preprocessor_config.json",
+            {"image_std": [1e-300, 1, 1]},
+            "image_std [1e-300, 1.0, 1.0] must be at least 1e-06",
+        ),
+        ("preprocessor_config.json", {"rescale_factor": 1e300}, "rescale_factor (1e+300) must be from -1,000,000"),
+        ("preprocessor_config.json", {"rescale_factor": float("nan")}, "the number NaN must be finite"),
     ]
 } | {
+    "preprocessor_config.json that is a pipe": (
+        replace_by(os.mkfifo, "preprocessor_config.json"),
+        "CKPT/preprocessor_config.json is a named pipe: a checkpoint has regular files only",
+    ),
+    "preprocessor_config.json of gigabytes": (
+        lengthen("preprocessor_config.json"),
+        "CKPT/preprocessor_config.json has 5,000,000,000 bytes",
+    ),
     "config.json of another image processor": (
         change_config(image_processor_type="ViTImageProcessor"),
         "CKPT/config.json: image_processor_type ('ViTImageProcessor') must be",
