@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import TypeVar
 
-from pipeline.storage import AccessError, Store
+from pipeline.storage import AccessError, NotRegular, Store
 
 T = TypeVar("T")
 
@@ -21,12 +21,20 @@ class DamagedRecord(AccessError):  # noqa: N818 - a state of OUTPUT
 
 def read_record(output: Store, key: str, parse: Callable[[bytes], T]) -> T:
     """Return the parsed content of a file of `_run/`. Raises Missing, and DamagedRecord if it cannot be parsed."""
-    data = output.read(key)
+    data = read_file(output, key)
     try:
         return parse(data)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:  # Arrow: OSError for cut Parquet
         version = "is damaged, or of another version of perceiver-pipeline"
         raise DamagedRecord(output, key, f"{version} ({_kind(error)})") from error
+
+
+def read_file(output: Store, key: str) -> bytes:
+    """Return the content of a file of OUTPUT. Raises Missing, and AccessError if something else has its name."""
+    try:
+        return output.read(key)
+    except NotRegular as error:
+        raise AccessError(f"{error}: remove it, then run the command again") from None
 
 
 def _kind(error: Exception) -> str:

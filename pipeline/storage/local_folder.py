@@ -59,11 +59,13 @@ class LocalFolder:
 
     def stamps(self, prefix: str) -> Iterator[tuple[str, str]]:
         for key in self.keys(prefix):
-            with suppress(FileNotFoundError):  # deleted since it was listed
+            with suppress(FileNotFoundError, NotRegular):  # deleted or replaced since it was listed
                 yield key, self.stamp(key)
 
     def stamp(self, key: str) -> str:
-        status = with_retry(functools.partial(os.stat, f"{self.root}/{key}"))
+        path = f"{self.root}/{key}"
+        status = with_retry(functools.partial(os.stat, path))
+        check_regular(path, status.st_mode)
         return f"{status.st_size}-{status.st_mtime_ns}"
 
     def read(self, key: str, version: str | None, size: int | None = None) -> bytes:  # noqa: ARG002 - in `version`

@@ -7,6 +7,7 @@ one, or answer with a page of its own. All of these raise Corrupt, so that the r
 import asyncio
 import hashlib
 import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from botocore.exceptions import FlexibleChecksumError
@@ -15,20 +16,22 @@ from pipeline.storage.errors import Corrupt
 from pipeline.storage.time_limits import timeout_seconds
 
 CHUNK_BYTES = 1 << 20
-REQUIRED = {"head_object": "ETag", "put_object": "ETag", "list_objects_v2": "IsTruncated"}
+REQUIRED = {"head_object": ("ETag", "ContentLength"), "put_object": ("ETag",), "list_objects_v2": ("IsTruncated",)}
 """What the answers of a store to these requests have. That of `get_object` too, which is checked after its body."""
+LISTED = ("Size", "ETag")  # what a listing says of each object
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _DIRECTORY_BUCKETS = ("--x-s3", "--xa-s3")  # their ETags are no digests, and their listings have no order
 
 
-def check_required(answer: dict[str, Any], name: str, uri: str) -> None:
+def check_required(answer: Mapping[str, Any], names: Iterable[str], uri: str) -> None:
     """Raise Corrupt if an answer lacks what every answer of the store has."""
-    if answer.get(name) is None:
-        raise Corrupt(
-            f"{uri}: the answer has no {name}, so it is not that of an S3 store: something between, such as a proxy, "
-            "may have answered"
-        )
+    for name in names:
+        if answer.get(name) is None:
+            raise Corrupt(
+                f"{uri}: the answer has no {name}, so it is not that of an S3 store: something between, such as a "
+                "proxy, may have answered"
+            )
 
 
 def check_whole(answer: dict[str, Any], data: bytes, bucket: str, uri: str) -> None:
@@ -40,28 +43,39 @@ def check_whole(answer: dict[str, Any], data: bytes, bucket: str, uri: str) -> N
         raise Corrupt(f"{uri}: what was received is not the object: its MD5 is {found}, by the ETag {expected}")
 
 
-def check_range(answer: dict[str, Any], begin: int, end: int, data: bytes, uri: str, *, is_whole: bool) -> None:
-    """Raise Corrupt unless a body is the range of these bytes; or less if the object ends in it and not `is_whole`."""
+def check_range(answer: dict[str, Any], begin: int, end: int, data: bytes, uri: str, *, size: int | None) -> None:
+    """Raise Corrupt unless a body is the range of these bytes; or less of it if the object ends there.
+
+    size: of the object, in which the range lies; None if it is not known.
+    """
     first, total = _content_range(answer.get("ContentRange"))
     most = end - begin
-    expected = most if is_whole or total is None else min(most, total - begin)
-    is_short = len(data) < expected and (is_whole or total is not None)
-    if first != begin or is_short or len(data) > expected:
+    expected = most if size is not None or total is None else min(most, total - begin)
+    is_short = len(data) < expected and (size is not None or total is not None)
+    if first != begin or is_short or len(data) > expected or (None not in (size, total) and size != total):
         given = answer.get("ContentRange", "which it does not say")
-        raise Corrupt(f"{uri}: of bytes {begin:,} to {end:,}, {len(data):,} were received ({given})")
+        of = "" if size is None else f" of {size:,}"
+        raise Corrupt(f"{uri}: of bytes {begin:,} to {end:,}{of}, {len(data):,} were received ({given})")
 
 
-def check_page(page: dict[str, Any], last: str, token: str | None, bucket: str, uri: str) -> None:
-    """Raise Corrupt unless the keys of a page ascend from `last`, and its token leads on from the one that led here."""
-    for item in page.get("Contents", ()) if not bucket.endswith(_DIRECTORY_BUCKETS) else ():
-        if item["Key"] <= last:  # in the order of their code points, which is that of the bytes in UTF-8
+def check_page(page: dict[str, Any], prefix: str, last: str, token: str | None, bucket: str, uri: str) -> None:
+    """Raise Corrupt unless the keys of a page begin with `prefix` and ascend from `last`, and its token leads on.
+
+    token: the one that led to the page.
+    """
+    has_order, name = not bucket.endswith(_DIRECTORY_BUCKETS), f"the listing of {uri}"
+    for item in page.get("Contents", ()):
+        check_required(item, LISTED, name)
+        if not item["Key"].startswith(prefix):
+            raise Corrupt(f"{name} is another one: {item['Key']!r} does not begin with {prefix!r}")
+        if has_order and item["Key"] <= last:  # by code points, whose order is that of the bytes in UTF-8
             raise Corrupt(
-                f"the listing of {uri} repeats keys or is not in their order: {item['Key']!r} comes after {last!r}. "
+                f"{name} repeats keys or is not in their order: {item['Key']!r} comes after {last!r}. "
                 "Run the command again"
             )
         last = item["Key"]
     if page["IsTruncated"] and page.get("NextContinuationToken") in (None, "", token):
-        raise Corrupt(f"the listing of {uri} does not continue after {last!r}, although the store says that it is cut")
+        raise Corrupt(f"{name} does not continue after {last!r}, although the store says that it is cut")
 
 
 async def read_body(body: Any, uri: str) -> bytes:

@@ -99,6 +99,8 @@ class S3Folder(FsspecFolder):
         found = Entry(key=key, size=int(head["ContentLength"]), version=head["ETag"].strip('"'))
         self._check_version(key, found.version, version)
         self._check_size(key, found.size, size)
+        if not found.size:  # then nothing of it is read, and nothing else is checked
+            check_whole(head, b"", self.bucket, f"{self.uri}/{key}")
         return found
 
     def _get_range(self, key: str, begin: int, end: int, opened: Entry | None = None) -> bytes:
@@ -108,7 +110,7 @@ class S3Folder(FsspecFolder):
 
         def get() -> bytes:
             answer, data = self._get(key, version, Range=f"bytes={begin}-{end - 1}", **condition)
-            check_range(answer, begin, end, data, f"{self.uri}/{key}", is_whole=opened is not None)
+            check_range(answer, begin, end, data, f"{self.uri}/{key}", size=None if opened is None else opened.size)
             if opened is not None and len(data) == opened.size:
                 check_whole(answer, data, self.bucket, f"{self.uri}/{key}")
             return data
@@ -119,7 +121,7 @@ class S3Folder(FsspecFolder):
         """Return the response to one GET and its body. Raise Changed if it is of another version."""
         answer = self._call_once("get_object", Key=self.prefix + key, **arguments)
         data = sync(self.fs.loop, read_body, answer["Body"], f"{self.uri}/{key}")
-        check_required(answer, "ETag", f"{self.uri}/{key}")
+        check_required(answer, ("ETag",), f"{self.uri}/{key}")
         self._check_version(key, answer["ETag"].strip('"'), version)  # the store may not support the condition
         return answer, data
 
@@ -162,7 +164,7 @@ class S3Folder(FsspecFolder):
     def _page(self, last: str, **arguments: str) -> dict[str, Any]:
         """Return a page of a listing, whose keys come after `last`."""
         page = self._call_once("list_objects_v2", **arguments)
-        check_page(page, last, arguments.get("ContinuationToken"), self.bucket, self.uri)
+        check_page(page, arguments["Prefix"], last, arguments.get("ContinuationToken"), self.bucket, self.uri)
         return page
 
 

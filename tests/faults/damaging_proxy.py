@@ -70,6 +70,12 @@ def without_checksums(answer: Answer) -> Answer:
     return replace(answer, headers={name: value for name, value in answer.headers.items() if "checksum" not in name})
 
 
+def empty_listing(_: Answer) -> Answer:
+    """Return a listing without objects."""
+    body = b"<ListBucketResult><Name>bucket</Name><IsTruncated>false</IsTruncated></ListBucketResult>"
+    return Answer(status=200, headers={"Content-Type": "application/xml"}, body=body)
+
+
 def without_token(answer: Answer) -> Answer:
     """Return a listing that says that it is cut, without the token to continue."""
     body = answer.body.replace(b"<IsTruncated>false</IsTruncated>", b"<IsTruncated>true</IsTruncated>")

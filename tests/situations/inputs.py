@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pipeline.runtime.driver.prepare import prepare_run
@@ -46,19 +47,31 @@ def damaged(damage: Damage, *, ending: str) -> Callable[[World], Ended]:
     """Run over four images in a bucket, behind a proxy that damages the answers to GET of paths with that ending."""
 
     def act(world: World) -> Ended:
-        world.write_images(world.input, range(4))
-        s3, patch = (world.request.getfixturevalue(name) for name in ("s3", "monkeypatch"))
-        patch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
-        bucket = s3.bucket("images")
-        for path in world.input.iterdir():
-            s3.client.upload_file(str(path), bucket.removeprefix("s3://"), path.name)
-        with DamagingProxy(s3.endpoint) as proxy:
-            patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        with bucket_behind_a_proxy(world) as (bucket, proxy):
             proxy.start(damage, left=10**6, ending=ending)
-            flags = ("--checkpoint", str(world.checkpoint), "--no-report", "--trusted-inputs", *ALL)
-            return world.command("run", "image-classification", bucket, str(world.output), *flags)
+            return run_over(world, bucket, str(world.output))
 
     return act
+
+
+@contextmanager
+def bucket_behind_a_proxy(world: World) -> Iterator[tuple[str, DamagingProxy]]:
+    """Yield a bucket with four images, and the proxy in front of all buckets."""
+    world.write_images(world.input, range(4))
+    s3, patch = (world.request.getfixturevalue(name) for name in ("s3", "monkeypatch"))
+    patch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
+    bucket = s3.bucket("images")
+    for path in world.input.iterdir():
+        s3.client.upload_file(str(path), bucket.removeprefix("s3://"), path.name)
+    with DamagingProxy(s3.endpoint) as proxy:
+        patch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        yield bucket, proxy
+
+
+def run_over(world: World, bucket: str, output: str, *more: str) -> Ended:
+    """Run `perceiver run` over a bucket in this process."""
+    flags = ("--checkpoint", str(world.checkpoint), "--shard-size", "2", "--no-report", "--trusted-inputs", *ALL)
+    return world.command("run", "image-classification", bucket, output, *flags, *more)
 
 
 INPUTS = {

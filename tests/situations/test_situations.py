@@ -10,6 +10,7 @@ import pytest
 from tests.situations.inputs import INPUTS
 from tests.situations.interruptions import INTERRUPTIONS
 from tests.situations.limits import LIMITS
+from tests.situations.listings import LISTINGS
 from tests.situations.parts import PARTS
 from tests.situations.records import RECORDS
 from tests.situations.situation import Situation, World
@@ -17,6 +18,7 @@ from tests.situations.situation import Situation, World
 TABLES = {
     "inputs": INPUTS,
     "limits": LIMITS,
+    "listings": LISTINGS,
     "parts": PARTS,
     "records": RECORDS,
     "interruptions": INTERRUPTIONS,

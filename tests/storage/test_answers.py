@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.storage import Changed, StorageError, Store, retry
 from pipeline.storage.errors import Corrupt
-from pipeline.storage.s3_answers import check_page
+from pipeline.storage.s3_answers import REQUIRED, check_page, check_required
 from tests.faults.damaging_proxy import Damage, DamagingProxy, cut, flipped, login_page, with_etag, without_checksums
 from tests.faults.faulty_proxy import Answer
 
@@ -120,6 +120,27 @@ def test_object_that_a_proxy_stored_by_half_is_not_opened(proxy: DamagingProxy, 
         store.open("key", version=entry.version, size=entry.size)
 
 
+def test_object_that_is_said_to_be_empty_and_is_not_is_no_empty_one(proxy: DamagingProxy, store: Store) -> None:
+    proxy.start(lambda answer: replace(answer, headers=answer.headers | {"Content-Length": "0"}), left=2, method="HEAD")
+    assert store.size("key") == len(CONTENT)
+    proxy.left = 99
+    with pytest.raises(Corrupt, match="what was received is not the object: its MD5 is d41d8cd98f00"):
+        store.open("key")
+
+
+def test_range_of_an_object_of_another_size_is_not_used(proxy: DamagingProxy, store: Store) -> None:
+    longer = {"Content-Range": f"bytes 0-{len(CONTENT) - 1}/{2 * len(CONTENT)}"}
+    with store.open("key") as file:
+        proxy.start(lambda answer: replace(answer, headers=answer.headers | longer), left=2)
+        assert file.read() == CONTENT
+        assert proxy.seen == 3
+
+
+def test_answer_to_a_look_up_has_a_size() -> None:
+    with pytest.raises(Corrupt, match=r"^s3://a/b: the answer has no ContentLength, so it is not that of an S3 store"):
+        check_required({"ETag": "a"}, REQUIRED["head_object"], "s3://a/b")
+
+
 def test_small_object_that_is_opened_is_held_against_its_checksum(proxy: DamagingProxy, store: Store) -> None:
     [entry] = store.entries()
     with store.open("key", version=entry.version, size=entry.size) as file:
@@ -202,9 +223,34 @@ def test_listing_that_loops_ends_in_words(
     assert proxy.seen <= 5
 
 
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        (lambda _: listed("a/b", truncated=False), " is another one: 'a/b' does not begin with 'folder/'"),
+        (lambda answer: without(answer, "ETag"), ": the answer has no ETag"),
+        (lambda answer: without(answer, "Size"), ": the answer has no Size"),
+    ],
+)
+def test_listing_that_is_another_one_or_lacks_something_is_requested_again(
+    proxy: DamagingProxy, store: Store, damage: Damage, reason: str
+) -> None:
+    store.put("folder/key", b"")
+    proxy.start(damage, left=2)
+    assert [entry.key for entry in store.entries("folder/")] == ["folder/key"]
+    proxy.start(damage, left=99)
+    with pytest.raises(Corrupt, match=f"^the listing of {re.escape(store.uri)}{reason}"):
+        list(store.keys("folder/"))
+
+
+def without(answer: Answer, tag: str) -> Answer:
+    """Return a listing without something that it says of its objects."""
+    body = re.sub(f"<{tag}>[^<]*</{tag}>".encode(), b"", answer.body)
+    return Answer(status=200, body=body)
+
+
 def test_directory_bucket_has_no_order() -> None:
-    page = {"IsTruncated": False, "Contents": [{"Key": "b"}, {"Key": "a"}]}
-    check_page(page, "", None, "name--use1-az4--x-s3", "s3://name--use1-az4--x-s3")
+    page = {"IsTruncated": False, "Contents": [{"Key": key, "Size": 1, "ETag": "a"} for key in ("b", "a")]}
+    check_page(page, "", "", None, "name--use1-az4--x-s3", "s3://name--use1-az4--x-s3")
 
 
 def test_page_that_repeats_keys_once_is_requested_again(proxy: DamagingProxy, s3) -> None:

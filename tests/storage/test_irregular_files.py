@@ -46,6 +46,7 @@ def irregular(request: pytest.FixtureRequest, tmp_path: Path) -> tuple[Store, st
         lambda store: store.open("file", version="7-0a"),
         lambda store: store.size("file"),
         lambda store: store.entry("file"),
+        lambda store: store.stamp("file"),
     ],
 )
 def test_irregular_file_is_refused_at_once(irregular: tuple[Store, str], access: Callable[[Store], object]) -> None:

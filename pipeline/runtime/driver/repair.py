@@ -53,12 +53,14 @@ def repair(output: Store, wanted: Run, columns: Sequence[str], discover: Callabl
 
 def check_plan(output: Store, run: str, plan: Plan) -> None:
     """Raise DamagedRecord if there are parts that the plan does not know, or if a rebuilt plan lacks a part."""
-    shards = list_parts(output, run).shards
+    rebuilt = [file for file in plan.files if file.rebuilt_from]
+    expected = {shard for file in rebuilt for shard in range(file.first_shard, file.first_shard + file.shards)}
+    shards = list_parts(output, run, expected).shards
     beyond = read_receipts_of_parts(output, run, {shard for shard in shards if shard >= plan.shards})
     for shard, found in beyond:
         if isinstance(found, Receipt):  # else it is a file that is no part, which is named later
             raise DamagedRecord(output, PLAN, f"is not the whole plan: {part_key(run, shard)} is not in it")
-    for file in (file for file in plan.files if file.rebuilt_from):
+    for file in rebuilt:
         if lost := lost_shards(output, file, shards):
             raise DamagedRecord(output, PLAN, f"does not tell what was in {part_key(run, lost[0])}, which is gone")
 

@@ -241,7 +241,7 @@ class Driver:
 
     def _check_parts(self, receipts: Mapping[int, Receipt], quarantine: Mapping[str, str]) -> CheckedParts:
         """Hold the files in predictions/ and quarantine/ against these receipts and the plan."""
-        listed = list_parts(self.output, self.run)
+        listed = list_parts(self.output, self.run, receipts)
         parts = check_parts(self.output, self.run, listed, receipts, self.plan.part_digests())
         parts.wrong.update(wrong_quarantine(self.output, self.run, quarantine, self.plan.shards))
         return parts

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from pipeline.faultpoints import reached
 from pipeline.sinks.ownership import check_owner
-from pipeline.sinks.run_records import DamagedRecord, read_record
+from pipeline.sinks.run_records import DamagedRecord, read_file, read_record
 from pipeline.sources.source import Piece
 from pipeline.storage import Missing, Store
 
@@ -105,7 +105,7 @@ class PlanFile:
     units: int | None
     about: int
     replaces: int = 0
-    rebuilt_from: Sequence[str] = ()
+    rebuilt_from: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +153,8 @@ class Segment:
     @classmethod
     def from_json(cls, data: bytes) -> Self:
         values = json.loads(data)
-        files = tuple(PlanFile(**file) for file in values["files"])
+        found = ({**file, "rebuilt_from": tuple(file.get("rebuilt_from", ()))} for file in values["files"])
+        files = tuple(PlanFile(**file) for file in found)
         return cls(number=values["segment"], files=files, is_retry=values["again"])
 
 
@@ -168,15 +169,27 @@ def sum_if_known(counts: Iterable[int | None]) -> int | None:
 
 
 def read_segments(store: Store) -> list[Segment]:
-    """Read the segments of a run in order, by a fresh listing. Raises DamagedRecord, also if one is missing."""
-    keys = sorted(key for key in store.keys(PLAN) if key.startswith(f"{PLAN}segment-") and key.endswith(".json"))
-    for number, key in enumerate(keys):
-        if key != segment_key(number):
-            raise DamagedRecord(store, segment_key(number), f"is missing, although {key} exists")
-    segments = [read_record(store, key, Segment.from_json) for key in keys]
+    """Read the segments of a run in order. Raises DamagedRecord, also if one is missing.
+
+    They are looked up by their names, since a listing may be of an earlier time. It tells of those after a gap only.
+    """
+    listed, segments = list(store.keys(f"{PLAN}segment-")), list[Segment]()
+    while (segment := _find_segment(store, len(segments))) is not None:
+        segments.append(segment)
+    known = {segment_key(number) for number in range(len(segments))}
+    for key in listed:
+        if key.endswith(".json") and key not in known:
+            raise DamagedRecord(store, segment_key(len(segments)), f"is missing, although {key} exists")
     if any(before.end != after.first_shard for before, after in itertools.pairwise(segments)):
         raise DamagedRecord(store, PLAN, "has segments that do not continue one another")
     return segments
+
+
+def _find_segment(store: Store, number: int) -> Segment | None:
+    try:
+        return read_record(store, segment_key(number), Segment.from_json)
+    except Missing:
+        return None
 
 
 def put_segment(store: Store, segment: Segment, run: str | None = None) -> bool:
@@ -247,7 +260,7 @@ def _pieces_of_shards(shards: Sequence[PlannedShard]) -> pa.LargeListArray:
 def read_plan_file(store: Store, name: str, sha256: str, columns: Sequence[str] = SCHEMA.names) -> pa.Table:
     """Read the shards of a plan file; DamagedRecord if it is not the file that its segment names."""
     try:
-        data = store.read(name)
+        data = read_file(store, name)
     except Missing:
         raise DamagedRecord(store, name, "is missing, although the plan names it") from None
     found = hashlib.sha256(data).hexdigest()

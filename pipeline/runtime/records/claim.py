@@ -18,6 +18,9 @@ from pipeline.sinks.ownership import RUN_FILE
 from pipeline.storage import AccessError, StorageError, Store
 
 REPAIR_LOST = f"or, if they are of this command and {RUN_FILE} was lost, give it with --repair"
+LOOKED_UP = range(64)
+"""The first shards, which are predicted first. Their parts are looked up before a plan is discarded, though no listing
+has them: it may be of an earlier time."""
 
 
 @dataclass(kw_only=True)
@@ -95,7 +98,7 @@ class Claim:
 
     def _check_unused(self, found: Run) -> None:
         """Raise UsageError if OUTPUT has parts, or if a driver works on the run that it belongs to."""
-        parts, differing = list_parts(self.output, found.run), differences(found, self.wanted)
+        parts, differing = list_parts(self.output, found.run, LOOKED_UP), differences(found, self.wanted)
         if parts.shards:
             raise UsageError(other_settings_message(self.output, found, self.wanted))
         if parts.foreign:

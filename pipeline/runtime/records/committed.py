@@ -8,7 +8,7 @@ from pipeline.faultpoints import reached
 from pipeline.formatting import count, counted
 from pipeline.runtime.records.receipts import Receipt, read_receipts, receipt_of
 from pipeline.sinks.parts import NotThisPart, parse_part_key, part_key, read_footer
-from pipeline.storage import Missing, Store
+from pipeline.storage import AccessError, Missing, NotRegular, Store
 
 PREDICTIONS = "predictions/"
 NAMED = 3  # parts in an error message
@@ -47,8 +47,8 @@ class CheckedParts(NamedTuple):
     wrong: dict[str, str]
 
 
-def list_parts(output: Store, run: str) -> ListedParts:
-    """List the parts in predictions/ afresh."""
+def list_parts(output: Store, run: str, expected: Collection[int] = ()) -> ListedParts:
+    """List the parts in predictions/ afresh. Those of expected shards that a stale listing lacks are looked up."""
     parts = ListedParts({}, [], [])
     for key, stamp in output.stamps(PREDICTIONS):
         part = parse_part_key(key)
@@ -58,7 +58,24 @@ def list_parts(output: Store, run: str) -> ListedParts:
             parts.foreign.append(key)
         elif key.endswith(".parquet"):
             parts.others.append(key)
+    parts.stamps.update(_found_stamps(output, run, set(expected) - parts.shards))
     return parts
+
+
+def _found_stamps(output: Store, run: str, shards: Iterable[int]) -> Iterator[tuple[int, str]]:
+    """Yield (shard, stamp) of the shards that have a part. AccessError if something else has the name of one."""
+
+    def stamp(shard: int) -> str | None:
+        try:
+            return output.stamp(part_key(run, shard))
+        except NotRegular as error:
+            raise AccessError(f"{error}: remove it, then run the command again") from None
+        except Missing:
+            return None
+
+    wanted = sorted(shards)
+    with ThreadPoolExecutor(THREADS) as pool:
+        yield from ((shard, found) for shard, found in zip(wanted, pool.map(stamp, wanted), strict=True) if found)
 
 
 def check_parts(
@@ -110,7 +127,8 @@ def committed_receipts(output: Store, run: str) -> list[Receipt]:
 
     Files that were changed since are left to the next resume, which names them.
     """
-    shards, recorded = list_parts(output, run).shards, read_receipts(output, run)
+    recorded = read_receipts(output, run)
+    shards = list_parts(output, run, recorded).shards
     known = {shard: recorded[shard] for shard in recorded.keys() & shards}
     found = read_receipts_of_parts(output, run, shards - known.keys())
     return [*known.values(), *(receipt for _, receipt in found if isinstance(receipt, Receipt))]

@@ -45,7 +45,7 @@ def assert_complete(output: Store, plan: Plan) -> None:
 
 def test_concurrent_drivers_agree_on_one_plan_even_if_responses_are_lost(inputs, faulty_s3, s3, monkeypatch) -> None:
     monkeypatch.setattr(retry, "FIRST_PAUSE_SECONDS", 0.01)
-    uris, start = [s3.bucket("plans") for _ in range(4)], threading.Barrier(DRIVERS)
+    uris, start = [s3.bucket("plans") for _ in range(4)], threading.Barrier(DRIVERS, timeout=60)
     proxy = faulty_s3(rate=0.3, seed=5, kinds=("lost", "lost", 500, "reset"))
     stores = [Store(uri) for uri in uris]
 
