@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all soak lint format clean
+.PHONY: demo test test-all soak meddle lint format clean
 
 # pip compiles on one core, and modules that nothing imports too. Some packages contain templates that are not Python.
 $(STAMP): pyproject.toml constraints.txt
@@ -26,6 +26,10 @@ MINUTES ?= 30
 SEED ?= 0
 soak: $(STAMP)
 	$(VENV)/bin/python -m tests.faults.soak --minutes $(MINUTES) --seed $(SEED)
+
+ROUNDS ?= 200
+meddle: $(STAMP)
+	$(VENV)/bin/python -m tests.faults.meddling --rounds $(ROUNDS) --seed $(SEED)
 
 lint: $(STAMP)
 	$(VENV)/bin/ruff check .

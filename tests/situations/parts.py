@@ -45,16 +45,25 @@ def after(change: Callable[[Path], object], *more: str) -> Callable[[World], End
     return act
 
 
-def retried(world: World) -> Ended:
-    """Mend the damaged image, predict it again, and return what `status` says, after a check of quarantine/."""
-    finish(world)
-    images = sorted(world.input.iterdir())
-    images[DAMAGED].write_bytes(images[DAMAGED - 2].read_bytes())
-    retry = world.run("--retry-quarantined", "--max-quarantine", "1")
-    assert retry.code == 0, retry.printed
-    assert world.run().code == 0
-    assert not list(world.output.glob("quarantine/*"))
-    return world.command("status", str(world.output))
+def mended(*flags: str, is_lost: bool = False) -> Callable[[World], Ended]:
+    """Mend the damaged image, predict it again with these flags, and return what `status` says, after a check of
+    quarantine/. is_lost: the plan is deleted, and rebuilt, after that."""
+
+    def act(world: World) -> Ended:
+        finish(world)
+        images = sorted(world.input.iterdir())
+        images[DAMAGED].write_bytes(images[DAMAGED - 2].read_bytes())
+        again = world.run(*flags, "--max-quarantine", "1")
+        assert again.code == 0, again.printed
+        if is_lost:
+            shutil.rmtree(world.output / "_run/plan")
+        last = world.run("--repair")
+        assert last.code == 0, last.printed
+        assert not list(world.output.glob("quarantine/*"))
+        assert len(rows_in(world.output / "predictions")) == IMAGES
+        return world.command("status", str(world.output))
+
+    return act
 
 
 def finish(world: World) -> None:
@@ -66,17 +75,15 @@ def finish(world: World) -> None:
 
 def assert_exact(world: World) -> None:
     """Assert that each image is a row or in quarantine, once, to a reader of both folders."""
-    folders = (world.output / "predictions", world.output / "quarantine")
-    rows, lost = (
-        [
-            row["id"]
-            for path in folder.rglob("*.parquet")
-            for row in pq.read_table(io.BytesIO(path.read_bytes())).to_pylist()
-        ]
-        for folder in folders
-    )
+    rows, lost = rows_in(world.output / "predictions"), rows_in(world.output / "quarantine")
     names = sorted(path.name for path in world.input.iterdir())
     assert (sorted(rows), lost) == ([name for name in names if name != names[DAMAGED]], [names[DAMAGED]])
+
+
+def rows_in(folder: Path) -> list[str]:
+    """Return the ids in the Parquet files of a folder."""
+    files = (pq.read_table(io.BytesIO(path.read_bytes())) for path in folder.rglob("*.parquet"))
+    return [row["id"] for file in files for row in file.to_pylist()]
 
 
 def refused_and_repaired(change: Callable[[Path], object], says: str) -> dict[str, Situation]:
@@ -171,7 +178,13 @@ PARTS = {
         code=0,
         says=REPAIRED,
     ),
-    "a quarantined image was predicted since": Situation(act=retried, code=0, says="rows │ 6 … quarantined │ 0"),
+    **{
+        f"a quarantined image was mended, {' '.join(flags)}{', and the plan was lost' if is_lost else ''}": Situation(
+            act=mended(*flags, is_lost=is_lost), code=0, says="rows │ 6 … quarantined │ 0"
+        )
+        for flags in (("--retry-quarantined",), ("--changed", "redo"))
+        for is_lost in (False, True)
+    },
     "notes of a person are in predictions": Situation(
         act=after(lambda output: (output / "predictions/notes.txt").write_text("seen")), code=0, says=REPAIRED
     ),

@@ -111,6 +111,10 @@ PLAN_LOST: dict[str, tuple[Callable[[Path], object], str]] = {
         lambda output: [part(output, 1).unlink(), shutil.rmtree(output / "_run/plan")],
         "WORLD/out/_run/plan/ is not the whole plan",
     ),
+    "all parts but the first, and the plan, were deleted": (
+        lambda output: [*(part(output, shard).unlink() for shard in range(1, 6)), shutil.rmtree(output / "_run/plan")],
+        "WORLD/out/_run/plan/ is not the whole plan",
+    ),
     "all of _run was deleted": (
         lambda output: shutil.rmtree(output / "_run"),
         "WORLD/out/predictions/ holds 6 parts of another run … _run/run.json was lost, give it with --repair",

@@ -8,6 +8,7 @@ from functools import cache, partial
 from pipeline.runtime.driver.checks import CheckedRun, check_run
 from pipeline.runtime.driver.cluster import Cluster
 from pipeline.runtime.driver.display import Display
+from pipeline.runtime.driver.output_state import OutputState, read_state
 from pipeline.runtime.driver.repair import check_plan, repair
 from pipeline.runtime.driver.sizing import shard_sizing
 from pipeline.runtime.options import RunOptions
@@ -18,7 +19,8 @@ from pipeline.runtime.plan.kept_plan import check_input_format, kept_plan_notes
 from pipeline.runtime.plan.new_inputs import NewInputs, find_new_inputs
 from pipeline.runtime.plan.plan_files import delete_segments, read_segments
 from pipeline.runtime.plan.planner import freeze_plan
-from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment, quarantined_groups
+from pipeline.runtime.plan.quarantined_files import quarantined_files
+from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment
 from pipeline.runtime.ray_backend.passes import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources
 from pipeline.runtime.records.claim import Claim, claiming
@@ -32,14 +34,18 @@ from pipeline.storage import Store
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedRun:
-    """A checked run with a frozen plan. `listed`: counts of the listing that the plan was made from. `stages`: connects
-    to the cluster unless that is done, and returns the configuration of the stages."""
+    """A checked run with a frozen plan.
+
+    `listed`: counts of the listing that the plan was made from. `state`: what was committed before inputs were planned.
+    `stages`: connects to the cluster unless that is done, and returns the configuration of the stages.
+    """
 
     options: RunOptions
     output: Store
     run: Run
     plan: Plan
     listed: ListedInputs
+    state: OutputState
     stages: Callable[[], StageConfig]
     notes: tuple[str, ...]  # for the user: what is assumed about the checkpoint and kept columns, and what is replaced
 
@@ -60,7 +66,8 @@ def prepare_run(options: RunOptions, display: Display | None = None) -> Iterator
         schema = output_schema(checked.columns, checked.carried)
         repaired = repair(checked.output, wanted, schema.names, checked.listing) if options.repair else []
         with claiming(checked.output, wanted, delete_segments) as claim:
-            plan, run = _freeze(checked, claim, cluster), claim.take()
+            plan, state = _freeze(checked, claim, cluster)
+            run = claim.take()
             assert plan.listing is not None
             earlier = Plan(segments=plan.segments[: plan.earlier])
             put_card(checked.output)
@@ -71,13 +78,14 @@ def prepare_run(options: RunOptions, display: Display | None = None) -> Iterator
                 run=run,
                 plan=plan,
                 listed=listed,
+                state=state,
                 stages=cache(partial(_configure, checked, run, cluster)),
                 notes=(*checked.notes, *repaired, *claim.notes, *kept_plan_notes(options, run, earlier)),
             )
 
 
-def _freeze(checked: CheckedRun, claim: Claim, cluster: Cluster) -> Plan:
-    """Plan new inputs, and with `retry_quarantined` the units in quarantine; return the whole plan.
+def _freeze(checked: CheckedRun, claim: Claim, cluster: Cluster) -> tuple[Plan, OutputState]:
+    """Plan new inputs, and with `retry_quarantined` the units in quarantine; return the whole plan and what is done.
 
     A new OUTPUT is claimed when all plan files are written: a command that planning refuses leaves nothing in it.
     """
@@ -85,19 +93,21 @@ def _freeze(checked: CheckedRun, claim: Claim, cluster: Cluster) -> Plan:
     if not claim.check():
         resources = cluster.connect()
         with display.phase("listing INPUT and planning"):
-            return _plan(options, checked, claim, resources, None)
+            plan = _plan(options, checked, claim, resources, None)
+            return plan, read_state(output, claim.take().run, plan)
     run = claim.take()
     plan = Plan.of(read_segments(output))
-    check_plan(output, run.run, plan)
+    state = read_state(output, run.run, plan)
+    check_plan(output, run.run, plan, state.parts.shards)
     check_input_format(options, output, run)
     with display.phase("listing INPUT"):
         new = find_new_inputs(output, plan, checked.listing, options.limit, redo=options.changed == "redo")
-    is_retry = options.retry_quarantined and any(quarantined_groups(output, run, plan.segments))
+    is_retry = options.retry_quarantined and any(quarantined_files(output, run, plan.segments))
     if new.entries is None and not is_retry:
-        return plan
+        return plan, state
     resources = cluster.connect_for(run, output)
     with display.phase("planning"):
-        return _plan(options, checked, claim, resources, new)
+        return _plan(options, checked, claim, resources, new), state
 
 
 def _plan(options: RunOptions, checked: CheckedRun, claim: Claim, resources: Resources, new: NewInputs | None) -> Plan:

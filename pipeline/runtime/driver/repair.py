@@ -1,7 +1,7 @@
 """Repair of an OUTPUT (`--repair`): what is damaged or strange is set aside, and `_run/` is rebuilt from the parts."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from contextlib import suppress
 from dataclasses import replace
 
@@ -51,16 +51,13 @@ def repair(output: Store, wanted: Run, columns: Sequence[str], discover: Callabl
     return notes
 
 
-def check_plan(output: Store, run: str, plan: Plan) -> None:
-    """Raise DamagedRecord if there are parts that the plan does not know, or if a rebuilt plan lacks a part."""
-    rebuilt = [file for file in plan.files if file.rebuilt_from]
-    expected = {shard for file in rebuilt for shard in range(file.first_shard, file.first_shard + file.shards)}
-    shards = list_parts(output, run, expected).shards
+def check_plan(output: Store, run: str, plan: Plan, shards: Set[int]) -> None:
+    """Raise DamagedRecord if the plan does not know these shards, which have parts, or if a rebuilt plan lacks one."""
     beyond = read_receipts_of_parts(output, run, {shard for shard in shards if shard >= plan.shards})
     for shard, found in beyond:
         if isinstance(found, Receipt):  # else it is a file that is no part, which is named later
             raise DamagedRecord(output, PLAN, f"is not the whole plan: {part_key(run, shard)} is not in it")
-    for file in rebuilt:
+    for file in (file for file in plan.files if file.rebuilt_from):
         if lost := lost_shards(output, file, shards):
             raise DamagedRecord(output, PLAN, f"does not tell what was in {part_key(run, lost[0])}, which is gone")
 
@@ -124,13 +121,13 @@ def _set_wrong_parts_aside(output: Store, run: Run, plan: Plan) -> list[str]:
     beyond = read_receipts_of_parts(output, run.run, {shard for shard in listed.shards if shard >= plan.shards})
     readable = {part_key(run.run, shard) for shard, part in beyond if isinstance(part, Receipt)}
     wrong = [key for key in found.wrong if key not in readable]
-    shards = max([*listed.shards, plan.shards])
+    shards = max([*(shard + 1 for shard in listed.shards), plan.shards])
     return put_aside(output, run.run, [*wrong, *wrong_quarantine(output, run.run, quarantine, shards)])
 
 
 def _lacks_parts(output: Store, run: Run, plan: Plan) -> bool:
     try:
-        check_plan(output, run.run, plan)
+        check_plan(output, run.run, plan, list_parts(output, run.run, plan.rebuilt_shards).shards)
     except DamagedRecord:
         return True
     return False
@@ -152,7 +149,8 @@ def _rebuild_plan(output: Store, run: Run, discover: Callable[[], Listing]) -> l
     if parts:
         put_rebuilt_plan(output, run, parts, _entries(discover, parts))
         notes.append(f"the plan was rebuilt from {counted(len(parts), 'part')}")
-    return notes
+    shards = max((part.footer.shard + 1 for part in parts), default=0)
+    return notes + put_aside(output, run.run, wrong_quarantine(output, run.run, list_quarantine(output), shards))
 
 
 def _entries(discover: Callable[[], Listing], parts: Iterable[FoundPart]) -> dict[str, Entry]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from pipeline.checkpoints import CheckpointChanged
 from pipeline.formatting import count, counted, first_of, share
 from pipeline.runtime.driver.display import Display
+from pipeline.runtime.driver.output_state import OutputState
 from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.progress import Counts
 from pipeline.runtime.driver.quarantine_parts import list_quarantine, update_quarantine, wrong_quarantine
@@ -29,7 +30,7 @@ from pipeline.runtime.records.crash_counts import read_crash_counts, record_cras
 from pipeline.runtime.records.frequent_reasons import describe_frequent_reasons
 from pipeline.runtime.records.listing import left_out_lines
 from pipeline.runtime.records.manifest import Summary, put_manifest
-from pipeline.runtime.records.receipts import Ledger, Receipt, read_receipts
+from pipeline.runtime.records.receipts import Ledger, Receipt
 from pipeline.runtime.signals import Stopped, stop_on_signals
 from pipeline.sinks.parts import part_key
 from pipeline.storage import AccessError, StorageError
@@ -86,21 +87,20 @@ class Driver:
 
     def resume(self) -> None:
         """Count what is committed already. Raises UsageError if OUTPUT contains files that are no parts of the run."""
-        quarantine = list_quarantine(self.output)
-        recorded = read_receipts(self.output, self.run)
-        parts = self._check_parts(recorded, quarantine)
+        state = self.ready.state
+        parts = self._check_parts(state)
         if parts.wrong:
             raise UsageError(f"{wrong_parts_message(self.output, parts.wrong)}. {REPAIR}")
         self.ledger.by_shard.update(parts.receipts)
         for receipt in parts.receipts.values():
             self.counts.add(receipt)
         self._record(parts.unrecorded)
-        self._update_quarantine(quarantine)
+        self._update_quarantine(state.quarantine)
         self.crashes = read_crash_counts(self.output, self.run)
         self.counts.start()
         for note in self.ready.notes:
             self.display.note(note)
-        if lost := recorded.keys() - parts.receipts.keys():
+        if lost := state.receipts.keys() - parts.receipts.keys():
             parts_are = f"{counted(len(lost), 'part')} {'is' if len(lost) == 1 else 'are'}"
             self.display.note(f"{parts_are} gone from predictions/ since the last run: predicting again")
         if self.counts.start_shards:
@@ -217,8 +217,7 @@ class Driver:
 
     def _add_unrecorded(self) -> None:
         """Count the committed parts whose receipts were lost, by their footers."""
-        quarantine = list_quarantine(self.output)
-        parts = self._check_parts(self.ledger.by_shard, quarantine)
+        parts = self._check_parts(self._current_state())
         new = [receipt for receipt in parts.unrecorded if receipt.shard not in self.ledger.by_shard]
         for receipt in new:
             self.counts.add(receipt)
@@ -226,8 +225,8 @@ class Driver:
 
     def _check_output(self) -> None:
         """Hold predictions/ and quarantine/ against the plan and the receipts. Raises RunFailed if they differ."""
-        quarantine = list_quarantine(self.output)
-        parts = self._check_parts(self.ledger.by_shard, quarantine)
+        state = self._current_state()
+        parts = self._check_parts(state)
         if parts.wrong:
             raise RunFailed(f"{wrong_parts_message(self.output, parts.wrong)}. {REPAIR}")
         if lost := sorted(self.ledger.by_shard.keys() - parts.receipts.keys()):
@@ -237,13 +236,17 @@ class Driver:
                 f"{RESUME}"
             )
         self._record(parts.unrecorded)
-        self._update_quarantine(quarantine)
+        self._update_quarantine(state.quarantine)
 
-    def _check_parts(self, receipts: Mapping[int, Receipt], quarantine: Mapping[str, str]) -> CheckedParts:
-        """Hold the files in predictions/ and quarantine/ against these receipts and the plan."""
-        listed = list_parts(self.output, self.run, receipts)
-        parts = check_parts(self.output, self.run, listed, receipts, self.plan.part_digests())
-        parts.wrong.update(wrong_quarantine(self.output, self.run, quarantine, self.plan.shards))
+    def _current_state(self) -> OutputState:
+        """Return what OUTPUT holds now, with the receipts that this driver knows."""
+        quarantine, receipts = list_quarantine(self.output), self.ledger.by_shard
+        return OutputState(quarantine, receipts, list_parts(self.output, self.run, receipts))
+
+    def _check_parts(self, state: OutputState) -> CheckedParts:
+        """Hold the files in predictions/ and quarantine/ against their receipts and the plan."""
+        parts = check_parts(self.output, self.run, state.parts, state.receipts, self.plan.part_digests())
+        parts.wrong.update(wrong_quarantine(self.output, self.run, state.quarantine, self.plan.shards))
         return parts
 
     def _update_quarantine(self, listed: Mapping[str, str]) -> None:

@@ -29,6 +29,12 @@ class Plan:
     def files(self) -> list[PlanFile]:
         return [file for segment in self.segments for file in segment.files]
 
+    @property
+    def rebuilt_shards(self) -> set[int]:
+        """Shards of a plan that was rebuilt from the parts: all of them may have one."""
+        rebuilt = (file for file in self.files if file.rebuilt_from)
+        return {shard for file in rebuilt for shard in range(file.first_shard, file.first_shard + file.shards)}
+
     def part_digests(self) -> Digests:
         """Return the look-up of the digests that the part of a shard may name."""
         files = self.files

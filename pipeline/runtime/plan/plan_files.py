@@ -48,6 +48,7 @@ SCHEMA = pa.schema(
         ("pieces", pa.large_list(PIECE)),
         ("again", pa.list_(pa.list_(pa.int64()))),  # `origins`; null if the shard is not a retry
         ("replaces", pa.int64()),
+        ("supersedes", pa.list_(pa.list_(pa.int64()))),  # null without changed files; not in plans of earlier versions
     ]
 )
 
@@ -57,12 +58,14 @@ class PlannedShard:
     """One shard, as a plan file stores it.
 
     origins: of a retry of quarantined units, for each piece the shards that read it before, the latest first; units
-    that those predicted are skipped. replaces: the number of quarantined units that the retry replaces. known: the
-    number of units to retry, None if only opening the pieces tells.
+    that those predicted are skipped. supersedes: for each piece of a file that changed, the shards that quarantined
+    units of its earlier version. replaces: the number of quarantined units that the retry or the new version replaces.
+    known: the number of units to retry, None if only opening the pieces tells.
     """
 
     pieces: Sequence[Piece]
     origins: tuple[tuple[int, ...], ...] = ()
+    supersedes: tuple[tuple[int, ...], ...] = ()
     replaces: int = 0
     known: int | None = None
 
@@ -229,6 +232,7 @@ def put_plan_file(store: Store, segment: int, first_shard: int, shards: Sequence
             "pieces": _pieces_of_shards(shards),
             "again": [shard.origins or None for shard in shards],
             "replaces": [shard.replaces for shard in shards],
+            "supersedes": [shard.supersedes or None for shard in shards],
         },
         schema=SCHEMA,
     )
@@ -281,12 +285,18 @@ def planned_rows(
 
 
 def retried_files(store: Store, segments: Iterable[Segment]) -> Iterator[tuple[int, int, str]]:
-    """Yield (shard of the retry, shard that quarantined units, key of their file) of what retries planned again."""
-    for file in (file for segment in segments if segment.is_retry for file in segment.files):
-        for row in read_plan_file(store, file.name, file.sha256, ["shard", "pieces", "again"]).to_pylist():
-            for origins, piece in zip(row["again"] or (), row["pieces"], strict=True):
-                if origins:
-                    yield row["shard"], origins[0], piece["key"]
+    """Yield (shard, shard that quarantined units, key of their file) of retries, and of files planned again as they had
+    changed."""
+    columns = ["shard", "pieces", "again", "supersedes"]
+    files = ((file, each.is_retry) for each in segments for file in each.files if file.replaces)
+    for file, is_retry in files:
+        for row in read_plan_file(store, file.name, file.sha256, columns).to_pylist():
+            none = [()] * len(row["pieces"])
+            retried = (row["again"] or none) if is_retry else none
+            superseded = row.get("supersedes") or none
+            for origins, changed, piece in zip(retried, superseded, row["pieces"], strict=True):
+                for quarantined_by in (*origins[:1], *changed):
+                    yield row["shard"], quarantined_by, piece["key"]
 
 
 def pieces_in_row(row: dict[str, object]) -> list[Piece]:

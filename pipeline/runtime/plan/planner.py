@@ -1,6 +1,8 @@
 """Planning: inputs of the listing that no segment contains become the shards of the next segment."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
 
 import pyarrow as pa
 
@@ -16,13 +18,15 @@ from pipeline.runtime.plan.plan_files import (
     put_segment,
     read_segments,
 )
+from pipeline.runtime.plan.quarantined_files import QuarantinedFile, quarantined_files
 from pipeline.runtime.plan.rebuilt_plan import units_read_before
 from pipeline.runtime.plan.shard_sizes import ShardSizing
 from pipeline.runtime.plan.sharding import merge_neighbours, split_into_shards
 from pipeline.runtime.plan.unit_limit import limit_units, skip_planned_units
+from pipeline.runtime.records.run_file import find_run
 from pipeline.sources.listing.discovery import Listing
 from pipeline.sources.source import Piece, Source
-from pipeline.storage import Store
+from pipeline.storage import Store, is_same_version
 
 FILE_PIECES = 1 << 16  # per plan file: a few MB in the driver's memory
 
@@ -58,18 +62,45 @@ def freeze_plan(
         pieces = skip_planned_units(pieces, new.partly, source, found.store)
         pieces = limit_units(pieces, new.remaining, source, found.store)
         groups = split_into_shards(pieces, lambda piece: (piece,), sizing)
-        if add_segment(output, plan, _planned_shards(output, plan, groups), run, claim=claim):
+        superseded = _quarantined_before(output, plan) if redo else {}
+        if add_segment(output, plan, _planned_shards(output, plan, groups, superseded), run, claim=claim):
             return plan
         new = None
 
 
-def _planned_shards(output: Store, plan: Plan, groups: Iterable[list[Piece]]) -> Iterator[PlannedShard]:
-    """Yield the shards of these pieces; after a plan was rebuilt, without the units that its parts hold."""
+def _quarantined_before(output: Store, plan: Plan) -> dict[str, list[QuarantinedFile]]:
+    """Return the files with quarantined units, by key."""
+    found: dict[str, list[QuarantinedFile]] = defaultdict(list)
+    if plan.segments and (run := find_run(output)):
+        for file in quarantined_files(output, run, plan.segments):
+            found[file.key].append(file)
+    return found
+
+
+def _planned_shards(
+    output: Store, plan: Plan, groups: Iterable[list[Piece]], superseded: dict[str, list[QuarantinedFile]]
+) -> Iterator[PlannedShard]:
+    """Yield the shards of these pieces; after a plan was rebuilt, without the units that its parts hold.
+
+    superseded: files with quarantined units, by key. Of one that changed, the first shard that reads it replaces them.
+    """
     read_before = units_read_before(output, plan.segments) if any(each.is_rebuilt for each in plan.segments) else None
     for group in groups:
         pieces = merge_neighbours(group)
         origins = tuple(map(read_before, pieces)) if read_before else ()
-        yield PlannedShard(pieces=pieces, origins=origins if any(origins) else ())
+        earlier = [_changed(superseded.pop(piece.key, ()), piece) for piece in pieces]
+        shards = tuple(tuple(file.origins[0] for file in files) for files in earlier)
+        yield PlannedShard(
+            pieces=pieces,
+            origins=origins if any(origins) else (),
+            supersedes=shards if any(shards) else (),
+            replaces=sum(file.quarantined for file in chain(*earlier)),
+        )
+
+
+def _changed(files: Iterable[QuarantinedFile], piece: Piece) -> list[QuarantinedFile]:
+    """Return the files whose version is no longer that of a new piece."""
+    return [file for file in files if not is_same_version(file.pieces[0].version, piece.version)]
 
 
 def add_segment(

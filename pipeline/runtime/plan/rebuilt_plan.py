@@ -19,6 +19,7 @@ from pipeline.runtime.plan.plan_files import (
     PlanFile,
     PlannedShard,
     Segment,
+    planned_inputs,
     put_plan_file,
     put_segment,
     read_plan_file,
@@ -28,7 +29,7 @@ from pipeline.runtime.records.origins import Origins, beginnings, is_whole_file
 from pipeline.runtime.records.run_file import Run
 from pipeline.sinks.parts import Footer, NotThisPart, part_key, read_footer
 from pipeline.sources.source import Piece
-from pipeline.storage import Entry, Store
+from pipeline.storage import Entry, Store, is_same_version
 
 ANY_FILE = ""  # key of the mark of a shard whose ids do not tell the files of its units
 
@@ -124,7 +125,11 @@ def lost_shards(output: Store, file: PlanFile, listed: Iterable[int]) -> list[in
 
 
 def units_read_before(output: Store, segments: Iterable[Segment]) -> ReadBefore:
-    """Return the look-up of the shards that may hold units of a piece, by the marks of a rebuilt plan."""
+    """Return the look-up of the shards that may hold units of a piece, by the marks of a rebuilt plan.
+
+    There are none for a file that was planned since, and then changed.
+    """
+    segments = list(segments)
     marked: dict[str, list[int]] = defaultdict(list)
     for file in (file for segment in segments for file in segment.files if file.rebuilt_from):
         for row in read_plan_file(output, file.name, file.sha256, ["shard", "pieces"]).to_pylist():
@@ -132,4 +137,12 @@ def units_read_before(output: Store, segments: Iterable[Segment]) -> ReadBefore:
                 if piece["version"] == MARK:
                     marked[piece["key"]].append(row["shard"])
     anywhere = marked.get(ANY_FILE, [])
-    return lambda piece: tuple(dict.fromkeys([*marked.get(piece.key, []), *anywhere]))
+    inputs = (each for segment in segments if not segment.is_rebuilt for each in planned_inputs(output, segment))
+    since = {each.key: each.version for each in inputs if anywhere or each.key in marked}
+
+    def look_up(piece: Piece) -> tuple[int, ...]:
+        if not is_same_version(since.get(piece.key, piece.version), piece.version):
+            return ()
+        return tuple(dict.fromkeys([*marked.get(piece.key, []), *anywhere]))
+
+    return look_up

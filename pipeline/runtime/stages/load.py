@@ -58,7 +58,7 @@ def load(table: pa.Table, *, loader: Loader) -> pa.Table:
         row = plan.slice(planned["row"], 1).to_pylist()[0]
         scalars |= {name: row[name] for name in ("segment", "replaces")}
         if again := row["again"]:  # read before: retried, or planned again after the plan was lost
-            shards, is_retry = set(chain(*again)), bool(row["replaces"])
+            shards, is_retry = set(chain(*again)), bool(row["replaces"]) and not row.get("supersedes")
             loader = replace(loader, done=ids_of_parts(loader.output, loader.run, shards, quarantined=not is_retry))
         results = list(read(loader, pieces_in_row(row)))
         if any(isinstance(result, Quarantined) and result.error in DENIED for result in results):
