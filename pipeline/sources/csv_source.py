@@ -43,10 +43,10 @@ class CsvReader(RecordReader):
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
         """Yield ranges of whole rows. Raise BadMedium if the file holds no text."""
-        require_text(text_form(store, entry.key, entry.version))
+        require_text(text_form(store, entry.key, entry.version, entry.size))
         form = _form(entry.key, request.options)
         for find_ends in (row_ends, row_ends_by_parsing):
-            with suppress(StrayQuote), open_text(store, entry.key, entry.version) as file:
+            with suppress(StrayQuote), open_text(store, entry.key, entry.version, entry.size) as file:
                 header = _read_header(file, form)
                 if header is None:
                     return
@@ -62,7 +62,7 @@ class CsvReader(RecordReader):
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:
         """Yield the rows of the piece."""
         form = _form(piece.key, request.options)
-        with open_text(store, piece.key, piece.version, size=piece.size) as file:
+        with open_text(store, piece.key, piece.version, piece.size) as file:
             header = _read_header(file, form)
             if header is None:
                 return
@@ -77,8 +77,8 @@ class CsvReader(RecordReader):
 
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if the header lacks one of the columns or has it twice."""
-        with ignore_damage(), open_text(store, entry.key, entry.version) as file:
-            require_text(text_form(store, entry.key, entry.version))
+        with ignore_damage(), open_text(store, entry.key, entry.version, entry.size) as file:
+            require_text(text_form(store, entry.key, entry.version, entry.size))
             if header := _read_header(file, _form(entry.key, request.options)):
                 _check(store.uri_of(entry.key), header, request.options.keep, optional=request.outside)
         return request.kept_strings

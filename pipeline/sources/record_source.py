@@ -75,7 +75,7 @@ class RecordSource(Source):
         with ignore_damage():
             found = self.reader.pieces(store, entry, self._request_of(entry.key))
             pieces = list(found) or [Piece.of(entry, begin=0, end=0, units=0)]
-            if len(pieces) > MAX_PIECES and text_form(store, entry.key, entry.version).is_sequential:
+            if len(pieces) > MAX_PIECES and text_form(store, entry.key, entry.version, entry.size).is_sequential:
                 pieces = merge_pieces(pieces)
             if self.request.holds_videos and pieces[0].units != 0:
                 pieces = self._cut_videos(store, entry, pieces)

@@ -40,13 +40,13 @@ class LinesReader(RecordReader):
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
         """Yield ranges of lines or records, or a .txt that is one text. Raise BadMedium if the file holds no text."""
-        form = text_form(store, entry.key, entry.version)
+        form = text_form(store, entry.key, entry.version, entry.size)
         require_text(form)
         self._check_columns(store, entry, request)
         if self._is_whole(entry.key, request):
             yield Piece.of(entry, units=1, weight=None if form.is_sequential else entry.size)
         elif self._holds_values(entry.key, form):
-            with open_text(store, entry.key, entry.version) as file:
+            with open_text(store, entry.key, entry.version, entry.size) as file:
                 values = read_values(file, 0, None, in_array=is_array(form))
                 yield from pieces_of_lines(entry, values, request.options.piece_units)
         elif not (self._is_json(entry.key) and is_blank(store, entry, 0, _WHITE_SPACE)):
@@ -55,8 +55,8 @@ class LinesReader(RecordReader):
     def records(self, store: Store, piece: Piece, request: RecordRequest) -> Iterator[Record]:  # noqa: ARG002
         """Yield the lines that start in the piece; a line of text is a record of one column."""
         is_json = self._is_json(piece.key)
-        with open_text(store, piece.key, piece.version, size=piece.size) as file:
-            for line in self._lines(file, piece, text_form(store, piece.key, piece.version)):
+        with open_text(store, piece.key, piece.version, piece.size) as file:
+            for line in self._lines(file, piece, text_form(store, piece.key, piece.version, piece.size)):
                 if (values := _parse(line, is_json=is_json)) is not None:
                     begin, end = line.offset, line.offset + line.size
                     yield Record(str(begin), str(end), values, begin, end)
@@ -75,7 +75,7 @@ class LinesReader(RecordReader):
         require_plannable_text(store, piece)
         if not self._is_whole(piece.key, request):
             return super().read_whole(store, piece, request)
-        with open_text(store, piece.key, piece.version, size=piece.size, breaks=False) as file:
+        with open_text(store, piece.key, piece.version, piece.size, breaks=False) as file:
             return ruled_text(read_all(file), DEFAULT_COLUMN["text"][0], request.options.blank_text)
 
     def _require(self, store: Store, entry: Entry, names: Sequence[str]) -> None:
@@ -114,8 +114,8 @@ class LinesReader(RecordReader):
     def _first_records(self, store: Store, entry: Entry) -> Iterator[dict[str, Any]]:
         """Yield the first records as far as the file can be read; damage costs its own units when it is loaded."""
         with ignore_damage():
-            form, whole = text_form(store, entry.key, entry.version), Piece.of(entry)
-            with open_text(store, entry.key, entry.version) as file:
+            form, whole = text_form(store, entry.key, entry.version, entry.size), Piece.of(entry)
+            with open_text(store, entry.key, entry.version, entry.size) as file:
                 parsed = (_parse(line, is_json=True) for line in self._lines(file, whole, form))
                 for record in islice((each for each in parsed if each is not None), _CHECKED_RECORDS):
                     if isinstance(record, dict):

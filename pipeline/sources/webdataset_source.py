@@ -90,7 +90,7 @@ class WebDatasetReader(RecordReader):
         """
         uri, available = store.uri_of(entry.key), set[str]()
         begin = end = count = 0
-        open_archive = partial(open_decompressed, store, entry.key)
+        open_archive = partial(open_decompressed, store, entry.key, entry.version, entry.size)
         try:
             with open_archive() as file, TarLinks(open_archive) as links:
                 reader = SampleReader(file=file, links=links)
@@ -126,7 +126,7 @@ class WebDatasetReader(RecordReader):
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return strings. Raise AccessError if no sample of the archive has one of the columns."""
         names, available = request.required_keep, set[str]()
-        open_archive = partial(open_decompressed, store, entry.key)
+        open_archive = partial(open_decompressed, store, entry.key, entry.version, entry.size)
         with ignore_damage(), open_archive() as file, TarLinks(open_archive) as links:
             for sample in SampleReader(file=file, links=links).read(0, None):
                 available.update(sample.columns)

@@ -46,13 +46,13 @@ class FsspecFolder:
         return stamp_of(self.entry(key))
 
     def read(self, key: str, version: str | None, size: int | None = None) -> bytes:
-        seconds = timeout_seconds(size or self.entry(key).size or UNKNOWN_BYTES)
-
         def get() -> bytes:
+            expected = size or self._info_once(key, version, None)["size"]
+            seconds = timeout_seconds(expected or UNKNOWN_BYTES)
             data = bytes(self._request("cat_file", self._path(key), seconds=seconds))
             if version is not None:  # looked up after the read: a version that is still there was there during it
-                info = self._info_once(key, version, size)
-                self._check_size(key, len(data), info["size"])
+                expected = self._info_once(key, version, size)["size"]
+            self._check_size(key, len(data), expected)
             return data
 
         return with_retry(get)

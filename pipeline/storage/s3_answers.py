@@ -34,13 +34,14 @@ def check_required(answer: Mapping[str, Any], names: Iterable[str], uri: str) ->
             )
 
 
-def check_whole(answer: dict[str, Any], data: bytes, bucket: str, uri: str) -> None:
-    """Raise Corrupt unless the body of a whole object has the MD5 that its ETag is, if it is one."""
+def check_whole(answer: dict[str, Any], data: bytes, bucket: str, uri: str) -> bool:
+    """Raise Corrupt unless the body of a whole object has the MD5 that its ETag is. Return False if it is none."""
     if (expected := _md5_of(answer, bucket)) is None:
-        return
+        return False
     found = hashlib.md5(data, usedforsecurity=False).hexdigest()
     if found != expected:
         raise Corrupt(f"{uri}: what was received is not the object: its MD5 is {found}, by the ETag {expected}")
+    return True
 
 
 def check_range(answer: dict[str, Any], begin: int, end: int, data: bytes, uri: str, *, size: int | None) -> None:

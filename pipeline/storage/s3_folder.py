@@ -54,7 +54,9 @@ class S3Folder(FsspecFolder):
 
         def get() -> bytes:
             answer, data = self._get(key, version, **condition)
-            check_whole(answer, data, self.bucket, f"{self.uri}/{key}")
+            is_checked = check_whole(answer, data, self.bucket, f"{self.uri}/{key}")
+            if size is None and not is_checked:
+                self._check_size(key, len(data), self._entry_once(key, answer["ETag"].strip('"'), None).size)
             self._check_size(key, len(data), size)
             return data
 

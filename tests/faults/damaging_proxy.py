@@ -14,7 +14,7 @@ PAGE = Answer(status=200, headers={"Content-Type": "text/html"}, body=b"<html><b
 
 
 class DamagingProxy(Proxy):
-    """Damages the answers to the next `left` requests of a method whose path has an ending, or one of several.
+    """Damages the answers to the next `left` requests of a method, or any, whose path has an ending, or one of several.
 
     `seen` counts them, damaged or not. `trickles`: it sends their bodies byte by byte instead.
     """
@@ -31,7 +31,7 @@ class DamagingProxy(Proxy):
 
     def handle(self, request: Request, connection: Connection) -> None:
         answer = self.forward(request)
-        if request.method == self.method and request.path.endswith(self.ending):
+        if self.method in (request.method, "any") and request.path.endswith(self.ending):
             self.seen += 1
             self.left -= 1
             if self.left >= 0 and self.trickles:

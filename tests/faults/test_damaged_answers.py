@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from pipeline.reference.published_configs import FLOW, SEQUENCE
-from pipeline.storage import retry
+from pipeline.sources import SourceOptions, discover, source_for
+from pipeline.sources.source import Piece
+from pipeline.sources.text.text_file import text_form
+from pipeline.storage import Corrupt, retry
 from tests.faults.conftest import Outcome
-from tests.faults.damaging_proxy import DamagingProxy, cut, login_page, without_checksums
+from tests.faults.damaging_proxy import Damage, DamagingProxy, cut, login_page, without_checksums
+from tests.faults.faulty_proxy import Answer
 from tests.faults.test_changed_inputs import KINDS, place, text_file
 from tests.runtime.test_every_task import photograph, png
 from tests.sample_videos import make_video
+from tests.storage.test_answers import upload_in_parts
 
 Run = Callable[..., Outcome]
 
@@ -61,3 +67,38 @@ def test_videos_and_frames_in_place_of_which_a_page_comes_are_quarantined_alone(
     assert {key for key in found.rows if key.startswith("frames/")} == {"frames/0.png", "frames/1.png"}
     assert {unit["error"] for unit in found.quarantined.values()} == {"Corrupt"}, found.quarantined
     assert {key.partition("#")[0] for key in found.quarantined} == {"damaged.mp4", "frames/2.png"}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_a_file_is_not_planned_as_the_whole_one(tmp_path: Path, s3, proxy: DamagingProxy, kind: str) -> None:
+    """A proxy stored half of it, and says so in all of its answers, with the right ETag."""
+    texts = [f"text number {number}" for number in range(1000)]
+    key = place(kind, "half")
+    bucket = s3.bucket("damaged")
+    upload_in_parts(s3, bucket.removeprefix("s3://"), key, text_file(kind, texts, tmp_path))
+    source = source_for("auto", SourceOptions(medium="text"))
+    listing = discover(bucket, source)
+    [entry] = listing.entries
+    whole = list(source.pieces(listing.store, entry))
+    text_form.cache_clear()
+    proxy.start(half_of(entry.size), left=10**6, ending=f"/{key}", method="any")
+    assert list(source.pieces(listing.store, entry)) in ([Piece.of(entry, units=1)], whole)
+    assert proxy.seen, "nothing was read"
+    for unit in source.units(listing.store, Piece.of(entry, units=1)):
+        with pytest.raises(Corrupt):
+            unit.decode()
+
+
+def half_of(size: int) -> Damage:
+    """Damage the answers about an object of this size as if it had half of its bytes."""
+
+    def damage(answer: Answer) -> Answer:
+        headers = {name.lower(): value for name, value in without_checksums(answer).headers.items()}
+        if (given := headers.get("content-range")) is None:
+            return replace(answer, headers=headers | {"content-length": str(size // 2)}, body=answer.body[: size // 2])
+        begin = int(given.split()[1].split("-")[0])
+        body = answer.body[: max(0, size // 2 - begin)]
+        found = f"bytes {begin}-{begin + len(body) - 1}/{size // 2}"
+        return replace(answer, headers=headers | {"content-range": found, "content-length": str(len(body))}, body=body)
+
+    return damage

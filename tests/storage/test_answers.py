@@ -70,6 +70,26 @@ def test_object_without_md5_is_held_against_its_planned_size(proxy: DamagingProx
         store.read("key", size=len(CONTENT))
 
 
+def test_object_without_md5_and_planned_size_is_held_against_the_size_that_the_store_says(
+    proxy: DamagingProxy, store: Store, s3
+) -> None:
+    etag = upload_in_parts(s3, store.uri.removeprefix("s3://"), "parts", CONTENT)
+    proxy.start(lambda answer: cut(without_checksums(answer)), left=2)
+    assert store.read("parts", version=etag) == CONTENT
+    proxy.left = 99
+    with pytest.raises(Corrupt, match="150,000 bytes of 300,000 were received"):
+        store.read("parts")
+
+
+def upload_in_parts(s3, bucket: str, key: str, data: bytes) -> str:
+    """Upload an object in one part, so that its ETag is no MD5; return the ETag."""
+    place = {"Bucket": bucket, "Key": key}
+    place["UploadId"] = s3.client.create_multipart_upload(**place)["UploadId"]
+    part = {"PartNumber": 1, "ETag": s3.client.upload_part(**place, PartNumber=1, Body=data)["ETag"]}
+    found = s3.client.complete_multipart_upload(**place, MultipartUpload={"Parts": [part]})
+    return str(found["ETag"]).strip('"')
+
+
 @pytest.mark.parametrize(
     "header",
     [{"x-amz-server-side-encryption": "aws:kms"}, {"x-amz-server-side-encryption-customer-algorithm": "AES256"}],

@@ -4,7 +4,6 @@ import io
 import struct
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import BinaryIO
@@ -15,6 +14,7 @@ from PIL import Image
 from pipeline.sources.images.image_decoding import check_size, open_image, tiff_pages
 from pipeline.sources.images.image_pixels import Transparency, upright_rgb
 from pipeline.sources.listing.content_format import ContentEntry
+from pipeline.sources.source import ignore_damage
 from pipeline.storage import Entry, Store
 
 _EXTENSIONS = (".gif", ".webp", ".png", ".apng", ".tif", ".tiff")
@@ -47,9 +47,10 @@ def mark_sequences(store: Store, entries: Iterable[Entry]) -> Iterator[Entry]:
 
 def _has_several_frames(store: Store, entry: Entry) -> bool:
     """Return whether a file declares a second frame. Of damaged files it is not known: their decoder reports them."""
-    with suppress(Exception), store.open(entry.key) as file:  # listed just now
-        return declares_several_frames(file)
-    return False
+    several = False
+    with ignore_damage(), store.open(entry.key, size=entry.size) as file:  # listed just now, so in this version
+        several = declares_several_frames(file)
+    return several  # noqa: RET504 - False after damage
 
 
 def declares_several_frames(file: BinaryIO) -> bool:

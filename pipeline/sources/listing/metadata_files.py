@@ -129,7 +129,7 @@ def _values(row: str, record: Record) -> Mapping[str, Any]:
 
 def _file_columns(store: Store, entry: Entry) -> tuple[str, ...]:
     """Return the columns of a Parquet file that name files, else its column of images. AccessError if there is none."""
-    with store.open(entry.key) as file:
+    with store.open(entry.key, version=entry.version, size=entry.size) as file:
         names = ParquetTable(file, entry.size).schema.names
     found = tuple(filter(_names_files, names)) or tuple(set(DEFAULT_COLUMN["image"]) & set(names))
     if not found:

@@ -82,7 +82,7 @@ class TableReader(RecordReader):
     def kept(self, store: Store, entry: Entry, request: RecordRequest) -> pa.Schema:
         """Return the kept columns with their types; empty if the file is damaged."""
         fields: list[pa.Field] = []
-        with ignore_damage(), store.open(entry.key) as file:
+        with ignore_damage(), store.open(entry.key, version=entry.version, size=entry.size) as file:
             schema = self.open_table(file, entry.size).schema
             self.check(store.uri_of(entry.key), schema, request)
             fields = kept_fields(store.uri_of(entry.key), schema, request)
@@ -90,7 +90,7 @@ class TableReader(RecordReader):
 
     def pieces(self, store: Store, entry: Entry, request: RecordRequest) -> Iterator[Piece]:
         """Yield ranges of rows of each row group."""
-        with store.open(entry.key) as file:
+        with store.open(entry.key, version=entry.version, size=entry.size) as file:
             table = self.open_table(file, entry.size)
             self.check(store.uri_of(entry.key), table.schema, request)
             first = 0

@@ -60,12 +60,10 @@ def compression_by_content(start: bytes) -> str | None:
 
 
 @contextmanager
-def open_decompressed(
-    store: Store, key: str, version: str | None = None, size: int | None = None
-) -> Iterator[BinaryIO]:
+def open_decompressed(store: Store, key: str, version: str, size: int) -> Iterator[BinaryIO]:
     """Open a file, decompressing it if it is compressed.
 
-    If the planned `version` and `size` are given, raise Missing, Changed or Corrupt unless the file still has them.
+    Raises Missing, Changed or Corrupt unless it has this version and size.
     """
     with store.open(key, version=version, size=size) as file:
         yield decompressed(file, compression_of(file, key))

@@ -40,9 +40,9 @@ def plan_line_pieces(store: Store, entry: Entry, piece_units: int | None) -> Ite
 
     A plain file has as many lines as the first ones suggest. Raise anything if a compressed file is damaged.
     """
-    form = text_form(store, entry.key, entry.version)
+    form = text_form(store, entry.key, entry.version, entry.size)
     if form.is_sequential:
-        with open_text(store, entry.key, entry.version) as file:
+        with open_text(store, entry.key, entry.version, entry.size) as file:
             yield from pieces_of_lines(entry, read_lines(file, 0, None), piece_units)
         return
     line_bytes = len(form.start) / max(1, form.start.count(b"\r" if form.carriage_returns else b"\n"))
@@ -103,13 +103,13 @@ def is_blank(store: Store, entry: Entry, begin: int, blank: bytes) -> bool:
 
     Such a file gives no record. Only one that begins with 64 KiB of them is read. Raise anything if it is damaged.
     """
-    form = text_form(store, entry.key, entry.version)
+    form = text_form(store, entry.key, entry.version, entry.size)
     start = form.start if begin else form.start.removeprefix(UTF8_MARK)
     if start[begin:].strip(blank):
         return False
     if form.is_complete:
         return True
-    with open_text(store, entry.key, entry.version) as file:
+    with open_text(store, entry.key, entry.version, entry.size) as file:
         skip_to(file, max(begin, len(form.start)))
         return not any(block.strip(blank) for block in iter(lambda: file.read(_BLOCK), b""))
 

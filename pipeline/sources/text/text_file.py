@@ -54,9 +54,9 @@ class TextForm(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def text_form(store: Store, key: str, version: str) -> TextForm:
+def text_form(store: Store, key: str, version: str, size: int) -> TextForm:
     """Return how a version of a file holds its text, by its first 64 KiB. Raise anything if it cannot be read."""
-    with store.open(key, version=version or None) as file:
+    with store.open(key, version=version, size=size) as file:
         compression = compression_of(file, key)
         start = _read(decompressed(file, compression), _START_BYTES)
     encoding = next((name for mark, name in _ENCODINGS.items() if start.startswith(mark)), None)
@@ -89,25 +89,23 @@ def require_plannable_text(store: Store, piece: Piece) -> None:
         pass
     form: TextForm | None = None
     with ignore_damage():
-        form = text_form(store, piece.key, piece.version)
+        form = text_form(store, piece.key, piece.version, piece.size)
     if form is not None:
         require_text(form)
 
 
 @contextmanager
-def open_text(
-    store: Store, key: str, version: str, *, size: int | None = None, breaks: bool = True
-) -> Iterator[BinaryIO]:
+def open_text(store: Store, key: str, version: str, size: int, *, breaks: bool = True) -> Iterator[BinaryIO]:
     """Open a file as UTF-8. Invalid text stays invalid, to be replaced and flagged when it is decoded.
 
     Offsets are those of the content in UTF-8; a byte order mark of UTF-8 counts, those of other encodings do not.
+    Raises Missing, Changed or Corrupt unless the file has this version and size.
 
     Args:
-        size: as planned. If it is given, raise Missing, Changed or Corrupt unless the file has that version and size.
         breaks: if lines end with carriage returns alone, give line feeds instead.
     """
-    with store.open(key, version=None if size is None else version, size=size) as opened:
-        form = text_form(store, key, version)
+    with store.open(key, version=version, size=size) as opened:
+        form = text_form(store, key, version, size)
         file = decompressed(opened, form.compression)
         if form.encoding is not None:
             file = cast(BinaryIO, io.BufferedReader(_Transcoded(file, form.encoding), _BLOCK))
