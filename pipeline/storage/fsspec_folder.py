@@ -66,13 +66,18 @@ class FsspecFolder:
         if info["size"] is None:
             raise StorageError(f"{self.uri}/{key}: the server does not tell the size, without which it cannot be read")
 
+        size, whole = int(info["size"]), list[bytes]()  # all of it, from a server that does not support ranges
+
         def fetch(begin: int, end: int) -> bytes:
-            data = self._get_range(key, begin, end)
+            data = whole[0][begin:end] if whole else self._get_range(key, begin, end)
+            if len(data) == size != end - begin:
+                whole.append(data)
+                data = data[begin:end]
             if len(data) != end - begin:
                 raise Corrupt(f"{self.uri}/{key}: of bytes {begin:,} to {end:,}, {len(data):,} were received")
             return data
 
-        return self._ranged(key, int(info["size"]), lambda begin, end: with_retry(lambda: fetch(begin, end)))
+        return self._ranged(key, size, lambda begin, end: with_retry(lambda: fetch(begin, end)))
 
     def size(self, key: str) -> int:
         return self.entry(key).size

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import os
 import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import ClassVar
+from typing import ClassVar, cast
 
 import pytest
 
@@ -28,12 +29,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         body = CONTENT
-        if (given := self.headers.get("Range")) is not None:
-            begin, end = given.removeprefix("bytes=").split("-")
-            body = body[int(begin) : int(end) + 1]
         is_chosen = Handler.method in (self.command, "any")
         Handler.left -= is_chosen
         fault = Handler.fault if is_chosen and Handler.left >= 0 else ""
+        given = None if fault == "no ranges" else self.headers.get("Range")
+        if given is not None:
+            begin, end = given.removeprefix("bytes=").split("-")
+            body = body[int(begin) : int(end) + 1]
         body = {"cut": body[: len(body) // 2], "page": PAGE}.get(fault, body)
         self.send_response(206 if given else 200)
         if fault != "page":
@@ -124,3 +126,11 @@ def test_file_without_a_size_is_read_whole_only(store: Store, monkeypatch: pytes
     assert store.read("file", version="one") == CONTENT
     with pytest.raises(StorageError, match="the server does not tell the size, without which it cannot be read"):
         store.open("file")
+
+
+def test_server_without_ranges_sends_a_file_once(store: Store) -> None:
+    Handler.fault, Handler.left = "no ranges", 99
+    with store.open("file", version="one", size=len(CONTENT)) as file:
+        raw = cast(io.BufferedReader, file).raw
+        assert [raw.read(1000), raw.read(1000), raw.read()] == [CONTENT[:1000], CONTENT[1000:2000], CONTENT[2000:]]
+    assert Handler.left == 98
