@@ -35,11 +35,12 @@ def command(
 
     perceiver status s3://bucket/labels --watch
     """
-    from pipeline.runtime.driver.status import status
+    from pipeline.runtime.driver.status import check_other_records, status
     from pipeline.storage import Store
 
     store = Store(output)
     known = status(store)
+    check_other_records(store, known)
     if not watch:
         print_table(_table(known))
         _print_next(known)

@@ -72,6 +72,24 @@ def harmed(file: str, harm: Callable[[Path], object], *more: str) -> Callable[[W
     return act
 
 
+def shown(file: str, harm: Callable[[Path], object]) -> Callable[[World], Ended]:
+    """Finish a run, change a file of OUTPUT, and return what `status` says."""
+
+    def act(world: World) -> Ended:
+        finish(world)
+        path = world.output / file
+        if file.endswith("x.json"):
+            path.parent.mkdir(exist_ok=True)
+            path.write_text("{}")
+        harm(the(file)(world.output))
+        ended = world.command("status", str(world.output))
+        if file.startswith("_run/drivers/"):
+            path.unlink()
+        return ended
+
+    return act
+
+
 def planned_later(change: Callable[[Path], object], *more: str) -> Callable[[World], Ended]:
     """Run a second time, over more images; then change OUTPUT and run again."""
 
@@ -138,6 +156,18 @@ RECORDS = {
         )
         for words, (harm, names) in HARMS.items()
         for name in names
+    },
+    **{
+        f"{name} {words}, status": Situation(act=shown(FILES[name], harm), code=2, says="WORLD/out/_run/")
+        for words, (harm, names) in HARMS.items()
+        for name in names
+    },
+    **{
+        f"{name}, status": Situation(
+            act=shown("_run/run.json", lambda path, change=change: change(path.parents[1])), code=2, says=says
+        )
+        for name, (change, says) in PLAN_LOST.items()
+        if "all" not in name and "segment" not in name
     },
     "a plan file is garbage": Situation(
         act=harmed(FILES["a plan file"], garbage), code=2, says="changed: its digest is"

@@ -9,7 +9,7 @@ from pipeline.runtime.driver.checks import CheckedRun, check_run
 from pipeline.runtime.driver.cluster import Cluster
 from pipeline.runtime.driver.display import Display
 from pipeline.runtime.driver.output_state import OutputState, read_state
-from pipeline.runtime.driver.repair import check_plan, repair
+from pipeline.runtime.driver.repair import repair
 from pipeline.runtime.driver.sizing import shard_sizing
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.duplicate_ids import check_unique_ids
@@ -18,6 +18,7 @@ from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.kept_plan import check_input_format, kept_plan_notes
 from pipeline.runtime.plan.new_inputs import NewInputs, find_new_inputs
 from pipeline.runtime.plan.plan_files import delete_segments, read_segments
+from pipeline.runtime.plan.planned_parts import check_plan
 from pipeline.runtime.plan.planner import freeze_plan
 from pipeline.runtime.plan.quarantined_files import quarantined_files
 from pipeline.runtime.plan.retry_quarantined import freeze_retry_segment

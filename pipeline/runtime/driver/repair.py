@@ -1,7 +1,7 @@
 """Repair of an OUTPUT (`--repair`): what is damaged or strange is set aside, and `_run/` is rebuilt from the parts."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 
@@ -13,8 +13,9 @@ from pipeline.runtime.driver.quarantine_parts import list_quarantine, wrong_quar
 from pipeline.runtime.driver.set_aside import put_aside
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.plan.frozen_plan import Plan
-from pipeline.runtime.plan.plan_files import PLAN, read_plan_file, read_segments
-from pipeline.runtime.plan.rebuilt_plan import FoundPart, lost_shards, put_rebuilt_plan, read_parts
+from pipeline.runtime.plan.plan_files import PLAN, check_plan_files, read_segments
+from pipeline.runtime.plan.planned_parts import check_plan
+from pipeline.runtime.plan.rebuilt_plan import FoundPart, put_rebuilt_plan, read_parts
 from pipeline.runtime.records.committed import check_parts, list_parts, read_receipts_of_parts
 from pipeline.runtime.records.crash_counts import read_crash_counts
 from pipeline.runtime.records.drivers import read_markers
@@ -49,17 +50,6 @@ def repair(output: Store, wanted: Run, columns: Sequence[str], discover: Callabl
     if plan is None or _lacks_parts(output, run, plan):
         notes += _rebuild_plan(output, run, discover)
     return notes
-
-
-def check_plan(output: Store, run: str, plan: Plan, shards: Set[int]) -> None:
-    """Raise DamagedRecord if the plan does not know these shards, which have parts, or if a rebuilt plan lacks one."""
-    beyond = read_receipts_of_parts(output, run, {shard for shard in shards if shard >= plan.shards})
-    for shard, found in beyond:
-        if isinstance(found, Receipt):  # else it is a file that is no part, which is named later
-            raise DamagedRecord(output, PLAN, f"is not the whole plan: {part_key(run, shard)} is not in it")
-    for file in (file for file in plan.files if file.rebuilt_from):
-        if lost := lost_shards(output, file, shards):
-            raise DamagedRecord(output, PLAN, f"does not tell what was in {part_key(run, lost[0])}, which is gone")
 
 
 def _set_damaged_records_aside(output: Store) -> list[str]:
@@ -107,8 +97,7 @@ def _whole_plan(output: Store) -> Plan | None:
     """Return the plan if all of its files are there and as they were written, else None."""
     try:
         plan = Plan(segments=read_segments(output))
-        for file in plan.files:
-            read_plan_file(output, file.name, file.sha256, ["shard"])
+        check_plan_files(output, plan.segments)
     except DamagedRecord:
         return None
     return plan

@@ -2,19 +2,22 @@
 
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from pipeline.formatting import count, counted, duration
 from pipeline.runtime.plan.frozen_plan import Plan
-from pipeline.runtime.plan.plan_files import read_segments
+from pipeline.runtime.plan.plan_files import check_plan_files, read_segments
+from pipeline.runtime.plan.planned_parts import check_plan
 from pipeline.runtime.records.committed import committed_receipts
+from pipeline.runtime.records.crash_counts import read_crash_counts
 from pipeline.runtime.records.drivers import Marker, describe_drivers, read_markers
 from pipeline.runtime.records.listing import ListedInputs, read_listing
-from pipeline.runtime.records.manifest import MANIFEST
+from pipeline.runtime.records.manifest import MANIFEST, read_manifest
 from pipeline.runtime.records.receipts import Receipt
 from pipeline.runtime.records.resume_command import resume_command
 from pipeline.runtime.records.run_file import Run, read_run
-from pipeline.storage import Store
+from pipeline.storage import Missing, Store
 
 
 @dataclass(frozen=True, kw_only=True, repr=False)
@@ -69,9 +72,11 @@ class Status:
 
 
 def status(output: Store) -> Status:
-    """Return the status of the run in OUTPUT; UsageError if there is none."""
-    run, plan = read_run(output), Plan(segments=read_segments(output))
+    """Return the status of the run in OUTPUT. UsageError without one, DamagedRecord for a file that cannot be read."""
+    run = read_run(output)
     receipts = committed_receipts(output, run.run)
+    plan = Plan(segments=read_segments(output))  # after the receipts, whose shards it has
+    check_plan(output, run.run, plan, {receipt.shard for receipt in receipts})
     units_done = sum(receipt.units for receipt in receipts)
     rate = _rate(receipts)
     return Status(
@@ -89,6 +94,14 @@ def status(output: Store) -> Status:
         drivers=[marker for _, marker in read_markers(output, run.run)],
         last_recorded=max((receipt.received_at for receipt in receipts), default=0.0) or None,
     )
+
+
+def check_other_records(output: Store, known: Status) -> None:
+    """Raise DamagedRecord for files of `_run/` that cannot be read, and that `status` does not read."""
+    check_plan_files(output, known.plan.segments)
+    read_crash_counts(output, known.run.run)
+    with suppress(Missing):
+        read_manifest(output)
 
 
 def _rate(receipts: Iterable[Receipt]) -> float | None:

@@ -273,6 +273,12 @@ def read_plan_file(store: Store, name: str, sha256: str, columns: Sequence[str] 
     return pq.ParquetFile(io.BytesIO(data)).read(columns=list(columns))
 
 
+def check_plan_files(store: Store, segments: Iterable[Segment]) -> None:
+    """Raise DamagedRecord if a plan file is gone, or is not the file that its segment names."""
+    for file in (file for segment in segments for file in segment.files):
+        read_plan_file(store, file.name, file.sha256, ["shard"])
+
+
 def planned_rows(
     store: Store, segments: Iterable[Segment], shards: Collection[int], columns: Sequence[str] = SCHEMA.names
 ) -> Iterator[tuple[int, dict[str, Any]]]:
