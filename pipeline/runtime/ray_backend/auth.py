@@ -2,6 +2,9 @@
 
 import os
 import re
+import secrets
+import tempfile
+from pathlib import Path
 
 from pipeline.runtime.errors import UsageError
 
@@ -19,3 +22,16 @@ def require_token(address: str | None) -> None:
         f"address ({named}) is on another machine, and no token is set: set RAY_AUTH_MODE=token and "
         "RAY_AUTH_TOKEN here and on the cluster, or RAY_AUTH_MODE=disabled if the network alone protects the cluster"
     )
+
+
+def provide_token() -> None:
+    """Set a token for a local cluster in the environment, unless Ray can store the one that it makes in HOME."""
+    if os.environ.get("RAY_AUTH_TOKEN") or os.environ.get("RAY_AUTH_TOKEN_PATH"):
+        return
+    try:
+        folder = Path.home() / ".ray"
+        if not (folder / "auth_token").is_file():
+            folder.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryFile(dir=folder).close()
+    except (OSError, RuntimeError):  # it cannot be written, or there is no HOME
+        os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)

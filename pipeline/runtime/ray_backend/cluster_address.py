@@ -16,7 +16,7 @@ from pipeline.runtime.errors import UsageError, reason
 from pipeline.storage import redact
 
 VARIABLE = "RAY_ADDRESS"
-ANSWER_SECONDS = 12.0  # during which an address is tried: the cluster may be starting, or its head be busy
+ANSWER_SECONDS = 8.0  # during which an address is tried: the cluster may be starting, or its head be busy
 PAUSE_SECONDS = 0.5  # between attempts
 _CLIENT_PORT = 10001
 _HTTP2_START = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # with an empty SETTINGS frame

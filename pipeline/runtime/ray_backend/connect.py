@@ -15,7 +15,7 @@ from ray._private import ray_constants
 from ray.job_config import JobConfig
 
 from pipeline.runtime.errors import UsageError, reason
-from pipeline.runtime.ray_backend.auth import require_token
+from pipeline.runtime.ray_backend.auth import provide_token, require_token
 from pipeline.runtime.ray_backend.cluster_address import ClusterAddress, find_address
 from pipeline.runtime.ray_backend.ray_logging import limited_ray_data_logs, suppress_startup_logs
 from pipeline.runtime.ray_backend.session_folder import session_folder
@@ -78,6 +78,7 @@ def _connect(address: str | None, cluster: ClusterAddress | None, folder: str | 
         with _constant("NUM_REDIS_GET_RETRIES", CONNECTION_ATTEMPTS):
             ray.init(address=address or None, **settings)  # without an option it finds the same address
         return
+    provide_token()
     # Ray listens on all interfaces unless it takes the machine for one that cannot be part of a cluster: then all of
     # its servers, and those of its workers, listen on loopback.
     with _constant("ENABLE_RAY_CLUSTER", False):

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from pipeline.formatting import size
 from pipeline.runtime.errors import UsageError
 
 VARIABLE = "RAY_TMPDIR"
@@ -16,6 +17,7 @@ PREFIX = "ray-"  # short, and so are the four digits after it
 MAX_SOCKET_PATH = 107  # bytes, on Linux
 MAX_PARENT_PATH = MAX_SOCKET_PATH - len("/ray-1234/session_2026-11-30_03-34-10_675220_4194304/sockets/plasma_store")
 MARK = "made-by-perceiver"  # a file that tells these folders from those of other programs
+MIN_FREE_BYTES = 4_000_000  # Ray's logs of a short run; without them Ray waits for half a minute and fails
 _ATTEMPTS = 100
 _DELETE_SECONDS = 3.0  # during which processes of the cluster may still write
 
@@ -24,8 +26,8 @@ _DELETE_SECONDS = 3.0  # during which processes of the cluster may still write
 def session_folder() -> Iterator[str]:
     """Yield an empty folder for Ray's logs, sockets and spilled objects, and delete it after the block.
 
-    It is in RAY_TMPDIR, or else in the first of TMPDIR, /tmp and /var/tmp that can be written and whose path is short
-    enough. Folders that killed runs of this user left there are deleted. Raises UsageError if there is no such folder.
+    It is in RAY_TMPDIR, or else in the first of TMPDIR, /tmp and /var/tmp that can be written, has space, and whose
+    path is short enough; UsageError if none is. Folders that killed runs of this user left there are deleted.
     """
     folder = _make_folder()
     lock = os.open(folder, os.O_RDONLY)
@@ -44,12 +46,13 @@ def _make_folder() -> Path:
     parents = [named] if named else [*filter(None, [os.environ.get("TMPDIR")]), "/tmp", "/var/tmp"]  # noqa: S108
     for parent in parents:
         path = os.path.abspath(parent)  # noqa: PTH100 - keeps symbolic links, which may be what makes a path short
-        if len(os.fsencode(path)) <= MAX_PARENT_PATH:
-            with suppress(OSError):
+        with suppress(OSError):
+            if len(os.fsencode(path)) <= MAX_PARENT_PATH and shutil.disk_usage(path).free >= MIN_FREE_BYTES:
                 return _make_unique_folder(Path(path))
     raise UsageError(
         f"a Ray cluster cannot keep its files in {' or '.join(parents)}: set {VARIABLE} to a folder that exists, that "
-        f"this user can write, and whose path has at most {MAX_PARENT_PATH} bytes, as Ray's sockets are in it"
+        f"this user can write, with {size(MIN_FREE_BYTES)} of free space, and with a path of at most {MAX_PARENT_PATH} "
+        "bytes, as Ray's sockets are in it"
     )
 
 

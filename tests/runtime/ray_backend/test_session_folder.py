@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -67,9 +69,20 @@ def test_long_tmpdir_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_ray_tmpdir_that_cannot_be_used_is_named(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_TMPDIR", f"/tmp/{name}")
     with (
-        pytest.raises(
-            UsageError, match=rf"cannot keep its files in /tmp/{name}: set RAY_TMPDIR to a folder .* 34 bytes"
-        ),
+        pytest.raises(UsageError, match=rf"cannot keep its files in /tmp/{name}: set RAY_TMPDIR to a folder .* 34 "),
         session_folder(),
     ):
         pass
+
+
+def test_full_disk_is_passed_over_or_named(parent: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=10 if path == str(parent) else 10**9))
+    with (
+        pytest.raises(UsageError, match=rf"keep its files in {parent}: .* with 4 MB of free space"),
+        session_folder(),
+    ):
+        pass
+    monkeypatch.setenv("TMPDIR", str(parent))
+    monkeypatch.delenv("RAY_TMPDIR")
+    with session_folder() as folder:
+        assert Path(folder).parent == Path("/tmp")
