@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import typer
 from typer.core import TyperCommand
 
+from jobs.process_signals import ended_in_time
 from jobs.standard_streams import tolerate_closed_streams
 from pipeline.formatting import did_you_mean
-from pipeline.runtime.signals import stop_on_signals
+from pipeline.runtime.signals import stop_behind, stop_on_signals
 from pipeline.storage import redact
 from pipeline.terminal import PlainTable, print_error
 
@@ -49,6 +50,8 @@ def reported_errors() -> Iterator[None]:
     except KeyboardInterrupt as error:  # a run adds its progress
         _exit(FAILED, str(error) or "interrupted; the same command resumes")
     except Exception as error:  # noqa: BLE001 - every error gets an exit code; committed parts stay
+        if stopped := stop_behind(error):
+            _exit(FAILED, str(stopped))
         _exit(*_code_and_message(error))
 
 
@@ -82,11 +85,12 @@ class Command(TyperCommand):
 
 
 class Program(typer.Typer):
-    """A program whose process may have standard streams that are closed."""
+    """A program whose process may have standard streams that are closed, and ends in time after a signal."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         tolerate_closed_streams()
-        return super().__call__(*args, **kwargs)
+        with ended_in_time():
+            return super().__call__(*args, **kwargs)
 
 
 def app(command: Callable[..., None], name: str | None = None) -> Program:

@@ -1,16 +1,12 @@
 """SIGTERM and Ctrl-C: a program stops at once, with a message; a run after its state is written."""
 
-import os
 import signal
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
-
-GRACE_SECONDS = 15.0  # before the process exits without waiting for Ray's processes
 
 
 class Stopped(KeyboardInterrupt):
@@ -22,8 +18,8 @@ def stop_on_signals(advice: str = "the same command resumes the run", *, process
     """Raise Stopped in the block on SIGTERM or SIGINT; a second signal does what it does outside of the block.
 
     advice: Ends the message. process_ends: The process ends after the block, where a notebook goes on: a second signal
-    kills it, and so do GRACE_SECONDS after the first, also in the blocks inside this one. Does nothing outside the main
-    thread, where Python does not deliver signals.
+    kills it, also in the blocks inside this one. Does nothing outside the main thread, where Python does not deliver
+    signals.
     """
     with preserve_signal_handlers() as before:
         around = (handler for handler in before.values() if isinstance(handler, _StopHandler))
@@ -44,17 +40,19 @@ class _StopHandler:
     def __call__(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002 - as signal calls it
         if self.process_ends:
             self.before.update(dict.fromkeys(self.before, signal.SIG_DFL))
-            timer = threading.Timer(GRACE_SECONDS, _exit_now)
-            timer.daemon = True
-            timer.start()
         for other, handler in self.before.items():
             signal.signal(other, handler)
         raise Stopped(f"stopped by {signal.Signals(number).name}; {self.advice}")
 
 
-def _exit_now() -> None:
-    print("exiting without waiting for Ray's processes, which end by themselves", file=sys.stderr, flush=True)
-    os._exit(1)
+def stop_behind(error: BaseException | None) -> Stopped | None:
+    """Return the Stopped that an error replaced: Python and libraries raise errors of their own while they handle it.
+
+    An import that a signal interrupts ends in RuntimeError or ImportError, for example.
+    """
+    while error is not None and not isinstance(error, Stopped):
+        error = error.__cause__ or error.__context__
+    return error
 
 
 @contextmanager

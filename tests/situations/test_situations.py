@@ -11,6 +11,7 @@ from tests.situations.inputs import INPUTS
 from tests.situations.interruptions import INTERRUPTIONS
 from tests.situations.limits import LIMITS
 from tests.situations.listings import LISTINGS
+from tests.situations.moments import MOMENTS
 from tests.situations.parts import PARTS
 from tests.situations.records import RECORDS
 from tests.situations.situation import Situation, World
@@ -22,6 +23,7 @@ TABLES = {
     "parts": PARTS,
     "records": RECORDS,
     "interruptions": INTERRUPTIONS,
+    "moments": MOMENTS,
 }
 SITUATIONS = [
     pytest.param(situation, id=f"{table}: {name}", marks=[pytest.mark.slow] if situation.is_slow else [])
