@@ -1,0 +1,55 @@
+"""Signals that reach the process of a command while Python cannot handle them, or after the verb has ended."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+NATIVE = """
+import hashlib, sys
+from jobs import process_signals
+from pipeline.runtime.signals import stop_on_signals
+process_signals.GRACE_SECONDS = 1.0
+process_signals.stop_at_once()
+with process_signals.ended_in_time(), stop_on_signals(process_ends=True):
+    print("ready", flush=True)
+    hashlib.pbkdf2_hmac("sha256", b"", b"", 10**9)  # minutes without a look at signals
+"""
+ENDED = """
+import atexit, sys, time
+from jobs import process_signals
+process_signals.stop_at_once()
+atexit.register(time.sleep, 60)
+atexit.register(print, "ready", flush=True)
+with process_signals.ended_in_time():
+    sys.exit(3)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("code", "expected", "says"),
+    [
+        (NATIVE, 1, "error: stopped by {}; processes of Ray that are left end by themselves\n"),
+        (ENDED, 3, ""),
+    ],
+    ids=["native code", "ended"],
+)
+def test_process_ends_in_time_with_its_exit_code(number: signal.Signals, code: str, expected: int, says: str) -> None:
+    streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    with subprocess.Popen([sys.executable, "-c", code], **streams) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.1)  # the native code runs
+        process.send_signal(number)
+        _, printed = process.communicate(timeout=20)
+    assert process.returncode == expected
+    assert printed == says.format(number.name)
+
+
+def test_package_that_another_program_imports_leaves_its_handlers() -> None:
+    code = "import signal, jobs.cli; print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"True\n"
