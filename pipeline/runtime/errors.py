@@ -5,7 +5,7 @@ import re
 from pipeline.checkpoints import CheckpointChanged
 from pipeline.storage import redact
 
-_CHANGED = re.compile(r"\bCheckpointChanged: (.+)")
+_REPORTED = re.compile(r"\b(CheckpointChanged|DeviceNotUsable): (.+)")
 _COLORS = re.compile(r"\x1b\[[0-9;]*m")
 _NEXT_TRACEBACK = "\nThe above exception was the direct cause"
 _RAY_ADVICE = "To change retry attempts"  # last line of some Ray errors, about settings that a user does not have
@@ -20,6 +20,10 @@ class UsageError(Exception):
     def __init__(self, message: str, *more: str) -> None:
         self.lines = redact(message), *(f"  {redact(line)}" for line in more)
         super().__init__("\n".join(self.lines))
+
+
+class DeviceNotUsable(UsageError):  # noqa: N818
+    """A device that the cluster was told of cannot be used. The message names it, its machine and the cause."""
 
 
 class RunFailed(Exception):  # noqa: N818 - committed parts are valid, so it is an outcome rather than an error
@@ -48,7 +52,12 @@ def reason(error: BaseException | None) -> str:
     return lines[-1] if lines else type(error).__name__
 
 
-def reported_change(text: str) -> CheckpointChanged | None:
-    """Return the CheckpointChanged that a worker reports, as the last line of a traceback or the `fatal` of a shard."""
-    found = _CHANGED.search(text)
-    return CheckpointChanged(found[1]) if found else None
+def reported_by_worker(text: str) -> CheckpointChanged | DeviceNotUsable | None:
+    """Return the error that a worker reports, as the last line of a traceback or the `fatal` of a shard.
+
+    None for any other than these two, which concern no shard.
+    """
+    found = _REPORTED.search(text)
+    if not found:
+        return None
+    return CheckpointChanged(found[2]) if found[1] == "CheckpointChanged" else DeviceNotUsable(found[2])

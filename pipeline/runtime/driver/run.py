@@ -15,13 +15,14 @@ from pipeline.runtime.driver.prepare import PreparedRun, prepare_run
 from pipeline.runtime.driver.progress import Counts
 from pipeline.runtime.driver.quarantine_parts import list_quarantine, update_quarantine, wrong_quarantine
 from pipeline.runtime.errors import (
+    DeviceNotUsable,
     RunFailed,
     Stalled,
     TooManyCrashes,
     TooMuchQuarantined,
     UsageError,
     reason,
-    reported_change,
+    reported_by_worker,
 )
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.ray_backend.passes import MAX_LOST_SHARDS, PassMode
@@ -144,6 +145,10 @@ class Driver:
                     self._add(receipt)
             except (RunFailed, TooMuchQuarantined):
                 raise
+            except DeviceNotUsable as error:
+                if len(self.ledger.by_shard) > self.counts.start_shards:  # it could be used before
+                    raise self.failure(error) from None
+                raise
             except CheckpointChanged as error:
                 raise CheckpointChanged(f"{error}; {self.remaining}; with the planned checkpoint, {RESUME}") from None
             except Stopped as error:
@@ -208,7 +213,7 @@ class Driver:
     def _add(self, receipt: Receipt) -> None:
         """Count a shard that this driver scheduled."""
         if receipt.fatal:
-            raise reported_change(receipt.fatal) or self.failure(receipt.fatal)
+            raise reported_by_worker(receipt.fatal) or self.failure(receipt.fatal)
         if receipt.shard not in self.ledger.by_shard:
             self.counts.add(receipt)
             self.counts.add_seconds(receipt)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import ray
 from ray.data.exceptions import ExecutionTimeoutError
 
-from pipeline.runtime.errors import Stalled, TooManyCrashes, reason, reported_change
+from pipeline.runtime.errors import Stalled, TooManyCrashes, reason, reported_by_worker
 
 _OPERATOR = re.compile(r"- (?P<name>.+): (?P<running>\d+) active task\(s\), (?P<finished>\d+) finished")
 _SECONDS = re.compile(r"at least (\d+)s")
@@ -17,7 +17,7 @@ _STAGES |= dict.fromkeys(("ReplicaActor", "IsolatedReplicaActor", "skip_predict"
 
 @contextmanager
 def translate_ray_errors() -> Iterator[None]:
-    """Raise `Stalled`, `TooManyCrashes` or CheckpointChanged in place of Ray's errors of those kinds.
+    """Raise `Stalled`, `TooManyCrashes`, CheckpointChanged or DeviceNotUsable in place of Ray's errors of those kinds.
 
     Other errors pass unchanged.
     """
@@ -28,8 +28,8 @@ def translate_ray_errors() -> Iterator[None]:
     except Exception as error:
         if is_crash(error):
             raise TooManyCrashes(reason(error)) from error
-        if changed := reported_change(reason(error)):
-            raise changed from None
+        if reported := reported_by_worker(reason(error)):
+            raise reported from None
         raise
 
 

@@ -1,6 +1,7 @@
 """The device of a replica: its lock, copies to it, out-of-memory errors and lost GPUs."""
 
 import os
+import socket
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import torch
 
 from pipeline import faultpoints
+from pipeline.runtime.errors import DeviceNotUsable
 from pipeline.storage import redact
 from pipeline.visible import visible_line
 
@@ -45,6 +47,22 @@ class DeviceLock:
                 else:
                     self._shared -= 1
                 self._changed.notify_all()
+
+
+def require_device(device: str) -> None:
+    """Raise DeviceNotUsable if torch cannot compute on a device, such as a GPU that only Ray knows of."""
+    if device == "cpu":
+        return
+    try:
+        torch.zeros(1, device=device).add(1).item()
+    except torch.OutOfMemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - torch raises AssertionError and RuntimeError, among others
+        cause = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise DeviceNotUsable(
+            f"device ({device}) cannot be used on {socket.gethostname()}: {cause}; give cpu, or install a torch and a "
+            "driver that fit the GPU; a Ray cluster must know of no GPUs that do not work (`ray start --num-gpus 0`)"
+        ) from None
 
 
 def map_tensors(function: Callable[[torch.Tensor], Any], values: Any) -> Any:

@@ -15,7 +15,7 @@ from pipeline.heads.head import Head
 from pipeline.heads.latent_columns import latent_column_values, output_columns
 from pipeline.perceiver import PerceiverIO, ShardedPerceiverIO
 from pipeline.runtime.stages.compute_thread import compute_runner
-from pipeline.runtime.stages.device import DeviceLock, apply_test_memory_limit, to_device
+from pipeline.runtime.stages.device import DeviceLock, apply_test_memory_limit, require_device, to_device
 from pipeline.runtime.stages.finite_check import FiniteCheckedModel
 from pipeline.runtime.stages.shard_format import LATENTS_ARRAY
 
@@ -46,8 +46,10 @@ class ModelRef:
     def load(self) -> PerceiverIO | ShardedPerceiverIO:
         """Return the model on its device or, split, on the first `devices` devices that the process sees.
 
-        Raises CheckpointChanged if the checkpoint is not the planned one, or changes while it is read.
+        Raises CheckpointChanged if the checkpoint is not the planned one, or changes while it is read, and
+        DeviceNotUsable.
         """
+        require_device(self.device)
         folder = fetch(self.checkpoint)
         with unchanged(folder) as found:
             if found != self.digest:
