@@ -1,5 +1,6 @@
 """A local folder for any checkpoint, downloaded once from the Hugging Face Hub or a URI."""
 
+import errno
 import hashlib
 import json
 import os
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from pipeline.storage import Entry, Store
 
 DOWNLOAD_BYTES = 64 << 20  # per request: what is repeated after a lost connection
+_FULL = {errno.ENOSPC, errno.EDQUOT}
+_NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR}
 MAX_NAMES = 10_000  # that are searched for the cause if a checkpoint in a store is not complete
 
 
@@ -94,6 +97,8 @@ def _from_hub(name: str) -> Path:
         return download_from_hub(name)
     except Exception as error:  # noqa: BLE001 - the errors of the Hub's client and of its own client have no base
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        if _is_of_local_disk(error):
+            reason = f"{reason}; set HF_HOME to a folder that this user can write, with space for it"
         here = _absence(name) if Path(name).parent.is_dir() else "is not a local folder"
         raise CheckpointError(f"checkpoint {name} {here}; the download from the Hub failed too: {reason}") from None
 
@@ -132,6 +137,22 @@ def _download(store: "Store") -> Path:
     target = cache / _cache_key(store, versions)
     if target.is_dir() and are_versioned(versions):
         return target
+    try:
+        return _download_to(cache, store, versions)
+    except OSError as error:
+        if not _is_of_local_disk(error):
+            raise
+        raise CheckpointError(
+            f"checkpoint {store.uri} cannot be stored in the folder {cache}: {error.strerror}; set PERCEIVER_CACHE to "
+            "a folder that this user can write, with space for it"
+        ) from None
+
+
+def _download_to(cache: Path, store: "Store", versions: dict[str, str]) -> Path:
+    """Download the files with these versions to a folder of the cache, which appears whole, and return it."""
+    from pipeline.checkpoints.remote_files import are_versioned, file_versions
+
+    target = cache / _cache_key(store, versions)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-", ignore_cleanup_errors=True) as partial:
         for entry in files.values():
@@ -146,6 +167,13 @@ def _download(store: "Store") -> Path:
             if not target.is_dir():  # another process may have finished the same download first
                 raise
     return target
+
+
+def _is_of_local_disk(error: BaseException) -> bool:
+    """Return whether an error says that a local folder cannot be written, or is full."""
+    if not isinstance(error, OSError):
+        return False
+    return error.errno in _FULL or (error.errno in _NOT_WRITABLE and error.filename is not None)  # not a store's
 
 
 def _cache_key(store: "Store", versions: Mapping[str, str]) -> str:

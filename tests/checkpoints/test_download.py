@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -70,6 +72,23 @@ def test_download_survives_a_faulty_store(uri: str, faulty_s3) -> None:
         os.environ["PERCEIVER_CACHE"] = f"{os.environ['PERCEIVER_CACHE']}{name}"
         assert contents(fetch(uri)) == FILES
     assert all(proxy.counts[str(kind)] for kind in KINDS), "each kind of fault occurred"
+
+
+def test_cache_that_cannot_be_written_is_named(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PERCEIVER_CACHE", str(tmp_path / "file/cache"))
+    expected = rf"{uri} cannot be stored in the folder {tmp_path}/file/cache: Not a directory; set PERCEIVER_CACHE to"
+    with pytest.raises(CheckpointError, match=expected):
+        fetch(uri)
+
+
+def test_full_disk_is_not_taken_for_an_error_of_the_store(uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfileobj", fail)
+    with pytest.raises(CheckpointError, match=r"cannot be stored in the folder .*: No space left on device; set"):
+        fetch(uri)
 
 
 class Outage(Proxy):
