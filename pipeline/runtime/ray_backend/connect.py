@@ -64,7 +64,7 @@ def _connect_or_explain(address: str | None, cluster: ClusterAddress | None, fol
             raise cluster.error(error) from error
         raise
     except SystemExit:  # by the handler of SIGTERM that Ray sets while it starts
-        raise KeyboardInterrupt("stopped by SIGTERM; the same command resumes") from None
+        raise KeyboardInterrupt("stopped by SIGTERM; the same command resumes the run") from None
 
 
 def _connect(address: str | None, cluster: ClusterAddress | None, folder: str | None) -> None:
