@@ -16,7 +16,7 @@ from pipeline.runtime.errors import UsageError, reason
 from pipeline.storage import redact
 
 VARIABLE = "RAY_ADDRESS"
-ANSWER_SECONDS = 8.0  # during which an address is tried: the cluster may be starting, or its head be busy
+ANSWER_SECONDS = 6.0  # during which an address is tried: the cluster may be starting, or its head be busy
 PAUSE_SECONDS = 0.5  # between attempts
 _CLIENT_PORT = 10001
 _HTTP2_START = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0"  # with an empty SETTINGS frame
@@ -44,6 +44,13 @@ class ClusterAddress:
         """Return the error of an address where no cluster answers."""
         words = getattr(cause, "strerror", None) or reason(cause)
         return UsageError(f"no Ray cluster answers at {redact(self.source)}: {words}; {self.remedy}")
+
+    def refusal(self, cause: Exception) -> UsageError:
+        """Return the error of a cluster to which Ray does not connect, though it answers."""
+        return UsageError(
+            f"Ray does not connect to the cluster at {redact(self.source)}: {reason(cause)}; if the cluster has a "
+            f"token, as by default where ~/.ray/auth_token exists, set RAY_AUTH_MODE=token, or else {self.remedy}"
+        )
 
 
 def find_address(address: str | None) -> ClusterAddress | None:

@@ -17,7 +17,7 @@ from ray.job_config import JobConfig
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.ray_backend.auth import provide_token, require_token
 from pipeline.runtime.ray_backend.cluster_address import ClusterAddress, find_address
-from pipeline.runtime.ray_backend.ray_logging import limited_ray_data_logs, suppress_startup_logs
+from pipeline.runtime.ray_backend.ray_logging import hidden_error_messages, limited_ray_data_logs, suppress_startup_logs
 from pipeline.runtime.ray_backend.session_folder import session_folder
 from pipeline.runtime.signals import preserve_signal_handlers
 from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
@@ -40,7 +40,7 @@ def ray_connection(address: str | None) -> Iterator[None]:
     cluster = find_address(address)
     if cluster:
         cluster.check()
-    with nullcontext() if cluster else session_folder() as folder:
+    with hidden_error_messages(), nullcontext() if cluster else session_folder() as folder:
         try:
             _connect_or_explain(address, cluster, folder)
             with limited_ray_data_logs():
@@ -61,7 +61,7 @@ def _connect_or_explain(address: str | None, cluster: ClusterAddress | None, fol
         if cluster is None:  # whatever Ray raises
             raise UsageError(f"Ray does not start on this machine: {reason(error)}") from error
         if isinstance(error, ConnectionError | ValueError):
-            raise cluster.error(error) from error
+            raise cluster.refusal(error) from error
         raise
     except SystemExit:  # by the handler of SIGTERM that Ray sets while it starts
         raise KeyboardInterrupt("stopped by SIGTERM; the same command resumes the run") from None

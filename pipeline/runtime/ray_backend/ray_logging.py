@@ -7,12 +7,15 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from ray._private import worker
+
 from pipeline.runtime.errors import reason
 from pipeline.visible import visible_line
 
 _LEVEL = "RAY_BACKEND_LOG_LEVEL"
-_HIDDEN = (_LEVEL.encode(), b"gcs_client.cc", b"rpc_client.h")
-"""The notice about the level, and the sources of warnings about attempts to connect, which end in an error."""
+_HIDDEN = (_LEVEL.encode(), b"gcs_client.cc", b"rpc_client.h", b"network_util.cc")
+"""The notice about the level, the sources of warnings about attempts to connect, which end in an error, and that of
+warnings about a machine without a network."""
 
 
 @contextmanager
@@ -36,6 +39,21 @@ def suppress_startup_logs() -> Iterator[None]:
             for line in captured.read().splitlines(keepends=True):
                 if not any(each in line for each in _HIDDEN):
                     os.write(2, line)
+
+
+@contextmanager
+def hidden_error_messages() -> Iterator[None]:
+    """In the block, do not print the tracebacks of failed tasks and actors that a cluster sends to its drivers.
+
+    Ray prints them on standard output even if no logs of workers are wanted. What concerns the run fails it, or is in
+    the log of Ray Data.
+    """
+    before = worker.print_to_stdstream
+    worker.print_to_stdstream = lambda *_, **__: None
+    try:
+        yield
+    finally:
+        worker.print_to_stdstream = before
 
 
 @contextmanager

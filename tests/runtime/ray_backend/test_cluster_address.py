@@ -167,6 +167,15 @@ with ray_connection(None):
 """
 
 
+def test_cluster_that_answers_and_refuses_may_have_a_token():
+    refused = find_address("127.0.0.1:6379").refusal(ConnectionError("Failed to connect to Ray cluster"))
+    assert str(refused) == (
+        "Ray does not connect to the cluster at address (127.0.0.1:6379): Failed to connect to Ray cluster; if the "
+        "cluster has a token, as by default where ~/.ray/auth_token exists, set RAY_AUTH_MODE=token, or else start the "
+        "cluster or correct the address; `local` starts a cluster for this run"
+    )
+
+
 def test_living_cluster_is_joined(cluster):
     address = ray.get_runtime_context().gcs_address
     environment = os.environ | {"RAY_ADDRESS": address}
