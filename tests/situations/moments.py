@@ -12,10 +12,9 @@ from pathlib import Path
 import psutil
 
 from tests.situations.interruptions import AGAIN, stop
-from tests.situations.situation import SECONDS, Ended, Situation, World
+from tests.situations.situation import SECONDS, SETTLE_SECONDS, Ended, Situation, World
 
 RESUMES = "the same command resumes the run"
-SETTLE_SECONDS = 30  # in which the processes of a local cluster end after their driver
 Moment = Callable[[psutil.Process], bool]
 
 
@@ -97,16 +96,14 @@ def _await(moment: Moment, process: subprocess.Popen[str]) -> None:
     """Wait until a process, which bash becomes first, is at a moment."""
     known, deadline = psutil.Process(process.pid), time.monotonic() + SECONDS
     while not ("python" in known.name() and moment(known)):
+        assert process.poll() is None, "it ended before the moment came"
         assert time.monotonic() < deadline, "the moment did not come"
         time.sleep(0.005)
 
 
 def _assert_gone(world: World, cluster: Path) -> None:
     """Assert that the processes of a local cluster end after its driver, and that its files are deleted."""
-    deadline = time.monotonic() + SETTLE_SECONDS
-    while (left := world.left_behind()) and time.monotonic() < deadline:
-        time.sleep(0.2)
-    assert left == []
+    assert world.left_behind(SETTLE_SECONDS) == []
     assert list(cluster.iterdir()) == []
 
 

@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +22,7 @@ from typer.testing import CliRunner
 from jobs.cli import app
 
 SECONDS = 240  # timeout of a process, generous for a busy machine
+SETTLE_SECONDS = 30  # in which the processes of a local cluster end after their driver
 VARIABLE = "PERCEIVER_SITUATION"  # in the environment of every process that a situation starts
 
 
@@ -54,7 +56,7 @@ class Situation:
         assert code == self.code, printed
         assert re.search(in_order(self.says), printed), printed
         assert "Traceback" not in printed
-        assert world.left_behind() == []
+        assert world.left_behind(SETTLE_SECONDS) == []
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +111,14 @@ class World:
         command = ["bash", "-c", f"exec {shell}" if shell == '"$@"' else shell, "bash", *verb]
         return subprocess.Popen(command, env=variables, **(streams | options))
 
-    def left_behind(self) -> list[str]:
-        """Return the markers of drivers that did not end, and the processes that still run."""
+    def left_behind(self, seconds: float = 0.0) -> list[str]:
+        """Return the markers of drivers that did not end, and the processes that still run after so many seconds."""
+        deadline = time.monotonic() + seconds
+        while (found := self._left_now()) and time.monotonic() < deadline:
+            time.sleep(0.2)
+        return found
+
+    def _left_now(self) -> list[str]:
         markers = [str(path) for path in self.output.glob("_run/drivers/*")]
         return markers + [" ".join(_command(process)) for process in psutil.process_iter() if self._is_own(process)]
 

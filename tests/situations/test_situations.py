@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.situations.clusters import CLUSTERS
 from tests.situations.inputs import INPUTS
 from tests.situations.interruptions import INTERRUPTIONS
 from tests.situations.limits import LIMITS
@@ -15,6 +16,7 @@ from tests.situations.moments import MOMENTS
 from tests.situations.parts import PARTS
 from tests.situations.records import RECORDS
 from tests.situations.situation import Situation, World
+from tests.situations.surroundings import SURROUNDINGS
 
 TABLES = {
     "inputs": INPUTS,
@@ -24,6 +26,8 @@ TABLES = {
     "records": RECORDS,
     "interruptions": INTERRUPTIONS,
     "moments": MOMENTS,
+    "surroundings": SURROUNDINGS,
+    "clusters": CLUSTERS,
 }
 SITUATIONS = [
     pytest.param(situation, id=f"{table}: {name}", marks=[pytest.mark.slow] if situation.is_slow else [])
