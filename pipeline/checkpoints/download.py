@@ -138,7 +138,7 @@ def _download(store: "Store") -> Path:
     if target.is_dir() and are_versioned(versions):
         return target
     try:
-        return _download_to(cache, store, versions)
+        return _download_to(cache, store, files)
     except OSError as error:
         if not _is_of_local_disk(error):
             raise
@@ -148,10 +148,11 @@ def _download(store: "Store") -> Path:
         ) from None
 
 
-def _download_to(cache: Path, store: "Store", versions: dict[str, str]) -> Path:
-    """Download the files with these versions to a folder of the cache, which appears whole, and return it."""
-    from pipeline.checkpoints.remote_files import are_versioned, file_versions
+def _download_to(cache: Path, store: "Store", files: dict[str, "Entry"]) -> Path:
+    """Download these files to a folder of the cache, which appears whole, and return it."""
+    from pipeline.checkpoints.remote_files import are_versioned, list_files
 
+    versions = {name: entry.version for name, entry in files.items()}
     target = cache / _cache_key(store, versions)
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-", ignore_cleanup_errors=True) as partial:
