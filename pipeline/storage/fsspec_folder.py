@@ -12,6 +12,7 @@ from pipeline.storage.entry import Entry, is_same_version
 from pipeline.storage.errors import Changed, Corrupt, NotRegular, StorageError, translated_errors
 from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.retry import with_retry
+from pipeline.storage.schemes import is_web
 from pipeline.storage.time_limits import MAX_LISTING_SECONDS, timeout_seconds, within
 
 READ_AHEAD_BYTES = 1 << 20  # smallest ranged request
@@ -58,7 +59,7 @@ class FsspecFolder:
         return with_retry(get)
 
     def read_start(self, key: str, size: int) -> bytes:
-        data = with_retry(lambda: self._get_range(key, 0, size))
+        data = with_retry(lambda: self._read_range(key, 0, size))
         return data[:size]  # a server without ranges sends the whole file
 
     def open(self, key: str, version: str | None = None, size: int | None = None) -> BinaryIO:
@@ -67,9 +68,10 @@ class FsspecFolder:
             raise StorageError(f"{self.uri}/{key}: the server does not tell the size, without which it cannot be read")
 
         size, whole = int(info["size"]), list[bytes]()  # all of it, from a server that does not support ranges
+        of_version = {"info": info} if is_web(self.uri) else {}
 
         def fetch(begin: int, end: int) -> bytes:
-            data = whole[0][begin:end] if whole else self._get_range(key, begin, end)
+            data = whole[0][begin:end] if whole else self._read_range(key, begin, end, **of_version)
             if len(data) == size != end - begin:
                 whole.append(data)
                 data = data[begin:end]
@@ -120,9 +122,9 @@ class FsspecFolder:
         if found is not None and size and found != size:
             raise Corrupt(f"{self.uri}/{key}: {found:,} bytes of {size:,} were received")
 
-    def _get_range(self, key: str, begin: int, end: int) -> bytes:
+    def _read_range(self, key: str, begin: int, end: int, **options: Any) -> bytes:
         seconds = timeout_seconds(end - begin)
-        return bytes(self._request("cat_file", self._path(key), start=begin, end=end, seconds=seconds))
+        return bytes(self._request("cat_file", self._path(key), start=begin, end=end, seconds=seconds, **options))
 
     def _put(self, path: str, data: bytes, **options: str) -> None:
         self._request("pipe_file", path, data, seconds=timeout_seconds(len(data)), **options)

@@ -106,7 +106,9 @@ class Store:
             return self._folder.read_start(key, size)
 
     def open(self, key: str, *, version: str | None = None, size: int | None = None) -> BinaryIO:
-        """Return a seekable file, read by ranged requests. Its reads raise Changed if S3's content was replaced.
+        """Return a seekable file, read by ranged requests.
+
+        Its reads raise Changed if the content was replaced in S3, on a web server, or in place on a local disk.
 
         If the planned `version` is given: Missing if the file is gone, Changed if it has another version, Corrupt if
         it is said to have another size than `size` in this version.

@@ -12,7 +12,7 @@ from typing import ClassVar, cast
 
 import pytest
 
-from pipeline.storage import StorageError, Store, retry
+from pipeline.storage import Changed, StorageError, Store, retry
 from pipeline.storage.errors import Corrupt
 
 CONTENT = os.urandom(200_000)
@@ -39,7 +39,7 @@ class Handler(BaseHTTPRequestHandler):
         body = {"cut": body[: len(body) // 2], "page": PAGE}.get(fault, body)
         self.send_response(206 if given else 200)
         if fault != "page":
-            self.send_header("ETag", '"one"')
+            self.send_header("ETag", '"two"' if fault == "another version" else '"one"')
         if fault != "no size":
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -133,4 +133,14 @@ def test_server_without_ranges_sends_a_file_once(store: Store) -> None:
     with store.open("file", version="one", size=len(CONTENT)) as file:
         raw = cast(io.BufferedReader, file).raw
         assert [raw.read(1000), raw.read(1000), raw.read()] == [CONTENT[:1000], CONTENT[1000:2000], CONTENT[2000:]]
+    assert Handler.left == 98
+
+
+def test_file_that_is_replaced_while_it_is_read_is_a_change(store: Store) -> None:
+    with store.open("file", version="one", size=len(CONTENT)) as file:
+        raw = cast(io.BufferedReader, file).raw
+        assert raw.read(1000) == CONTENT[:1000]
+        Handler.fault, Handler.left = "another version", 99
+        with pytest.raises(Changed, match=f"^{store.uri}/file changed while it was read"):
+            raw.read(1000)
     assert Handler.left == 98
