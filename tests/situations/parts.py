@@ -6,9 +6,12 @@ import io
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pyarrow.parquet as pq
+import pytest
 
+from tests import runs_in_process
 from tests.situations.situation import Ended, Situation, World
 
 IMAGES, DAMAGED = 6, 3  # in three shards; the second has the damaged one
@@ -40,6 +43,30 @@ def after(change: Callable[[Path], object], *more: str) -> Callable[[World], End
         ended = world.run("--max-quarantine", "1", *more)
         if ended.code == 0:
             assert_exact(world)
+        return ended
+
+    return act
+
+
+def meanwhile(change: Callable[[Path], object]) -> Callable[[World], Ended]:
+    """Change OUTPUT when two of three shards are committed; then give the same command with --repair."""
+
+    def act(world: World) -> Ended:
+        world.write_images(world.input, range(IMAGES), (DAMAGED,))
+        load = runs_in_process.load
+
+        def changed(*arguments: Any, **named: Any) -> Any:
+            if len(list(world.output.glob("predictions/*"))) == 2:
+                change(world.output)
+            return load(*arguments, **named)
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(runs_in_process, "load", changed)
+            ended = world.run("--max-quarantine", "1")
+        assert not (world.output / "_run/manifest.json").exists()
+        again = world.run("--max-quarantine", "1", "--repair")
+        assert again.code == 0, again.printed
+        assert_exact(world)
         return ended
 
     return act
@@ -141,6 +168,21 @@ PARTS = {
         for name, (change, says) in WRONG.items()
         for suffix, situation in refused_and_repaired(change, says).items()
     },
+    "a part was deleted while the run worked": Situation(
+        act=meanwhile(lambda output: part(output, 0).unlink()),
+        code=1,
+        says="error: 1 part of WORLD/out deleted while the run worked (predictions/part- … the same command resumes",
+    ),
+    "a part was cut while the run worked": Situation(
+        act=meanwhile(lambda output: cut(part(output, 0), 100, 200)),
+        code=1,
+        says="error: WORLD/out/predictions/ holds a file that is no part of this run: … bytes of it are missing",
+    ),
+    "a file was added while the run worked": Situation(
+        act=meanwhile(lambda output: shutil.copy(part(output, 0), output / "predictions/copy.parquet")),
+        code=1,
+        says="error: WORLD/out/predictions/ holds a file that is no part of this run: … copy.parquet is not a part",
+    ),
     "a part was deleted": Situation(
         act=after(lambda output: part(output, 1).unlink()),
         code=0,
