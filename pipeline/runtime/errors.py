@@ -26,19 +26,26 @@ class DeviceNotUsable(UsageError):  # noqa: N818
     """A device that the cluster was told of cannot be used. The message names it, its machine and the cause."""
 
 
-class RunFailed(Exception):  # noqa: N818 - committed parts are valid, so it is an outcome rather than an error
+class _Redacted(Exception):  # noqa: N818 - a base class
+    """An error whose message holds no secrets, wherever its words come from."""
+
+    def __init__(self, message: str = "") -> None:
+        super().__init__(redact(message))
+
+
+class RunFailed(_Redacted):
     """The run ended with shards left, or with units unaccounted for. The same command resumes it. Exit 1."""
 
 
-class TooMuchQuarantined(Exception):  # noqa: N818
+class TooMuchQuarantined(_Redacted):
     """More units are quarantined than `max_quarantine` allows. A higher value continues the run. Exit 3."""
 
 
-class Stalled(Exception):  # noqa: N818
+class Stalled(_Redacted):
     """No stage produced output for `stall_timeout` seconds. The message describes the state of each stage."""
 
 
-class TooManyCrashes(Exception):  # noqa: N818
+class TooManyCrashes(_Redacted):
     """More worker processes died in one pass than it tolerates; which shards caused it is unknown."""
 
 

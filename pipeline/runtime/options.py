@@ -53,7 +53,7 @@ DISPLAY = "Display"
 class RunOptions(BaseModel):
     """Everything that a user can set for a run. Unknown names are errors."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, hide_input_in_errors=True)
 
     task: str = Field(description=f"One of {', '.join(HEADS)}.")
     input: str = ""

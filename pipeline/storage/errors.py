@@ -93,6 +93,7 @@ _DENIED_NAMES = frozenset(
         *("SSOError", "NoRegionError", "ProfileNotFound", "ParamValidationError"),
         *("DefaultCredentialsError", "RefreshError"),
         *("ClientAuthenticationError", "GatedRepoError", "RepositoryNotFoundError", "RevisionNotFoundError"),
+        *("HfUriError", "HFValidationError"),
     }
 )
 _DENIED_CODES = frozenset(

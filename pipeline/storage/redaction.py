@@ -14,7 +14,14 @@ _NAME = (
 )
 _RULES = (
     (re.compile(r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|\Z)", re.DOTALL), "***"),
-    (re.compile(r"""(://)[^\s/@:"']*:(?!\d+(?:[/\s"']|$))[^\s"'<>]*@"""), r"\1***@"),
+    (  # user:password@host; a path may have lost a slash, and an @ may be percent-encoded or of full width
+        re.compile(r"""(:[/\\]+|(?<![\w/:])//)[^\s/\\@:"']*:(?!\d+(?:[/\s"']|$))[^\s"'<>]*(?:@|%40|\uff20)"""),
+        r"\1***@",
+    ),
+    (
+        re.compile(r"""(?<!abfs)(?<!abfss)(?<!az)(?<!hf)(://)[^\s/@:"'?]+@"""),
+        r"\1***@",
+    ),  # a token; or container@account
     (re.compile(r"\b(bearer|sharedkey)\s+[\w.~+/:=-]{12,}", re.IGNORECASE), r"\1 ***"),
     (re.compile(r"""(authorization["']?\s*[=:]\s*["']?basic)\s+\S+""", re.IGNORECASE), r"\1 ***"),
     (

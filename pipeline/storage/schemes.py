@@ -13,14 +13,21 @@ _OF_ONE_PROCESS = frozenset({"memory", "data"})
 # Views of another file system or of one archive, which fsspec opens in a chain, and others that are no folder of files.
 _VIEWS = frozenset({"zip", "tar", "libarchive", "dir", "reference", "generic", "cached", "async_wrapper"})
 _VIEWS |= {"asyncwrapper", "asynclocal", "blockcache", "filecache", "simplecache"}
+_KINDS_ON_THE_HUB = frozenset({"datasets", "spaces", "models", "buckets"})
 
 
 def require_known(uri: str) -> None:
-    """Raise AccessError, with those that work, if a URI has a scheme that nobody implements or that is only a view."""
-    scheme, _ = split_scheme(uri)
-    if scheme is None or (scheme not in _VIEWS and scheme in fsspec.available_protocols()):
-        return
-    raise AccessError(f"{uri}: {scheme}:// is not supported; use {READABLE}")
+    """Raise AccessError, with those that work, if a URI has a scheme that nobody implements or that is only a view.
+
+    So does one of the Hugging Face Hub that names no repository.
+    """
+    scheme, rest = split_scheme(uri)
+    if scheme is not None and (scheme in _VIEWS or scheme not in fsspec.available_protocols()):
+        raise AccessError(f"{uri}: {scheme}:// is not supported; use {READABLE}")
+    if scheme == "hf":
+        names = [name for name in rest.split("/") if name]
+        if len(names) < (3 if names and names[0] in _KINDS_ON_THE_HUB else 2):
+            raise AccessError(f"{uri} does not name a repository: use hf://datasets/USER/NAME or hf://USER/NAME")
 
 
 def require_readable(uri: str) -> None:

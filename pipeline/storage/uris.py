@@ -13,8 +13,11 @@ _CHAIN = re.compile(r"\s*[A-Za-z][\w+.-]*::|.*::[A-Za-z][\w+.-]*:/", re.DOTALL)
 _ALIASES = {"s3a": "s3", "gcs": "gs"}
 _WITH_AT = frozenset({"abfs", "abfss", "az", "hf"})  # container@account, repository@revision
 _WITH_PORT = frozenset({"http", "https", "ftp", "sftp", "ssh", "hdfs", "webhdfs", "smb"})
+_STRICT = frozenset({"http", "https", "hf"})
 _QUERY = re.compile(r"\?[^/?=]+=")
-_PASSWORD_FURTHER_ON = re.compile(r"://[^/]*@")
+_PASSWORD_FURTHER_ON = re.compile(r":/+(?:[^/@]*:[^@]*|[^/]*)@")  # a path may have lost one of the two slashes
+_PASSWORD_IN_PATH = re.compile(r"(?:^|/)[^/:]*:[^/]*@")  # in stores whose paths have no such names
+_PASSWORD_WITHOUT_SCHEME = re.compile(r"(?://[^/:]+:[^@]*|[^/:]+:[^/]*)@[^/]")
 # What is meant as a URI and is none: a wrong number of slashes, spaces before it, an invalid scheme, a Windows path.
 _LIKE_URI = re.compile(r".*://|\s*[A-Za-z][\w+.-]*:/|\s*(?:s3a?|gc?s|az|abfss?|hf|https?|file)(?::|//)", re.DOTALL)
 _BEFORE_AUTHORITY = re.compile(r"(?:[\w+.-]+::)*(?:[\w+.-]*:/*)?")
@@ -27,23 +30,22 @@ def check_uri(uri: str) -> str:
     `?` as a wildcard (not followed by `name=value`), are accepted.
     """
     scheme, rest = split_scheme(uri)
-    if scheme is None and uri.startswith(("/", ".", "~")):
+    if scheme is None and uri.startswith(("/", ".", "~")) and not uri.startswith("//"):
         return uri
+    local = "; to name a local path, put ./ before it" if scheme is None else ""
     if is_chain(uri):
-        local = "; to name a local path, put ./ before it" if scheme is None else ""
         raise AccessError(
             f"chained URIs are not supported: {_without_secrets(uri)}; unpack or copy the files and name their "
             f"folder{local}"
         )
-    if scheme is not None and _holds_secret(scheme, rest):
+    if _PASSWORD_WITHOUT_SCHEME.match(uri) if scheme is None else _holds_secret(scheme, rest):
         raise AccessError(
             "a URI must not contain a user, password or query string; credentials come from the environment or a "
-            f"profile: {_without_secrets(uri)}"
+            f"profile: {_without_secrets(uri)}{local}"
         )
     if scheme is None and _LIKE_URI.match(uri):
         raise AccessError(
-            f"{_without_secrets(uri)!r} looks like a URI, but does not begin with a scheme and ://, such as s3://; "
-            "to name a local path, put ./ before it"
+            f"{_without_secrets(uri)!r} looks like a URI, but does not begin with a scheme and ://, such as s3://{local}"
         )
     if scheme in LOCAL and rest and not rest.startswith(("/", "~")):
         raise AccessError(f"{uri} must be {scheme}:// and an absolute path, such as {scheme}:///data")
@@ -88,7 +90,8 @@ def _holds_secret(scheme: str, rest: str) -> bool:
     colon = ":" in authority and not authority.startswith("arn:")
     port = scheme in _WITH_PORT and re.fullmatch(r"[^:@]+:\d+", authority)
     query = _QUERY.search(rest) or (scheme.startswith("http") and "?" in rest)
-    return bool(named or (colon and not port) or query or _PASSWORD_FURTHER_ON.search(rest))
+    further_on = _PASSWORD_FURTHER_ON.search(rest) or (scheme in _STRICT and _PASSWORD_IN_PATH.search(rest))
+    return bool(named or (colon and not port) or query or further_on)
 
 
 def _without_secrets(uri: str) -> str:

@@ -92,11 +92,11 @@ def test_full_disk_is_not_taken_for_an_error_of_the_store(uri: str, monkeypatch:
 
 
 class Outage(Proxy):
-    """Cut the answer to the third request of an object, then reset every connection for `seconds`."""
+    """Cut the answer to one of the requests of weights, the third, then reset every connection for `seconds`."""
 
-    def __init__(self, upstream: str, seconds: float) -> None:
+    def __init__(self, upstream: str, seconds: float, *, cut: int = 3) -> None:
         super().__init__(upstream)
-        self.seconds, self.objects, self.until, self.resets = seconds, 0, 0.0, 0
+        self.seconds, self.cut, self.objects, self.until, self.resets = seconds, cut, 0, 0.0, 0
 
     def handle(self, request: Request, connection: Connection) -> None:
         if time.monotonic() < self.until:
@@ -104,7 +104,7 @@ class Outage(Proxy):
             connection.reset()
             return
         self.objects += "safetensors" in request.path
-        cut = self.objects == 3 and not self.until
+        cut = self.objects == self.cut and not self.until
         self.until = time.monotonic() + self.seconds if cut else self.until
         connection.answer(self.forward(request), cut=cut)
 

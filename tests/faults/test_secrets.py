@@ -6,15 +6,21 @@ These runs end before any work, in this process. Runs with a cluster are in `tes
 from __future__ import annotations
 
 import re
+import traceback
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 from typer.testing import CliRunner
 
 from jobs.cli import app
-from pipeline.runtime.errors import UsageError
+from pipeline import AccessError, Predictor, open_run, plan, run
+from pipeline.perceiver import CheckpointError, PerceiverIO
+from pipeline.runtime.errors import RunFailed, UsageError
+from pipeline.runtime.options import RunOptions
 from pipeline.runtime.ray_backend.auth import require_token
+from pipeline.runtime.ray_backend.cluster_address import find_address
 from pipeline.storage import retry
 from tests.faults.canary_secrets import CREDENTIALS, canary, found_in, profile
 from tests.faults.password_proxy import PasswordProxy, refusal
@@ -107,6 +113,50 @@ def test_cluster_address_is_reported_without_its_password(
     with pytest.raises(UsageError) as refused:
         require_token(f"ray://user:{canary('typed')}@host:10001")
     assert found_in(printed=str(refused.value)) == []
+
+
+WITH_SECRETS = [
+    SECRET_URI,
+    f"https://user:{canary('typed')}@127.0.0.1:9/in",
+    f"https://{canary('typed')}@127.0.0.1:9/in",
+    f"https://127.0.0.1:9/mirror/https:/user:{canary('typed')}@host/in",
+    f"//user:{canary('typed')}@host/in",
+    f"zip::https://user:{canary('typed')}@host/in",
+]
+PYTHON: dict[str, Callable[[str, dict[str, str]], object]] = {
+    "INPUT": lambda uri, places: run(task=TASK, **places | {"input": uri}),
+    "OUTPUT": lambda uri, places: run(task=TASK, **places | {"output": uri}),
+    "checkpoint": lambda uri, places: plan(task=TASK, **places | {"checkpoint": uri}),
+    "task": lambda uri, places: run(task=uri, **places),
+    "a number": lambda uri, places: run(task=TASK, **places, batch_size=uri),
+    "a name": lambda uri, places: run(task=TASK, **places, keep_columns=[uri]),
+    "an option": lambda uri, places: run(task=TASK, **places, **{uri: 1}),
+    "address": lambda uri, _: find_address(uri),
+    "results": lambda uri, _: open_run(uri),
+    "the checkpoint of a Predictor": lambda uri, _: Predictor(TASK, checkpoint=uri),
+    "an option of a Predictor": lambda uri, _: Predictor(TASK, checkpoint="demo", top_k=uri),
+    "a model": lambda uri, _: PerceiverIO.from_pretrained(uri),
+    "options": lambda uri, _: RunOptions(task=TASK, output="out", checkpoint="x", batch_size=uri, limit=uri),
+}
+
+
+@pytest.mark.parametrize("uri", WITH_SECRETS)
+@pytest.mark.parametrize("place", PYTHON)
+def test_exceptions_in_python_hold_no_secret(image_folder: Path, tmp_path: Path, place: str, uri: str) -> None:
+    places = {"input": str(image_folder), "output": str(tmp_path / "out"), "checkpoint": "demo"}
+    with pytest.raises((AccessError, UsageError, CheckpointError, ValidationError)) as caught:
+        PYTHON[place](uri, places)
+    error: BaseException | None = caught.value
+    while error is not None:
+        values = {"text": str(error), "name": repr(error), "arguments": repr(error.args), "state": repr(vars(error))}
+        assert found_in(**values) == []
+        error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    assert found_in(printed="".join(traceback.format_exception(caught.value))) == []
+    assert found_in(tmp_path) == []
+
+
+def test_a_failed_run_holds_no_secret() -> None:
+    assert found_in(text=str(RunFailed(f"https://user:{canary('message')}@host failed"))) == []
 
 
 REFUSED = {

@@ -145,7 +145,7 @@ def test_a_run_with_a_foreign_cluster_s_address_leaves_no_secret(command: Comman
     ended = command.start("--address", f"ray://user:{canary('address')}@host:10001")
     printed, _ = ended.communicate(timeout=SECONDS)
     assert (ended.returncode, found_in(command.folder, printed=printed)) == (2, [])
-    assert "ray://***@host:10001) is on another machine" in printed
+    assert "address (***@host:10001) must not contain a user or password" in printed
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.situations.addresses import ADDRESSES
 from tests.situations.clusters import CLUSTERS
 from tests.situations.inputs import INPUTS
 from tests.situations.interruptions import INTERRUPTIONS
@@ -19,6 +20,7 @@ from tests.situations.situation import Situation, World
 from tests.situations.surroundings import SURROUNDINGS
 
 TABLES = {
+    "addresses": ADDRESSES,
     "inputs": INPUTS,
     "limits": LIMITS,
     "listings": LISTINGS,

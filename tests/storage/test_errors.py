@@ -17,6 +17,10 @@ class HttpError(Exception):
         self.code = code
 
 
+class HfUriError(ValueError):
+    """An error of the Hub's client, by the name of its class."""
+
+
 @pytest.mark.parametrize(
     ("error", "kind", "transient"),
     [
@@ -32,6 +36,7 @@ class HttpError(Exception):
         (HttpError(501), StorageError, False),
         (HttpError(401), AccessError, None),
         (HttpError(403), Denied, None),
+        (HfUriError("Invalid HF URI"), AccessError, None),
         (HttpError(404), Missing, False),
         (PermissionError(errno.EACCES, "denied"), Denied, None),
         (OSError(errno.EROFS, "read-only"), AccessError, None),

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from dataclasses import dataclass
+from importlib.util import find_spec
 from urllib.parse import urlsplit
 
 from ray._common.utils import get_ray_address_file
@@ -58,12 +59,18 @@ def find_address(address: str | None) -> ClusterAddress | None:
 
     The option has precedence over RAY_ADDRESS, and this over the file in which `ray start` records its cluster. As an
     option or variable, `auto` means any cluster of this machine; without both, one that another program started is not
-    joined. Raises UsageError if there is none.
+    joined. Raises UsageError if there is none, or the address holds a password.
     """
     variable = os.environ.get(VARIABLE)
     named = address if address and address != "auto" else variable or address
     if named == "local":
         return None
+    if named and "@" in named:
+        source = "address" if named == address else f"the environment variable {VARIABLE}"
+        raise UsageError(
+            f"{source} (***@{named.rpartition('@')[2]}) must not contain a user or password: the token of a cluster is "
+            "in the environment variable RAY_AUTH_TOKEN"
+        )
     if named and named != "auto":
         return _named_in_option(named) if named == address else _named_in_variable(named)
     recorded = _recorded_address()
@@ -129,10 +136,11 @@ def _await_greeting(host: str, port: int) -> None:
 def _host_and_port(address: str) -> tuple[str, int] | None:
     """Return host and port of an address; None for a scheme of another provider. Raises ValueError for other text."""
     scheme, separator, _ = address.partition("://")
-    if separator and scheme not in ("ray", "http", "https"):
+    is_foreign = bool(separator) and scheme != "ray"
+    if is_foreign and scheme not in ("http", "https") and scheme.isidentifier() and find_spec(scheme):
         return None  # Ray loads the module of that name to connect
     parts = urlsplit(address if separator else f"//{address}")
-    if scheme in ("http", "https") or not parts.hostname or not (parts.port or separator):
+    if is_foreign or not parts.hostname or not (parts.port or separator):
         raise ValueError("an address is HOST:PORT with the port of the head, as in 10.0.0.5:6379, or ray://HOST:10001")
     if separator:
         return parts.hostname, parts.port or _CLIENT_PORT

@@ -36,8 +36,8 @@ def ray_connection(address: str | None) -> Iterator[None]:
         with limited_ray_data_logs():
             yield
         return
-    require_token(address)  # RAY_ADDRESS is the cluster in which this process runs
     cluster = find_address(address)
+    require_token(address)  # RAY_ADDRESS is the cluster in which this process runs
     if cluster:
         cluster.check()
     with hidden_error_messages(), nullcontext() if cluster else session_folder() as folder:

@@ -121,6 +121,24 @@ def test_auto_without_a_cluster_on_this_machine_is_refused(monkeypatch):
         find_address("auto")
 
 
+@pytest.mark.parametrize(
+    "address", ["user:canary@10.0.0.1:1", "ray://user:canary@10.0.0.1:1", "ray://canary@10.0.0.1:1"]
+)
+def test_address_with_a_password_is_refused_without_it(address, monkeypatch):
+    words = r"\(\*\*\*@10.0.0.1:1\) must not contain a user or password"
+    with pytest.raises(UsageError, match=f"^address {words}"):
+        find_address(address)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(UsageError, match=f"^the environment variable RAY_ADDRESS {words}"):
+        find_address(None)
+
+
+def test_address_of_an_unknown_kind_is_refused():
+    words = "an address is HOST:PORT with the port of the head, as in 10.0.0.5:6379, or ray://HOST:10001"
+    for address in ("s3://head:10001", "http://head:8265", "a b://head:10001"):
+        assert words in refusal(address)
+
+
 def test_program_that_accepts_connections_and_never_answers_is_not_waited_for(listening):
     started = time.monotonic()
     assert f"address ({address_of(listening)}): timed out; start the cluster" in refusal(address_of(listening))
