@@ -23,7 +23,8 @@ _RANGES: Mapping[str, int] = {
     **dict.fromkeys(("image_size", "train_size", "output_shape", "num_frames"), _MAX_SIDE),
     "num_labels": _MAX_LABELS,
 }
-"""The greatest value of each number, or of each number of a list. The least is 1."""
+"""The greatest value of each number, or of each number of a list. The least is 1, or 0 of what may be left out."""
+_MAY_BE_ZERO = ("num_blocks", "num_self_attends_per_block")  # then only the cross-attention encodes
 
 MAX_POINTS = 1 << 26
 """Pixels or audio samples of one input, or of one output: 67 million, 80 times those of the published models."""
@@ -40,9 +41,11 @@ def check_ranges(config: Mapping[str, Any]) -> None:
     Values that are not numbers, and their combinations, are left to what builds the model.
     """
     for name, most in _RANGES.items():
+        least = 0 if name in _MAY_BE_ZERO else 1
         for number in _numbers(config.get(name)):
-            if not 1 <= number <= most:
-                raise ValueError(f"{name} ({reprlib.repr(config[name])}) must be at least 1 and at most {most:,}")
+            if not least <= number <= most:
+                shown = reprlib.repr(config[name])
+                raise ValueError(f"{name} ({shown}) must be at least {least} and at most {most:,}")
     labels = config.get("id2label")
     if isinstance(labels, Mapping) and len(labels) > _MAX_LABELS:
         raise ValueError(f"id2label has {len(labels):,} labels, at most {_MAX_LABELS:,} are supported")

@@ -71,8 +71,11 @@ def test_moves_casts_and_copies_keep_the_weight() -> None:
         assert torch.equal(copied.weight, plain.weight)
         assert close(copied(x), plain(x))
     cast = packed.to(torch.bfloat16)
-    assert cast._packed is not None
-    assert cast._packed.dtype == torch.bfloat16
+    if module.uses_onednn(torch.empty(0, dtype=torch.bfloat16)):  # not on CPUs without AVX-512
+        assert cast._packed is not None
+        assert cast._packed.dtype == torch.bfloat16
+    else:
+        assert cast._packed is None
     assert close(cast(x.bfloat16()), plain(x).bfloat16())
     assert packed.double()._packed is None  # no layout for it
     assert torch.equal(packed.weight, plain.weight.bfloat16().double())
