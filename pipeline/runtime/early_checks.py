@@ -3,6 +3,7 @@
 from pipeline.checkpoints import read_model_class_early, shipped_ref
 from pipeline.heads import check_model_class
 from pipeline.runtime.options import RunOptions, require_task
+from pipeline.runtime.ray_release import require_supported_ray
 from pipeline.storage import AccessError, check_uri
 from pipeline.storage.absence import explain_absence
 from pipeline.storage.schemes import require_readable, require_writable
@@ -11,10 +12,12 @@ _WILDCARDS = frozenset("*?[")
 
 
 def check_early(options: RunOptions) -> None:
-    """Check the task, that INPUT exists, and that the checkpoint is one of the task, as far as its config.json tells.
+    """Check the release of Ray, the task, that INPUT exists, and as far as its config.json tells that the checkpoint is
+    one of the task.
 
     Raises UsageError, AccessError or CheckpointError. What is only known later is checked by `driver.checks`.
     """
+    require_supported_ray()
     require_task(options.task)
     check_locations(options)
     if options.input and _WILDCARDS.isdisjoint(options.input) and (absence := explain_absence(options.input)):

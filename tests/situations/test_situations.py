@@ -14,7 +14,9 @@ from tests.situations.interruptions import INTERRUPTIONS
 from tests.situations.limits import LIMITS
 from tests.situations.listings import LISTINGS
 from tests.situations.moments import MOMENTS
+from tests.situations.nothing_new import NOTHING_NEW
 from tests.situations.parts import PARTS
+from tests.situations.ray_versions import RAY_VERSIONS
 from tests.situations.records import RECORDS
 from tests.situations.situation import Situation, World
 from tests.situations.surroundings import SURROUNDINGS
@@ -30,6 +32,8 @@ TABLES = {
     "moments": MOMENTS,
     "surroundings": SURROUNDINGS,
     "clusters": CLUSTERS,
+    "nothing new": NOTHING_NEW,
+    "Ray's versions": RAY_VERSIONS,
 }
 SITUATIONS = [
     pytest.param(situation, id=f"{table}: {name}", marks=[pytest.mark.slow] if situation.is_slow else [])

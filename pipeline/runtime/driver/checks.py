@@ -22,6 +22,7 @@ from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions, require_task
 from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.plan_files import read_segments
+from pipeline.runtime.ray_release import require_supported_ray
 from pipeline.runtime.records.committed import PREDICTIONS
 from pipeline.runtime.records.image_rules import ImageRules, image_rules
 from pipeline.runtime.records.run_file import Run, find_run, known_assumptions, read_run
@@ -72,6 +73,7 @@ def check_run(options: RunOptions) -> CheckedRun:
 
     Raises UsageError, AccessError or CheckpointError. Writes nothing but the probe that OUTPUT is writable.
     """
+    require_supported_ray()
     require_task(options.task)
     check_locations(options)
     ref = shipped_ref(options.checkpoint, options.task)

@@ -19,8 +19,10 @@ from pipeline.runtime.ray_backend.auth import provide_token, require_token
 from pipeline.runtime.ray_backend.cluster_address import ClusterAddress, find_address
 from pipeline.runtime.ray_backend.ray_logging import hidden_error_messages, limited_ray_data_logs, suppress_startup_logs
 from pipeline.runtime.ray_backend.session_folder import session_folder
+from pipeline.runtime.ray_release import different_versions
 from pipeline.runtime.signals import preserve_signal_handlers
 from pipeline.runtime.stages.compute_thread import OPENMP_ENVIRONMENT
+from pipeline.storage import redact
 
 CONNECTION_ATTEMPTS = 3  # by Ray, each up to 40 seconds long, at an address where a server answers. Ray's default is 20
 _SETTINGS = {
@@ -60,6 +62,8 @@ def _connect_or_explain(address: str | None, cluster: ClusterAddress | None, fol
     except Exception as error:
         if cluster is None:  # whatever Ray raises
             raise UsageError(f"Ray does not start on this machine: {reason(error)}") from error
+        if mismatch := different_versions(error, redact(cluster.source)):
+            raise mismatch from error
         if isinstance(error, ConnectionError | ValueError):
             raise cluster.refusal(error) from error
         raise

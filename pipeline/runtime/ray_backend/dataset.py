@@ -10,11 +10,12 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Dataset
+from ray.data import DataContext, Dataset
 from ray.util.annotations import RayDeprecationWarning
 
 from pipeline.runtime.plan.plan_files import PlanFile
 from pipeline.runtime.ray_backend.failures import translate_ray_errors
+from pipeline.runtime.ray_backend.older_releases import pool_arguments
 from pipeline.runtime.ray_backend.passes import MAX_LOST_SHARDS, PassMode, StageConfig
 from pipeline.runtime.ray_backend.replica_actors import IsolatedReplicaActor, ReplicaActor
 from pipeline.runtime.records.receipts import Receipt, receipt_in_row
@@ -103,18 +104,11 @@ def _predict(stages: StageConfig, loaded: Dataset, plan: Dataset, options: Repli
     resources, isolated = stages.resources, mode is PassMode.ISOLATED
     if mode is PassMode.QUARANTINE_ALL:
         return _map_in_tasks(loaded, skip_predict, resources.write_cpus, columns=stages.writer.columns)
-    calls = 1 if isolated else CONCURRENT_CALLS
-    pool = ActorPoolStrategy(
-        size=min(resources.replicas, plan.count()),  # one replica more would load its model for nothing
-        max_concurrent_calls_per_actor=calls,
-        # No queue (twice as long by default): shards would wait in it while other replicas are idle.
-        max_tasks_in_flight_per_actor=calls,
-        enable_true_multi_threading=True,
-    )
+    replicas = min(resources.replicas, plan.count())  # one more would load its model for nothing
     return loaded.map_batches(
         IsolatedReplicaActor if isolated else ReplicaActor,
         fn_constructor_kwargs=stages.replica | ({"attempts": ATTEMPTS_PER_PASS} if isolated else {}),
-        compute=pool,
+        **pool_arguments(replicas, calls=1 if isolated else CONCURRENT_CALLS),
         num_cpus=resources.replica_cpus,
         num_gpus=resources.replica_gpus or None,
         max_restarts=RESTARTS_PER_REPLICA,

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import ray
-from ray._private.worker import global_worker
+
+from pipeline.runtime.ray_backend.older_releases import draining_nodes
 
 POLL_SECONDS = 5.0
 FLUSH_SECONDS = 1.0  # for the result of the last call to leave the process
@@ -53,7 +54,7 @@ def node_is_drained() -> bool:
     if not ray.is_initialized():
         return False
     try:
-        drained = global_worker.gcs_client.get_draining_nodes()
+        drained = draining_nodes()
     except ray.exceptions.RayError:  # if the head does not answer, nothing is known about this node
         return False
     return ray.get_runtime_context().get_node_id() in drained
