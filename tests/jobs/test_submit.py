@@ -23,6 +23,7 @@ from typing import Any
 import psutil
 import pyarrow.parquet as pq
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from jobs.cli import app
@@ -30,6 +31,7 @@ from pipeline.storage import Store
 from tests.faults.canary_secrets import CREDENTIALS, found_in
 
 BIN = Path(sys.executable).parent
+DEPLOY = Path(__file__).parents[2] / "deploy"
 NOWHERE = "http://127.0.0.1:9"  # no dashboard answers there
 
 
@@ -250,6 +252,68 @@ def test_wrong_token_exits_2(head: Head, job: Callable[..., Any]) -> None:
     ended = head.run("perceiver", "submit", job()[0], "--address", head.address, RAY_AUTH_TOKEN="another")
     assert ended.returncode == 2
     assert "Traceback" not in ended.stderr
+
+
+def cron_command(head: Head, path: str, command: list[str], pod: str) -> list[str]:
+    """Return a command of the container in deploy/cronjob.yaml, for this head, job file and name of the pod."""
+    here = {"http://perceiver-head-svc:8265": head.address, "/etc/perceiver/job.yaml": path, "$(POD_NAME)": pod}
+    for there, value in here.items():
+        command = [argument.replace(there, value) for argument in command]
+    return command
+
+
+@pytest.mark.slow
+def test_command_of_the_cron_job_succeeds_finds_nothing_new_and_is_refused(
+    head: Head, job: Callable[..., Any], tmp_path: Path
+) -> None:
+    _, cron = yaml.safe_load_all((DEPLOY / "cronjob.yaml").read_text())
+    (container,) = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    path, output = job()
+
+    def night(pod: str) -> subprocess.CompletedProcess[str]:
+        return head.run(*cron_command(head, path, container["command"], pod))
+
+    first = night("night-1")
+    assert (first.returncode, rows(output)) == (0, 10), first.stderr
+    again = night("night-2")
+    assert (again.returncode, rows(output)) == (0, 10), again.stderr
+    assert "all shards are done" in again.stdout or "10 rows" in again.stdout
+    assert "connecting to Ray" in first.stdout
+    assert "connecting to Ray" not in again.stdout
+    taken = night("night-2")
+    assert taken.returncode == 2
+    assert "night-2 already exists" in taken.stderr
+    path, _ = job(checkpoint=tmp_path / "no-model")
+    refused = night("night-3")
+    assert refused.returncode == 2
+    assert "no-model" in refused.stdout
+
+
+@pytest.mark.slow
+def test_hook_of_the_cron_job_stops_the_run_and_the_next_night_resumes_it(head: Head, job: Callable[..., Any]) -> None:
+    _, cron = yaml.safe_load_all((DEPLOY / "cronjob.yaml").read_text())
+    (container,) = cron["spec"]["jobTemplate"]["spec"]["template"]["spec"]["containers"]
+    path, output = job(**{"shard-size": 1})
+    command, hook = (
+        cron_command(head, path, each, "night-4")
+        for each in (container["command"], container["lifecycle"]["preStop"]["exec"]["command"])
+    )
+    with subprocess.Popen(
+        [str(BIN / command[0]), *command[1:]], env=head.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as submitting:
+        deadline = time.monotonic() + 300
+        while not rows(output):
+            assert submitting.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        stopped = subprocess.run(
+            hook, env=head.env | {"POD_NAME": "night-4"}, capture_output=True, text=True, check=False
+        )
+        assert stopped.returncode == 0, stopped.stderr
+        printed = submitting.communicate(timeout=60)
+    assert submitting.returncode == 1, printed
+    resumed = head.run(*cron_command(head, path, container["command"], "night-5"))
+    assert (resumed.returncode, rows(output)) == (0, 10), resumed.stderr
 
 
 @pytest.mark.slow
