@@ -68,7 +68,7 @@ def find_address(address: str | None) -> ClusterAddress | None:
     if named and "@" in named:
         source = "address" if named == address else f"the environment variable {VARIABLE}"
         raise UsageError(
-            f"{source} (***@{named.rpartition('@')[2]}) must not contain a user or password: the token of a cluster is "
+            f"{source} (***@{named.rpartition('@')[2]}) must not contain a user or password; the token of a cluster is "
             "in the environment variable RAY_AUTH_TOKEN"
         )
     if named and named != "auto":

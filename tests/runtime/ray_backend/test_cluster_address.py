@@ -125,7 +125,7 @@ def test_auto_without_a_cluster_on_this_machine_is_refused(monkeypatch):
     "address", ["user:canary@10.0.0.1:1", "ray://user:canary@10.0.0.1:1", "ray://canary@10.0.0.1:1"]
 )
 def test_address_with_a_password_is_refused_without_it(address, monkeypatch):
-    words = r"\(\*\*\*@10.0.0.1:1\) must not contain a user or password"
+    words = r"\(\*\*\*@10.0.0.1:1\) must not contain a user or password; the token of a cluster is in"
     with pytest.raises(UsageError, match=f"^address {words}"):
         find_address(address)
     monkeypatch.setenv("RAY_ADDRESS", address)
