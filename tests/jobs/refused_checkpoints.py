@@ -272,7 +272,7 @@ MODELS: dict[str, tuple[Change, str]] = {
     **{
         f"{name} of {value}": (
             change_config(**{name: value}),
-            f"CKPT/config.json: {name} … must be at least 1 and at most",
+            f"CKPT/config.json: {name} … must be at least … and at most",
         )
         for name, value in [
             ("num_latents", 10**12),
