@@ -15,6 +15,7 @@ from types import FrameType
 from typing import Any, NoReturn
 
 GRACE_SECONDS = 15.0  # after a signal, before the process exits without waiting for Ray's processes
+_AGAIN = "the same command can be given again"
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
@@ -66,8 +67,10 @@ class _Ending:
         while number not in _SIGNALS:
             number = os.read(signals, 1)[0]
         time.sleep(GRACE_SECONDS)
+        from pipeline.runtime.signals import stop_cause  # here: this module is imported before all others
+
         if self.code is None:
-            _print(f"stopped by {signal.Signals(number).name}; processes of Ray that are left end by themselves")
+            _print(f"{stop_cause(number)}; {_AGAIN}; processes of Ray that are left end by themselves")
         os._exit(1 if self.code is None else self.code)
 
     def exit(self, number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG002 - as signal calls it
@@ -78,7 +81,7 @@ class _Ending:
 
 
 def _stop_now(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - as signal calls it
-    _print(f"stopped by {signal.Signals(number).name}; the same command can be given again")
+    _print(f"stopped by {signal.Signals(number).name}; {_AGAIN}")
     os._exit(1)
 
 

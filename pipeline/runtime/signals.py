@@ -1,5 +1,6 @@
 """SIGTERM and Ctrl-C: a program stops at once, with a message; a run after its state is written."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -7,6 +8,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import FrameType
 from typing import Any
+
+_causes: list[str] = []  # of the SIGTERM that this process sent to itself
 
 
 class Stopped(KeyboardInterrupt):
@@ -22,7 +25,9 @@ def stop_on_signals(advice: str = "the same command resumes the run", *, process
     signals.
     """
     with preserve_signal_handlers() as before:
-        around = (handler for handler in before.values() if isinstance(handler, _StopHandler))
+        around = [handler for handler in before.values() if isinstance(handler, _StopHandler)]
+        if not around:
+            _causes.clear()
         process_ends = process_ends or any(handler.process_ends for handler in around)
         for number in before:
             signal.signal(number, _StopHandler(advice=advice, before=before, process_ends=process_ends))
@@ -42,7 +47,22 @@ class _StopHandler:
             self.before.update(dict.fromkeys(self.before, signal.SIG_DFL))
         for other, handler in self.before.items():
             signal.signal(other, handler)
-        raise Stopped(f"stopped by {signal.Signals(number).name}; {self.advice}")
+        raise Stopped(f"{stop_cause(number)}; {self.advice}")
+
+
+def stop_main_thread(cause: str) -> None:
+    """Raise Stopped in a block of `stop_on_signals` in the main thread, from another one.
+
+    Does nothing if the main thread is in no such block: SIGTERM would end the process.
+    """
+    if isinstance(signal.getsignal(signal.SIGTERM), _StopHandler):
+        _causes.append(cause)
+        os.kill(os.getpid(), signal.SIGTERM)  # which wakes code of Ray that waits, too
+
+
+def stop_cause(number: int) -> str:
+    """Return why the process got a signal, for messages."""
+    return _causes[-1] if _causes else f"stopped by {signal.Signals(number).name}"
 
 
 def stop_behind(error: BaseException | None) -> Stopped | None:

@@ -9,6 +9,7 @@ import time
 
 import pytest
 
+AGAIN = "the same command can be given again"
 NATIVE = """
 import hashlib, sys
 from jobs import process_signals
@@ -34,7 +35,11 @@ with process_signals.ended_in_time():
 @pytest.mark.parametrize(
     ("code", "expected", "says"),
     [
-        (NATIVE, 1, "error: stopped by {}; processes of Ray that are left end by themselves\n"),
+        (
+            NATIVE,
+            1,
+            "error: stopped by {}; the same command can be given again; processes of Ray that are left end by themselves\n",
+        ),
         (ENDED, 3, ""),
     ],
     ids=["native code", "ended"],

@@ -1,4 +1,4 @@
-"""Ray clusters that are not there, or that cannot do what they were told of."""
+"""Ray clusters that are not there, that cannot do what they were told of, or whose head dies."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ import psutil
 import pytest
 import torch
 
-from tests.faults.killed_runs import wait_for
-from tests.situations.situation import Ended, Situation, World
+from tests.faults.killed_runs import Points, wait_for
+from tests.situations.situation import SECONDS, Ended, Situation, World
 from tests.situations.surroundings import runs
 
 ANSWER_SECONDS = 30  # in which an address where nobody answers is reported
@@ -89,6 +89,25 @@ def runs_on_a_gpu_that_does_not_work(world: World) -> Ended:
         return runs("--address", address, environment=NO_TOKEN)(world)
 
 
+def runs_while_the_head_dies(world: World) -> Ended:
+    """Kill the head of the cluster while a shard is written."""
+    points = Points(world.folder / "points")
+    points.arm("write.begin", action="stop")
+    world.write_images(world.input, range(4))
+    run = ["run", "image-classification", str(world.input), str(world.output), "--checkpoint", str(world.checkpoint)]
+    with (
+        head(environment=points.environment) as (address, parent),
+        world.started(*run, "--address", address, environment=NO_TOKEN) as driver,
+    ):
+        wait_for(lambda: bool(points.taken("write.begin")) or driver.poll() is not None)
+        kill(parent)
+        printed, _ = driver.communicate(timeout=SECONDS)
+    points.clear()
+    for marker in world.output.glob("_run/drivers/*"):  # Ray may keep the driver from deleting it, as a kill does
+        marker.unlink()
+    return Ended(driver.returncode, " ".join(printed.split()))
+
+
 START = "start the cluster"
 DEAD = {
     "--address": (
@@ -123,6 +142,12 @@ CLUSTERS |= {
         act=runs_on_a_gpu_that_does_not_work,
         code=2,
         says="error: device (cuda) cannot be used on … give cpu, or install",
+        is_slow=True,
+    ),
+    "head that dies during a run": Situation(
+        act=runs_while_the_head_dies,
+        code=1,
+        says="error: the head of the Ray cluster at address (127.0.0.1:…) died or cannot be reached; the same command",
         is_slow=True,
     ),
 }

@@ -17,6 +17,7 @@ from ray.job_config import JobConfig
 from pipeline.runtime.errors import UsageError, reason
 from pipeline.runtime.ray_backend.auth import provide_token, require_token
 from pipeline.runtime.ray_backend.cluster_address import ClusterAddress, find_address
+from pipeline.runtime.ray_backend.head_watch import watched_head
 from pipeline.runtime.ray_backend.ray_logging import hidden_error_messages, limited_ray_data_logs, suppress_startup_logs
 from pipeline.runtime.ray_backend.session_folder import session_folder
 from pipeline.runtime.ray_release import different_versions
@@ -45,7 +46,7 @@ def ray_connection(address: str | None) -> Iterator[None]:
     with hidden_error_messages(), nullcontext() if cluster else session_folder() as folder:
         try:
             _connect_or_explain(address, cluster, folder)
-            with limited_ray_data_logs():
+            with limited_ray_data_logs(), watched_head(cluster):
                 yield
         finally:
             ray.shutdown()  # which ends the processes of an interrupted start, too
