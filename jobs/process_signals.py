@@ -45,6 +45,7 @@ def ended_in_time() -> Iterator[None]:
     reading, writing = os.pipe()
     os.set_blocking(writing, False)
     signal.set_wakeup_fd(writing, warn_on_full_buffer=False)  # written also while no Python handler can run
+    sys.unraisablehook = _hide_stops
     ending = _Ending()
     threading.Thread(target=ending.watch, args=(reading,), daemon=True).start()
     try:
@@ -78,6 +79,12 @@ class _Ending:
         with suppress(Exception):  # the reader of standard output is gone, or the signal came while it was written
             sys.stdout.flush()
         os._exit(self.code or 0)
+
+
+def _hide_stops(error: Any) -> None:
+    """Do not print that a signal came where Python ignores exceptions, as in `__del__`: the process ends in time."""
+    if not issubclass(error.exc_type, (KeyboardInterrupt, SystemExit)):
+        sys.__unraisablehook__(error)
 
 
 def _stop_now(number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG001 - as signal calls it

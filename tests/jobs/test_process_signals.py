@@ -9,7 +9,25 @@ import time
 
 import pytest
 
-AGAIN = "the same command can be given again"
+IN_TIME = (
+    "error: stopped by {}; the same command can be given again; processes of Ray that are left end by themselves\n"
+)
+IGNORED = """
+import time
+from jobs import process_signals
+from pipeline.runtime.signals import stop_on_signals
+process_signals.GRACE_SECONDS = 1.0
+process_signals.stop_at_once()
+
+class Slow:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(60)
+
+with process_signals.ended_in_time(), stop_on_signals(process_ends=True):
+    Slow()
+    time.sleep(60)
+"""
 NATIVE = """
 import hashlib, sys
 from jobs import process_signals
@@ -35,14 +53,11 @@ with process_signals.ended_in_time():
 @pytest.mark.parametrize(
     ("code", "expected", "says"),
     [
-        (
-            NATIVE,
-            1,
-            "error: stopped by {}; the same command can be given again; processes of Ray that are left end by themselves\n",
-        ),
+        (NATIVE, 1, IN_TIME),
+        (IGNORED, 1, IN_TIME),
         (ENDED, 3, ""),
     ],
-    ids=["native code", "ended"],
+    ids=["native code", "where Python ignores exceptions", "ended"],
 )
 def test_process_ends_in_time_with_its_exit_code(number: signal.Signals, code: str, expected: int, says: str) -> None:
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

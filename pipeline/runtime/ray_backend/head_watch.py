@@ -1,4 +1,4 @@
-"""Watch over the head of a cluster: a minute after it died, Ray ends the process of a driver without a word."""
+"""Watch over the head of a cluster, which ends a run in words: Ray tries to reconnect for a minute, then gives up."""
 
 import os
 import socket
