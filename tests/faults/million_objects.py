@@ -23,7 +23,7 @@ def key_of(number: int) -> str:
 
 
 class Lister(http.server.BaseHTTPRequestHandler):
-    """Answers ListObjectsV2 for any bucket and prefix, and the first byte of each image."""
+    """Answers ListObjectsV2 for any bucket, with all images or for another prefix none, and the first byte of each."""
 
     protocol_version = "HTTP/1.1"
     objects = 0
@@ -33,7 +33,8 @@ class Lister(http.server.BaseHTTPRequestHandler):
         if parts.path.strip("/").count("/"):
             return self._answer_object(parts.path)
         query = urllib.parse.parse_qs(parts.query)
-        return self._answer(_page(int(query.get("continuation-token", ["0"])[0]), self.objects))
+        objects = self.objects if key_of(0).startswith(query.get("prefix", [""])[0]) else 0
+        return self._answer(_page(int(query.get("continuation-token", ["0"])[0]), objects))
 
     def do_HEAD(self) -> None:
         self._answer_object(urllib.parse.urlsplit(self.path).path)
