@@ -78,6 +78,7 @@ def stopped_at_each(moments: Sequence[float], number: signal.Signals, verb: str)
 def _command(world: World, verb: str) -> list[str]:
     """Return a command line of the verb; OUTPUT of a verb that reads one has a finished run."""
     world.write_images(world.input, range(4))
+    new = Path(tempfile.mkdtemp(dir=world.folder))
     output, run = str(world.output), ("image-classification", str(world.input), str(world.output))
     if verb in ("status", "report", "export") and not world.output.exists():
         finished = world.run()
@@ -85,10 +86,10 @@ def _command(world: World, verb: str) -> list[str]:
     return {
         "run": ["run", *run, "--checkpoint", str(world.checkpoint), "--shard-size", "1", "--address", "local"],
         "plan": ["plan", *run, "--checkpoint", str(world.checkpoint), "--address", "local"],
-        "demo": ["demo", str(world.folder / "demo")],
+        "demo": ["demo", str(new / "demo")],
         "status": ["status", output],
         "report": ["report", output],
-        "export": ["export", output, str(world.folder / "rows.csv"), "--to", "csv"],
+        "export": ["export", output, str(new / "rows.csv"), "--to", "csv"],
     }[verb]
 
 
@@ -104,7 +105,7 @@ def _await(moment: Moment, process: subprocess.Popen[str]) -> None:
 def _assert_gone(world: World, cluster: Path) -> None:
     """Assert that the processes of a local cluster end after its driver, and that its files are deleted."""
     assert world.left_behind(SETTLE_SECONDS) == []
-    assert list(cluster.iterdir()) == []
+    assert [str(path) for path in cluster.rglob("*")] == []
 
 
 MOMENTS = {

@@ -2,8 +2,10 @@
 
 import fcntl
 import os
+import re
 import secrets
 import shutil
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -87,9 +89,20 @@ def _is_locked(folder: Path) -> bool:
 
 
 def _delete(folder: Path) -> None:
-    """Delete a folder, in which processes that are about to end may still write."""
+    """Delete a folder, and end what still runs of its cluster: an agent that just starts makes the folder again."""
     deadline = time.monotonic() + _DELETE_SECONDS
+    _end_processes(folder)
     shutil.rmtree(folder, ignore_errors=True)
     while folder.exists() and time.monotonic() < deadline:
         time.sleep(0.1)
+        _end_processes(folder)
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _end_processes(folder: Path) -> None:
+    """Kill the processes that were given a path in the folder as the value of an option, as Ray does. Only on Linux."""
+    option = re.compile(rb"(?:^|\0)--[\w-]+=" + re.escape(os.fsencode(folder)) + rb"/")
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):  # ended meanwhile, or of another user
+            if option.search(path.read_bytes()):
+                os.kill(int(path.parent.name), signal.SIGKILL)
