@@ -17,23 +17,24 @@ _KINDS_ON_THE_HUB = frozenset({"datasets", "spaces", "models", "buckets"})
 
 
 def require_known(uri: str) -> None:
-    """Raise AccessError, with those that work, if a URI has a scheme that nobody implements or that is only a view.
-
-    So does one of the Hugging Face Hub that names no repository.
-    """
-    scheme, rest = split_scheme(uri)
+    """Raise AccessError, with those that work, if a URI has a scheme that nobody implements or that is only a view."""
+    scheme, _ = split_scheme(uri)
     if scheme is not None and (scheme in _VIEWS or scheme not in fsspec.available_protocols()):
         raise AccessError(f"{uri}: {scheme}:// is not supported; use {READABLE}")
+
+
+def require_readable(uri: str) -> None:
+    """Raise AccessError, with the schemes that work, unless every worker can read from a URI of this scheme.
+
+    So does a URI of the Hugging Face Hub that names no repository.
+    """
+    require_known(uri)
+    scheme, rest = split_scheme(uri)
     if scheme == "hf":
         names = [name for name in rest.split("/") if name]
         if len(names) < (3 if names and names[0] in _KINDS_ON_THE_HUB else 2):
             raise AccessError(f"{uri} does not name a repository: use hf://datasets/USER/NAME or hf://USER/NAME")
-
-
-def require_readable(uri: str) -> None:
-    """Raise AccessError, with the schemes that work, unless every worker can read from a URI of this scheme."""
-    require_known(uri)
-    if (scheme := split_scheme(uri)[0]) in _OF_ONE_PROCESS:
+    if scheme in _OF_ONE_PROCESS:
         raise AccessError(f"{uri}: {scheme}:// is in the memory of one process; use {READABLE}")
 
 
