@@ -12,7 +12,7 @@ from typer.core import TyperCommand
 from jobs.process_signals import ended_in_time
 from jobs.standard_streams import tolerate_closed_streams
 from pipeline.formatting import did_you_mean
-from pipeline.runtime.signals import stop_behind, stop_on_signals
+from pipeline.runtime.signals import latest_stop, stop_behind, stop_on_signals
 from pipeline.storage import redact
 from pipeline.terminal import PlainTable, print_error
 
@@ -48,7 +48,7 @@ def reported_errors() -> Iterator[None]:
             raise
         _exit(WRONG_USAGE, *_usage_message(error))
     except KeyboardInterrupt as error:  # a run adds its progress
-        _exit(FAILED, str(error) or "interrupted; the same command resumes")
+        _exit(FAILED, str(error) or str(latest_stop() or "interrupted; the same command resumes"))
     except Exception as error:  # noqa: BLE001 - every error gets an exit code; committed parts stay
         if stopped := stop_behind(error):
             _exit(FAILED, str(stopped))

@@ -16,6 +16,9 @@ class Stopped(KeyboardInterrupt):
     """The program was stopped by a signal. Not an Exception, so that no handler takes it for the failure of a unit."""
 
 
+_stops: list[Stopped] = []  # that the handlers raised, in the outermost block
+
+
 @contextmanager
 def stop_on_signals(advice: str = "the same command resumes the run", *, process_ends: bool = False) -> Iterator[None]:
     """Raise Stopped in the block on SIGTERM or SIGINT; a second signal does what it does outside of the block.
@@ -28,6 +31,7 @@ def stop_on_signals(advice: str = "the same command resumes the run", *, process
         around = [handler for handler in before.values() if isinstance(handler, _StopHandler)]
         if not around:
             _causes.clear()
+            _stops.clear()
         process_ends = process_ends or any(handler.process_ends for handler in around)
         for number in before:
             signal.signal(number, _StopHandler(advice=advice, before=before, process_ends=process_ends))
@@ -47,7 +51,8 @@ class _StopHandler:
             self.before.update(dict.fromkeys(self.before, signal.SIG_DFL))
         for other, handler in self.before.items():
             signal.signal(other, handler)
-        raise Stopped(f"{stop_cause(number)}; {self.advice}")
+        _stops.append(Stopped(f"{stop_cause(number)}; {self.advice}"))
+        raise _stops[-1]
 
 
 def stop_main_thread(cause: str) -> None:
@@ -63,6 +68,11 @@ def stop_main_thread(cause: str) -> None:
 def stop_cause(number: int) -> str:
     """Return why the process got a signal, for messages."""
     return _causes[-1] if _causes else f"stopped by {signal.Signals(number).name}"
+
+
+def latest_stop() -> Stopped | None:
+    """Return what the latest signal raised. Native code of Ray replaces it by a KeyboardInterrupt without words."""
+    return _stops[-1] if _stops else None
 
 
 def stop_behind(error: BaseException | None) -> Stopped | None:

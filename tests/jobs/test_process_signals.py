@@ -6,8 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 
 import pytest
+from typer.testing import CliRunner
+
+from jobs.cli_support import app
 
 IN_TIME = (
     "error: stopped by {}; the same command can be given again; processes of Ray that are left end by themselves\n"
@@ -73,3 +77,13 @@ def test_process_ends_in_time_with_its_exit_code(number: signal.Signals, code: s
 def test_package_that_another_program_imports_leaves_its_handlers() -> None:
     code = "import signal, jobs.cli; print(signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, check=True).stdout == b"True\n"
+
+
+def test_interrupt_of_native_code_has_the_words_of_its_signal() -> None:
+    def verb() -> None:
+        with suppress(KeyboardInterrupt):  # as native code of Ray does, which then raises one without words
+            signal.raise_signal(signal.SIGTERM)
+        raise KeyboardInterrupt
+
+    result = CliRunner().invoke(app(verb), [])
+    assert (result.exit_code, result.output) == (1, "error: stopped by SIGTERM; the same command can be given again\n")
