@@ -27,6 +27,7 @@ from pipeline.runtime.records.committed import PREDICTIONS
 from pipeline.runtime.records.image_rules import ImageRules, image_rules
 from pipeline.runtime.records.run_file import Run, find_run, known_assumptions, read_run
 from pipeline.sandbox import ResourceLimits
+from pipeline.sinks.run_records import DamagedRecord
 from pipeline.sinks.schema import kept_names, with_plain_types
 from pipeline.sources import Listing, Source, SourceOptions, discover, source_for
 from pipeline.sources.access import find_witness
@@ -82,9 +83,10 @@ def check_run(options: RunOptions) -> CheckedRun:
         notes = [f"checkpoint: the local folder {ref} is used, not the shipped one"] if ref == DEMO else []
         with _as_usage_errors():  # an option that this head or source does not support
             output = Store(options.output, single_writer=options.single_writer)
-            assumed = _check_weights(folder, checkpoint, None if options.repair else find_run(output))
+            earlier = _earlier_run(output, is_repair=options.repair)
+            assumed = _check_weights(folder, checkpoint, earlier)
             head = head_for(options.task, folder, options.head_options())
-            rules = image_rules(options, head.medium, output)
+            rules = image_rules(options, head.medium, earlier)
             source_cut_by = partial(_source, options, head, rules)
             source = source_cut_by(options.shard_size)
         notes += assumed
@@ -118,6 +120,16 @@ def check_run(options: RunOptions) -> CheckedRun:
         named=named,
         notes=tuple(notes),
     )
+
+
+def _earlier_run(output: Store, *, is_repair: bool) -> Run | None:
+    """Return the run in OUTPUT; None if there is none, or a damaged run.json that a repair will set aside."""
+    try:
+        return find_run(output)
+    except DamagedRecord:
+        if is_repair:
+            return None
+        raise
 
 
 def _check_weights(folder: Path, digest: str, earlier: Run | None) -> list[str]:

@@ -7,9 +7,7 @@ import pyarrow as pa
 
 from pipeline.media import MediumKind
 from pipeline.runtime.options import RunOptions
-from pipeline.runtime.records.run_file import EARLIER_FINGERPRINT, find_run
-from pipeline.sinks.run_records import DamagedRecord
-from pipeline.storage import Store
+from pipeline.runtime.records.run_file import EARLIER_FINGERPRINT, Run
 
 FRAMES = "frames"
 """Column with the number of frames in an image's file."""
@@ -47,15 +45,15 @@ class ImageRules:
         return pa.schema([(FRAMES, pa.int32())] if self.counts_frames else [])
 
 
-def image_rules(options: RunOptions, medium: MediumKind, output: Store) -> ImageRules:
-    """Return the rules for units of this kind: those of OUTPUT if it exists, else those of the options.
+def image_rules(options: RunOptions, medium: MediumKind, run: Run | None) -> ImageRules:
+    """Return the rules for units of this kind: those of the run in OUTPUT if there is one, else those of the options.
 
     A rule that the options name and that OUTPUT does not have is refused later, by the fingerprint.
     """
     if medium not in ("image", "frame_pair") or options.from_latents is not None:
         return ImageRules()
     named = None if options.transparency == "auto" else options.transparency
-    earlier = _fingerprint(output, is_repair=options.repair)
+    earlier = run.fingerprint if run else None
     if earlier is None or earlier["head"] != options.task:
         counts = medium == "image" and FRAMES not in options.keep_columns  # a user's own column of that name stays
         return ImageRules(transparency=named or "drop", counts_frames=counts)
@@ -65,14 +63,3 @@ def image_rules(options: RunOptions, medium: MediumKind, output: Store) -> Image
         counts_frames=bool(earlier.get("frames")),
         from_earlier="transparency" not in earlier,
     )
-
-
-def _fingerprint(output: Store, *, is_repair: bool) -> dict[str, Any] | None:
-    """Return the fingerprint in run.json; None if there is none, or a damaged one that a repair will set aside."""
-    try:
-        found = find_run(output)
-    except DamagedRecord:
-        if is_repair:
-            return None
-        raise
-    return found.fingerprint if found else None

@@ -11,7 +11,7 @@ from pipeline.runtime.options import RunOptions
 from pipeline.runtime.plan.plan_files import delete_segments
 from pipeline.runtime.records.claim import claiming
 from pipeline.runtime.records.image_rules import ImageRules, image_rules
-from pipeline.runtime.records.run_file import Run, new_run
+from pipeline.runtime.records.run_file import Run, find_run, new_run
 from pipeline.sinks.parts import part_key
 from pipeline.storage import Store
 
@@ -25,7 +25,7 @@ def options(folder: Path, **changes: object) -> RunOptions:
 def run_of(checkpoint: Path, folder: Path, **changes: object) -> Run:
     """Return the run that a command wants, with the rules that its OUTPUT has."""
     wanted, head = options(folder, **changes), head_for(TASK, checkpoint, HeadOptions())
-    rules = image_rules(wanted, "image", Store(str(folder)))
+    rules = image_rules(wanted, "image", find_run(Store(str(folder))))
     return new_run(wanted, input_uri="in", head=head, digest="d", dtype="float32", source_options=rules.fingerprint)
 
 
@@ -46,28 +46,28 @@ def earlier(checkpoint: Path, tmp_path: Path) -> Path:
 
 
 def test_a_new_output_drops_transparency_and_counts_frames(tmp_path: Path) -> None:
-    rules = image_rules(options(tmp_path), "image", Store(str(tmp_path)))
+    rules = image_rules(options(tmp_path), "image", find_run(Store(str(tmp_path))))
     assert rules == ImageRules(transparency="drop", counts_frames=True)
     assert rules.columns.names == ["frames"]
-    pairs = image_rules(options(tmp_path, transparency="white"), "frame_pair", Store(str(tmp_path)))
+    pairs = image_rules(options(tmp_path, transparency="white"), "frame_pair", find_run(Store(str(tmp_path))))
     assert pairs == ImageRules(transparency="white")
 
 
 def test_a_kept_column_named_frames_is_the_user_s(tmp_path: Path) -> None:
-    rules = image_rules(options(tmp_path, keep_columns="label,frames"), "image", Store(str(tmp_path)))
+    rules = image_rules(options(tmp_path, keep_columns="label,frames"), "image", find_run(Store(str(tmp_path))))
     assert rules == ImageRules(transparency="drop")
 
 
 @pytest.mark.parametrize("medium", ["text", "clip", "array"])
 def test_runs_without_images_have_no_rules(tmp_path: Path, medium: str) -> None:
-    assert image_rules(options(tmp_path), medium, Store(str(tmp_path))).fingerprint == {}
+    assert image_rules(options(tmp_path), medium, find_run(Store(str(tmp_path)))).fingerprint == {}
 
 
 @pytest.mark.parametrize("transparency", ["auto", "white"])
 def test_an_output_of_an_earlier_version_is_continued_on_white_without_the_column(
     earlier: Path, checkpoint: Path, transparency: str
 ) -> None:
-    rules = image_rules(options(earlier, transparency=transparency), "image", Store(str(earlier)))
+    rules = image_rules(options(earlier, transparency=transparency), "image", find_run(Store(str(earlier))))
     assert rules == ImageRules(transparency="white", from_earlier=True)
     assert not len(rules.columns)
     claim_output(Store(str(earlier)), run_of(checkpoint, earlier, transparency=transparency))
