@@ -166,7 +166,8 @@ class Driver:
                     self.ledger.flush()
                 except StorageError as error:
                     raise self.failure(error) from error
-        self._add_unrecorded()
+        if len(self.ledger.by_shard) < self.plan.shards:  # else there is none, and `finish` lists OUTPUT
+            self._add_unrecorded()
         if crashed := shards - self.ledger.by_shard.keys():
             self.crashes.update(crashed)
             record_crashes(self.output, self.run, crashed)
