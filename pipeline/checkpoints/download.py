@@ -126,19 +126,18 @@ def _download(store: "Store") -> Path:
     from pipeline.checkpoints.remote_files import are_versioned, list_files
 
     files = list_files(store)
-    versions = {name: entry.version for name, entry in files.items()}
-    if ADAPTER in versions:
+    if ADAPTER in files:
         raise CheckpointError(explain_adapter(store.uri))
-    if "config.json" not in versions or versions.keys() <= set(CONFIG_FILES):
+    if "config.json" not in files or files.keys() <= set(CONFIG_FILES):
         names = [entry.key for entry in islice(store.entries(), MAX_NAMES)]
-        explain = explain_missing_weights if "config.json" in versions else explain_missing_config
+        explain = explain_missing_weights if "config.json" in files else explain_missing_config
         raise CheckpointError(explain(store.uri, names))
     cache = Path(os.environ.get("PERCEIVER_CACHE", "~/.cache/perceiver")).expanduser()
-    target = cache / _cache_key(store, versions)
-    if target.is_dir() and are_versioned(versions):
+    target = cache / _cache_key(store, {name: entry.version for name, entry in files.items()})
+    if target.is_dir() and are_versioned(files):
         return target
     try:
-        return _download_to(cache, store, files)
+        return _download_to(target, store, files)
     except OSError as error:
         if not _is_of_local_disk(error):
             raise
@@ -148,20 +147,22 @@ def _download(store: "Store") -> Path:
         ) from None
 
 
-def _download_to(cache: Path, store: "Store", files: dict[str, "Entry"]) -> Path:
-    """Download these files to a folder of the cache, which appears whole, and return it."""
+def _download_to(target: Path, store: "Store", files: dict[str, "Entry"]) -> Path:
+    """Download these files to a folder of the cache, which appears whole, and return it.
+
+    It is `target`, or next to it the one of the files' content if the store tells no versions.
+    """
     from pipeline.checkpoints.remote_files import are_versioned, list_files
 
-    versions = {name: entry.version for name, entry in files.items()}
-    target = cache / _cache_key(store, versions)
+    cache = target.parent
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".partial-", ignore_cleanup_errors=True) as partial:
         for entry in files.values():
             _download_file(store, entry, Path(partial, entry.key))
         if list_files(store) != files:
             raise CheckpointError(f"checkpoint {store.uri} changed during its download: start again")
-        if not are_versioned(versions):
-            target = cache / _cache_key(store, {name: _content_version(Path(partial, name)) for name in versions})
+        if not are_versioned(files):
+            target = cache / _cache_key(store, {name: _content_version(Path(partial, name)) for name in files})
         try:
             Path(partial).rename(target)
         except OSError:

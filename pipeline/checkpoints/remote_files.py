@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from itertools import chain
 
@@ -29,9 +29,9 @@ def list_files(store: Store) -> dict[str, Entry]:
     return files
 
 
-def are_versioned(versions: dict[str, str]) -> bool:
+def are_versioned(files: Mapping[str, Entry]) -> bool:
     """Return whether a file that is replaced gets another version: some web servers tell sizes only."""
-    return not any(_SIZE_ALONE.fullmatch(version) for version in versions.values())
+    return not any(_SIZE_ALONE.fullmatch(entry.version) for entry in files.values())
 
 
 def _linked_files(store: Store) -> Iterator[Entry]:

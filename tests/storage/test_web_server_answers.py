@@ -81,18 +81,24 @@ READS: list[Callable[[Store], bytes]] = [
 ]
 
 
+def assert_asked_three_times(store: Store, read: Callable[[Store], bytes], reason: str) -> None:
+    """Assert that a read survives two wrong answers, and raises Corrupt for this reason after three."""
+    Handler.left = 2
+    assert read(store) == CONTENT
+    assert Handler.left == -1
+    Handler.left = 99
+    with pytest.raises(Corrupt, match=f"^{store.uri}/file: .*{reason}"):
+        read(store)
+    assert Handler.left == 96
+
+
 @pytest.mark.parametrize("fault", ["cut", "page"])
 @pytest.mark.parametrize("read", READS)
 def test_damaged_answer_is_requested_again_and_never_used(
     store: Store, read: Callable[[Store], bytes], fault: str
 ) -> None:
-    Handler.fault, Handler.left = fault, 2
-    assert read(store) == CONTENT
-    assert Handler.left == -1
-    Handler.left = 99
-    with pytest.raises(Corrupt, match=f"^{store.uri}/file: .*received"):
-        read(store)
-    assert Handler.left == 96
+    Handler.fault = fault
+    assert_asked_three_times(store, read, "received")
 
 
 def test_trickling_answer_is_requested_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -111,13 +117,8 @@ def test_wrong_look_up_is_repeated_and_is_no_other_version(
     store: Store, read: Callable[[Store], bytes], fault: str, reason: str
 ) -> None:
     """As a proxy gives it that stored half a file, or asks users to log in."""
-    Handler.method, Handler.fault, Handler.left = "HEAD", fault, 2
-    assert read(store) == CONTENT
-    assert Handler.left == -1
-    Handler.left = 99
-    with pytest.raises(Corrupt, match=f"^{store.uri}/file: .*{reason}"):
-        read(store)
-    assert Handler.left == 96
+    Handler.method, Handler.fault = "HEAD", fault
+    assert_asked_three_times(store, read, reason)
 
 
 def test_file_without_a_size_is_read_whole_only(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,14 +86,15 @@ def put_rebuilt_plan(output: Store, run: Run, parts: Sequence[FoundPart], entrie
     quarantined_by: dict[str, list[int]] = defaultdict(list)
     shards = []
     for shard in range(max(by_shard) + 1):
-        pieces = list(_pieces(by_shard[shard], entries)) if shard in by_shard else []
+        if shard not in by_shard:
+            shards.append(PlannedShard(pieces=[]))
+            continue
+        footer, pieces = by_shard[shard].footer, list(_pieces(by_shard[shard], entries))
         origins = tuple(tuple(reversed(quarantined_by[piece.key])) for piece in pieces)
-        for unit in by_shard[shard].footer.quarantined if shard in by_shard else ():
+        for unit in footer.quarantined:
             quarantined_by[unit.key or unit.id].append(shard)
-        footer = by_shard[shard].footer if shard in by_shard else None
-        known = footer.rows + len(footer.quarantined) if footer else 0
-        replaces = footer.replaced if footer else 0
-        shards.append(PlannedShard(pieces=pieces, origins=origins, replaces=replaces, known=known))
+        known = footer.rows + len(footer.quarantined)
+        shards.append(PlannedShard(pieces=pieces, origins=origins, replaces=footer.replaced, known=known))
     digests = tuple(sorted({part.footer.plan for part in parts}))
     about = sum((shard.known or 0) - shard.replaces for shard in shards)
     file = replace(put_plan_file(output, 0, 0, shards), about=about, rebuilt_from=digests)

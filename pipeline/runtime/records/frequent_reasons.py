@@ -6,13 +6,13 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from pipeline.formatting import count, counted
+from pipeline.runtime.records.committed import THREADS
 from pipeline.sinks.parts import Quarantined, part_key, read_footer
 from pipeline.storage import AccessError, StorageError, Store
 
 NAMED = 3  # reasons in a message
 MAX_SHARDS = 256  # that are read for a message
 MESSAGE_LETTERS = 160
-THREADS = 16
 # What differs between messages of one reason: quoted names, paths, file names, numbers.
 _DETAILS = re.compile(r"""'[^']*'|"[^"]*"|\S*/\S*|\b[\w-]+\.[A-Za-z]\w{1,4}\b|0x[0-9a-f]+|\d[\d.,:]*""")
 
