@@ -3,12 +3,10 @@
 import functools
 import uuid
 from collections.abc import Callable, Iterator
-from datetime import datetime
 from typing import Any, BinaryIO, cast
 
 from aiobotocore.session import AioSession
 from botocore.loaders import Loader, create_loader
-from botocore.utils import parse_timestamp
 from fsspec.asyn import sync
 
 from pipeline.storage.entry import Entry
@@ -17,6 +15,7 @@ from pipeline.storage.fsspec_folder import FsspecFolder
 from pipeline.storage.left_out import LeaveOut, Reason, ignore_left_out
 from pipeline.storage.retry import with_retry
 from pipeline.storage.s3_answers import REQUIRED, check_page, check_range, check_required, check_whole, read_body
+from pipeline.storage.s3_parser import use_fast_parser
 from pipeline.storage.time_limits import timeout_seconds
 
 MAX_EMPTY_PAGES = 1000  # in a row: a store may give some for keys that were deleted
@@ -36,7 +35,7 @@ class S3Folder(FsspecFolder):
         fs.config_kwargs = once | fs.config_kwargs  # the user's fsspec configuration takes precedence
         fs.session = fs.session or AioSession(**fs.kwargs)  # as s3fs creates it when it connects
         fs.session.register_component("data_loader", _loader(fs.session.get_config_variable("data_path")))
-        fs.session.get_component("response_parser_factory").set_parser_defaults(timestamp_parser=parse_time)
+        use_fast_parser(fs.session)
 
     def entries(self, prefix: str, leave_out: LeaveOut = ignore_left_out) -> Iterator[Entry]:
         for item in self._items(prefix):
@@ -174,14 +173,3 @@ class S3Folder(FsspecFolder):
 def _loader(data_path: str | None) -> Loader:
     """Return what reads botocore's descriptions of services, once for all sessions: most of the time to connect."""
     return create_loader(data_path)
-
-
-def parse_time(text: Any) -> datetime:
-    """Parse a time in a response as botocore does, but ISO 8601 first.
-
-    botocore tries many formats before it, which took most of the time of a listing.
-    """
-    try:
-        return datetime.fromisoformat(text)
-    except (TypeError, ValueError):
-        return parse_timestamp(text)

@@ -83,9 +83,10 @@ class Store:
 
     def _listed(self, prefix: str, listing: Callable[[], Iterator[T]]) -> Iterator[T]:
         """Yield the items of a listing. Errors and waits are those of the listing, not of the code between items."""
+        block = translated_errors(self.uri_of(prefix), "listing")
         found: Iterator[T] | None = None
         while True:
-            with translated_errors(self.uri_of(prefix), "listing"):
+            with block:
                 found = found or listing()
                 item = next(found, None)
             if item is None:

@@ -1,9 +1,11 @@
-"""An S3 server that lists a bucket with any number of images, in pages. Each image is one byte."""
+"""An S3 server that lists a bucket with any number of images, in pages. Of each image, any bytes can be read."""
 
 from __future__ import annotations
 
 import argparse
+import html
 import http.server
+import re
 import sys
 import threading
 import urllib.parse
@@ -13,13 +15,23 @@ PAGE = 1000  # keys per page, as in S3
 _XMLNS = "http://s3.amazonaws.com/doc/2006-03-01/"
 _OBJECT = (
     "<Contents><Key>{key}</Key><LastModified>2025-05-17T10:20:30.000Z</LastModified>"
-    "<ETag>&quot;{number:032x}&quot;</ETag><Size>{size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
+    "<ETag>{etag}</ETag><Size>{size}</Size><StorageClass>STANDARD</StorageClass></Contents>"
 )
 
 
 def key_of(number: int) -> str:
     """Return the key of an image; keys sort in the order of their numbers."""
     return f"camera/{number // FOLDER:06d}/IMG_{number:09d}.jpg"
+
+
+def etag_of(number: int) -> str:
+    """Return the ETag of an image, that of an upload in one part, so that it is no MD5 of the bytes."""
+    return f'"{number:032x}-1"'
+
+
+def size_of(number: int) -> int:
+    """Return the size of an image in bytes."""
+    return 100_000 + number
 
 
 class Lister(http.server.BaseHTTPRequestHandler):
@@ -40,10 +52,13 @@ class Lister(http.server.BaseHTTPRequestHandler):
         self._answer_object(urllib.parse.urlsplit(self.path).path)
 
     def _answer_object(self, path: str) -> None:
-        if path.endswith(".jpg"):
-            self._answer(b"\xff", ETag=f'"{int(path[-13:-4]):032x}"')
-        else:
-            self._answer(b"", 404)
+        if not path.endswith(".jpg"):
+            return self._answer(b"", 404)
+        number = int(path[-13:-4])
+        size, asked = size_of(number), re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+        first, last = (int(asked[1]), min(int(asked[2]), size - 1)) if asked else (0, size - 1)
+        ranged = {"Content-Range": f"bytes {first}-{last}/{size}"} if asked else {}
+        return self._answer(b"\xff" * (last - first + 1), 206 if asked else 200, ETag=etag_of(number), **ranged)
 
     def _answer(self, body: bytes, status: int = 200, **headers: str) -> None:
         self.send_response(status)
@@ -57,9 +72,13 @@ class Lister(http.server.BaseHTTPRequestHandler):
         """Log nothing."""
 
 
+def _object(number: int) -> str:
+    return _OBJECT.format(key=key_of(number), etag=html.escape(etag_of(number)), size=size_of(number))
+
+
 def _page(first: int, objects: int) -> bytes:
     end = min(objects, first + PAGE)
-    found = [_OBJECT.format(key=key_of(number), number=number, size=100_000 + number) for number in range(first, end)]
+    found = [_object(number) for number in range(first, end)]
     more = f"<NextContinuationToken>{end}</NextContinuationToken>" if end < objects else ""
     head = f"<KeyCount>{len(found)}</KeyCount><IsTruncated>{str(bool(more)).lower()}</IsTruncated>{more}"
     return f'<?xml version="1.0"?><ListBucketResult xmlns="{_XMLNS}">{head}{"".join(found)}</ListBucketResult>'.encode()

@@ -262,6 +262,37 @@ def test_listing_that_is_another_one_or_lacks_something_is_requested_again(
         list(store.keys("folder/"))
 
 
+UNPARSABLE: dict[str, tuple[Damage, str]] = {
+    "has letters for a size": (lambda answer: replaced(answer, b"<Size>", b"<Size>x"), "is not that of an S3 store"),
+    "has no time for a time": (lambda answer: replaced(answer, b"<LastModified>", b"<LastModified>x"), "Invalid time"),
+    "has no key": (lambda answer: without(answer, "Key"), "has no Key, so it is not that of an S3 store"),
+    "is cut": (cut, "error when listing"),
+    "is an error with status 200": (lambda _: Answer(status=200, body=ERROR), "InternalError"),
+}
+ERROR = b'<?xml version="1.0"?><Error><Code>InternalError</Code><Message>Try again.</Message></Error>'
+
+
+@pytest.mark.parametrize("name", UNPARSABLE)
+def test_page_that_cannot_be_parsed_is_requested_again(
+    proxy: DamagingProxy, store: Store, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    damage, reason = UNPARSABLE[name]
+    proxy.start(damage, left=3)
+    assert list(store.keys()) == ["key"]
+    assert proxy.seen == 4
+    monkeypatch.setattr(retry, "RETRY_SECONDS", 0)
+    proxy.start(damage, left=99)
+    with pytest.raises(StorageError, match=reason) as caught:
+        list(store.keys())
+    assert caught.value.transient
+
+
+def replaced(answer: Answer, old: bytes, new: bytes) -> Answer:
+    """Return an answer with some bytes of its body replaced; its length is said anew."""
+    headers = {name: value for name, value in answer.headers.items() if name.lower() != "content-length"}
+    return replace(answer, headers=headers, body=answer.body.replace(old, new))
+
+
 def without(answer: Answer, tag: str) -> Answer:
     """Return a listing without something that it says of its objects."""
     body = re.sub(f"<{tag}>[^<]*</{tag}>".encode(), b"", answer.body)

@@ -1,14 +1,16 @@
 """Listings hold every key once, unchanged, in byte order, and up to date."""
 
+import asyncio
 import itertools
 import os
 from pathlib import Path
 
 import pytest
+from aiobotocore.session import AioSession
 from botocore.utils import parse_timestamp
 
 from pipeline.storage import AccessError, LeftOut, Missing, Store
-from pipeline.storage.s3_folder import parse_time
+from pipeline.storage.s3_parser import parse_time, use_fast_parser
 
 TIMES = ["2025-05-17T10:20:30.000Z", "2025-05-17T10:20:30+02:00", "Sat, 17 May 2025 10:20:30 GMT", 1747477230.0]
 ODD = [
@@ -35,6 +37,29 @@ def test_times_are_parsed_as_botocore_does(text: str | float) -> None:
     found = parse_time(text)
     assert found == parse_timestamp(text)
     assert found.tzinfo is not None
+
+
+@pytest.mark.parametrize("namespace", ["", ' xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'])
+def test_pages_are_parsed_as_botocore_does(namespace: str) -> None:
+    known = "<Key>a%2Fb</Key><LastModified>2025-05-17T10:20:30.000Z</LastModified><ETag>&quot;x&quot;</ETag>"
+    known += "<Size>1</Size><StorageClass>GLACIER</StorageClass>"
+    more = "<ChecksumAlgorithm>CRC32</ChecksumAlgorithm><Owner><ID>1</ID></Owner><Unknown>1</Unknown>"
+    objects = f"<Contents>{known}{more}</Contents><Contents><Key/><Size>0</Size></Contents>"
+    page = f'<?xml version="1.0"?><ListBucketResult{namespace}><Name>n</Name>{objects}</ListBucketResult>'
+    response = {"status_code": 200, "headers": {}, "body": page.encode()}
+
+    async def parsed(session: AioSession) -> dict:
+        model = await session.get_service_model("s3")
+        parser = session.get_component("response_parser_factory").create_parser("rest-xml")
+        return await parser.parse(response, model.operation_model("ListObjectsV2").output_shape)
+
+    expected = asyncio.run(parsed(AioSession()))
+    use_fast_parser(session := AioSession())
+    first = expected["Contents"][0]
+    assert first.pop("ChecksumAlgorithm") == ["CRC32"]
+    assert first.pop("Owner") == {"ID": "1"}
+    assert len(first) == 5
+    assert asyncio.run(parsed(session)) == expected
 
 
 @pytest.fixture
