@@ -4,6 +4,7 @@ That is an end while modules are still imported, an end in time if native code d
 code of a verb that has ended already. The exception is that of `pipeline.runtime.signals`.
 """
 
+import atexit
 import os
 import signal
 import sys
@@ -28,8 +29,13 @@ def is_own_process() -> bool:
 
 
 def stop_at_once() -> None:
-    """From now on a signal ends this process at once with a sentence, until a verb begins."""
+    """From now on a signal ends this process at once with a sentence, until a verb begins.
+
+    At the very end of the process signals are ignored. Python gives up its handlers before it deletes its modules, and
+    a signal would then take the place of the exit code.
+    """
     _handle(_stop_now)
+    atexit.register(_handle, signal.SIG_IGN)  # the first to be registered, so that it is the last to run
 
 
 @contextmanager
@@ -98,6 +104,6 @@ def _print(message: str) -> None:
         os.write(2, f"error: {message}\n".encode())
 
 
-def _handle(handler: Callable[[int, FrameType | None], Any]) -> None:
+def _handle(handler: Callable[[int, FrameType | None], Any] | signal.Handlers) -> None:
     for number in _SIGNALS:
         signal.signal(number, handler)

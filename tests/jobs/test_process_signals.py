@@ -51,6 +51,20 @@ atexit.register(print, "ready", flush=True)
 with process_signals.ended_in_time():
     sys.exit(3)
 """
+FINALIZED = """
+import os, sys, time
+from jobs import process_signals
+process_signals.stop_at_once()
+
+class Last:
+    def __del__(self, write=os.write, sleep=time.sleep):  # Python has given up its handlers of signals
+        write(1, b"ready\\n")
+        sleep(1)
+
+last = Last()
+with process_signals.ended_in_time():
+    sys.exit(3)
+"""
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -60,8 +74,9 @@ with process_signals.ended_in_time():
         (NATIVE, 1, IN_TIME),
         (IGNORED, 1, IN_TIME),
         (ENDED, 3, ""),
+        (FINALIZED, 3, ""),
     ],
-    ids=["native code", "where Python ignores exceptions", "ended"],
+    ids=["native code", "where Python ignores exceptions", "ended", "finalized"],
 )
 def test_process_ends_in_time_with_its_exit_code(number: signal.Signals, code: str, expected: int, says: str) -> None:
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
