@@ -42,8 +42,9 @@ def stop_at_once() -> None:
 def ended_in_time() -> Iterator[None]:
     """End this process GRACE_SECONDS after the first signal in the block, or when the block ends with its exit code.
 
-    After the block, a signal ends the process at once with that code, as the work is done. Does nothing if the process
-    is of another program.
+    After a signal the process exits right after the block, since Python's own end calls native code of Ray, which may
+    crash after an interrupted start. Without one, a signal after the block ends the process at once with the exit code,
+    as the work is done. Does nothing if the process is of another program.
     """
     if signal.getsignal(signal.SIGTERM) is not _stop_now:
         yield
@@ -59,6 +60,10 @@ def ended_in_time() -> Iterator[None]:
     except SystemExit as error:
         ending.code = error.code if isinstance(error.code, int) else int(error.code is not None)
         _handle(ending.exit)
+        from pipeline.runtime.signals import latest_stop  # here: this module is imported before all others
+
+        if latest_stop() is not None:
+            ending.exit()
         raise
 
 
@@ -73,15 +78,16 @@ class _Ending:
         number = 0
         while number not in _SIGNALS:
             number = os.read(signals, 1)[0]
-        time.sleep(GRACE_SECONDS)
-        from pipeline.runtime.signals import stop_cause  # here: this module is imported before all others
+        from pipeline.runtime.signals import cancel_abort, stop_cause
 
+        cancel_abort()  # here too: the main thread may be in native code
+        time.sleep(GRACE_SECONDS)
         if self.code is None:
             _print(f"{stop_cause(number)}; {_AGAIN}; processes of Ray that are left end by themselves")
         os._exit(1 if self.code is None else self.code)
 
-    def exit(self, number: int, frame: FrameType | None) -> NoReturn:  # noqa: ARG002 - as signal calls it
-        """Exit with the code of the verb. The handler of a signal."""
+    def exit(self, number: int = 0, frame: FrameType | None = None) -> NoReturn:  # noqa: ARG002 - as signal calls it
+        """Exit with the code of the verb, without Python's own end. Also the handler of a signal."""
         with suppress(Exception):  # the reader of standard output is gone, or the signal came while it was written
             sys.stdout.flush()
         os._exit(self.code or 0)

@@ -51,8 +51,19 @@ class _StopHandler:
             self.before.update(dict.fromkeys(self.before, signal.SIG_DFL))
         for other, handler in self.before.items():
             signal.signal(other, handler)
+        cancel_abort()
         _stops.append(Stopped(f"{stop_cause(number)}; {self.advice}"))
         raise _stops[-1]
+
+
+def cancel_abort() -> None:
+    """Prevent that a process which got SIGTERM aborts three seconds later.
+
+    Ray's native handler of SIGTERM sets an alarm that aborts the process, and then calls the handler of Python. An
+    alarm that has a handler in Python is somebody else's.
+    """
+    if signal.getsignal(signal.SIGALRM) == signal.SIG_DFL:
+        signal.alarm(0)
 
 
 def stop_main_thread(cause: str) -> None:

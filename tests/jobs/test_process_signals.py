@@ -65,6 +65,23 @@ last = Last()
 with process_signals.ended_in_time():
     sys.exit(3)
 """
+STOPPED = """
+import sys, time
+from jobs import process_signals
+from pipeline.runtime.signals import Stopped, stop_on_signals
+process_signals.stop_at_once()
+with process_signals.ended_in_time():
+    try:
+        with stop_on_signals(process_ends=True):
+            {before}
+            print("ready", flush=True)
+            time.sleep(60)
+    except Stopped:
+        time.sleep(1.5)
+        sys.exit(1)
+"""
+CRASHING = STOPPED.format(before="import atexit, os; atexit.register(os.abort)")
+ALARMED = STOPPED.format(before="import signal; signal.alarm(1)")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -75,8 +92,10 @@ with process_signals.ended_in_time():
         (IGNORED, 1, IN_TIME),
         (ENDED, 3, ""),
         (FINALIZED, 3, ""),
+        (CRASHING, 1, ""),
+        (ALARMED, 1, ""),
     ],
-    ids=["native code", "where Python ignores exceptions", "ended", "finalized"],
+    ids=["native code", "ignored exceptions", "ended", "finalized", "would crash at its end", "would abort"],
 )
 def test_process_ends_in_time_with_its_exit_code(number: signal.Signals, code: str, expected: int, says: str) -> None:
     streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}

@@ -104,8 +104,10 @@ def _await(moment: Moment, process: subprocess.Popen[str]) -> None:
 
 def _assert_gone(world: World, cluster: Path) -> None:
     """Assert that the processes of a local cluster end after its driver, and that its files are deleted."""
-    assert world.left_behind(SETTLE_SECONDS) == []
-    assert [str(path) for path in cluster.rglob("*")] == []
+    left = world.left_behind(SETTLE_SECONDS)
+    assert left == [], left
+    files = [str(path) for path in cluster.rglob("*")]
+    assert files == [], files
 
 
 MOMENTS = {

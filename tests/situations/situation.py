@@ -56,7 +56,8 @@ class Situation:
         assert code == self.code, printed
         assert re.search(in_order(self.says), printed), printed
         assert "Traceback" not in printed
-        assert world.left_behind(SETTLE_SECONDS) == []
+        left = world.left_behind(SETTLE_SECONDS)
+        assert left == [], left
 
 
 @dataclass(frozen=True, kw_only=True)
