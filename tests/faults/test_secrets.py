@@ -83,11 +83,17 @@ TYPED: dict[str, tuple[tuple[str, ...], str]] = {
 
 @pytest.mark.parametrize("case", TYPED)
 def test_wrong_arguments_are_repeated_without_their_secrets(
-    run_cli: Callable[..., str], image_folder: Path, checkpoint: Path, tmp_path: Path, case: str
+    run_cli: Callable[..., str],
+    image_folder: Path,
+    checkpoint: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    case: str,
 ) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # which is read at its import
     arguments, printed = TYPED[case]
     places = {"IN": image_folder, "OUT": tmp_path / "out", "MODEL": checkpoint}
-    assert printed in run_cli(2, *(places.get(word, word) for word in arguments), HF_HUB_OFFLINE="1")
+    assert printed in run_cli(2, *(places.get(word, word) for word in arguments))
 
 
 def test_wrong_job_file_is_reported_without_its_secrets(run_cli: Callable[..., str], secrets_folder: Path) -> None:
