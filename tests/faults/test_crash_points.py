@@ -17,8 +17,10 @@ from tests.faults.output_invariants import assert_complete, rows
 
 PLANNING = ("run.before", "run.claimed", "plan.begin", "plan.file-before", "plan.file-put")
 PLANNING = (*PLANNING, "plan.segment-before", "plan.segment-put")
-# If no receipts were written, as when the driver dies at receipts.before, the next driver reads footers.
-ENDING = ("receipts.before", "resume.footer-read", "resume.healed", "receipts.put", "manifest.before", "manifest.put")
+# If no receipts were written, as when the driver dies at receipts.before, the next driver reads footers, and writes
+# quarantine parts again.
+ENDING = ("receipts.before", "resume.footer-read", "quarantine.before", "quarantine.put", "receipts.put")
+ENDING = (*ENDING, "manifest.before", "manifest.put")
 COMMIT = ("write.begin", "commit.part-before", "commit.part-put", "commit.quarantine-put", "write.end")
 WORK = ("load.begin", "load.unit", "load.end", "predict.begin", "predict.end", *COMMIT)
 # On disk a file is written under a temporary name first, and then linked or moved to its own.
