@@ -72,6 +72,14 @@ class RunOptions(BaseModel):
     keep_columns: Annotated[Names, InHelp(INPUT, "NAMES"), Field(examples=["source,stars"])] = ()
     """Columns to copy to the output rows: of tables, of a metadata.csv next to images or videos, or of folders such as
     lang=de. A name that the output has itself, such as label, gets the prefix input_."""
+    label_column: Annotated[str | None, InHelp(INPUT, "NAME")] = None
+    """Column with the known label of each unit, copied to the output as known_label: of a table, a metadata.csv, or
+    folders such as lang=de."""
+    label_from: Annotated[Literal["folder"] | None, InHelp(INPUT, "SOURCE")] = None
+    """folder: the known label of a unit is the name of the folder that its file is in."""
+    labels: Annotated[str | None, InHelp(INPUT, "FILE")] = None
+    """File with the known labels of units: CSV, JSON Lines or Parquet with the columns id and label, or an export of
+    Label Studio."""
     text_unit: Annotated[Literal["line", "file"], InHelp(INPUT)] = "line"
     """Treat each line, or the whole .txt file, as one unit."""
     blank_text: Annotated[Literal["predict", "quarantine"], InHelp(INPUT)] = "predict"
@@ -181,6 +189,19 @@ class RunOptions(BaseModel):
             raise ValueError("input is required unless from_latents is given")
         return self
 
+    @model_validator(mode="after")
+    def _one_source_of_labels(self) -> Self:
+        given = {"label_column": self.label_column, "label_from": self.label_from, "labels": self.labels}
+        named = [f"{name} ({value})" for name, value in given.items() if value]
+        if len(named) > 1:
+            raise ValueError(f"{' and '.join(named)} cannot be combined; give one of them")
+        return self
+
+    @property
+    def columns_to_keep(self) -> tuple[str, ...]:
+        """Columns of INPUT that are read besides the medium, each once."""
+        return tuple(dict.fromkeys((*self.keep_columns, *((self.label_column,) if self.label_column else ()))))
+
     @property
     def latent_dtype(self) -> str | None:
         """Precision of the latents in the rows, None if rows do not keep them."""
@@ -201,8 +222,8 @@ class RunOptions(BaseModel):
         """Return the options of the source that differ from their defaults: they decide what the units are."""
         fields = {"column", "id_column", "keep_columns", "text_unit", "blank_text", "csv_quoting"}
         fields |= {"fps", "start", "end", "clip_stride", "short_clip"}
-        options = self.model_dump(include=fields, exclude_defaults=True)
-        return {"keep" if name == "keep_columns" else name: value for name, value in options.items()}
+        options = self.model_dump(include=fields - {"keep_columns"}, exclude_defaults=True)
+        return options | ({"keep": self.columns_to_keep} if self.columns_to_keep else {})
 
 
 def require_task(task: str) -> None:

@@ -26,11 +26,13 @@ from pipeline.runtime.ray_release import require_supported_ray
 from pipeline.runtime.records.committed import PREDICTIONS
 from pipeline.runtime.records.image_rules import ImageRules, image_rules
 from pipeline.runtime.records.run_file import Run, find_run, known_assumptions, read_run
+from pipeline.runtime.stages.known_labels import KNOWN_LABEL, KnownLabels
 from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.run_records import DamagedRecord
 from pipeline.sinks.schema import kept_names, with_plain_types
 from pipeline.sources import Listing, Source, SourceOptions, discover, source_for
 from pipeline.sources.access import find_witness
+from pipeline.sources.label_files import LabelFile, read_label_file
 from pipeline.sources.source import ColumnMismatch, NoMediumColumn
 from pipeline.sources.stored_latents_source import STORED_LATENTS
 from pipeline.storage import Entry, Store
@@ -46,7 +48,10 @@ class CheckedRun:
     inputs: Store
     witness: str  # key of a file of INPUT that can be read
     limits: ResourceLimits | None  # for reading a unit or opening a file; None if inputs are trusted
-    kept: pa.Schema  # columns of INPUT in the rows
+    kept: pa.Schema  # columns of INPUT that are read besides the medium
+    keep_columns: tuple[str, ...]  # those that the rows have
+    labels: KnownLabels | None  # where known labels come from
+    label_file: LabelFile | None  # the user's file of labels, if they come from one
     rules: ImageRules
     columns: dict[str, ColumnType]  # of the predictions
     output: Store
@@ -61,8 +66,10 @@ class CheckedRun:
 
     @property
     def carried(self) -> pa.Schema:
-        """Columns that a row has from its input: kept ones, and those that reading an image adds."""
-        return pa.schema([*self.kept, *self.rules.columns])
+        """Columns that a row has from its input: kept ones, the known label, and those that reading an image adds."""
+        known = [] if self.labels is None else [pa.field(KNOWN_LABEL, pa.string())]
+        kept = [field for field in self.kept if field.name in self.keep_columns]
+        return pa.schema([*kept, *known, *self.rules.columns])
 
     def listing(self) -> Listing:
         """List INPUT afresh."""
@@ -95,9 +102,13 @@ def check_run(options: RunOptions) -> CheckedRun:
     uri, stored, named = _input(options, checkpoint)
     check_apart(uri, output)
     found = discover(uri, source, output)
-    witness, kept = _check_files(source, found, options.limits(), len(options.keep_columns))
+    witness, kept = _check_files(source, found, options.limits(), len(options.columns_to_keep))
+    label_file = None if options.labels is None else read_label_file(options.labels)
+    labels = _known_labels(options)
     columns = output_columns(head, options.latent_dtype)
-    notes += _renamed_columns(columns, [*kept.names, *rules.columns.names])
+    notes += _renamed_columns(
+        columns, [*options.keep_columns, *([KNOWN_LABEL] if labels else []), *rules.columns.names]
+    )
     output.check_writable()
     is_local = Path(ref.removeprefix("file://")).expanduser().is_dir()
     return CheckedRun(
@@ -108,6 +119,9 @@ def check_run(options: RunOptions) -> CheckedRun:
         witness=witness,
         limits=options.limits(),
         kept=kept,
+        keep_columns=options.keep_columns,
+        labels=labels,
+        label_file=label_file,
         rules=rules,
         columns=columns,
         output=output,
@@ -120,6 +134,15 @@ def check_run(options: RunOptions) -> CheckedRun:
         named=named,
         notes=tuple(notes),
     )
+
+
+def _known_labels(options: RunOptions) -> KnownLabels | None:
+    """Return where known labels come from, None if the rows have none."""
+    if options.labels is not None:
+        return KnownLabels(file=options.labels)
+    if options.label_from is not None:
+        return KnownLabels(folder=True)
+    return None if options.label_column is None else KnownLabels(column=options.label_column)
 
 
 def _earlier_run(output: Store, *, is_repair: bool) -> Run | None:

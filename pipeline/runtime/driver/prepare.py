@@ -143,6 +143,8 @@ def _new_run(options: RunOptions, checked: CheckedRun, dtype: str) -> Run:
     source_options = options.source_options() | checked.rules.fingerprint
     if len(checked.kept):
         source_options["keep"] = {field.name: str(field.type) for field in checked.kept}
+    if checked.labels is not None:
+        source_options |= checked.labels.fingerprint
     if checked.stored is not None:
         source_options["from_latents"] = checked.stored
     if options.latents:

@@ -103,7 +103,7 @@ def _load(loader: Loader, shards: Sequence[PiecesOfShard], most: int) -> tuple[f
         results += found
         left -= len(found)
     seconds = time.perf_counter() - started
-    units, failed = to_tables(results, loader.kept)
+    units, failed = to_tables(results, loader.kept, loader.known_labels)
     return seconds / max(1, len(results)), pack(units, failed, {"segment": 0})
 
 

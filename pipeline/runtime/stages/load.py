@@ -17,6 +17,7 @@ from pipeline.heads.head import ColumnType
 from pipeline.runtime.plan.plan_files import pieces_in_row, read_plan_file
 from pipeline.runtime.records.quarantine import quarantine_table
 from pipeline.runtime.stages.isolated_reader import IsolatedReader, group_small_files, quarantine_rest
+from pipeline.runtime.stages.known_labels import KNOWN_LABEL
 from pipeline.runtime.stages.output_table import assemble_rows
 from pipeline.runtime.stages.shard_format import KEPT_PREFIX, pack, pack_arrays, unpack
 from pipeline.runtime.stages.unit_reader import Loaded, Loader, UnitResult, read_steps
@@ -24,7 +25,7 @@ from pipeline.sandbox import ResourceLimits
 from pipeline.sinks.parts import Quarantined, ids_of_parts
 from pipeline.sinks.schema import to_large_type
 from pipeline.sources.access import DENIED, check_witness
-from pipeline.sources.source import Piece
+from pipeline.sources.source import Piece, Unit
 from pipeline.storage import AccessError, redact
 
 DEFAULT_UNIT_LIMITS = ResourceLimits(seconds=300.0, memory_bytes=4 << 30)
@@ -65,18 +66,26 @@ def load(table: pa.Table, *, loader: Loader) -> pa.Table:
             check_witness(loader.inputs, loader.witness)
     except AccessError as error:
         results, scalars["fatal"] = [], redact(str(error))
-    units, failed = to_tables(results, loader.kept)
+    units, failed = to_tables(results, loader.kept, loader.known_labels)
     faultpoints.reached("load.end")
     return pack(units, failed, scalars | {"seconds_load": time.perf_counter() - started})
 
 
-def to_tables(results: list[Loaded | Quarantined], kept: pa.Schema) -> tuple[pa.Table, pa.Table]:
-    """Return the units {id, uri, version, kept columns, arrays} and the quarantined units, as `pack` takes them."""
+def to_tables(
+    results: list[Loaded | Quarantined], kept: pa.Schema, known_labels: Callable[[list[Unit]], pa.Array] | None = None
+) -> tuple[pa.Table, pa.Table]:
+    """Return the units {id, uri, version, kept columns, arrays} and the quarantined units, as `pack` takes them.
+
+    known_labels: returns the values of the kept column `known_label`, if there is one.
+    """
     units = [result for result in results if isinstance(result, Loaded)]
     failed = [result for result in results if isinstance(result, Quarantined)]
     columns = {name: [getattr(loaded.unit, name) for loaded in units] for name in ("id", "uri", "version")}
     strings = {name: pa.array(values, pa.large_string()) for name, values in columns.items()}
     for column in kept:
+        if known_labels is not None and column.name == KNOWN_LABEL:
+            strings[KEPT_PREFIX + KNOWN_LABEL] = known_labels([loaded.unit for loaded in units]).cast(pa.large_string())
+            continue
         values = [loaded.unit.kept.get(column.name) for loaded in units]
         strings[KEPT_PREFIX + column.name] = _kept(values, column.type)
     names = units[0].arrays if units else ()

@@ -1,7 +1,8 @@
 """Read the units of a piece: the arrays of each unit, or the reason why it is quarantined."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from pipeline.heads.head import Head
 from pipeline.heads.latent_columns import latents_from_row
 from pipeline.media import BadMedium
 from pipeline.runtime.records.quarantine import quarantine_record
+from pipeline.runtime.stages.known_labels import KnownLabels
 from pipeline.runtime.stages.shard_format import LATENTS_ARRAY
 from pipeline.sandbox import ResourceLimits, Started, is_memory_shortage
 from pipeline.sinks.parts import Quarantined
@@ -28,7 +30,8 @@ MIN_PIECE_BUDGET_BYTES, PIECE_BUDGET_FACTOR = 64 << 20, 8
 class Loader:
     """Configuration of a load task. Small: stores connect when they are first used.
 
-    run: The run whose parts hold the units of earlier shards. kept: Schema of the kept columns. stored: Units are rows
+    run: The run whose parts hold the units of earlier shards. kept: Schema of the kept columns. labels: Where known
+    labels, a column of `kept`, come from; None without them. stored: Units are rows
     with latents of an earlier run. witness: Key of a file that could be read when the run began. limits: Limits of
     reading one unit in a sandbox; None reads in the task's process. abandoned: Quarantine all units unread, as each
     attempt crashed a process. done: Ids of units predicted or, for a plan that was rebuilt, quarantined before.
@@ -40,12 +43,18 @@ class Loader:
     head: Head
     run: str = ""
     kept: pa.Schema = field(default_factory=lambda: pa.schema([]))
+    labels: KnownLabels | None = None
     stored: bool = False
     witness: str = ""
     threads: int = READ_THREADS
     limits: ResourceLimits | None = None
     abandoned: bool = False
     done: frozenset[str] = frozenset()
+
+    @property
+    def known_labels(self) -> Callable[[list[Unit]], pa.Array] | None:
+        """What returns the known labels of units, None if they have none."""
+        return None if self.labels is None else partial(self.labels.of, inputs=self.inputs, output=self.output)
 
 
 @dataclass(frozen=True, kw_only=True)
