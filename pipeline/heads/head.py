@@ -170,6 +170,11 @@ class Head(InputTransform, Protocol):
     def columns(self) -> dict[str, ColumnType]:
         """Types of the output columns, in order, without the latents."""
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels that the columns `label_id` and `label` can have; () without such columns."""
+        return ()
+
     def arrays_from_row(self, row: Mapping[str, Any]) -> dict[str, np.ndarray]:  # noqa: ARG002
         """Return what `collate` and `decode` need of the arrays of `transform`, from a row of an earlier run."""
         return {}

@@ -39,6 +39,11 @@ class ImageClassification(ImageInputs, Head):
         return self.labels.columns
 
     @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels of the checkpoint."""
+        return self.labels.names
+
+    @property
     def fingerprint_options(self) -> dict[str, JSON]:
         """The options of the transform and of the output."""
         return {**super().fingerprint_options, **self.labels.fingerprint_options}

@@ -104,6 +104,11 @@ class MultimodalAutoencoding(ClipInputs, Head):
         return self.unit_bytes / super().unit_bytes
 
     @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels of the checkpoint."""
+        return self.labels.names if "label" in self.outputs else ()
+
+    @property
     def fingerprint_options(self) -> dict[str, JSON]:
         """The shape of a clip and the output options."""
         return {

@@ -37,6 +37,11 @@ class TextClassification(TextInputs, Head):
         return {**self.labels.columns, "truncated": "bool", "replaced": "bool"}
 
     @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels of the checkpoint."""
+        return self.labels.names
+
+    @property
     def fingerprint_options(self) -> dict[str, JSON]:
         """The options of the transform and of the output."""
         return {**super().fingerprint_options, **self.labels.fingerprint_options}

@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from pipeline.labelling.labelled_rows import COLUMNS as LABEL_COLUMNS
+from pipeline.labelling.labelled_rows import LabelledRows, read_labelled_rows
+from pipeline.labelling.metrics import Metrics, metrics_of
 from pipeline.results.condition import condition_on
 from pipeline.results.find_units import find_units
 from pipeline.results.stored_rows import check_columns, read_schema, read_tables
@@ -17,8 +20,10 @@ from pipeline.runtime.errors import UsageError
 from pipeline.runtime.plan.quarantined_units import quarantined_units
 from pipeline.runtime.records.committed import list_parts
 from pipeline.runtime.records.run_file import Run, read_run
+from pipeline.runtime.stages.known_labels import KNOWN_LABEL
 from pipeline.sinks.parts import part_key
 from pipeline.sinks.python_rows import python_rows
+from pipeline.sources.label_files import read_label_file
 from pipeline.storage import Store
 
 if TYPE_CHECKING:
@@ -133,6 +138,32 @@ class Results:
         Units that a retry has predicted are not among them.
         """
         return quarantined_units(self.store, self.run)
+
+    def labelled_rows(self, labels: str | Path | None = None) -> LabelledRows:
+        """Return the predictions of the units whose label is known, see `metrics`."""
+        if missing := set(LABEL_COLUMNS) - set(self.schema().names):
+            raise UsageError(f"{self.store.uri}: rows of {self.task} have no column {min(missing)!r}, so no labels")
+        file = None if labels is None else read_label_file(str(labels))
+        if file is None and KNOWN_LABEL not in self.schema().names:
+            raise UsageError(
+                f"{self.store.uri}: no labels are known: name a file with the columns id and label, or run with "
+                "--label-column, --label-from or --labels"
+            )
+        columns = LABEL_COLUMNS if file is not None else (*LABEL_COLUMNS, KNOWN_LABEL)
+        return read_labelled_rows(self.batches(columns), self.run.label_names, file)
+
+    def metrics(self, labels: str | Path | None = None) -> Metrics:
+        """Return how good the predictions are where labels are known. Requires the extra `labelling`.
+
+        Args:
+            labels: File with the columns id and label, or an export of Label Studio; its labels count instead of the
+                column `known_label`.
+
+        Raises:
+            UsageError: The run predicts no labels, or no label is known that the checkpoint has.
+            AccessError: The file cannot be read, or gives one id two labels.
+        """
+        return metrics_of(self.labelled_rows(labels))
 
     def require(self, column: str) -> None:
         """Raise UsageError, with the reason, unless rows have flow of whole frames, video, audio or latents."""

@@ -39,6 +39,11 @@ class Run:
         values = json.loads(data)
         return cls(**{name: values.pop(name) for name in ("run", "input", "fingerprint")}, record=values)
 
+    @property
+    def label_names(self) -> tuple[str, ...]:
+        """The labels of the checkpoint, by id; () for other tasks, and for runs of earlier versions."""
+        return tuple(self.record.get("labels", ()))
+
     def to_json(self) -> bytes:
         values = {"run": self.run, "input": self.input, "fingerprint": self.fingerprint} | self.record
         return json.dumps(values, indent=1).encode()
@@ -74,6 +79,7 @@ def new_run(
             "options": json.loads(redact(options.model_dump_json())),
             "versions": dict(_versions()),
             "assumed": list(assumed),
+            **({"labels": list(head.label_names)} if head.label_names else {}),
         },
     )
 

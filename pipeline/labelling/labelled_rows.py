@@ -1,0 +1,131 @@
+"""Predictions of the units whose label is known, as arrays."""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.formatting import count, counted, did_you_mean, first_of
+from pipeline.runtime.errors import UsageError
+from pipeline.runtime.stages.known_labels import KNOWN_LABEL
+from pipeline.sources.label_files import LabelFile
+
+COLUMNS = ("id", "label_id", "label", "score")
+"""What is read of each row; and `known_label`, if the rows have it."""
+
+NAMED = 10  # ids of a file that the run does not have
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelledRows:
+    """Predictions of n units with a known label, of K that the model has. A unit that was predicted again counts once.
+
+    Attributes:
+        names: the K labels of the model.
+        ids: of the units.
+        known, predicted: int64 [n], indices of `names`.
+        scores: float32 [n] of the predicted labels.
+        unlabelled: number of other units.
+        foreign: number of units by known label, where the model does not have it. They are not among the n.
+        notes: what was assumed, and what of a file of labels was not used.
+    """
+
+    names: Sequence[str]
+    ids: Sequence[str]
+    known: np.ndarray
+    predicted: np.ndarray
+    scores: np.ndarray
+    unlabelled: int = 0
+    foreign: Counter[str] = field(default_factory=Counter)
+    notes: Sequence[str] = ()
+
+
+def read_labelled_rows(
+    batches: Iterable[pa.RecordBatch], names: Sequence[str], labels: LabelFile | None = None
+) -> LabelledRows:
+    """Return the rows whose label is known.
+
+    Args:
+        batches: Rows with `COLUMNS`, of several versions of a unit the latest last, and with `known_label` unless
+            there is a file.
+        names: The labels of the model, by id; () takes those of the rows.
+        labels: A file of labels, which count instead of the column.
+
+    Raises:
+        UsageError: No label is known, or none of them is one of the model.
+    """
+    table = _latest(pa.Table.from_batches(batches))
+    if not table.num_rows:
+        raise UsageError("the run has no rows yet")
+    notes = [] if labels is None else _unused(labels, table)
+    known = (table[KNOWN_LABEL] if labels is None else labels.of(table["id"].combine_chunks())).to_pylist()
+    names = list(names) or _names_in(table)
+    index = {name: number for number, name in enumerate(names)}
+    found = Counter(label for label in known if label is not None)
+    if not found:
+        where = f"{labels.uri} labels no unit of the run" if labels else f"column {KNOWN_LABEL} is empty"
+        raise UsageError(f"no label is known: {where}")
+    if not found.keys() & index.keys() and all(_is_number(label, len(names)) for label in found):
+        index = {str(number): number for number in range(len(names))}
+        notes.append("the known labels are numbers: they are taken for ids of the checkpoint's labels")
+    foreign = Counter({label: units for label, units in found.items() if label not in index})
+    if len(foreign) == len(found):
+        raise UsageError(f"none of the known labels is one of the checkpoint: {_named(foreign, names)}")
+    if foreign:
+        notes.append(
+            f"{counted(foreign.total(), 'unit')} with labels that the checkpoint does not have are left out: "
+            f"{_named(foreign, names)}"
+        )
+    codes = np.array([index.get(label, -1) for label in known], np.int64)
+    chosen = table.take(pa.array(np.flatnonzero(codes >= 0)))
+    return LabelledRows(
+        names=names,
+        ids=chosen["id"].to_pylist(),
+        known=codes[codes >= 0],
+        predicted=chosen["label_id"].to_numpy().astype(np.int64),
+        scores=chosen["score"].to_numpy(),
+        unlabelled=table.num_rows - found.total(),
+        foreign=foreign,
+        notes=notes,
+    )
+
+
+def _latest(table: pa.Table) -> pa.Table:
+    """Return one row of each unit, its last one, in the order of the rows."""
+    numbered = table.append_column("row", pa.array(np.arange(table.num_rows)))
+    last = numbered.group_by("id").aggregate([("row", "max")])["row_max"]
+    return table if len(last) == table.num_rows else table.take(last.combine_chunks().sort())
+
+
+def _names_in(table: pa.Table) -> list[str]:
+    """Return the labels of the rows by id, for a run of an earlier version; ids that no row has get no name."""
+    pairs = dict(zip(table["label_id"].to_pylist(), table["label"].to_pylist(), strict=True))
+    return [pairs.get(number, f"LABEL_{number}") for number in range(max(pairs) + 1)]
+
+
+def _unused(labels: LabelFile, table: pa.Table) -> list[str]:
+    """Say which ids of the file are no unit of the run."""
+    ids = labels.table["id"]
+    others = ids.filter(pc.invert(pc.is_in(ids, value_set=table["id"].combine_chunks())))
+    if not len(others):
+        return []
+    if len(others) == len(ids):
+        raise UsageError(
+            f"{labels.uri}: none of its {counted(len(ids), 'id')} is one of the run, for example {ids[0].as_py()!r}; "
+            f"ids of the run look like {table['id'][0].as_py()!r}"
+        )
+    named = first_of([repr(name) for name in others.slice(0, NAMED).to_pylist()], NAMED)
+    more = f" and {count(len(others) - NAMED)} more" if len(others) > NAMED else ""
+    return [f"{labels.uri}: {counted(len(others), 'id')} of it are not in the run: {named}{more}"]
+
+
+def _named(foreign: Counter[str], names: Sequence[str]) -> str:
+    """Name the most frequent labels that the model does not have, with similar ones that it has."""
+    return first_of([f"{label!r}{did_you_mean(label, names)}" for label, _ in foreign.most_common()], 5)
+
+
+def _is_number(label: str, labels: int) -> bool:
+    return label.isdecimal() and label.isascii() and int(label) < labels
