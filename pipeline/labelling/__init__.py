@@ -3,5 +3,5 @@
     labelled_rows.py   predictions of the units whose label is known
     metrics.py         accuracy, classes, confusion, calibration
 
-Needs the extra `labelling`. Rows come from `pipeline.results`; labels are those of the column `known_label`, or of a file.
+Needs the extra `labelling`. Rows come from `pipeline.results`, labels from the column `known_label` or from a file.
 """
