@@ -14,7 +14,7 @@ from pipeline.runtime.stages.known_labels import KNOWN_LABEL
 from pipeline.sources.label_files import LabelFile
 
 COLUMNS = ("id", "label_id", "label", "score")
-"""What is read of each row; and `known_label`, if the rows have it."""
+"""What is read of each row at least; and `known_label`, if the rows have it."""
 
 NAMED = 10  # ids of a file that the run does not have
 
@@ -25,22 +25,29 @@ class LabelledRows:
 
     Attributes:
         names: the K labels of the model.
-        ids: of the units.
-        known, predicted: int64 [n], indices of `names`.
-        scores: float32 [n] of the predicted labels.
+        table: the n rows, with the columns that were read.
+        known: int64 [n], indices of `names`.
         unlabelled: number of other units.
         foreign: number of units by known label, where the model does not have it. They are not among the n.
         notes: what was assumed, and what of a file of labels was not used.
     """
 
     names: Sequence[str]
-    ids: Sequence[str]
+    table: pa.Table
     known: np.ndarray
-    predicted: np.ndarray
-    scores: np.ndarray
     unlabelled: int = 0
     foreign: Counter[str] = field(default_factory=Counter)
     notes: Sequence[str] = ()
+
+    @property
+    def predicted(self) -> np.ndarray:
+        """int64 [n], indices of `names`: the best label of each unit."""
+        return self.table["label_id"].to_numpy().astype(np.int64)
+
+    @property
+    def scores(self) -> np.ndarray:
+        """float32 [n] of the best label."""
+        return self.table["score"].to_numpy()
 
 
 def read_labelled_rows(
@@ -80,13 +87,10 @@ def read_labelled_rows(
             f"{_named(foreign, names)}"
         )
     codes = np.array([index.get(label, -1) for label in known], np.int64)
-    chosen = table.take(pa.array(np.flatnonzero(codes >= 0)))
     return LabelledRows(
         names=names,
-        ids=chosen["id"].to_pylist(),
+        table=table.take(pa.array(np.flatnonzero(codes >= 0))),
         known=codes[codes >= 0],
-        predicted=chosen["label_id"].to_numpy().astype(np.int64),
-        scores=chosen["score"].to_numpy(),
         unlabelled=table.num_rows - found.total(),
         foreign=foreign,
         notes=notes,

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.formatting import count, counted, percent
+from pipeline.labelling.extra import require_extra
 from pipeline.labelling.labelled_rows import LabelledRows
 from pipeline.runtime.errors import UsageError
 
@@ -92,6 +93,7 @@ class Metrics:
 
 def metrics_of(rows: LabelledRows) -> Metrics:
     """Return the metrics. UsageError if scores are no probabilities, as those of a regression."""
+    require_extra("metrics of labels")
     from sklearn.metrics import accuracy_score, precision_recall_fscore_support
 
     scores = rows.scores.astype(np.float64)

@@ -11,6 +11,8 @@ import pyarrow as pa
 from pipeline.labelling.labelled_rows import COLUMNS as LABEL_COLUMNS
 from pipeline.labelling.labelled_rows import LabelledRows, read_labelled_rows
 from pipeline.labelling.metrics import Metrics, metrics_of
+from pipeline.labelling.mistakes import mistakes_of
+from pipeline.labelling.probabilities import probability_columns
 from pipeline.results.condition import condition_on
 from pipeline.results.find_units import find_units
 from pipeline.results.stored_rows import check_columns, read_schema, read_tables
@@ -139,8 +141,19 @@ class Results:
         """
         return quarantined_units(self.store, self.run)
 
-    def labelled_rows(self, labels: str | Path | None = None) -> LabelledRows:
-        """Return the predictions of the units whose label is known, see `metrics`."""
+    def mistakes(self, labels: str | Path | None = None) -> pa.Table:
+        """Return the units with a known label, ranked by how probably it is wrong. Requires the extra `labelling`.
+
+        Ranked by confident learning. The probabilities are exact if the run stored logits; the best labels leave a
+        rest, which the others share. Columns: rank, id, uri, known_label, label, score, known_score, quality, mistake.
+
+        Raises:
+            UsageError: See `metrics`; or all known labels are the same.
+        """
+        return mistakes_of(self.labelled_rows(labels, ["uri", *probability_columns(self.schema())]))
+
+    def labelled_rows(self, labels: str | Path | None = None, more: Sequence[str] = ()) -> LabelledRows:
+        """Return the predictions of the units whose label is known, see `metrics`. more: columns to read, too."""
         if missing := set(LABEL_COLUMNS) - set(self.schema().names):
             raise UsageError(f"{self.store.uri}: rows of {self.task} have no column {min(missing)!r}, so no labels")
         file = None if labels is None else read_label_file(str(labels))
@@ -149,7 +162,7 @@ class Results:
                 f"{self.store.uri}: no labels are known: name a file with the columns id and label, or run with "
                 "--label-column, --label-from or --labels"
             )
-        columns = LABEL_COLUMNS if file is not None else (*LABEL_COLUMNS, KNOWN_LABEL)
+        columns = [*LABEL_COLUMNS, *more, *([KNOWN_LABEL] if file is None else [])]
         return read_labelled_rows(self.batches(columns), self.run.label_names, file)
 
     def metrics(self, labels: str | Path | None = None) -> Metrics:

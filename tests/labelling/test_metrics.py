@@ -64,7 +64,7 @@ def test_metrics_are_those_computed_by_hand() -> None:
 def test_file_counts_instead_of_the_column_and_says_what_it_does_not_match(tmp_path: Path) -> None:
     extra = "".join(f"x{number:02d},cat\n" for number in range(12))
     rows = read_labelled_rows([batch(*ROWS)], NAMES, labelled(tmp_path, f"a,dog\ne,cat\n{extra}"))
-    assert (list(rows.ids), rows.known.tolist(), rows.unlabelled) == (["a", "e"], [1, 0], 3)
+    assert (rows.table["id"].to_pylist(), rows.known.tolist(), rows.unlabelled) == (["a", "e"], [1, 0], 3)
     (note,) = rows.notes
     assert note.endswith("12 ids of it are not in the run: 'x00', 'x01', 'x02', 'x03', 'x04', 'x05', 'x06', 'x07', "
                          "'x08', 'x09' and 2 more")  # fmt: skip
@@ -72,7 +72,7 @@ def test_file_counts_instead_of_the_column_and_says_what_it_does_not_match(tmp_p
 
 def test_labels_that_the_model_does_not_have_are_left_out_and_named_with_similar_ones() -> None:
     rows = read_labelled_rows([batch(*ROWS, ("f", 0, 0.5, "Dogs"), ("g", 0, 0.5, "Dogs"))], NAMES)
-    assert (len(rows.ids), rows.foreign, rows.unlabelled) == (4, {"Dogs": 2}, 1)
+    assert (len(rows.known), rows.foreign, rows.unlabelled) == (4, {"Dogs": 2}, 1)
     assert rows.notes == [
         "2 units with labels that the checkpoint does not have are left out: 'Dogs' (did you mean dog?)"
     ]
@@ -87,7 +87,7 @@ def test_numbers_are_taken_for_ids_of_labels_if_no_label_is_a_number() -> None:
 
 def test_unit_that_was_predicted_again_counts_once_with_its_last_row() -> None:
     rows = read_labelled_rows([batch(("a", 0, 0.5, "cat"), ("b", 0, 0.5, "cat")), batch(("a", 1, 0.9, "dog"))], NAMES)
-    assert (list(rows.ids), rows.known.tolist(), rows.predicted.tolist()) == (["b", "a"], [0, 1], [0, 1])
+    assert (rows.table["id"].to_pylist(), rows.known.tolist(), rows.predicted.tolist()) == (["b", "a"], [0, 1], [0, 1])
 
 
 def test_names_of_a_run_of_an_earlier_version_are_those_of_its_rows() -> None:
@@ -123,13 +123,9 @@ def test_files_that_match_nothing_are_refused(tmp_path: Path) -> None:
 def test_a_hundred_thousand_labels_are_counted() -> None:
     chance, labels = np.random.default_rng(0), 100_000
     known = chance.permutation(labels)
-    rows = LabelledRows(
-        names=[f"label {number}" for number in range(labels)],
-        ids=[str(number) for number in range(labels)],
-        known=known,
-        predicted=np.where(np.arange(labels) % 2, known, (known + 1) % labels),
-        scores=np.full(labels, 0.5, np.float32),
-    )
+    predicted = np.where(np.arange(labels) % 2, known, (known + 1) % labels)
+    table = pa.table({"label_id": predicted.astype(np.int32), "score": np.full(labels, 0.5, np.float32)})
+    rows = LabelledRows(names=[f"label {number}" for number in range(labels)], table=table, known=known)
     found = metrics_of(rows)
     assert (found.accuracy, found.balanced_accuracy, found.calibration_error) == (0.5, 0.5, 0)
     assert (len(found.classes), len(found.confusions)) == (labels, labels // 2)
