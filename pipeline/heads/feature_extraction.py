@@ -15,6 +15,7 @@ from pipeline.heads.flow_inputs import FlowInputs
 from pipeline.heads.head import FLOW_OPTIONS, ColumnType, Head, HeadOptions, InputTransform, Model, Tensor
 from pipeline.heads.image_inputs import ImageInputs
 from pipeline.heads.latent_columns import latents_from_row
+from pipeline.heads.pooling import pool
 from pipeline.heads.text_inputs import TextInputs
 
 _FROM_FOLDER: Mapping[str, Callable[[Path], InputTransform]] = {
@@ -92,13 +93,10 @@ class FeatureExtraction(Head):
         """Return how many of the T latents belong to each unit."""
         return list(inputs["counts"])
 
-    def decode(self, model: Model, latents: Tensor, inputs: dict[str, Any]) -> Tensor:  # noqa: ARG002
+    def decode(self, model: Model, latents: Tensor, inputs: dict[str, Any]) -> Any:  # noqa: ARG002
         """Return embeddings float32 [B, D]."""
-        import torch
+        return pool(latents, inputs["counts"], "mean")
 
-        means = latents.float().mean(dim=1)
-        return torch.stack([part.mean(dim=0) for part in means.split(inputs["counts"])])
-
-    def rows(self, outputs: Tensor) -> dict[str, Sequence[Any] | np.ndarray]:
+    def rows(self, outputs: Any) -> dict[str, Sequence[Any] | np.ndarray]:
         """Return the columns of a micro-batch."""
         return {"embedding": outputs.cpu().numpy()}

@@ -13,6 +13,7 @@ from pipeline.media import ClipSpec, MediumKind
 if TYPE_CHECKING:  # load tasks unpickle heads and never need torch
     import torch
 
+    from pipeline.heads.probe import Probe
     from pipeline.perceiver import PerceiverIO
 
 Model: TypeAlias = "PerceiverIO"
@@ -55,6 +56,7 @@ class HeadOptions:
         outputs: which of `OUTPUTS` to decode from a clip; () for all.
         max_side: pixels of the longer side to which larger frames of a pair are reduced; None for no limit.
         flow_scale: pixels of flow per unit of the model's output; None for that of the published checkpoint.
+        probe: a linear probe that predicts in the place of the decoder.
     """
 
     top_k: int = 5
@@ -67,6 +69,7 @@ class HeadOptions:
     outputs: tuple[str, ...] = ()
     max_side: int | None = None
     flow_scale: float | None = None
+    probe: "Probe | None" = None
 
     def __post_init__(self) -> None:
         if self.top_k < 1:

@@ -132,7 +132,7 @@ def metrics_of(rows: LabelledRows) -> Metrics:
             for (known, found), units in sorted(wrong.items(), key=lambda each: (-each[1], each[0]))
         ],
         reliability=bins,
-        calibration_error=sum(each.units * abs(each.score - each.accuracy) for each in bins) / len(scores),
+        calibration_error=reliability_error(scores, right),
         notes=tuple(rows.notes),
     )
 
@@ -143,6 +143,12 @@ def wilson_interval(right: int, units: int) -> tuple[float, float]:
 
     low, high = binomtest(right, units).proportion_ci(method="wilson")
     return float(low), float(high)
+
+
+def reliability_error(scores: np.ndarray, right: np.ndarray) -> float:
+    """Return the expected calibration error of scores [n] in [0, 1], of which `right` says whether they held."""
+    bins = _reliability(scores.astype(np.float64), right)
+    return sum(each.units * abs(each.score - each.accuracy) for each in bins) / len(scores)
 
 
 def _reliability(scores: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> list[ReliabilityBin]:

@@ -9,7 +9,7 @@ from pipeline.runtime.option_errors import options_of
 from pipeline.runtime.options import RunOptions, require_task
 
 OPTIONS = (
-    *("dtype", "device", "batch_size"),
+    *("probe", "dtype", "device", "batch_size"),
     *("top_k", "logits", "latents", "arrays", "array_dtype", "points", "frames", "outputs"),
     *("blank_text", "fps", "start", "end", "max_side", "flow_scale", "clip_stride", "short_clip", "transparency"),
     *("unit_seconds", "unit_memory", "trusted_inputs"),

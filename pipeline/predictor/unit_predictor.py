@@ -46,7 +46,10 @@ class UnitPredictor:
         with unchanged(folder) as found:
             notes = PerceiverIO.check_pretrained(folder)
             try:
-                head = head_for(options.task, folder, options.head_options())
+                head_options = options.head_options()
+                if head_options.probe is not None:
+                    head_options.probe.check_checkpoint(found)
+                head = head_for(options.task, folder, head_options)
                 reader = ItemReader(head, _source_options(options, head), options.limits())
             except CheckpointError:
                 raise

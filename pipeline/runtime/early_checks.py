@@ -24,12 +24,12 @@ def check_early(options: RunOptions) -> None:
         raise AccessError(f"INPUT {options.input} {absence}")
     ref = shipped_ref(options.checkpoint, options.task)
     if (model_class := read_model_class_early(ref)) is not None:
-        check_model_class(options.task, model_class, ref)
+        check_model_class(options.task, model_class, ref, probed=options.probe is not None)
 
 
 def check_locations(options: RunOptions) -> None:
     """Raise AccessError, before any request, if a location is not a valid URI or path, or its scheme cannot work."""
-    for uri in (options.input, options.from_latents, options.checkpoint):
+    for uri in (options.input, options.from_latents, options.checkpoint, options.probe, options.labels):
         if uri:
             require_readable(check_uri(uri))
     require_writable(check_uri(options.output))

@@ -8,6 +8,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pipeline.formatting import did_you_mean
 from pipeline.heads import HEADS, HeadOptions
 from pipeline.heads.head import FLOW_OPTIONS
+from pipeline.heads.probe import Probe
 from pipeline.runtime.errors import UsageError
 from pipeline.sandbox import ResourceLimits
 
@@ -113,6 +114,9 @@ class RunOptions(BaseModel):
     checkpoint: Annotated[str, InHelp(MODEL, "REF")]
     """Hugging Face Hub id, folder or URI with config.json and the weights; demo is a small trained one that the
     package contains, for images, texts and clips."""
+    probe: Annotated[str | None, InHelp(MODEL, "PROBE")] = None
+    """Folder or URI of a linear probe, as `perceiver probe` writes it, that predicts in the place of the checkpoint's
+    own decoder. For image-classification, text-classification and feature-extraction."""
     dtype: Annotated[Literal["auto", "float32", "bfloat16", "float16"], InHelp(MODEL, "DTYPE")] = "auto"
     """Precision of the model: float32, bfloat16 or float16. auto is bfloat16 on a GPU and float32 on a CPU."""
 
@@ -214,9 +218,10 @@ class RunOptions(BaseModel):
         return ResourceLimits(seconds=self.unit_seconds, memory_bytes=int(self.unit_memory * 2**30))
 
     def head_options(self) -> HeadOptions:
-        """Return the options of the head."""
+        """Return the options of the head. Reads the probe: AccessError or CheckpointError if it cannot be read."""
         names = ("top_k", "logits", "latents", "arrays", "array_dtype", "points", "frames", "outputs", *FLOW_OPTIONS)
-        return HeadOptions(**{name: getattr(self, name) for name in names})
+        probe = None if self.probe is None else Probe.load(self.probe)
+        return HeadOptions(**{name: getattr(self, name) for name in names}, probe=probe)
 
     def source_options(self) -> dict[str, Any]:
         """Return the options of the source that differ from their defaults: they decide what the units are."""
