@@ -3,6 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Self, get_args
 
@@ -54,6 +55,7 @@ class Probe:
 
     def save(self, uri: str) -> None:
         """Write the two files to a folder, local or a URI. AccessError if it has files of these names."""
+        self.check_new(uri)
         folder = Store(uri)
         described = {
             "format": FORMAT,
@@ -68,8 +70,18 @@ class Probe:
             DESCRIPTION: json.dumps(described, indent=1, ensure_ascii=False).encode(),
         }
         for key, data in files.items():
-            if not folder.put_if_absent(key, data):
-                raise AccessError(f"{folder.uri_of(key)} exists and is not overwritten: name a new folder")
+            if not folder.put_if_absent(key, data):  # another process was faster
+                raise _exists(folder, key)
+        folder.remove_empty_folders()
+
+    @staticmethod
+    def check_new(uri: str) -> None:
+        """Raise AccessError if a folder has a probe already."""
+        folder = Store(uri)
+        for key in (WEIGHTS, DESCRIPTION):
+            with suppress(Missing):
+                folder.size(key)
+                raise _exists(folder, key)
 
     @classmethod
     def load(cls, uri: str) -> Self:
@@ -116,6 +128,10 @@ class Probe:
         if kinds != {np.dtype(np.float32)} or not (np.isfinite(self.weight).all() and np.isfinite(self.bias).all()):
             return "weight and bias must be finite float32"
         return None
+
+
+def _exists(folder: Store, key: str) -> AccessError:
+    return AccessError(f"{folder.uri_of(key)} exists and is not overwritten: name a new folder")
 
 
 def _are_names(labels: Sequence[Any]) -> bool:

@@ -44,9 +44,8 @@ class Probed(FeatureExtraction):
         unscored = replace(options, top_k=HeadOptions.top_k, logits=False, probe=None)
         inputs = FeatureExtraction.from_checkpoint(folder, unscored).inputs
         if (medium := PROBED_MEDIA[task]) not in (None, inputs.medium):
-            raise CheckpointError(
-                f"checkpoint {folder} reads a {inputs.medium}; {task} with a probe needs one of {medium}s"
-            )
+            found = inputs.medium.replace("_", " ")
+            raise CheckpointError(f"checkpoint {folder} reads {found}s; {task} with a probe needs one for {medium}s")
         labels = Labels(
             names=probe.labels,
             scoring="softmax",

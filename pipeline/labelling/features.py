@@ -8,6 +8,7 @@ import pyarrow as pa
 from pipeline.formatting import counted, first_of
 from pipeline.heads.latent_columns import LATENT_COLUMNS, latents_from_row
 from pipeline.heads.pooling import Pooling
+from pipeline.labelling.labelled_rows import last_rows
 from pipeline.runtime.errors import UsageError
 
 MAX_BYTES = 8 << 30  # of the features of all units
@@ -55,12 +56,6 @@ def read_features(batches: Iterable[pa.RecordBatch], pooling: Pooling) -> tuple[
             "or predict them again with --array-dtype float32"
         )
     return table, features
-
-
-def last_rows(ids: pa.ChunkedArray) -> np.ndarray:
-    """Return the numbers of the rows that are the last ones of their units, ascending."""
-    numbered = pa.table({"id": ids, "row": np.arange(len(ids))})
-    return np.sort(numbered.group_by("id").aggregate([("row", "max")])["row_max"].to_numpy())
 
 
 def _features(batch: pa.RecordBatch, pooling: Pooling) -> np.ndarray:

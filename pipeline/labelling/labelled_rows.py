@@ -64,17 +64,15 @@ def read_labelled_rows(
     Raises:
         UsageError: No label is known, or none of them is one of the model.
     """
-    table = _latest(pa.Table.from_batches(batches))
-    if not table.num_rows:
+    rows = list(batches)
+    if not rows:
         raise UsageError("the run has no rows yet")
-    notes = [] if labels is None else _unused(labels, table)
-    known = (table[KNOWN_LABEL] if labels is None else labels.of(table["id"].combine_chunks())).to_pylist()
+    table = pa.Table.from_batches(rows)
+    table = table.take(pa.array(last_rows(table["id"])))
+    known, notes = known_labels(table, labels)
     names = list(names) or _names_in(table)
     index = {name: number for number, name in enumerate(names)}
     found = Counter(label for label in known if label is not None)
-    if not found:
-        where = f"{labels.uri} labels no unit of the run" if labels else f"column {KNOWN_LABEL} is empty"
-        raise UsageError(f"no label is known: {where}")
     if not found.keys() & index.keys() and all(_is_number(label, len(names)) for label in found):
         index = {str(number): number for number in range(len(names))}
         notes.append("the known labels are numbers: they are taken for ids of the checkpoint's labels")
@@ -86,7 +84,7 @@ def read_labelled_rows(
             f"{counted(foreign.total(), 'unit')} with labels that the checkpoint does not have are left out: "
             f"{_named(foreign, names)}"
         )
-    codes = np.array([index.get(label, -1) for label in known], np.int64)
+    codes = np.array([-1 if label is None else index.get(label, -1) for label in known], np.int64)
     return LabelledRows(
         names=names,
         table=table.take(pa.array(np.flatnonzero(codes >= 0))),
@@ -97,11 +95,23 @@ def read_labelled_rows(
     )
 
 
-def _latest(table: pa.Table) -> pa.Table:
-    """Return one row of each unit, its last one, in the order of the rows."""
-    numbered = table.append_column("row", pa.array(np.arange(table.num_rows)))
-    last = numbered.group_by("id").aggregate([("row", "max")])["row_max"]
-    return table if len(last) == table.num_rows else table.take(last.combine_chunks().sort())
+def known_labels(table: pa.Table, labels: LabelFile | None) -> tuple[list[str | None], list[str]]:
+    """Return the known label of each row, and what of the file was not used.
+
+    table: With `id`, and with `known_label` unless there is a file. UsageError if no label is known.
+    """
+    notes = [] if labels is None else _unused(labels, table)
+    known = (table[KNOWN_LABEL] if labels is None else labels.of(table["id"].combine_chunks())).to_pylist()
+    if all(label is None for label in known):
+        where = f"{labels.uri} labels no unit of the run" if labels else f"column {KNOWN_LABEL} is empty"
+        raise UsageError(f"no label is known: {where}")
+    return known, notes
+
+
+def last_rows(ids: pa.ChunkedArray) -> np.ndarray:
+    """Return the numbers of the rows that are the last ones of their units, ascending."""
+    numbered = pa.table({"id": ids, "row": np.arange(len(ids))})
+    return np.sort(numbered.group_by("id").aggregate([("row", "max")])["row_max"].to_numpy())
 
 
 def _names_in(table: pa.Table) -> list[str]:

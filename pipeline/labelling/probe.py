@@ -16,7 +16,7 @@ from pipeline.runtime.errors import UsageError
 
 FOLDS = 5
 FEWEST = 3  # units per label: two of them to fit and to choose the regularization with, while one is held out
-STRENGTHS = tuple(10.0**power for power in range(-4, 3))  # scikit-learn's C, of standardized features
+STRENGTHS = tuple(10.0**power for power in range(-4, 4))  # scikit-learn's C, of standardized features
 MAX_SEARCHED = 5_000  # units among which the regularization is chosen
 MAX_NESTED = 5_000  # units whose predictions are all held out; of more, a fifth is held out once
 MAX_LABELS = 10_000
@@ -126,7 +126,7 @@ def fit_probe(
 
 def _check_labels(names: np.ndarray, counts: np.ndarray) -> None:
     if len(names) < 2:
-        raise UsageError(f"all labelled units have the label {names[0]!r}: a probe needs at least two labels")
+        raise UsageError(f"all labelled units have the label {str(names[0])!r}: a probe needs at least two labels")
     if len(names) > MAX_LABELS:
         raise UsageError(
             f"there are {len(names):,} labels, and a probe has at most {MAX_LABELS:,}: is it the right column?"
