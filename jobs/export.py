@@ -16,14 +16,12 @@ from pipeline.terminal import print_line
 if TYPE_CHECKING:
     from pipeline.export.exported import Exported
 
-_FORMATS = "flo, kitti, flow-video, mp4, wav, csv, jsonl or dataset"
+_FORMATS = "flo, kitti, flow-video, mp4, wav, csv, jsonl, dataset, mistakes, queue or duplicates"
 
 
 def command(
     output: Annotated[str, typer.Argument(metavar="OUTPUT", help="OUTPUT of the run: a folder or URI.")],
-    dest: Annotated[
-        str, typer.Argument(metavar="DEST", help="New folder for the files; for csv and jsonl a new file.")
-    ],
+    dest: Annotated[str, typer.Argument(metavar="DEST", help="New folder for the files; for tables a new file.")],
     to: Annotated[str, typer.Option(metavar="FORMAT", help=f"{_FORMATS}.", show_default=False)],
     where: Annotated[
         str | None, typer.Option(metavar="SQL", help="Export the rows for which this is true: score < 0.5")
@@ -40,6 +38,13 @@ def command(
             metavar="NAMES", help="Columns of csv and jsonl, such as id,label. Default: all but arrays and media."
         ),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Known labels for mistakes and queue. Default: the column known_label."),
+    ] = None,
+    units: Annotated[
+        int | None, typer.Option("--count", metavar="N", min=1, help="Units of a queue. Default: 100.")
+    ] = None,
 ) -> None:
     """Export predictions to the format of another tool.
 
@@ -53,6 +58,10 @@ def command(
 
     perceiver export labels/ uncertain.csv --to csv \\
       --where "score < 0.5" --columns id,label,score
+
+    perceiver export labels/ wrong.csv --to mistakes --labels labels.csv
+
+    perceiver export labels/ next.csv --to queue --count 200
     """
     from pipeline.export.export import export
     from pipeline.results import open_run
@@ -69,6 +78,8 @@ def command(
                 ids=_ids(unit, ids),
                 where=where,
                 columns=None if columns is None else [name.strip() for name in columns.split(",") if name.strip()],
+                labels=labels,
+                count=units,
                 on_part=lambda done, total: progress.update(task, completed=done, total=total),
             )
         except StorageError as error:

@@ -7,6 +7,7 @@
     unit_files.py      formats with a file per unit; flo.py, kitti.py and media_files.py encode it
     flow_video.py      flow as colors, a video per source video
     table_files.py     csv and jsonl, one file of rows; growing_file.py and csv_rows.py write it
+    rankings.py        mistakes, queue and duplicates: units in an order, for labelling
     dataset_folder.py  a folder for `datasets`, with features and a card; source_images.py copies the images
 
 A format is one file, and one line here.
@@ -20,6 +21,7 @@ from pipeline.export.flo import FLO
 from pipeline.export.flow_video import FLOW_VIDEO
 from pipeline.export.kitti import KITTI
 from pipeline.export.media_files import MP4, WAV
+from pipeline.export.rankings import DUPLICATES, MISTAKES, QUEUE
 from pipeline.export.table_files import CSV, JSONL
 
 FORMATS: Mapping[str, Format] = {
@@ -33,6 +35,9 @@ FORMATS: Mapping[str, Format] = {
         CSV,
         JSONL,
         DATASET,
+        MISTAKES,
+        QUEUE,
+        DUPLICATES,
     )
 }
 """The formats of `perceiver export --to`."""

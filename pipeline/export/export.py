@@ -23,6 +23,8 @@ def export(
     ids: Collection[str] | None = None,
     where: str | None = None,
     columns: Sequence[str] | None = None,
+    labels: str | None = None,
+    count: int | None = None,
     on_part: Callable[[int, int], None] = lambda done, total: None,  # noqa: ARG005
 ) -> Exported:
     """Export rows to DEST in the format `to`. The same call continues an export that was stopped.
@@ -34,6 +36,8 @@ def export(
         ids: Ids of units; None for all.
         where: SQL expression over the columns, such as "score < 0.5".
         columns: Names of the columns, in this order, for csv and jsonl; None for all but arrays and media.
+        labels: File of known labels, for mistakes and queue; None for the column `known_label`.
+        count: Number of units of a queue; None for 100.
         on_part: Called with the number of parts done and their total.
 
     Raises:
@@ -47,8 +51,14 @@ def export(
     if columns is not None and not kind.has_columns:
         able = " and ".join(each.name for each in FORMATS.values() if each.has_columns)
         raise UsageError(f"--columns is not supported for --to {to}, only for {able}: omit it")
+    if labels is not None and not (kind.ranks and to != "duplicates"):
+        raise UsageError(f"--labels is not supported for --to {to}, only for mistakes and queue: omit it")
+    if count is not None and to != "queue":
+        raise UsageError(f"--count is not supported for --to {to}, only for queue: omit it")
     selected = None if ids is None else frozenset(ids)
-    selection = Selection(results=results, ids=selected, where=where, columns=columns, on_part=on_part)
+    selection = Selection(
+        results=results, ids=selected, where=where, columns=columns, labels=labels, count=count, on_part=on_part
+    )
     kind.check(selection)
     next(results.rows(["id"], where=where, parts=selection.parts[:1]), None)  # checks them before DEST is made
     return kind.write(selection, Destination(uri=uri, identity=_identity(selection, to)))
@@ -61,6 +71,7 @@ def _identity(selection: Selection, to: str) -> dict[str, Any]:
         digest = hashlib.sha256("\n".join(sorted(selection.ids)).encode()).hexdigest()[:12]
         ids = f"{len(selection.ids)} ({digest})"
     identity = {"run": selection.results.run.run, "format": to, "ids": ids, "where": selection.where or "all"}
+    identity |= {name: value for name in ("labels", "count") if (value := getattr(selection, name)) is not None}
     return identity if selection.columns is None else {**identity, "columns": list(selection.columns)}
 
 

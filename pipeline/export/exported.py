@@ -21,6 +21,8 @@ class Selection:
         ids: ids of the units; None for all.
         where: SQL expression over the columns; None for all rows.
         columns: names of the columns, in their order in the export; None for all that the format can hold.
+        labels: file of known labels, for rankings; None for those of the rows.
+        count: number of units of a queue; None for the default.
         on_part: called with the number of parts done and their total.
     """
 
@@ -28,6 +30,8 @@ class Selection:
     ids: frozenset[str] | None = None
     where: str | None = None
     columns: Sequence[str] | None = None
+    labels: str | None = None
+    count: int | None = None
     on_part: Callable[[int, int], None] = lambda done, total: None  # noqa: ARG005
 
     @cached_property
@@ -91,6 +95,7 @@ class Format:
         check: raises UsageError if the run lacks what the format needs, or the format cannot hold what is selected.
         write: exports the selection to DEST.
         has_columns: whether columns can be selected.
+        ranks: whether it ranks units, which may use a file of labels.
     """
 
     name: str
@@ -98,3 +103,4 @@ class Format:
     check: Callable[[Selection], None]
     write: Callable[[Selection, Destination], Exported]
     has_columns: bool = False
+    ranks: bool = False

@@ -64,11 +64,7 @@ def read_labelled_rows(
     Raises:
         UsageError: No label is known, or none of them is one of the model.
     """
-    rows = list(batches)
-    if not rows:
-        raise UsageError("the run has no rows yet")
-    table = pa.Table.from_batches(rows)
-    table = table.take(pa.array(last_rows(table["id"])))
+    table = read_rows(batches)
     known, notes = known_labels(table, labels)
     names = list(names) or _names_in(table)
     index = {name: number for number, name in enumerate(names)}
@@ -93,6 +89,15 @@ def read_labelled_rows(
         foreign=foreign,
         notes=notes,
     )
+
+
+def read_rows(batches: Iterable[pa.RecordBatch]) -> pa.Table:
+    """Return the rows, of each unit the last one. UsageError if there are none."""
+    rows = list(batches)
+    if not rows:
+        raise UsageError("the run has no rows yet, or none that is selected")
+    table = pa.Table.from_batches(rows)
+    return table.take(pa.array(last_rows(table["id"])))
 
 
 def known_labels(table: pa.Table, labels: LabelFile | None) -> tuple[list[str | None], list[str]]:

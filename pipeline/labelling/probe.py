@@ -29,6 +29,7 @@ class Fitted:
 
     Attributes:
         probe: the probe, fitted to all units.
+        known: int64 [n], the number of the label of each unit.
         held_out: int64 [m], numbers of the units that a probe predicted that had not seen them.
         probabilities: float32 [m, K] of these.
         accuracy, accuracy_interval: of these; the interval at 95 % is Wilson's.
@@ -39,6 +40,7 @@ class Fitted:
     """
 
     probe: Probe
+    known: np.ndarray
     held_out: np.ndarray
     probabilities: np.ndarray
     accuracy: float
@@ -113,6 +115,7 @@ def fit_probe(
     )
     return Fitted(
         probe=probe,
+        known=codes,
         held_out=numbers,
         probabilities=probabilities.astype(np.float32),
         accuracy=float(right.mean()),

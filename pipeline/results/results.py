@@ -1,7 +1,6 @@
 """The results of a run, read from OUTPUT while it runs or afterwards."""
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import replace
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,16 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.heads.pooling import Pooling
-from pipeline.labelling.features import feature_columns, read_features
-from pipeline.labelling.labelled_rows import COLUMNS as LABEL_COLUMNS
-from pipeline.labelling.labelled_rows import LabelledRows, known_labels, read_labelled_rows
-from pipeline.labelling.metrics import Metrics, metrics_of
-from pipeline.labelling.mistakes import mistakes_of
-from pipeline.labelling.probabilities import probability_columns
-from pipeline.labelling.probe import Fitted, fit_probe
 from pipeline.results.condition import condition_on
 from pipeline.results.find_units import find_units
+from pipeline.results.labelling_methods import LabellingMethods
 from pipeline.results.stored_rows import check_columns, read_schema, read_tables
 from pipeline.results.unit_arrays import audio_array, flow_array, latents_array, require_column, video_array
 from pipeline.runtime.driver.status import Status, status
@@ -26,10 +18,8 @@ from pipeline.runtime.errors import UsageError
 from pipeline.runtime.plan.quarantined_units import quarantined_units
 from pipeline.runtime.records.committed import list_parts
 from pipeline.runtime.records.run_file import Run, read_run
-from pipeline.runtime.stages.known_labels import KNOWN_LABEL
 from pipeline.sinks.parts import part_key
 from pipeline.sinks.python_rows import python_rows
-from pipeline.sources.label_files import LabelFile, read_label_file
 from pipeline.storage import Store
 
 if TYPE_CHECKING:
@@ -49,7 +39,7 @@ def open_run(output: str | Path) -> "Results":
     return Results(run=read_run(store), store=store)
 
 
-class Results:
+class Results(LabellingMethods):
     """Rows and quarantined units of a run. Each call lists OUTPUT afresh, so a run may still be adding to it.
 
     Attributes:
@@ -144,81 +134,6 @@ class Results:
         Units that a retry has predicted are not among them.
         """
         return quarantined_units(self.store, self.run)
-
-    def mistakes(self, labels: str | Path | None = None) -> pa.Table:
-        """Return the units with a known label, ranked by how probably it is wrong. Requires the extra `labelling`.
-
-        Ranked by confident learning. The probabilities are exact if the run stored logits; the best labels leave a
-        rest, which the others share. Columns: rank, id, uri, known_label, label, score, known_score, quality, mistake.
-
-        Raises:
-            UsageError: See `metrics`; or all known labels are the same.
-        """
-        return mistakes_of(self.labelled_rows(labels, ["uri", *probability_columns(self.schema())]))
-
-    def fit_probe(
-        self, labels: str | Path | None = None, pooling: Pooling = "mean", where: str | None = None
-    ) -> Fitted:
-        """Fit a linear probe to the embeddings or latents of the rows whose label is known; `fitted.probe.save(folder)`
-        writes it for `perceiver run --probe`. Requires the extra `labelling`.
-
-        Args:
-            labels: As in `metrics`; the labels need not be those of the checkpoint.
-            pooling: "mean" of the latents; or "statistics", their mean, deviation and maximum, for rows with latents.
-            where: SQL expression over the columns, for some of the rows.
-
-        Raises:
-            UsageError: The rows have no embeddings or latents; no label is known; there are fewer than two labels, or
-                fewer than three units of one; an embedding is not finite.
-            AccessError: The file of labels cannot be read, or gives one id two labels.
-        """
-        file = self._label_file(labels)
-        columns = feature_columns(self.schema().names, pooling, self.store.uri)
-        known_column = [KNOWN_LABEL] if file is None else []
-        rows, features = read_features(self.batches(["id", *columns, *known_column], where=where), pooling)
-        known, notes = known_labels(rows, file)
-        chosen = [number for number, label in enumerate(known) if label is not None]
-        facts = {"task": self.task, "features": str(self.run.record.get("checkpoint", ""))}
-        fitted = fit_probe(
-            features[chosen],
-            [str(known[number]) for number in chosen],
-            pooling=pooling,
-            checkpoint=str(self.run.fingerprint["checkpoint"]),
-            facts=facts,
-        )
-        return replace(fitted, notes=(*notes, *fitted.notes))
-
-    def labelled_rows(self, labels: str | Path | None = None, more: Sequence[str] = ()) -> LabelledRows:
-        """Return the predictions of the units whose label is known, see `metrics`. more: columns to read, too."""
-        if missing := set(LABEL_COLUMNS) - set(self.schema().names):
-            raise UsageError(f"{self.store.uri}: rows of {self.task} have no column {min(missing)!r}, so no labels")
-        file = self._label_file(labels)
-        columns = [*LABEL_COLUMNS, *more, *([KNOWN_LABEL] if file is None else [])]
-        return read_labelled_rows(self.batches(columns), self.run.label_names, file)
-
-    def metrics(self, labels: str | Path | None = None) -> Metrics:
-        """Return how good the predictions are where labels are known. Requires the extra `labelling`.
-
-        Args:
-            labels: File with the columns id and label, or an export of Label Studio; its labels count instead of the
-                column `known_label`.
-
-        Raises:
-            UsageError: The run predicts no labels, or no label is known that the checkpoint has.
-            AccessError: The file cannot be read, or gives one id two labels.
-        """
-        return metrics_of(self.labelled_rows(labels))
-
-    def _label_file(self, labels: str | Path | None) -> LabelFile | None:
-        """Return the labels of a file; None for those of the column, UsageError if there is none."""
-        if labels is not None:
-            return read_label_file(str(labels))
-        if KNOWN_LABEL not in self.schema().names:
-            raise UsageError(
-                f"{self.store.uri}: no labels are known: name a file with the columns id and label, or run with "
-                "--label-column, --label-from or --labels"
-            )
-        return None
 
     def require(self, column: str) -> None:
         """Raise UsageError, with the reason, unless rows have flow of whole frames, video, audio or latents."""
