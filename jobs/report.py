@@ -14,6 +14,12 @@ def command(
         str | None,
         typer.Option("--to", metavar="FILE", help="Path or URI of the report. Default: report.html in OUTPUT."),
     ] = None,
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="Known labels to compare with. Default: the column known_label.", show_default=False
+        ),
+    ] = None,
 ) -> None:
     """Write report.html: what the run in OUTPUT predicted, how fast, and what is quarantined.
 
@@ -25,12 +31,16 @@ def command(
     perceiver report labels/
 
     perceiver report s3://bucket/labels --to labels.html
+
+    perceiver report labels/ --labels labels.csv
     """
     from pipeline.report.report import write_report
     from pipeline.report.target import Target
     from pipeline.results import open_run
+    from pipeline.sources.label_files import read_label_file
 
-    uri = write_report(open_run(output), None if to is None else Target.at(to))
+    known = None if labels is None else read_label_file(labels)
+    uri = write_report(open_run(output), None if to is None else Target.at(to), known)
     print_line(uri)
 
 

@@ -2,7 +2,7 @@
 
 import io
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -78,6 +78,21 @@ def steps(values: np.ndarray, edges: np.ndarray, x: str, alt: str) -> Plot:
         axes.set_xlim(edges[0], edges[-1])
         axes.set_xlabel(x)
         axes.set_ylim(0, max(1e-9, float(values.max()) * 1.08))
+
+    return _plot(draw, alt)
+
+
+def reliability(bins: Sequence[tuple[float, float, float]], alt: str) -> Plot:
+    """Plot the share of right predictions in bins (low, high, share) of the score, and where both would be equal."""
+
+    def draw(axes: "Axes") -> None:
+        for low, high, share in bins:
+            gap = 0.12 * (high - low)
+            axes.bar(low + gap / 2, share, high - low - gap, align="edge", color=Color.ACCENT, linewidth=0)
+        axes.plot([0, 1], [0, 1], color=Color.MUTED, linewidth=1.2)
+        axes.set_xlim(0, 1)
+        axes.set_xlabel("score of the best label")
+        axes.set_ylim(0, 1)
 
     return _plot(draw, alt)
 

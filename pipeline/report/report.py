@@ -14,6 +14,7 @@ from pipeline.report.sample import Sample, spread
 from pipeline.report.sections.clips import clip_section
 from pipeline.report.sections.embeddings import embedding_section
 from pipeline.report.sections.flow import flow_section
+from pipeline.report.sections.known_labels import KnownLabelSection, known_label_section
 from pipeline.report.sections.labels import label_section
 from pipeline.report.sections.masks import mask_section
 from pipeline.report.sections.quarantine import quarantine_section
@@ -27,22 +28,26 @@ from pipeline.runtime.plan.quarantined_units import quarantined_units
 from pipeline.runtime.records.committed import committed_receipts
 from pipeline.runtime.records.manifest import read_manifest
 from pipeline.runtime.records.receipts import Receipt
+from pipeline.runtime.stages.known_labels import KNOWN_LABEL
 from pipeline.sinks.ownership import check_owner
 from pipeline.sinks.parts import Quarantined
+from pipeline.sources.label_files import LabelFile
 from pipeline.storage import Missing, redact
 
 QUARANTINE_PARTS = 64
 TIME_UNITS = (("hours", 3600.0), ("minutes", 60.0), ("seconds", 1.0))
 
 
-def write_report(results: Results, target: Target | None = None) -> str:
+def write_report(results: Results, target: Target | None = None, labels: LabelFile | None = None) -> str:
     """Make the report of a run and write it, by default to OUTPUT; return its URI.
+
+    labels: Known labels, which count instead of those in the rows.
 
     Raises UsageError if there is a file that is not a report, and OutputLost if OUTPUT belongs to another run by now.
     """
     target = target or Target(results.store)
     target.check()
-    page = make_report(results)
+    page = make_report(results, labels)
     check_owner(results.store, results.run.run)
     target.write(page)
     return target.uri
@@ -62,14 +67,14 @@ def report_line(output: str) -> str:
     return f"no report: {cause}; `perceiver report {redact(output)}` writes it"
 
 
-def make_report(results: Results) -> str:
-    """Return the page about a run, finished or not, as HTML of at most a few MB."""
+def make_report(results: Results, labels: LabelFile | None = None) -> str:
+    """Return the page about a run, finished or not, as HTML of at most a few MB. labels: see `write_report`."""
     known = results.status()
     receipts = committed_receipts(results.store, results.run.run)
     options = results.run.record.get("options", {})
     speed = measure_speed(receipts, options, results.run.fingerprint["dtype"])
     sample = Sample.of(results)
-    sections = _sections(sample, {receipt.shard: receipt.rows for receipt in receipts})
+    sections = _sections(sample, {receipt.shard: receipt.rows for receipt in receipts}, labels)
     units = [unit for section in sections.values() if section is not None for unit in getattr(section, "units", ())]
     quarantined, note = _quarantined(results, receipts)
     return render(
@@ -86,15 +91,20 @@ def make_report(results: Results) -> str:
     )
 
 
-def _sections(sample: Sample, rows_by_shard: Mapping[int, int]) -> dict[str, Any]:
+def _sections(sample: Sample, rows_by_shard: Mapping[int, int], labels: LabelFile | None) -> dict[str, Any]:
     """Return the sections for the columns that the run has; None in place of the others, and of those without rows."""
     return {
         "labels": label_section(sample.again()) if sample.has("label") else None,
+        "known_labels": _known_labels(sample.again(), labels) if sample.has("label") else None,
         "masks": mask_section(sample.again()) if sample.has("masks") else None,
         "flow": flow_section(sample.again(), rows_by_shard) if sample.has("flow") else None,
         "clips": clip_section(sample.again()) if sample.has("clip_index") else None,
         "embeddings": embedding_section(sample.again()) if sample.has("embedding") else None,
     }
+
+
+def _known_labels(sample: Sample, labels: LabelFile | None) -> KnownLabelSection | None:
+    return known_label_section(sample, labels) if labels is not None or sample.has(KNOWN_LABEL) else None
 
 
 def _no_predictions(known: Status) -> str:
