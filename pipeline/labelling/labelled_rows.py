@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.formatting import count, counted, did_you_mean, first_of
+from pipeline.formatting import count, counted, did_you_mean
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.stages.known_labels import KNOWN_LABEL
 from pipeline.sources.label_files import LabelFile
@@ -17,6 +17,7 @@ COLUMNS = ("id", "label_id", "label", "score")
 """What is read of each row at least; and `known_label`, if the rows have it."""
 
 NAMED = 10  # ids of a file that the run does not have
+MAX_NAMED, LETTERS = 5, 80  # labels that the model does not have, and how much of each
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,14 +137,16 @@ def _unused(labels: LabelFile, table: pa.Table) -> list[str]:
             f"{labels.uri}: none of its {counted(len(ids), 'id')} is one of the run, for example {ids[0].as_py()!r}; "
             f"ids of the run look like {table['id'][0].as_py()!r}"
         )
-    named = first_of([repr(name) for name in others.slice(0, NAMED).to_pylist()], NAMED)
+    named = ", ".join(repr(name) for name in others.slice(0, NAMED).to_pylist())
     more = f" and {count(len(others) - NAMED)} more" if len(others) > NAMED else ""
     return [f"{labels.uri}: {counted(len(others), 'id')} of it are not in the run: {named}{more}"]
 
 
 def _named(foreign: Counter[str], names: Sequence[str]) -> str:
     """Name the most frequent labels that the model does not have, with similar ones that it has."""
-    return first_of([f"{label!r}{did_you_mean(label, names)}" for label, _ in foreign.most_common()], 5)
+    named = [f"{label[:LETTERS]!r}{did_you_mean(label, names)}" for label, _ in foreign.most_common(MAX_NAMED)]
+    more = f" and {count(len(foreign) - MAX_NAMED)} more" if len(foreign) > MAX_NAMED else ""
+    return ", ".join(named) + more
 
 
 def _is_number(label: str, labels: int) -> bool:

@@ -55,14 +55,14 @@ def test_version_is_the_package_s() -> None:
 def test_options_of_a_run_keep_their_names() -> None:
     assert flags("run") == flags("plan") == {
         "--job", "--output", "--checkpoint", "--from-latents",
-        "--input-format", "--column", "--id-column", "--keep-columns",
+        "--input-format", "--column", "--id-column", "--keep-columns", "--label-column", "--label-from", "--labels",
         "--text-unit", "--csv-quoting", "--fps", "--clip-stride", "--short-clip", "--transparency", "--replicas",
         "--devices-per-replica", "--device",
         "--dtype", "--batch-size", "--shard-size", "--top-k", "--logits", "--latents", "--arrays", "--array-dtype",
         "--points", "--frames", "--outputs", "--limit", "--max-quarantine", "--changed", "--retry-quarantined",
         "--repair", "--stall-timeout", "--unit-seconds", "--unit-memory", "--trusted-inputs", "--address",
         "--single-writer", "--report", "--log-format", "--quiet", "--blank-text", "--start", "--end", "--max-side",
-        "--flow-scale",
+        "--flow-scale", "--probe",
     }  # fmt: skip
     assert flags("submit") == {"--address", "--wait", "--submission-id"}
     switches = [parameter for parameter in options_of("run") if parameter.secondary_opts]
