@@ -48,13 +48,10 @@ def export(
         raise UsageError(f"--to ({to}) must be one of {', '.join(FORMATS)}{did_you_mean(to, FORMATS)}")
     kind, uri = FORMATS[to], normalise_uri(dest)
     _check_place(uri, kind, results)
-    if columns is not None and not kind.has_columns:
-        able = " and ".join(each.name for each in FORMATS.values() if each.has_columns)
-        raise UsageError(f"--columns is not supported for --to {to}, only for {able}: omit it")
-    if labels is not None and not (kind.ranks and to != "duplicates"):
-        raise UsageError(f"--labels is not supported for --to {to}, only for mistakes and queue: omit it")
-    if count is not None and to != "queue":
-        raise UsageError(f"--count is not supported for --to {to}, only for queue: omit it")
+    for name, value in {"columns": columns, "labels": labels, "count": count}.items():
+        if value is not None and name not in kind.options:
+            able = " and ".join(each.name for each in FORMATS.values() if name in each.options)
+            raise UsageError(f"--{name} is not supported for --to {to}, only for {able}: omit it")
     selected = None if ids is None else frozenset(ids)
     selection = Selection(
         results=results, ids=selected, where=where, columns=columns, labels=labels, count=count, on_part=on_part

@@ -94,13 +94,11 @@ class Format:
         target: what DEST is.
         check: raises UsageError if the run lacks what the format needs, or the format cannot hold what is selected.
         write: exports the selection to DEST.
-        has_columns: whether columns can be selected.
-        ranks: whether it ranks units, which may use a file of labels.
+        options: the names of its own options: "columns", "labels", "count".
     """
 
     name: str
     target: Literal["folder", "local folder", "local file"]
     check: Callable[[Selection], None]
     write: Callable[[Selection, Destination], Exported]
-    has_columns: bool = False
-    ranks: bool = False
+    options: tuple[str, ...] = ()

@@ -36,7 +36,7 @@ def _duplicates(selection: Selection) -> tuple[pa.Table, str]:
     return found, f"{groups:,} groups of units that resemble each other"
 
 
-def _ranking(name: str, make: Callable[[Selection], tuple[pa.Table, str]]) -> Format:
+def _ranking(name: str, make: Callable[[Selection], tuple[pa.Table, str]], *options: str) -> Format:
     def write(selection: Selection, destination: Destination) -> Exported:
         table, note = make(selection)
         exported = Exported(path=destination.store.uri, written=1)
@@ -52,7 +52,7 @@ def _ranking(name: str, make: Callable[[Selection], tuple[pa.Table, str]]) -> Fo
             exported.notes[note] = 0
         return exported
 
-    return Format(name=name, target="local file", check=_check, write=write, ranks=True)
+    return Format(name=name, target="local file", check=_check, write=write, options=options)
 
 
 def _check(selection: Selection) -> None:
@@ -60,6 +60,6 @@ def _check(selection: Selection) -> None:
         raise UsageError(f"{selection.results.store.uri} has no rows yet")
 
 
-MISTAKES = _ranking("mistakes", _mistakes)
-QUEUE = _ranking("queue", _queue)
+MISTAKES = _ranking("mistakes", _mistakes, "labels")
+QUEUE = _ranking("queue", _queue, "labels", "count")
 DUPLICATES = _ranking("duplicates", _duplicates)

@@ -114,7 +114,7 @@ def _table_format(
             exported.notes[f"columns of arrays and media, left out: {', '.join(left_out)}"] = 0
         return exported
 
-    return Format(name=name, target="local file", check=_check, write=write, has_columns=True)
+    return Format(name=name, target="local file", check=_check, write=write, options=("columns",))
 
 
 def _check(selection: Selection) -> None:
