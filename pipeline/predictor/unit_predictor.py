@@ -46,10 +46,7 @@ class UnitPredictor:
         with unchanged(folder) as found:
             notes = PerceiverIO.check_pretrained(folder)
             try:
-                head_options = options.head_options()
-                if head_options.probe is not None:
-                    head_options.probe.check_checkpoint(found)
-                head = head_for(options.task, folder, head_options)
+                head = head_for(options.task, folder, options.head_options(found))
                 reader = ItemReader(head, _source_options(options, head), options.limits())
             except CheckpointError:
                 raise

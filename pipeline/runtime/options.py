@@ -217,10 +217,15 @@ class RunOptions(BaseModel):
             return None
         return ResourceLimits(seconds=self.unit_seconds, memory_bytes=int(self.unit_memory * 2**30))
 
-    def head_options(self) -> HeadOptions:
-        """Return the options of the head. Reads the probe: AccessError or CheckpointError if it cannot be read."""
+    def head_options(self, digest: str) -> HeadOptions:
+        """Return the options of the head, with the probe.
+
+        digest: Of the checkpoint. AccessError or CheckpointError if the probe cannot be read, or is of another one.
+        """
         names = ("top_k", "logits", "latents", "arrays", "array_dtype", "points", "frames", "outputs", *FLOW_OPTIONS)
         probe = None if self.probe is None else Probe.load(self.probe)
+        if probe is not None:
+            probe.check_checkpoint(digest)
         return HeadOptions(**{name: getattr(self, name) for name in names}, probe=probe)
 
     def source_options(self) -> dict[str, Any]:

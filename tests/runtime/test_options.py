@@ -77,7 +77,7 @@ def test_number_out_of_its_range_is_refused_in_words(name: str, value: object) -
 
 
 def test_options_reach_the_head():
-    head = RunOptions(**NEEDED, top_k=3, logits=True).head_options()
+    head = RunOptions(**NEEDED, top_k=3, logits=True).head_options("digest")
     assert (head.top_k, head.logits) == (3, True)
 
 

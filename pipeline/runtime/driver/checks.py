@@ -92,10 +92,7 @@ def check_run(options: RunOptions) -> CheckedRun:
             output = Store(options.output, single_writer=options.single_writer)
             earlier = _earlier_run(output, is_repair=options.repair)
             assumed = _check_weights(folder, checkpoint, earlier)
-            head_options = options.head_options()
-            if head_options.probe is not None:
-                head_options.probe.check_checkpoint(checkpoint)
-            head = head_for(options.task, folder, head_options)
+            head = head_for(options.task, folder, options.head_options(checkpoint))
             rules = image_rules(options, head.medium, earlier)
             source_cut_by = partial(_source, options, head, rules)
             source = source_cut_by(options.shard_size)
