@@ -19,9 +19,13 @@ def share(n: int, of: int, noun: str) -> str:
     return f"{count(n)} of {counted(of, noun)} {'is' if n == 1 else 'are'}"
 
 
-def first_of(names: Sequence[str], most: int = 3) -> str:
-    """Return the first names, and how many more there are: a, b, c and 4 more."""
-    more = f" and {count(len(names) - most)} more" if len(names) > most else ""
+def first_of(names: Sequence[str], most: int = 3, total: int | None = None) -> str:
+    """Return the first names, and how many more there are: a, b, c and 4 more.
+
+    total: Number of all names, if `names` has the first ones only.
+    """
+    left = (len(names) if total is None else total) - most
+    more = f" and {count(left)} more" if left > 0 else ""
     return ", ".join(names[:most]) + more
 
 

@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from pipeline.formatting import counted, first_of
 from pipeline.heads.latent_columns import LATENT_COLUMNS, latents_from_row
-from pipeline.heads.pooling import Pooling
+from pipeline.heads.pooling import Pooling, pool
 from pipeline.labelling.labelled_rows import last_rows
 from pipeline.runtime.errors import UsageError
 
@@ -33,22 +33,22 @@ def read_features(batches: Iterable[pa.RecordBatch], pooling: Pooling) -> tuple[
     Raises:
         UsageError: Features differ in their number, are not finite, or take more than 8 GiB.
     """
-    tables, parts, size = list[pa.Table](), list[np.ndarray](), 0
+    tables, vectors, size = list[pa.Table](), list[np.ndarray](), 0
     for batch in batches:
-        features = _features(batch, pooling)
-        size += features.nbytes
+        found = list(_features(batch, pooling))
+        size += sum(vector.nbytes for vector in found)
         if size > MAX_BYTES:
             raise UsageError(f"the features take more than {MAX_BYTES >> 30} GiB: select fewer units with --where")
         others = [name for name in batch.schema.names if name not in (*LATENT_COLUMNS, "embedding")]
         tables.append(pa.Table.from_batches([batch]).select(others))
-        parts.append(features)
+        vectors += found
     if not tables:
         raise UsageError("the run has no rows yet")
-    table = pa.concat_tables(tables)
-    if len({part.shape[1] for part in parts}) > 1:
+    if len({len(vector) for vector in vectors}) > 1:
         raise UsageError("the embeddings of the units differ in their length: they are of different checkpoints")
+    table = pa.concat_tables(tables)
     rows = last_rows(table["id"])
-    table, features = table.take(pa.array(rows)), np.concatenate(parts)[rows]
+    table, features = table.take(pa.array(rows)), np.stack([vectors[row] for row in rows])
     if (bad := np.flatnonzero(~np.isfinite(features).all(axis=1))).size:
         ids = [repr(name) for name in table["id"].take(pa.array(bad[:3])).to_pylist()]
         raise UsageError(
@@ -58,22 +58,12 @@ def read_features(batches: Iterable[pa.RecordBatch], pooling: Pooling) -> tuple[
     return table, features
 
 
-def _features(batch: pa.RecordBatch, pooling: Pooling) -> np.ndarray:
-    """Return the features float32 [n, F] of a batch. UsageError if rows differ in their number."""
+def _features(batch: pa.RecordBatch, pooling: Pooling) -> Iterator[np.ndarray]:
+    """Yield the features float32 [F] of each row; latents are pooled by the code of a run with a probe."""
     if "embedding" in batch.schema.names:
-        rows = [np.asarray(value, np.float32) for value in _lists(batch.column("embedding"))]
-    else:
-        rows = list(_pooled(batch, pooling))
-    if len({len(row) for row in rows}) > 1:
-        raise UsageError("the embeddings of the units differ in their length: they are of different checkpoints")
-    return np.stack(rows) if rows else np.empty((0, 0), np.float32)
-
-
-def _pooled(batch: pa.RecordBatch, pooling: Pooling) -> Iterator[np.ndarray]:
-    """Yield the pooled latents of each row, by the code that pools them in a run with a probe."""
+        yield from (value.astype(np.float32, copy=False) for value in _lists(batch.column("embedding")))
+        return
     import torch
-
-    from pipeline.heads.pooling import pool
 
     counts = (batch.column(name).to_pylist() for name in LATENT_COLUMNS[1:])
     for flat, number, width in zip(_lists(batch.column("latents")), *counts, strict=True):

@@ -52,10 +52,7 @@ def next_to_label(uncertainty: np.ndarray, features: np.ndarray | None, count: i
     order = np.argsort(-uncertainty, kind="stable")
     if features is None:
         return order[:count]
-    candidates = order[: min(CANDIDATES * count, MAX_UNITS)]
-    candidates = candidates[
-        np.unique(group_duplicates(features[candidates]), return_index=True)[1]
-    ]  # one of each group
+    candidates = _unlike(features, order[: min(CANDIDATES * count, MAX_UNITS)])
     if len(candidates) > count:
         candidates = candidates[_spread(features[candidates], uncertainty[candidates], count)]
     return candidates[np.argsort(-uncertainty[candidates], kind="stable")]

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.formatting import count, counted, did_you_mean
+from pipeline.formatting import counted, did_you_mean, first_of
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.stages.known_labels import KNOWN_LABEL
 from pipeline.sources.label_files import LabelFile
@@ -30,7 +30,7 @@ class LabelledRows:
         known: int64 [n], indices of `names`.
         unlabelled: number of other units.
         foreign: number of units by known label, where the model does not have it. They are not among the n.
-        notes: what was assumed, and what of a file of labels was not used.
+        notes: sentences about assumptions, and about ids and labels that do not count.
     """
 
     names: Sequence[str]
@@ -137,16 +137,14 @@ def _unused(labels: LabelFile, table: pa.Table) -> list[str]:
             f"{labels.uri}: none of its {counted(len(ids), 'id')} is one of the run, for example {ids[0].as_py()!r}; "
             f"ids of the run look like {table['id'][0].as_py()!r}"
         )
-    named = ", ".join(repr(name) for name in others.slice(0, NAMED).to_pylist())
-    more = f" and {count(len(others) - NAMED)} more" if len(others) > NAMED else ""
-    return [f"{labels.uri}: {counted(len(others), 'id')} of it are not in the run: {named}{more}"]
+    named = first_of([repr(name) for name in others.slice(0, NAMED).to_pylist()], NAMED, len(others))
+    return [f"{labels.uri}: {counted(len(others), 'id')} of it are not in the run: {named}"]
 
 
 def _named(foreign: Counter[str], names: Sequence[str]) -> str:
     """Name the most frequent labels that the model does not have, with similar ones that it has."""
     named = [f"{label[:LETTERS]!r}{did_you_mean(label, names)}" for label, _ in foreign.most_common(MAX_NAMED)]
-    more = f" and {count(len(foreign) - MAX_NAMED)} more" if len(foreign) > MAX_NAMED else ""
-    return ", ".join(named) + more
+    return first_of(named, MAX_NAMED, len(foreign))
 
 
 def _is_number(label: str, labels: int) -> bool:

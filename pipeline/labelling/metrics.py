@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -118,7 +117,7 @@ def metrics_of(rows: LabelledRows) -> Metrics:
         for place, number in enumerate(present.tolist())
     ]
     right = rows.known == rows.predicted
-    bins = _reliability(scores, right)
+    bins = reliability_bins(scores, right)
     wrong = Counter(zip(rows.known[~right].tolist(), rows.predicted[~right].tolist(), strict=True))
     return Metrics(
         units=len(rows.known),
@@ -132,7 +131,7 @@ def metrics_of(rows: LabelledRows) -> Metrics:
             for (known, found), units in sorted(wrong.items(), key=lambda each: (-each[1], each[0]))
         ],
         reliability=bins,
-        calibration_error=reliability_error(scores, right),
+        calibration_error=calibration_error(bins),
         notes=tuple(rows.notes),
     )
 
@@ -145,14 +144,13 @@ def wilson_interval(right: int, units: int) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def reliability_error(scores: np.ndarray, right: np.ndarray) -> float:
-    """Return the expected calibration error of scores [n] in [0, 1], of which `right` says whether they held."""
-    bins = _reliability(scores.astype(np.float64), right)
-    return sum(each.units * abs(each.score - each.accuracy) for each in bins) / len(scores)
+def calibration_error(bins: Sequence[ReliabilityBin]) -> float:
+    """Return the expected calibration error: the mean distance of score and accuracy, weighted by the units."""
+    return sum(each.units * abs(each.score - each.accuracy) for each in bins) / sum(each.units for each in bins)
 
 
-def _reliability(scores: np.ndarray[Any, Any], right: np.ndarray[Any, Any]) -> list[ReliabilityBin]:
-    """Return the bins of the scores that have units."""
+def reliability_bins(scores: np.ndarray, right: np.ndarray) -> list[ReliabilityBin]:
+    """Return the bins that have units, of scores float64 [n] in [0, 1]; `right` [n] says which predictions hold."""
     numbers = np.minimum((scores * BINS).astype(np.int64), BINS - 1)
     units, total, hits = (np.bincount(numbers, weights, BINS) for weights in (None, scores, right))
     return [

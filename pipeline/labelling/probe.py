@@ -11,7 +11,7 @@ from pipeline.formatting import counted, first_of, percent
 from pipeline.heads.pooling import Pooling
 from pipeline.heads.probe import Probe
 from pipeline.labelling.extra import require_extra
-from pipeline.labelling.metrics import reliability_error, wilson_interval
+from pipeline.labelling.metrics import calibration_error, reliability_bins, wilson_interval
 from pipeline.runtime.errors import UsageError
 
 FOLDS = 5
@@ -93,7 +93,7 @@ def fit_probe(
     probabilities = _softmax(logits / temperature)
     right = probabilities.argmax(axis=1) == codes[numbers]
     interval = wilson_interval(int(right.sum()), len(right))
-    error = reliability_error(probabilities.max(axis=1), right)
+    error = calibration_error(reliability_bins(probabilities.max(axis=1), right))
     notes = _notes(caught, searched["C"], len(codes), len(numbers))
     described = {
         "units": len(codes),
