@@ -68,8 +68,7 @@ def command(
     print_line(probe)
     ref = str(results.run.record.get("checkpoint", "REF"))
     places = [results.run.input or "INPUT", "OUTPUT", "--checkpoint", ref, "--probe", probe]
-    command = ["perceiver", "run", "feature-extraction", *places]
-    print_line(f"next: {shell_command(command)}")
+    print_line(f"next: {shell_command(['perceiver', 'run', 'feature-extraction', *places])}")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ def is_own_process() -> bool:
 def stop_at_once() -> None:
     """From now on a signal ends this process at once with a sentence, until a verb begins.
 
-    At the very end of the process signals are ignored. Python gives up its handlers before it deletes its modules, and
+    At the very end of the process signals are ignored. Python removes its handlers before it deletes its modules, and
     a signal would then take the place of the exit code.
     """
     _handle(_stop_now)

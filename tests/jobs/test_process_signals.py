@@ -57,7 +57,7 @@ from jobs import process_signals
 process_signals.stop_at_once()
 
 class Last:
-    def __del__(self, write=os.write, sleep=time.sleep):  # Python has given up its handlers of signals
+    def __del__(self, write=os.write, sleep=time.sleep):  # by now Python has removed its handlers
         write(1, b"ready\\n")
         sleep(1)
 

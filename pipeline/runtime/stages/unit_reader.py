@@ -31,10 +31,10 @@ class Loader:
     """Configuration of a load task. Small: stores connect when they are first used.
 
     run: The run whose parts hold the units of earlier shards. kept: Schema of the kept columns. labels: Where known
-    labels, a column of `kept`, come from; None without them. stored: Units are rows
-    with latents of an earlier run. witness: Key of a file that could be read when the run began. limits: Limits of
-    reading one unit in a sandbox; None reads in the task's process. abandoned: Quarantine all units unread, as each
-    attempt crashed a process. done: Ids of units predicted or, for a plan that was rebuilt, quarantined before.
+    labels, a column of `kept`, come from; None without them. stored: Units are rows with latents of an earlier run.
+    witness: Key of a file that could be read when the run began. limits: Limits of reading one unit in a sandbox; None
+    reads in the task's process. abandoned: Quarantine all units unread, as each attempt crashed a process. done: Ids of
+    units predicted or, for a plan that was rebuilt, quarantined before.
     """
 
     inputs: Store
