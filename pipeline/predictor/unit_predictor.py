@@ -5,13 +5,14 @@ from typing import Any
 
 import torch
 
-from pipeline.checkpoints import CheckpointChanged, CheckpointError, fetch, shipped_ref, unchanged
+from pipeline.checkpoints import CheckpointChanged, fetch, shipped_ref, unchanged
 from pipeline.heads import Head, head_for
 from pipeline.heads.image_config import describe_settings
 from pipeline.perceiver import PerceiverIO
 from pipeline.predictor.item_reader import READ_BYTES, ItemReader, ReadUnit
 from pipeline.predictor.predicted_rows import PredictedRows, predict_rows, row_schema
 from pipeline.runtime.errors import UsageError
+from pipeline.runtime.option_errors import as_usage_errors
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.stages.model_runner import ModelRef
 from pipeline.runtime.stages.predict import Replica
@@ -45,13 +46,9 @@ class UnitPredictor:
         folder = fetch(shipped_ref(check_uri(options.checkpoint), options.task))
         with unchanged(folder) as found:
             notes = PerceiverIO.check_pretrained(folder)
-            try:
+            with as_usage_errors():
                 head = head_for(options.task, folder, options.head_options(found))
                 reader = ItemReader(head, _source_options(options, head), options.limits())
-            except CheckpointError:
-                raise
-            except ValueError as error:
-                raise UsageError(str(error)) from None
             self.notes = (*notes, *(describe_settings(folder) if head.medium == "image" else ()))
         if digest is not None and found != digest:
             raise CheckpointChanged(f"checkpoint {options.checkpoint} changed: its digest is {found}, not {digest}")

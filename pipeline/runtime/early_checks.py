@@ -2,6 +2,7 @@
 
 from pipeline.checkpoints import read_model_class_early, shipped_ref
 from pipeline.heads import check_model_class
+from pipeline.runtime.option_errors import as_usage_errors
 from pipeline.runtime.options import RunOptions, require_task
 from pipeline.runtime.ray_release import require_supported_ray
 from pipeline.storage import AccessError, check_uri
@@ -24,7 +25,8 @@ def check_early(options: RunOptions) -> None:
         raise AccessError(f"INPUT {options.input} {absence}")
     ref = shipped_ref(options.checkpoint, options.task)
     if (model_class := read_model_class_early(ref)) is not None:
-        check_model_class(options.task, model_class, ref, probed=options.probe is not None)
+        with as_usage_errors():
+            check_model_class(options.task, model_class, ref, probed=options.probe is not None)
 
 
 def check_locations(options: RunOptions) -> None:

@@ -1,13 +1,15 @@
 """Describe what is wrong with the options of a run, for the command line, job files and Python."""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from reprlib import Repr
 from typing import Any
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
+from pipeline.checkpoints import CheckpointError
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.options import RunOptions
 from pipeline.storage import redact
@@ -81,3 +83,14 @@ def _shown(value: Any) -> str:
         value = _SHORT.repr(value)
     text = redact(",".join(map(str, value)) if isinstance(value, tuple) else str(value))
     return text if len(text) <= LONGEST_VALUE else f"{text[:LONGEST_VALUE]}…"
+
+
+@contextmanager
+def as_usage_errors() -> Iterator[None]:
+    """Raise UsageError for the ValueError of an option, but not for those of a checkpoint."""
+    try:
+        yield
+    except CheckpointError:
+        raise
+    except ValueError as error:
+        raise UsageError(str(error)) from None

@@ -13,7 +13,9 @@ import pytest
 import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from pipeline.checkpoints import CheckpointError
 from pipeline.heads.pooling import pool
 from pipeline.heads.probe import Probe
@@ -281,6 +283,10 @@ def test_probe_belongs_to_its_checkpoint_and_to_its_output(
         example_runs.run(
             "text-classification", texts(tmp_path), tmp_path / "t", checkpoint, probe=str(tmp_path / "probe")
         )
+    places = [str(source), str(tmp_path / "flow"), "--checkpoint", str(checkpoint), "--probe", str(tmp_path / "probe")]
+    refused = CliRunner().invoke(app, ["run", "optical-flow", *places])  # which looks at the checkpoint first of all
+    assert refused.exit_code == 2
+    assert refused.output.startswith("error: probe is not supported for optical-flow")
     predictor = Predictor("image-classification", checkpoint=str(checkpoint), probe=str(tmp_path / "probe"))
     assert [row["label"] for row in predictor(sorted(map(str, source.iterdir())))] == [
         row["label"] for row in sorted(open_run(tmp_path / "out").rows(), key=lambda row: row["id"])

@@ -1,7 +1,6 @@
 """Checks before any work: INPUT, OUTPUT and the checkpoint exist and fit together."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, tee
@@ -10,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from pipeline.checkpoints import CheckpointError, fetch, shipped_ref, unchanged
+from pipeline.checkpoints import fetch, shipped_ref, unchanged
 from pipeline.checkpoints.shipped import DEMO
 from pipeline.heads import Head, head_for
 from pipeline.heads.head import ColumnType
@@ -19,6 +18,7 @@ from pipeline.heads.latent_columns import LATENT_COLUMNS, output_columns
 from pipeline.runtime.driver.apart import check_apart
 from pipeline.runtime.early_checks import check_locations
 from pipeline.runtime.errors import UsageError
+from pipeline.runtime.option_errors import as_usage_errors
 from pipeline.runtime.options import RunOptions, require_task
 from pipeline.runtime.plan.isolated_source import isolated
 from pipeline.runtime.plan.plan_files import read_segments
@@ -88,7 +88,7 @@ def check_run(options: RunOptions) -> CheckedRun:
     folder = fetch(ref)
     with unchanged(folder) as checkpoint:
         notes = [f"checkpoint: the local folder {ref} is used, not the shipped one"] if ref == DEMO else []
-        with _as_usage_errors():  # an option that this head or source does not support
+        with as_usage_errors():  # an option that this head or source does not support
             output = Store(options.output, single_writer=options.single_writer)
             earlier = _earlier_run(output, is_repair=options.repair)
             assumed = _check_weights(folder, checkpoint, earlier)
@@ -189,7 +189,7 @@ def _check_files(source: Source, found: Listing, limits: ResourceLimits | None, 
 
 def _renamed_columns(columns: Mapping[str, Any], others: Sequence[str]) -> list[str]:
     """Say which kept columns are written by another name. UsageError if a column is in the rows twice."""
-    with _as_usage_errors():
+    with as_usage_errors():
         names = kept_names(columns, others)
     return [
         f"the kept column {name} is written as {new}: the output has its own column {name}"
@@ -222,17 +222,6 @@ def _kept(source: Source, found: Listing, entry: Entry) -> pa.Schema:
         if found.reason_without_column(entry, error) is None:
             raise
         return pa.schema([])
-
-
-@contextmanager
-def _as_usage_errors() -> Iterator[None]:
-    """Raise UsageError for the ValueError of an option, but not for those of a checkpoint."""
-    try:
-        yield
-    except CheckpointError:
-        raise
-    except ValueError as error:
-        raise UsageError(str(error)) from None
 
 
 def _source(options: RunOptions, head: Head, rules: ImageRules, piece_units: int | None) -> Source:
