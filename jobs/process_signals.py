@@ -29,13 +29,9 @@ def is_own_process() -> bool:
 
 
 def stop_at_once() -> None:
-    """From now on a signal ends this process at once with a sentence, until a verb begins.
-
-    At the very end of the process signals are ignored. Python removes its handlers before it deletes its modules, and
-    a signal would then take the place of the exit code.
-    """
+    """From now on a signal ends this process at once with a sentence, until a verb begins."""
     _handle(_stop_now)
-    atexit.register(_handle, signal.SIG_IGN)  # the first to be registered, so that it is the last to run
+    atexit.register(_exit_last)  # the first to be registered, so that it is the last to run
 
 
 @contextmanager
@@ -60,6 +56,7 @@ def ended_in_time() -> Iterator[None]:
     except SystemExit as error:
         ending.code = error.code if isinstance(error.code, int) else int(error.code is not None)
         _handle(ending.exit)
+        _ended.append(ending)
         from pipeline.runtime.signals import latest_stop  # here: this module is imported before all others
 
         if latest_stop() is not None:
@@ -91,6 +88,21 @@ class _Ending:
         with suppress(Exception):  # the reader of standard output is gone, or the signal came while it was written
             sys.stdout.flush()
         os._exit(self.code or 0)
+
+
+_ended: list[_Ending] = []  # of the verb, once it has an exit code
+
+
+def _exit_last() -> None:
+    """Exit with the code of the verb instead of letting Python delete its modules, after all else is done.
+
+    A thread of a library in native code, such as one that reads ahead, aborts the process if it calls Python by then.
+    Without a verb Python ends as usual. It removes its handlers first, and a signal would then take the place of the
+    exit code, so signals are ignored.
+    """
+    _handle(signal.SIG_IGN)
+    for ending in _ended:
+        ending.exit()
 
 
 def _hide_stops(error: Any) -> None:

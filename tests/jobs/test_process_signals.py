@@ -62,7 +62,20 @@ class Last:
         sleep(1)
 
 last = Last()
+sys.exit(3)
+"""
+ABORTING = """
+import os, sys
+from jobs import process_signals
+process_signals.stop_at_once()
+
+class Last:
+    def __del__(self, abort=os.abort):
+        abort()
+
+last = Last()
 with process_signals.ended_in_time():
+    print("printed", end="")
     sys.exit(3)
 """
 STOPPED = """
@@ -106,6 +119,11 @@ def test_process_ends_in_time_with_its_exit_code(number: signal.Signals, code: s
         _, printed = process.communicate(timeout=20)
     assert process.returncode == expected
     assert printed == says.format(number.name)
+
+
+def test_process_keeps_its_exit_code_where_its_modules_abort_at_their_end() -> None:
+    ended = subprocess.run([sys.executable, "-c", ABORTING], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (3, "printed", "")
 
 
 def test_package_that_another_program_imports_leaves_its_handlers() -> None:
