@@ -58,7 +58,9 @@ def test_ray_is_imported_in_two_packages_only() -> None:
 
 def test_processes_that_read_inputs_import_neither_engine_nor_options() -> None:
     """Every run starts several of them. Their imports take half a second, and these would double it."""
-    modules = "pipeline.runtime.plan.isolated_source, pipeline.runtime.stages.isolated_reader, pipeline.report.preview"
+    modules = (
+        "pipeline.runtime.plan.isolated_source, pipeline.runtime.stages.isolated_reader, pipeline.originals.preview"
+    )
     code = f"import sys, {modules}\nprint(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "pipeline.runtime.stages.isolated_reader" in loaded

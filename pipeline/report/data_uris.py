@@ -29,16 +29,6 @@ def data_uri(kind: str, data: bytes) -> str:
     return f"data:{kind};base64,{base64.b64encode(data).decode()}"
 
 
-def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
-    """Return an image uint8 [H, W, 3] whose longer side has at most `side` pixels; a smaller one is unchanged."""
-    height, width = pixels.shape[:2]
-    if max(height, width) <= side:
-        return pixels
-    scale = side / max(height, width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS))
-
-
 def _uri(pixels: np.ndarray, kind: str, **options: int | bool) -> str:
     file = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(pixels)).save(file, kind, **options)

@@ -8,9 +8,9 @@ from importlib import resources
 from typing import Any
 
 from pipeline.formatting import count, counted, duration, percent, size
-from pipeline.report.data_uris import jpeg_uri, shrink
-from pipeline.report.originals import Absent, Original
-from pipeline.report.preview import IMAGE_SIDE
+from pipeline.originals.originals import Absent, Original
+from pipeline.originals.preview import IMAGE_SIDE, shrink
+from pipeline.report.data_uris import jpeg_uri
 from pipeline.report.sections.clips import original_video
 from pipeline.report.sections.flow import frames_of
 from pipeline.report.shown_text import ShownText, shown_name, shown_text

@@ -5,9 +5,10 @@ from datetime import UTC, datetime
 from typing import Any
 
 from pipeline.formatting import counted, duration
+from pipeline.originals.originals import read_originals
+from pipeline.originals.source import medium_of
 from pipeline.report.facts import facts_of
 from pipeline.report.marker import marker_of
-from pipeline.report.originals import read_originals
 from pipeline.report.page import render
 from pipeline.report.plots import Plot, steps
 from pipeline.report.sample import Sample, spread
@@ -18,7 +19,6 @@ from pipeline.report.sections.known_labels import KnownLabelSection, known_label
 from pipeline.report.sections.labels import label_section
 from pipeline.report.sections.masks import mask_section
 from pipeline.report.sections.quarantine import quarantine_section
-from pipeline.report.source import medium_of
 from pipeline.report.speed import Speed, measure_speed
 from pipeline.report.target import Target
 from pipeline.results import Results, open_run

@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 from pipeline.export.export import export
+from pipeline.originals.originals import Absent, UnitRef, read_originals
+from pipeline.originals.preview import Preview
 from pipeline.reference.published_configs import FLOW
-from pipeline.report.originals import Absent, UnitRef, read_originals
-from pipeline.report.preview import Preview
 from pipeline.results import Results, open_run
 from pipeline.runtime.driver.run import Summary
 from pipeline.sinks.parts import FOOTER, Footer, parse_part_key

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.formatting import counted, size
+from pipeline.originals.originals import Absent, Original, UnitRef
 from pipeline.report.clip_video import clip_mp4
 from pipeline.report.data_uris import data_uri
-from pipeline.report.originals import Absent, Original, UnitRef
 from pipeline.report.sample import Sample
 from pipeline.report.shown_text import shown_name
 from pipeline.results.unit_arrays import audio_array, video_array

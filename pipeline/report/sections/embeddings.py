@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.report.originals import UnitRef
+from pipeline.originals.originals import UnitRef
 from pipeline.report.sample import Sample, spread
 from pipeline.report.shown_text import shown_name
 

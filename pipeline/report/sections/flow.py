@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from pipeline.formatting import counted
-from pipeline.report.data_uris import jpeg_uri, png_uri, shrink, smallest_uri
-from pipeline.report.originals import Absent, Original, UnitRef
-from pipeline.report.preview import FRAME_SIDE
+from pipeline.originals.originals import Absent, Original, UnitRef
+from pipeline.originals.preview import FRAME_SIDE, shrink
+from pipeline.report.data_uris import jpeg_uri, png_uri, smallest_uri
 from pipeline.report.sample import Sample, shard_of, spread
 from pipeline.report.shown_text import shown_name
 from pipeline.results.flow_colors import flow_colors, typical_length

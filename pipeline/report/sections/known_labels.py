@@ -10,7 +10,7 @@ from pipeline.labelling.labelled_rows import COLUMNS, read_labelled_rows
 from pipeline.labelling.metrics import ClassMetrics, Metrics, ReliabilityBin, metrics_of
 from pipeline.labelling.mistakes import mistakes_of
 from pipeline.labelling.probabilities import probability_columns
-from pipeline.report.originals import UnitRef
+from pipeline.originals.originals import UnitRef
 from pipeline.report.plots import Plot, reliability
 from pipeline.report.sample import Sample
 from pipeline.report.shown_text import shown_name

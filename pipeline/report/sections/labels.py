@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from pipeline.report.originals import UnitRef
+from pipeline.originals.originals import UnitRef
 from pipeline.report.plots import Plot, histogram
 from pipeline.report.sample import Sample
 from pipeline.report.shown_text import shown_name

@@ -13,9 +13,9 @@ from typing import Any
 import cloudpickle
 import pytest
 
-from pipeline.report import originals
-from pipeline.report.originals import Absent, UnitRef, read_originals
-from pipeline.report.preview import Preview
+from pipeline.originals import originals
+from pipeline.originals.originals import Absent, UnitRef, read_originals
+from pipeline.originals.preview import Preview
 from pipeline.results import Results, open_run
 from pipeline.sandbox import Started
 from pipeline.sources.source import Piece

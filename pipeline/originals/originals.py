@@ -12,8 +12,8 @@ from functools import partial
 from threading import Event, Timer
 from typing import TypeAlias
 
-from pipeline.report.preview import InputReader, Preview, read_previews
-from pipeline.report.source import input_reader
+from pipeline.originals.preview import InputReader, Preview, read_previews
+from pipeline.originals.source import input_reader
 from pipeline.runtime.plan.plan_files import pieces_in_row, planned_rows, read_segments
 from pipeline.runtime.records.origins import Origins
 from pipeline.runtime.records.run_file import Run

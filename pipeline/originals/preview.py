@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from pipeline.media import Clip, FramePair, MediumKind
-from pipeline.report.data_uris import shrink
 from pipeline.sandbox import Started
 from pipeline.sources.source import Piece, Source
 from pipeline.storage import Store, redact
@@ -70,6 +70,16 @@ def read_previews(
             yield unit.id, None, reason[:_REASON_LETTERS]
         if number == len(wanted):
             return
+
+
+def shrink(pixels: np.ndarray, side: int) -> np.ndarray:
+    """Return an image uint8 [H, W, 3] whose longer side has at most `side` pixels; a smaller one is unchanged."""
+    height, width = pixels.shape[:2]
+    if max(height, width) <= side:
+        return pixels
+    scale = side / max(height, width)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(Image.fromarray(np.ascontiguousarray(pixels)).resize(size, Image.Resampling.LANCZOS))
 
 
 def _preview(reader: InputReader, medium: Any) -> Preview:

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline.heads.clip_inputs import reduce_frame
 from pipeline.media import ClipSpec, MediumKind
-from pipeline.report.preview import InputReader
+from pipeline.originals.preview import InputReader
 from pipeline.runtime.options import RunOptions
 from pipeline.runtime.records.run_file import EARLIER_FINGERPRINT, Run
 from pipeline.sources import SourceOptions, source_for
