@@ -146,11 +146,12 @@ _TRIAL = Trial(
 )
 
 
-def _recipe(model_class: str, steps: int = 1800, rate: float = 1.5e-3) -> Recipe:
+def _recipe(model_class: str, steps: int = 1800, rate: float = 1.5e-3, *, half: bool = False) -> Recipe:
     return Recipe(
         model_class=model_class,
         config=partial(config, model_class),
         start=start_at_places,
+        half=half,
         loss=lambda seed: DigitLoss(load_digits()[0], SIZES[model_class], seed),
         schedule=Schedule(steps=steps, rate=rate),
         trial=_TRIAL,
@@ -164,6 +165,6 @@ def _recipe(model_class: str, steps: int = 1800, rate: float = 1.5e-3) -> Recipe
 
 RECIPES: Mapping[str, Recipe] = {
     "fourier": _recipe(FOURIER),
-    "learned": _recipe(LEARNED, steps=2400, rate=2e-3),
+    "learned": _recipe(LEARNED, steps=2400, rate=2e-3, half=True),
     "conv": _recipe(CONV),
 }
