@@ -11,6 +11,7 @@ SHIPPED: Mapping[str, str] = {
     "fourier": "image-classification",
     "learned": "image-classification",
     "conv": "image-classification",
+    "letters": "image-classification",
     "text-classification": "text-classification",
     "fill-mask": "fill-mask",
     "optical-flow": "optical-flow",

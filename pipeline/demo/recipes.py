@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 
-from pipeline.demo import clips, digits, masked_text, motion, text_kinds
+from pipeline.demo import clips, digits, letters, masked_text, motion, text_kinds
 from pipeline.demo.recipe import Recipe
 
 RECIPES: Mapping[str, Recipe] = {
     **digits.RECIPES,
+    "letters": letters.RECIPE,
     "text-classification": text_kinds.RECIPE,
     "fill-mask": masked_text.RECIPE,
     "optical-flow": motion.RECIPE,
