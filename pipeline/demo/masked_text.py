@@ -1,6 +1,6 @@
-"""Masked bytes of English sentences: what Python's documentation says."""
+"""Masked bytes of English sentences and of code: what ships with Python."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from transformers import PerceiverConfig
 
 from pipeline.demo.local_attention import shift, sinusoids
-from pipeline.demo.python_texts import LICENCE, texts
+from pipeline.demo.python_texts import KINDS, LICENCE, texts
 from pipeline.demo.recipe import Recipe
 from pipeline.demo.training import Schedule
 from pipeline.demo.trial import Trial, share_filled, write_lines
@@ -22,6 +22,7 @@ LENGTH = 64
 """Tokens that the model reads at a time, with [CLS] and [SEP]; of a longer text the surroundings of each mask."""
 
 _BATCH, _MASKED = 32, 8
+_SHARES = (0.4, 0.2, 0.2, 0.2)  # of the kinds in a batch
 _WAVES = 32  # channels for positions
 
 
@@ -82,22 +83,27 @@ def _look(attention: Any, distances: Sequence[int]) -> None:
 
 
 class MaskLoss:
-    """Cross-entropy of the masked bytes of random batches of sentences."""
+    """Cross-entropy of the masked bytes of random batches of texts of all kinds, 40 % of them English."""
 
-    def __init__(self, sentences: Sequence[str], seed: int) -> None:
-        self._text = np.frombuffer(" ".join(sentences).encode(), np.uint8).astype(np.int64) + 6
+    def __init__(self, documents: Mapping[str, Sequence[str]], seed: int) -> None:
+        joined = [(" " if kind == "English" else "\n").join(documents[kind]) for kind in KINDS]
+        self._texts = [np.frombuffer(text.encode(), np.uint8).astype(np.int64) + 6 for text in joined]
         self._random = np.random.default_rng(seed)
 
     def __call__(self, model: Any, step: int) -> Tensor:
-        begins = self._random.integers(0, len(self._text) - LENGTH, _BATCH)
         length = LENGTH if step % 4 else int(self._random.integers(24, LENGTH))
-        ids = self._text[begins[:, None] + np.arange(length)]
+        kinds = self._random.choice(len(KINDS), _BATCH, p=_SHARES)
+        ids = np.stack([self._excerpt(self._texts[kind], length) for kind in kinds])
         ids[:, 0], ids[:, -1] = CLS, SEP
         masked = self._random.permuted(np.tile(np.arange(1, length - 1), (_BATCH, 1)), axis=1)[:, :_MASKED]
         rows = np.arange(_BATCH)[:, None]
         targets = torch.from_numpy(ids[rows, masked])
         ids[rows, masked] = MASK
         return F.cross_entropy(_logits_at(model, torch.from_numpy(ids), masked).flatten(0, 1), targets.flatten())
+
+    def _excerpt(self, text: np.ndarray, length: int) -> np.ndarray:
+        begin = self._random.integers(0, len(text) - LENGTH)
+        return text[begin : begin + length]
 
 
 def _logits_at(model: Any, ids: Tensor, positions: np.ndarray) -> Tensor:
@@ -127,8 +133,8 @@ RECIPE = Recipe(
     config=config,
     start=start_at_neighbours,
     half=True,
-    loss=lambda seed: MaskLoss(texts(held_out=False)["English"], seed),
-    schedule=Schedule(steps=1500, rate=3e-3),
+    loss=lambda seed: MaskLoss(texts(held_out=False), seed),
+    schedule=Schedule(steps=3500, rate=3e-3),
     trial=Trial(
         task="fill-mask",
         write=write_held_out,
@@ -138,8 +144,8 @@ RECIPE = Recipe(
         options={"id_column": "name"},
     ),
     data=(
-        "English sentences that ship with Python, in its manual and in documentation strings. A fifth of the modules "
-        "and topics is held out."
+        "What ships with Python: sentences of its manual and documentation strings, the code of its standard library, "
+        "its C headers, `>>>` examples. A fifth of the modules and topics is held out."
     ),
     licence=LICENCE,
 )
