@@ -1,4 +1,4 @@
-"""The 1,797 digits of scikit-learn with the shipped checkpoint: wrong labels are found, and a queue saves labels."""
+"""The 1,797 digits of scikit-learn with shipped checkpoints: wrong labels are found, and a queue saves labels."""
 
 from __future__ import annotations
 
@@ -7,34 +7,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from sklearn.datasets import load_digits
 
 from pipeline.labelling.features import read_features
 from pipeline.labelling.label_queue import next_to_label
 from pipeline.labelling.probe import fit_probe
 from pipeline.results import open_run
 from tests import example_runs
+from tests.labelling.digit_images import DIGITS, write_digits
 
-pytestmark = pytest.mark.slow  # all digits are predicted twice, and some fifty probes are fitted
-DIGITS = load_digits().target
+pytestmark = pytest.mark.slow  # all digits are predicted three times, and some hundred probes are fitted
 SEEDS = (0, 1, 2)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """`labels`, OUTPUT of a classification of the images, and `features`, that of their embeddings."""
+    """OUTPUTs: `labels` of a classification, `features` of embeddings, `letters` of those of letters' checkpoint."""
     folder = tmp_path_factory.mktemp("digits")
-    (folder / "in").mkdir()
-    for number, image in enumerate(load_digits().images):
-        shades = (image * 255 / 16).round().astype(np.uint8)
-        Image.fromarray(shades).convert("RGB").save(folder / f"in/{number:04d}.png")
+    write_digits(folder / "in")
     example_runs.run("image-classification", folder / "in", folder / "labels", Path("demo"))
     example_runs.run("feature-extraction", folder / "in", folder / "features", Path("demo"))
+    example_runs.run("feature-extraction", folder / "in", folder / "letters", Path("demo:letters"))
     return folder
 
 
-@pytest.mark.parametrize("run", ["labels", "features"])
+@pytest.mark.parametrize("run", ["labels", "features", "letters"])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_four_of_five_wrong_labels_are_in_the_first_tenth(folder: Path, tmp_path: Path, run: str, seed: int) -> None:
     chance = np.random.default_rng(seed)
@@ -50,9 +46,10 @@ def test_four_of_five_wrong_labels_are_in_the_first_tenth(folder: Path, tmp_path
     assert found >= 0.8
 
 
+@pytest.mark.parametrize("run", ["features", "letters"])
 @pytest.mark.parametrize("seed", range(5))
-def test_queue_needs_fewer_labels_than_random_choice(folder: Path, seed: int) -> None:
-    results = open_run(folder / "features")
+def test_queue_needs_fewer_labels_than_random_choice(folder: Path, run: str, seed: int) -> None:
+    results = open_run(folder / run)
     _, features = read_features(results.batches(["id", "embedding"]), "mean")
     chance = np.random.default_rng(seed)
 
@@ -69,7 +66,7 @@ def test_queue_needs_fewer_labels_than_random_choice(folder: Path, seed: int) ->
         others = np.setdiff1d(np.arange(len(DIGITS)), labelled)
         uncertainty = 1 - (best[others, -1] - best[others, -2])
         labelled = np.append(labelled, others[next_to_label(uncertainty, features[others], 10)])
-    print(f"seed {seed}: {len(labelled)} labels of a queue are worth 100 of random units, accuracy {wanted:.1%}")
+    print(f"{run}, seed {seed}: {len(labelled)} labels of a queue are worth 100 of random units, accuracy {wanted:.1%}")
 
 
 def _accuracy(scores: np.ndarray) -> float:
