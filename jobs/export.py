@@ -40,7 +40,9 @@ def command(
     ] = None,
     labels: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Known labels for mistakes and queue. Default: the column known_label."),
+        typer.Option(
+            metavar="FILE", help="Known labels for dataset, mistakes and queue. Default: the column known_label."
+        ),
     ] = None,
     units: Annotated[
         int | None, typer.Option("--count", metavar="N", min=1, help="Units of a queue. Default: 100.")

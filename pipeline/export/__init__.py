@@ -8,7 +8,8 @@
     flow_video.py      flow as colors, a video per source video
     table_files.py     csv and jsonl, one file of rows; growing_file.py and csv_rows.py write it
     rankings.py        mistakes, queue and duplicates: units in an order, for labelling
-    dataset_folder.py  a folder for `datasets`, with features and a card; source_images.py copies the images
+    dataset_folder.py  a folder for `datasets`, with features and a card; label_classes.py names the classes of labels,
+                       source_images.py copies the images
 
 A format is one file, and one line here.
 """

@@ -1,6 +1,7 @@
 """Export to a folder that `datasets.load_dataset` opens: Parquet with features, and a card.
 
-Labels become ClassLabel, stored media Video, Audio and Image, and the image that each row is about is copied.
+Predicted and known labels become ClassLabel, stored media Video, Audio and Image, and the image that each row is about
+is copied.
 """
 
 import hashlib
@@ -15,11 +16,13 @@ import pyarrow.parquet as pq
 
 from pipeline.export.destination import Destination
 from pipeline.export.exported import Exported, Format, Selection
+from pipeline.export.label_classes import LabelClasses, count_known_labels, label_classes
 from pipeline.export.source_images import NEEDED, SourceImages
 from pipeline.formatting import counted
 from pipeline.results import Results
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.records.dataset_card import CARD
+from pipeline.runtime.stages.known_labels import KNOWN_LABEL
 from pipeline.sinks.schema import MEDIA_STRUCT
 from pipeline.storage.errors import translated_errors
 
@@ -29,8 +32,6 @@ if TYPE_CHECKING:
 GROUP_BYTES = 64 << 20  # per row group, of which one is in memory
 ROWS_AT_ONCE = 16
 _TEMPORARY = "_export/shard.parquet"
-_LABELS = ("label_id", "label", "topk")
-_UNSEEN = "unseen_"
 _COPY = "_export/README.md"  # of the card, to find out whether somebody edited it
 _TEXT = """\
 # {title}
@@ -56,14 +57,16 @@ def _check(selection: Selection) -> None:
 
 def _write(selection: Selection, destination: Destination) -> Exported:
     exported = Exported(path=destination.store.uri)
+    found = count_known_labels(selection, exported.notes)
     destination.open_folder()
     images = SourceImages.of(selection, exported.notes)
-    features = _features(selection, images is not None, exported.notes)
+    classes = label_classes(selection, found, destination, exported.notes)
+    features = _features(selection, classes, images is not None, exported.notes)
     for part in selection.each_part():
         key = f"data/{part.rpartition('/')[2]}"
         if destination.has(key):
             exported.present += 1
-        elif _write_shard(_tables(selection, part, features, images), features, destination.path, key):
+        elif _write_shard(_tables(selection, part, features, classes, images), features, destination.path, key):
             exported.written += 1
     for shard in sorted((destination.path / "data").glob("*.parquet")):
         exported.rows += pq.read_metadata(shard).num_rows
@@ -72,9 +75,9 @@ def _write(selection: Selection, destination: Destination) -> Exported:
     return exported
 
 
-def _features(selection: Selection, with_images: bool, notes: Counter[str]) -> "Features":
+def _features(selection: Selection, classes: LabelClasses, with_images: bool, notes: Counter[str]) -> "Features":
     """Return the features in the order of the columns, the image after the id."""
-    from datasets import Audio, ClassLabel, Features, Image, List, Video
+    from datasets import Audio, Features, Image, List, Value, Video
 
     schema = selection.schema
     features: dict[str, Any] = {}
@@ -83,13 +86,9 @@ def _features(selection: Selection, with_images: bool, notes: Counter[str]) -> "
             features |= Features.from_arrow_schema(pa.schema([field]))
         except ValueError:
             notes[f"column {field.name} left out: datasets has no feature for {field.type}"] = 0
-    names = _label_names(selection.results) if set(_LABELS) <= set(schema.names) else []
-    if names and len(set(names)) == len(names):
-        features["label"] = ClassLabel(names=names)
-        if unseen := sum(name.startswith(_UNSEEN) for name in names):
-            notes[f"labels that no row has are called {_UNSEEN} and their number"] = unseen
-    elif names:
-        notes["two labels have the same name, so labels are texts"] = 0
+    if selection.has_known_labels:
+        features.setdefault(KNOWN_LABEL, Value("string"))
+    features |= classes.features
     media = {"video": Video(), "audio": Audio()}
     features |= {name: kind for name, kind in media.items() if name in schema.names and _is_medium(schema, name)}
     if "frames" in schema.names and pa.types.is_list(schema.field("frames").type) and _is_medium(schema, "frames"):
@@ -109,30 +108,32 @@ def _image_column(schema: pa.Schema) -> str:
     return "image" if "image" not in schema.names else "input_image"
 
 
-def _label_names(results: Results) -> list[str]:
-    """Return the name of each label by its number, from all rows; `_UNSEEN` and the number for one that no row has."""
-    names: dict[int, str] = {}
-    for batch in results.batches(_LABELS):
-        for row in batch.to_pylist():
-            names |= {label["label_id"]: label["label"] for label in [row, *row["topk"]]}
-    return [names.get(number, f"{_UNSEEN}{number}") for number in range(max(names, default=-1) + 1)]
-
-
-def _tables(selection: Selection, part: str, features: "Features", images: SourceImages | None) -> Iterator[pa.Table]:
+def _tables(
+    selection: Selection, part: str, features: "Features", classes: LabelClasses, images: SourceImages | None
+) -> Iterator[pa.Table]:
     """Yield the rows of a part with the types of the features, a few at a time."""
-    from datasets import ClassLabel
-
     schema = features.arrow_schema
     for batch in selection.batches(part, selection.schema.names):
-        for start in range(0, batch.num_rows, ROWS_AT_ONCE):
-            table = pa.table(batch.slice(start, ROWS_AT_ONCE))
+        rows = pa.table(batch)
+        if selection.has_known_labels:
+            rows = _with_known_labels(rows, selection, classes)
+        for start in range(0, rows.num_rows, ROWS_AT_ONCE):
+            table = rows.slice(start, ROWS_AT_ONCE)
             columns = {name: table[name] for name in table.column_names}
-            if isinstance(features.get("label"), ClassLabel):
-                columns["label"] = table["label_id"].cast(pa.int64())
+            if classes.predicted:
+                columns["label"] = table["label_id"]
             if images is not None:
                 copied = images.read(table.select(NEEDED).to_pylist())
                 columns[_image_column(selection.schema)] = pa.array(copied, MEDIA_STRUCT)
             yield pa.table({name: columns[name] for name in schema.names}).cast(schema)
+
+
+def _with_known_labels(rows: pa.Table, selection: Selection, classes: LabelClasses) -> pa.Table:
+    """Return the rows with the known labels of the file, if there is one, and as classes, if they can be."""
+    file = selection.label_file
+    known = rows[KNOWN_LABEL] if file is None else file.of(rows["id"].combine_chunks())
+    others = rows.drop_columns([KNOWN_LABEL] if KNOWN_LABEL in rows.column_names else [])
+    return others.append_column(KNOWN_LABEL, classes.of_known(known))
 
 
 def _write_shard(tables: Iterator[pa.Table], features: "Features", folder: Path, key: str) -> bool:
@@ -185,4 +186,4 @@ def _put_card(results: Results, features: "Features", destination: Destination, 
     store.put(CARD, card)
 
 
-DATASET = Format(name="dataset", target="local folder", check=_check, write=_write)
+DATASET = Format(name="dataset", target="local folder", check=_check, write=_write, options=("labels",))

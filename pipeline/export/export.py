@@ -36,7 +36,7 @@ def export(
         ids: Ids of units; None for all.
         where: SQL expression over the columns, such as "score < 0.5".
         columns: Names of the columns, in this order, for csv and jsonl; None for all but arrays and media.
-        labels: File of known labels, for mistakes and queue; None for the column `known_label`.
+        labels: File of known labels, for dataset, mistakes and queue; None for the column `known_label`.
         count: Number of units of a queue; None for 100.
         on_part: Called with the number of parts done and their total.
 
@@ -50,7 +50,7 @@ def export(
     _check_place(uri, kind, results)
     for name, value in {"columns": columns, "labels": labels, "count": count}.items():
         if value is not None and name not in kind.options:
-            able = " and ".join(each.name for each in FORMATS.values() if name in each.options)
+            able = ", ".join(each.name for each in FORMATS.values() if name in each.options)
             raise UsageError(f"--{name} is not supported for --to {to}, only for {able}: omit it")
     selected = None if ids is None else frozenset(ids)
     selection = Selection(
@@ -62,13 +62,22 @@ def export(
 
 
 def _identity(selection: Selection, to: str) -> dict[str, Any]:
-    """Return what distinguishes an export from others. Ids are a digest, since there may be many."""
+    """Return what distinguishes an export from others. Ids and labels are digests, since there may be many."""
     ids = "all"
     if selection.ids is not None:
         digest = hashlib.sha256("\n".join(sorted(selection.ids)).encode()).hexdigest()[:12]
         ids = f"{len(selection.ids)} ({digest})"
-    identity = {"run": selection.results.run.run, "format": to, "ids": ids, "where": selection.where or "all"}
-    identity |= {name: value for name in ("labels", "count") if (value := getattr(selection, name)) is not None}
+    identity: dict[str, Any] = {
+        "run": selection.results.run.run,
+        "format": to,
+        "ids": ids,
+        "where": selection.where or "all",
+    }
+    if selection.label_file is not None:
+        digest = hashlib.sha256(selection.label_file.to_parquet()).hexdigest()[:12]
+        identity["labels"] = f"{selection.labels} ({digest})"
+    if selection.count is not None:
+        identity["count"] = selection.count
     return identity if selection.columns is None else {**identity, "columns": list(selection.columns)}
 
 

@@ -10,6 +10,8 @@ import pyarrow as pa
 
 from pipeline.export.destination import Destination
 from pipeline.results import Results
+from pipeline.runtime.stages.known_labels import KNOWN_LABEL
+from pipeline.sources.label_files import LabelFile, read_label_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +23,7 @@ class Selection:
         ids: ids of the units; None for all.
         where: SQL expression over the columns; None for all rows.
         columns: names of the columns, in their order in the export; None for all that the format can hold.
-        labels: file of known labels, for rankings; None for those of the rows.
+        labels: file of known labels, for rankings and datasets; None for those of the rows.
         count: number of units of a queue; None for the default.
         on_part: called with the number of parts done and their total.
     """
@@ -38,6 +40,16 @@ class Selection:
     def schema(self) -> pa.Schema:
         """Names and types of the columns."""
         return self.results.schema()
+
+    @cached_property
+    def label_file(self) -> LabelFile | None:
+        """The content of `labels`, which is read once. AccessError if it cannot be read."""
+        return None if self.labels is None else read_label_file(self.labels)
+
+    @property
+    def has_known_labels(self) -> bool:
+        """Whether labels are known: there is a file of them, or a column."""
+        return self.labels is not None or KNOWN_LABEL in self.schema.names
 
     @cached_property
     def parts(self) -> Sequence[str]:

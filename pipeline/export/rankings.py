@@ -17,13 +17,13 @@ DEFAULT_COUNT = 100  # of a queue
 
 
 def _mistakes(selection: Selection) -> tuple[pa.Table, str]:
-    ranked = selection.results.mistakes(selection.labels, selection.ids, selection.where)
+    ranked = selection.results.mistakes(selection.label_file, selection.ids, selection.where)
     return ranked, f"{pc.sum(ranked['mistake']).as_py() or 0:,} labels are probably wrong"
 
 
 def _queue(selection: Selection) -> tuple[pa.Table, str]:
     results, count = selection.results, selection.count or DEFAULT_COUNT
-    ranked = results.queue(count, selection.labels, selection.ids, selection.where)
+    ranked = results.queue(count, selection.label_file, selection.ids, selection.where)
     return (
         ranked,
         "" if results.has_features else "rows have no embeddings: the least certain units, similar ones among them",

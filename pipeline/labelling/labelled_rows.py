@@ -1,14 +1,14 @@
 """Predictions of the units whose label is known, as arrays."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from pipeline.formatting import counted, did_you_mean, first_of
+from pipeline.formatting import counted, did_you_mean, first_of, share
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.stages.known_labels import KNOWN_LABEL
 from pipeline.sources.label_files import LabelFile
@@ -68,18 +68,17 @@ def read_labelled_rows(
     table = read_rows(batches)
     known, notes = known_labels(table, labels)
     names = list(names) or _names_in(table)
-    index = {name: number for number, name in enumerate(names)}
     found = Counter(label for label in known if label is not None)
-    if not found.keys() & index.keys() and all(_is_number(label, len(names)) for label in found):
-        index = {str(number): number for number in range(len(names))}
-        notes.append("the known labels are numbers: they are taken for ids of the checkpoint's labels")
+    written, assumed = written_labels(found, names)
+    index = {label: number for number, label in enumerate(written)}
+    notes += assumed
     foreign = Counter({label: units for label, units in found.items() if label not in index})
     if len(foreign) == len(found):
-        raise UsageError(f"none of the known labels is one of the checkpoint: {_named(foreign, names)}")
+        raise UsageError(f"none of the known labels is one of the checkpoint: {named_labels(foreign, names)}")
     if foreign:
         notes.append(
             f"{counted(foreign.total(), 'unit')} with labels that the checkpoint does not have are left out: "
-            f"{_named(foreign, names)}"
+            f"{named_labels(foreign, names)}"
         )
     codes = np.array([-1 if label is None else index.get(label, -1) for label in known], np.int64)
     return LabelledRows(
@@ -114,6 +113,23 @@ def known_labels(table: pa.Table, labels: LabelFile | None) -> tuple[list[str | 
     return known, notes
 
 
+def written_labels(found: Collection[str], names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return how the known labels in `found` write each label of the model: by its name, or by its number.
+
+    The second value is the assumption, in sentences.
+    """
+    if found and not set(found) & set(names) and all(_is_number(label, len(names)) for label in found):
+        numbers = [str(number) for number in range(len(names))]
+        return numbers, ["the known labels are numbers: they are taken for ids of the checkpoint's labels"]
+    return list(names), []
+
+
+def named_labels(labels: Counter[str], names: Sequence[str]) -> str:
+    """Name the most frequent of some labels that the model does not have, with similar ones that it has."""
+    named = [f"{label[:LETTERS]!r}{did_you_mean(label, names)}" for label, _ in labels.most_common(MAX_NAMED)]
+    return first_of(named, MAX_NAMED, len(labels))
+
+
 def last_rows(ids: pa.ChunkedArray) -> np.ndarray:
     """Return the numbers of the rows that are the last ones of their units, ascending."""
     numbered = pa.table({"id": ids, "row": np.arange(len(ids))})
@@ -138,13 +154,7 @@ def _unused(labels: LabelFile, table: pa.Table) -> list[str]:
             f"ids of the run look like {table['id'][0].as_py()!r}"
         )
     named = first_of([repr(name) for name in others.slice(0, NAMED).to_pylist()], NAMED, len(others))
-    return [f"{labels.uri}: {counted(len(others), 'id')} of it are not in the run: {named}"]
-
-
-def _named(foreign: Counter[str], names: Sequence[str]) -> str:
-    """Name the most frequent labels that the model does not have, with similar ones that it has."""
-    named = [f"{label[:LETTERS]!r}{did_you_mean(label, names)}" for label, _ in foreign.most_common(MAX_NAMED)]
-    return first_of(named, MAX_NAMED, len(foreign))
+    return [f"{labels.uri}: {share(len(others), len(ids), 'id')} not in the run: {named}"]
 
 
 def _is_number(label: str, labels: int) -> bool:

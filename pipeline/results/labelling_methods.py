@@ -50,7 +50,7 @@ class LabellingMethods(ABC):
         """Yield the rows as record batches."""
 
     def metrics(
-        self, labels: str | Path | None = None, ids: Collection[str] | None = None, where: str | None = None
+        self, labels: str | Path | LabelFile | None = None, ids: Collection[str] | None = None, where: str | None = None
     ) -> Metrics:
         """Return how good the predictions are where labels are known.
 
@@ -66,7 +66,7 @@ class LabellingMethods(ABC):
         return metrics_of(self._labelled_rows(self._label_file(labels), (), ids, where))
 
     def mistakes(
-        self, labels: str | Path | None = None, ids: Collection[str] | None = None, where: str | None = None
+        self, labels: str | Path | LabelFile | None = None, ids: Collection[str] | None = None, where: str | None = None
     ) -> pa.Table:
         """Return the units with a known label, ranked by how probably it is wrong, by confident learning.
 
@@ -86,7 +86,7 @@ class LabellingMethods(ABC):
         return mistakes_of_probe(rows, fitted)
 
     def fit_probe(
-        self, labels: str | Path | None = None, pooling: Pooling = "mean", where: str | None = None
+        self, labels: str | Path | LabelFile | None = None, pooling: Pooling = "mean", where: str | None = None
     ) -> Fitted:
         """Fit a linear probe to the embeddings or latents of the rows whose label is known.
 
@@ -107,7 +107,7 @@ class LabellingMethods(ABC):
     def queue(
         self,
         count: int,
-        labels: str | Path | None = None,
+        labels: str | Path | LabelFile | None = None,
         ids: Collection[str] | None = None,
         where: str | None = None,
     ) -> pa.Table:
@@ -125,7 +125,7 @@ class LabellingMethods(ABC):
             UsageError: The run predicts no labels, or stored one label of each unit only.
         """
         self._require_labels()
-        file = None if labels is None else read_label_file(str(labels))
+        file = None if labels is None else self._label_file(labels)
         known_column = [KNOWN_LABEL] if file is None and KNOWN_LABEL in self.schema().names else []
         features_in = feature_columns(self.schema().names, "mean", self.store.uri) if self.has_features else ()
         columns = ["id", "uri", "label", "score", "topk", *features_in, *known_column]
@@ -190,10 +190,10 @@ class LabellingMethods(ABC):
             task = self.run.fingerprint["head"]
             raise UsageError(f"{self.store.uri}: rows of {task} have no column {min(missing)!r}, so no labels")
 
-    def _label_file(self, labels: str | Path | None) -> LabelFile | None:
+    def _label_file(self, labels: str | Path | LabelFile | None) -> LabelFile | None:
         """Return the labels of a file; None for those of the column, UsageError if there is none."""
         if labels is not None:
-            return read_label_file(str(labels))
+            return labels if isinstance(labels, LabelFile) else read_label_file(str(labels))
         if KNOWN_LABEL not in self.schema().names:
             raise UsageError(
                 f"{self.store.uri}: no labels are known: name a file with the columns id and label, or run with "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import datasets
@@ -12,6 +13,7 @@ from PIL import Image
 
 from pipeline.export.export import export
 from pipeline.results import open_run
+from pipeline.runtime.errors import UsageError
 from pipeline.sinks.parts import FOOTER
 from tests import example_runs
 
@@ -26,6 +28,12 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 def stored(output: Path) -> list[dict]:
     return [row for part in sorted((output / "predictions").iterdir()) for row in pq.read_table(part).to_pylist()]
+
+
+def name_labels(output: Path, names: list[str]) -> None:
+    """Replace the labels that run.json names."""
+    record = json.loads((output / "_run/run.json").read_text())
+    (output / "_run/run.json").write_text(json.dumps(record | {"labels": names}))
 
 
 def test_images_and_labels_have_their_features(image_run: Path, tmp_path: Path, load) -> None:
@@ -136,6 +144,7 @@ def test_two_labels_of_one_name_stay_texts(image_run: Path, tmp_path: Path, load
         return row | {"label": "x", "topk": [label | {"label": "x"} for label in row["topk"]]}
 
     output = example_runs.copied_with_rows(image_run, tmp_path / "out", same)
+    name_labels(output, [])  # as in a run of an earlier version
     exported = export(open_run(output), str(tmp_path / "set"), "dataset")
     assert "two labels have the same name, so labels are texts" in exported.notes
     assert set(load(tmp_path / "set")["label"]) == {"x"}
@@ -149,6 +158,7 @@ def test_hostile_labels_and_names_are_inert_in_the_card(image_run: Path, tmp_pat
         return row | {"label": texts[row["label_id"]], "topk": topk}
 
     output = example_runs.copied_with_rows(image_run, tmp_path / "out", hostile)
+    name_labels(output, [texts[number] for number in range(len(open_run(image_run).run.label_names))])
     export(open_run(output), str(tmp_path / "set"), "dataset")
     loaded = load(tmp_path / "set")
     label = loaded.features["label"]
@@ -180,3 +190,118 @@ def test_kept_columns_without_a_feature_are_left_out_and_said(tmp_path: Path, ch
     notes = export(open_run(tmp_path / "out"), str(tmp_path / "set"), "dataset").notes
     assert any(note.startswith("column pairs left out: datasets has no feature for map") for note in notes)
     assert {"day", "price"} < set(load(tmp_path / "set").features)
+
+
+def known(loaded: datasets.Dataset) -> dict[str, str | None]:
+    """Return the name of the known label of each unit."""
+    label = loaded.features["known_label"]
+    values = loaded.select_columns(["id", "known_label"])
+    return {row["id"]: None if row["known_label"] is None else label.int2str(row["known_label"]) for row in values}
+
+
+def test_known_labels_of_a_column_are_classes_with_the_names_of_the_run(tmp_path: Path, checkpoint: Path, load) -> None:
+    for number, name in enumerate(("LABEL_1/a.png", "LABEL_0/b.png", "strange/c.png", "d.png")):
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40), (60 * number, 90, 30)).save(tmp_path / "in" / name)
+    example_runs.run("image-classification", tmp_path / "in", tmp_path / "out", checkpoint, label_from="folder")
+    run = open_run(tmp_path / "out")
+    exported = export(run, str(tmp_path / "set"), "dataset")
+    loaded = load(tmp_path / "set")
+    label, truth = loaded.features["label"], loaded.features["known_label"]
+    assert isinstance(truth, datasets.ClassLabel)
+    assert label.names == truth.names == [*run.run.label_names, "strange"]
+    assert known(loaded) == {
+        "LABEL_0/b.png": "LABEL_0",
+        "LABEL_1/a.png": "LABEL_1",
+        "d.png": None,
+        "strange/c.png": "strange",
+    }
+    assert loaded["label"] == loaded["label_id"]
+    assert "1 unit with known labels that the run does not have, which follow its own: 'strange'" in exported.notes
+    loaded.save_to_disk(str(tmp_path / "saved"))
+    assert datasets.load_from_disk(str(tmp_path / "saved")).features == loaded.features
+
+
+def labels(folder: Path, text: str) -> str:
+    (folder / "labels.csv").write_text(f"id,label\n{text}")
+    return str(folder / "labels.csv")
+
+
+def test_known_labels_of_a_file_are_classes(image_run: Path, tmp_path: Path, load) -> None:
+    file = labels(tmp_path, "e.png,LABEL_2\ncats/Ä.png,LABEL_0\nelsewhere,LABEL_1\ncats/b.png,\n")
+    exported = export(open_run(image_run), str(tmp_path / "set"), "dataset", labels=file)
+    loaded = load(tmp_path / "set")
+    assert loaded.features["known_label"] == loaded.features["label"]
+    assert loaded.features["label"].names == list(open_run(image_run).run.label_names)
+    assert {name: label for name, label in known(loaded).items() if label} == {
+        "e.png": "LABEL_2",
+        "cats/Ä.png": "LABEL_0",
+    }
+    assert f"{file}: 1 of 3 ids is not in the run: 'elsewhere'" in exported.notes
+
+
+def test_known_labels_that_are_numbers_are_ids_of_labels(image_run: Path, tmp_path: Path, load) -> None:
+    file = labels(tmp_path, "e.png,2\ncats/b.png,0\n")
+    exported = export(open_run(image_run), str(tmp_path / "set"), "dataset", labels=file)
+    assert {name for name in known(load(tmp_path / "set")).values() if name} == {"LABEL_2", "LABEL_0"}
+    assert "the known labels are numbers: they are taken for ids of the checkpoint's labels" in exported.notes
+
+
+def test_known_labels_of_a_run_without_labels_are_classes_of_their_own(tmp_path: Path, checkpoint: Path, load) -> None:
+    Image.new("RGB", (40, 40)).save(tmp_path / "a.png")
+    example_runs.run("feature-extraction", tmp_path / "a.png", tmp_path / "out", checkpoint)
+    (unit,) = (row["id"] for row in open_run(tmp_path / "out").rows(["id"]))
+    exported = export(
+        open_run(tmp_path / "out"), str(tmp_path / "set"), "dataset", labels=labels(tmp_path, f"{unit},<b>\n")
+    )
+    loaded = load(tmp_path / "set")
+    assert loaded.features["known_label"].names == ["<b>"]
+    assert known(loaded) == {unit: "<b>"}
+    assert +exported.notes == {}
+
+
+def test_numbers_of_known_labels_stay_when_the_run_adds_rows(tmp_path: Path, checkpoint: Path, load) -> None:
+    def put(name: str) -> None:
+        (tmp_path / "in" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (40, 40)).save(tmp_path / "in" / name)
+        example_runs.run("image-classification", tmp_path / "in", tmp_path / "out", checkpoint, label_from="folder")
+        export(open_run(tmp_path / "out"), str(tmp_path / "set"), "dataset")
+
+    put("zebra/a.png")
+    put("ape/b.png")
+    loaded = load(tmp_path / "set")
+    assert loaded.features["label"].names[-2:] == ["zebra", "ape"]
+    assert known(loaded) == {"zebra/a.png": "zebra", "ape/b.png": "ape"}
+
+
+def test_known_labels_that_are_too_many_stay_texts(
+    image_run: Path, tmp_path: Path, load, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.export.label_classes.MAX_OTHERS", 1)
+    file = labels(tmp_path, "e.png,x\ncats/b.png,y\ncats/Ä.png,LABEL_0\n")
+    exported = export(open_run(image_run), str(tmp_path / "set"), "dataset", labels=file)
+    loaded = load(tmp_path / "set")
+    assert sorted(filter(None, loaded["known_label"])) == ["LABEL_0", "x", "y"]
+    assert loaded.features["label"].names == list(open_run(image_run).run.label_names)
+    assert "known labels are texts: 2 of them are not labels of the run, more than 1" in exported.notes
+
+
+def test_other_labels_than_those_in_the_folder_are_refused(image_run: Path, tmp_path: Path) -> None:
+    export(open_run(image_run), str(tmp_path / "set"), "dataset", labels=labels(tmp_path, "e.png,LABEL_1\n"))
+    with pytest.raises(UsageError, match=r"holds another export \(labels .*labels\.csv \(\w{12}\), not .*name a new"):
+        export(open_run(image_run), str(tmp_path / "set"), "dataset", labels=labels(tmp_path, "e.png,LABEL_2\n"))
+    with pytest.raises(UsageError, match=r"none of its 1 id is one of the run"):
+        export(open_run(image_run), str(tmp_path / "new"), "dataset", labels=labels(tmp_path, "x,LABEL_2\n"))
+    assert not (tmp_path / "new").exists()
+
+
+def test_labels_of_a_run_that_did_not_record_them_are_those_of_its_rows(image_run: Path, tmp_path: Path, load) -> None:
+    output = example_runs.copied_with_rows(image_run, tmp_path / "out", dict)
+    name_labels(output, [])
+    exported = export(open_run(output), str(tmp_path / "set"), "dataset")
+    loaded = load(tmp_path / "set")
+    label = loaded.features["label"]
+    assert [label.int2str(row["label"]) for row in loaded] == [row["label"] for row in stored(image_run)]
+    unseen = sum(name == f"unseen_{number}" for number, name in enumerate(label.names))
+    assert unseen > 0
+    assert exported.notes["labels that no row has are called unseen_ and their number"] == unseen

@@ -52,7 +52,7 @@ def test_units_come_from_options_and_a_file(flow_run: Path, tmp_path: Path) -> N
         (["--to", "csv", "--columns", "id,id"], "--columns names id 2 times: name it once"),
         (["--to", "csv", "--columns", "id,flow"], "--columns names flow, which holds arrays or media"),
         (["--to", "csv", "--columns", ","], "--columns must name one or more of id, uri, "),
-        (["--to", "flo", "--columns", "id"], "--columns is not supported for --to flo, only for csv and jsonl"),
+        (["--to", "flo", "--columns", "id"], "--columns is not supported for --to flo, only for csv, jsonl"),
     ],
 )
 def test_wrong_usage_exits_with_2(

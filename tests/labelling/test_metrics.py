@@ -66,7 +66,7 @@ def test_file_counts_instead_of_the_column_and_says_what_it_does_not_match(tmp_p
     rows = read_labelled_rows([batch(*ROWS)], NAMES, labelled(tmp_path, f"a,dog\ne,cat\n{extra}"))
     assert (rows.table["id"].to_pylist(), rows.known.tolist(), rows.unlabelled) == (["a", "e"], [1, 0], 3)
     (note,) = rows.notes
-    assert note.endswith("12 ids of it are not in the run: 'x00', 'x01', 'x02', 'x03', 'x04', 'x05', 'x06', 'x07', "
+    assert note.endswith("12 of 14 ids are not in the run: 'x00', 'x01', 'x02', 'x03', 'x04', 'x05', 'x06', 'x07', "
                          "'x08', 'x09' and 2 more")  # fmt: skip
 
 

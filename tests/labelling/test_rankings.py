@@ -203,7 +203,12 @@ def test_mistakes_of_features_are_those_of_a_probe(tmp_path: Path, checkpoint: P
 
 def test_options_of_other_formats_are_refused(tmp_path: Path, image_run: Path) -> None:
     for arguments, reason in {
-        ("--to", "csv", "--labels", "x.csv"): "--labels is not supported for --to csv, only for mistakes and queue",
+        (
+            "--to",
+            "csv",
+            "--labels",
+            "x.csv",
+        ): "--labels is not supported for --to csv, only for dataset, mistakes, queue",
         ("--to", "duplicates", "--labels", "x.csv"): "--labels is not supported for --to duplicates",
         ("--to", "mistakes", "--count", "3"): "--count is not supported for --to mistakes, only for queue",
         ("--to", "mistakes"): "no labels are known: name a file",
