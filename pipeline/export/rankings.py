@@ -10,6 +10,8 @@ from pipeline.export.destination import Destination
 from pipeline.export.exported import Exported, Format, Selection
 from pipeline.export.growing_file import GrowingFile
 from pipeline.export.table_files import csv_line, plain
+from pipeline.formatting import counted, share
+from pipeline.labelling.notes import notes_of
 from pipeline.runtime.errors import UsageError
 
 _ALL = "all rows"  # a ranking needs all of them, so that the file is written at once
@@ -18,27 +20,22 @@ DEFAULT_COUNT = 100  # of a queue
 
 def _mistakes(selection: Selection) -> tuple[pa.Table, str]:
     ranked = selection.results.mistakes(selection.label_file, selection.ids, selection.where)
-    return ranked, f"{pc.sum(ranked['mistake']).as_py() or 0:,} labels are probably wrong"
+    return ranked, f"{share(pc.sum(ranked['mistake']).as_py() or 0, ranked.num_rows, 'label')} probably wrong"
 
 
 def _queue(selection: Selection) -> tuple[pa.Table, str]:
-    results, count = selection.results, selection.count or DEFAULT_COUNT
-    ranked = results.queue(count, selection.label_file, selection.ids, selection.where)
-    return (
-        ranked,
-        "" if results.has_features else "rows have no embeddings: the least certain units, similar ones among them",
-    )
+    count = selection.count or DEFAULT_COUNT
+    return selection.results.queue(count, selection.label_file, selection.ids, selection.where), ""
 
 
 def _duplicates(selection: Selection) -> tuple[pa.Table, str]:
     found = selection.results.duplicates(ids=selection.ids, where=selection.where)
-    groups = pc.max(found["group"]).as_py() or 0
-    return found, f"{groups:,} groups of units that resemble each other"
+    return found, f"{counted(pc.max(found['group']).as_py() or 0, 'group')} of units that resemble each other"
 
 
 def _ranking(name: str, make: Callable[[Selection], tuple[pa.Table, str]], *options: str) -> Format:
     def write(selection: Selection, destination: Destination) -> Exported:
-        table, note = make(selection)
+        table, summary = make(selection)
         exported = Exported(path=destination.store.uri, written=1)
         with GrowingFile.open(destination, csv_text(table.column_names)) as file:
             if _ALL not in file.parts:
@@ -48,8 +45,7 @@ def _ranking(name: str, make: Callable[[Selection], tuple[pa.Table, str]], *opti
                 file.add(_ALL, "".join(lines), len(lines))
             exported.rows, exported.notes = file.rows, +file.notes
             file.finish()
-        if note:
-            exported.notes[note] = 0
+        exported.notes.update(dict.fromkeys([*filter(None, [summary]), *notes_of(table)], 0))
         return exported
 
     return Format(name=name, target="local file", check=_check, write=write, options=options)

@@ -8,6 +8,7 @@
     probe.py           fits a linear probe, which `pipeline.heads.probe` predicts with
     label_queue.py     what to label next
     duplicates.py      units that resemble each other
+    notes.py           what was assumed or left out, in the metadata of a table
     extra.py           whether the packages of the extra are installed
 
 Needs the extra `labelling`. Rows come from `pipeline.results`, labels from the column `known_label` or from a file.

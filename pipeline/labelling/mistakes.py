@@ -9,6 +9,7 @@ import pyarrow as pa
 
 from pipeline.labelling.extra import require_extra
 from pipeline.labelling.labelled_rows import LabelledRows
+from pipeline.labelling.notes import with_notes
 from pipeline.labelling.probabilities import probabilities
 from pipeline.labelling.probe import Fitted
 from pipeline.runtime.errors import UsageError
@@ -43,7 +44,8 @@ def mistakes_of(rows: LabelledRows) -> pa.Table:
     chances = chances if len(labels) < len(rows.names) else chances[:, :-1]
     predicted = [rows.names[number] for number in rows.predicted.tolist()]
     known = [rows.names[number] for number in rows.known.tolist()]
-    return _ranked(rows.table, known, np.searchsorted(labels, rows.known), chances, predicted, rows.scores)
+    ranked = _ranked(rows.table, known, np.searchsorted(labels, rows.known), chances, predicted, rows.scores)
+    return with_notes(ranked, rows.notes)
 
 
 def mistakes_of_probe(rows: pa.Table, fitted: Fitted) -> pa.Table:
@@ -55,7 +57,7 @@ def mistakes_of_probe(rows: pa.Table, fitted: Fitted) -> pa.Table:
     found = names[fitted.probabilities.argmax(axis=1)].tolist()
     scores = fitted.probabilities.max(axis=1)
     rows = rows.take(pa.array(fitted.held_out))
-    return _ranked(rows, names[codes].tolist(), codes, fitted.probabilities, found, scores)
+    return with_notes(_ranked(rows, names[codes].tolist(), codes, fitted.probabilities, found, scores), fitted.notes)
 
 
 def _ranked(

@@ -5,7 +5,6 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pyarrow as pa
 
 from pipeline.heads.pooling import Pooling
@@ -13,9 +12,10 @@ from pipeline.labelling.duplicates import SIMILARITY, duplicates_of
 from pipeline.labelling.features import feature_columns, read_features
 from pipeline.labelling.label_queue import queue_of
 from pipeline.labelling.labelled_rows import COLUMNS as LABEL_COLUMNS
-from pipeline.labelling.labelled_rows import LabelledRows, known_labels, read_labelled_rows, read_rows
+from pipeline.labelling.labelled_rows import LabelledRows, known_labels, notes_on, read_labelled_rows, read_rows
 from pipeline.labelling.metrics import Metrics, metrics_of
 from pipeline.labelling.mistakes import mistakes_of, mistakes_of_probe
+from pipeline.labelling.notes import notes_of, with_notes
 from pipeline.labelling.probabilities import probability_columns
 from pipeline.labelling.probe import Fitted, fit_probe
 from pipeline.runtime.errors import UsageError
@@ -74,7 +74,8 @@ class LabellingMethods(ABC):
         probe is fitted to the known labels, and each unit is judged by one that has not seen it.
 
         Columns: rank from 1; id; uri; known_label; label and score of the model; known_score, the probability of the
-        known label; quality in [0, 1], low for a certain contradiction; mistake, whether it is taken for one.
+        known label; quality in [0, 1], low for a certain contradiction; mistake, whether it is taken for one. The notes
+        of the table (`pipeline.labelling.notes`) are those of `metrics` or of the probe.
 
         Arguments and errors are those of `metrics` and `fit_probe`; UsageError if all known labels are the same.
         """
@@ -113,7 +114,8 @@ class LabellingMethods(ABC):
     ) -> pa.Table:
         """Return which units to label next: those without a known label of which the model is least certain.
 
-        If rows have embeddings or latents, the units are spread over them, and near duplicates are left out.
+        If rows have embeddings or latents, the units are spread over them, and near duplicates are left out. The notes
+        of the table (`pipeline.labelling.notes`) say why there are fewer units than asked for.
 
         Columns: rank from 1; id; uri; label; score; uncertainty, one minus the margin of the scores of two labels.
 
@@ -131,11 +133,12 @@ class LabellingMethods(ABC):
         columns = ["id", "uri", "label", "score", "topk", *features_in, *known_column]
         batches = self.batches(columns, ids=ids, where=where)
         rows, features = read_features(batches, "mean") if features_in else (read_rows(batches), None)
-        if file is not None or known_column:
-            known = rows[KNOWN_LABEL] if file is None else file.of(rows["id"].combine_chunks())
-            unknown = np.flatnonzero(known.is_null().to_numpy(zero_copy_only=False))
-            rows, features = rows.take(pa.array(unknown)), None if features is None else features[unknown]
-        return queue_of(rows, features, count)
+        if file is not None:
+            notes, known = notes_on(file, rows), file.of(rows["id"].combine_chunks())
+        else:
+            notes, known = [], rows[KNOWN_LABEL] if known_column else None
+        queue = queue_of(rows, features, count, known)
+        return with_notes(queue, [*notes, *notes_of(queue)])
 
     def duplicates(
         self, similarity: float = SIMILARITY, ids: Collection[str] | None = None, where: str | None = None

@@ -13,9 +13,11 @@ import pyarrow.compute as pc
 import pyarrow.csv
 import pyarrow.parquet as pq
 
-from pipeline.formatting import did_you_mean
+from pipeline.formatting import counted, did_you_mean
 from pipeline.storage import AccessError, Missing, Store
-from pipeline.storage.uris import normalise_uri
+from pipeline.storage.absence import explain_absence
+from pipeline.storage.schemes import require_readable
+from pipeline.storage.uris import normalise_uri, split_scheme
 
 COLUMNS = ("id", "label")
 _Row: TypeAlias = tuple[str | None, str | None]  # id and label
@@ -29,12 +31,18 @@ class LabelFile:
     Attributes:
         uri: of the file.
         table: `SCHEMA`, each id once, in ascending order.
-        unlabelled: number of rows without a label.
+        unlabelled: number of rows without a label, or without an id.
     """
 
     uri: str
     table: pa.Table
     unlabelled: int
+
+    @property
+    def notes(self) -> list[str]:
+        """What of the file does not count, in sentences."""
+        rows = counted(self.unlabelled, "unlabelled row")
+        return [f"{self.uri}: {rows}, without a label or an id"] if self.unlabelled else []
 
     def to_parquet(self) -> bytes:
         """Return the labels as a Parquet file, the same bytes for the same labels."""
@@ -60,6 +68,9 @@ def read_label_file(uri: str) -> LabelFile:
     labels.
     """
     uri = normalise_uri(uri)
+    require_readable(uri)
+    if "/" not in split_scheme(uri)[1]:
+        raise AccessError(f"{uri} is a bucket: name a file with labels in it")
     folder, _, name = uri.rpartition("/")
     extension = f".{name.rpartition('.')[2].lower()}"
     if extension not in _READERS:
@@ -68,7 +79,8 @@ def read_label_file(uri: str) -> LabelFile:
     try:
         data = Store(folder or "/").read(name)
     except Missing:
-        raise AccessError(f"{uri}: the file with labels does not exist") from None
+        absence = explain_absence(uri) or ("is a folder" if split_scheme(uri)[0] is None else "does not exist")
+        raise AccessError(f"{uri}: the file with labels {absence}") from None
     try:
         rows = _READERS[extension](uri, data)
     except AccessError:

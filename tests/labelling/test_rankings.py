@@ -16,6 +16,7 @@ from pipeline.labelling.duplicates import duplicates_of, group_duplicates
 from pipeline.labelling.label_queue import next_to_label, queue_of, uncertainty_of
 from pipeline.labelling.labelled_rows import LabelledRows
 from pipeline.labelling.mistakes import mistakes_of, mistakes_of_probe
+from pipeline.labelling.notes import notes_of
 from pipeline.labelling.probabilities import probabilities
 from pipeline.labelling.probe import fit_probe
 from pipeline.results import open_run
@@ -24,6 +25,7 @@ from tests import example_runs
 from tests.labelling.test_probe import clouds, images, labelled
 
 LABELS = 5
+LEAST_CERTAIN = "rows have no embeddings: the least certain units, similar ones among them"
 
 
 def predictions(units: int, *, logits: bool, top_k: int = LABELS, seed: int = 0) -> tuple[pa.Table, np.ndarray]:
@@ -152,9 +154,36 @@ def test_uncertainty_is_the_margin_of_two_labels() -> None:
     rows, _ = predictions(5, logits=False, top_k=2)
     for found, topk in zip(uncertainty_of(rows["topk"]), rows["topk"].to_pylist(), strict=True):
         assert found == pytest.approx(1 - topk[0]["score"] + topk[1]["score"], abs=1e-6)
+    assert notes_of(queue_of(rows, None, 5)) == [LEAST_CERTAIN]
     assert queue_of(rows, None, 2).column_names == ["rank", "id", "uri", "label", "score", "uncertainty"]
     with pytest.raises(UsageError, match="run with --top-k 2 or more"):
         uncertainty_of(predictions(2, logits=False, top_k=1)[0]["topk"])
+
+
+def test_queue_says_why_it_has_fewer_units_than_asked_for() -> None:
+    rows, _ = predictions(9, logits=False)
+    features = np.random.default_rng(0).normal(size=(9, 16)).astype(np.float32)
+    features[1:4] = features[0]
+    known = pa.array([None] * 7 + ["1", "2"], pa.string())
+    queue = queue_of(rows, features, 100, known)
+    assert set(queue["id"].to_pylist()) - {"000", "001", "002", "003"} == {"004", "005", "006"}
+    assert notes_of(queue) == ["fewer than 100 units: 9 units in all, less 2 with a known label and 3 near duplicates"]
+    assert notes_of(queue_of(rows, features, 4, known)) == []
+    assert notes_of(queue_of(rows, None, 8, known)) == [
+        LEAST_CERTAIN,
+        "fewer than 8 units: 9 units in all, less 2 with a known label",
+    ]
+    assert notes_of(queue_of(rows, None, 10)) == [LEAST_CERTAIN, "fewer than 10 units: 9 units in all"]
+    queue = queue_of(rows, features, 1, pa.array(["1"] * 9))
+    assert (queue.num_rows, notes_of(queue)) == (0, ["fewer than 1 unit: 9 units in all, less 9 with a known label"])
+
+
+def test_queue_goes_on_where_the_least_certain_units_are_all_alike() -> None:
+    features = np.random.default_rng(0).normal(size=(100, 16)).astype(np.float32)
+    features[:80] = features[0]
+    assert next_to_label(np.linspace(1, 0, 100), features, 3).tolist()[0] == 0
+    assert len(next_to_label(np.linspace(1, 0, 100), features, 3)) == 3
+    assert len(next_to_label(np.linspace(1, 0, 100), features, 30)) == 21
 
 
 def export(*arguments: str, code: int = 0) -> str:
@@ -177,16 +206,25 @@ def test_rankings_of_runs_are_exported(tmp_path: Path, checkpoint: Path) -> None
     wrong = rows[0]["id"]
     lines = [f"{row['id']},{names[(row['id'] == wrong) ^ (row['label'] == names[0])]}\n" for row in rows]
     (tmp_path / "labels.csv").write_text("id,label\n" + "".join(lines))
+    with (tmp_path / "labels.csv").open("a") as file:
+        file.write("elsewhere.png,x\n")
     printed = export(output, str(tmp_path / "m.csv"), "--to", "mistakes", "--labels", str(tmp_path / "labels.csv"))
-    assert "labels are probably wrong" in printed
+    assert "of 9 labels are probably wrong" in printed
+    assert "labels.csv: 1 of 10 ids is not in the run: 'elsewhere.png'" in " ".join(printed.split())
     found = table(tmp_path / "m.csv")
     assert [row["rank"] for row in found] == [str(number) for number in range(1, 10)]
     assert set(found[0]) == {"rank", "id", "uri", "known_label", "label", "score", "known_score", "quality", "mistake"}
     printed = export(output, str(tmp_path / "d.csv"), "--to", "duplicates")
-    assert "1 groups of units that resemble each other" in printed or "1 group of units" in printed
+    assert "1 group of units that resemble each other" in printed
     assert {row["id"] for row in table(tmp_path / "d.csv")} == {"0.png", "copy.png"}
-    (tmp_path / "some.csv").write_text("id,label\n1.png,x\n2.png,y\n")
-    export(output, str(tmp_path / "q.csv"), "--to", "queue", "--count", "4", "--labels", str(tmp_path / "some.csv"))
+    (tmp_path / "some.csv").write_text("id,label\n1.png,x\n2.png,y\n[/red].png,y\n3.png,\n")
+    with_labels = ("--labels", str(tmp_path / "some.csv"))
+    printed = export(output, str(tmp_path / "q.csv"), "--to", "queue", "--count", "4", *with_labels)
+    assert "some.csv: 1 unlabelled row, without a label or an id" in " ".join(printed.split())
+    assert "1 of 3 ids is not in the run: '[/red].png'" in " ".join(printed.split())
+    printed = export(output, str(tmp_path / "all.csv"), "--to", "queue", *with_labels)
+    said = "fewer than 100 units: 9 units in all, less 2 with a known label and 1 near duplicate"
+    assert said in " ".join(printed.split())
     queued = {row["id"] for row in table(tmp_path / "q.csv")}
     assert len(queued) == 4
     assert not {"1.png", "2.png"} & queued

@@ -9,7 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
+from jobs.cli import app
 from pipeline.reference.published_configs import SEQUENCE, small
 from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.results import open_run
@@ -114,3 +116,12 @@ def test_what_cannot_be_is_refused(images: Path, checkpoint: Path, tmp_path: Pat
     with pytest.raises(UsageError, match="column 'known_label' would be in the output twice"):
         classify(images, checkpoint, keep_columns=("known_label",), label_from="folder")
     assert not (tmp_path / "out").exists()
+
+
+def test_run_counts_rows_of_the_file_without_a_label(images: Path, checkpoint: Path, described_cluster: None) -> None:
+    labels = images.parent / "labels.csv"
+    labels.write_text("id,label\ncats/a.png,cat\nd.png,\n,dog\n")
+    places = [str(images), str(images.parent / "out"), "--checkpoint", str(checkpoint), "--labels", str(labels)]
+    result = CliRunner().invoke(app, ["run", "image-classification", *places], env={"COLUMNS": "1000"})
+    assert result.exit_code == 0, result.output
+    assert f"{labels}: 2 unlabelled rows, without a label or an id" in result.output

@@ -48,6 +48,7 @@ def test_every_format_gives_the_same_labels(tmp_path: Path, name: str) -> None:
     found = read_label_file(str(tmp_path / name))
     assert labels_in(found) == EXPECTED
     assert found.unlabelled == 1
+    assert found.notes == [f"{tmp_path / name}: 1 unlabelled row, without a label or an id"]
     assert found.of(pa.array(["c", "missing", "007"])).to_pylist() == ["two\nlines", None, "7"]
 
 
@@ -66,7 +67,8 @@ def test_rows_that_repeat_each_other_count_once_and_empty_files_have_no_labels(t
     found = read_label_file(str(tmp_path / "a.csv"))
     assert (labels_in(found), found.unlabelled) == ([("a", "x")], 1)
     (tmp_path / "empty.jsonl").write_bytes(b"\n")
-    assert labels_in(read_label_file(str(tmp_path / "empty.jsonl"))) == []
+    found = read_label_file(str(tmp_path / "empty.jsonl"))
+    assert (labels_in(found), found.notes) == ([], [])
 
 
 def test_labels_are_the_same_after_a_copy(tmp_path: Path) -> None:
@@ -107,3 +109,17 @@ def test_column_of_parquet_that_can_be_no_label_is_named(tmp_path: Path, kind: p
     pq.write_table(pa.table({"id": ["a"], "label": pa.array([None], kind)}), tmp_path / "a.parquet")
     with pytest.raises(AccessError, match=r"column .label. must hold texts or whole numbers, got (double|list<)"):
         read_label_file(str(tmp_path / "a.parquet"))
+
+
+def test_what_is_no_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").mkdir()
+    (tmp_path / "label.csv").touch()
+    for name, reason in {
+        str(tmp_path / "labels.csv"): "the file with labels is a folder",
+        str(tmp_path / "lable.csv"): r"the file with labels does not exist \(did you mean label\.csv\?\)",
+        "s3://labels.csv": "s3://labels.csv is a bucket: name a file with labels in it",
+        "memory://labels/a.csv": "is in the memory of one process",
+        "https://me:word@host/a.csv": "a URI must not contain a user, password",
+    }.items():
+        with pytest.raises(AccessError, match=reason):
+            read_label_file(name)

@@ -104,6 +104,7 @@ def check_run(options: RunOptions) -> CheckedRun:
     found = discover(uri, source, output)
     witness, kept = _check_files(source, found, options.limits(), len(options.columns_to_keep))
     label_file = None if options.labels is None else read_label_file(options.labels)
+    notes += label_file.notes if label_file else []
     labels = _known_labels(options)
     columns = output_columns(head, options.latent_dtype)
     notes += _renamed_columns(
