@@ -11,5 +11,6 @@
     notes.py           what was assumed or left out, in the metadata of a table
     extra.py           whether the packages of the extra are installed
 
-Needs the extra `labelling`. Rows come from `pipeline.results`, labels from the column `known_label` or from a file.
+All but near duplicates needs the extra `labelling`. Rows come from `pipeline.results`, labels from the column
+`known_label` or from a file.
 """

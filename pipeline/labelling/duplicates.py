@@ -1,13 +1,14 @@
-"""Near duplicates: units whose embeddings point in nearly the same direction. By scikit-learn."""
+"""Near duplicates: units whose embeddings point in nearly the same direction."""
 
 import numpy as np
 import pyarrow as pa
 
-from pipeline.labelling.extra import require_extra
 from pipeline.runtime.errors import UsageError
 
 SIMILARITY = 0.995  # cosine of centered embeddings from which two units count as the same
 MAX_UNITS = 200_000  # the time grows with their square
+BLOCK, COLUMNS = 256, 16_384  # units that are compared at a time, which bounds the memory
+_ROUNDING = 1e-6  # of squared distances in float32
 
 
 def group_duplicates(features: np.ndarray, similarity: float = SIMILARITY) -> np.ndarray:
@@ -23,22 +24,33 @@ def group_duplicates(features: np.ndarray, similarity: float = SIMILARITY) -> np
     Raises:
         UsageError: There are more than 200,000 units.
     """
-    require_extra("near duplicates")
-    from sklearn.neighbors import radius_neighbors_graph
-
     if len(features) > MAX_UNITS:
         raise UsageError(
             f"near duplicates are searched among at most {MAX_UNITS:,} units, not {len(features):,}: select some "
             "with --where"
         )
-    near = radius_neighbors_graph(unit_vectors(features), np.sqrt(2 * (1 - similarity)), include_self=True)
+    vectors = unit_vectors(features)
     groups, number = np.full(len(features), -1, np.int64), 0
-    for unit in range(len(features)):
-        if groups[unit] < 0:
-            others = near.indices[near.indptr[unit] : near.indptr[unit + 1]]
-            groups[others[groups[others] < 0]] = number
-            number += 1
+    while (block := np.flatnonzero(groups < 0)[:BLOCK]).size:
+        begin = block[0]  # units before it are in groups
+        near = _near(vectors[block], vectors[begin:], similarity)
+        for place, unit in enumerate(block):
+            if groups[unit] < 0:
+                others = begin + np.flatnonzero(near[place] & (groups[begin:] < 0))
+                groups[others] = groups[unit] = number
+                number += 1
     return groups
+
+
+def _near(some: np.ndarray, others: np.ndarray, similarity: float) -> np.ndarray:
+    """Return whether unit vectors [b, F] and [n, F] resemble each other, bool [b, n]; zero vectors only zero ones."""
+    near = np.empty((len(some), len(others)), bool)
+    lengths = np.einsum("bf,bf->b", some, some)[:, None]
+    for begin in range(0, len(others), COLUMNS):
+        part = others[begin : begin + COLUMNS]
+        distances = lengths + np.einsum("nf,nf->n", part, part) - 2 * some @ part.T  # squared
+        near[:, begin : begin + COLUMNS] = distances <= 2 * (1 - similarity) + _ROUNDING
+    return near
 
 
 def unit_vectors(features: np.ndarray) -> np.ndarray:

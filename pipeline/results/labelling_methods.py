@@ -26,7 +26,7 @@ from pipeline.storage import Store
 
 
 class LabellingMethods(ABC):
-    """Methods of `Results` about labels. All but those of rows require the extra `labelling`.
+    """Methods of `Results` about labels. All but `duplicates` require the extra `labelling`.
 
     Known labels are those of the column `known_label`, or of a file with the columns id and label (CSV, JSON Lines,
     Parquet) or an export of Label Studio, which counts instead.

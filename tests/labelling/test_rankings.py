@@ -128,6 +128,31 @@ def test_units_that_resemble_each_other_are_one_group() -> None:
     assert duplicates_of(rows.slice(0, 3), features[:3]).num_rows == 0
 
 
+@pytest.mark.parametrize("similarity", [0.9, 0.995, 1.0])
+def test_groups_are_those_of_all_pairs(monkeypatch: pytest.MonkeyPatch, similarity: float) -> None:
+    monkeypatch.setattr(similar, "BLOCK", 7)
+    monkeypatch.setattr(similar, "COLUMNS", 11)
+    chance = np.random.default_rng(0)
+    features = chance.normal(size=(20, 8))[chance.integers(0, 20, 100)] + 0.05 * chance.normal(size=(100, 8))
+    features[40:60:2] = features[41]
+    features = features.astype(np.float32)
+    vectors = features.astype(np.float64) - features.mean(axis=0, dtype=np.float64)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    expected, number = [-1] * 100, 0
+    for unit in range(100):
+        if expected[unit] < 0:
+            for other in range(100):
+                if expected[other] < 0 and vectors[unit] @ vectors[other] >= similarity - 1e-6:
+                    expected[other] = number
+            number += 1
+    assert group_duplicates(features, similarity).tolist() == expected
+    assert number < 100
+
+
+def test_units_that_are_all_the_same_are_one_group() -> None:
+    assert set(group_duplicates(np.full((600, 4), 0.1, np.float32)).tolist()) == {0}
+
+
 def test_too_many_units_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(similar, "MAX_UNITS", 5)
     with pytest.raises(UsageError, match="among at most 5 units, not 6: select some with --where"):
