@@ -61,9 +61,9 @@ def unit_vectors(features: np.ndarray) -> np.ndarray:
 
 
 def duplicates_of(rows: pa.Table, features: np.ndarray, similarity: float = SIMILARITY) -> pa.Table:
-    """Return the units that resemble another one: group from 1, id, uri, and similarity to the first of the group.
+    """Return the rows of units that resemble another one, group by group.
 
-    rows: n rows with `id` and `uri`.
+    Columns: group from 1; those of the rows; similarity, the cosine to the first unit of the group after centering.
     """
     groups = group_duplicates(features, similarity)
     sizes = np.bincount(groups)
@@ -73,6 +73,6 @@ def duplicates_of(rows: pa.Table, features: np.ndarray, similarity: float = SIMI
     _, first = np.unique(groups, return_index=True)
     cosine = np.einsum("nf,nf->n", vectors[order], vectors[first[groups[order]]]).clip(-1, 1)
     _, numbers = np.unique(groups[order], return_inverse=True)
-    chosen = rows.select(["id", "uri"]).take(pa.array(order))
+    chosen = rows.take(pa.array(order))
     chosen = chosen.add_column(0, "group", pa.array(numbers.reshape(-1) + 1, pa.int64()))
     return chosen.append_column("similarity", pa.array(cosine.astype(np.float32)))

@@ -24,7 +24,7 @@ from pipeline.storage import Store, redact
 UNIT_SECONDS = 20.0  # time limit of reading one unit
 UNIT_MEMORY = 2 << 30
 TOTAL_SECONDS = 60.0  # time limit of reading all of them, with waits for storage
-MAX_ORIGINALS = 48
+MAX_ORIGINALS = 80
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from pipeline.report.sections.flow import flow_section
 from pipeline.report.sections.known_labels import KnownLabelSection, known_label_section
 from pipeline.report.sections.labels import label_section
 from pipeline.report.sections.masks import mask_section
+from pipeline.report.sections.near_duplicates import near_duplicate_section
 from pipeline.report.sections.quarantine import quarantine_section
 from pipeline.report.speed import Speed, measure_speed
 from pipeline.report.target import Target
@@ -93,6 +94,7 @@ def make_report(results: Results, labels: LabelFile | None = None) -> str:
 
 def _sections(sample: Sample, rows_by_shard: Mapping[int, int], labels: LabelFile | None) -> dict[str, Any]:
     """Return the sections for the columns that the run has; None in place of the others, and of those without rows."""
+    rows = sum(rows_by_shard.values())
     return {
         "labels": label_section(sample.again()) if sample.has("label") else None,
         "known_labels": _known_labels(sample.again(), labels) if sample.has("label") else None,
@@ -100,6 +102,7 @@ def _sections(sample: Sample, rows_by_shard: Mapping[int, int], labels: LabelFil
         "flow": flow_section(sample.again(), rows_by_shard) if sample.has("flow") else None,
         "clips": clip_section(sample.again()) if sample.has("clip_index") else None,
         "embeddings": embedding_section(sample.again()) if sample.has("embedding") else None,
+        "near_duplicates": near_duplicate_section(sample.again(), rows) if sample.has("embedding") else None,
     }
 
 

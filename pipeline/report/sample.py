@@ -84,6 +84,12 @@ class Sample:
             most -= found[-1].num_rows
         return found
 
+    def numbered_batches(self, columns: Sequence[str], max_rows: int) -> Iterator[pa.RecordBatch]:
+        """Yield the batches that have rows, with the number of their shard as column `shard`."""
+        for shard, batch in self.batches(columns, max_rows):
+            if batch.num_rows:
+                yield batch.append_column("shard", pa.array(np.full(batch.num_rows, shard)))
+
     def rows_of(self, columns: Sequence[str], max_rows: int) -> Iterator[dict[str, Any]]:
         """Yield rows, with the number of their shard as `shard`."""
         for shard, batch in self.batches(columns, max_rows):

@@ -29,9 +29,13 @@ class MappedUnit:
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingSection:
-    """A map. `dots`: places of the units that are not shown. `explained`: share of the variance along both axes."""
+    """A map. `dots`: places of the units that are not shown. `explained`: share of the variance along both axes.
+
+    `left_out`: number of units without a place, because their embeddings are not finite.
+    """
 
     note: str
+    left_out: int
     dimensions: int
     explained: tuple[float, float]
     shown: Sequence[MappedUnit]
@@ -47,12 +51,15 @@ class EmbeddingSection:
 
 
 def embedding_section(sample: Sample) -> EmbeddingSection | None:
-    """Return the map of a sample, None if it has no rows."""
+    """Return the map of a sample, None if it has no rows with finite embeddings."""
     refs, vectors = [], []
     for shard, batch in sample.batches(["id", "uri", "embedding"], MAX_ROWS):
         names = zip(batch.column("id").to_pylist(), batch.column("uri").to_pylist(), strict=True)
         refs += [UnitRef(unit_id, uri, shard) for unit_id, uri in names]
         vectors += [cell.values.to_numpy(zero_copy_only=False) for cell in batch.column("embedding")]
+    finite = [at for at, vector in enumerate(vectors) if np.isfinite(vector).all()]
+    left_out = len(refs) - len(finite)
+    refs, vectors = [refs[at] for at in finite], [vectors[at] for at in finite]
     if not refs:
         return None
     places, explained = principal_components(np.stack(vectors).astype(np.float64))
@@ -60,6 +67,7 @@ def embedding_section(sample: Sample) -> EmbeddingSection | None:
     chosen = spread(range(len(refs)), SHOWN)
     return EmbeddingSection(
         note=sample.note,
+        left_out=left_out,
         dimensions=vectors[0].shape[0],
         explained=explained,
         shown=[

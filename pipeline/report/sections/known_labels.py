@@ -1,10 +1,9 @@
 """Known labels: how good the predictions are where labels are known, and which of the labels are probably wrong."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import pyarrow as pa
 
 from pipeline.labelling.labelled_rows import COLUMNS, read_labelled_rows
 from pipeline.labelling.metrics import ClassMetrics, Metrics, ReliabilityBin, metrics_of
@@ -65,7 +64,7 @@ def known_label_section(sample: Sample, labels: LabelFile | None = None) -> Know
     schema = sample.results.schema()
     columns = [*COLUMNS, "uri", *probability_columns(schema), *([KNOWN_LABEL] if labels is None else [])]
     try:
-        rows = read_labelled_rows(_with_shards(sample, columns), sample.results.run.label_names, labels)
+        rows = read_labelled_rows(sample.numbered_batches(columns, MAX_ROWS), sample.results.run.label_names, labels)
         metrics = metrics_of(rows)
     except UsageError as error:  # labels of another kind, or a missing extra: the rest of the page stays
         return KnownLabelSection(note=sample.note, reason=str(error))
@@ -98,13 +97,6 @@ def known_label_section(sample: Sample, labels: LabelFile | None = None) -> Know
         probable=probable,
         mistakes=mistakes,
     )
-
-
-def _with_shards(sample: Sample, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the rows of the sample, with the number of their shard."""
-    for shard, batch in sample.batches(columns, MAX_ROWS):
-        if batch.num_rows:
-            yield batch.append_column("shard", pa.array(np.full(batch.num_rows, shard)))
 
 
 def _reliability_plot(bins: Sequence[ReliabilityBin]) -> Plot:
