@@ -9,11 +9,13 @@ from jobs.run_command import from_options
 from pipeline.formatting import count, counted, duration, size
 from pipeline.runtime.early_checks import check_early
 from pipeline.runtime.options import RunOptions
+from pipeline.storage import AccessError, StorageError
 from pipeline.terminal import print_line
 from pipeline.visible import shell_command
 
 NAMED = 3  # quarantined units in the result
 MAX_LOOKED_THROUGH = 1000
+MAX_ROWS_LOOKED_THROUGH = 100_000  # for known labels: their columns are read
 
 if TYPE_CHECKING:
     from pipeline.runtime.records.manifest import Summary
@@ -46,7 +48,13 @@ def command(options: RunOptions) -> None:
         result = asdict(summary) | {"listed": summary.listed.totals(), "report": report}
         print_line(json.dumps({"event": "done", **result}))
         return
-    for line in (*_result(summary), *_quarantined(summary), report, *_next_steps(options, summary)):
+    for line in (
+        *_result(summary),
+        *_quarantined(summary),
+        *_known_labels(options, summary),
+        report,
+        *_next_steps(options, summary),
+    ):
         _print(line)
 
 
@@ -70,6 +78,25 @@ def _quarantined(summary: "Summary") -> list[str]:
     units = open_run(summary.output).quarantined().to_pylist()
     more = [f"             and {count(len(units) - NAMED)} more"] if len(units) > NAMED else []
     return [f"quarantined: {unit['id']}: {unit['message'] or unit['error']}" for unit in units[:NAMED]] + more
+
+
+def _known_labels(options: RunOptions, summary: "Summary") -> list[str]:
+    """Say which known labels do not count, unless there are too many rows to look through."""
+    if not summary.rows or (options.labels, options.label_column, options.label_from) == (None, None, None):
+        return []
+    if summary.rows > MAX_ROWS_LOOKED_THROUGH:
+        more = f"more than {count(MAX_ROWS_LOOKED_THROUGH)} rows"
+        return [f"known labels: not compared with those of {more}; `perceiver export --to mistakes` does it"]
+    from pipeline.results import open_run
+    from pipeline.sources.label_files import read_label_file
+
+    try:
+        file = None if options.labels is None else read_label_file(options.labels)
+        notes = open_run(summary.output).label_notes(file)
+    except (AccessError, StorageError) as error:  # of the file, which the run had read; the run is done
+        return [f"known labels: not checked again: {error}"]
+    said = () if file is None else file.notes
+    return [f"known labels: {note}" for note in notes if note not in said]
 
 
 def _next_steps(options: RunOptions, summary: "Summary") -> list[str]:

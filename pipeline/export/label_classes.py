@@ -55,7 +55,7 @@ class LabelClasses:
 
 
 def count_known_labels(selection: Selection, notes: Counter[str]) -> Counter[str]:
-    """Return the number of units by known label; `notes` says which ids of a file are not in the run.
+    """Return the number of units by known label; `notes` says which ids of a file have no row.
 
     UsageError if there is a file, and it labels no unit.
     """

@@ -14,6 +14,8 @@ from pipeline.labelling.probabilities import probabilities
 from pipeline.labelling.probe import Fitted
 from pipeline.runtime.errors import UsageError
 
+MAX_LABELS = 10_000  # confident learning counts units by each pair of labels
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ranking:
@@ -37,7 +39,8 @@ def mistakes_of(rows: LabelledRows) -> pa.Table:
     probability of the known label; quality in [0, 1], low where the model contradicts the known label with certainty;
     mistake, whether confident learning takes the known label for wrong, never that of the only unit of a label.
 
-    rows: with the columns `uri` and `probability_columns`. UsageError if all units have the same label.
+    rows: with the columns `uri` and `probability_columns`. UsageError if all units have the same label, or there are
+    more than 10,000.
     """
     labels = np.unique(rows.known)
     chances = probabilities(rows.table, labels.tolist(), len(rows.names))
@@ -91,13 +94,19 @@ def rank_mistakes(known: np.ndarray, probabilities: np.ndarray) -> Ranking:
         probabilities: float32 [n, K] of K labels, by a model that did not learn from these labels.
 
     Raises:
-        UsageError: All units have the same label.
+        UsageError: All units have the same label, or there are more than 10,000 labels.
     """
     require_extra("probable mistakes")
     from cleanlab.filter import find_label_issues
     from cleanlab.rank import get_label_quality_scores
 
-    if len(np.unique(known)) < 2:
+    labels = len(np.unique(known))
+    if labels > MAX_LABELS:
+        raise UsageError(
+            f"there are {labels:,} known labels, and mistakes are ranked among at most {MAX_LABELS:,}: is it the right "
+            "column?"
+        )
+    if labels < 2:
         raise UsageError("all known labels are the same: mistakes show only where there are two labels or more")
     # Of labels that the model is rarely certain of, lower probabilities are normal: the adjustment allows for it.
     quality = get_label_quality_scores(known, probabilities, adjust_pred_probs=True)

@@ -7,7 +7,7 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from pipeline.formatting import count, counted, duration, percent, size
+from pipeline.formatting import count, counted, duration, percent, share, size
 from pipeline.originals.originals import Absent, Original
 from pipeline.originals.preview import IMAGE_SIDE, shrink
 from pipeline.report.data_uris import jpeg_uri
@@ -28,7 +28,7 @@ def render(*, originals: Mapping[str, Original], **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {each.__name__: each for each in (count, counted, duration, percent, size)}
+    environment.filters |= {each.__name__: each for each in (count, counted, duration, percent, share, size)}
     environment.filters["code"] = _with_code
     environment.filters["name"] = shown_name
     style = resources.files("pipeline.report").joinpath("templates/style.css").read_text(encoding="utf-8")

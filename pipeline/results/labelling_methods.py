@@ -65,6 +65,20 @@ class LabellingMethods(ABC):
         """
         return metrics_of(self._labelled_rows(self._label_file(labels), (), ids, where))
 
+    def label_notes(self, labels: str | Path | LabelFile | None = None) -> Sequence[str]:
+        """Return what of the known labels does not count, in sentences: ids without a row, labels of another model.
+
+        labels: As in `metrics`. AccessError as there; that no label counts at all is one of the sentences.
+        """
+        file = self._label_file(labels)
+        try:
+            if set(LABEL_COLUMNS) <= set(self.schema().names):
+                return self._labelled_rows(file, (), None, None).notes
+            columns = ["id", *([KNOWN_LABEL] if file is None else [])]
+            return known_labels(read_rows(self.batches(columns)), file)[1]
+        except UsageError as error:
+            return error.lines
+
     def mistakes(
         self, labels: str | Path | LabelFile | None = None, ids: Collection[str] | None = None, where: str | None = None
     ) -> pa.Table:

@@ -237,7 +237,7 @@ def test_known_labels_of_a_file_are_classes(image_run: Path, tmp_path: Path, loa
         "e.png": "LABEL_2",
         "cats/Ä.png": "LABEL_0",
     }
-    assert f"{file}: 1 of 3 ids is not in the run: 'elsewhere'" in exported.notes
+    assert f"{file}: 1 of 3 ids is without a row: 'elsewhere'" in exported.notes
 
 
 def test_known_labels_that_are_numbers_are_ids_of_labels(image_run: Path, tmp_path: Path, load) -> None:
@@ -290,7 +290,7 @@ def test_other_labels_than_those_in_the_folder_are_refused(image_run: Path, tmp_
     export(open_run(image_run), str(tmp_path / "set"), "dataset", labels=labels(tmp_path, "e.png,LABEL_1\n"))
     with pytest.raises(UsageError, match=r"holds another export \(labels .*labels\.csv \(\w{12}\), not .*name a new"):
         export(open_run(image_run), str(tmp_path / "set"), "dataset", labels=labels(tmp_path, "e.png,LABEL_2\n"))
-    with pytest.raises(UsageError, match=r"none of its 1 id is one of the run"):
+    with pytest.raises(UsageError, match=r"none of its 1 id has a row"):
         export(open_run(image_run), str(tmp_path / "new"), "dataset", labels=labels(tmp_path, "x,LABEL_2\n"))
     assert not (tmp_path / "new").exists()
 

@@ -66,7 +66,7 @@ def test_file_counts_instead_of_the_column_and_says_what_it_does_not_match(tmp_p
     rows = read_labelled_rows([batch(*ROWS)], NAMES, labelled(tmp_path, f"a,dog\ne,cat\n{extra}"))
     assert (rows.table["id"].to_pylist(), rows.known.tolist(), rows.unlabelled) == (["a", "e"], [1, 0], 3)
     (note,) = rows.notes
-    assert note.endswith("12 of 14 ids are not in the run: 'x00', 'x01', 'x02', 'x03', 'x04', 'x05', 'x06', 'x07', "
+    assert note.endswith("12 of 14 ids are without a row: 'x00', 'x01', 'x02', 'x03', 'x04', 'x05', 'x06', 'x07', "
                          "'x08', 'x09' and 2 more")  # fmt: skip
 
 
@@ -114,7 +114,7 @@ def test_metrics_that_do_not_exist_are_refused(rows: list, names: tuple[str, ...
 
 
 def test_files_that_match_nothing_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"none of its 2 ids is one of the run, for example 'y'; ids .* look like 'a'"):
+    with pytest.raises(UsageError, match=r"none of its 2 ids has a row, for example 'y'; ids .* look like 'a'"):
         read_labelled_rows([batch(*ROWS)], NAMES, labelled(tmp_path, "z,cat\ny,cat\n"))
     with pytest.raises(UsageError, match=r"labels\.csv labels no unit of the run"):
         read_labelled_rows([batch(*ROWS)], NAMES, labelled(tmp_path, "a,\n"))

@@ -235,7 +235,7 @@ def test_rankings_of_runs_are_exported(tmp_path: Path, checkpoint: Path) -> None
         file.write("elsewhere.png,x\n")
     printed = export(output, str(tmp_path / "m.csv"), "--to", "mistakes", "--labels", str(tmp_path / "labels.csv"))
     assert "of 9 labels are probably wrong" in printed
-    assert "labels.csv: 1 of 10 ids is not in the run: 'elsewhere.png'" in " ".join(printed.split())
+    assert "labels.csv: 1 of 10 ids is without a row: 'elsewhere.png'" in " ".join(printed.split())
     found = table(tmp_path / "m.csv")
     assert [row["rank"] for row in found] == [str(number) for number in range(1, 10)]
     assert set(found[0]) == {"rank", "id", "uri", "known_label", "label", "score", "known_score", "quality", "mistake"}
@@ -246,7 +246,7 @@ def test_rankings_of_runs_are_exported(tmp_path: Path, checkpoint: Path) -> None
     with_labels = ("--labels", str(tmp_path / "some.csv"))
     printed = export(output, str(tmp_path / "q.csv"), "--to", "queue", "--count", "4", *with_labels)
     assert "some.csv: 1 unlabelled row, without a label or an id" in " ".join(printed.split())
-    assert "1 of 3 ids is not in the run: '[/red].png'" in " ".join(printed.split())
+    assert "1 of 3 ids is without a row: '[/red].png'" in " ".join(printed.split())
     printed = export(output, str(tmp_path / "all.csv"), "--to", "queue", *with_labels)
     said = "fewer than 100 units: 9 units in all, less 2 with a known label and 1 near duplicate"
     assert said in " ".join(printed.split())

@@ -63,7 +63,7 @@ def test_page_says_why_there_are_no_metrics(image_run: Path, tmp_path: Path, mon
     monkeypatch.undo()
     (tmp_path / "labels.csv").write_text("id,label\nx,y\n")
     shown = section(make_report(run, read_label_file(str(tmp_path / "labels.csv"))))
-    assert "none of its 1 id is one of the run" in shown
+    assert "none of its 1 id has a row" in shown
 
 
 def test_verb_takes_a_file_of_labels(image_run: Path, tmp_path: Path) -> None:
