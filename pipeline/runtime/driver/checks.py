@@ -32,7 +32,7 @@ from pipeline.sinks.run_records import DamagedRecord
 from pipeline.sinks.schema import kept_names, with_plain_types
 from pipeline.sources import Listing, Source, SourceOptions, discover, source_for
 from pipeline.sources.access import find_witness
-from pipeline.sources.label_files import LabelFile, read_label_file
+from pipeline.sources.label_files import read_label_file
 from pipeline.sources.source import ColumnMismatch, NoMediumColumn
 from pipeline.sources.stored_latents_source import STORED_LATENTS
 from pipeline.storage import Entry, Store
@@ -51,7 +51,6 @@ class CheckedRun:
     kept: pa.Schema  # columns of INPUT that are read besides the medium
     keep_columns: tuple[str, ...]  # those that the rows have
     labels: KnownLabels | None  # where known labels come from
-    label_file: LabelFile | None  # the user's file of labels, if they come from one
     rules: ImageRules
     columns: dict[str, ColumnType]  # of the predictions
     output: Store
@@ -103,9 +102,8 @@ def check_run(options: RunOptions) -> CheckedRun:
     check_apart(uri, output)
     found = discover(uri, source, output)
     witness, kept = _check_files(source, found, options.limits(), len(options.columns_to_keep))
-    label_file = None if options.labels is None else read_label_file(options.labels)
-    notes += label_file.notes if label_file else []
     labels = _known_labels(options)
+    notes += labels.file.notes if labels and labels.file else []
     columns = output_columns(head, options.latent_dtype)
     notes += _renamed_columns(
         columns, [*options.keep_columns, *([KNOWN_LABEL] if labels else []), *rules.columns.names]
@@ -122,7 +120,6 @@ def check_run(options: RunOptions) -> CheckedRun:
         kept=kept,
         keep_columns=options.keep_columns,
         labels=labels,
-        label_file=label_file,
         rules=rules,
         columns=columns,
         output=output,
@@ -138,9 +135,9 @@ def check_run(options: RunOptions) -> CheckedRun:
 
 
 def _known_labels(options: RunOptions) -> KnownLabels | None:
-    """Return where known labels come from, None if the rows have none."""
+    """Return where known labels come from, None if the rows have none. AccessError if a file of them cannot be read."""
     if options.labels is not None:
-        return KnownLabels(file=options.labels)
+        return KnownLabels(file=read_label_file(options.labels))
     if options.label_from is not None:
         return KnownLabels(folder=True)
     return None if options.label_column is None else KnownLabels(column=options.label_column)

@@ -5,7 +5,6 @@ from pipeline.runtime.options import RunOptions
 from pipeline.runtime.ray_backend.passes import StageConfig
 from pipeline.runtime.ray_backend.resources import Resources
 from pipeline.runtime.records.run_file import Run
-from pipeline.runtime.stages.known_labels import KnownLabels, put_labels
 from pipeline.runtime.stages.model_runner import ModelRef
 from pipeline.runtime.stages.unit_reader import Loader
 from pipeline.runtime.stages.write import Writer
@@ -20,7 +19,7 @@ def stage_config(options: RunOptions, checked: CheckedRun, run: Run, resources: 
         head=checked.head,
         run=run.run,
         kept=checked.carried,
-        labels=_known_labels(checked),
+        labels=None if checked.labels is None else checked.labels.stored_in(checked.output),
         stored=checked.stored is not None,
         witness=checked.witness,
         limits=checked.limits,
@@ -43,10 +42,3 @@ def stage_config(options: RunOptions, checked: CheckedRun, run: Run, resources: 
     return StageConfig(
         loader=loader, replica=replica, writer=writer, resources=resources, stall_timeout=options.stall_timeout
     )
-
-
-def _known_labels(checked: CheckedRun) -> KnownLabels | None:
-    """Return where workers find known labels: those of a file are copied to OUTPUT."""
-    if checked.label_file is None:
-        return checked.labels
-    return KnownLabels(file=put_labels(checked.output, checked.label_file))

@@ -25,12 +25,14 @@ class KnownLabels:
     Attributes:
         column: a column of its table, metadata file or Hive folders, which is kept.
         folder: whether it is the name of the folder that its file is in; a file directly in INPUT has none.
-        file: key of a Parquet file in OUTPUT with ids and labels, a copy of the user's, see `put_labels`.
+        file: the content of the user's file of labels.
+        copy: key of a copy of it in OUTPUT, see `stored_in`.
     """
 
     column: str | None = None
     folder: bool = False
-    file: str | None = None
+    file: LabelFile | None = None
+    copy: str | None = None
 
     @property
     def fingerprint(self) -> dict[str, str]:
@@ -38,21 +40,23 @@ class KnownLabels:
         of = f"column {self.column}" if self.column else "folder" if self.folder else "file"
         return {KNOWN_LABEL: of}
 
+    def stored_in(self, output: Store) -> "KnownLabels":
+        """Return what is sent to workers: in place of the labels of a file, the key of a copy that they can read."""
+        if self.file is None:
+            return self
+        data = self.file.to_parquet()
+        key = f"{FOLDER}{hashlib.sha256(data).hexdigest()[:16]}.parquet"
+        output.put_if_absent(key, data)
+        return KnownLabels(copy=key)
+
     def of(self, units: Sequence[Unit], inputs: Store, output: Store) -> pa.Array:
         """Return the labels of units as text, null where none is known. inputs: what the units were read from."""
-        if self.file is not None:
-            return _labels(output, self.file).of(pa.array([unit.id for unit in units], pa.string()))
+        labels = self.file if self.copy is None else _labels(output, self.copy)
+        if labels is not None:
+            return labels.of(pa.array([unit.id for unit in units], pa.string()))
         if self.folder:
             return pa.array([_folder_name(unit.uri, inputs.uri) for unit in units], pa.string())
         return pa.array([_text(unit.kept.get(self.column or "")) for unit in units], pa.string())
-
-
-def put_labels(output: Store, labels: LabelFile) -> str:
-    """Copy labels to OUTPUT, where every worker can read them, and return the key."""
-    data = labels.to_parquet()
-    key = f"{FOLDER}{hashlib.sha256(data).hexdigest()[:16]}.parquet"
-    output.put_if_absent(key, data)
-    return key
 
 
 @lru_cache(maxsize=1)
