@@ -78,7 +78,7 @@ def read_labelled_rows(
         raise UsageError(f"none of the known labels is one of the checkpoint: {named_labels(foreign, names)}")
     if foreign:
         notes.append(
-            f"{counted(foreign.total(), 'unit')} with labels that the checkpoint does not have are left out: "
+            f"left out: {counted(foreign.total(), 'unit')} with labels that the checkpoint does not have: "
             f"{named_labels(foreign, names)}"
         )
     codes = np.array([-1 if label is None else index.get(label, -1) for label in known], np.int64)

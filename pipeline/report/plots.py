@@ -88,7 +88,9 @@ def reliability(bins: Sequence[tuple[float, float, float]], alt: str) -> Plot:
     def draw(axes: "Axes") -> None:
         for low, high, share in bins:
             gap = 0.12 * (high - low)
-            axes.bar(low + gap / 2, share, high - low - gap, align="edge", color=Color.ACCENT, linewidth=0)
+            left, width = low + gap / 2, high - low - gap
+            # Soft, so that the line is seen on them in light and in dark mode.
+            axes.bar(left, share, width, align="edge", color=Color.ACCENT_SOFT, edgecolor=Color.ACCENT, linewidth=1)
         axes.plot([0, 1], [0, 1], color=Color.MUTED, linewidth=1.2)
         axes.set_xlim(0, 1)
         axes.set_xlabel("score of the best label")

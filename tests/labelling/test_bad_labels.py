@@ -128,7 +128,7 @@ def test_labels_with_markup_are_shown_as_they_are(perceiver: Callable[..., str],
         "queue": "8 units in all, less 8 with a known label",
         "dataset": f"2 units with known labels that the run does not have, which follow its own: {SHOWN}",
     }
-    foreign = f"2 units with labels that the checkpoint does not have are left out: {SHOWN}"
+    foreign = f"left out: 2 units with labels that the checkpoint does not have: {SHOWN}"
     assert said.get(case, f"fewer have {SHOWN} (2)" if refused else foreign) in printed
     if case == "report":
         assert "<b>\x1b" not in (tmp_path / "report.html").read_text()
@@ -156,7 +156,7 @@ def test_a_run_with_a_hundred_thousand_labels_is_compared(folder: Path, tmp_path
     for arguments in (["report", str(output)], ["export", str(output), str(tmp_path / "m.csv"), "--to", "mistakes"]):
         result = CliRunner().invoke(app, [*arguments, *labels], env={"COLUMNS": "1000"})
         assert result.exit_code == 0, result.output
-    assert "left out: 'one of mony'" in result.output
+    assert "labels that the checkpoint does not have: 'one of mony'" in result.output
     page = read_page((output / "report.html").read_text()).text
     assert "labelled units 7" in page
     assert "one of many 3" in page

@@ -73,9 +73,7 @@ def test_file_counts_instead_of_the_column_and_says_what_it_does_not_match(tmp_p
 def test_labels_that_the_model_does_not_have_are_left_out_and_named_with_similar_ones() -> None:
     rows = read_labelled_rows([batch(*ROWS, ("f", 0, 0.5, "Dogs"), ("g", 0, 0.5, "Dogs"))], NAMES)
     assert (len(rows.known), rows.foreign, rows.unlabelled) == (4, {"Dogs": 2}, 1)
-    assert rows.notes == [
-        "2 units with labels that the checkpoint does not have are left out: 'Dogs' (did you mean dog?)"
-    ]
+    assert rows.notes == ["left out: 2 units with labels that the checkpoint does not have: 'Dogs' (did you mean dog?)"]
 
 
 def test_numbers_are_taken_for_ids_of_labels_if_no_label_is_a_number() -> None:

@@ -50,7 +50,7 @@ def test_labels_that_do_no_harm_are_shown_as_they_are(image_run: Path, tmp_path:
     html = make_report(run, labels_of(run, tmp_path, HOSTILE))
     assert "<script>" not in html
     assert "\u202e" not in html
-    assert "labels that the checkpoint does not have are left out" in section(html)
+    assert "left out: 1 unit with labels that the checkpoint does not have" in section(html)
 
 
 def test_page_says_why_there_are_no_metrics(image_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

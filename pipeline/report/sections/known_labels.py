@@ -85,7 +85,7 @@ def known_label_section(sample: Sample, labels: LabelFile | None = None) -> Know
     return KnownLabelSection(
         note=sample.note,
         metrics=metrics,
-        classes=worst[:SHOWN_CLASSES],
+        classes=[replace(each, label=shown_name(each.label, LABEL_LETTERS)) for each in worst[:SHOWN_CLASSES]],
         others=max(0, len(worst) - SHOWN_CLASSES),
         confusions=[
             (shown_name(each.known, LABEL_LETTERS), shown_name(each.predicted, LABEL_LETTERS), each.units)
