@@ -15,7 +15,7 @@ from pipeline.report.shown_text import shown_name
 from pipeline.runtime.errors import UsageError
 
 # Of all rows, since a sample has few of both units of a pair. The time grows with their square: 20,000 embeddings of
-# 1,024 values take 4 seconds on one core, and 0.3 GB of memory. Each part is a request.
+# 1,024 values take 4 seconds on one core, and the report of them 0.6 GB of memory. Each part is a request.
 MAX_ROWS, MAX_PARTS = 20_000, 1_000
 SHOWN_GROUPS = 4
 SHOWN_UNITS = 3  # of each of them
