@@ -12,7 +12,7 @@ from jobs.cli_support import app as program_of
 from pipeline.formatting import did_you_mean
 from pipeline.terminal import print_line
 
-VERBS = ("run", "plan", "status", "report", "export", "probe", "submit", "verify", "bench", "demo")
+VERBS = ("run", "plan", "status", "report", "export", "probe", "compare", "submit", "verify", "bench", "demo")
 
 
 class _Verbs(TyperGroup):

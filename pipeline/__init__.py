@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from pipeline.checkpoints import CheckpointError as CheckpointError
+    from pipeline.comparison import Comparison as Comparison
+    from pipeline.comparison import compare as compare
     from pipeline.media import Clip as Clip
     from pipeline.media import FramePair as FramePair
     from pipeline.predictor.predictor import Predictor as Predictor
@@ -25,6 +27,7 @@ _MODULES = {
     "AccessError": "pipeline.storage",
     "CheckpointError": "pipeline.checkpoints",
     "Clip": "pipeline.media",
+    "Comparison": "pipeline.comparison",
     "FramePair": "pipeline.media",
     "Predictor": "pipeline.predictor.predictor",
     "Quarantined": "pipeline.sinks.parts",
@@ -34,6 +37,7 @@ _MODULES = {
     "StorageError": "pipeline.storage",
     "TooMuchQuarantined": "pipeline.runtime.errors",
     "UsageError": "pipeline.runtime.errors",
+    "compare": "pipeline.comparison",
     "open_run": "pipeline.results",
     "plan": "pipeline.python_api",
     "run": "pipeline.python_api",

@@ -12,7 +12,7 @@ from pipeline.formatting import did_you_mean
 from pipeline.results import Results
 from pipeline.runtime.errors import UsageError
 from pipeline.storage.schemes import require_writable
-from pipeline.storage.uris import normalise_uri, split_scheme
+from pipeline.storage.uris import is_inside, normalise_uri, split_scheme
 
 
 def export(
@@ -91,17 +91,11 @@ def _check_place(uri: str, kind: Format, results: Results) -> None:
         raise UsageError(f"{uri}: --to {kind.name} writes to a {kind.target} only; copy it from there")
     if kind.target != "local file" and split_scheme(uri)[0] is None and Path(uri).is_file():
         raise UsageError(f"{uri} is a file; --to {kind.name} writes to a folder: name a new one")
-    if _is_inside(uri, results.store.uri):
+    if is_inside(uri, results.store.uri):
         raise UsageError(
             f"{uri} lies in OUTPUT ({results.store.uri}), which holds a run and nothing else: name another"
         )
-    if results.run.input and _is_inside(uri, results.run.input):
+    if results.run.input and is_inside(uri, results.run.input):
         raise UsageError(
             f"{uri} lies in INPUT ({results.run.input}), where the next run would read the exported files: name another"
         )
-
-
-def _is_inside(uri: str, folder: str) -> bool:
-    """Return whether a path is a folder or lies in it, whatever links lead there."""
-    paths = [str(Path(one).resolve()) if split_scheme(one)[0] is None else one.rstrip("/") for one in (uri, folder)]
-    return f"{paths[0]}/".startswith(f"{paths[1]}/")

@@ -1,8 +1,10 @@
 """How good predictions are where labels are known: accuracy, classes, confusion, calibration. By scikit-learn."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 
@@ -12,6 +14,7 @@ from pipeline.labelling.labelled_rows import LabelledRows
 from pipeline.runtime.errors import UsageError
 
 BINS = 15  # of the reliability curve
+_Z = NormalDist().inv_cdf(0.975)  # of a 95 % interval
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -137,11 +140,14 @@ def metrics_of(rows: LabelledRows) -> Metrics:
 
 
 def wilson_interval(right: int, units: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a share: (low, high) in [0, 1]. Holds for few units and for shares near 1."""
-    from scipy.stats import binomtest
+    """Return Wilson's 95 % interval of a share: (low, high) in [0, 1]. Holds for few units and for shares near 1.
 
-    low, high = binomtest(right, units).proportion_ci(method="wilson")
-    return float(low), float(high)
+    Wilson, "Probable Inference, the Law of Succession, and Statistical Inference", 1927.
+    """
+    share, z2 = right / units, _Z**2 / units
+    middle, half = share + z2 / 2, _Z * math.sqrt(share * (1 - share) / units + z2 / (4 * units))
+    low, high = (middle - half) / (1 + z2), (middle + half) / (1 + z2)
+    return (0.0 if right == 0 else low), (1.0 if right == units else high)
 
 
 def calibration_error(bins: Sequence[ReliabilityBin]) -> float:

@@ -2,6 +2,7 @@
 
 import os
 import re
+from pathlib import Path
 
 from pipeline.storage.errors import AccessError
 from pipeline.storage.left_out import valid_unicode
@@ -80,6 +81,12 @@ def normalise_uri(uri: str) -> str:
             raise AccessError(f"{plain}: the path is not valid UTF-8; rename it")
         return path
     return f"{scheme}://{rest.strip('/')}"
+
+
+def is_inside(uri: str, folder: str) -> bool:
+    """Return whether a path or URI is a folder or lies in it, whatever links lead there."""
+    paths = [str(Path(one).resolve()) if split_scheme(one)[0] is None else one.rstrip("/") for one in (uri, folder)]
+    return f"{paths[0]}/".startswith(f"{paths[1].rstrip('/')}/")
 
 
 def _holds_secret(scheme: str, rest: str) -> bool:

@@ -1,0 +1,146 @@
+"""Compare two runs over the same inputs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TypeAlias
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from pipeline.comparison.comparison import Comparison, Side, UnitCounts
+from pipeline.comparison.destination import Destination
+from pipeline.comparison.differences import Respect, differences_table
+from pipeline.comparison.known_labels import (
+    KnownLabelComparison,
+    compare_known_labels,
+    known_columns,
+    known_texts,
+)
+from pipeline.comparison.label_changes import COLUMNS as LABEL_COLUMNS
+from pipeline.comparison.label_changes import LabelChanges, compare_labels
+from pipeline.comparison.settings import differing_settings
+from pipeline.comparison.units import URI, VERSION, JoinedUnits, join_units, read_units
+from pipeline.formatting import counted
+from pipeline.results import Results, open_run
+from pipeline.runtime.errors import UsageError
+from pipeline.runtime.stages.known_labels import KNOWN_LABEL
+from pipeline.sources.label_files import LabelFile, read_label_file
+from pipeline.storage.uris import is_inside
+
+Output: TypeAlias = str | Path | Results
+
+
+def compare(a: Output, b: Output, dest: str | Path | None = None, *, labels: str | Path | None = None) -> Comparison:
+    """Compare two runs of one task over the same inputs, finished or not. Their units are joined by id.
+
+    Args:
+        a, b: Folders or URIs of the OUTPUTs, or results of `open_run`.
+        dest: Folder or URI for differences.parquet; nothing is written without it.
+        labels: File of known labels; None for the column `known_label` of either run.
+
+    Raises:
+        UsageError: A place is not the OUTPUT of a run or has no rows; both are the same; the tasks differ; no unit is
+            in both; or DEST has other files of these names.
+        AccessError: An OUTPUT, the file of labels or DEST cannot be accessed.
+    """
+    runs = [each if isinstance(each, Results) else open_run(each) for each in (a, b)]
+    first, second = runs
+    _check(first, second)
+    destination = None if dest is None else Destination.at(str(dest), runs)
+    if destination is not None:
+        destination.check()
+    file = None if labels is None else read_label_file(str(labels))
+    found = _compare(first, second, file)
+    if destination is not None:
+        destination.write(found)
+    return found
+
+
+def _check(a: Results, b: Results) -> None:
+    """Raise UsageError unless these are two runs of one task."""
+    if is_inside(a.store.uri, b.store.uri) and is_inside(b.store.uri, a.store.uri):
+        raise UsageError(f"{a.store.uri} is given twice: name the OUTPUTs of two runs")
+    if a.task != b.task:
+        raise UsageError(
+            f"the runs have different tasks: {a.task} in {a.store.uri}, {b.task} in {b.store.uri}. Compare runs of one "
+            "task"
+        )
+
+
+def _compare(a: Results, b: Results, labels: LabelFile | None) -> Comparison:
+    sides = [_side(a), _side(b)]
+    columns = [set(results.schema().names) for results in (a, b)]
+    has_labels = all(names.issuperset(LABEL_COLUMNS) for names in columns)
+    wanted = list(LABEL_COLUMNS) if has_labels else []
+    known = [KNOWN_LABEL] if has_labels and labels is None else []
+    rows = [
+        read_units(results, [*wanted, *(name for name in known if name in names)])
+        for results, names in zip((a, b), columns, strict=True)
+    ]
+    units = join_units(*rows)
+    respects: list[Respect] = []
+    found = of_known = None
+    if has_labels:
+        found, respects = compare_labels(units.a, units.b, a.run.label_names, b.run.label_names)
+        of_known, more = _known(units, a, b, labels, found)
+        respects += more
+    if not respects:
+        raise UsageError(
+            f"rows of {a.store.uri} and {b.store.uri} have no column in common that can be compared: they have "
+            f"{', '.join(sorted(columns[0] & columns[1]))}"
+        )
+    return Comparison(
+        task=a.task,
+        a=sides[0],
+        b=sides[1],
+        units=_counts(units, a, b),
+        settings=differing_settings(a.run, b.run),
+        labels=found,
+        known_labels=of_known,
+        differences=differences_table(units, respects),
+        notes=[f"A and B have the same name, {a.run.run}: one is a copy"] if a.run.run == b.run.run else [],
+    )
+
+
+def _known(
+    units: JoinedUnits, a: Results, b: Results, labels: LabelFile | None, found: LabelChanges
+) -> tuple[KnownLabelComparison | None, Sequence[Respect]]:
+    """Return the comparison with known labels, and their column of the table."""
+    columns = known_columns(units.a, units.b)
+    if found.one_number or (labels is None and not columns):
+        return None, []
+    known = known_texts(units.ids, columns, labels)
+    notes = []
+    if len(columns) == 2 and (other := pc.sum(pc.not_equal(*columns)).as_py() or 0):
+        notes.append(f"{counted(other, 'unit')} whose known labels differ between A and B are left out")
+    compared = compare_known_labels(units.a, units.b, known, (a.run.label_names, b.run.label_names), notes)
+    nothing = np.zeros(len(known), bool)
+    return compared, [Respect(name=KNOWN_LABEL, differs=nothing, columns={KNOWN_LABEL: known})]
+
+
+def _side(results: Results) -> Side:
+    known = results.status()
+    return Side(output=results.store.uri, state=known.describe(), is_finished=known.finished)
+
+
+def _counts(units: JoinedUnits, a: Results, b: Results) -> UnitCounts:
+    same_uri = pc.equal(units.a[URI], units.b[URI])
+    changed = pc.and_(same_uri, pc.not_equal(units.a[VERSION], units.b[VERSION]))
+    return UnitCounts(
+        both=units.a.num_rows,
+        only_a=len(units.only_a),
+        only_b=len(units.only_b),
+        quarantined_in_b=_quarantined(units.only_a, b),
+        quarantined_in_a=_quarantined(units.only_b, a),
+        other_version=pc.sum(changed).as_py(),
+        other_uri=pc.sum(pc.invert(same_uri)).as_py(),
+    )
+
+
+def _quarantined(ids: pa.Array, other: Results) -> int:
+    """Return how many of the units the other run quarantined."""
+    if not len(ids):
+        return 0
+    quarantined = other.quarantined()["id"].cast(pa.large_string()).combine_chunks()
+    return int(pc.sum(pc.is_in(ids, value_set=quarantined)).as_py())
