@@ -6,6 +6,9 @@
     settings.py        how the runs differ in what they were made with
     label_changes.py   labels and scores; agreement.py has their statistics
     known_labels.py    accuracy of both, where labels are known
+    pairs.py           rows of both runs side by side, for columns that are too large to hold
+    flow_differences.py, clip_differences.py, mask_changes.py, embedding_differences.py
+                       what is compared of these, unit by unit
     differences.py     the table of differences
     destination.py     DEST: the files that a comparison writes
 

@@ -1,16 +1,19 @@
 """Compare two runs over the same inputs."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from pipeline.comparison.clip_differences import ClipColumns
 from pipeline.comparison.comparison import Comparison, Side, UnitCounts
 from pipeline.comparison.destination import Destination
 from pipeline.comparison.differences import Respect, differences_table
+from pipeline.comparison.embedding_differences import EmbeddingColumns
+from pipeline.comparison.flow_differences import FlowColumns
 from pipeline.comparison.known_labels import (
     KnownLabelComparison,
     compare_known_labels,
@@ -19,6 +22,8 @@ from pipeline.comparison.known_labels import (
 )
 from pipeline.comparison.label_changes import COLUMNS as LABEL_COLUMNS
 from pipeline.comparison.label_changes import LabelChanges, compare_labels
+from pipeline.comparison.mask_changes import MaskColumns
+from pipeline.comparison.pairs import compare_columns
 from pipeline.comparison.settings import differing_settings
 from pipeline.comparison.units import URI, VERSION, JoinedUnits, join_units, read_units
 from pipeline.formatting import counted
@@ -29,6 +34,9 @@ from pipeline.sources.label_files import LabelFile, read_label_file
 from pipeline.storage.uris import is_inside
 
 Output: TypeAlias = str | Path | Results
+
+COMPARED = ("label", "flow", "points", "video", "audio", "masks", "embedding")
+"""Columns that are compared if both runs have them."""
 
 
 def compare(a: Output, b: Output, dest: str | Path | None = None, *, labels: str | Path | None = None) -> Comparison:
@@ -70,25 +78,26 @@ def _check(a: Results, b: Results) -> None:
 
 def _compare(a: Results, b: Results, labels: LabelFile | None) -> Comparison:
     sides = [_side(a), _side(b)]
-    columns = [set(results.schema().names) for results in (a, b)]
-    has_labels = all(names.issuperset(LABEL_COLUMNS) for names in columns)
+    names = [frozenset(results.schema().names) for results in (a, b)]
+    common = names[0] & names[1]
+    has_labels = common.issuperset(LABEL_COLUMNS)
     wanted = list(LABEL_COLUMNS) if has_labels else []
     known = [KNOWN_LABEL] if has_labels and labels is None else []
-    rows = [
-        read_units(results, [*wanted, *(name for name in known if name in names)])
-        for results, names in zip((a, b), columns, strict=True)
-    ]
-    units = join_units(*rows)
-    respects: list[Respect] = []
-    found = of_known = None
+    units = join_units(*(read_units(run, [*wanted, *(own & {*known})]) for run, own in zip((a, b), names, strict=True)))
+    arrays = _array_columns(units.a.num_rows, a.task, *names)
+    compare_columns(units, (a.store, b.store), list(arrays.values()))
+    respects = [respect for each in arrays.values() for respect in each.respects()]
+    found: dict[str, Any] = {name: each.found() for name, each in arrays.items()}
     if has_labels:
-        found, respects = compare_labels(units.a, units.b, a.run.label_names, b.run.label_names)
-        of_known, more = _known(units, a, b, labels, found)
-        respects += more
+        found["labels"], more = compare_labels(units.a, units.b, a.run.label_names, b.run.label_names)
+        found["known_labels"], of_known = _known(units, a, b, labels, found["labels"])
+        respects += [*more, *of_known]
+    elif labels is not None:
+        raise UsageError(f"--labels needs rows with labels, which {a.task} of these runs does not have: omit it")
     if not respects:
         raise UsageError(
-            f"rows of {a.store.uri} and {b.store.uri} have no column in common that can be compared: they have "
-            f"{', '.join(sorted(columns[0] & columns[1]))}"
+            f"the rows of {a.store.uri} and {b.store.uri} have nothing in common that can be compared, but the columns "
+            f"{', '.join(sorted(common))}"
         )
     return Comparison(
         task=a.task,
@@ -96,11 +105,36 @@ def _compare(a: Results, b: Results, labels: LabelFile | None) -> Comparison:
         b=sides[1],
         units=_counts(units, a, b),
         settings=differing_settings(a.run, b.run),
-        labels=found,
-        known_labels=of_known,
         differences=differences_table(units, respects),
-        notes=[f"A and B have the same name, {a.run.run}: one is a copy"] if a.run.run == b.run.run else [],
+        notes=list(_notes(a, b, *names)),
+        **found,
     )
+
+
+def _array_columns(
+    units: int, task: str, names_a: frozenset[str], names_b: frozenset[str]
+) -> dict[str, FlowColumns | ClipColumns | MaskColumns | EmbeddingColumns]:
+    """Return the comparisons of large columns that both runs have, by the field of `Comparison`."""
+    common = names_a & names_b
+    found: dict[str, FlowColumns | ClipColumns | MaskColumns | EmbeddingColumns] = {}
+    if "flow" in common and ("points" in names_a) == ("points" in names_b):
+        found["flow"] = FlowColumns(units, common)
+    if task == "multimodal-autoencoding" and not common.isdisjoint(("video", "audio")):
+        found["clips"] = ClipColumns(units, common)
+    if "masks" in common:
+        found["masks"] = MaskColumns(units)
+    if "embedding" in common:
+        found["embeddings"] = EmbeddingColumns(units)
+    return found
+
+
+def _notes(a: Results, b: Results, names_a: frozenset[str], names_b: frozenset[str]) -> Iterator[str]:
+    """Say what cannot be compared or is odd."""
+    if a.run.run == b.run.run:
+        yield f"A and B have the same name, {a.run.run}: one is a copy of the other, or of a part of it"
+    for run, names, others in (("A", names_a, names_b), ("B", names_b, names_a)):
+        if only := [name for name in COMPARED if name in names - others]:
+            yield f"columns that only {run} has are not compared: {', '.join(only)}"
 
 
 def _known(

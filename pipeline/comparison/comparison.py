@@ -5,8 +5,12 @@ from dataclasses import dataclass, field
 
 import pyarrow as pa
 
+from pipeline.comparison.clip_differences import Distance
+from pipeline.comparison.embedding_differences import EmbeddingDifferences
+from pipeline.comparison.flow_differences import FlowDifferences
 from pipeline.comparison.known_labels import KnownLabelComparison
 from pipeline.comparison.label_changes import LabelChanges
+from pipeline.comparison.mask_changes import MaskChanges
 from pipeline.comparison.settings import Setting
 from pipeline.formatting import count, counted
 
@@ -73,6 +77,8 @@ class Comparison:
         settings: what the runs were made with, where it differs.
         labels: labels and scores; None if the rows of a run have none.
         known_labels: accuracy of both; None if no label is known.
+        flow, masks, embeddings: how far they are apart; None if the rows of a run have none.
+        clips: the same of video and audio.
         differences: the units that differ, the one that differs most first; see docs/labelling.md for the columns.
         notes: what was assumed or could not be compared.
     """
@@ -84,6 +90,10 @@ class Comparison:
     settings: Sequence[Setting]
     labels: LabelChanges | None = None
     known_labels: KnownLabelComparison | None = None
+    flow: FlowDifferences | None = None
+    clips: Sequence[Distance] = ()
+    masks: MaskChanges | None = None
+    embeddings: EmbeddingDifferences | None = None
     differences: pa.Table = field(repr=False)
     notes: Sequence[str] = ()
 
@@ -95,6 +105,6 @@ class Comparison:
             if not side.is_finished
         ]
         lines += self.units.describe()
-        for part in (self.labels, self.known_labels):
+        for part in (self.flow, *self.clips, self.masks, self.labels, self.known_labels, self.embeddings):
             lines += part.describe() if part else []
         return [*lines, *self.notes]

@@ -21,17 +21,32 @@ PART, GROUP, ROW = "_part", "_group", "_row"  # where a row is: number of the pa
 
 
 @dataclass(frozen=True, kw_only=True)
+class RunUnits:
+    """The latest row of each unit of a run.
+
+    Attributes:
+        parts: keys of the parts.
+        rows: `id`, hashes of `uri` and `version`, the columns that were read, and the place of the row.
+    """
+
+    parts: Sequence[str]
+    rows: pa.Table
+
+
+@dataclass(frozen=True, kw_only=True)
 class JoinedUnits:
     """Units that have a row in both runs, in the order of A, and the ids of the others.
 
     Attributes:
-        a, b: n rows each, of the same units, with `id`, hashes of `uri` and `version`, the columns that were read, and
-            the place of the row.
+        a, b: n rows each, of the same units, as in `RunUnits`.
+        parts_a, parts_b: keys of the parts.
         only_a, only_b: ids of units with a row in one run.
     """
 
     a: pa.Table
     b: pa.Table
+    parts_a: Sequence[str]
+    parts_b: Sequence[str]
     only_a: pa.Array
     only_b: pa.Array
 
@@ -41,8 +56,9 @@ class JoinedUnits:
         return self.a["id"]
 
 
-def join_units(a: pa.Table, b: pa.Table) -> JoinedUnits:
-    """Join the rows of two runs, as `read_units` returns them, by id. UsageError if no unit is in both."""
+def join_units(of_a: RunUnits, of_b: RunUnits) -> JoinedUnits:
+    """Join the units of two runs by id. UsageError if none is in both."""
+    a, b = of_a.rows, of_b.rows
     places = pc.index_in(a["id"], value_set=b["id"].combine_chunks()).combine_chunks()
     is_common = places.is_valid()
     if not pc.any(is_common).as_py():
@@ -55,12 +71,14 @@ def join_units(a: pa.Table, b: pa.Table) -> JoinedUnits:
     return JoinedUnits(
         a=a.filter(is_common),
         b=b.take(places.drop_null()),
+        parts_a=of_a.parts,
+        parts_b=of_b.parts,
         only_a=a["id"].filter(pc.invert(is_common)).combine_chunks(),
         only_b=b["id"].filter(pa.array(~in_b)).combine_chunks(),
     )
 
 
-def read_units(results: Results, columns: Sequence[str]) -> pa.Table:
+def read_units(results: Results, columns: Sequence[str]) -> RunUnits:
     """Return the latest row of each unit of a run, with these columns. Memory: about 60 bytes per row and the ids.
 
     UsageError if there are no rows.
@@ -73,7 +91,8 @@ def read_units(results: Results, columns: Sequence[str]) -> pa.Table:
         raise UsageError(f"{results.store.uri} has no rows yet: there is nothing to compare")
     table = pa.concat_tables(tables, promote_options="permissive").unify_dictionaries().combine_chunks()
     latest = last_rows(table["id"])
-    return table if len(latest) == table.num_rows else table.take(pa.array(latest))
+    rows = table if len(latest) == table.num_rows else table.take(pa.array(latest))
+    return RunUnits(parts=parts, rows=rows)
 
 
 def _read_part(store: Store, columns: Sequence[str], number: int, key: str) -> pa.Table:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import shutil
 from pathlib import Path
@@ -21,34 +20,10 @@ from pipeline.comparison.label_changes import LabelChange
 from pipeline.labelling.metrics import wilson_interval
 from pipeline.runtime.errors import UsageError
 from tests import example_runs
-from tests.example_runs import IMAGES, copied_with_rows
+from tests.comparison.another_run import another_run
+from tests.example_runs import IMAGES
 
 OTHER = ("cats/b.png", "e.png")  # units that have another label in the second run
-
-
-def another_run(output: Path, target: Path, change: Any = lambda row: row, **run: Any) -> Path:
-    """Copy an OUTPUT as that of a run with another name and changed rows."""
-    copied_with_rows(output, target, change)
-    path = target / "_run/run.json"
-    record = json.loads(path.read_text())
-    new = "feedc0de"
-    for each in [*target.glob("*/part-*"), *target.glob("_run/**/*")]:
-        if record["run"] in each.name:
-            each.rename(each.with_name(each.name.replace(record["run"], new)))
-    for part in (target / "predictions").iterdir():
-        rename_in_footer(part, record["run"], new)
-    shutil.rmtree(target / "_run/receipts", ignore_errors=True)
-    path.write_text(json.dumps(record | {"run": new} | run))
-    return target
-
-
-def rename_in_footer(part: Path, old: str, new: str) -> None:
-    """Replace the name of the run in the footer of a part."""
-    table, metadata = pq.read_table(part), pq.read_metadata(part).metadata
-    with pq.ParquetWriter(part, table.schema) as file:
-        file.write_table(table)
-        footer = metadata[b"perceiver"].replace(old.encode(), new.encode())
-        file.add_key_value_metadata({b"perceiver": footer})
 
 
 def with_other_labels(row: dict[str, Any]) -> dict[str, Any]:
@@ -101,7 +76,9 @@ def test_a_run_equals_itself_in_another_place(image_run: Path, tmp_path: Path) -
     assert found.labels is not None
     assert found.labels.agreement == 1.0
     assert (found.differences.num_rows, list(found.settings)) == (0, [])
-    assert found.notes == [f"A and B have the same name, {open_run(image_run).run.run}: one is a copy"]
+    assert found.notes == [
+        f"A and B have the same name, {open_run(image_run).run.run}: one is a copy of the other, or of a part of it"
+    ]
 
 
 def test_units_of_one_run_are_counted_and_in_the_table(image_run: Path, checkpoint: Path, tmp_path: Path) -> None:
