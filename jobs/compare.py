@@ -43,12 +43,18 @@ def command(
     perceiver compare labels-1/ labels-2/ --labels labels.csv
     """
     from pipeline.comparison import compare
+    from pipeline.comparison.destination import PAGE, TABLE
+    from pipeline.storage import Store
 
     found = compare(a, b, dest, labels=labels)
     print_table(_settings(found))
     for line in found.describe():
         print_line(line)
-    print_line(f"differences of {dest}" if dest else "next: name a DEST for a page and a table of the differences")
+    if dest is None:
+        print_line("next: name a DEST for a page with examples and a table of all differences")
+    else:
+        for key in (PAGE, TABLE):
+            print_line(Store(dest).uri_of(key))
 
 
 def _settings(found: "Comparison") -> PlainTable:

@@ -10,6 +10,7 @@
     flow_differences.py, clip_differences.py, mask_changes.py, embedding_differences.py
                        what is compared of these, unit by unit
     differences.py     the table of differences
+    page.py            comparison.html, in the frame of the report; shown.py and examples.py collect what it shows
     destination.py     DEST: the files that a comparison writes
 
 Needs neither a cluster, nor the checkpoints, nor an extra.

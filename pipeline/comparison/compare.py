@@ -44,7 +44,7 @@ def compare(a: Output, b: Output, dest: str | Path | None = None, *, labels: str
 
     Args:
         a, b: Folders or URIs of the OUTPUTs, or results of `open_run`.
-        dest: Folder or URI for differences.parquet; nothing is written without it.
+        dest: Folder or URI for comparison.html and differences.parquet; nothing is written without it.
         labels: File of known labels; None for the column `known_label` of either run.
 
     Raises:
@@ -59,9 +59,11 @@ def compare(a: Output, b: Output, dest: str | Path | None = None, *, labels: str
     if destination is not None:
         destination.check()
     file = None if labels is None else read_label_file(str(labels))
-    found = _compare(first, second, file)
+    found, units = _compare(first, second, file)
     if destination is not None:
-        destination.write(found)
+        from pipeline.comparison.page import make_page  # with libraries of plots, which take a second to import
+
+        destination.write(found.differences, make_page(found, units, first, second))
     return found
 
 
@@ -76,7 +78,7 @@ def _check(a: Results, b: Results) -> None:
         )
 
 
-def _compare(a: Results, b: Results, labels: LabelFile | None) -> Comparison:
+def _compare(a: Results, b: Results, labels: LabelFile | None) -> tuple[Comparison, JoinedUnits]:
     sides = [_side(a), _side(b)]
     names = [frozenset(results.schema().names) for results in (a, b)]
     common = names[0] & names[1]
@@ -99,7 +101,7 @@ def _compare(a: Results, b: Results, labels: LabelFile | None) -> Comparison:
             f"the rows of {a.store.uri} and {b.store.uri} have nothing in common that can be compared, but the columns "
             f"{', '.join(sorted(common))}"
         )
-    return Comparison(
+    comparison = Comparison(
         task=a.task,
         a=sides[0],
         b=sides[1],
@@ -109,6 +111,7 @@ def _compare(a: Results, b: Results, labels: LabelFile | None) -> Comparison:
         notes=list(_notes(a, b, *names)),
         **found,
     )
+    return comparison, units
 
 
 def _array_columns(

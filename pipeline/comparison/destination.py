@@ -8,15 +8,17 @@ from typing import Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from pipeline.comparison.comparison import Comparison
+from pipeline.report.marker import read_marked
 from pipeline.results import Results
 from pipeline.runtime.errors import UsageError
 from pipeline.storage import Missing, Store
 from pipeline.storage.schemes import require_writable
 from pipeline.storage.uris import is_inside, normalise_uri
 
+PAGE = "comparison.html"
 TABLE = "differences.parquet"
-_MARKER = b"perceiver-pipeline comparison"  # in the metadata of the table
+MARKER = "perceiver-pipeline comparison"
+"""In the head of the page, and in the metadata of the table."""
 
 
 @dataclass(frozen=True)
@@ -46,25 +48,26 @@ class Destination:
 
     def check(self) -> None:
         """Raise UsageError if there is a file that is not of a comparison."""
-        if not self._is_free(TABLE):
-            raise UsageError(
-                f"{self.store.uri_of(TABLE)} exists and is not of a comparison: move it away, or name another DEST"
-            )
+        for key, is_free in ((TABLE, self._is_table()), (PAGE, read_marked(self.store, PAGE, MARKER) != "")):
+            if not is_free:
+                raise UsageError(
+                    f"{self.store.uri_of(key)} exists and is not of a comparison: move it away, or name another DEST"
+                )
 
-    def write(self, found: Comparison) -> None:
+    def write(self, table: pa.Table, page: str) -> None:
         """Write the files in place of those of an earlier comparison."""
         self.check()
         file = io.BytesIO()
-        table = found.differences.replace_schema_metadata({_MARKER: f"{found.a.output} and {found.b.output}"})
-        pq.write_table(table, file, compression="zstd")
+        pq.write_table(table.replace_schema_metadata({MARKER: "1"}), file, compression="zstd")
         self.store.put(TABLE, file.getvalue())
+        self.store.put(PAGE, page.encode())
 
-    def _is_free(self, key: str) -> bool:
-        """Return whether there is no such table, or one of an earlier comparison."""
+    def _is_table(self) -> bool:
+        """Return whether there is no table, or one of an earlier comparison."""
         try:
-            self.store.size(key)
-            with self.store.open(key) as file:
-                return _MARKER in (pq.read_schema(file).metadata or {})
+            self.store.size(TABLE)
+            with self.store.open(TABLE) as file:
+                return MARKER.encode() in (pq.read_schema(file).metadata or {})
         except Missing:
             return True
         except pa.ArrowInvalid:

@@ -52,8 +52,8 @@ class LabelChanges:
     one_number: bool
     notes: Sequence[str] = ()
 
-    def describe(self) -> list[str]:
-        """Return sentences for people."""
+    def describe(self, pairs: int = NAMED) -> list[str]:
+        """Return sentences for people. pairs: Number of pairs of labels to name, 0 for no sentence about them."""
         scores = f"distance {self.score_mean:.3g} on average, {self.score_most:.3g} at most"
         if self.one_number:
             return [f"predicted numbers of {counted(self.units, 'unit')}: {scores}"]
@@ -63,9 +63,9 @@ class LabelChanges:
             f"labels agree for {count(self.same)} of {counted(self.units, 'unit')}: {percent(self.agreement)} "
             f"(95 % interval {percent(low)} to {percent(high)}), Cohen's kappa {kappa}"
         ]
-        lines += [f"{each.a} in A is {each.b} in B: {count(each.units)}" for each in self.changes[:NAMED]]
-        if len(self.changes) > NAMED:
-            lines.append(f"and {counted(len(self.changes) - NAMED, 'other pair')} of labels")
+        lines += [f"{each.a} in A is {each.b} in B: {count(each.units)}" for each in self.changes[:pairs]]
+        if len(self.changes) > pairs > 0:
+            lines.append(f"and {counted(len(self.changes) - pairs, 'other pair')} of labels")
         if self.same:
             lines.append(f"scores of units with the same label: {scores}")
         return [*lines, *self.notes]

@@ -12,17 +12,24 @@ from pipeline.comparison.differences import Respect
 from pipeline.comparison.pairs import in_order
 from pipeline.formatting import count, counted, percent
 from pipeline.labelling.metrics import wilson_interval
+from pipeline.report.sections.masks import shown_token
 
 NAMED = 3
 
 
 @dataclass(frozen=True, kw_only=True)
 class TokenChange:
-    """Masks whose best token is `a` in A and `b` in B."""
+    """Masks whose best token is `a` in A and `b` in B. ids: of both tokens; parts of a character look the same."""
 
     a: str
     b: str
+    ids: tuple[int, int]
     masks: int
+
+    @property
+    def shown(self) -> tuple[str, str]:
+        """Both tokens as pages and terminals show them."""
+        return shown_token(self.ids[0], self.a), shown_token(self.ids[1], self.b)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +53,8 @@ class MaskChanges:
     interval: tuple[float, float]
     changes: Sequence[TokenChange]
 
-    def describe(self) -> list[str]:
-        """Return sentences for people."""
+    def describe(self, pairs: int = NAMED) -> list[str]:
+        """Return sentences for people. pairs: Number of pairs of tokens to name."""
         lines = [f"{counted(self.unequal, 'text')} with masks in other places in B are not compared"]
         lines = lines if self.unequal else []
         if not self.masks:
@@ -57,7 +64,7 @@ class MaskChanges:
             f"the best token agrees for {count(self.same)} of {counted(self.masks, 'mask')} in "
             f"{counted(self.texts, 'text')}: {percent(self.agreement)} (95 % interval {percent(low)} to "
             f"{percent(high)})",
-            *(f"{each.a!r} in A is {each.b!r} in B: {count(each.masks)}" for each in self.changes[:NAMED]),
+            *(f"{each.shown[0]} in A is {each.shown[1]} in B: {count(each.masks)}" for each in self.changes[:pairs]),
             *lines,
         ]
 
@@ -74,7 +81,7 @@ class MaskColumns:
     def __init__(self, units: int) -> None:
         self._masks, self._changed = np.zeros(units, np.int64), np.zeros(units, np.int64)
         self._unequal, self._scores = np.zeros(units, bool), np.zeros(units, bool)
-        self._changes: Counter[tuple[str, str]] = Counter()
+        self._changes: Counter[tuple[str, int, str, int]] = Counter()
         self._numbers: list[np.ndarray] = []
         self._tokens: tuple[list[pa.Array], list[pa.Array]] = ([], [])
 
@@ -96,11 +103,12 @@ class MaskColumns:
         self._changed[numbers] = np.bincount(rows[changed], minlength=len(numbers))
         scored = (first.scores[keep_a] != second.scores[keep_b]) & is_same_text & ~changed
         self._scores[numbers] = np.bincount(rows[scored], minlength=len(numbers)) > 0
-        texts = (
-            best.flat.filter(pa.array(keep)).filter(pa.array(changed)).to_pylist()
+        tokens = [
+            column.filter(pa.array(keep)).filter(pa.array(changed)).to_pylist()
             for best, keep in ((first, keep_a), (second, keep_b))
-        )
-        self._changes.update(zip(*texts, strict=True))
+            for column in (best.flat, pa.array(best.ids))
+        ]
+        self._changes.update(zip(*tokens, strict=True))
 
     def found(self) -> MaskChanges:
         """Return the counts of all texts."""
@@ -114,8 +122,8 @@ class MaskColumns:
             agreement=same / masks if masks else 1.0,
             interval=wilson_interval(same, masks) if masks else (0.0, 1.0),
             changes=[
-                TokenChange(a=a, b=b, masks=masks)
-                for (a, b), masks in sorted(self._changes.items(), key=lambda each: (-each[1], each[0]))
+                TokenChange(a=a, b=b, ids=(id_a, id_b), masks=masks)
+                for (a, id_a, b, id_b), masks in sorted(self._changes.items(), key=lambda each: (-each[1], each[0]))
             ],
         )
 

@@ -26,13 +26,13 @@ def marker_after(summary: Summary) -> str:
     return _finished(summary.run, summary.segments, summary.shards, *counts, listed=summary.listed)
 
 
-def read_marked(store: Store, key: str) -> str | None:
-    """Return the beginning of a report with its marker; None if there is no such file, "" if it is not a report."""
+def read_marked(store: Store, key: str, marker: str = MARKER) -> str | None:
+    """Return the beginning of a page with its marker; None if there is no such file, "" if it is another file."""
     try:
         head = store.read_start(key, _HEAD_BYTES) if store.size(key) else b""
     except Missing:
         return None
-    return head.decode(errors="replace") if MARKER.encode() in head else ""
+    return head.decode(errors="replace") if marker.encode() in head else ""
 
 
 def _finished(run: str, *counts: int, listed: ListedInputs) -> str:

@@ -16,13 +16,22 @@ from pipeline.report.sections.flow import frames_of
 from pipeline.report.shown_text import ShownText, shown_name, shown_text
 
 
-def render(*, originals: Mapping[str, Original], **values: Any) -> str:
-    """Return the page as HTML. Whatever is given is text, and escaped, but for plots."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
+def render(
+    template: str = "report.html",
+    *,
+    package: str = "pipeline.report",
+    originals: Mapping[str, Original],
+    **values: Any,
+) -> str:
+    """Return a page as HTML. Whatever is given is text, and escaped, but for plots.
+
+    package: The one with the template, which may extend and include those of the report.
+    """
+    from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
     environment = Environment(
-        loader=PackageLoader("pipeline.report"),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader("pipeline.report")]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -36,7 +45,7 @@ def render(*, originals: Mapping[str, Original], **values: Any) -> str:
         "frames": cache(lambda unit_id: frames_of(originals[unit_id])),
         "clip": cache(lambda unit_id: original_video(originals[unit_id])),
     }
-    return environment.get_template("report.html").render(
+    return environment.get_template(template).render(
         style=Markup(style),  # noqa: S704 - a file of this package
         policy=content_policy(style),
         **shown,

@@ -132,8 +132,9 @@ def test_tokens_that_changed_are_counted(mask_run: Path, tmp_path: Path) -> None
     found = compare(mask_run, another_run(mask_run, tmp_path / "out", changed))
     assert found.masks is not None
     assert (found.masks.texts, found.masks.masks, found.masks.same, found.masks.unequal) == (2, 3, 2, 1)
-    token = before["two [MASK] and [MASK]"]["masks"][1]["candidates"][0]["token"]
-    assert found.masks.changes == [TokenChange(a=token, b="[x]", masks=1)]
+    best = before["two [MASK] and [MASK]"]["masks"][1]["candidates"][0]
+    ids = best["token_id"], best["token_id"] + 1
+    assert found.masks.changes == [TokenChange(a=best["token"], b="[x]", ids=ids, masks=1)]
     moved, two, one = found.differences.to_pylist()
     assert [row["id"] for row in (moved, two, one)] == [before[TEXTS[place]]["id"] for place in (3, 1, 0)]
     assert (moved["tokens_changed"], two["tokens_changed"], one["tokens_changed"]) == (None, 1, 0)

@@ -49,7 +49,7 @@ def test_wrong_places_exit_2(image_run: Path, flow_run: Path, tmp_path: Path) ->
 
 def test_files_of_others_are_not_replaced(image_run: Path, checkpoint: Path, tmp_path: Path) -> None:
     second = second_run(image_run, tmp_path, checkpoint)
-    for name in ("differences.parquet",):
+    for name in ("differences.parquet", "comparison.html"):
         folder = tmp_path / f"with {name}"
         folder.mkdir()
         (folder / name).write_bytes(b"mine")

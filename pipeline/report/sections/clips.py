@@ -117,7 +117,7 @@ def _clip(row: Mapping[str, Any], shard: int) -> ShownClip:
     return ShownClip(
         unit=UnitRef(row["id"], row["uri"], shard),
         name=shown_name(row["id"]),
-        video=_reconstruction(row),
+        video=reconstruction(row),
         has_audio=row["has_audio"],
         quality=[(QUALITIES[name], row[name]) for name in QUALITIES if row.get(name) is not None],
         label=(shown_name(row["label"], 60), row["score"]) if "label" in row else None,
@@ -125,7 +125,7 @@ def _clip(row: Mapping[str, Any], shard: int) -> ShownClip:
     )
 
 
-def _reconstruction(row: Mapping[str, Any]) -> tuple[str, str]:
+def reconstruction(row: Mapping[str, Any]) -> tuple[str, str]:
     """Return frames and sound of a row as one video, or why there is none."""
     if not row.get("video"):
         return "", "The run has no reconstructed frames."

@@ -109,6 +109,11 @@ def label_section(sample: Sample) -> LabelSection | None:
 def score_plot(values: np.ndarray, x: str) -> Plot:
     """Return the histogram of scores, between 0 and 1 unless they are values of a regression."""
     low, high = (0.0, 1.0) if _is_probability(values) else (float(values.min()), float(values.max()))
+    return binned(values, low, high, x, "Rows")
+
+
+def binned(values: np.ndarray, low: float, high: float, x: str, noun: str) -> Plot:
+    """Return the histogram of values between `low` and `high`, in words too. noun: What is counted, such as Rows."""
     edges = np.linspace(low, high if high > low else low + 1, BINS + 1)
     counts, _ = np.histogram(values, edges)
     words = ", ".join(
@@ -116,7 +121,7 @@ def score_plot(values: np.ndarray, x: str) -> Plot:
         for begin, end, count in zip(edges[:-1], edges[1:], counts.tolist(), strict=True)
         if count
     )
-    return histogram(counts, edges, x, f"Histogram. Rows by {x}: {words}.")
+    return histogram(counts, edges, x, f"Histogram. {noun} by {x}: {words}.")
 
 
 def _is_probability(values: np.ndarray) -> bool:

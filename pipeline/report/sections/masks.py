@@ -70,8 +70,8 @@ def mask_section(sample: Sample) -> MaskSection | None:
         without=len(rows) - len(masked),
         plot=score_plot(scores, "score of the best token"),
         median=float(np.median(scores)),
-        least=[_filled_text(row) for row in masked[:half]],
-        most=[_filled_text(row) for row in masked[half:][-EXAMPLES:][::-1]],
+        least=[filled_text(row) for row in masked[:half]],
+        most=[filled_text(row) for row in masked[half:][-EXAMPLES:][::-1]],
     )
 
 
@@ -79,7 +79,7 @@ def _confidence(row: Mapping[str, Any]) -> float:
     return min(mask["candidates"][0]["score"] for mask in row["masks"])
 
 
-def _filled_text(row: Mapping[str, Any]) -> FilledText:
+def filled_text(row: Mapping[str, Any]) -> FilledText:
     """Return the text with its masks filled. Long stretches between masks are cut, and so are masks after the first."""
     texts, masks = row["text"].split(MASK), [_filled(mask) for mask in row["masks"]]
     if len(texts) != len(masks) + 1:  # a part of a mask's name is in the text
@@ -105,11 +105,11 @@ def _interleave(texts: Sequence[str], masks: Sequence[Filled]) -> Iterator[str |
 
 
 def _filled(mask: Mapping[str, Any]) -> Filled:
-    candidates = [(_token(each["token_id"], each["token"]), each["score"]) for each in mask["candidates"]]
+    candidates = [(shown_token(each["token_id"], each["token"]), each["score"]) for each in mask["candidates"]]
     return Filled(token=candidates[0][0], score=candidates[0][1], candidates=candidates)
 
 
-def _token(token_id: int, token: str) -> str:
+def shown_token(token_id: int, token: str) -> str:
     """Return a token as it is shown: a blank one by a mark, a part of a character as its byte, \\xc3."""
     if token == "\ufffd" and len(SPECIAL) <= token_id < VOCABULARY:  # noqa: S105 - no password
         return f"\\x{token_id - len(SPECIAL):02x}"
