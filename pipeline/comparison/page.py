@@ -74,7 +74,7 @@ def _figures(found: Comparison) -> Iterator[tuple[str, str]]:
         yield "mean end-point difference, pixels", figure(found.flow.mean)
     for each in found.clips:
         if each.mean is not None:
-            yield f"PSNR between {each.medium}, dB", f"{each.mean:.1f}"
+            yield f"PSNR of {each.medium}, dB", f"{each.mean:.1f}"
     if found.masks:
         yield "tokens agree", percent(found.masks.agreement)
     if found.embeddings and found.embeddings.units:

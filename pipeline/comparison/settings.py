@@ -7,7 +7,7 @@ from typing import Any
 
 from pipeline.runtime.records.run_file import EARLIER_FINGERPRINT, Run
 
-ABSENT = "none"  # of a setting that one of the runs does not have
+ABSENT = "not set"  # of a setting that one of the runs does not have
 
 
 @dataclass(frozen=True, kw_only=True)
