@@ -17,7 +17,7 @@ def command(
     dest: Annotated[
         str | None,
         typer.Argument(
-            metavar="[DEST]",
+            metavar="DEST",
             help="Folder or URI for comparison.html and differences.parquet. Default: print the summary only.",
             show_default=False,
         ),

@@ -52,7 +52,7 @@ class Distance:
                 f"PSNR of {self.medium} against the originals {self.quality_a:.2f} dB in A, {self.quality_b:.2f} in B"
             )
         if self.unequal:
-            lines.append(f"{self.medium} of {counted(self.unequal, 'clip')} has another size in B, and is not compared")
+            lines.append(f"not compared: {self.medium} of {counted(self.unequal, 'clip')}, which has another size in B")
         return lines
 
 

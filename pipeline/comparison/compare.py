@@ -21,12 +21,13 @@ from pipeline.comparison.known_labels import (
     known_texts,
 )
 from pipeline.comparison.label_changes import COLUMNS as LABEL_COLUMNS
-from pipeline.comparison.label_changes import LabelChanges, compare_labels
+from pipeline.comparison.label_changes import compare_labels
 from pipeline.comparison.mask_changes import MaskColumns
 from pipeline.comparison.pairs import compare_columns
 from pipeline.comparison.settings import differing_settings
 from pipeline.comparison.units import URI, VERSION, JoinedUnits, join_units, read_units
 from pipeline.formatting import counted
+from pipeline.labelling.labelled_rows import notes_on
 from pipeline.results import Results, open_run
 from pipeline.runtime.errors import UsageError
 from pipeline.runtime.stages.known_labels import KNOWN_LABEL
@@ -81,6 +82,7 @@ def _check(a: Results, b: Results) -> None:
 def _compare(a: Results, b: Results, labels: LabelFile | None) -> tuple[Comparison, JoinedUnits]:
     sides = [_side(a), _side(b)]
     names = [frozenset(results.schema().names) for results in (a, b)]
+    notes = list(_notes(a, b, *names))
     common = names[0] & names[1]
     has_labels = common.issuperset(LABEL_COLUMNS)
     wanted = list(LABEL_COLUMNS) if has_labels else []
@@ -92,14 +94,18 @@ def _compare(a: Results, b: Results, labels: LabelFile | None) -> tuple[Comparis
     found: dict[str, Any] = {name: each.found() for name, each in arrays.items()}
     if has_labels:
         found["labels"], more = compare_labels(units.a, units.b, a.run.label_names, b.run.label_names)
-        found["known_labels"], of_known = _known(units, a, b, labels, found["labels"])
-        respects += [*more, *of_known]
+        respects += more
+        if not found["labels"].one_number:
+            found["known_labels"], of_known, about_known = _known(units, a, b, labels)
+            respects += of_known
+            notes += about_known
     elif labels is not None:
-        raise UsageError(f"--labels needs rows with labels, which {a.task} of these runs does not have: omit it")
+        raise UsageError("--labels needs labels in the rows of both runs, which these do not have: omit it")
     if not respects:
         raise UsageError(
-            f"the rows of {a.store.uri} and {b.store.uri} have nothing in common that can be compared, but the columns "
-            f"{', '.join(sorted(common))}"
+            f"{a.store.uri} and {b.store.uri} have nothing in common that can be compared: "
+            f"{'; '.join(notes) or 'their columns are ' + ', '.join(sorted(common))}. Run both with the same --outputs "
+            "and --points"
         )
     comparison = Comparison(
         task=a.task,
@@ -108,7 +114,7 @@ def _compare(a: Results, b: Results, labels: LabelFile | None) -> tuple[Comparis
         units=_counts(units, a, b),
         settings=differing_settings(a.run, b.run),
         differences=differences_table(units, respects),
-        notes=list(_notes(a, b, *names)),
+        notes=notes,
         **found,
     )
     return comparison, units
@@ -141,19 +147,20 @@ def _notes(a: Results, b: Results, names_a: frozenset[str], names_b: frozenset[s
 
 
 def _known(
-    units: JoinedUnits, a: Results, b: Results, labels: LabelFile | None, found: LabelChanges
-) -> tuple[KnownLabelComparison | None, Sequence[Respect]]:
-    """Return the comparison with known labels, and their column of the table."""
+    units: JoinedUnits, a: Results, b: Results, labels: LabelFile | None
+) -> tuple[KnownLabelComparison | None, Sequence[Respect], Sequence[str]]:
+    """Return the comparison with known labels, their column of the table, and why there is no comparison."""
     columns = known_columns(units.a, units.b)
-    if found.one_number or (labels is None and not columns):
-        return None, []
+    if labels is None and not columns:
+        return None, [], []
+    notes = [] if labels is None else notes_on(labels, units.ids.cast(pa.string()))
     known = known_texts(units.ids, columns, labels)
-    notes = []
     if len(columns) == 2 and (other := pc.sum(pc.not_equal(*columns)).as_py() or 0):
-        notes.append(f"{counted(other, 'unit')} whose known labels differ between A and B are left out")
-    compared = compare_known_labels(units.a, units.b, known, (a.run.label_names, b.run.label_names), notes)
+        notes.append(f"left out: {counted(other, 'unit')} whose known labels differ between A and B")
+    compared, more = compare_known_labels(units.a, units.b, known, (a.run.label_names, b.run.label_names))
     nothing = np.zeros(len(known), bool)
-    return compared, [Respect(name=KNOWN_LABEL, differs=nothing, columns={KNOWN_LABEL: known})]
+    respect = Respect(name=KNOWN_LABEL, differs=nothing, columns={KNOWN_LABEL: known})
+    return compared, [respect], [*notes, *more]
 
 
 def _side(results: Results) -> Side:

@@ -47,12 +47,12 @@ class UnitCounts:
                 yield f"{counted(units, 'unit')} only in {run}, {where}"
         if self.other_version:
             yield (
-                f"{counted(self.other_version, 'unit')} of both come from a file that changed between the runs: "
-                "differences may be those of the inputs"
+                f"files changed between the runs: {counted(self.other_version, 'unit')} of both; their differences may "
+                "be those of the inputs"
             )
         if self.other_uri:
             yield (
-                f"{counted(self.other_uri, 'unit')} of both were read from another place: whether its files are the "
+                f"read from another place in B: {counted(self.other_uri, 'unit')} of both; whether the files are the "
                 "same is not known"
             )
 

@@ -3,6 +3,7 @@
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self
 
 import pyarrow as pa
@@ -13,7 +14,7 @@ from pipeline.results import Results
 from pipeline.runtime.errors import UsageError
 from pipeline.storage import Missing, Store
 from pipeline.storage.schemes import require_writable
-from pipeline.storage.uris import is_inside, normalise_uri
+from pipeline.storage.uris import is_inside, normalise_uri, split_scheme
 
 PAGE = "comparison.html"
 TABLE = "differences.parquet"
@@ -47,16 +48,18 @@ class Destination:
         return cls(Store(place))
 
     def check(self) -> None:
-        """Raise UsageError if there is a file that is not of a comparison."""
+        """Raise UsageError if there is a file that is not of a comparison, AccessError if nothing can be written."""
+        if split_scheme(self.store.uri)[0] is None and Path(self.store.uri).is_file():
+            raise UsageError(f"{self.store.uri} is a file: DEST must be a folder or URI")
         for key, is_free in ((TABLE, self._is_table()), (PAGE, read_marked(self.store, PAGE, MARKER) != "")):
             if not is_free:
                 raise UsageError(
                     f"{self.store.uri_of(key)} exists and is not of a comparison: move it away, or name another DEST"
                 )
+        self.store.check_writable()
 
     def write(self, table: pa.Table, page: str) -> None:
         """Write the files in place of those of an earlier comparison."""
-        self.check()
         file = io.BytesIO()
         pq.write_table(table.replace_schema_metadata({MARKER: "1"}), file, compression="zstd")
         self.store.put(TABLE, file.getvalue())

@@ -32,7 +32,7 @@ class EmbeddingDifferences:
 
     def describe(self) -> list[str]:
         """Return sentences for people."""
-        lines = [f"{counted(self.unequal, 'unit')} with embeddings of other lengths, or zero, are not compared"]
+        lines = [f"not compared: {counted(self.unequal, 'unit')} with embeddings of other lengths, or zero"]
         lines = lines if self.unequal else []
         if not self.units:
             return lines

@@ -37,7 +37,7 @@ class FlowDifferences:
 
     def describe(self) -> list[str]:
         """Return sentences for people."""
-        unequal = f"{counted(self.unequal, 'unit')} with other frames or points in B are not compared"
+        unequal = f"not compared: {counted(self.unequal, 'unit')} with other frames or points in B"
         lines = [unequal] if self.unequal else []
         if not self.units:
             return lines

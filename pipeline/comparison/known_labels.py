@@ -1,7 +1,7 @@
 """Accuracy of two runs on the same units with known labels, and whether its difference may be chance."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +24,6 @@ class KnownLabelComparison:
         units: number of units with a known label that both checkpoints have.
         both_right, only_a_right, only_b_right, both_wrong: of these, by which runs predict the known label.
         p_value: of McNemar's exact test, two-sided: how probable such a difference is if both are equally good.
-        notes: units that do not count.
     """
 
     units: int
@@ -33,7 +32,6 @@ class KnownLabelComparison:
     only_b_right: int
     both_wrong: int
     p_value: float
-    notes: Sequence[str] = ()
 
     @property
     def accuracy_a(self) -> float:
@@ -55,7 +53,6 @@ class KnownLabelComparison:
             f"accuracy of A {shown[0]}, of B {shown[1]}, on {counted(self.units, 'unit')} with a known label",
             f"only A is right about {count(self.only_a_right)}, only B about {count(self.only_b_right)}: "
             f"McNemar's exact test gives p = {self.p_value:.2g}",
-            *self.notes,
         ]
 
 
@@ -79,50 +76,52 @@ def known_texts(ids: pa.ChunkedArray, columns: Sequence[pa.ChunkedArray], labels
 
 
 def compare_known_labels(
-    a: pa.Table,
-    b: pa.Table,
-    known: pa.ChunkedArray,
-    names: tuple[Sequence[str], Sequence[str]],
-    notes: Sequence[str] = (),
-) -> KnownLabelComparison | None:
-    """Compare the labels of n units with the known ones; None if no label is known that both checkpoints have.
+    a: pa.Table, b: pa.Table, known: pa.ChunkedArray, names: tuple[Sequence[str], Sequence[str]]
+) -> tuple[KnownLabelComparison | None, list[str]]:
+    """Compare the labels of n units with the known ones; return None if no label is known that both checkpoints have.
+
+    The second value are sentences about units that do not count.
 
     Args:
         a, b: n rows with `label`.
         known: n texts or nulls.
         names: labels of the checkpoints; () takes those of the rows.
-        notes: sentences about units that were left out before.
     """
     found = Counter(known.drop_null().to_pylist())
-    notes = list(notes)
-    right, is_there = [], []
+    if not found:
+        return None, ["no label is known of the units in both runs"]
+    notes, right, is_there = list[str](), [], []
     for run, table, of_checkpoint in zip("AB", (a, b), names, strict=True):
         of_run = list(of_checkpoint) or sorted(set(table["label"].unique().to_pylist()))
         written, assumed = written_labels(found, of_run)
         meant = dict(zip(written, of_run, strict=True))
         notes += [*(f"{run}: {note}" for note in assumed), *_foreign(run, found, meant)]
-        texts = known.dictionary_encode().combine_chunks()
-        translated = pa.array([meant.get(text) for text in texts.dictionary.to_pylist()], pa.string())
-        wanted = translated.take(texts.indices)
+        wanted = _translated(known, meant)
         right.append(_true(pc.equal(table["label"].cast(pa.string()).combine_chunks(), wanted)))
         is_there.append(wanted.is_valid().to_numpy(zero_copy_only=False))
     both = is_there[0] & is_there[1]
     if not both.any():
-        return None
+        return None, [*notes, "no known label is one that both checkpoints have: accuracies are not compared"]
     right_a, right_b = right[0][both], right[1][both]
     only_a, only_b = int((right_a & ~right_b).sum()), int((right_b & ~right_a).sum())
-    return KnownLabelComparison(
+    compared = KnownLabelComparison(
         units=int(both.sum()),
         both_right=int((right_a & right_b).sum()),
         only_a_right=only_a,
         only_b_right=only_b,
         both_wrong=int((~right_a & ~right_b).sum()),
         p_value=mcnemar_exact(only_a, only_b),
-        notes=notes,
     )
+    return compared, notes
 
 
-def _foreign(run: str, found: Counter[str], meant: dict[str, str]) -> Iterator[str]:
+def _translated(known: pa.ChunkedArray, meant: Mapping[str, str]) -> pa.Array:
+    """Return the label of the checkpoint that each known label means, null for none."""
+    texts = known.dictionary_encode().combine_chunks()
+    return pa.array([meant.get(text) for text in texts.dictionary.to_pylist()], pa.string()).take(texts.indices)
+
+
+def _foreign(run: str, found: Counter[str], meant: Mapping[str, str]) -> Iterator[str]:
     """Say which known labels the checkpoint of a run does not have."""
     foreign = Counter({label: units for label, units in found.items() if label not in meant})
     if foreign:

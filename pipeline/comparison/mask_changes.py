@@ -55,7 +55,7 @@ class MaskChanges:
 
     def describe(self, pairs: int = NAMED) -> list[str]:
         """Return sentences for people. pairs: Number of pairs of tokens to name."""
-        lines = [f"{counted(self.unequal, 'text')} with masks in other places in B are not compared"]
+        lines = [f"not compared: {counted(self.unequal, 'text')} with masks in other places in B"]
         lines = lines if self.unequal else []
         if not self.masks:
             return ["there is no mask to compare", *lines]

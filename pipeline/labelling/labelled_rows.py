@@ -106,7 +106,7 @@ def known_labels(table: pa.Table, labels: LabelFile | None) -> tuple[list[str | 
 
     table: With `id`, and with `known_label` unless there is a file. UsageError if no label is known.
     """
-    notes = [] if labels is None else notes_on(labels, table)
+    notes = [] if labels is None else notes_on(labels, table["id"])
     known = (table[KNOWN_LABEL] if labels is None else labels.of(table["id"].combine_chunks())).to_pylist()
     if all(label is None for label in known):
         where = f"{labels.uri} labels no unit of the run" if labels else f"column {KNOWN_LABEL} is empty"
@@ -144,19 +144,19 @@ def _names_in(table: pa.Table) -> list[str]:
     return [pairs.get(number, f"LABEL_{number}") for number in range(max(pairs) + 1)]
 
 
-def notes_on(labels: LabelFile, table: pa.Table) -> list[str]:
-    """Say what of a file does not count: its rows without a label, and ids of which the run has no row.
+def notes_on(labels: LabelFile, units: pa.ChunkedArray) -> list[str]:
+    """Say what of a file does not count: its rows without a label, and ids that are none of the units, which have rows.
 
-    table: The rows of the run, with `id`. UsageError if none of the ids has one.
+    UsageError if none of its ids is a unit.
     """
     ids = labels.table["id"]
-    others = ids.filter(pc.invert(pc.is_in(ids, value_set=table["id"].combine_chunks())))
+    others = ids.filter(pc.invert(pc.is_in(ids, value_set=units.combine_chunks())))
     if not len(others):
         return labels.notes
     if len(others) == len(ids):
         raise UsageError(
             f"{labels.uri}: none of its {counted(len(ids), 'id')} has a row, for example {ids[0].as_py()!r}; "
-            f"ids of rows look like {table['id'][0].as_py()!r}"
+            f"ids of rows look like {units[0].as_py()!r}"
         )
     named = first_of([repr(name) for name in others.slice(0, NAMED).to_pylist()], NAMED, len(others))
     return [*labels.notes, f"{labels.uri}: {share(len(others), len(ids), 'id')} without a row: {named}"]

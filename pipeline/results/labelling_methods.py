@@ -148,7 +148,7 @@ class LabellingMethods(ABC):
         batches = self.batches(columns, ids=ids, where=where)
         rows, features = read_features(batches, "mean") if features_in else (read_rows(batches), None)
         if file is not None:
-            notes, known = notes_on(file, rows), file.of(rows["id"].combine_chunks())
+            notes, known = notes_on(file, rows["id"]), file.of(rows["id"].combine_chunks())
         else:
             notes, known = [], rows[KNOWN_LABEL] if known_column else None
         queue = queue_of(rows, features, count, known)

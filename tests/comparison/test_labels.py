@@ -104,7 +104,7 @@ def test_files_that_changed_between_the_runs_are_counted(image_run: Path, tmp_pa
     )
     found = compare(image_run, changed)
     assert (found.units.other_version, found.units.other_uri) == (1, 0)
-    assert "1 unit of both come from a file that changed" in "\n".join(found.describe())
+    assert "files changed between the runs: 1 unit of both" in "\n".join(found.describe())
 
 
 def test_accuracy_of_both_runs_is_compared_where_labels_are_known(
@@ -127,10 +127,18 @@ def test_known_labels_that_a_checkpoint_does_not_have_are_left_out(
     image_run: Path, other_run: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "labels.csv").write_text("id,label\ne.png,LABEL_0\ncats/b.png,[red]panda\n")
-    known = compare(image_run, other_run, labels=tmp_path / "labels.csv").known_labels
-    assert known is not None
-    assert known.units == 1
-    assert "1 unit with known labels that the checkpoint of A does not have are left out: '[red]panda'" in known.notes
+    found = compare(image_run, other_run, labels=tmp_path / "labels.csv")
+    assert found.known_labels is not None
+    assert found.known_labels.units == 1
+    assert "left out: 1 unit with known labels that the checkpoint of A does not have: '[red]panda'" in found.notes
+    (tmp_path / "labels.csv").write_text("id,label\ncats/b.png,[red]panda\nmissing.png,LABEL_0\n")
+    found = compare(image_run, other_run, labels=tmp_path / "labels.csv")
+    assert found.known_labels is None
+    assert "no known label is one that both checkpoints have: accuracies are not compared" in found.notes
+    assert any("1 id of it are not in the run: 'missing.png'" in note for note in found.notes)
+    (tmp_path / "labels.csv").write_text("id,label\nmissing.png,LABEL_0\n")
+    with pytest.raises(UsageError, match="none of its 1 id is one of the run"):
+        compare(image_run, other_run, labels=tmp_path / "labels.csv")
 
 
 def test_checkpoints_with_other_labels_are_compared_by_name(image_run: Path, tmp_path: Path) -> None:
@@ -176,3 +184,35 @@ def test_runs_over_other_inputs_are_refused(image_run: Path, tmp_path: Path) -> 
     renamed = another_run(image_run, tmp_path / "out", lambda row: row | {"id": f"other/{row['id']}"})
     with pytest.raises(UsageError, match=r"no unit in common.*'birds/owl\.png'.*'other/birds/owl\.png'"):
         compare(image_run, renamed)
+
+
+def test_known_labels_of_both_runs_count_where_they_are_the_same(
+    image_run: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    source, options = image_run.parent / "in", {"label_from": "folder", "max_quarantine": 0.5}
+    names = [f"LABEL_{number}" for number in range(2)] + ["cats", "dogs", "birds"]
+    example_runs.run("image-classification", source, tmp_path / "one", checkpoint, **options)
+    first = another_run(tmp_path / "one", tmp_path / "first", lambda row: row | {"label": "cats"}, labels=names)
+
+    def other(row: dict[str, Any]) -> dict[str, Any]:
+        return row | {"label": "dogs"} | ({"known_label": "birds"} if row["id"] == "dogs/c.jpg" else {})
+
+    found = compare(first, another_run(tmp_path / "one", tmp_path / "second", other, labels=names))
+    assert "left out: 1 unit whose known labels differ between A and B" in found.notes
+    known = found.known_labels
+    assert known is not None
+    assert (known.units, known.only_a_right, known.only_b_right, known.both_wrong) == (6, 4, 1, 1)
+    of_a_only = compare(first, another_run(image_run, tmp_path / "third", labels=names)).known_labels
+    assert of_a_only is not None
+    assert (of_a_only.units, of_a_only.only_a_right, of_a_only.only_b_right) == (7, 4, 0)
+
+
+def test_a_unit_that_was_predicted_again_counts_once_with_its_latest_row(image_run: Path, tmp_path: Path) -> None:
+    def again(row: dict[str, Any]) -> dict[str, Any]:
+        return row | ({"id": "birds/owl.png", "label": "another"} if row["id"] == "e.png" else {})
+
+    found = compare(image_run, another_run(image_run, tmp_path / "out", again))
+    assert (found.units.both, found.units.only_a, found.units.only_b) == (7, 1, 0)
+    rows = {row["id"]: row for row in found.differences.to_pylist()}
+    assert rows["birds/owl.png"]["label_b"] == "another"
+    assert rows["e.png"]["runs"] == "A"

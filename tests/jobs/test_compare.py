@@ -59,4 +59,6 @@ def test_files_of_others_are_not_replaced(image_run: Path, checkpoint: Path, tmp
     assert "where the next run would read it" in perceiver(
         "compare", image_run, second, image_run.parent / "in/changes", code=2
     )
+    (tmp_path / "file").write_bytes(b"mine")
+    assert "is a file: DEST must be a folder" in perceiver("compare", image_run, second, tmp_path / "file", code=2)
     assert "cannot be written to" in perceiver("compare", image_run, second, "https://example.com/x", code=2)

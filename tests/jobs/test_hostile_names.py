@@ -73,6 +73,11 @@ def test_every_verb_about_a_run_shows_names_as_they_are(
     assert any(line.startswith("next: perceiver export $'") for line in ran)
     assert shown in perceiver("status", output)
     assert perceiver("report", output) == f"{shown}/report.html\n"
+    changes = tmp_path / "changes\n[x]\x1b"
+    shutil.copytree(output, tmp_path / CLOSING / "copy")
+    compared = perceiver("compare", output, tmp_path / CLOSING / "copy", changes).splitlines()
+    assert compared[-1] == f"{tmp_path}/changes\\n[x]\\x1b/differences.parquet"
+    assert any(shown in line for line in compared)
     rows = tmp_path / "rows\n[x]\x1b.csv"
     assert perceiver("export", output, rows, "--to", "csv").splitlines()[-1] == f"{tmp_path}/rows\\n[x]\\x1b.csv"
     assert NAME in rows.read_text()  # data are as they were

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,8 @@ def test_a_run_of_one_image_is_described_in_the_singular(image_folder: Path, che
     texts = [perceiver(verb, *command) for verb in ("plan", "run", "run")]
     texts += [perceiver("status", output), perceiver("export", output, tmp_path / "rows.csv", "--to", "csv")]
     texts.append(read_page((output / "report.html").read_text()).text)
+    texts.append(perceiver("compare", output, shutil.copytree(output, tmp_path / "copy"), tmp_path / "changes"))
+    texts.append(read_page((tmp_path / "changes/comparison.html").read_text()).text)
     for text, words in zip(
         texts,
         (
@@ -49,6 +52,8 @@ def test_a_run_of_one_image_is_described_in_the_singular(image_folder: Path, che
             "in 1 segment",
             "1 row",
             "From all parts (1 row).",
+            "labels agree for 1 of 1 unit",
+            "Labels agree for 1 of 1 unit",
         ),
         strict=True,
     ):
