@@ -64,6 +64,7 @@ class Destination:
         pq.write_table(table.replace_schema_metadata({MARKER: "1"}), file, compression="zstd")
         self.store.put(TABLE, file.getvalue())
         self.store.put(PAGE, page.encode())
+        self.store.remove_empty_folders()
 
     def _is_table(self) -> bool:
         """Return whether there is no table, or one of an earlier comparison."""

@@ -12,7 +12,6 @@ from pipeline.comparison.shown import (
     ShownClip,
     ShownFlow,
     ShownUnit,
-    figure,
     shown_clips,
     shown_embeddings,
     shown_flow,
@@ -21,7 +20,7 @@ from pipeline.comparison.shown import (
     shown_wheel,
 )
 from pipeline.comparison.units import JoinedUnits
-from pipeline.formatting import percent
+from pipeline.formatting import count, percent
 from pipeline.originals.originals import read_originals
 from pipeline.originals.source import medium_of
 from pipeline.report.page import render
@@ -71,7 +70,7 @@ def _figures(found: Comparison) -> Iterator[tuple[str, str]]:
         if found.labels.kappa is not None:
             yield "Cohen's kappa", f"{found.labels.kappa:.3f}"
     if found.flow and found.flow.units:
-        yield "mean end-point difference, pixels", figure(found.flow.mean)
+        yield "mean end-point difference, pixels", f"{found.flow.mean:.3g}"
     for each in found.clips:
         if each.mean is not None:
             yield f"PSNR of {each.medium}, dB", f"{each.mean:.1f}"
@@ -79,9 +78,9 @@ def _figures(found: Comparison) -> Iterator[tuple[str, str]]:
         yield "tokens agree", percent(found.masks.agreement)
     if found.embeddings and found.embeddings.units:
         yield "mean cosine", f"{found.embeddings.mean:.4f}"
-    yield "units in both runs", figure(found.units.both)
-    yield "only in A", figure(found.units.only_a)
-    yield "only in B", figure(found.units.only_b)
+    yield "units in both runs", count(found.units.both)
+    yield "only in A", count(found.units.only_a)
+    yield "only in B", count(found.units.only_b)
 
 
 def _plots(found: Comparison) -> dict[str, Plot | None]:

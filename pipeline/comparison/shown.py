@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 
 from pipeline.comparison.examples import Example, Examples
-from pipeline.formatting import count
 from pipeline.originals.originals import UnitRef
 from pipeline.originals.preview import FRAME_SIDE, shrink
 from pipeline.report.data_uris import png_uri, smallest_uri
@@ -94,6 +93,7 @@ def shown_wheel() -> str:
 def shown_clips(examples: Examples, columns: frozenset[str]) -> list[ShownClip]:
     """Return the clips whose reconstructions differ most."""
     media = [name for name in ("video", "audio") if name in columns]
+    found = next(filter(None, (examples.first(CLIPS, medium, media) for medium in media)), [])
     return [
         ShownClip(
             unit=each.unit,
@@ -105,7 +105,7 @@ def shown_clips(examples: Examples, columns: frozenset[str]) -> list[ShownClip]:
                 if (value := each.difference.get(f"{medium}_psnr_between_db")) is not None
             ),
         )
-        for each in examples.first(CLIPS, media[0], media)
+        for each in found
     ]
 
 
@@ -150,8 +150,3 @@ def _colors(flow: np.ndarray, scale: float) -> str:
 
 def _number(value: Any) -> str:
     return "undefined" if value is None else f"{value:.4f}"
-
-
-def figure(value: float | int) -> str:
-    """Return a number of the head of the page."""
-    return count(value) if isinstance(value, int) else f"{value:.3g}"

@@ -14,6 +14,7 @@ from pipeline.comparison.clip_differences import psnr
 from pipeline.comparison.mask_changes import TokenChange
 from pipeline.reference.published_configs import FLOW, MASKED_LM, MULTIMODAL, small
 from pipeline.reference.random_checkpoints import make_checkpoint
+from pipeline.runtime.errors import UsageError
 from tests import example_runs
 from tests.comparison.another_run import another_run
 
@@ -78,7 +79,7 @@ def test_flow_of_points_is_compared_with_that_of_points_only(flow_run: Path, tmp
     other = compare(tmp_path / "one", tmp_path / "three")
     assert other.flow is not None
     assert (other.flow.units, other.flow.unequal) == (0, 5)
-    with pytest.raises(Exception, match="columns that only B has are not compared: points"):
+    with pytest.raises(UsageError, match="columns that only B has are not compared: points"):
         compare(flow_run, tmp_path / "one")
 
 
@@ -159,3 +160,9 @@ def test_cosines_are_those_of_the_embeddings(image_run: Path, checkpoint: Path, 
     other = compare(tmp_path / "one", shorter).embeddings
     assert other is not None
     assert (other.units, other.unequal) == (0, 8)
+
+
+def test_known_labels_are_refused_for_runs_without_labels(mask_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.csv").write_text("id,label\nlines.txt#0,x\n")
+    with pytest.raises(UsageError, match="--labels needs labels in the rows of both runs"):
+        compare(mask_run, another_run(mask_run, tmp_path / "out"), labels=tmp_path / "labels.csv")

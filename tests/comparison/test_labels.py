@@ -18,6 +18,8 @@ from pipeline import compare, open_run
 from pipeline.comparison.agreement import cohens_kappa, mcnemar_exact
 from pipeline.comparison.label_changes import LabelChange
 from pipeline.labelling.metrics import wilson_interval
+from pipeline.reference.published_configs import SEQUENCE, small
+from pipeline.reference.random_checkpoints import make_checkpoint
 from pipeline.runtime.errors import UsageError
 from tests import example_runs
 from tests.comparison.another_run import another_run
@@ -216,3 +218,23 @@ def test_a_unit_that_was_predicted_again_counts_once_with_its_latest_row(image_r
     rows = {row["id"]: row for row in found.differences.to_pylist()}
     assert rows["birds/owl.png"]["label_b"] == "another"
     assert rows["e.png"]["runs"] == "A"
+
+
+def test_numbers_of_a_regression_are_compared_by_their_distance(tmp_path: Path) -> None:
+    (tmp_path / "lines.txt").write_text("good\nbad\n")
+    checkpoint = make_checkpoint(SEQUENCE, small(SEQUENCE, num_labels=1), tmp_path / "model")
+    example_runs.run("text-classification", tmp_path / "lines.txt", tmp_path / "one", checkpoint)
+    second = another_run(tmp_path / "one", tmp_path / "two", lambda row: row | {"score": row["score"] + 2})
+    found = compare(open_run(tmp_path / "one"), open_run(second), tmp_path / "changes")
+    assert found.describe()[1:] == ["predicted numbers of 2 units: distance 2 on average, 2 at most"]
+    assert found.differences["changed"].to_pylist() == [["score"], ["score"]]
+
+
+def test_a_comparison_that_is_refused_leaves_no_file(image_run: Path, tmp_path: Path) -> None:
+    renamed = another_run(image_run, tmp_path / "out", lambda row: row | {"id": f"other/{row['id']}"})
+    with pytest.raises(UsageError, match="no unit in common"):
+        compare(image_run, renamed, tmp_path / "changes")
+    assert [path for path in (tmp_path / "changes").rglob("*") if path.is_file()] == []
+    found = compare(image_run, another_run(image_run, tmp_path / "second"), tmp_path / "changes")
+    assert found.units.both == 8
+    assert sorted(path.name for path in (tmp_path / "changes").iterdir()) == ["comparison.html", "differences.parquet"]
