@@ -80,4 +80,4 @@ def test_counts_are_the_same_in_s3(runs: tuple[Path, Path], s3, tmp_path: Path) 
     s3.client.download_file(name, "changes/differences.parquet", str(tmp_path / "differences.parquet"))
     check(found, runs, f"{tmp_path}/differences.parquet")
     page = s3.client.get_object(Bucket=name, Key="changes/comparison.html")["Body"].read().decode()
-    assert found.describe()[-1] in page or "Labels that changed" in page
+    assert "Labels that changed" in page
