@@ -17,7 +17,7 @@ class EmbeddingDifferences:
 
     Attributes:
         units, same: number of units that were compared, and of those whose embedding is the same.
-        unequal: number of units whose embeddings differ in length or are zero, which have no cosine.
+        unequal: number of units whose embeddings differ in length, are zero or not finite, which have no cosine.
         mean, median, least: of the cosines.
         cosines: float64 [units].
     """
@@ -32,7 +32,7 @@ class EmbeddingDifferences:
 
     def describe(self) -> list[str]:
         """Return sentences for people."""
-        lines = [f"not compared: {counted(self.unequal, 'unit')} with embeddings of other lengths, or zero"]
+        lines = [f"not compared: {counted(self.unequal, 'unit')} with embeddings of other lengths, zero, or not finite"]
         lines = lines if self.unequal else []
         if not self.units:
             return lines

@@ -39,6 +39,7 @@ def render(
     )
     environment.filters |= {each.__name__: each for each in (count, counted, duration, percent, share, size)}
     environment.filters["code"] = _with_code
+    environment.filters["name"] = shown_name
     style = resources.files("pipeline.report").joinpath("templates/style.css").read_text(encoding="utf-8")
     shown: dict[str, Callable[[str], Any]] = {
         "thumbnail": cache(lambda unit_id: thumbnail(originals[unit_id])),

@@ -137,9 +137,9 @@ def test_known_labels_that_a_checkpoint_does_not_have_are_left_out(
     found = compare(image_run, other_run, labels=tmp_path / "labels.csv")
     assert found.known_labels is None
     assert "no known label is one that both checkpoints have: accuracies are not compared" in found.notes
-    assert any("1 id of it are not in the run: 'missing.png'" in note for note in found.notes)
+    assert any("1 of 2 ids is without a row: 'missing.png'" in note for note in found.notes)
     (tmp_path / "labels.csv").write_text("id,label\nmissing.png,LABEL_0\n")
-    with pytest.raises(UsageError, match="none of its 1 id is one of the run"):
+    with pytest.raises(UsageError, match="none of its 1 id has a row"):
         compare(image_run, other_run, labels=tmp_path / "labels.csv")
 
 
